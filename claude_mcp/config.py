@@ -1,0 +1,161 @@
+"""One frozen Config: flags > environment > TOML file > defaults.
+
+This is the only module on the host that reads ``os.environ``. The file holds the same names
+as the environment, one per line (``ANTHROPIC_API_KEY = "..."``), because programs that start
+MCP servers pass on almost no environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from claude_mcp.credentials import Secret
+from claude_mcp.errors import ConfigError
+
+DEFAULT_IMAGE: Final = "claude-code-custom:latest"
+
+SECRET_NAMES: Final = frozenset(
+    {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}
+)
+PROXY_NAMES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+ENGINE_NAMES: Final = frozenset(
+    {"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "CONTAINERS_CONF",
+     "XDG_RUNTIME_DIR"}
+)  # fmt: skip
+NAMES: Final = frozenset(
+    {
+        *SECRET_NAMES,
+        *PROXY_NAMES,
+        *ENGINE_NAMES,
+        "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_MODEL",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "CLAUDE_MCP_ENGINE",
+        "DEFAULT_CLAUDE_IMAGE",
+        "MCP_CLAUDE_DEBUG",
+    }
+)
+FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
+
+_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of this process. ``environment`` is what engine processes are started with."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    engine: str | None = None
+    image: str = DEFAULT_IMAGE
+    debug: bool = False
+    api_key: Secret | None = None
+    auth_token: Secret | None = None
+    oauth_token: Secret | None = None
+    base_url: str | None = None
+    model: str | None = None
+    small_fast_model: str | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def default_file(environ: Mapping[str, str]) -> Path:
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
+    return Path(home) / "claude-mcp" / "config.toml"
+
+
+def read_file(path: Path, *, required: bool) -> dict[str, str]:
+    """The file's settings; an absent file is empty unless ``required``.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, or holds a name or value of no use.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"There is no configuration file {path}.") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
+    settings: dict[str, str] = {}
+    for name, value in values.items():
+        if name not in NAMES:
+            near = difflib.get_close_matches(name.upper(), NAMES, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(NAMES))}."
+            raise ConfigError(
+                f"The configuration file {path} has an unknown name {name!r}.", hint=hint
+            )
+        if isinstance(value, bool):
+            settings[name] = "1" if value else "0"
+        elif isinstance(value, str):
+            settings[name] = value
+        else:
+            raise ConfigError(f"In {path}, {name} must be a string or true or false.")
+    return settings
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    *,
+    file: str | None = None,
+    engine: str | None = None,
+    image: str | None = None,
+    debug: bool | None = None,
+) -> Config:
+    """Read the configuration; ``file``, ``engine``, ``image`` and ``debug`` are flags.
+
+    An empty variable counts as not set.
+
+    Raises:
+        ConfigError
+    """
+    environ = os.environ if environ is None else environ
+    named = file or environ.get(FILE_VARIABLE)
+    path = Path(named).expanduser() if named else default_file(environ)
+    settings = read_file(path, required=bool(named))
+    for name in NAMES:
+        value = environ.get(name) or (environ.get(name.lower()) if name in PROXY_NAMES else None)
+        if value:
+            settings[name] = value
+    settings = {name: value for name, value in settings.items() if value}
+
+    def secret(name: str) -> Secret | None:
+        value = settings.get(name, "").strip()
+        return Secret(value) if value else None
+
+    return Config(
+        environment=_engine_environment(environ, settings),
+        engine=engine or settings.get("CLAUDE_MCP_ENGINE"),
+        image=image or settings.get("DEFAULT_CLAUDE_IMAGE", DEFAULT_IMAGE),
+        debug=(
+            settings.get("MCP_CLAUDE_DEBUG", "").lower() not in _FALSE if debug is None else debug
+        ),
+        api_key=secret("ANTHROPIC_API_KEY"),
+        auth_token=secret("ANTHROPIC_AUTH_TOKEN"),
+        oauth_token=secret("CLAUDE_CODE_OAUTH_TOKEN"),
+        base_url=settings.get("ANTHROPIC_BASE_URL"),
+        model=settings.get("ANTHROPIC_MODEL"),
+        small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
+        proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
+    )
+
+
+def _engine_environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """What the engine's program needs: ours, without the secrets that it has no use for."""
+    environment = {name: value for name, value in environ.items() if name not in SECRET_NAMES}
+    environment.update({name: settings[name] for name in ENGINE_NAMES if name in settings})
+    if "XDG_RUNTIME_DIR" not in environment:
+        # Rootless Podman and rootless Docker keep their sockets there.
+        directory = Path(f"/run/user/{os.geteuid()}")
+        if directory.is_dir() and os.access(directory, os.W_OK):
+            environment["XDG_RUNTIME_DIR"] = str(directory)
+    return environment

@@ -1,0 +1,97 @@
+"""Every error a user can meet.
+
+    ClaudeMcpError               exit code 1
+    ├── UsageError               2   the request itself is wrong
+    │   └── ConfigError          2   a setting is wrong
+    ├── SessionNotFound          3
+    ├── SessionAmbiguous         3
+    ├── SessionExists            3
+    ├── SessionNotReady          4   the session is there but cannot do this now
+    ├── EngineError              5   the engine could not do what it was asked
+    │   ├── EngineNotFound       5
+    │   ├── EngineUnavailable    5   the program is there, its daemon does not answer
+    │   ├── ImageNotFound        5
+    │   └── ImageUnfit           5
+    ├── TransferError            6
+    └── AgentError               7   the program inside the session failed to answer
+
+A message says what was tried and what went wrong; ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ClaudeMcpError(Exception):
+    """An error with a message for people, an exit code and, where there is one, a hint."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class UsageError(ClaudeMcpError):
+    """The request is wrong and nothing was changed."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A flag, a variable or the configuration file holds something unusable."""
+
+
+class SessionNotFound(ClaudeMcpError):
+    exit_code = 3
+
+
+class SessionAmbiguous(ClaudeMcpError):
+    exit_code = 3
+
+
+class SessionExists(ClaudeMcpError):
+    exit_code = 3
+
+
+class SessionNotReady(ClaudeMcpError):
+    """The session exists, but is stopped, broken, busy or lacks its credentials."""
+
+    exit_code = 4
+
+
+class EngineError(ClaudeMcpError):
+    """The engine failed; the message carries its own last line."""
+
+    exit_code = 5
+
+
+class EngineNotFound(EngineError):
+    pass
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class ImageNotFound(EngineError):
+    pass
+
+
+class ImageUnfit(EngineError):
+    """The image lacks something that a session needs."""
+
+
+class TransferError(ClaudeMcpError):
+    exit_code = 6
+
+
+class AgentError(ClaudeMcpError):
+    """The agent inside the container does not answer, or answered with a failure of its own."""
+
+    exit_code = 7
