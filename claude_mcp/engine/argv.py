@@ -1,0 +1,174 @@
+"""Argv for every verb of the engine's command line: a frozen spec in, a tuple of strings out.
+
+Pure functions. Every option has the form ``--name=value``, so that a value is never read as
+an option; what stands alone (references to containers) was checked to begin with a letter or
+a digit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from claude_mcp.errors import UsageError
+
+Argv = tuple[str, ...]
+
+REFERENCE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:/@-]{0,511}")
+KEY: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,127}")
+
+INSPECT_FORMAT: Final = (
+    '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
+    '"status":{{json .State.Status}},"exitCode":{{json .State.ExitCode}},'
+    '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A host path made visible in the container; both paths absolute."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything about a container that is fixed when it is created.
+
+    ``environment`` holds values that may be seen by anyone who can ``inspect``;
+    ``inherited`` names variables whose values the engine's program takes from its own
+    environment, which keeps long ones out of argv.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    inherited: tuple[str, ...] = ()
+    mounts: tuple[BindMount, ...] = ()
+    workdir: str | None = None
+    user: str | None = None
+    userns: str | None = None
+    extra_hosts: tuple[str, ...] = ()
+    pids_limit: int | None = None
+    log_driver: str | None = None
+    log_max_size: str | None = None
+
+
+def reference(value: str) -> str:
+    """A container's name or id, checked so that it cannot be an option."""
+    if not REFERENCE.fullmatch(value):
+        raise UsageError(f"{value[:80]!r} is not a container's name or id.")
+    return value
+
+
+def image_reference(value: str) -> str:
+    if not IMAGE.fullmatch(value):
+        raise UsageError(f"{value[:80]!r} is not an image's name.")
+    return value
+
+
+def _key(value: str) -> str:
+    if not KEY.fullmatch(value):
+        raise UsageError(f"{value[:80]!r} is not a usable key.")
+    return value
+
+
+def mount_value(mount: BindMount) -> str:
+    """The value of ``--mount``: both engines read it as one line of CSV."""
+    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+    if mount.read_only:
+        fields.append("readonly")
+    line = io.StringIO()
+    # The writer quotes a line break in a path only if it is a part of its own line's end.
+    csv.writer(line, lineterminator="\r\n").writerow(fields)
+    return line.getvalue().removesuffix("\r\n")
+
+
+def create_argv(program: str, spec: ContainerSpec) -> Argv:
+    argv = [program, "create", "--pull=never", f"--name={reference(spec.name)}"]
+    # stdin must exist: the session's settings and secrets arrive on it.
+    argv += ["--interactive", "--init"]
+    argv += [f"--label={_key(key)}={value}" for key, value in spec.labels.items()]
+    # What a session needs of the kernel is what an ordinary process needs: nothing more.
+    argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    if spec.pids_limit is not None:
+        argv.append(f"--pids-limit={spec.pids_limit}")
+    if spec.log_driver is not None:
+        argv.append(f"--log-driver={spec.log_driver}")
+    if spec.log_max_size is not None:
+        argv.append(f"--log-opt=max-size={spec.log_max_size}")
+    if spec.userns is not None:
+        argv.append(f"--userns={spec.userns}")
+    if spec.user is not None:
+        argv.append(f"--user={spec.user}")
+    if spec.workdir is not None:
+        argv.append(f"--workdir={spec.workdir}")
+    argv += [f"--add-host={host}" for host in spec.extra_hosts]
+    argv += [f"--mount={mount_value(mount)}" for mount in spec.mounts]
+    argv += [f"--env={_key(key)}={value}" for key, value in spec.environment.items()]
+    argv += [f"--env={_key(key)}" for key in spec.inherited]
+    argv.append("--entrypoint=")
+    argv.append(image_reference(spec.image))
+    return (*argv, *spec.command)
+
+
+def start_attached_argv(program: str, ref: str) -> Argv:
+    return (program, "start", "--attach", "--interactive", reference(ref))
+
+
+def start_argv(program: str, ref: str) -> Argv:
+    return (program, "start", reference(ref))
+
+
+def remove_argv(program: str, ref: str) -> Argv:
+    return (program, "rm", "--force", "--volumes", reference(ref))
+
+
+def list_ids_argv(program: str, label: str) -> Argv:
+    return (program, "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={_key(label)}")
+
+
+def inspect_argv(program: str, refs: Sequence[str]) -> Argv:
+    checked = (reference(ref) for ref in refs)
+    return (program, "container", "inspect", f"--format={INSPECT_FORMAT}", *checked)
+
+
+def exec_argv(program: str, ref: str, command: Sequence[str]) -> Argv:
+    return (program, "exec", "--interactive", reference(ref), *command)
+
+
+def logs_argv(program: str, ref: str, tail: int) -> Argv:
+    return (program, "logs", "--timestamps", f"--tail={tail}", reference(ref))
+
+
+def image_id_argv(program: str, image: str) -> Argv:
+    return (program, "image", "inspect", "--format={{.Id}}", image_reference(image))
+
+
+def copy_in_argv(program: str, ref: str, directory: str) -> Argv:
+    """A tar archive on stdin is unpacked into ``directory``, an absolute path."""
+    return (program, "cp", "-", f"{reference(ref)}:{directory}")
+
+
+def copy_file_in_argv(program: str, ref: str, source: str, path: str) -> Argv:
+    """A file of the host becomes ``path``; both absolute, so that neither is an option."""
+    return (program, "cp", source, f"{reference(ref)}:{path}")
+
+
+def copy_out_argv(program: str, ref: str, path: str, *, follow_link: bool) -> Argv:
+    """A tar archive of ``path``, an absolute path, comes out on stdout."""
+    options = ("--follow-link",) if follow_link else ()
+    return (program, "cp", *options, f"{reference(ref)}:{path}", "-")
+
+
+def version_argv(program: str) -> Argv:
+    return (program, "version", "--format={{json .}}")

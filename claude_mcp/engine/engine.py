@@ -1,0 +1,295 @@
+"""One async method per verb of the engine's command line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+from claude_mcp.engine import argv as build
+from claude_mcp.engine import process
+from claude_mcp.engine.argv import Argv, ContainerSpec
+from claude_mcp.engine.dialects import Dialect, detect
+from claude_mcp.engine.failures import (
+    AMBIGUOUS,
+    NAME_IN_USE,
+    NO_SUCH_CONTAINER,
+    NO_SUCH_PATH,
+    classify,
+    failure,
+    matches,
+)
+from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
+
+PATTERN_CHARACTERS: Final = frozenset("*?[\\")
+VERB_TIMEOUT_SECONDS: Final = 60.0
+"""No verb that we wait for takes this long on a healthy engine."""
+
+
+class ContainerNotFound(EngineError):
+    """The engine knows no such container."""
+
+
+class ContainerNameInUse(EngineError):
+    """Another container has this name."""
+
+
+class ReferenceAmbiguous(EngineError):
+    """An id prefix fits several containers."""
+
+
+class PathNotFound(EngineError):
+    """The container has no such path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What ``inspect`` says of a container; ``created`` is RFC 3339, as the engine writes it."""
+
+    id: str
+    name: str
+    created: str
+    status: str
+    exit_code: int
+    error: str
+    image: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A container engine behind its command line.
+
+    ``environment`` is the whole environment of its processes.
+    """
+
+    program: str
+    dialect: Dialect
+    environment: Mapping[str, str]
+
+    @classmethod
+    async def connect(cls, wanted: str | None, environment: Mapping[str, str]) -> Engine:
+        """Detect the engine; see ``dialects.detect`` for the errors."""
+        found = await detect(wanted, environment)
+        return cls(found.program, found.dialect, environment)
+
+    @property
+    def title(self) -> str:
+        return self.dialect.title
+
+    async def _run(
+        self,
+        argv: Argv,
+        *,
+        bounded: bool = True,
+        extra_environment: Mapping[str, str] | None = None,
+        capture_bytes: int = process.CAPTURE_BYTES,
+    ) -> process.Completed:
+        environment = {**self.environment, **(extra_environment or {})}
+        timeout = VERB_TIMEOUT_SECONDS if bounded else None
+        try:
+            return await process.run(
+                argv, env=environment, timeout=timeout, capture_bytes=capture_bytes
+            )
+        except process.ProgramNotFound as error:
+            raise EngineNotFound(
+                f"'{self.program}' can no longer be started: {error}.",
+                hint=f"Install {self.title} again, or restart this program to choose anew.",
+            ) from error
+        except process.ProcessTimeout as error:
+            raise EngineUnavailable(
+                f"{self.title} did not finish '{argv[1]}' within {VERB_TIMEOUT_SECONDS:g} s.",
+                hint="Look at the engine's own log; its storage or daemon may hang.",
+            ) from error
+
+    async def create(self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None) -> str:
+        """Create a container and return its full id.
+
+        ``inherited`` gives the values of ``spec.inherited``.
+
+        Raises:
+            ContainerNameInUse, ImageNotFound, EngineError
+        """
+        completed = await self._run(
+            build.create_argv(self.program, spec), extra_environment=inherited
+        )
+        if completed.returncode == 0:
+            return completed.out.strip().splitlines()[-1]
+        if matches(NAME_IN_USE, completed):
+            raise ContainerNameInUse(f"A container named {spec.name} exists already.")
+        raise failure(self.title, f"create container {spec.name}", completed)
+
+    @asynccontextmanager
+    async def start_attached(self, ref: str) -> AsyncIterator[process.Stream]:
+        """Start a container with its main process's stdin and stdout in our hands.
+
+        Leaving the block ends the attached client at once; the container runs on.
+        """
+        async with process.open_stream(
+            build.start_attached_argv(self.program, ref), env=self.environment, exit_grace=0.0
+        ) as stream:
+            yield stream
+
+    async def start(self, ref: str) -> None:
+        completed = await self._run(build.start_argv(self.program, ref))
+        if completed.returncode != 0:
+            raise failure(self.title, f"start container {ref}", completed)
+
+    async def remove(self, ref: str) -> bool:
+        """Kill and remove a container and its anonymous volumes; False if it was not there."""
+        completed = await self._run(build.remove_argv(self.program, ref))
+        if completed.returncode == 0:
+            # `rm --force` of what is not there succeeds; what was removed is on stdout.
+            return bool(completed.stdout.strip())
+        if matches(NO_SUCH_CONTAINER, completed):
+            return False
+        raise failure(self.title, f"remove container {ref}", completed)
+
+    async def inspect(self, refs: Sequence[str]) -> list[Container]:
+        """Those of ``refs`` that exist, in no promised order.
+
+        Raises:
+            ReferenceAmbiguous: one of them is a prefix of several ids.
+        """
+        if not refs:
+            return []
+        completed = await self._run(build.inspect_argv(self.program, refs))
+        found = parse_inspect(completed.out)
+        if matches(AMBIGUOUS, completed):
+            raise ReferenceAmbiguous(f"{' or '.join(refs)} fits several containers.")
+        if completed.returncode != 0 and not matches(NO_SUCH_CONTAINER, completed):
+            raise failure(self.title, "inspect containers", completed)
+        return found
+
+    async def containers(self, label: str) -> list[Container]:
+        """All containers, running or not, that carry a label: two engine calls."""
+        completed = await self._run(build.list_ids_argv(self.program, label))
+        if completed.returncode != 0:
+            raise failure(self.title, "list containers", completed)
+        return await self.inspect(completed.out.split())
+
+    @asynccontextmanager
+    async def exec(
+        self, ref: str, command: Sequence[str], *, exit_grace: float = process.EXIT_GRACE_SECONDS
+    ) -> AsyncIterator[process.Stream]:
+        """Run a command in a running container, with its pipes held open."""
+        async with process.open_stream(
+            build.exec_argv(self.program, ref, command),
+            env=self.environment,
+            exit_grace=exit_grace,
+        ) as stream:
+            yield stream
+
+    async def logs(self, ref: str, tail: int, capture_bytes: int) -> process.Completed:
+        """The last ``tail`` lines that the container's main process wrote, with times."""
+        completed = await self._run(
+            build.logs_argv(self.program, ref, tail), capture_bytes=capture_bytes
+        )
+        if matches(NO_SUCH_CONTAINER, completed):
+            raise ContainerNotFound(f"{self.title} knows no container {ref}.")
+        if completed.returncode != 0:
+            raise failure(self.title, f"read the logs of container {ref}", completed)
+        return completed
+
+    async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
+        """Unpack the tar archive that ``write`` makes (in a thread) into a directory.
+
+        The engine does this as root, so the archive's owners and modes are kept.
+
+        Raises:
+            PathNotFound: there is no such directory, or none that the engine sees: it does not
+                see what lies in a tmpfs.
+        """
+        argv = build.copy_in_argv(self.program, ref, directory)
+        with self._spool() as environment:
+            completed, broken = await process.run_with_pipe(
+                argv, write, feeds=True, env=environment
+            )
+        self._check_copy(completed, broken, f"copy into container {ref[:12]}", directory)
+
+    async def copy_file_in(self, ref: str, source: str, path: str) -> bool:
+        """Copy one file of the host, owned by the container's user; False if it takes an archive.
+
+        Half the time of an archive where the engine spools those. But Podman reads the path as a
+        pattern (measured, 4.3).
+
+        Raises:
+            PathNotFound: as for ``copy_in``.
+        """
+        if not self.dialect.copies_as_session_user or set(source) & PATTERN_CHARACTERS:
+            return False
+        argv = build.copy_file_in_argv(self.program, ref, source, path)
+        completed = await self._run(argv, bounded=False)
+        self._check_copy(completed, None, f"copy into container {ref[:12]}", path)
+        return True
+
+    @contextmanager
+    def _spool(self) -> Iterator[Mapping[str, str]]:
+        """The environment for ``cp -``, with a TMPDIR that takes what the engine leaves behind."""
+        if not self.dialect.spools_archives:
+            yield self.environment
+            return
+        where = self.environment.get("TMPDIR", "/var/tmp")  # as Podman has it
+        with tempfile.TemporaryDirectory(prefix="claude-mcp-", dir=where) as directory:
+            yield {**self.environment, "TMPDIR": directory}
+
+    async def copy_out(self, ref: str, path: str, read: Callable[[BinaryIO], None]) -> None:
+        """Let ``read`` (in a thread) take the tar archive of a path in the container.
+
+        Raises:
+            PathNotFound: as for ``copy_in``.
+        """
+        follow_link = self.dialect.copies_links
+        argv = build.copy_out_argv(self.program, ref, path, follow_link=follow_link)
+        completed, broken = await process.run_with_pipe(
+            argv, read, feeds=False, env=self.environment
+        )
+        self._check_copy(completed, broken, f"copy out of container {ref[:12]}", path)
+
+    def _check_copy(
+        self, completed: process.Completed, broken: Exception | None, tried: str, path: str
+    ) -> None:
+        if matches(NO_SUCH_PATH, completed):
+            raise PathNotFound(f"{self.title} finds no {path} in the container.")
+        if broken is not None:
+            raise broken
+        if completed.returncode != 0:
+            raise failure(self.title, tried, completed)
+
+    async def image_exists(self, image: str) -> bool:
+        completed = await self._run(build.image_id_argv(self.program, image))
+        return completed.returncode == 0
+
+    def failed(self, tried: str, stderr: str) -> EngineError:
+        """The typed error for a held process that failed with this stderr."""
+        return classify(self.title, tried, stderr)
+
+
+def parse_inspect(stdout: str) -> list[Container]:
+    """Read the output of ``inspect`` in ``argv.INSPECT_FORMAT``: one object per line."""
+    found = []
+    for line in stdout.splitlines():
+        if not line.strip():
+            continue
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            found.append(
+                Container(
+                    id=fields["id"],
+                    name=fields["name"].lstrip("/"),
+                    created=fields["created"],
+                    status=fields["status"],
+                    exit_code=fields["exitCode"],
+                    error=fields["error"] or "",
+                    image=fields["image"],
+                    labels=fields["labels"] or {},
+                )
+            )
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EngineError(
+                f"The engine's answer to inspect is not understood: {line[:200]}."
+            ) from error
+    return found

@@ -1,0 +1,111 @@
+"""From an exit code and stderr to a typed error.
+
+Rules are conservative: a failure is given a meaning only when the engine's own sentence
+matches. Everything else stays an ``EngineError`` with the engine's last line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from claude_mcp.engine.process import Completed
+from claude_mcp.errors import EngineError, EngineUnavailable, ImageNotFound, ImageUnfit
+
+LAST_LINE_CHARS: Final = 300
+
+NO_SUCH_CONTAINER: Final = re.compile(
+    r"no such container|no container with name or ID|no such object", re.IGNORECASE
+)
+NAME_IN_USE: Final = re.compile(r"container name \S+ is already in use", re.IGNORECASE)
+NO_SUCH_PATH: Final = re.compile(
+    r"could not find the file|could not be found on container|lstat .*: no such file"
+    r"|destination (\S+ )?must be a directory",
+    re.IGNORECASE,
+)
+NOT_RUNNING: Final = re.compile(
+    r"is not running|container state improper|can only create exec sessions on running containers"
+    r"|is paused",
+    re.IGNORECASE,
+)
+AMBIGUOUS: Final = re.compile(
+    r"multiple IDs found with provided prefix|more than one (container|result)", re.IGNORECASE
+)
+_NO_SUCH_IMAGE: Final = re.compile(
+    r"no such image|image not known|unable to find image|image does not exist"
+    r"|manifest unknown|failed to find image",
+    re.IGNORECASE,
+)
+_NO_DAEMON: Final = re.compile(
+    r"cannot connect to the docker daemon|is the docker daemon running|cannot connect to podman"
+    r"|failed to connect to the docker api|unable to connect to Podman socket"
+    r"|error during connect",
+    re.IGNORECASE,
+)
+_NO_PERMISSION: Final = re.compile(
+    r"permission denied while trying to connect|dial unix \S+ connect: permission denied",
+    re.IGNORECASE,
+)
+_NO_PROGRAM: Final = re.compile(
+    r"executable file [`'\"]?\S+?[`'\"]? not found in \$PATH|exec: \S+: stat \S+ no such file"
+    r"|executable file not found|exec \S+ failed: No such file or directory"  # tini
+    r"|failed to exec pid1: No such file",  # catatonit
+    re.IGNORECASE,
+)
+_NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+def last_line(stderr: str, pattern: re.Pattern[str] | None = None) -> str:
+    """The engine's own last word as a sentence, without the decoration that both engines add.
+
+    With ``pattern``, the last line that matches it.
+    """
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # Docker ends many failures with a pointer to its help, and those of `start` with the names.
+    talk = ("See '", "Run 'docker", "Usage:", "Error: failed to start containers:")
+    lines = [line for line in lines if not line.startswith(talk)]
+    if pattern is not None:
+        lines = [line for line in lines if pattern.search(line)]
+    if not lines:
+        return "it said nothing."
+    line = lines[-1]
+    line = re.sub(r'^time="[^"]*" level=\w+ msg="(.*)"$', r"\1", line)
+    line = re.sub(r"^(Error response from daemon: |Error: |\* )+", "", line)
+    if len(line) > LAST_LINE_CHARS:
+        line = line[: LAST_LINE_CHARS // 2] + " ... " + line[-LAST_LINE_CHARS // 2 :]
+    return line if line.endswith((".", "?", "!")) else f"{line}."
+
+
+def failure(engine_name: str, tried: str, completed: Completed) -> EngineError:
+    """The error for a failed engine call; ``tried`` completes "<Engine> could not ..."."""
+    return classify(engine_name, tried, completed.err)
+
+
+def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
+    message = f"{engine_name} could not {tried}: "
+    if _NO_PERMISSION.search(stderr):
+        return EngineUnavailable(
+            f"{engine_name} refused access to its socket: {last_line(stderr, _NO_PERMISSION)}",
+            hint="Add your user to the group that owns the socket (often 'docker') and log in "
+            "again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
+        )
+    if _NO_DAEMON.search(stderr):
+        return EngineUnavailable(
+            f"{engine_name}'s daemon does not answer: {last_line(stderr, _NO_DAEMON)}",
+            hint="Start it (for example 'systemctl start docker'), correct DOCKER_HOST, or use "
+            "Podman: set CLAUDE_MCP_ENGINE=podman.",
+        )
+    if _NO_SPACE.search(stderr):
+        return EngineError(
+            f"{message}{last_line(stderr, _NO_SPACE)}",
+            hint="Free some space, or destroy sessions that are no longer needed.",
+        )
+    if _NO_SUCH_IMAGE.search(stderr):
+        return ImageNotFound(f"{message}{last_line(stderr, _NO_SUCH_IMAGE)}")
+    if _NO_PROGRAM.search(stderr):
+        return ImageUnfit(f"{message}{last_line(stderr, _NO_PROGRAM)}")
+    return EngineError(f"{message}{last_line(stderr)}")
+
+
+def matches(pattern: re.Pattern[str], completed: Completed) -> bool:
+    return completed.returncode != 0 and pattern.search(completed.err) is not None

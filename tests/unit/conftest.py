@@ -1,0 +1,72 @@
+"""What several unit tests need to watch real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PATIENCE_SECONDS = 20.0
+"""After this a test fails instead of hanging."""
+
+
+class Lifeline:
+    """A FIFO that processes under test hold open: its end says that all of them are gone.
+
+    In a shell, ``hold`` opens it; from then on every child of that shell holds it too, also one
+    that left the group, lost its parent or cleared its environment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self.hold = f"exec 9>'{path}'"
+        self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._buffer = b""
+
+    def _read(self) -> bytes:
+        """The next bytes; empty when nobody holds it, also when nobody ever did."""
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return os.read(self._reader, 4096)
+            ready, _, _ = select.select([self._reader], [], [], PATIENCE_SECONDS)
+            assert ready, "nothing was said, and somebody still holds the lifeline"
+
+    def line(self) -> str:
+        """Wait for the next line that is written to it."""
+        while b"\n" not in self._buffer:
+            # At first there may be nobody to wait for but one who is about to come.
+            ready, _, _ = select.select([self._reader], [], [], PATIENCE_SECONDS)
+            assert ready, "nothing was said"
+            self._buffer += self._read()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()
+
+    def end(self) -> str:
+        """Wait until nobody holds it any more; returns what was not read yet."""
+        while data := self._read():
+            self._buffer += data
+        return self._buffer.decode()
+
+    @property
+    def held(self) -> bool:
+        try:
+            while data := os.read(self._reader, 4096):
+                self._buffer += data
+        except BlockingIOError:
+            return True
+        return False
+
+    def close(self) -> None:
+        os.close(self._reader)
+
+
+@pytest.fixture
+def lifeline(tmp_path: Path) -> Iterator[Lifeline]:
+    line = Lifeline(tmp_path / "lifeline")
+    yield line
+    line.close()

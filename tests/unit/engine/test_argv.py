@@ -1,0 +1,210 @@
+"""Argv of every verb, compared as whole tuples."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from claude_mcp.engine import argv
+from claude_mcp.engine.argv import BindMount, ContainerSpec
+from claude_mcp.errors import UsageError
+
+ALWAYS = ("--interactive", "--init")
+HARDENED = ("--cap-drop=ALL", "--security-opt=no-new-privileges")
+HOSTILE_REFERENCES = [
+    "",
+    "-f",
+    "--all",
+    ".hidden",
+    "_x",
+    "a b",
+    "a\n",
+    "\na",
+    "a\0",
+    "a:/etc",
+    "a/b",
+    "a;b",
+    "$(id)",
+    "é",
+    "a" * 129,
+]
+
+
+def test_the_least_container_is_interactive_hardened_and_never_pulled() -> None:
+    spec = ContainerSpec(name="c", image="i", command=("run",))
+    assert argv.create_argv("docker", spec) == (
+        "docker",
+        "create",
+        "--pull=never",
+        "--name=c",
+        *ALWAYS,
+        *HARDENED,
+        "--entrypoint=",
+        "i",
+        "run",
+    )
+
+
+def test_a_full_container_joins_every_value_to_its_option() -> None:
+    spec = ContainerSpec(
+        name="claude-mcp-a",
+        image="registry.example:5000/team/image@sha256:0123",
+        command=("python3", "-c", "--help\n'x' $HOME", ""),
+        labels={"claude-mcp.name": "-v /:/host", "claude-mcp.project": "/a b\n--privileged"},
+        environment={"LANG": "--x=y z"},
+        inherited=("PAYLOAD",),
+        mounts=(BindMount("/p", "/workspace", read_only=False), BindMount("/a,b", "/c")),
+        workdir="/workspace",
+        user="1000:1000",
+        userns="keep-id",
+        extra_hosts=("host.docker.internal:host-gateway",),
+        pids_limit=2048,
+        log_driver="json-file",
+        log_max_size="10m",
+    )
+    assert argv.create_argv("/opt/podman", spec) == (
+        "/opt/podman",
+        "create",
+        "--pull=never",
+        "--name=claude-mcp-a",
+        *ALWAYS,
+        "--label=claude-mcp.name=-v /:/host",
+        "--label=claude-mcp.project=/a b\n--privileged",
+        *HARDENED,
+        "--pids-limit=2048",
+        "--log-driver=json-file",
+        "--log-opt=max-size=10m",
+        "--userns=keep-id",
+        "--user=1000:1000",
+        "--workdir=/workspace",
+        "--add-host=host.docker.internal:host-gateway",
+        "--mount=type=bind,source=/p,target=/workspace",
+        '--mount=type=bind,"source=/a,b",target=/c,readonly',
+        "--env=LANG=--x=y z",
+        "--env=PAYLOAD",
+        "--entrypoint=",
+        "registry.example:5000/team/image@sha256:0123",
+        "python3",
+        "-c",
+        "--help\n'x' $HOME",
+        "",
+    )
+
+
+def test_verbs_on_one_container() -> None:
+    assert [
+        argv.start_argv("docker", "c1"),
+        argv.start_attached_argv("docker", "c1"),
+        argv.remove_argv("docker", "c1"),
+        argv.exec_argv("docker", "c1", ["sh", "-c", "--x"]),
+        argv.logs_argv("docker", "c1", 20),
+        argv.copy_in_argv("docker", "c1", "/work:space/-x"),
+        argv.copy_file_in_argv("podman", "c1", "/h:--a b", "/work:space/-x"),
+        argv.copy_out_argv("docker", "c1", "/a b", follow_link=False),
+        argv.copy_out_argv("docker", "c1", "/a b", follow_link=True),
+    ] == [
+        ("docker", "start", "c1"),
+        ("docker", "start", "--attach", "--interactive", "c1"),
+        ("docker", "rm", "--force", "--volumes", "c1"),
+        ("docker", "exec", "--interactive", "c1", "sh", "-c", "--x"),
+        ("docker", "logs", "--timestamps", "--tail=20", "c1"),
+        ("docker", "cp", "-", "c1:/work:space/-x"),
+        ("podman", "cp", "/h:--a b", "c1:/work:space/-x"),
+        ("docker", "cp", "c1:/a b", "-"),
+        ("docker", "cp", "--follow-link", "c1:/a b", "-"),
+    ]
+
+
+def test_verbs_that_only_look() -> None:
+    assert [
+        argv.version_argv("podman"),
+        argv.list_ids_argv("podman", "claude-mcp.session"),
+        argv.inspect_argv("podman", ["c1", "c2"]),
+        argv.image_id_argv("podman", "claude-code-custom:latest"),
+    ] == [
+        ("podman", "version", "--format={{json .}}"),
+        ("podman", "ps", "--all", "--quiet", "--no-trunc", "--filter=label=claude-mcp.session"),
+        ("podman", "container", "inspect", f"--format={argv.INSPECT_FORMAT}", "c1", "c2"),
+        ("podman", "image", "inspect", "--format={{.Id}}", "claude-code-custom:latest"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda ref: argv.start_argv("docker", ref),
+        lambda ref: argv.start_attached_argv("docker", ref),
+        lambda ref: argv.remove_argv("docker", ref),
+        lambda ref: argv.inspect_argv("docker", ["good", ref]),
+        lambda ref: argv.exec_argv("docker", ref, ["true"]),
+        lambda ref: argv.logs_argv("docker", ref, 1),
+        lambda ref: argv.copy_in_argv("docker", ref, "/"),
+        lambda ref: argv.copy_out_argv("docker", ref, "/", follow_link=True),
+        lambda ref: argv.create_argv("docker", ContainerSpec(ref, "image", ())),
+    ],
+)
+def test_nothing_but_a_name_or_an_id_refers_to_a_container(
+    build: Callable[[str], Any],
+) -> None:
+    for hostile in HOSTILE_REFERENCES:
+        with pytest.raises(UsageError, match="is not a container's name or id"):
+            build(hostile)
+
+
+@pytest.mark.parametrize(
+    "image", ["", "-v", "--privileged", "a b", "a\nb", "a\n", "/abs", ":tag", "$(id)", "a" * 513]
+)
+def test_nothing_but_an_image_reference_names_an_image(image: str) -> None:
+    for build in (
+        lambda: argv.create_argv("docker", ContainerSpec("c", image, ())),
+        lambda: argv.image_id_argv("docker", image),
+    ):
+        with pytest.raises(UsageError, match="is not an image's name"):
+            build()
+
+
+def test_a_refused_value_is_shown_cut() -> None:
+    with pytest.raises(UsageError) as caught:
+        argv.reference("-" * 1000)
+    assert str(caught.value) == f"{'-' * 80!r} is not a container's name or id."
+
+
+@pytest.mark.parametrize("key", ["", "-x", "a=b", "a b", "a\n", "1a", "é", "a" * 129])
+def test_a_label_or_variable_needs_a_plain_key(key: str) -> None:
+    for spec in (
+        ContainerSpec("c", "i", (), labels={key: "v"}),
+        ContainerSpec("c", "i", (), environment={key: "v"}),
+        ContainerSpec("c", "i", (), inherited=(key,)),
+    ):
+        with pytest.raises(UsageError, match="is not a usable key"):
+            argv.create_argv("docker", spec)
+    with pytest.raises(UsageError, match="is not a usable key"):
+        argv.list_ids_argv("docker", key)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/plain path", "type=bind,source=/plain path,target=/t,readonly"),
+        ("/a,readonly=false", 'type=bind,"source=/a,readonly=false",target=/t,readonly'),
+        ('/say "hi"', 'type=bind,"source=/say ""hi""",target=/t,readonly'),
+        ("/two\nlines", 'type=bind,"source=/two\nlines",target=/t,readonly'),
+        ("/cr\rhere", 'type=bind,"source=/cr\rhere",target=/t,readonly'),
+        ("/a=b", "type=bind,source=/a=b,target=/t,readonly"),
+        ("/--x", "type=bind,source=/--x,target=/t,readonly"),
+    ],
+)
+def test_a_mount_path_stays_one_field_whatever_is_in_it(path: str, value: str) -> None:
+    assert argv.mount_value(BindMount(path, "/t")) == value
+    line = csv.reader(io.StringIO(value, newline=""))
+    assert list(line) == [["type=bind", f"source={path}", "target=/t", "readonly"]]
+
+
+def test_a_target_is_quoted_like_a_source() -> None:
+    assert argv.mount_value(BindMount("/s", "/t,readonly", read_only=False)) == (
+        'type=bind,source=/s,"target=/t,readonly"'
+    )

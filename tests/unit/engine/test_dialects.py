@@ -1,0 +1,332 @@
+"""Which engine answers: told from its answer, never from its name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_mcp.engine import dialects
+from claude_mcp.engine.dialects import Detected, Dialect, EngineName, detect, parse_version
+from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
+
+# As Docker 28.2 in front of engine 20.10 answered, and Podman 4.3.1; shortened where nobody looks.
+DOCKER_CLIENT = {"Version": "28.2.2", "ApiVersion": "1.41", "DefaultAPIVersion": "1.50"}
+DOCKER_SERVER = {
+    "Platform": {"Name": ""},
+    "Components": [
+        {"Name": "Engine", "Version": "20.10.24+dfsg1", "Details": {"ApiVersion": "1.41"}},
+        {"Name": "containerd", "Version": "1.6.20~ds1", "Details": {"GitCommit": "1.6.20~ds1-1"}},
+    ],
+    "Version": "20.10.24+dfsg1",
+    "ApiVersion": "1.41",
+}
+DOCKER = {"Client": DOCKER_CLIENT, "Server": DOCKER_SERVER}
+DOCKER_ALONE = {"Client": DOCKER_CLIENT, "Server": None}
+PODMAN = {"Client": {"APIVersion": "4.3.1", "Version": "4.3.1", "OsArch": "linux/amd64"}}
+DOCKER_DOWN = (
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+    "Is the docker daemon running?\n"
+)
+DOCKER_FORBIDDEN = (
+    "permission denied while trying to connect to the Docker daemon socket at "
+    'unix:///var/run/docker.sock: Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.50/version": '
+    "dial unix /var/run/docker.sock: connect: permission denied\n"
+)
+NEITHER = (
+    "No container engine works here. 'docker' is not installed or not on PATH. "
+    "'podman' is not installed or not on PATH. Install Podman (for example 'apt-get install "
+    "podman') or Docker, or name the program with CLAUDE_MCP_ENGINE."
+)
+
+Installs = Callable[..., str]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no engine is on PATH until one is installed."""
+    return {"PATH": str(tmp_path)}
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Installs:
+    """Puts a program on PATH that answers ``version``, and nothing else, as it is told."""
+
+    def install(name: str, answer: object, stderr: str = "", returncode: int = 0) -> str:
+        program, out, err = (tmp_path / f"{name}{ending}" for ending in ("", ".out", ".err"))
+        out.write_text(f"{answer if isinstance(answer, str) else json.dumps(answer)}\n")
+        err.write_text(f"{stderr.rstrip()}\n")
+        program.write_text(
+            "#!/bin/sh\n"
+            'test "$*" = "version --format={{json .}}" || exit 99\n'
+            f"while read -r line; do printf '%s\\n' \"$line\"; done <'{out}'\n"
+            f"while read -r line; do printf '%s\\n' \"$line\"; done <'{err}' >&2\n"
+            f"exit {returncode}\n"
+        )
+        program.chmod(0o755)
+        return str(program)
+
+    return install
+
+
+def podman_here() -> Dialect:
+    return Dialect(EngineName.PODMAN, "4.3.1", rootless=os.geteuid() != 0)
+
+
+def rootless_docker() -> Mapping[str, Any]:
+    parts = [*DOCKER_SERVER["Components"], {"Name": "rootlesskit", "Version": "1.1.0"}]
+    return {"Client": DOCKER_CLIENT, "Server": {**DOCKER_SERVER, "Components": parts}}
+
+
+def desktop() -> Mapping[str, Any]:
+    platform = {"Name": "Docker Desktop 4.30.0 (149282)"}
+    return {"Client": DOCKER_CLIENT, "Server": {**DOCKER_SERVER, "Platform": platform}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "uid", "parsed"),
+    [
+        (DOCKER, 1000, (Dialect(EngineName.DOCKER, "20.10.24+dfsg1", False), True)),
+        (DOCKER_ALONE, 0, (Dialect(EngineName.DOCKER, "28.2.2", False), False)),
+        (
+            rootless_docker(),
+            1000,
+            (Dialect(EngineName.DOCKER, "20.10.24+dfsg1", rootless=True), True),
+        ),
+        (
+            desktop(),
+            1000,
+            (
+                Dialect(EngineName.DOCKER, "20.10.24+dfsg1", False, in_virtual_machine=True),
+                True,
+            ),
+        ),
+        (PODMAN, 0, (Dialect(EngineName.PODMAN, "4.3.1", rootless=False), True)),
+        (PODMAN, 1000, (Dialect(EngineName.PODMAN, "4.3.1", rootless=True), True)),
+        ({"Client": DOCKER_CLIENT, "Server": {"Version": "24.0.7"}}, 0,
+         (Dialect(EngineName.DOCKER, "24.0.7", False), True)),
+    ],
+)  # fmt: skip
+def test_an_engine_is_known_by_its_answer(
+    answer: object, uid: int, parsed: tuple[Dialect, bool]
+) -> None:
+    assert parse_version(json.dumps(answer) + "\n", effective_uid=uid) == parsed
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "\n\n",
+        "Docker version 28.2.2",
+        "[]",
+        "null",
+        "3",
+        '"Client"',
+        '{"Client": null}',
+        '{"Client": []}',
+        '{"Client": "ApiVersion"}',
+        '{"Client": {}}',
+        '{"Client": {"ApiVersion": "1.41"}}',
+        '{"Client": {"APIVersion": "4.3.1"}}',
+        '{"Client": {"ApiVersion": "1.41", "Version": "28"}, "Server": ["x"]}',
+        '{"Client": {"ApiVersion": "1.41", "Version": "28"}, "Server": {"Version": "1", '
+        '"Components": [3]}}',
+        "[" * 100_000,
+    ],
+)
+def test_an_answer_of_something_else_is_no_engine(answer: str) -> None:
+    assert parse_version(answer, effective_uid=0) is None
+
+
+async def test_docker_is_taken_when_its_daemon_answers(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", DOCKER)
+    install("podman", PODMAN)
+    assert await detect(None, environment) == Detected(
+        "docker", Dialect(EngineName.DOCKER, "20.10.24+dfsg1", False)
+    )
+
+
+@pytest.mark.parametrize(
+    "docker",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param((DOCKER_ALONE, DOCKER_DOWN, 1), id="daemon down"),
+        pytest.param((DOCKER_ALONE, DOCKER_FORBIDDEN, 1), id="no permission"),
+        pytest.param(("whatever", "", 0), id="another program"),
+        pytest.param(({**DOCKER, "Server": {"Version": "19.03.15"}},), id="too old"),
+    ],
+)
+async def test_podman_is_taken_when_docker_does_not_work(
+    environment: dict[str, str], install: Installs, docker: tuple[Any, ...] | None
+) -> None:
+    if docker is not None:
+        install("docker", *docker)
+    install("podman", PODMAN)
+    assert await detect(None, environment) == Detected("podman", podman_here())
+
+
+async def test_a_docker_that_is_podman_in_disguise_is_podman(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", PODMAN, stderr="Emulate Docker CLI using podman.")
+    assert await detect(None, environment) == Detected("docker", podman_here())
+
+
+async def test_a_wanted_program_is_the_only_one_tried(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", DOCKER)
+    path = install("my-engine", PODMAN)
+    assert await detect(path, environment) == Detected(path, podman_here())
+    with pytest.raises(EngineNotFound) as caught:
+        await detect("podman", environment)
+    assert str(caught.value) == "'podman' is not installed or not on PATH."
+
+
+async def test_without_any_engine_the_error_says_what_was_tried_and_what_to_do(
+    environment: dict[str, str],
+) -> None:
+    with pytest.raises(EngineNotFound) as caught:
+        await detect(None, environment)
+    assert str(caught.value) == NEITHER
+
+
+async def test_a_daemon_that_is_down_decides_the_hint(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", DOCKER_ALONE, DOCKER_DOWN, 1)
+    with pytest.raises(EngineNotFound) as caught:
+        await detect(None, environment)
+    assert str(caught.value) == (
+        "No container engine works here. Docker's daemon does not answer: Cannot connect to the "
+        "Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running? "
+        "'podman' is not installed or not on PATH. Start it (for example 'systemctl start "
+        "docker'), correct DOCKER_HOST, or use Podman: set CLAUDE_MCP_ENGINE=podman."
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (
+            (DOCKER_ALONE, DOCKER_DOWN, 1),
+            EngineUnavailable,
+            "Docker's daemon does not answer: Cannot connect to the Docker daemon at "
+            "unix:///var/run/docker.sock. Is the docker daemon running?",
+        ),
+        (
+            (DOCKER_ALONE, DOCKER_FORBIDDEN, 1),
+            EngineUnavailable,
+            "Docker refused access to its socket: permission denied while trying to connect to "
+            'the Docker daemon socket at unix:///var/run/docker.sock: Get "http://%2Fvar%2Frun%2F'
+            'docker.sock/v1.50/version": dial unix /var/run/docker.sock: connect: permission '
+            "denied.",
+        ),
+        (
+            ({**DOCKER, "Server": {"Version": "19.03.15"}},),
+            EngineError,
+            "Docker 19.03.15 is older than 20.10, the oldest supported.",
+        ),
+        (
+            ({"Client": {"APIVersion": "4.2.9", "Version": "4.2.9"}},),
+            EngineError,
+            "Podman 4.2.9 is older than 4.3, the oldest supported.",
+        ),
+        (
+            ({"Client": {"APIVersion": "5", "Version": "unknown"}},),
+            EngineError,
+            "Podman unknown is older than 4.3, the oldest supported.",
+        ),
+        (
+            ("nonsense", "", 0),
+            EngineNotFound,
+            "'engine' answers neither like Docker nor like Podman.",
+        ),
+        (
+            ("", "engine: what do you want", 2),
+            EngineError,
+            "'engine' could not tell its version: engine: what do you want.",
+        ),
+        (
+            (PODMAN, "Error: something is broken", 125),
+            EngineError,
+            "Podman could not answer: something is broken.",
+        ),
+    ],
+)
+async def test_a_wanted_engine_that_cannot_be_used_says_why(
+    environment: dict[str, str],
+    install: Installs,
+    answer: tuple[Any, ...],
+    kind: type[EngineError],
+    message: str,
+) -> None:
+    install("engine", *answer)
+    with pytest.raises(EngineError) as caught:
+        await detect("engine", environment)
+    assert (type(caught.value), caught.value.message) == (kind, message)
+
+
+async def test_the_oldest_supported_versions_are_taken(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", {**DOCKER, "Server": {"Version": "20.10.0"}})
+    install("podman", {"Client": {"APIVersion": "4.3.0", "Version": "4.3.0"}})
+    assert (await detect("docker", environment)).dialect.version == "20.10.0"
+    assert (await detect("podman", environment)).dialect.version == "4.3.0"
+
+
+@pytest.mark.parametrize("kind", ["directory", "not executable", "no program at all"])
+async def test_what_cannot_be_executed_is_no_engine(
+    environment: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "engine"
+    if kind == "directory":
+        path.mkdir()
+    else:
+        path.write_text("no program")
+        path.chmod(0o644 if kind == "not executable" else 0o755)
+    with pytest.raises(EngineNotFound, match="is not installed or not on PATH"):
+        await detect(str(path), environment)
+
+
+async def test_an_engine_that_hangs_is_given_up(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(dialects, "DETECT_TIMEOUT_SECONDS", 0.05)
+    with pytest.raises(EngineUnavailable) as caught:
+        await detect("docker", environment)
+    assert str(caught.value) == (
+        "'docker version' did not answer within 0.05 s. Its daemon seems to hang; restart it."
+    )
+
+
+DOCKER_HERE = Dialect(EngineName.DOCKER, "28", rootless=False)
+DOCKER_ROOTLESS = Dialect(EngineName.DOCKER, "28", rootless=True)
+PODMAN_ROOT = Dialect(EngineName.PODMAN, "5", rootless=False)
+PODMAN_ROOTLESS = Dialect(EngineName.PODMAN, "5", rootless=True)
+
+
+def test_a_session_runs_as_the_owner_of_the_project_as_far_as_the_engine_can() -> None:
+    assert [
+        each.user_options(1000, 100)
+        for each in (DOCKER_HERE, DOCKER_ROOTLESS, PODMAN_ROOT, PODMAN_ROOTLESS)
+    ] == [{"user": "1000:100"}, {"user": "0:0"}, {"user": "1000:100"}, {"userns": "keep-id"}]
+
+
+def test_each_engine_has_its_own_name_for_the_host() -> None:
+    assert [(each.title, each.host_alias, each.extra_hosts) for each in (DOCKER_HERE, PODMAN_ROOT)
+    ] == [
+        ("Docker", "host.docker.internal", ("host.docker.internal:host-gateway",)),
+        ("Podman", "host.containers.internal", ()),
+    ]  # fmt: skip

@@ -1,0 +1,403 @@
+"""Each verb of the engine: which command line it runs, and what it makes of the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+from pytest_subprocess import FakeProcess
+
+from claude_mcp.engine.argv import INSPECT_FORMAT, BindMount, ContainerSpec, create_argv
+from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.engine import (
+    Container,
+    ContainerNameInUse,
+    ContainerNotFound,
+    Engine,
+    PathNotFound,
+    ReferenceAmbiguous,
+    parse_inspect,
+)
+from claude_mcp.errors import (
+    ClaudeMcpError,
+    EngineError,
+    EngineNotFound,
+    EngineUnavailable,
+    ImageNotFound,
+)
+
+ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
+DOCKER = Engine("docker", Dialect(EngineName.DOCKER, "28.2.2", rootless=False), {"PATH": "/bin"})
+PODMAN = Engine("podman", Dialect(EngineName.PODMAN, "4.3.1", rootless=False), {"PATH": "/bin"})
+SPEC = ContainerSpec("claude-mcp-a", "image:1", ("run",), inherited=("PAYLOAD",))
+NO_SUCH_CONTAINER = "Error response from daemon: No such container: nosuch\n"
+DOWN = (
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+    "Is the docker daemon running?\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faked processes have the pids 1, 2 and 3: a signal must never get out."""
+
+    def refuse(*args: object) -> None:
+        raise AssertionError(f"os.killpg{args}")
+
+    monkeypatch.setattr(os, "killpg", refuse)
+
+
+def inspected(id: str, **changes: Any) -> str:
+    """One line as INSPECT_FORMAT makes it."""
+    fields = {
+        "id": id,
+        "name": f"/{id}-name",
+        "created": "2026-11-23T06:26:12.098159999Z",
+        "status": "running",
+        "exitCode": 0,
+        "error": "",
+        "image": "image:1",
+        "labels": {"claude-mcp.session": "1"},
+    }
+    return json.dumps({**fields, **changes}) + "\n"
+
+
+def container(id: str) -> Container:
+    return Container(
+        id=id,
+        name=f"{id}-name",
+        created="2026-11-23T06:26:12.098159999Z",
+        status="running",
+        exit_code=0,
+        error="",
+        image="image:1",
+        labels={"claude-mcp.session": "1"},
+    )
+
+
+def inspect_argv(program: str, *refs: str) -> list[str]:
+    return [program, "container", "inspect", f"--format={INSPECT_FORMAT}", *refs]
+
+
+async def test_create_gives_the_id_whatever_the_engine_says_before_it(fp: FakeProcess) -> None:
+    fp.register(
+        list(create_argv("docker", SPEC)),
+        stdout=f"{ID}\n",
+        stderr="WARNING: Your kernel does not support swap limit capabilities\n",
+    )
+    assert await DOCKER.create(SPEC, {"PAYLOAD": "code"}) == ID
+
+
+async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path) -> None:
+    program = tmp_path / "docker"
+    program.write_text('#!/bin/sh\nprintf %s "$PAYLOAD"\n')
+    program.chmod(0o755)
+    engine = Engine(str(program), DOCKER.dialect, {"PAYLOAD": "ours"})
+    assert await engine.create(SPEC, {"PAYLOAD": "the code"}) == "the code"
+    assert engine.environment == {"PAYLOAD": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "message"),
+    [
+        (
+            'Error response from daemon: Conflict. The container name "/claude-mcp-a" is already '
+            f'in use by container "{ID}". You have to remove (or rename) that container to be '
+            "able to reuse that name.\n",
+            ContainerNameInUse,
+            "A container named claude-mcp-a exists already.",
+        ),
+        (
+            "Error response from daemon: No such image: image:1\n",
+            ImageNotFound,
+            "Docker could not create container claude-mcp-a: No such image: image:1.",
+        ),
+        (
+            DOWN,
+            EngineUnavailable,
+            "Docker's daemon does not answer: Cannot connect to the Docker daemon at "
+            "unix:///var/run/docker.sock. Is the docker daemon running?",
+        ),
+        (
+            "Error response from daemon: mkdir /var/lib/docker/overlay2/1: no space left on "
+            "device\n",
+            EngineError,
+            "Docker could not create container claude-mcp-a: mkdir /var/lib/docker/overlay2/1: "
+            "no space left on device.",
+        ),
+        ("", EngineError, "Docker could not create container claude-mcp-a: it said nothing."),
+    ],
+)
+async def test_create_that_fails_says_why(
+    fp: FakeProcess, stderr: str, kind: type[EngineError], message: str
+) -> None:
+    fp.register(list(create_argv("docker", SPEC)), stderr=stderr, returncode=1)
+    with pytest.raises(EngineError) as caught:
+        await DOCKER.create(SPEC)
+    assert (type(caught.value), caught.value.message) == (kind, message)
+
+
+async def test_a_hostile_spec_starts_no_process(fp: FakeProcess) -> None:
+    spec = ContainerSpec("--privileged", "image:1", (), mounts=(BindMount("/", "/host"),))
+    with pytest.raises(ClaudeMcpError, match="is not a container's name"):
+        await DOCKER.create(spec)
+    assert list(fp.calls) == []
+
+
+async def test_start_runs_a_container_again(fp: FakeProcess) -> None:
+    fp.register(["docker", "start", "c"], stdout="c\n")
+    await DOCKER.start("c")
+    fp.register(["docker", "start", "c"], stderr="Error response from daemon: what\n", returncode=1)
+    with pytest.raises(EngineError, match=r"^Docker could not start container c: what\.$"):
+        await DOCKER.start("c")
+
+
+@pytest.mark.parametrize(
+    ("engine", "answer", "existed"),
+    [
+        (DOCKER, {"stdout": f"{ID}\n"}, True),
+        (DOCKER, {"stderr": NO_SUCH_CONTAINER}, False),
+        (DOCKER, {"stderr": NO_SUCH_CONTAINER, "returncode": 1}, False),
+        (PODMAN, {"stdout": f"{ID}\n"}, True),
+        (PODMAN, {}, False),
+        (
+            PODMAN,
+            {
+                "stderr": f'Error: no container with name or ID "{ID}" found: no such container',
+                "returncode": 1,
+            },
+            False,
+        ),
+    ],
+)
+async def test_remove_tells_whether_there_was_anything_to_remove(
+    fp: FakeProcess, engine: Engine, answer: dict[str, Any], existed: bool
+) -> None:
+    fp.register([engine.program, "rm", "--force", "--volumes", ID], **answer)
+    assert await engine.remove(ID) is existed
+
+
+async def test_remove_that_fails_is_not_taken_for_done(fp: FakeProcess) -> None:
+    fp.register(["docker", "rm", "--force", "--volumes", "c"], stderr=DOWN, returncode=1)
+    with pytest.raises(EngineUnavailable):
+        await DOCKER.remove("c")
+
+
+@pytest.mark.parametrize(("engine", "returncode"), [(DOCKER, 1), (PODMAN, 125)])
+async def test_inspect_gives_those_that_exist(
+    fp: FakeProcess, engine: Engine, returncode: int
+) -> None:
+    fp.register(
+        inspect_argv(engine.program, "b", "nosuch", "a"),
+        stdout=inspected("a") + "\n" + inspected("b"),
+        stderr=NO_SUCH_CONTAINER,
+        returncode=returncode,
+    )
+    assert await engine.inspect(["b", "nosuch", "a"]) == [container("a"), container("b")]
+
+
+async def test_inspect_of_nothing_asks_nobody(fp: FakeProcess) -> None:
+    assert await DOCKER.inspect([]) == []
+    assert list(fp.calls) == []
+
+
+async def test_inspect_with_a_warning_is_a_success(fp: FakeProcess) -> None:
+    warning = 'time="2026-11-23T06:26:12Z" level=warning msg="no such container in the database"\n'
+    fp.register(inspect_argv("podman", "a"), stdout=inspected("a"), stderr=warning)
+    assert await PODMAN.inspect(["a"]) == [container("a")]
+
+
+async def test_inspect_of_an_ambiguous_prefix_says_so(fp: FakeProcess) -> None:
+    fp.register(
+        inspect_argv("docker", "6d"),
+        stderr="Error response from daemon: Multiple IDs found with provided prefix: 6d\n",
+        returncode=1,
+    )
+    with pytest.raises(ReferenceAmbiguous):
+        await DOCKER.inspect(["6d"])
+
+
+async def test_inspect_that_fails_is_not_taken_for_none(fp: FakeProcess) -> None:
+    fp.register(inspect_argv("docker", "a"), stderr=DOWN, returncode=1)
+    with pytest.raises(EngineUnavailable):
+        await DOCKER.inspect(["a"])
+
+
+async def test_containers_are_listed_with_two_calls(fp: FakeProcess) -> None:
+    listing = [
+        "docker",
+        "ps",
+        "--all",
+        "--quiet",
+        "--no-trunc",
+        "--filter=label=claude-mcp.session",
+    ]
+    fp.register(listing, stdout="a\nb\n")
+    fp.register(inspect_argv("docker", "a", "b"), stdout=inspected("a") + inspected("b"))
+    assert await DOCKER.containers("claude-mcp.session") == [container("a"), container("b")]
+    assert len(fp.calls) == 2
+
+
+async def test_no_containers_are_listed_with_one_call(fp: FakeProcess) -> None:
+    listing = ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter=label=x"]
+    fp.register(listing, stdout="")
+    assert await DOCKER.containers("x") == []
+    assert len(fp.calls) == 1
+    fp.register(listing, stderr=DOWN, returncode=1)
+    with pytest.raises(EngineUnavailable):
+        await DOCKER.containers("x")
+
+
+async def test_logs_come_as_they_are(fp: FakeProcess) -> None:
+    argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
+    fp.register(argv, stdout="1 out\n", stderr="2 no such container, said the session\n")
+    completed = await DOCKER.logs("c", 7, 1000)
+    assert (completed.out, completed.err) == (
+        "1 out\n",
+        "2 no such container, said the session\n",
+    )
+
+
+async def test_logs_are_bounded(fp: FakeProcess) -> None:
+    argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
+    fp.register(argv, stdout="a" * 1000, stderr="b" * 1000)
+    completed = await DOCKER.logs("c", 7, 10)
+    assert (completed.out, completed.err, completed.truncated) == ("a" * 10, "b" * 10, True)
+
+
+async def test_logs_of_a_missing_container_say_so(fp: FakeProcess) -> None:
+    argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
+    fp.register(argv, stderr=NO_SUCH_CONTAINER, returncode=1)
+    with pytest.raises(ContainerNotFound, match=r"^Docker knows no container c\.$"):
+        await DOCKER.logs("c", 7, 1000)
+    fp.register(argv, stderr="Error response from daemon: what\n", returncode=1)
+    with pytest.raises(EngineError, match=r"^Docker could not read the logs of container c: what"):
+        await DOCKER.logs("c", 7, 1000)
+
+
+async def test_an_image_is_there_when_it_can_be_inspected(fp: FakeProcess) -> None:
+    argv = ["docker", "image", "inspect", "--format={{.Id}}", "image:1"]
+    fp.register(argv, stdout="sha256:0\n")
+    fp.register(argv, stderr="Error response from daemon: No such image: image:1", returncode=1)
+    assert [await DOCKER.image_exists("image:1") for _ in range(2)] == [True, False]
+
+
+async def test_an_engine_that_vanished_or_hangs_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # real processes here
+    program = tmp_path / "docker"
+    engine = Engine(str(program), DOCKER.dialect, {})
+    with pytest.raises(EngineNotFound) as gone:
+        await engine.start("c")
+    assert gone.value.message.startswith(f"'{program}' can no longer be started: ")
+    program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("claude_mcp.engine.engine.VERB_TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(EngineUnavailable) as hangs:
+        await engine.start("c")
+    assert hangs.value.message == "Docker did not finish 'start' within 0.01 s."
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        "garbage\n",
+        "[]\n",
+        "{}\n",
+        "null\n",
+        inspected("a", name=None),
+        '{"id": "a"',
+    ],
+)
+def test_an_answer_to_inspect_that_is_none_is_an_error_of_the_engine(stdout: str) -> None:
+    with pytest.raises(EngineError, match=r"^The engine's answer to inspect is not understood"):
+        parse_inspect(stdout)
+
+
+def test_absent_labels_are_no_labels() -> None:
+    (found,) = parse_inspect(inspected("a", labels=None, error=None))
+    assert (found.labels, found.error) == ({}, "")
+
+
+Programs = Callable[[str], Engine]
+
+
+class TestCopies:
+    """Copies hold pipes, so a real program on disk plays the engine."""
+
+    @pytest.fixture(autouse=True)
+    def real_signals(self, no_signals: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.undo()
+
+    @pytest.fixture
+    def playing(self, tmp_path: Path) -> Programs:
+        def make(script: str, like: Engine = DOCKER) -> Engine:
+            program = tmp_path / "engine"
+            program.write_text(f'#!/bin/sh\necho "$*" >"{tmp_path}/argv"\n{script}\n')
+            program.chmod(0o755)
+            return Engine(str(program), like.dialect, {"PATH": os.environ["PATH"]})
+
+        return make
+
+    async def test_a_copy_in_feeds_what_is_written(self, tmp_path: Path, playing: Programs) -> None:
+        def write(pipe: BinaryIO) -> None:
+            pipe.write(b"archive")
+
+        engine = playing(f"cat >'{tmp_path}/fed'")
+        await engine.copy_in("c", "/work", write)
+        assert (tmp_path / "fed").read_bytes() == b"archive"
+        assert (tmp_path / "argv").read_text() == "cp - c:/work\n"
+
+    @pytest.mark.parametrize(
+        ("like", "argv"),
+        [(DOCKER, "cp --follow-link c:/work/x -\n"), (PODMAN, "cp c:/work/x -\n")],
+    )
+    async def test_a_copy_out_hands_over_what_comes(
+        self, tmp_path: Path, playing: Callable[..., Engine], like: Engine, argv: str
+    ) -> None:
+        read: list[bytes] = []
+        engine = playing("echo archive", like)
+        await engine.copy_out("c", "/work/x", lambda pipe: read.append(pipe.read()))
+        assert read == [b"archive\n"]
+        assert (tmp_path / "argv").read_text() == argv
+
+    @pytest.mark.parametrize(
+        "stderr",
+        [
+            "Error response from daemon: Could not find the file /work in container c",
+            'Error: "/work" could not be found on container c: no such file or directory',
+            "Error: destination must be a directory when copying from stdin",
+        ],
+    )
+    async def test_a_missing_path_is_told_apart(self, playing: Programs, stderr: str) -> None:
+        def broken(pipe: object) -> None:
+            raise ValueError("the archive is empty")
+
+        engine = playing(f"echo '{stderr}' >&2; exit 1")
+        for copy in (engine.copy_in, engine.copy_out):
+            with pytest.raises(PathNotFound, match=r"^Docker finds no /work in the container\.$"):
+                await copy("c", "/work", broken)
+
+    async def test_a_failure_on_our_side_comes_before_what_the_engine_made_of_it(
+        self, playing: Programs
+    ) -> None:
+        def broken(pipe: object) -> None:
+            raise ValueError("a hostile archive")
+
+        engine = playing("echo 'Error: io: read/write on closed pipe' >&2; exit 1")
+        with pytest.raises(ValueError, match=r"^a hostile archive$"):
+            await engine.copy_out("c", "/work", broken)
+
+    async def test_a_copy_that_fails_says_why(self, playing: Programs) -> None:
+        engine = playing("echo 'Error response from daemon: no space left on device' >&2; exit 1")
+        with pytest.raises(EngineError) as caught:
+            await engine.copy_in("c", "/work", lambda pipe: None)
+        assert str(caught.value) == (
+            "Docker could not copy into container c: no space left on device. Free some space, "
+            "or destroy sessions that are no longer needed."
+        )

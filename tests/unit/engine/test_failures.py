@@ -1,0 +1,243 @@
+"""Exit codes and stderr as the engines really gave them, and what becomes of them.
+
+The texts are those of Docker 28.2 in front of engine 20.10, and of Podman 4.3.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from claude_mcp.engine import failures
+from claude_mcp.engine.process import Completed
+from claude_mcp.errors import (
+    EngineError,
+    EngineUnavailable,
+    ImageNotFound,
+    ImageUnfit,
+)
+
+DOCKER_NO_CONTAINER = "Error response from daemon: No such container: nosuch\n"
+DOCKER_NAME_IN_USE = (
+    'Error response from daemon: Conflict. The container name "/a" is already in use by container '
+    '"6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b". You have to remove (or '
+    "rename) that container to be able to reuse that name.\n"
+)
+DOCKER_DOWN = (
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+    "Is the docker daemon running?\n"
+)
+DOCKER_FORBIDDEN = (
+    "permission denied while trying to connect to the Docker daemon socket at "
+    'unix:///var/run/docker.sock: Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.50/containers/json": '
+    "dial unix /var/run/docker.sock: connect: permission denied\n"
+)
+PODMAN_NO_CONTAINER = 'Error: no container with name or ID "nosuch" found: no such container\n'
+PODMAN_NAME_IN_USE = (
+    'Error: creating container storage: the container name "a" is already in use by '
+    "29d26cb97639ffe25a585fc2578b832efb0425ee2d3314542c1cc3e4cced1f84. You have to remove that "
+    "container to be able to reuse that name: that name is already in use\n"
+)
+PODMAN_DOWN = (
+    "Cannot connect to Podman. Please verify your connection to the Linux system using `podman "
+    "system connection list`, or try `podman machine init` and `podman machine start` to manage a "
+    "new Linux VM\n"
+    'Error: unable to connect to Podman socket: Get "http://d/v4.3.1/libpod/_ping": '
+    "dial unix /nonexist: connect: no such file or directory\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stderr"),
+    [
+        (failures.NO_SUCH_CONTAINER, DOCKER_NO_CONTAINER),
+        (failures.NO_SUCH_CONTAINER, "Error: No such object: nosuch\n"),
+        (failures.NO_SUCH_CONTAINER, PODMAN_NO_CONTAINER),
+        (
+            failures.NO_SUCH_CONTAINER,
+            "Error: inspecting object: no such container nosuch\n",
+        ),
+        (failures.NAME_IN_USE, DOCKER_NAME_IN_USE),
+        (failures.NAME_IN_USE, PODMAN_NAME_IN_USE),
+        (
+            failures.NO_SUCH_PATH,
+            "Error response from daemon: Could not find the file /nope in container c\n",
+        ),
+        (failures.NO_SUCH_PATH, 'destination "c:/nope" must be a directory\n'),
+        (
+            failures.NO_SUCH_PATH,
+            'Error: "/nope" could not be found on container c: no such file or directory\n',
+        ),
+        (
+            failures.NO_SUCH_PATH,
+            "Error: destination must be a directory when copying from stdin\n",
+        ),
+        (
+            failures.NOT_RUNNING,
+            "Error response from daemon: Container 6df80de7c8ae is not running\n",
+        ),
+        (
+            failures.NOT_RUNNING,
+            "Error response from daemon: Container c is paused, unpause the container before exec",
+        ),
+        (
+            failures.NOT_RUNNING,
+            "Error: can only create exec sessions on running containers: "
+            "container state improper\n",
+        ),
+        (
+            failures.AMBIGUOUS,
+            "Error response from daemon: Multiple IDs found with provided prefix: ab\n",
+        ),
+        (
+            failures.AMBIGUOUS,
+            'Error: more than one result for container name or ID "ab": container already exists\n',
+        ),
+    ],
+)
+def test_a_sentence_of_an_engine_is_recognised_when_the_call_failed(
+    pattern: re.Pattern[str], stderr: str
+) -> None:
+    assert failures.matches(pattern, Completed(("docker",), 1, b"", stderr.encode()))
+    assert not failures.matches(pattern, Completed(("docker",), 0, b"", stderr.encode()))
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "message"),
+    [
+        (
+            DOCKER_DOWN,
+            EngineUnavailable,
+            "Docker's daemon does not answer: Cannot connect to the Docker daemon at "
+            "unix:///var/run/docker.sock. Is the docker daemon running?",
+        ),
+        (
+            DOCKER_FORBIDDEN,
+            EngineUnavailable,
+            "Docker refused access to its socket: permission denied while trying to connect to "
+            "the Docker daemon socket at unix:///var/run/docker.sock: Get "
+            '"http://%2Fvar%2Frun%2Fdocker.sock/v1.50/containers/json": dial unix '
+            "/var/run/docker.sock: connect: permission denied.",
+        ),
+        (
+            PODMAN_DOWN,
+            EngineUnavailable,
+            "Docker's daemon does not answer: unable to connect to Podman socket: Get "
+            '"http://d/v4.3.1/libpod/_ping": dial unix /nonexist: connect: no such file or '
+            "directory.",
+        ),
+        (
+            "Error response from daemon: No such image: i:1\n",
+            ImageNotFound,
+            "Docker could not create it: No such image: i:1.",
+        ),
+        (
+            "Error: i:1: image not known\n",
+            ImageNotFound,
+            "Docker could not create it: i:1: image not known.",
+        ),
+        (
+            "Error response from daemon: failed to create shim task: OCI runtime create failed: "
+            'runc create failed: unable to start container process: exec: "python3": executable '
+            "file not found in $PATH: unknown\nError: failed to start containers: c\n",
+            ImageUnfit,
+            "Docker could not create it: failed to create shim task: OCI runtime create failed: "
+            'runc create failed: unable to start container process: exec: "python3": executable '
+            "file not found in $PATH: unknown.",
+        ),
+        (
+            "[FATAL tini (6)] exec python3 failed: No such file or directory\n",
+            ImageUnfit,
+            "Docker could not create it: [FATAL tini (6)] exec python3 failed: No such file or "
+            "directory.",
+        ),
+        (
+            "ERROR (catatonit:6): failed to exec pid1: No such file or directory\n",
+            ImageUnfit,
+            "Docker could not create it: ERROR (catatonit:6): failed to exec pid1: No such file or "
+            "directory.",
+        ),
+        (
+            'Error: unable to start container "29d2": runc: runc create failed: unable to start '
+            'container process: exec: "python3": executable file not found in $PATH: OCI runtime '
+            "attempted to invoke a command that was not found\n",
+            ImageUnfit,
+            'Docker could not create it: unable to start container "29d2": runc: runc create '
+            'failed: unable to start container process: exec: "python3": executable file not found '
+            "in $PATH: OCI runtime attempted to invoke a command that was not found.",
+        ),
+        (
+            "Error response from daemon: mkdir /var/lib/docker/overlay2/x: no space left on "
+            "device\n",
+            EngineError,
+            "Docker could not create it: mkdir /var/lib/docker/overlay2/x: no space left on "
+            "device.",
+        ),
+    ],
+)
+def test_a_failure_has_a_type_when_the_engine_said_so(
+    stderr: str, kind: type[EngineError], message: str
+) -> None:
+    error = failures.classify("Docker", "create it", stderr)
+    assert (type(error), error.message) == (kind, message)
+
+
+def test_a_failure_that_people_can_mend_says_how() -> None:
+    hints = {
+        stderr: failures.classify("Docker", "start it", stderr).hint
+        for stderr in (DOCKER_DOWN, DOCKER_FORBIDDEN, "write /x: no space left on device")
+    }
+    assert hints == {
+        DOCKER_DOWN: "Start it (for example 'systemctl start docker'), correct DOCKER_HOST, or use "
+        "Podman: set CLAUDE_MCP_ENGINE=podman.",
+        DOCKER_FORBIDDEN: "Add your user to the group that owns the socket (often 'docker') and "
+        "log in again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
+        "write /x: no space left on device": "Free some space, or destroy sessions that are no "
+        "longer needed.",
+    }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "invalid reference format",
+        "Container c not found in the daemon's records of images",
+        "permission denied",
+        "the file daemon.json is not valid",
+        "open /x: no such file or directory",
+        "OCI runtime error: something new",
+    ],
+)
+def test_a_failure_that_is_not_recognised_keeps_the_engines_own_words(said: str) -> None:
+    error = failures.classify("Podman", "create container a", f"Error: {said}\n")
+    assert type(error) is EngineError
+    assert str(error) == f"Podman could not create container a: {said}."
+
+
+@pytest.mark.parametrize(
+    ("stderr", "line"),
+    [
+        ("", "it said nothing."),
+        ("\n \n", "it said nothing."),
+        ("first\nlast\n\n", "last."),
+        ("is it?\n", "is it?"),
+        ("Error: Error response from daemon: what.\n", "what."),
+        ("docker: what.\nSee 'docker create --help'.\n", "docker: what."),
+        ("what\n\nUsage:  docker create\n\nRun 'docker create --help' for more\n", "what."),
+        ("Error response from daemon: what\nError: failed to start containers: c\n", "what."),
+        ('time="2026-01-01T00:00:00Z" level=error msg="the \\"cause\\""\n', 'the \\"cause\\".'),
+    ],
+)
+def test_the_last_line_is_the_engines_own_word_without_decoration(stderr: str, line: str) -> None:
+    assert failures.last_line(stderr) == line
+
+
+def test_a_very_long_last_line_is_cut_in_its_middle() -> None:
+    assert failures.last_line("a" * 1000 + "b" * 1000) == f"{'a' * 150} ... {'b' * 150}."
+
+
+def test_a_completed_call_is_judged_by_its_stderr() -> None:
+    completed = Completed(("podman",), 125, b"No such image", b"Error: \xff what\n")
+    error = failures.failure("Podman", "list containers", completed)
+    assert str(error) == "Podman could not list containers: \N{REPLACEMENT CHARACTER} what."

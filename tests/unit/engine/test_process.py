@@ -1,0 +1,425 @@
+"""The one place that starts processes, with real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from claude_mcp.engine import process
+from claude_mcp.engine.process import (
+    BoundedCapture,
+    Completed,
+    ProcessTimeout,
+    ProgramNotFound,
+    open_stream,
+    run,
+    run_with_pipe,
+)
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Lifeline
+
+PATIENCE_SECONDS = 20.0
+
+
+def sh(script: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", script)
+
+
+def python(script: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", script)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class TestRun:
+    async def test_the_streams_and_the_exit_code_come_apart(self) -> None:
+        argv = sh("echo out; echo err >&2; exit 3")
+        assert await run(argv) == Completed(argv, 3, b"out\n", b"err\n")
+
+    async def test_a_signal_shows_as_a_negative_code(self) -> None:
+        assert (await run(sh("kill -TERM $$"))).returncode == -signal.SIGTERM
+
+    async def test_what_is_not_text_is_replaced_only_in_the_text_form(self) -> None:
+        completed = await run(sh(r"printf '\377a'; printf '\376b' >&2"))
+        assert (completed.stdout, completed.stderr) == (b"\xffa", b"\xfeb")
+        assert (completed.out, completed.err) == ("\N{REPLACEMENT CHARACTER}a", "\ufffdb")
+
+    async def test_the_environment_is_the_given_one_as_a_whole(self) -> None:
+        completed = await run(("/usr/bin/env",), env={"ONLY": "this = value"})
+        assert completed.out == "ONLY=this = value\n"
+
+    async def test_arguments_arrive_as_they_are(self) -> None:
+        awkward = ("--x", "", "a b", "two\nlines", "$HOME `id`", "'\"", "é")
+        script = "import sys; print(sys.argv[1:])"
+        assert (await run((*python(script), *awkward))).out == f"{list(awkward)}\n"
+
+    async def test_stdin_is_empty(self) -> None:
+        assert (await run(("/bin/cat",))).stdout == b""
+
+    async def test_capture_is_bounded_and_keeps_head_and_tail_of_each_stream(self) -> None:
+        script = (
+            "import sys; sys.stdout.write('a' * 3_000_000 + 'b' * 3_000_000); "
+            "sys.stderr.write('short')"
+        )
+        argv = python(script)
+        assert await run(argv, capture_bytes=10) == Completed(
+            argv, 0, b"aaaaabbbbb", b"short", truncated=True
+        )
+
+    @pytest.mark.parametrize("kind", ["missing", "directory", "not executable", "below a file"])
+    async def test_a_program_that_cannot_be_started_is_not_found(
+        self, tmp_path: Path, kind: str
+    ) -> None:
+        path = tmp_path / "program"
+        if kind == "directory":
+            path.mkdir()
+        elif kind != "missing":
+            path.write_text("")
+        if kind == "below a file":
+            path = path / "program"
+        with pytest.raises(ProgramNotFound, match=str(path)):
+            await run((str(path),))
+
+    async def test_a_timeout_kills_the_whole_group_and_keeps_what_was_said(
+        self, lifeline: Lifeline
+    ) -> None:
+        argv = sh(f"{lifeline.hold}; echo why >&2; (sleep 1000; true) & echo ready >&9; wait")
+        with pytest.raises(ProcessTimeout) as caught:
+            await run(argv, timeout=1.0)
+        assert (str(caught.value), caught.value.stderr) == (
+            "/bin/sh did not end within 1 s",
+            "why\n",
+        )
+        assert lifeline.end() == "ready\n"
+
+    async def test_a_cancelled_call_kills_the_whole_group(self, lifeline: Lifeline) -> None:
+        argv = sh(f"trap '' TERM; {lifeline.hold}; (sleep 1000; true) & echo ready >&9; wait")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, argv)
+            assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
+            tasks.cancel_scope.cancel()
+        assert lifeline.end() == ""
+
+    @pytest.mark.parametrize("checkpoints", range(6))
+    async def test_a_call_that_is_cancelled_at_once_leaves_no_process(
+        self, lifeline: Lifeline, checkpoints: int
+    ) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, sh(f"{lifeline.hold}; sleep 1000 & wait"))
+            for _ in range(checkpoints):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        lifeline.end()
+
+    async def test_a_program_that_floods_its_output_is_killed_like_any_other(
+        self, lifeline: Lifeline
+    ) -> None:
+        argv = sh(f"{lifeline.hold}; echo ready >&9; exec cat /dev/zero")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, argv)
+            assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
+            tasks.cancel_scope.cancel()
+        assert lifeline.end() == ""
+
+    async def test_nothing_stays_open_behind_a_call(self, lifeline: Lifeline) -> None:
+        await run(sh("exit 0"))
+        before = open_descriptors()
+        await run(sh("exit 0"))
+        with pytest.raises(ProgramNotFound):
+            await run(("/no/such/program",))
+        with pytest.raises(ProcessTimeout):
+            await run(sh("exec sleep 1000"), timeout=0.01)
+        assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("limit", [2, 10, 11])
+@pytest.mark.parametrize("chunk", [1, 3, 26])
+def test_a_bounded_capture_is_the_same_however_the_data_comes(limit: int, chunk: int) -> None:
+    data = b"abcdefghijklmnopqrstuvwxyz"
+    capture = BoundedCapture(limit)
+    for start in range(0, len(data), chunk):
+        capture.write(data[start : start + chunk])
+    half = limit // 2
+    assert capture.value() == data[:half] + data[-half:]
+    assert capture.dropped == len(data) - 2 * half
+
+
+def test_a_capture_that_is_just_full_drops_nothing() -> None:
+    capture = BoundedCapture(4)
+    capture.write(b"abcd")
+    assert (capture.value(), capture.dropped) == (b"abcd", 0)
+
+
+class TestRunWithPipe:
+    async def test_a_worker_feeds_a_program(self, tmp_path: Path) -> None:
+        data = os.urandom(1000) * 3000
+        argv = sh(f"cat >'{tmp_path}/out'; echo done >&2; exit 5")
+
+        def write(pipe: BinaryIO) -> None:
+            view = memoryview(data)
+            while view:
+                view = view[pipe.write(view) :]
+
+        completed, failure = await run_with_pipe(argv, write, feeds=True)
+        assert (completed, failure) == (Completed(argv, 5, b"", b"done\n"), None)
+        assert (tmp_path / "out").read_bytes() == data
+
+    async def test_a_worker_reads_a_program(self) -> None:
+        read: list[bytes] = []
+        argv = python("import sys; sys.stdout.write('x' * 3_000_000); sys.stderr.write('done')")
+
+        def take(pipe: BinaryIO) -> None:
+            while data := pipe.read(100_000):
+                read.append(data)
+
+        completed, failure = await run_with_pipe(argv, take, feeds=False)
+        assert (completed, failure) == (Completed(argv, 0, b"", b"done"), None)
+        assert b"".join(read) == b"x" * 3_000_000
+
+    async def test_the_program_has_the_given_environment(self) -> None:
+        read: list[bytes] = []
+        await run_with_pipe(
+            ("/usr/bin/env",), lambda pipe: read.append(pipe.read()), feeds=False, env={"A": "b"}
+        )
+        assert read == [b"A=b\n"]
+
+    async def test_a_failing_feeder_ends_the_input_and_is_handed_back(self) -> None:
+        broken = ValueError("cannot read the source")
+
+        def fail(pipe: BinaryIO) -> None:
+            pipe.write(b"half")
+            raise broken
+
+        argv = sh('test "$(cat)" = half && exit 6')
+        assert await run_with_pipe(argv, fail, feeds=True) == (
+            Completed(argv, 6, b"", b""),
+            broken,
+        )
+
+    async def test_a_failing_reader_ends_the_program_and_is_handed_back(self) -> None:
+        broken = ValueError("a hostile archive")
+
+        def fail(pipe: BinaryIO) -> None:
+            pipe.read(1)
+            raise broken
+
+        argv = sh("exec cat /dev/zero")
+        assert await run_with_pipe(argv, fail, feeds=False) == (
+            Completed(argv, -signal.SIGPIPE, b"", b""),
+            broken,
+        )
+
+    async def test_a_program_that_ignores_the_end_of_its_pipe_is_killed(
+        self, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
+    ) -> None:
+        monkeypatch.setattr(process, "PIPE_GRACE_SECONDS", 0.01)
+        broken = ValueError("x")
+
+        def fail(pipe: BinaryIO) -> None:
+            assert lifeline.line() == "ready"
+            raise broken
+
+        argv = sh(f"{lifeline.hold}; echo ready >&9; sleep 1000")
+        assert await run_with_pipe(argv, fail, feeds=False) == (
+            Completed(argv, -signal.SIGKILL, b"", b""),
+            broken,
+        )
+        assert lifeline.end() == ""
+
+    async def test_a_program_that_ends_before_it_was_fed_fails_by_its_own_words(self) -> None:
+        def endless(pipe: BinaryIO) -> None:
+            while True:
+                pipe.write(bytes(65536))
+
+        argv = sh("exec <&-; echo 'no such container' >&2; exit 1")
+        assert await run_with_pipe(argv, endless, feeds=True) == (
+            Completed(argv, 1, b"", b"no such container\n"),
+            None,
+        )
+
+    @pytest.mark.parametrize("feeds", [True, False])
+    async def test_a_cancelled_call_kills_the_program_and_ends_the_worker(
+        self, lifeline: Lifeline, feeds: bool
+    ) -> None:
+        ended = threading.Event()
+
+        started, ended = anyio.Event(), threading.Event()
+
+        def work(pipe: BinaryIO) -> None:
+            assert lifeline.line() == "ready"
+            anyio.from_thread.run_sync(started.set)
+            try:
+                while pipe.write(bytes(65536)) if feeds else pipe.read(65536):
+                    pass
+            finally:
+                ended.set()
+
+        argv = sh(f"{lifeline.hold}; echo ready >&9; sleep 1000")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(run_with_pipe, argv, work, feeds=feeds))
+            await started.wait()
+            tasks.cancel_scope.cancel()
+        assert ended.is_set()
+        assert lifeline.end() == ""
+
+    @pytest.mark.parametrize("checkpoints", range(6))
+    async def test_a_call_that_is_cancelled_at_once_leaves_nothing(
+        self, lifeline: Lifeline, checkpoints: int
+    ) -> None:
+        before = open_descriptors()
+        argv = sh(f"{lifeline.hold}; echo ready >&9; sleep 1000")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(run_with_pipe, argv, lambda pipe: None, feeds=False))
+            for _ in range(checkpoints):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        lifeline.end()
+        assert open_descriptors() == before
+
+    async def test_a_missing_program_leaves_no_pipe_open(self) -> None:
+        before = open_descriptors()
+        with pytest.raises(ProgramNotFound):
+            await run_with_pipe(("/no/such/program",), lambda pipe: None, feeds=True)
+        assert open_descriptors() == before
+
+
+class TestOpenStream:
+    async def test_a_program_is_talked_to_through_its_pipes(self) -> None:
+        async with open_stream(("/bin/cat",), env={}) as stream:
+            await stream.send(b"one\ntwo\r\n")
+            lines = stream.lines()
+            assert [await anext(lines), await anext(lines)] == ["one", "two"]
+            await stream.send(memoryview(b"three"))
+            assert await stream.receive() == b"three"
+            assert stream.returncode is None
+        assert stream.returncode == 0
+
+    async def test_closing_its_input_lets_a_program_end_by_itself(self) -> None:
+        async with open_stream(sh("cat; echo last; echo words >&2; exit 7")) as stream:
+            stream.close_stdin()
+            assert [line async for line in stream.lines()] == ["last"]
+            assert await stream.wait() == 7
+        assert (stream.returncode, stream.stderr_tail) == (7, "words")
+
+    async def test_leaving_the_block_waits_for_a_program_that_ends_in_time(self) -> None:
+        async with open_stream(sh("cat >/dev/null; exit 8"), exit_grace=PATIENCE_SECONDS) as stream:
+            pass
+        assert stream.returncode == 8
+
+    async def test_leaving_the_block_kills_a_program_that_does_not_end(
+        self, lifeline: Lifeline
+    ) -> None:
+        argv = sh(f"trap '' TERM; {lifeline.hold}; (sleep 1000; true) & echo ready; wait")
+        async with open_stream(argv, exit_grace=0.0) as stream:
+            assert await stream.receive() == b"ready\n"
+        assert stream.returncode == -signal.SIGKILL
+        assert lifeline.end() == ""
+
+    async def test_a_failing_block_kills_at_once_and_fails_as_itself(
+        self, lifeline: Lifeline
+    ) -> None:
+        streams = []
+
+        async def fail() -> None:
+            argv = sh(f"{lifeline.hold}; sleep 1000 & echo ready; wait")
+            async with open_stream(argv, exit_grace=PATIENCE_SECONDS) as stream:
+                streams.append(stream)
+                await stream.receive()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+        assert [stream.returncode for stream in streams] == [-signal.SIGKILL]
+        assert lifeline.end() == ""
+
+    async def test_a_cancelled_block_kills_at_once(self, lifeline: Lifeline) -> None:
+        argv = sh(f"{lifeline.hold}; sleep 1000 & echo ready; wait")
+        with anyio.CancelScope() as scope:
+            async with open_stream(argv, exit_grace=PATIENCE_SECONDS) as stream:
+                await stream.receive()
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert stream.returncode == -signal.SIGKILL
+        assert lifeline.end() == ""
+
+    async def test_leaving_the_block_does_not_wait_for_input_that_nobody_takes(
+        self, lifeline: Lifeline
+    ) -> None:
+        argv = sh(f"{lifeline.hold}; echo ready; sleep 1000")
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async with open_stream(argv, exit_grace=0.01) as stream:
+                await stream.receive()
+                await stream.send(bytes(100_000))  # more than a pipe takes
+        assert stream.returncode == -signal.SIGKILL
+        assert lifeline.end() == ""
+
+    async def test_leaving_the_block_does_not_wait_for_a_grandchild_that_left_the_group(
+        self, lifeline: Lifeline
+    ) -> None:
+        argv = sh(f"{lifeline.hold}; setsid sh -c 'echo $$; exec sleep 1000' & wait")
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async with open_stream(argv, exit_grace=0.01) as stream:
+                pid = int(await stream.receive())
+        assert stream.returncode == -signal.SIGKILL
+        assert lifeline.held
+        os.kill(pid, signal.SIGKILL)
+        assert lifeline.end() == ""
+
+    async def test_the_end_of_the_output_is_told_apart_from_nothing_yet(self) -> None:
+        async with open_stream(sh("exit 0")) as stream:
+            assert await stream.receive() == b""
+            assert [line async for line in stream.lines()] == []
+
+    async def test_a_last_line_without_an_end_is_a_line(self) -> None:
+        async with open_stream(sh("printf 'a\\nb'")) as stream:
+            assert [line async for line in stream.lines()] == ["a", "b"]
+
+    async def test_an_endless_line_ends_the_lines(self) -> None:
+        async with open_stream(sh("echo first; exec cat /dev/zero"), exit_grace=0.0) as stream:
+            assert [line async for line in stream.lines()] == ["first"]
+
+    async def test_sending_to_a_program_that_has_ended_says_so(self) -> None:
+        async def send_on(stream: process.Stream) -> None:
+            while True:
+                await stream.send(bytes(65536))
+
+        async with open_stream(sh("exit 0")) as stream:
+            await stream.wait()
+            with pytest.raises(anyio.BrokenResourceError):
+                await send_on(stream)
+
+    async def test_stderr_is_drained_and_its_ends_are_kept(self) -> None:
+        script = "import sys; sys.stderr.write('a' * 200_000 + 'b' * 200_000)"
+        async with open_stream(python(script)) as stream:
+            await stream.wait()
+        assert stream.stderr_tail == "a" * 32768 + "b" * 32768
+
+    async def test_a_missing_program_is_not_found(self) -> None:
+        with pytest.raises(ProgramNotFound):
+            async with open_stream(("/no/such/program",)):
+                pass
+
+    async def test_nothing_stays_open_behind_a_stream(self) -> None:
+        async def use() -> None:
+            async with open_stream(("/bin/cat",)) as stream:
+                await stream.send(b"x")
+                await stream.receive()
+
+        await use()
+        before = open_descriptors()
+        await use()
+        assert open_descriptors() == before

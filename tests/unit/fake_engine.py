@@ -1,0 +1,247 @@
+"""A fake Docker: an executable that keeps its containers in a directory and has an agent inside.
+
+It answers the verbs that sessions use, and writes every call to ``calls``, so that a test can
+say what was asked of the engine. Commands run for real on this machine; the command ``hang``
+and the prompt ``hang`` wait until they are cancelled, and write ``cancelled`` to ``calls``.
+"""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from claude_mcp.agent import contract
+
+VERSION = {"Client": {"Version": "24.0.0", "ApiVersion": "1.43"}, "Server": {"Version": "24.0.0"}}
+
+
+def install(directory: Path) -> Path:
+    """Make the executable; ``directory`` holds its state."""
+    directory.mkdir(parents=True, exist_ok=True)
+    program = directory / "docker"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+        f"from tests.unit.fake_engine import main; sys.exit(main({str(directory)!r}))"
+    )
+    # Every connection asks for the version: a shell is many times faster to answer.
+    program.write_text(
+        "#!/bin/sh\n"
+        f"cd {shlex.quote(str(directory))}\n"
+        f'echo "$1" >>calls\n'
+        f'[ "$1" = version ] && exec echo {shlex.quote(json.dumps(VERSION))}\n'
+        f'exec {shlex.quote(sys.executable)} -IS -c {shlex.quote(code)} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+def add_session(program: Path, name: str, project: Path) -> str:
+    """A running session, without the calls that make one; returns its id."""
+    from claude_mcp.sessions import labels
+
+    container = new_container(
+        labels.container_name(name),
+        "claude-code-custom:latest",
+        labels.session_labels(
+            name=name,
+            project_path=str(project),
+            provider="anthropic",
+            credentials=labels.CredentialSource.SERVER,
+        ),
+    )
+    Engine(program.parent).save({**container, "status": "running"})
+    return str(container["id"][: labels.ID_CHARS])
+
+
+def new_container(name: str, image: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": f"{zlib.crc32(name.encode()):08x}" * 8,
+        "name": name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "status": "created",
+        "exitCode": 0,
+        "error": "",
+        "image": image,
+        "labels": labels,
+    }
+
+
+def calls(program: Path) -> list[str]:
+    """The verbs that were called so far, and what the agent noted."""
+    file = program.parent / "calls"
+    return file.read_text().split() if file.exists() else []
+
+
+class Engine:
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def note(self, word: str) -> None:
+        with (self.state / "calls").open("a") as file:
+            file.write(f"{word}\n")
+
+    def containers(self) -> list[dict[str, Any]]:
+        files = sorted(self.state.glob("*.json"))
+        return [json.loads(file.read_text()) for file in files]
+
+    def find(self, reference: str) -> dict[str, Any] | None:
+        for container in self.containers():
+            if container["name"] == reference or container["id"].startswith(reference):
+                return container
+        return None
+
+    def save(self, container: dict[str, Any]) -> None:
+        (self.state / f"{container['id']}.json").write_text(json.dumps(container))
+
+    def create(self, argv: list[str]) -> int:
+        options = dict(word[2:].split("=", 1) for word in argv if word.startswith("--name="))
+        labels = dict(
+            word.removeprefix("--label=").split("=", 1)
+            for word in argv
+            if word.startswith("--label=")
+        )
+        image = argv[argv.index("--entrypoint=") + 1]
+        name = options["name"]
+        if image == "missing:latest":
+            return fail("Error: No such image: missing:latest")
+        if self.find(name):
+            return fail(f'Conflict. The container name "/{name}" is already in use by another.')
+        container = new_container(name, image, labels)
+        self.save(container)
+        print(container["id"])
+        return 0
+
+    def start(self, argv: list[str]) -> int:
+        container = self.find(argv[-1])
+        assert container is not None
+        if container["image"] == "hang:latest":
+            self.note("hanging")
+            sys.stdin.read()
+            return 0
+        sys.stdin.readline()
+        missing = ["claude"] if container["image"] == "unfit:latest" else []
+        print(contract.READY + " ".join(["writable", *missing]), flush=True)
+        if sys.stdin.readline().strip() == contract.COMMIT:
+            self.save({**container, "status": "running"})
+            print(contract.COMMITTED, flush=True)
+        return 0
+
+    def inspect(self, argv: list[str]) -> int:
+        missing = False
+        for reference in argv[2:]:
+            if reference.startswith("--"):
+                continue
+            container = self.find(reference)
+            if container is None:
+                missing = True
+            else:
+                print(json.dumps(container))
+        return fail("Error: No such container") if missing else 0
+
+    def remove(self, argv: list[str]) -> int:
+        container = self.find(argv[-1])
+        if container is None:
+            return fail("Error: No such container")
+        (self.state / f"{container['id']}.json").unlink()
+        print(argv[-1])
+        return 0
+
+    def agent(self) -> int:
+        """Greets, and reads requests as the real agent does, one at a time."""
+        answer(0, event={"greeting": True})
+        for line in sys.stdin:
+            request = json.loads(line)
+            if request["op"] == "cancel":
+                self.note("cancelled")
+                answer(request["args"]["id"], error={"code": "cancelled", "message": "cancelled"})
+            elif "hang" in (request["args"].get("command"), request["args"].get("prompt")):
+                self.note("hanging")
+            else:
+                operation = getattr(self, request["op"])
+                answer(request["id"], ok=operation(request["id"], request["args"]))
+        return 0
+
+    def command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        if args["command"] == "forge":
+            return result("\ud800\x1b]0;title\x07", "", 0)
+        if args["command"] == "slow":
+            return {**result("", "", 124), "timedOut": True}
+        if args["command"] == "much":
+            return {**result("head\ntail\n", "", 0), "stdoutBytes": args["limitBytes"] + 1000}
+        import subprocess
+
+        done = subprocess.run(
+            ["sh", "-c", args["command"]], capture_output=True, text=True, check=False
+        )
+        return result(done.stdout, done.stderr, done.returncode)
+
+    def turn(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        answer(number, event={"progress": "Bash: ls"})
+        usage = {"input_tokens": 3, "output_tokens": 2}
+        done = {"conversationId": "c-1", "numTurns": 1, "durationMs": 1500, "usage": usage}
+        if args["prompt"] == "fail":
+            return {**done, "status": "failed", "error": "401 invalid key"}
+        if args["prompt"] == "deny":
+            denial = {"toolName": "Bash", "toolInput": {"command": "rm x"}}
+            return {
+                **done, "status": "completed", "result": "I may not.", "permissionDenials": [denial]
+            }  # fmt: skip
+        said = {key: value for key, value in args.items() if key != "turnId" and value}
+        return {**done, "status": "completed", "result": json.dumps(said), "costUsd": 0.0123}
+
+    def status(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        return {"turnRunning": False, "lastActivityAt": "2026-01-02T03:04:05Z", "costUsd": 0.5}
+
+
+def result(stdout: str, stderr: str, code: int) -> dict[str, Any]:
+    return {
+        "exitCode": code,
+        "stdout": stdout,
+        "stderr": stderr,
+        "stdoutBytes": len(stdout),
+        "stderrBytes": len(stderr),
+        "durationMs": 12,
+        "timedOut": False,
+    }
+
+
+def answer(number: int, **fields: Any) -> None:
+    print(json.dumps({"id": number, **fields}), flush=True)
+
+
+def fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+def main(state: str) -> int:
+    engine = Engine(Path(state))
+    argv = sys.argv[1:]
+    match argv[0]:
+        case "create":
+            return engine.create(argv)
+        case "start":
+            return engine.start(argv)
+        case "container":
+            return engine.inspect(argv)
+        case "ps":
+            print("\n".join(each["id"] for each in engine.containers()))
+            return 0
+        case "rm":
+            return engine.remove(argv)
+        case "exec":
+            return engine.agent()
+        case "logs":
+            print("2026-01-02T03:04:05.000000000Z session started", file=sys.stderr)
+            return 0
+        case "image":
+            print("sha256:0" if argv[-1] != "missing:latest" else "")
+            return 0 if argv[-1] != "missing:latest" else 1
+        case _:
+            return fail(f"unknown command: {argv[0]}")
