@@ -1,0 +1,442 @@
+"""Claude Code's stream-json frames, in and out, as values. No I/O; runs on Python 3.9.
+
+The rule: what comes in may have been forged inside the container. No line raises, and a field of
+the wrong type counts as absent. Nothing is cut here except in `describe`: bounds are the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+DESCRIPTION_CHARACTERS = 120
+# Larger integers lose digits in JavaScript, and in JSON readers that follow it.
+_LARGEST_INTEGER = 2**53
+
+
+@dataclass(frozen=True)
+class McpServer:
+    name: str
+    status: str
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    id: str
+    name: str
+    input: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    tool_use_id: str
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class PermissionDenial:
+    tool_name: str
+    tool_use_id: str
+    tool_input: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Init:
+    """`system/init`: comes at the start of each turn."""
+
+    conversation_id: str
+    model: str = ""
+    version: str = ""
+    cwd: str = ""
+    permission_mode: str = ""
+    tools: tuple[str, ...] = ()
+    mcp_servers: tuple[McpServer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """What the model said and which tools it called; `parent_tool_use_id` tells a subagent's."""
+
+    texts: tuple[str, ...] = ()
+    tool_uses: tuple[ToolUse, ...] = ()
+    parent_tool_use_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ToolResults:
+    results: tuple[ToolResult, ...]
+    parent_tool_use_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Claude Code has taken the prompt with this uuid."""
+
+    uuid: str
+
+
+@dataclass(frozen=True)
+class ApiRetry:
+    """A call of the model failed and is tried again; without a status there was no answer."""
+
+    attempt: int
+    max_retries: int
+    status: int | None = None
+    delay_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a turn. `cost_usd` counts from the start of Claude's process, not of the turn."""
+
+    conversation_id: str
+    is_error: bool
+    text: str = ""
+    error: str | None = None
+    num_turns: int = 0
+    duration_ms: int = 0
+    duration_api_ms: int = 0
+    cost_usd: float = 0.0
+    usage: Mapping[str, int] = field(default_factory=dict)
+    permission_denials: tuple[PermissionDenial, ...] = ()
+    terminal_reason: str | None = None
+    api_error_status: int | None = None
+    prompt_uuids: tuple[str, ...] = ()
+    """The prompts this answers, as far as Claude Code says (not before 2.1.3xx)."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.is_error
+
+    @property
+    def interrupted(self) -> bool:
+        return (self.terminal_reason or "").startswith("aborted")
+
+
+@dataclass(frozen=True)
+class ControlRequest:
+    """Claude Code asks us something, `subtype` says what (`can_use_tool`, ...), and waits."""
+
+    request_id: str
+    subtype: str
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ControlResponse:
+    """The answer to a control request of ours: `response`, or `error` when it was refused."""
+
+    request_id: str
+    response: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    """Any other frame; new types appear with nearly every release of Claude Code."""
+
+    type: str
+    subtype: str = ""
+
+
+# A runtime expression, so `X | Y` has to wait for Python 3.10.
+Frame = Union[
+    Init,
+    Assistant,
+    ToolResults,
+    Replay,
+    ApiRetry,
+    Result,
+    ControlRequest,
+    ControlResponse,
+    Other,
+]
+
+
+def user_line(prompt: str, uuid: str) -> bytes:
+    """One prompt, delivered to the model byte for byte.
+
+    Claude Code reads the *last* text block as typed by a person: a leading `/` makes it a command,
+    an `@name` attaches a file. So an empty block stands last, which is dropped before the model is
+    asked; the prompt before it is passed on untouched (measured on 2.1.240, 2.1.290, 2.1.330).
+    A prompt of white space only reaches the model as no text at all: refuse it earlier.
+    """
+    blocks = [{"type": "text", "text": prompt}, {"type": "text", "text": ""}]
+    return _line(
+        {
+            "type": "user",
+            "uuid": uuid,
+            "message": {"role": "user", "content": blocks},
+            "parent_tool_use_id": None,
+            "session_id": "",
+        }
+    )
+
+
+def control_request_line(request_id: str, request: Mapping[str, Any]) -> bytes:
+    """Ask Claude Code; `request` has a `subtype`: `interrupt`, `initialize`, `set_model`, ..."""
+    return _line({"type": "control_request", "request_id": request_id, "request": dict(request)})
+
+
+def control_response_line(request_id: str, response: Mapping[str, Any]) -> bytes:
+    """Answer a `ControlRequest`."""
+    answer = {"subtype": "success", "request_id": request_id, "response": dict(response)}
+    return _line({"type": "control_response", "response": answer})
+
+
+def control_error_line(request_id: str, error: str) -> bytes:
+    """Refuse a `ControlRequest` that we do not know, so that Claude Code does not wait for us."""
+    answer = {"subtype": "error", "request_id": request_id, "error": error}
+    return _line({"type": "control_response", "response": answer})
+
+
+def parse_line(line: bytes) -> Frame | None:
+    """Read one line of Claude Code's output; None when it is not a frame at all."""
+    try:
+        text = line.decode("utf-8", "replace")
+        body = json.loads(text)
+        if "\\u" in text:
+            body = _without_surrogates(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict) or not isinstance(body.get("type"), str):
+        return None
+    return _frame(body)
+
+
+def describe(frame: Frame, workspace: str = "/workspace") -> str | None:
+    """One short line for a person who watches, or None: `Bash: ls -la`, `Edit: greet.py`."""
+    if isinstance(frame, Assistant):
+        if frame.tool_uses:
+            first, more = frame.tool_uses[0], len(frame.tool_uses) - 1
+            argument = _one_line(_argument(first, workspace))
+            line = _one_line(first.name) + (f": {argument}" if argument else "")
+            return _shortened(line, f" (+{more} more)" if more else "")
+        return _shortened(next(filter(None, map(_one_line, frame.texts)), "")) or None
+    if isinstance(frame, ApiRetry):
+        reason = f" ({frame.status})" if frame.status else ""
+        return f"API retry {frame.attempt} of {frame.max_retries}{reason}"
+    return None
+
+
+def _frame(body: dict[str, Any]) -> Frame:
+    kind, subtype = body["type"], _string(body.get("subtype"))
+    if kind == "system" and subtype == "init":
+        return _init(body)
+    if kind == "system" and subtype == "api_retry":
+        return ApiRetry(
+            attempt=_count(body.get("attempt")) or 0,
+            max_retries=_count(body.get("max_retries")) or 0,
+            status=_count(body.get("error_status")),
+            delay_ms=_count(body.get("retry_delay_ms")),
+        )
+    if kind == "assistant":
+        return _assistant(body)
+    if kind == "user":
+        return _user(body)
+    if kind == "result":
+        return _result(body, subtype)
+    if kind == "control_request":
+        request = _mapping(body.get("request"))
+        request_id = _string(body.get("request_id"))
+        return ControlRequest(request_id, _string(request.get("subtype")), request)
+    if kind == "control_response":
+        answer = _mapping(body.get("response"))
+        failed = answer.get("subtype") != "success"
+        return ControlResponse(
+            request_id=_string(answer.get("request_id")),
+            response=_mapping(answer.get("response")),
+            error=(_string(answer.get("error")) or "refused") if failed else None,
+        )
+    return Other(kind, subtype)
+
+
+def _init(body: dict[str, Any]) -> Init:
+    return Init(
+        conversation_id=_string(body.get("session_id")),
+        model=_string(body.get("model")),
+        version=_string(body.get("claude_code_version")),
+        cwd=_string(body.get("cwd")),
+        permission_mode=_string(body.get("permissionMode")),
+        tools=_strings(body.get("tools")),
+        mcp_servers=tuple(
+            McpServer(_string(server.get("name")), _string(server.get("status")))
+            for server in _mappings(body.get("mcp_servers"))
+        ),
+    )
+
+
+def _assistant(body: dict[str, Any]) -> Assistant:
+    blocks = _blocks(body)
+    return Assistant(
+        texts=tuple(_string(b.get("text")) for b in blocks if b.get("type") == "text"),
+        tool_uses=tuple(
+            ToolUse(_string(b.get("id")), _string(b.get("name")), _mapping(b.get("input")))
+            for b in blocks
+            if b.get("type") == "tool_use"
+        ),
+        parent_tool_use_id=_string(body.get("parent_tool_use_id")) or None,
+    )
+
+
+def _user(body: dict[str, Any]) -> Frame:
+    if body.get("isReplay") is True:
+        return Replay(_string(body.get("uuid")))
+    results = tuple(
+        ToolResult(
+            tool_use_id=_string(block.get("tool_use_id")),
+            text=_content_text(block.get("content")),
+            is_error=block.get("is_error") is True,
+        )
+        for block in _blocks(body)
+        if block.get("type") == "tool_result"
+    )
+    if not results:
+        return Other("user", _string(body.get("subtype")))
+    return ToolResults(results, _string(body.get("parent_tool_use_id")) or None)
+
+
+def _result(body: dict[str, Any], subtype: str) -> Result:
+    # An API failure comes as subtype "success" with is_error, so either alone makes an error.
+    is_error = body.get("is_error") is not False or subtype != "success"
+    text, status = _string(body.get("result")), _count(body.get("api_error_status"))
+    uuids = _strings(body.get("user_message_uuids"))
+    return Result(
+        conversation_id=_string(body.get("session_id")),
+        is_error=is_error,
+        text=text,
+        error=_error(body, subtype, status) if is_error else None,
+        num_turns=_count(body.get("num_turns")) or 0,
+        duration_ms=_count(body.get("duration_ms")) or 0,
+        duration_api_ms=_count(body.get("duration_api_ms")) or 0,
+        cost_usd=_amount(body.get("total_cost_usd")),
+        usage={
+            name: count
+            for name, value in _mapping(body.get("usage")).items()
+            if (count := _count(value)) is not None
+        },
+        permission_denials=tuple(
+            PermissionDenial(
+                _string(denial.get("tool_name")),
+                _string(denial.get("tool_use_id")),
+                _mapping(denial.get("tool_input")),
+            )
+            for denial in _mappings(body.get("permission_denials"))
+        ),
+        terminal_reason=_string(body.get("terminal_reason")) or None,
+        api_error_status=status,
+        prompt_uuids=uuids or _strings([body.get("user_message_uuid")]),
+    )
+
+
+def _error(body: dict[str, Any], subtype: str, status: int | None) -> str:
+    if _string(body.get("terminal_reason")).startswith("aborted"):
+        return "interrupted"  # what Claude Code says here is a note of its own developers
+    reasons = [*_strings(body.get("errors")), _string(body.get("result"))]
+    if subtype != "success":
+        reasons.append(subtype.replace("_", " "))
+    if status is not None:
+        reasons.append(f"HTTP {status}")
+    return next(filter(None, map(str.strip, reasons)), "failed without a reason")
+
+
+def _line(body: Mapping[str, Any]) -> bytes:
+    # ASCII only: neither a line separator of Unicode nor a lone surrogate can break the line.
+    return json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Replace lone surrogates, which JSON can carry and UTF-8 cannot, all through a value."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    return value
+
+
+def _blocks(body: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    content = _mapping(body.get("message")).get("content")
+    if isinstance(content, str):
+        return ({"type": "text", "text": content},)
+    return _mappings(content)
+
+
+def _content_text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(_string(b.get("text")) for b in _mappings(content) if b.get("type") == "text")
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(s for s in value if isinstance(s, str)) if isinstance(value, list) else ()
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> tuple[dict[str, Any], ...]:
+    return tuple(m for m in value if isinstance(m, dict)) if isinstance(value, list) else ()
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 <= value <= _LARGEST_INTEGER:  # also false for NaN
+        return None
+    return int(value)
+
+
+def _amount(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    return float(value) if 0 <= value <= _LARGEST_INTEGER and math.isfinite(value) else 0.0
+
+
+# The argument that says most about a call, by the tool's own name for it.
+_TELLING_ARGUMENTS = (
+    "command",
+    "file_path",
+    "notebook_path",
+    "pattern",
+    "path",
+    "url",
+    "query",
+    "description",
+    "skill",
+    "prompt",
+)
+
+
+def _argument(tool: ToolUse, workspace: str) -> str:
+    name = next((n for n in _TELLING_ARGUMENTS if isinstance(tool.input.get(n), str)), None)
+    value: str = tool.input[name] if name else ""
+    prefix = workspace.rstrip("/") + "/"
+    is_path = name in ("file_path", "notebook_path", "path")
+    return value[len(prefix) :] if is_path and value.startswith(prefix) else value
+
+
+def _one_line(text: str) -> str:
+    """The first line with words in it, without anything that steers a terminal or hides text."""
+    for line in text[: 100 * DESCRIPTION_CHARACTERS].splitlines():
+        visible = (c if unicodedata.category(c)[0] != "C" else " " for c in line)
+        words = " ".join("".join(visible).split())
+        if words:
+            return words
+    return ""
+
+
+def _shortened(line: str, ending: str = "") -> str:
+    space = DESCRIPTION_CHARACTERS - len(ending)
+    return (line if len(line) <= space else line[: space - 1] + "…") + ending

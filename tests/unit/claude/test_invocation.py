@@ -1,0 +1,144 @@
+"""Claude Code's argv and environment, compared as whole values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from claude_mcp.claude.invocation import (
+    Anthropic,
+    Credentials,
+    Invocation,
+    PermissionMode,
+    claude_argv,
+    claude_environment,
+    credentials,
+)
+
+ALWAYS = (
+    "claude",
+    "--print",
+    "--verbose",
+    "--input-format=stream-json",
+    "--output-format=stream-json",
+    "--replay-user-messages",
+)
+BYPASS = "--dangerously-skip-permissions"
+UNTRUSTED = ("--strict-mcp-config", '--settings={"apiKeyHelper":"","disableAllHooks":true}')
+
+
+def test_a_plain_start_bypasses_permissions_and_trusts_no_project() -> None:
+    assert claude_argv(Invocation()) == (*ALWAYS, BYPASS, *UNTRUSTED)
+
+
+@pytest.mark.parametrize(
+    ("mode", "argv"),
+    [
+        ("bypass", (BYPASS,)),
+        ("ask", ("--permission-mode=default", "--permission-prompt-tool=stdio")),
+        ("deny", ("--permission-mode=default",)),
+    ],
+)
+def test_a_permission_mode_is_a_group_of_options(
+    mode: PermissionMode, argv: tuple[str, ...]
+) -> None:
+    assert claude_argv(Invocation(permission_mode=mode)) == (*ALWAYS, *argv, *UNTRUSTED)
+
+
+def test_every_value_is_joined_to_its_option() -> None:
+    invocation = Invocation(
+        resume="--help",
+        model="-p",
+        tools=("Bash", "mcp__x__y"),
+        max_turns=3,
+        max_budget_usd=0.5,
+        append_system_prompt="--version\n'x' $HOME",
+        mcp_config_path="/run/claude-mcp/mcp.json",
+    )
+    assert claude_argv(invocation, "/opt/claude") == (
+        "/opt/claude",
+        *ALWAYS[1:],
+        BYPASS,
+        *UNTRUSTED,
+        "--resume=--help",
+        "--model=-p",
+        "--tools=Bash,mcp__x__y",
+        "--max-turns=3",
+        "--max-budget-usd=0.5",
+        "--append-system-prompt=--version\n'x' $HOME",
+        "--mcp-config=/run/claude-mcp/mcp.json",
+    )
+
+
+def test_no_tools_at_all_is_not_the_same_as_the_usual_ones() -> None:
+    assert claude_argv(Invocation(tools=())) == (*ALWAYS, BYPASS, *UNTRUSTED, "--tools=")
+
+
+def test_a_trusted_project_keeps_its_hooks_and_servers_but_not_the_choice_of_key() -> None:
+    argv = claude_argv(Invocation(trust_project=True))
+    assert argv == (*ALWAYS, BYPASS, '--settings={"apiKeyHelper":""}')
+
+
+ENVIRONMENT = {
+    "DISABLE_AUTOUPDATER": "1",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1",
+}
+
+
+def test_the_environment_names_the_provider_and_its_models() -> None:
+    provider = Anthropic(base_url="http://gateway", model="big", small_model="small")
+    assert claude_environment(provider, 1000, {"PATH": "/bin"}) == {
+        **ENVIRONMENT,
+        "PATH": "/bin",
+        "ANTHROPIC_BASE_URL": "http://gateway",
+        "ANTHROPIC_MODEL": "big",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": "small",
+        "ANTHROPIC_SMALL_FAST_MODEL": "small",
+    }
+
+
+def test_root_is_said_to_be_contained() -> None:
+    assert claude_environment(Anthropic(), 0, {}) == {**ENVIRONMENT, "IS_SANDBOX": "1"}
+
+
+def test_nothing_inherited_mixes_with_the_provider_or_an_outer_claude() -> None:
+    inherited = {
+        "CLAUDECODE": "1",
+        "ANTHROPIC_API_KEY": "of the image",
+        "ANTHROPIC_BASE_URL": "of the image",
+        "CLAUDE_CODE_OAUTH_TOKEN": "of the image",
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "DISABLE_AUTOUPDATER": "0",
+        "LANG": "C.UTF-8",
+    }
+    assert claude_environment(Anthropic(), 1000, inherited) == {**ENVIRONMENT, "LANG": "C.UTF-8"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "descriptors", "environment"),
+    [
+        (Anthropic(), {}, {}),
+        (Anthropic(api_key="k"), {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": "k"}, {}),
+        (Anthropic(oauth_token="o"), {"CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR": "o"}, {}),
+        (Anthropic(auth_token="a"), {}, {"ANTHROPIC_AUTH_TOKEN": "a"}),
+    ],
+)
+def test_a_secret_is_in_the_environment_only_where_there_is_no_descriptor_for_it(
+    provider: Anthropic, descriptors: dict[str, str], environment: dict[str, str]
+) -> None:
+    assert credentials(provider) == Credentials(descriptors, environment)
+
+
+@pytest.mark.parametrize("kind", ["api_key", "auth_token", "oauth_token"])
+def test_a_secret_shows_in_no_repr_argv_or_plain_environment(kind: str) -> None:
+    secret: dict[str, Any] = {kind: "sentinel-value"}
+    provider = Anthropic(base_url="http://gateway", **secret)
+    shown = (
+        repr(provider),
+        repr(credentials(provider)),
+        repr(claude_environment(provider, 0, {})),
+        repr(claude_argv(Invocation())),
+    )
+    assert "sentinel-value" not in "".join(shown)
