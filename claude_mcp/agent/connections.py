@@ -1,0 +1,182 @@
+"""The agent's end of a channel: requests in, answers out, one JSON object per line.
+
+A request is ``{"id": n, "op": name, "args": {...}}``. It is answered by any number of
+``{"id": n, "event": {...}}`` and then one ``{"id": n, "ok": {...}}`` or
+``{"id": n, "error": {"code": ..., "message": ...}}``. The op ``cancel`` names another request's
+id and has no answer of its own. At end of file nobody waits any more: commands are killed, a
+turn goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+READ_BYTES = 256 * 1024
+
+Answer = dict[str, Any]
+
+GREETING: Answer = {"id": 0, "event": {"greeting": True}}
+
+
+class RequestError(Exception):
+    """A failure that the front end is told by code and message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Request:
+    """One request under way; its operation registers what a cancellation has to do."""
+
+    def __init__(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+        self._connection = connection
+        self._number = number
+        self._lock = threading.Lock()
+        self._on_cancel: Callable[[], None] | None = None
+        self._on_vanish: Callable[[], None] | None = None
+        self.cancelled = False
+        self.vanished = False
+        self.args = args
+
+    def event(self, event: Answer) -> None:
+        self._connection.send({"id": self._number, "event": event})
+
+    def on_cancel(
+        self, cancel: Callable[[], None], on_vanish: Callable[[], None] | None = None
+    ) -> None:
+        """Say how to stop this operation; what came before is made good at once.
+
+        ``on_vanish`` is called instead of ``cancel`` when nobody is left to be answered.
+        """
+        with self._lock:
+            self._on_cancel, self._on_vanish = cancel, on_vanish or cancel
+            cancelled, vanished = self.cancelled, self.vanished
+        if cancelled:
+            cancel()
+        elif vanished:
+            (on_vanish or cancel)()
+
+    def cancel(self) -> None:
+        with self._lock:
+            if self.cancelled:
+                return
+            self.cancelled = True
+            action = self._on_cancel
+        if action is not None:
+            action()
+
+    def vanish(self) -> None:
+        with self._lock:
+            self.vanished = True
+            action = None if self.cancelled else self._on_vanish
+        if action is not None:
+            action()
+
+
+Operation = Callable[[Request], Answer]
+
+
+class Connection:
+    """Serves one channel until its end of file."""
+
+    def __init__(self, reader: int, writer: int, operations: Mapping[str, Operation]) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._operations = operations
+        self._write_lock = threading.Lock()
+        self._closed = False
+        self._requests: dict[int, Request] = {}
+        self._requests_lock = threading.Lock()
+
+    def send(self, message: Answer) -> None:
+        line = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        data = memoryview(line.encode("utf-8", "replace") + b"\n")
+        with self._write_lock:
+            if self._closed:  # the descriptor's number may belong to another channel by now
+                return
+            try:
+                while data:
+                    data = data[os.write(self._writer, data) :]
+            except OSError:
+                # The front end is gone; its end of file stops the requests.
+                return
+
+    def serve(self) -> None:
+        self.send(GREETING)  # so that the other side knows at once that somebody is here
+        try:
+            for line in self._lines():
+                self._accept(line)
+        finally:
+            with self._requests_lock:
+                open_requests = list(self._requests.values())
+            for request in open_requests:
+                request.vanish()
+            with self._write_lock:
+                self._closed = True
+
+    def _lines(self) -> Iterator[bytes]:
+        buffer = bytearray()
+        scanned = 0
+        while True:
+            try:
+                data = os.read(self._reader, READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            buffer += data
+            while True:
+                end = buffer.find(b"\n", scanned)
+                if end < 0:
+                    scanned = len(buffer)
+                    break
+                yield bytes(buffer[:end])
+                del buffer[: end + 1]
+                scanned = 0
+            if len(buffer) > MAX_LINE_BYTES:
+                return
+
+    def _accept(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+            number, name = message["id"], message["op"]
+            args = message.get("args") or {}
+            if not (isinstance(number, int) and isinstance(name, str) and isinstance(args, dict)):
+                raise TypeError("id, op or args")
+            if name == "cancel" and not isinstance(args["id"], int):
+                raise TypeError("args.id")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self.send({"id": None, "error": {"code": "malformed", "message": "not a request"}})
+            return
+        if name == "cancel":
+            with self._requests_lock:
+                target = self._requests.get(args["id"])
+            if target is not None:
+                target.cancel()
+            return
+        request = Request(self, number, args)
+        with self._requests_lock:
+            self._requests[number] = request
+        threading.Thread(target=self._perform, args=(name, number, request), daemon=True).start()
+
+    def _perform(self, name: str, number: int, request: Request) -> None:
+        operation = self._operations.get(name)
+        try:
+            if operation is None:
+                raise RequestError("unknown-operation", f"this agent knows no operation {name!r}")
+            answer = {"id": number, "ok": operation(request)}
+        except RequestError as error:
+            answer = {"id": number, "error": {"code": error.code, "message": error.message}}
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            answer = {"id": number, "error": {"code": "failed", "message": message}}
+        with self._requests_lock:
+            self._requests.pop(number, None)
+        self.send(answer)

@@ -1,0 +1,34 @@
+"""What both sides of the wall must agree on."""
+
+WORKSPACE = "/workspace"
+"""Where the project is; Claude's working directory and that of every command."""
+
+PAYLOAD_VARIABLE = "CLAUDE_MCP_AGENT"
+"""The container's variable that holds the agent's code, a base64 zip."""
+
+RUN_DIRECTORY = "/dev/shm/claude-mcp"
+"""The agent's own directory, mode 0700, in the tmpfs that every container has, empty at each start.
+
+A tmpfs of ours would not do: when a container starts again, runc gives it the mode of the
+directory that the first start left below it, 0755 of root (measured, Podman 4.3 rootless).
+"""
+
+SOCKET_PATH = RUN_DIRECTORY + "/socket"
+
+ABANDONED_EXIT_CODE = 78
+"""The agent's exit code when the creation of the session was never completed."""
+
+NO_AGENT_EXIT_CODE = 97
+"""The connector's exit code when no agent answers at the socket."""
+
+REQUIRED_PROGRAMS = ("claude", "ps")
+"""Besides python3 and sh, without which the agent could not even say what is missing."""
+
+STATE_DIRECTORY = ".claude-mcp"
+"""In the session's home."""
+STATE_FILE = "state.json"
+
+READY = "ready "
+"""Then ``writable`` or ``read-only``, and each program that is missing."""
+COMMIT = "commit"
+COMMITTED = "committed"

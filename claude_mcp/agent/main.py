@@ -1,0 +1,134 @@
+"""The container's main process once it is ready: serves channels until it is stopped."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from claude_mcp.agent import commands, contract
+from claude_mcp.agent.connections import Answer, Connection, Request, RequestError
+from claude_mcp.agent.receiving import Receiving
+from claude_mcp.agent.state import State, log
+
+if TYPE_CHECKING:
+    from claude_mcp.agent.turns import Turns
+
+
+class Agent:
+    """Joins the operations to what they act on."""
+
+    def __init__(
+        self, settings: dict[str, Any], home: str, secrets: dict[str, Any] | None = None
+    ) -> None:
+        self._environment = {
+            name: value for name, value in os.environ.items() if name != contract.PAYLOAD_VARIABLE
+        }
+        self._environment["HOME"] = home
+        self._activities = 0
+        self._lock = threading.Lock()
+        self.state = State(os.path.join(home, contract.STATE_DIRECTORY))
+        self._settings = settings
+        self._secrets = secrets
+        self._turns: Turns | None = None
+        self._receiving = Receiving()
+        self.operations = {
+            "ping": lambda request: {},
+            "status": self._status,
+            "configure": self._configure,
+            "command": self._command,
+            "turn": self._turn,
+            "receive": self._receiving.receive,
+            "arrived": self._receiving.arrived,
+        }
+
+    @property
+    def turns(self) -> Turns:
+        # Imported when it is first needed, so that readiness does not wait for it.
+        from claude_mcp.agent.turns import Turns
+
+        with self._lock:
+            if self._turns is None:
+                self._turns = Turns(self._settings, self._secrets, self._environment, self.state)
+            return self._turns
+
+    def activity(self, kind: str) -> str:
+        with self._lock:
+            self._activities += 1
+            return f"{kind}-{os.getpid()}-{self._activities}"
+
+    def _turn(self, request: Request) -> Answer:
+        return self.turns.perform(request)
+
+    def _status(self, request: Request) -> Answer:
+        return self.turns.status()
+
+    def _configure(self, request: Request) -> Answer:
+        self.turns.configure(request.args["secrets"])
+        log("credentials handed in")
+        return {}
+
+    def _command(self, request: Request) -> Answer:
+        args = request.args
+        workdir = args.get("workdir") or None
+        activity = self.activity("command")
+        try:
+            command = commands.Command(
+                activity, args["command"], workdir, self._environment, args["limitBytes"]
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RequestError("bad-workdir", f"there is no directory {workdir!r}") from error
+        except PermissionError as error:
+            raise RequestError("bad-workdir", f"the session may not enter {workdir!r}") from error
+        request.on_cancel(command.cancel)
+        result = command.wait(args.get("timeoutSeconds"))
+        if result["timedOut"] or result["cancelled"]:
+            why = "time limit" if result["timedOut"] else "cancelled"
+            log(f"{activity} killed ({why}) after {result['durationMs']} ms")
+        return result
+
+
+def serve_channel(control: socket.socket, agent: Agent) -> None:
+    """The connector passes its own stdin and stdout over the socket and then only waits."""
+    descriptors = array.array("i")
+    with control:
+        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * descriptors.itemsize))
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        try:
+            if len(descriptors) == 2:
+                Connection(descriptors[0], descriptors[1], agent.operations).serve()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    os.write(2, b"stopped by signal %d\n" % number)  # sys.stderr may be in the middle of a line
+    os._exit(0)
+
+
+def serve(listener: int, home: str, handed: str | None) -> NoReturn:
+    """``listener`` is a descriptor; ``handed`` is the creator's line, None on a later start."""
+    # Our own end must be quick: PID 1 hands us TERM, and the engine waits 10 s for us.
+    signal.signal(signal.SIGTERM, stop)
+    secrets = None if handed is None else json.loads(handed)["secrets"]
+    agent = Agent(json.loads(sys.argv[1]), home, secrets)
+    if agent.state.abandoned:
+        log("session was never completed: it was abandoned before")
+        sys.exit(contract.ABANDONED_EXIT_CODE)
+    if handed is None:
+        log("started again; credentials are gone")
+    else:
+        log("session started")
+    with socket.socket(fileno=listener) as accepting:
+        while True:
+            control, _ = accepting.accept()
+            thread = threading.Thread(target=serve_channel, args=(control, agent), daemon=True)
+            thread.start()

@@ -1,0 +1,334 @@
+"""The agent as a process of its own, started and reached as in a container.
+
+The code is the one that travels into a container; only its directory is another.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from claude_mcp.agent import contract, starting
+from claude_mcp.sessions import payload
+
+if TYPE_CHECKING:
+    from tests.unit.agent.conftest import Claude
+    from tests.unit.conftest import Lifeline
+
+PATIENCE_SECONDS = 20.0
+SETTINGS = json.dumps({"permissionMode": "bypass"})
+HANDOVER = json.dumps({"secrets": {"credential": {"kind": "apiKey", "value": "sk-agent-0123"}}})
+READY = "ready writable\n"
+UNCONFIGURED = {"code": "unconfigured", "message": "the session has no credentials"}
+
+
+def elsewhere(text: str, directory: Path) -> str:
+    return text.replace(contract.RUN_DIRECTORY, str(directory))
+
+
+def payload_for(directory: Path) -> str:
+    """The agent's code, with ``contract.RUN_DIRECTORY`` moved."""
+    moved = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.archive()))) as original,
+        zipfile.ZipFile(moved, "w") as bundle,
+    ):
+        for name in original.namelist():
+            bundle.writestr(name, elsewhere(original.read(name).decode(), directory))
+    return base64.b64encode(moved.getvalue()).decode()
+
+
+class Container:
+    """What an engine gives the agent: an environment, a working directory, a main process."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        self.run = root / "run"
+        self.home = root / "home"
+        self.project = root / "project"
+        self.programs = root / "programs"
+        for directory in (self.home, self.project, self.programs):
+            directory.mkdir()
+        (self.programs / "python3").symlink_to(os.path.realpath(sys.executable))
+        self.environment = {
+            "PATH": f"{self.programs}:{path}",
+            "HOME": str(self.home),
+            contract.PAYLOAD_VARIABLE: payload_for(self.run),
+        }
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def _start(self, command: tuple[str, ...], environment: dict[str, str]) -> Any:
+        program, *arguments = (elsewhere(each, self.run) for each in command)
+        process = subprocess.Popen(
+            [program, *arguments],
+            executable=self.programs / program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.project,
+            env=environment,
+            text=True,
+        )
+        self._processes.append(process)
+        return process
+
+    def start(self) -> Any:
+        """Start the main process, as the engine does, also again."""
+        return self._start(payload.agent_command(SETTINGS), self.environment)
+
+    def started(self) -> Any:
+        """A main process whose session is complete."""
+        process = self.start()
+        process.stdin.write(f"{HANDOVER}\ncommit\n")
+        process.stdin.flush()
+        assert [process.stdout.readline() for _ in range(2)] == [READY, "committed\n"]
+        return process
+
+    def connect(self) -> Channel:
+        return Channel(self.connector(payload.connect_command()))
+
+    def connector(self, command: tuple[str, ...]) -> Any:
+        return self._start(command, {"PATH": str(self.programs)})
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+
+class Channel:
+    """A front end behind a connector."""
+
+    def __init__(self, process: Any) -> None:
+        self.process = process
+        self._number = 0
+        assert self.receive() == {"id": 0, "event": {"greeting": True}}
+
+    def send(self, op: str, **args: Any) -> int:
+        self._number += 1
+        message = {"id": self._number, "op": op, "args": args}
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+        return self._number
+
+    def receive(self) -> Any:
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, op: str, **args: Any) -> Any:
+        """The ``ok`` or the ``error`` of the answer."""
+        number = self.send(op, **args)
+        while "event" in (message := self.receive()):
+            pass
+        assert message.pop("id") == number
+        return message.get("ok", message.get("error"))
+
+    def run(self, command: str) -> tuple[int, str, str]:
+        answer = self.ask("command", command=command, limitBytes=100_000)
+        return answer["exitCode"], answer["stdout"], answer["stderr"]
+
+
+@pytest.fixture
+def container(tmp_path: Path, claude: Claude) -> Iterator[Container]:
+    made = Container(tmp_path, claude.path)
+    yield made
+    made.close()
+
+
+def end_of(process: Any, handed: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of an agent that gets this on stdin and nothing more."""
+    stdout, stderr = process.communicate(handed, timeout=PATIENCE_SECONDS)
+    return process.returncode, stdout, stderr
+
+
+def test_a_session_is_ready_committed_and_then_serves(container: Container) -> None:
+    container.started()
+    channel = container.connect()
+    assert channel.run("echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
+    assert channel.ask("turn", turnId="t-1", prompt="init(); result('hello')")["result"] == "hello"
+    assert channel.ask("ping") == {}
+
+
+def test_the_agents_files_are_for_its_user_alone(container: Container) -> None:
+    container.started()
+    assert container.run.stat().st_mode & 0o777 == 0o700
+    assert (container.home / ".claude-mcp").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_the_image_lacks_is_named(container: Container) -> None:
+    container.environment["PATH"] = str(container.programs)
+    container.project.chmod(0o555)
+    process = container.start()
+    process.stdin.write(f"{HANDOVER}\n")
+    process.stdin.flush()
+    access = "writable" if os.geteuid() == 0 else "read-only"
+    assert process.stdout.readline() == f"ready {access} claude ps\n"
+
+
+@pytest.mark.parametrize(
+    ("handed", "said", "why"),
+    [
+        ("", "", "no settings arrived"),
+        (HANDOVER[:20], "", "no settings arrived"),
+        (f"{HANDOVER}\n", READY, "the creator went away"),
+        (f"{HANDOVER}\nwhat\n", READY, "the creator went away"),
+    ],
+)
+def test_a_session_that_is_never_completed_ends_for_good(
+    container: Container, handed: str, said: str, why: str
+) -> None:
+    log = f"session was never completed: {why}\n"
+    assert end_of(container.start(), handed) == (contract.ABANDONED_EXIT_CODE, said, log)
+    log = "session was never completed: it was abandoned before\n"
+    assert end_of(container.start(), f"{HANDOVER}\ncommit\n") == (
+        contract.ABANDONED_EXIT_CODE,
+        "",
+        log,
+    )
+
+
+def test_a_session_that_is_started_again_serves_at_once_and_lacks_its_credentials(
+    container: Container,
+) -> None:
+    first = container.started()
+    assert first.stderr.readline() == "session started\n"
+    first.send_signal(signal.SIGTERM)
+    assert end_of(first, "") == (0, "", "stopped by signal 15\n")
+    second = container.start()
+    channel = container.connect()
+    assert channel.run("echo works") == (0, "works\n", "")
+    assert channel.ask("turn", turnId="t-2", prompt="result()") == UNCONFIGURED
+    assert channel.ask("configure", **json.loads(HANDOVER)) == {}
+    assert channel.ask("turn", turnId="t-2", prompt="result()")["status"] == "completed"
+    second.kill()
+    assert end_of(second, "")[2] == ("started again; credentials are gone\ncredentials handed in\n")
+
+
+def test_many_channels_are_served_side_by_side(container: Container) -> None:
+    container.started()
+    channels = [container.connect() for _ in range(3)]
+    gate = container.project / "gate"
+    os.mkfifo(gate)
+    slow = channels[0].send("command", command=f"cat '{gate}'", limitBytes=100)
+    assert [each.run("echo here")[1] for each in channels[1:]] == ["here\n", "here\n"]
+    gate.write_text("opened")
+    assert channels[0].receive()["ok"]["stdout"] == "opened"
+    assert slow == 1
+
+
+def test_a_channel_ends_when_its_input_does_and_takes_its_commands_with_it(
+    container: Container, lifeline: Lifeline
+) -> None:
+    container.started()
+    channel = container.connect()
+    channel.send(
+        "command",
+        command=f"{lifeline.hold}; setsid sleep 1000 & echo ready >&9; wait",
+        limitBytes=100,
+    )
+    assert lifeline.line() == "ready"
+    assert end_of(channel.process, "") == (0, "", "")
+    assert lifeline.end() == ""
+
+
+def test_without_an_agent_the_connector_gives_up(container: Container) -> None:
+    connector = payload.connect_command()
+    impatient = tuple(each.replace("+ 5", "+ 0") for each in connector)
+    assert impatient != connector
+    code, stdout, stderr = end_of(container.connector(impatient), "")
+    assert (code, stdout) == (contract.NO_AGENT_EXIT_CODE, "")
+    assert stderr == "claude-mcp: no agent: [Errno 2] No such file or directory\n"
+
+
+def test_a_command_sees_neither_the_agents_code_nor_its_secrets(container: Container) -> None:
+    agent = container.started()
+    channel = container.connect()
+    _, environment, _ = channel.run("env")
+    names = {line.partition("=")[0] for line in environment.splitlines()}
+    usual = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
+    assert names - usual == {"PATH", "HOME", "CLAUDE_MCP_ACTIVITY"}
+    look = f"cat /proc/{agent.pid}/environ /proc/{agent.pid}/cmdline; grep -r sk-agent '{{}}'; true"
+    for directory in (container.run, container.home):
+        assert "sk-agent" not in channel.run(look.format(directory))[1]
+
+
+def test_the_project_cannot_change_what_the_agent_imports(container: Container) -> None:
+    for name in ("json", "os", "threading", "claude_mcp", "sitecustomize"):
+        (container.project / f"{name}.py").write_text("raise SystemExit('from the project')")
+    container.environment["PYTHONPATH"] = str(container.project)
+    container.started()
+    assert container.connect().run("echo works") == (0, "works\n", "")
+
+
+@pytest.mark.parametrize(
+    ("workdir", "message"),
+    [
+        ("missing", "there is no directory 'missing'"),
+        ("file", "there is no directory 'file'"),
+    ],
+)
+def test_a_working_directory_that_is_none_is_refused(
+    container: Container, workdir: str, message: str
+) -> None:
+    (container.project / "file").write_text("")
+    (container.project / "sub").mkdir()
+    container.started()
+    channel = container.connect()
+    args = {"command": "pwd", "limitBytes": 100}
+    assert channel.ask("command", workdir=workdir, **args) == {
+        "code": "bad-workdir",
+        "message": message,
+    }
+    assert channel.ask("command", workdir="sub", **args)["stdout"] == f"{container.project}/sub\n"
+
+
+def test_why_a_command_was_killed_is_in_the_log(container: Container) -> None:
+    agent = container.started()
+    channel = container.connect()
+    answer = channel.ask("command", command="sleep 1000", limitBytes=100, timeoutSeconds=0.01)
+    assert (answer["exitCode"], answer["timedOut"]) == (124, True)
+    agent.kill()
+    _, _, log = end_of(agent, "")
+    assert log.startswith(f"session started\ncommand-{agent.pid}-1 killed (time limit) after ")
+
+
+Homes = Callable[[str], str]
+
+
+class TestHome:
+    @pytest.fixture
+    def home_of(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Homes:
+        """The home of a session whose image says HOME=..., its project at ``tmp_path/project``."""
+        (tmp_path / "project" / "sub").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "project")
+        monkeypatch.setattr(starting, "FALLBACK_HOME", str(tmp_path / "fallback"))
+
+        def prepare(home: str) -> str:
+            monkeypatch.setenv("HOME", home)
+            return starting.prepare_home()
+
+        return prepare
+
+    def test_a_home_that_can_be_used_is_used(self, tmp_path: Path, home_of: Homes) -> None:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "link").symlink_to("home")
+        assert home_of(f"{tmp_path}/link") == f"{tmp_path}/home"
+        assert not (tmp_path / "fallback").exists()
+
+    @pytest.mark.parametrize("home", ["/", "missing", "project", "project/sub", "file"])
+    def test_another_one_is_made_for_this_user_alone(
+        self, tmp_path: Path, home_of: Homes, home: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        assert home_of(str(tmp_path / home)) == f"{tmp_path}/fallback"
+        assert (tmp_path / "fallback").stat().st_mode & 0o777 == 0o700
+        assert home_of("/") == f"{tmp_path}/fallback"

@@ -1,0 +1,251 @@
+"""One shell command: streams apart, bounded, killed whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from claude_mcp.agent import commands, processes
+from claude_mcp.agent.commands import Capture, Command, exit_code
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Lifeline
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+def activity() -> Iterator[str]:
+    """The whole machine is searched, so no two tests may share one."""
+    name = f"test-{uuid.uuid4()}"
+    yield name
+    processes.kill(name, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "TERM_GRACE_SECONDS", 0.05)
+
+
+def start(
+    activity: str, command: str, *, workdir: str | None = None, limit: int = 100_000
+) -> Command:
+    return Command(activity, command, workdir, {"PATH": os.environ["PATH"]}, limit)
+
+
+def finish(command: Command, timeout: float | None = PATIENCE_SECONDS) -> dict[str, Any]:
+    """The result without its duration."""
+    result = command.wait(timeout)
+    assert result.pop("durationMs") >= 0
+    return result
+
+
+def result(
+    exit_code: int = 0,
+    stdout: str = "",
+    stderr: str = "",
+    *,
+    timed_out: bool = False,
+    cancelled: bool = False,
+) -> dict[str, Any]:
+    return {
+        "exitCode": exit_code,
+        "stdout": stdout,
+        "stderr": stderr,
+        "stdoutBytes": len(stdout.encode()),
+        "stderrBytes": len(stderr.encode()),
+        "timedOut": timed_out,
+        "cancelled": cancelled,
+    }
+
+
+def test_the_streams_and_the_exit_code_come_apart(activity: str) -> None:
+    command = start(activity, "echo out; echo err >&2; exit 3")
+    assert finish(command) == result(3, "out\n", "err\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "stdout"),
+    [
+        ("cat", ""),
+        ("printf '%s' \"$PATH\"", os.environ["PATH"]),
+        ("printf 'é\\n%s' '$HOME `id`'", "é\n$HOME `id`"),
+        ("# only a comment", ""),
+        ("cd / && pwd", "/\n"),
+    ],
+)
+def test_a_command_is_a_line_for_the_shell(activity: str, command: str, stdout: str) -> None:
+    assert finish(start(activity, command)) == result(0, stdout)
+
+
+def test_a_command_that_looks_like_an_option_is_none(activity: str) -> None:
+    answer = finish(start(activity, "--version || echo failed"))
+    assert (answer["exitCode"], answer["stdout"]) == (0, "failed\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("kill -KILL $$", 137),
+        ("kill -TERM $$", 143),
+        ("exit 255", 255),
+        ("no-such-program", 127),
+        ("/etc/passwd", 126),
+        ("syntax ( error", 2),
+    ],
+)
+def test_the_exit_code_is_the_one_a_shell_would_tell(
+    activity: str, command: str, code: int
+) -> None:
+    assert finish(start(activity, command))["exitCode"] == code
+    assert (exit_code(-9), exit_code(0), exit_code(77)) == (137, 0, 77)
+
+
+def test_output_that_is_not_text_is_replaced(activity: str) -> None:
+    answer = finish(start(activity, r"printf '\377a'"))
+    assert (answer["stdout"], answer["stdoutBytes"]) == ("\N{REPLACEMENT CHARACTER}a", 2)
+
+
+def test_much_output_is_bounded_at_its_source(activity: str) -> None:
+    lines = "head -c 25000000 /dev/zero | tr '\\0' "
+    command = start(activity, f"{lines} a; {lines} b; echo quiet >&2", limit=10)
+    assert finish(command) == {
+        **result(stderr="quiet\n"),
+        "stdout": "aaaaa\n[... 49999990 bytes left out ...]\nbbbbb",
+        "stdoutBytes": 50_000_000,
+    }
+
+
+def test_both_streams_flow_at_the_same_time(activity: str) -> None:
+    command = start(
+        activity,
+        "head -c 1000000 /dev/zero | tr '\\0' e >&2 & head -c 1000000 /dev/zero | tr '\\0' o; wait",
+        limit=3_000_000,
+    )
+    assert finish(command) == result(0, "o" * 1_000_000, "e" * 1_000_000)
+
+
+def test_a_capture_is_the_same_however_the_data_comes() -> None:
+    data = b"abcdefghijklmnopqrstuvwxyz"
+    for size in (1, 3, 26):
+        capture = Capture(8)
+        for at in range(0, len(data), size):
+            capture.write(data[at : at + size])
+        assert capture.text() == "abcd\n[... 18 bytes left out ...]\nwxyz"
+        assert (capture.total, capture.dropped) == (26, 18)
+
+
+def test_a_command_in_a_directory(activity: str, tmp_path: Path) -> None:
+    command = start(activity, "pwd", workdir=str(tmp_path))
+    assert finish(command) == result(0, f"{tmp_path}\n")
+
+
+@pytest.mark.parametrize(
+    ("workdir", "error"),
+    [("missing", FileNotFoundError), ("file", NotADirectoryError)],
+)
+def test_a_directory_that_is_none_starts_nothing_and_leaves_nothing_open(
+    activity: str, tmp_path: Path, workdir: str, error: type[OSError]
+) -> None:
+    (tmp_path / "file").write_text("")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(error):
+        start(activity, "x" * 200_000, workdir=str(tmp_path / workdir))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_command_longer_than_an_argument_may_be_is_run_as_well(
+    activity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    long = f"printf '%s' '{'é' * 100_000}' | wc -m; exit 4"
+    assert len(long.encode()) > 128 * 1024
+    command = start(activity, f"export LC_ALL=C.UTF-8; {long}")
+    assert finish(command) == result(4, "100000\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_takes_too_long_is_killed_and_what_it_said_is_kept(
+    activity: str, lifeline: Lifeline
+) -> None:
+    command = start(activity, f"{lifeline.hold}; echo said; echo ready >&9; sleep 1000")
+    lifeline.line()
+    assert finish(command, 0.2) == result(124, "said\n", timed_out=True)
+    assert lifeline.end() == ""
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        "sleep 1000 &",
+        "setsid sleep 1000 &",
+        "(setsid sleep 1000 &); true;",
+        "nohup sleep 1000 >/dev/null 2>&1 &",
+        "env -i sh -c 'sleep 1000; true' &",
+        "trap '' TERM; sleep 1000 &",
+    ],
+)
+def test_a_cancelled_command_takes_its_children_with_it(
+    activity: str, lifeline: Lifeline, hiding: str
+) -> None:
+    command = start(activity, f"{lifeline.hold}; {hiding} echo ready >&9; wait; sleep 1000")
+    answers: list[dict[str, Any]] = []
+    waiting = threading.Thread(target=lambda: answers.append(finish(command)))
+    waiting.start()
+    lifeline.line()
+    command.cancel()
+    waiting.join(PATIENCE_SECONDS)
+    assert [answer["cancelled"] for answer in answers] == [True]
+    assert answers[0]["exitCode"] in (137, 143)
+    assert lifeline.end() == ""
+
+
+def test_a_command_can_be_cancelled_before_anybody_waits(activity: str, lifeline: Lifeline) -> None:
+    command = start(activity, f"{lifeline.hold}; echo ready >&9; sleep 1000")
+    lifeline.line()
+    command.cancel()
+    command.cancel()
+    answer = finish(command)
+    assert answer["cancelled"]
+    assert lifeline.end() == ""
+
+
+def test_a_command_that_has_ended_cannot_be_cancelled(activity: str) -> None:
+    command = start(activity, "exit 0")
+    assert finish(command) == result(0)
+    command.cancel()
+
+
+def test_background_children_of_a_finished_command_live_on(
+    activity: str, lifeline: Lifeline
+) -> None:
+    command = start(activity, f"{lifeline.hold}; sleep 1000 >/dev/null 2>&1 & echo started")
+    assert finish(command) == result(0, "started\n")
+    assert lifeline.held
+    processes.kill(activity, 0.0)
+    assert lifeline.end() == ""
+
+
+def test_a_background_child_that_holds_the_output_does_not_hold_up_the_answer(
+    activity: str, lifeline: Lifeline
+) -> None:
+    command = start(activity, f"{lifeline.hold}; sleep 1000 & echo started; exit 6")
+    assert finish(command, None) == result(6, "started\n")
+    assert lifeline.held
+
+
+def test_a_command_may_close_its_streams_and_go_on(activity: str) -> None:
+    assert finish(start(activity, "exec >&- 2>&-; sleep 0.01; exit 7")) == result(7)
+
+
+def test_nothing_stays_open_behind_a_command(activity: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    finish(start(activity, "echo out"))
+    finish(start(activity, "sleep 1000"), 0.0)
+    assert len(os.listdir("/proc/self/fd")) == before

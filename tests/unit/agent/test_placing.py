@@ -1,0 +1,158 @@
+"""What was staged ends up where it belongs, whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.agent.placing import PlaceError, check, place, target_of
+
+
+def tree(path: Path) -> dict[str, str | None]:
+    """Every entry below a directory: a file's text, a link's target, None for a directory."""
+    entries: dict[str, str | None] = {}
+    for each in sorted(path.rglob("*")):
+        name = str(each.relative_to(path))
+        if each.is_symlink():
+            entries[name] = f"-> {os.readlink(each)}"
+        else:
+            entries[name] = None if each.is_dir() else each.read_text()
+    return entries
+
+
+def make(path: Path, entries: dict[str, str | None]) -> Path:
+    """What ``tree`` tells, made."""
+    path.mkdir()
+    for name, content in entries.items():
+        if content is None:
+            (path / name).mkdir()
+        elif content.startswith("-> "):
+            (path / name).symlink_to(content[3:])
+        else:
+            (path / name).write_text(content)
+    return path
+
+
+def test_a_destination_that_is_a_directory_takes_the_source_inside(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert target_of(f"{tmp_path}/there", "name") == f"{tmp_path}/there/name"
+    assert target_of(f"{tmp_path}/there/", "name") == f"{tmp_path}/there/name"
+
+
+def test_a_destination_that_is_not_there_is_the_new_name(tmp_path: Path) -> None:
+    assert target_of(f"{tmp_path}/new", "name") == f"{tmp_path}/new"
+    (tmp_path / "file").write_text("")
+    assert target_of(f"{tmp_path}/file", "name") == f"{tmp_path}/file"
+
+
+def test_a_target_at_the_root_is_possible() -> None:
+    assert target_of("/", "name") == "/name"
+    assert target_of("/no-such-thing", "name") == "/no-such-thing"
+
+
+@pytest.mark.parametrize("destination", ["missing/new", "missing/", "file/new", "file/", "dead/"])
+def test_the_directory_of_the_target_must_be_there(tmp_path: Path, destination: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dead").symlink_to("nowhere")
+    directory = str(tmp_path / destination.partition("/")[0])
+    with pytest.raises(PlaceError, match=f"^there is no directory {directory}$"):
+        target_of(f"{tmp_path}/{destination}", "name")
+
+
+def test_links_on_the_way_are_followed_and_a_link_at_the_target_is_not(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "way").symlink_to("real")
+    (tmp_path / "real" / "link").symlink_to("nowhere")
+    assert target_of(f"{tmp_path}/way/new", "name") == f"{tmp_path}/real/new"
+    assert target_of(f"{tmp_path}/way", "name") == f"{tmp_path}/real/name"
+    assert target_of(f"{tmp_path}/way/link", "name") == f"{tmp_path}/real/link"
+
+
+@pytest.mark.parametrize("there", ["file", "directory", "link", "dead link"])
+@pytest.mark.parametrize("staged_is_directory", [True, False])
+def test_what_is_there_is_kept_without_overwrite(
+    tmp_path: Path, there: str, staged_is_directory: bool
+) -> None:
+    target = tmp_path / "target"
+    if there == "file":
+        target.write_text("")
+    elif there == "directory":
+        target.mkdir()
+    else:
+        target.symlink_to("/" if there == "link" else "nowhere")
+    with pytest.raises(PlaceError, match=f"^{target} exists already, and overwrite is off$"):
+        check(staged_is_directory, str(target), False)
+
+
+def test_nothing_there_is_always_fine(tmp_path: Path) -> None:
+    check(True, str(tmp_path / "new"), False)
+    check(False, str(tmp_path / "new"), True)
+
+
+def test_a_file_is_moved_to_its_new_name(tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    staged.write_text("new")
+    place(str(staged), str(tmp_path / "target"), False)
+    assert tree(tmp_path) == {"target": "new"}
+
+
+def test_a_file_replaces_a_file_when_told_to(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("old")
+    staged = tmp_path / "staged"
+    staged.write_text("new")
+    place(str(staged), str(tmp_path / "target"), True)
+    assert tree(tmp_path) == {"target": "new"}
+
+
+def test_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "target").symlink_to("victim")
+    staged = tmp_path / "staged"
+    staged.write_text("new")
+    place(str(staged), str(tmp_path / "target"), True)
+    assert tree(tmp_path) == {"target": "new", "victim": "untouched"}
+
+
+def test_a_directory_is_merged_into_one_that_is_there(tmp_path: Path) -> None:
+    staged = make(
+        tmp_path / "staged",
+        {"both": "new", "link": "-> both", "sub": None, "sub/new": "new", "empty": None},
+    )
+    target = make(tmp_path / "target", {"both": "old", "kept": "old", "link": "old", "sub": None})
+    (target / "sub" / "kept").write_text("old")
+    place(str(staged), str(target), True)
+    assert tree(target) == {
+        "both": "new",
+        "empty": None,
+        "kept": "old",
+        "link": "-> both",
+        "sub": None,
+        "sub/kept": "old",
+        "sub/new": "new",
+    }
+
+
+@pytest.mark.parametrize(
+    ("staged_entry", "there", "kind"),
+    [(None, "a file", "not a directory"), ("a file", None, "a directory"),
+     (None, "-> /", "not a directory"), ("-> x", None, "a directory")],
+)  # fmt: skip
+def test_a_directory_and_another_thing_do_not_replace_each_other(
+    tmp_path: Path, staged_entry: str | None, there: str | None, kind: str
+) -> None:
+    staged = make(tmp_path / "staged", {"entry": staged_entry})
+    target = make(tmp_path / "target", {"entry": there})
+    with pytest.raises(PlaceError, match=f"^{target}/entry is there and is {kind}$"):
+        place(f"{staged}/entry", f"{target}/entry", True)
+    assert tree(target) == {"entry": there}
+
+
+def test_a_merge_does_not_follow_a_link_to_a_directory(tmp_path: Path) -> None:
+    victim = make(tmp_path / "victim", {"x": "untouched"})
+    staged = make(tmp_path / "staged", {"sub": None, "sub/x": "new"})
+    target = make(tmp_path / "target", {"sub": "-> ../victim"})
+    with pytest.raises(PlaceError, match=f"^{target}/sub is there and is not a directory$"):
+        place(str(staged), str(target), True)
+    assert tree(victim) == {"x": "untouched"}

@@ -1,0 +1,164 @@
+"""What an activity started is found and killed, wherever it hides."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from claude_mcp.agent import processes
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Lifeline
+
+PATIENCE_SECONDS = 20.0
+
+Starts = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def activity() -> str:
+    """The whole machine is searched, so no two tests may share one."""
+    return f"test-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def start(activity: str) -> Iterator[Starts]:
+    """Starts a shell that belongs to the activity."""
+    started = []
+
+    def shell(script: str, **environment: str) -> subprocess.Popen[bytes]:
+        environment = environment or processes.marker_environment(activity)
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", script],
+            env={"PATH": os.environ["PATH"], **environment},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield shell
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_nothing_belongs_to_an_unknown_activity(activity: str) -> None:
+    assert processes.find(activity) == set()
+    assert processes.kill(activity, 0.0) == set()
+
+
+def test_an_activity_does_not_contain_another_whose_name_it_begins(
+    activity: str, start: Starts, lifeline: Lifeline
+) -> None:
+    name = processes.MARKER_VARIABLE
+    start(f"{lifeline.hold}; echo ready >&9; sleep 1000", **{name: f"{activity}1", "OTHER": name})
+    lifeline.line()
+    assert processes.find(activity) == set()
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        pytest.param("{run}", id="plain"),
+        pytest.param("setsid {run}", id="own session"),
+        pytest.param("(setsid {run} &); true", id="orphan in its own session"),
+        pytest.param("nohup {run} >/dev/null 2>&1", id="ignores hangup"),
+        pytest.param("env -i {run}; true", id="environment cleared by a child"),
+        pytest.param("env -i sh -c '{run}; true'; true", id="below one that was cleared"),
+        pytest.param("trap '' TERM; {run}", id="ignores TERM"),
+    ],
+)
+def test_a_process_is_killed_however_it_hides(
+    activity: str, start: Starts, lifeline: Lifeline, hiding: str
+) -> None:
+    hidden = hiding.format(run="sleep 1000")
+    parent = start(f"{lifeline.hold}; ({hidden}) & echo ready >&9; sleep 1000")
+    lifeline.line()
+    assert parent.pid in processes.find(activity)
+    assert processes.kill(activity, 0.05) == set()
+    assert lifeline.end() == ""
+    assert processes.find(activity) == set()
+
+
+def test_what_clears_its_environment_is_found_as_a_descendant(
+    activity: str, start: Starts, lifeline: Lifeline
+) -> None:
+    parent = start(f"{lifeline.hold}; env -i sh -c 'sleep 1000 & echo $$ >&9; wait' & wait")
+    child = int(lifeline.line())
+    found = processes.find(activity)
+    assert {parent.pid, child} <= found
+    assert len(found) == 3  # the sleep, too
+
+
+def test_a_process_may_have_any_name(activity: str, start: Starts, lifeline: Lifeline) -> None:
+    rename = "open('/proc/self/comm', 'wb').write(b') R 1 (\\n')"
+    script = f"import sys, time; {rename}; sys.stdout.write('ready\\n'); sys.stdout.flush()"
+    start(f'{lifeline.hold}; exec {sys.executable} -ISc "{script}; time.sleep(1000)" >&9')
+    lifeline.line()
+    assert len(processes.find(activity)) == 1
+    assert processes.kill(activity, 0.0) == set()
+    assert lifeline.end() == ""
+
+
+def test_a_process_that_has_ended_is_not_found(
+    activity: str, start: Starts, lifeline: Lifeline
+) -> None:
+    start(f"{lifeline.hold}; echo ready >&9")
+    lifeline.line()
+    lifeline.end()
+    assert processes.find(activity) == set()  # though nobody has waited for it
+
+
+def test_a_process_is_asked_before_it_is_killed(
+    activity: str, start: Starts, lifeline: Lifeline
+) -> None:
+    process = start(
+        f"{lifeline.hold}; trap 'echo asked >&9; exit 5' TERM; echo ready >&9; while :; do :; done"
+    )
+    lifeline.line()
+    assert processes.kill(activity, PATIENCE_SECONDS) == set()
+    assert (lifeline.end(), process.wait(PATIENCE_SECONDS)) == ("asked\n", 5)
+
+
+def test_without_a_grace_a_process_is_not_asked(
+    activity: str, start: Starts, lifeline: Lifeline
+) -> None:
+    process = start(f"{lifeline.hold}; trap 'echo asked >&9' TERM; echo ready >&9; sleep 1000")
+    lifeline.line()
+    assert processes.kill(activity, 0.0) == set()
+    assert (lifeline.end(), process.wait(PATIENCE_SECONDS)) == ("", -signal.SIGKILL)
+
+
+def test_a_process_that_forks_as_it_dies_leaves_nobody(
+    activity: str, start: Starts, lifeline: Lifeline
+) -> None:
+    start(
+        f"{lifeline.hold}; trap 'setsid sleep 1000 & exit' TERM; echo ready >&9; sleep 1000 & wait"
+    )
+    lifeline.line()
+    assert processes.kill(activity, 0.2) == set()
+    assert lifeline.end() == ""
+
+
+def test_the_agent_itself_is_never_among_them(activity: str) -> None:
+    """Not even when it was started from within an activity, as in a session in a session."""
+    script = (
+        "import os, sys; from claude_mcp.agent import processes; "
+        "activity = os.environ[processes.MARKER_VARIABLE]; "
+        "sys.exit(0 if os.getpid() not in processes.find(activity) else 1)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **processes.marker_environment(activity)},
+        check=False,
+    )
+    assert found.returncode == 0
