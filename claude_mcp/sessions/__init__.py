@@ -1,0 +1,1 @@
+"""Joins engine, agent and Claude Code: the product's rules live here."""

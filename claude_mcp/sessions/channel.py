@@ -1,0 +1,318 @@
+"""The held-open ``exec`` to a session's agent, and requests over it.
+
+A channel is opened by the first request, answers any number of them side by side, and closes
+after a while without use. It is only a pipe: losing it loses nothing but the answers that
+were still to come.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from claude_mcp.agent import contract
+from claude_mcp.engine import process
+from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.failures import NO_SUCH_CONTAINER, NOT_RUNNING
+from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, SessionNotReady
+from claude_mcp.sessions.payload import connect_command
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 30.0
+"""How long an unused channel stays open."""
+TRUSTED_IDLE_SECONDS: Final = 0.1
+"""How long an unused channel is taken to be alive without asking."""
+PING_SECONDS: Final = 2.0
+GREETING_SECONDS: Final = 15.0
+"""How long a new channel may take until the agent greets."""
+CANCEL_ANSWER_SECONDS: Final = 8.0
+"""How long a cancelled request waits for the agent to say that the work has ended."""
+EXIT_SECONDS: Final = 2.0
+"""How long the exec may take to end when there is nothing more to be said."""
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_WAITING_EVENTS: Final = 1000
+"""What comes faster than it is taken is dropped from there on."""
+LAST_WORDS_LINES: Final = 5
+
+OnEvent = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class ChannelLost(AgentError):
+    """The channel ended before the answer came."""
+
+
+class AgentRefused(AgentError):
+    """The agent answered that it cannot do this; ``code`` says why in one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotRunning(SessionNotReady):
+    """The container is there but does not run."""
+
+
+class _Pending:
+    """One request that waits for its answer; messages are handed over in order."""
+
+    def __init__(self) -> None:
+        send, receive = anyio.create_memory_object_stream[dict[str, Any]](float("inf"))
+        self.send, self.receive = send, receive
+
+
+class Channel:
+    """One held exec. ``run`` lives in a task of its own; ``request`` may be called by many."""
+
+    def __init__(self, engine: Engine, container_id: str, close_after_seconds: float) -> None:
+        self._engine = engine
+        self._container_id = container_id
+        self._close_after_seconds = close_after_seconds
+        self._pending: dict[int, _Pending] = {}
+        self._numbers = 0
+        self._opened = anyio.Event()
+        self._idle_since = anyio.current_time()
+        self._stream: process.Stream | None = None
+        self._scope = anyio.CancelScope()
+        self.closed = False
+        self.failure: ClaudeMcpError | None = None
+
+    async def run(self) -> None:
+        """Hold the exec until it ends, is idle for long, or ``close`` is called."""
+        try:
+            with self._scope:
+                async with self._engine.exec(
+                    self._container_id, connect_command(), exit_grace=EXIT_SECONDS
+                ) as stream:
+                    self._stream = stream
+                    self._opened.set()
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._close_when_idle, stream)
+                        await self._receive(stream)
+                        tasks.cancel_scope.cancel()
+                    with anyio.move_on_after(EXIT_SECONDS):
+                        await stream.wait()
+                    self.failure = self._explain(stream.returncode, stream.stderr_tail)
+        except Exception as error:  # this task must not take the other sessions along
+            logger.debug("a channel could not be held", exc_info=True)
+            self.failure = self._engine.failed("reach the session", str(error))
+        finally:
+            self.closed = True
+            self._opened.set()
+            for pending in self._pending.values():
+                pending.send.close()
+
+    async def _receive(self, stream: process.Stream) -> None:
+        buffer = bytearray()
+        scanned = 0
+        data = b""
+        with anyio.move_on_after(GREETING_SECONDS):
+            data = await stream.receive()
+        while data:
+            buffer += data
+            while (end := buffer.find(b"\n", scanned)) >= 0:
+                self._dispatch(bytes(buffer[:end]))
+                del buffer[: end + 1]
+                scanned = 0
+            scanned = len(buffer)
+            if scanned > MAX_ANSWER_BYTES:
+                logger.warning("an answer of more than %d bytes: channel dropped", MAX_ANSWER_BYTES)
+                return
+            data = await stream.receive()
+
+    def _dispatch(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+            pending = self._pending.get(message["id"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            logger.warning("the agent wrote something that is not an answer: %.80r", line)
+            return
+        if pending is None or not isinstance(message, dict):
+            return
+        waiting = pending.send.statistics().current_buffer_used
+        if "event" not in message or waiting < MAX_WAITING_EVENTS:
+            pending.send.send_nowait(message)
+
+    async def _close_when_idle(self, stream: process.Stream) -> None:
+        while True:
+            idle = 0.0 if self.busy else self.idle_seconds
+            if idle >= self._close_after_seconds:
+                self.closed = True  # from now on a request needs another channel
+                stream.close_stdin()
+                return
+            await anyio.sleep(self._close_after_seconds - idle)
+
+    def _explain(self, returncode: int | None, stderr: str) -> ClaudeMcpError:
+        if NO_SUCH_CONTAINER.search(stderr):
+            return SessionNotFound("The session's container is gone.")
+        if NOT_RUNNING.search(stderr):
+            return NotRunning("The session's container is not running.")
+        if returncode == contract.NO_AGENT_EXIT_CODE:
+            return AgentError("The session's agent does not answer.")
+        if returncode == 0 or not stderr:
+            return ChannelLost("The connection to the session was lost before its answer came.")
+        return self._engine.failed("reach the session", stderr)
+
+    def close(self) -> None:
+        self._scope.cancel()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending)
+
+    @property
+    def idle_seconds(self) -> float:
+        return anyio.current_time() - self._idle_since
+
+    async def request(
+        self, op: str, args: Mapping[str, Any], on_event: OnEvent | None = None
+    ) -> dict[str, Any]:
+        """Send one request and wait for its answer; events are handed over in order.
+
+        A request that is cancelled, or whose ``on_event`` fails, is cancelled in the agent too,
+        and waits (bounded) until the agent says that the work has ended.
+
+        Raises:
+            AgentRefused: the agent said no.
+            ChannelLost, SessionNotFound, NotRunning, AgentError, EngineError: no answer came.
+        """
+        self._numbers += 1
+        number = self._numbers
+        pending = self._pending[number] = _Pending()
+        try:
+            await self._opened.wait()
+            await self._send({"id": number, "op": op, "args": dict(args)})
+            try:
+                return await self._answer(pending, on_event)
+            except (AgentRefused, ChannelLost):
+                raise
+            except BaseException:  # cancelled, or ``on_event`` failed
+                with anyio.move_on_after(CANCEL_ANSWER_SECONDS, shield=True):
+                    await self._cancel(number, pending)
+                raise
+        finally:
+            del self._pending[number]
+            pending.send.close()
+            pending.receive.close()
+            self._idle_since = anyio.current_time()
+
+    async def _cancel(self, number: int, pending: _Pending) -> None:
+        try:
+            await self._send({"id": 0, "op": "cancel", "args": {"id": number}})
+            await self._answer(pending, None)
+        except ClaudeMcpError as error:
+            logger.debug("a cancelled request ended with: %s", error)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._stream is None or self.closed:
+            raise self.failure or ChannelLost("The connection to the session is closed.")
+        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        try:
+            await self._stream.send(line)
+        except anyio.BrokenResourceError:
+            # Why it broke is known once the exec has ended; the answer's end tells.
+            logger.debug("the channel broke while a request was sent")
+
+    async def _answer(self, pending: _Pending, on_event: OnEvent | None) -> dict[str, Any]:
+        async for message in pending.receive:
+            if "event" in message:
+                if on_event is not None and isinstance(message["event"], dict):
+                    await on_event(message["event"])
+            elif isinstance(message.get("ok"), dict):
+                return dict(message["ok"])
+            else:
+                error = message.get("error")
+                fields = error if isinstance(error, dict) else {}
+                raise AgentRefused(
+                    str(fields.get("code", "failed")),
+                    str(fields.get("message", "The agent's answer is malformed.")),
+                )
+        raise self.failure or ChannelLost("The connection to the session was closed.")
+
+
+class Channels:
+    """The open channels of this process, at most one for each container."""
+
+    def __init__(
+        self, engine: Engine, tasks: TaskGroup, *, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self._engine = engine
+        self._tasks = tasks
+        self._idle_seconds = idle_seconds
+        self._open: dict[str, Channel] = {}
+
+    def is_open(self, container_id: str) -> bool:
+        channel = self._open.get(container_id)
+        return channel is not None and not channel.closed
+
+    async def is_alive(self, container_id: str) -> bool:
+        """Whether the open channel, if there is one, still answers.
+
+        A container that was stopped, paused or removed meanwhile is noticed before a request is
+        sent that could not be told from one that was carried out.
+        """
+        channel = self._open.get(container_id)
+        if channel is None or channel.closed:
+            return False
+        if channel.busy or channel.idle_seconds < TRUSTED_IDLE_SECONDS:
+            return True
+        try:
+            with anyio.fail_after(PING_SECONDS):
+                await channel.request("ping", {})
+        except (ClaudeMcpError, TimeoutError) as error:
+            logger.debug("an idle channel is given up: %r", error)
+            self.close(container_id)
+            return False
+        return True
+
+    def close(self, container_id: str) -> None:
+        channel = self._open.pop(container_id, None)
+        if channel is not None:
+            channel.close()
+
+    async def _hold(self, container_id: str, channel: Channel) -> None:
+        try:
+            await channel.run()
+        finally:
+            if self._open.get(container_id) is channel:
+                del self._open[container_id]
+
+    async def request(
+        self,
+        container_id: str,
+        op: str,
+        args: Mapping[str, Any],
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Any]:
+        """As ``Channel.request``, over the open channel or a new one.
+
+        When the agent does not answer at all, the error ends with its last words.
+        """
+        channel = self._open.get(container_id)
+        if channel is None or channel.closed:
+            channel = Channel(self._engine, container_id, self._idle_seconds)
+            self._open[container_id] = channel
+            self._tasks.start_soon(self._hold, container_id, channel)
+        try:
+            return await channel.request(op, args, on_event)
+        except AgentRefused:
+            raise
+        except AgentError as error:
+            raise AgentError(
+                f"{error.message} {await self._last_words(container_id)}",
+                hint="Look at get_session_logs; if it stays like this, destroy the session.",
+            ) from error
+
+    async def _last_words(self, container_id: str) -> str:
+        try:
+            completed = await self._engine.logs(container_id, LAST_WORDS_LINES, 4096)
+        except ClaudeMcpError as error:
+            return f"Its log cannot be read either: {error.message}"
+        lines = [line.partition(" ")[2] for line in completed.err.splitlines() if line.strip()]
+        return f"Its last words: {' | '.join(lines)}" if lines else "It left no last words."

@@ -1,0 +1,247 @@
+"""Creating a session: two engine calls, and nothing left behind when it does not work out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+
+from claude_mcp.agent import contract
+from claude_mcp.engine import process
+from claude_mcp.engine.argv import BindMount, ContainerSpec
+from claude_mcp.engine.engine import ContainerNameInUse, Engine
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    ImageNotFound,
+    ImageUnfit,
+    SessionExists,
+    UsageError,
+)
+from claude_mcp.sessions import labels, payload, policy, provider
+from claude_mcp.sessions.labels import Session, Status
+from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+
+logger = logging.getLogger(__name__)
+
+READY_SECONDS: Final = 30.0
+PIDS_LIMIT: Final = 2048
+LOG_MAX_SIZE: Final = "10m"
+BUILD_HINT: Final = (
+    "Build the session image with scripts/build-custom-image.sh, or name another with "
+    "DEFAULT_CLAUDE_IMAGE."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A further host path for the session; both paths absolute."""
+
+    host_path: str
+    container_path: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """What a caller asks of a new session; None means the server's default."""
+
+    project_path: str
+    session_name: str | None = None
+    api_key: str | None = None
+    image: str | None = None
+    model: str | None = None
+    strict_permissions: bool = False
+    mounts: tuple[Mount, ...] = ()
+    mcp_config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    session: Session
+    engine: str
+    warnings: tuple[str, ...]
+
+
+async def create(
+    sessions: Sessions, request: CreateRequest, progress: Progress = no_progress
+) -> Created:
+    """Create a session and wait until its agent is ready.
+
+    Raises:
+        UsageError, SessionExists, ImageNotFound, ImageUnfit, AgentError, EngineError:
+            in each case, as when cancelled, nothing is left behind.
+    """
+    project = policy.project(request.project_path)
+    name = request.session_name
+    name = _default_name(project.path) if name is None else labels.check_name(name)
+    mounts = tuple(_bind_mount(mount) for mount in request.mounts)
+    engine = await sessions.engine()
+    chosen = provider.resolve(sessions.config, engine.dialect, request.api_key)
+    image = request.image or sessions.config.image
+    settings = {
+        "model": request.model or sessions.config.model,
+        "smallFastModel": sessions.config.small_fast_model,
+        "permissionMode": "deny" if request.strict_permissions else "bypass",
+    }
+    users = engine.dialect.user_options(project.uid, project.gid)
+    spec = ContainerSpec(
+        name=labels.container_name(name),
+        image=image,
+        command=payload.agent_command(json.dumps(settings, separators=(",", ":"))),
+        labels=labels.session_labels(
+            name=name,
+            project_path=project.path,
+            provider=chosen.name,
+            credentials=chosen.source,
+        ),
+        inherited=(contract.PAYLOAD_VARIABLE,),
+        mounts=(BindMount(project.path, contract.WORKSPACE, read_only=False), *mounts),
+        workdir=contract.WORKSPACE,
+        user=users.get("user"),
+        userns=users.get("userns"),
+        extra_hosts=engine.dialect.extra_hosts if chosen.needs_host_alias else (),
+        pids_limit=PIDS_LIMIT,
+        log_driver=engine.dialect.log_driver,
+        log_max_size=LOG_MAX_SIZE,
+    )
+    await progress(f"creating container {spec.name} from image {image}")
+    container_id = await _create_container(engine, spec, name)
+    try:
+        await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
+        await progress("starting the session")
+        warnings = await _hand_over(
+            engine, container_id, spec, {**chosen.handover, "mcpConfig": request.mcp_config}
+        )
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await _roll_back(engine, container_id)
+        raise
+    session = Session(
+        id=container_id[: labels.ID_CHARS],
+        container_id=container_id,
+        name=name,
+        container_name=spec.name,
+        project_path=project.path,
+        image=image,
+        provider=chosen.name,
+        credentials=chosen.source,
+        status=Status.RUNNING,
+        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    sessions.remember(session)
+    warnings += _owner_warnings(engine, project)
+    return Created(session, engine.dialect.name.value, (*chosen.warnings, *warnings))
+
+
+def _default_name(project_path: str) -> str:
+    slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", Path(project_path).name)[:40].strip("-.")
+    return f"{slug or 'session'}-{secrets.token_hex(2)}"
+
+
+def _bind_mount(mount: Mount) -> BindMount:
+    source = policy.host_path(mount.host_path, "mcpMounts.hostPath")
+    if not source.exists():
+        raise UsageError(f"There is no {mount.host_path!r} to mount.")
+    # Two slashes at the beginning mean the same as one, but not to pathlib.
+    given = policy.absolute(mount.container_path, "mcpMounts.containerPath")
+    target = PurePosixPath(f"/{given.lstrip('/')}")
+    taken = (PurePosixPath("/"), PurePosixPath(contract.WORKSPACE))
+    if ".." in target.parts:
+        raise UsageError(f"mcpMounts.containerPath {given!r} cannot contain '..'.")
+    if target in taken or target.is_relative_to(contract.RUN_DIRECTORY):
+        raise UsageError(f"{given!r} is taken by the session itself.")
+    return BindMount(str(source.resolve()), str(target), mount.read_only)
+
+
+def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:
+    if engine.dialect.rootless and project.uid != policy.current_uid():
+        return (
+            f"Rootless {engine.title} runs as your user, who does not own {project.path}: "
+            "files that Claude makes will be yours, and it may lack the right to write there.",
+        )
+    return ()
+
+
+async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> str:
+    """The engine's `create`; not interrupted, because a daemon finishes what it began."""
+    try:
+        with anyio.CancelScope(shield=True):
+            container_id = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
+    except ContainerNameInUse as error:
+        raise SessionExists(
+            f"A session named {name!r} exists already.",
+            hint="Use it, destroy it first, or choose another sessionName.",
+        ) from error
+    except ImageNotFound as error:
+        raise ImageNotFound(
+            f"{engine.title} has no image {spec.image}.", hint=BUILD_HINT
+        ) from error
+    return container_id
+
+
+async def _hand_over(
+    engine: Engine, container_id: str, spec: ContainerSpec, handover: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Start the container with the secrets on its stdin; returns warnings once it committed."""
+    line = json.dumps({"secrets": handover}, separators=(",", ":")).encode() + b"\n"
+    try:
+        async with engine.start_attached(container_id) as stream:
+            with anyio.fail_after(READY_SECONDS):
+                # An agent that has ended reads no more; why is told where its answer is awaited.
+                with suppress(anyio.BrokenResourceError):
+                    await stream.send(line)
+                ready = await _expect(engine, spec, stream, contract.READY)
+                writable, *missing = ready.split()
+                if missing:
+                    raise ImageUnfit(
+                        f"Image {spec.image} is not fit for a session: it lacks "
+                        f"{' and '.join(missing)}.",
+                        hint=BUILD_HINT,
+                    )
+                with suppress(anyio.BrokenResourceError):
+                    await stream.send(contract.COMMIT.encode() + b"\n")
+                await _expect(engine, spec, stream, contract.COMMITTED)
+    except TimeoutError:
+        raise AgentError(
+            f"The session's agent was not ready within {READY_SECONDS:g} s.",
+            hint="The machine may be overloaded; try again.",
+        ) from None
+    if writable != "writable":
+        return ("Claude may not write in the project directory: check its owner and mode.",)
+    return ()
+
+
+async def _expect(engine: Engine, spec: ContainerSpec, stream: process.Stream, start: str) -> str:
+    """The rest of the next line that begins with ``start``; other lines are talk."""
+    async for line in stream.lines():
+        if line.startswith(start):
+            return line[len(start) :]
+    # stdout has ended, so the client is about to: its stderr tells why.
+    with anyio.move_on_after(2.0):
+        await stream.wait()
+    error = engine.failed(f"start session container {spec.name}", stream.stderr_tail)
+    if isinstance(error, ImageUnfit):
+        raise ImageUnfit(
+            f"Image {spec.image} is not fit for a session: it has no python3 on PATH.",
+            hint=BUILD_HINT,
+        )
+    raise error
+
+
+async def _roll_back(engine: Engine, container_id: str) -> None:
+    try:
+        await engine.remove(container_id)
+    except ClaudeMcpError as error:
+        # The first error is what the user must see; this one says what is still there.
+        logger.error("container %s is left behind: %s", container_id[:12], error)

@@ -1,0 +1,156 @@
+"""A session is a container with these labels; nothing else remembers it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from claude_mcp.agent.contract import ABANDONED_EXIT_CODE
+from claude_mcp.engine.engine import Container
+from claude_mcp.errors import UsageError
+
+SESSION: Final = "claude-mcp.session"
+NAME: Final = "claude-mcp.name"
+PROJECT: Final = "claude-mcp.project"
+PROVIDER: Final = "claude-mcp.provider"
+CREDENTIALS: Final = "claude-mcp.credentials"
+
+SCHEMA: Final = "1"
+ID_CHARS: Final = 12
+MAX_NAME_CHARS: Final = 100
+CREATING_SECONDS: Final = 30.0
+"""A container that was made but not started for longer than this was abandoned."""
+
+_PLAIN: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+
+
+class Status(StrEnum):
+    CREATING = "creating"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    BROKEN = "broken"
+
+
+class CredentialSource(StrEnum):
+    """Where a session's credentials came from, so that they can be handed in again."""
+
+    SERVER = "server"
+    SESSION = "session"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as the engine's labels tell it."""
+
+    id: str
+    container_id: str
+    name: str
+    container_name: str
+    project_path: str
+    image: str
+    provider: str
+    credentials: CredentialSource
+    status: Status
+    created_at: str
+
+
+def check_name(name: str) -> str:
+    if not name.strip():
+        raise UsageError("A session's name cannot be empty.")
+    if len(name) > MAX_NAME_CHARS:
+        raise UsageError(f"A session's name has at most {MAX_NAME_CHARS} characters.")
+    if "\0" in name:
+        raise UsageError("A session's name cannot hold a NUL character.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("A session's name must be valid Unicode.") from error
+    return name
+
+
+def container_name(name: str) -> str:
+    """The name that the engine keeps unique for us; one for each session name."""
+    if _PLAIN.fullmatch(name):
+        return f"claude-mcp-{name}"
+    slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:40].strip("-.")
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"claude-mcp-{slug}-{digest}" if slug else f"claude-mcp-{digest}"
+
+
+def session_labels(
+    *, name: str, project_path: str, provider: str, credentials: CredentialSource
+) -> dict[str, str]:
+    return {
+        SESSION: SCHEMA,
+        NAME: name,
+        PROJECT: project_path,
+        PROVIDER: provider,
+        CREDENTIALS: credentials.value,
+    }
+
+
+def parse_time(value: str) -> datetime | None:
+    """RFC 3339 with up to nine digits of seconds, as both engines write it."""
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d+))? ?(Z|[+-]\d\d:?\d\d)?.*", value
+    )
+    if match is None:
+        return None
+    whole, fraction, zone = match.groups()
+    text = f"{whole}.{(fraction or '0')[:6]:0<6}{'+00:00' if zone in (None, 'Z') else zone}"
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def format_time(value: str) -> str:
+    moment = parse_time(value)
+    return value if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _status(container: Container, now: datetime) -> Status:
+    match container.status:
+        case "running":
+            return Status.RUNNING
+        case "paused":
+            return Status.PAUSED
+        case "created" | "configured" | "initialized":
+            created = parse_time(container.created)
+            young = created is not None and (now - created).total_seconds() < CREATING_SECONDS
+            return Status.CREATING if young and not container.error else Status.BROKEN
+        case "exited" | "stopped" | "restarting" | "stopping":
+            abandoned = container.exit_code == ABANDONED_EXIT_CODE
+            return Status.BROKEN if abandoned else Status.STOPPED
+        case _:
+            return Status.BROKEN
+
+
+def session_of(container: Container, now: datetime | None = None) -> Session | None:
+    """The session that a container is, or None if it is not one of ours."""
+    labels: Mapping[str, str] = container.labels
+    if SESSION not in labels:
+        return None
+    try:
+        credentials = CredentialSource(labels.get(CREDENTIALS, "none"))
+    except ValueError:
+        credentials = CredentialSource.NONE
+    return Session(
+        id=container.id[:ID_CHARS],
+        container_id=container.id,
+        name=labels.get(NAME, container.name),
+        container_name=container.name,
+        project_path=labels.get(PROJECT, ""),
+        image=container.image,
+        provider=labels.get(PROVIDER, ""),
+        credentials=credentials,
+        status=_status(container, now or datetime.now(UTC)),
+        created_at=format_time(container.created),
+    )

@@ -1,0 +1,318 @@
+"""Find, list and destroy sessions; the engine is the only memory.
+
+``open_sessions`` gives the object that every front end works with. It connects to the engine
+when it is first needed, so that a server can start while a daemon is down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from claude_mcp.config import Config
+from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
+from claude_mcp.errors import (
+    SessionAmbiguous,
+    SessionNotFound,
+    SessionNotReady,
+    UsageError,
+)
+from claude_mcp.sessions import labels, provider
+from claude_mcp.sessions.answers import amount
+from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
+from claude_mcp.sessions.labels import CredentialSource, Session, Status
+
+logger = logging.getLogger(__name__)
+
+MAX_REFERENCE_CHARS: Final = 200
+STATUS_SECONDS: Final = 1.0
+"""How long `list` waits for what a session itself has to say."""
+
+_ID: Final = re.compile(r"[0-9a-f]{4,64}")
+
+Progress = Callable[[str], Awaitable[None]]
+
+
+async def no_progress(message: str) -> None:
+    """For callers that do not follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A session and, as far as it answered, what it is doing (else None)."""
+
+    session: Session
+    engine: str
+    turn_running: bool | None = None
+    last_activity_at: str | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """``existed`` is False when there was nothing left to destroy."""
+
+    reference: str
+    session: Session | None
+    existed: bool
+
+
+class Sessions:
+    """The sessions of one engine, as one front end sees them."""
+
+    def __init__(self, config: Config, tasks: TaskGroup) -> None:
+        self.config = config
+        self._tasks = tasks
+        self._connecting = anyio.Lock()
+        self._connected: tuple[Engine, Channels] | None = None
+        self._resolved: dict[str, Session] = {}
+
+    async def engine(self) -> Engine:
+        """The engine, connected to at the first call; see ``Engine.connect`` for the errors."""
+        return (await self._connection())[0]
+
+    async def _connection(self) -> tuple[Engine, Channels]:
+        async with self._connecting:
+            if self._connected is None:
+                engine = await Engine.connect(self.config.engine, self.config.environment)
+                logger.debug("using '%s': %s", engine.program, engine.dialect)
+                self._connected = engine, Channels(engine, self._tasks)
+            return self._connected
+
+    async def find(self, reference: str) -> Session:
+        """A session by its id, an unambiguous prefix of it, or its name: one engine call.
+
+        Raises:
+            UsageError: it cannot be a reference.
+            SessionNotFound, SessionAmbiguous: with what there is instead.
+        """
+        check_reference(reference)
+        engine = await self.engine()
+        names = (
+            [labels.container_name(reference)] if len(reference) <= labels.MAX_NAME_CHARS else []
+        )
+        prefix = _ID.fullmatch(reference) is not None
+        try:
+            containers = await engine.inspect([*names, *([reference] if prefix else [])])
+        except ReferenceAmbiguous:
+            containers = []
+        found = [session for each in containers if (session := labels.session_of(each))]
+        by_name = [session for session in found if session.name == reference]
+        # One that is found by name wins over others that have it as the prefix of their id.
+        if by_name:
+            return by_name[0]
+        if len(found) == 1 and found[0].container_id.startswith(reference):
+            return found[0]
+        return self._choose(reference, await self._all(engine))
+
+    @staticmethod
+    def _choose(reference: str, sessions: list[Session]) -> Session:
+        matching = [one for one in sessions if one.name == reference] or [
+            one
+            for one in sessions
+            if _ID.fullmatch(reference) and one.container_id.startswith(reference)
+        ]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            choices = ", ".join(f"{one.id} ({one.name})" for one in matching[:10])
+            raise SessionAmbiguous(f"{reference!r} fits {len(matching)} sessions: {choices}.")
+        near = difflib.get_close_matches(reference, [one.name for one in sessions], n=1, cutoff=0.7)
+        there = ", ".join(f"{one.id} ({one.name})" for one in sessions[:10])
+        if near:
+            hint = f"Did you mean {near[0]!r}?"
+        else:
+            hint = f"There are: {there}." if there else "There is none; create one first."
+        raise SessionNotFound(f"There is no session {reference!r}.", hint=hint)
+
+    async def _all(self, engine: Engine) -> list[Session]:
+        containers = await engine.containers(labels.SESSION)
+        found = [session for each in containers if (session := labels.session_of(each))]
+        return sorted(found, key=lambda session: (session.created_at, session.name))
+
+    async def list(self) -> list[Listed]:
+        """All sessions, oldest first: two engine calls.
+
+        Only sessions whose channel is open anyway are asked what they are doing.
+        """
+        engine, channels = await self._connection()
+        sessions = await self._all(engine)
+        states: dict[str, Mapping[str, Any]] = {}
+
+        async def ask(session: Session) -> None:
+            with anyio.move_on_after(STATUS_SECONDS):
+                try:
+                    states[session.id] = await channels.request(session.container_id, "status", {})
+                except Exception as error:  # one bad session must not hide the others
+                    logger.debug("session %s did not tell its state: %s", session.id, error)
+
+        async with anyio.create_task_group() as tasks:
+            for session in sessions:
+                if session.status is Status.RUNNING and channels.is_open(session.container_id):
+                    tasks.start_soon(ask, session)
+        return [
+            _listed(session, engine.dialect.name.value, states.get(session.id, {}))
+            for session in sessions
+        ]
+
+    async def destroy(self, reference: str) -> Destroyed:
+        """Kill and remove a session and all that belongs to it; what is gone already is fine.
+
+        Raises:
+            UsageError, SessionAmbiguous, EngineError
+        """
+        engine, channels = await self._connection()
+        known = self._resolved.get(reference)
+        if known is not None:
+            # The id of a container is given once: what is gone cannot be mistaken for another.
+            self._forget(known)
+            channels.close(known.container_id)
+            if await engine.remove(known.container_id):
+                return Destroyed(reference, known, existed=True)
+        try:
+            session = await self.find(reference)
+        except SessionNotFound:
+            return Destroyed(reference, known, existed=False)
+        channels.close(session.container_id)
+        existed = await engine.remove(session.container_id)
+        return Destroyed(reference, session, existed=existed)
+
+    def remember(self, session: Session) -> None:
+        """A session need not be looked for again under its ids and its name.
+
+        What is remembered may be out of date: whoever uses it must notice when the container is
+        gone. A prefix is not remembered; another session may have it too by now.
+        """
+        for reference in (session.id, session.container_id, session.name):
+            self._resolved[reference] = session
+
+    def _forget(self, session: Session) -> None:
+        for reference in (session.id, session.container_id, session.name):
+            self._resolved.pop(reference, None)
+
+    async def request(
+        self,
+        reference: str,
+        op: str,
+        args: Mapping[str, Any],
+        on_event: OnEvent | None = None,
+    ) -> tuple[Session, dict[str, Any]]:
+        """Ask a session's agent; a stopped container is started again first.
+
+        While the session's channel is open, no engine call is made at all.
+
+        Raises:
+            SessionNotFound, SessionAmbiguous, SessionNotReady: it cannot be asked.
+            AgentRefused: it said no.
+            AgentError, EngineError: it did not answer.
+        """
+        engine, channels = await self._connection()
+        known = self._resolved.get(reference)
+        if known is not None and (
+            not channels.is_open(known.container_id) or await channels.is_alive(known.container_id)
+        ):
+            try:
+                return known, await channels.request(known.container_id, op, args, on_event)
+            except (NotRunning, SessionNotFound) as error:
+                logger.debug("session %s is not what it was: %s", known.name, error)
+            self._forget(known)
+        session = await self.find(reference)
+        if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED):
+            raise _not_ready(session)
+        self.remember(session)
+        try:
+            if session.status is Status.STOPPED:
+                raise NotRunning("stopped")
+            answer = await channels.request(session.container_id, op, args, on_event)
+        except NotRunning:
+            logger.info("starting the stopped session %s again", session.name)
+            await engine.start(session.container_id)
+            session = replace(session, status=Status.RUNNING)
+            self.remember(session)
+            answer = await channels.request(session.container_id, op, args, on_event)
+        except SessionNotFound:
+            self._forget(session)
+            raise SessionNotFound(f"The session {session.name!r} no longer exists.") from None
+        return session, answer
+
+    async def hand_in_credentials(self, session: Session) -> None:
+        """Give a session that has no credentials (any more) those of the server.
+
+        Raises:
+            SessionNotReady: it was made with credentials of its own, or the server has none.
+        """
+        engine, channels = await self._connection()
+        handover = provider.restore(self.config, engine.dialect, session.credentials)
+        if handover is None and session.credentials is CredentialSource.SESSION:
+            raise SessionNotReady(
+                f"The session {session.name!r} was started again and has lost its credentials, "
+                "which are kept in memory only.",
+                hint="Destroy it and create it anew with its credentials.",
+            )
+        if handover is None:
+            raise SessionNotReady(
+                f"The session {session.name!r} has no credentials, and neither has the server.",
+                hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for "
+                "the server, or create a session with apiKey.",
+            )
+        await channels.request(session.container_id, "configure", {"secrets": handover})
+
+
+def check_reference(reference: str) -> None:
+    if not reference.strip() or len(reference) > MAX_REFERENCE_CHARS or "\0" in reference:
+        raise UsageError(
+            "A sessionId is a session's id, the beginning of it, or its name; "
+            f"{reference[:40]!r} is none of them."
+        )
+
+
+def _not_ready(session: Session) -> SessionNotReady:
+    match session.status:
+        case Status.PAUSED:
+            return SessionNotReady(
+                f"The session {session.name!r} is paused.",
+                hint=f"Unpause its container {session.container_name} first.",
+            )
+        case Status.CREATING:
+            return SessionNotReady(
+                f"The session {session.name!r} is being created.", hint="Try again in a moment."
+            )
+        case _:
+            return SessionNotReady(
+                f"The session {session.name!r} is broken: its creation was never completed.",
+                hint="Destroy it and create it anew.",
+            )
+
+
+def _listed(session: Session, engine: str, state: Mapping[str, Any]) -> Listed:
+    running, active, cost = (state.get(key) for key in ("turnRunning", "lastActivityAt", "costUsd"))
+    return Listed(
+        session=session,
+        engine=engine,
+        turn_running=running if isinstance(running, bool) else None,
+        last_activity_at=active[:40] if isinstance(active, str) else None,
+        cost_usd=amount(cost),
+    )
+
+
+@asynccontextmanager
+async def open_sessions(config: Config) -> AsyncIterator[Sessions]:
+    """Sessions for as long as the block runs; leaving it closes every channel."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield Sessions(config, tasks)
+        except Exception as error:
+            failure = error  # raised below as itself, not as a member of the group
+        finally:
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,88 @@
+"""How the agent gets into a container, and how a channel reaches it.
+
+The agent's code travels as an archive in an environment variable of the container: any image
+will do, a remote engine too, no further engine call is needed, and it is there again after a
+restart.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.resources
+import io
+import zipfile
+from typing import Final
+
+from claude_mcp.agent import contract
+
+PACKAGE: Final = "claude_mcp"
+PARTS: Final = ("agent", "claude")
+
+# -I and -S: neither the project's directory nor the image's site-packages can change what the
+# agent imports.
+PYTHON: Final = ("python3", "-I", "-S", "-c")
+
+_BOOT: Final = f"""\
+import sys
+if sys.version_info < (3, 9):
+    sys.exit("claude-mcp: python3 is %d.%d here; 3.9 or later is needed" % sys.version_info[:2])
+import binascii, os
+directory = {contract.RUN_DIRECTORY!r}
+os.makedirs(directory, mode=0o700, exist_ok=True)
+archive = directory + "/agent.zip"
+with open(archive, "wb") as file:
+    file.write(binascii.a2b_base64(os.environ[{contract.PAYLOAD_VARIABLE!r}]))
+sys.path.insert(0, archive)
+from claude_mcp.agent.starting import main
+main()
+"""
+
+# The connector hands its own stdin and stdout to the agent and waits until it is let go; only
+# built-in modules, because its start is what a first command waits for. The socket is missing
+# for a moment after the container was started again.
+_CONNECT: Final = f"""\
+import _socket, sys, time
+control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+deadline = time.monotonic() + 5
+while True:
+    try:
+        control.connect({contract.SOCKET_PATH!r})
+        break
+    except OSError as error:
+        if time.monotonic() > deadline:
+            sys.stderr.write("claude-mcp: no agent: %s\\n" % error)
+            sys.exit({contract.NO_AGENT_EXIT_CODE})
+        time.sleep(0.02)
+streams = (0).to_bytes(4, sys.byteorder) + (1).to_bytes(4, sys.byteorder)
+control.sendmsg([b"x"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+control.recv(1)
+"""
+
+
+@functools.cache
+def archive() -> str:
+    """The agent and what it imports, as a base64 zip: the value of
+    ``contract.PAYLOAD_VARIABLE``."""
+    # Only the name of the package is needed inside; what the host has in it is not.
+    files = {f"{PACKAGE}/__init__.py": b""}
+    for part in PARTS:
+        for file in importlib.resources.files(f"{PACKAGE}.{part}").iterdir():
+            if file.name.endswith(".py"):
+                files[f"{PACKAGE}/{part}/{file.name}"] = file.read_bytes()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name in sorted(files):
+            # An entry's time is a constant, so that the same code makes the same archive.
+            bundle.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def agent_command(settings_json: str) -> tuple[str, ...]:
+    """The container's command; the settings hold no secret."""
+    return (*PYTHON, _BOOT, settings_json)
+
+
+def connect_command() -> tuple[str, ...]:
+    """What a channel execs."""
+    return (*PYTHON, _CONNECT)

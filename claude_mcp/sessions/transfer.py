@@ -1,0 +1,236 @@
+"""Files into a session and out of it: complete, or not there."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from claude_mcp.agent import contract, placing
+from claude_mcp.agent.receiving import STAGING_PREFIX
+from claude_mcp.engine.engine import PathNotFound
+from claude_mcp.errors import AgentError, TransferError, UsageError
+from claude_mcp.sessions import policy
+from claude_mcp.sessions.archive import Tally, read_archive, write_archive
+from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+
+PROGRESS_SECONDS: Final = 1.0
+
+
+class Direction(StrEnum):
+    TO_CONTAINER = "to_container"
+    FROM_CONTAINER = "from_container"
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What arrived: ``path`` is where it is now, ``size`` the sum of the files' bytes."""
+
+    session: Session
+    direction: Direction
+    path: str
+    files: int
+    size: int
+    warnings: tuple[str, ...] = ()
+
+
+async def transfer(
+    sessions: Sessions,
+    reference: str,
+    direction: Direction,
+    source: str,
+    destination: str,
+    *,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Transferred:
+    """Copy a file or a directory.
+
+    A destination that is a directory, or ends with ``/``, takes the source inside it under
+    its own name; else the destination is the new name itself, and its directory must exist.
+    Paths in the session may be relative to /workspace; paths on the host are absolute. With
+    ``overwrite``, files are replaced and directories merged.
+
+    Raises:
+        UsageError, TransferError, SessionNotFound, SessionAmbiguous, SessionNotReady,
+        AgentError, EngineError: in each case the destination is as it was.
+    """
+    if "\0" in source or "\0" in destination or not source or not destination:
+        raise UsageError("sourcePath and destPath cannot be empty or hold a NUL character.")
+    if direction is Direction.TO_CONTAINER:
+        return await _send(sessions, reference, source, destination, overwrite, progress)
+    return await _fetch(sessions, reference, source, destination, overwrite, progress)
+
+
+async def _send(
+    sessions: Sessions,
+    reference: str,
+    source: str,
+    destination: str,
+    overwrite: bool,
+    progress: Progress,
+) -> Transferred:
+    given = policy.host_path(source, "sourcePath")
+    try:
+        path = given.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise UsageError(f"There is no {source!r} on the host.") from None
+    name = path.name if given.name in ("", "..") else given.name
+    if not (path.is_file() or path.is_dir()) or not path.name:
+        raise UsageError(f"{source!r} is neither a file nor a directory.")
+    args = {
+        "destination": destination,
+        "name": name,
+        "directory": path.is_dir(),
+        "overwrite": overwrite,
+    }
+    tally = Tally()
+    session = await sessions.find(reference)
+    engine = await sessions.engine()
+
+    async def copy(event: dict[str, Any]) -> None:
+        staging, owner = _staging(event)
+        if path.is_file() and await engine.copy_file_in(
+            session.container_id, str(path), f"{staging}/{name}"
+        ):
+            tally.files, tally.size = 1, path.stat().st_size
+        else:
+            await engine.copy_in(
+                session.container_id,
+                staging,
+                lambda pipe: write_archive(str(path), name, owner, pipe, tally),
+            )
+        await sessions.request(session.id, "arrived", {"staging": staging})
+
+    try:
+        async with _reported(tally, progress):
+            _, answer = await sessions.request(session.id, "receive", args, copy)
+    except AgentRefused as error:
+        if error.code != "bad-destination":
+            raise
+        raise _nothing_copied(error.message) from error
+    except PathNotFound as error:
+        why = f"{destination} is on a tmpfs, which {engine.title} cannot see"
+        raise _nothing_copied(why) from error
+    return Transferred(
+        session,
+        Direction.TO_CONTAINER,
+        str(answer.get("path", destination)),
+        tally.files,
+        tally.size,
+        tuple(tally.warnings),
+    )
+
+
+async def _fetch(
+    sessions: Sessions,
+    reference: str,
+    source: str,
+    destination: str,
+    overwrite: bool,
+    progress: Progress,
+) -> Transferred:
+    path = posixpath.normpath(posixpath.join(contract.WORKSPACE, source))
+    name = posixpath.basename(path)
+    if not name:
+        raise UsageError("The root of the session's file system cannot be copied as a whole.")
+    given = policy.host_path(destination, "destPath")
+    session = await sessions.find(reference)
+    engine = await sessions.engine()
+    try:
+        target = placing.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
+        # Whether it is a directory is not known yet; this only refuses what is there already.
+        if not overwrite:
+            placing.check(False, target, overwrite)
+        parent = os.path.dirname(target)
+        staging = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent)
+    except placing.PlaceError as error:
+        raise _nothing_copied(str(error)) from error
+    except OSError as error:
+        raise TransferError(f"Nothing was copied: {parent}: {error.strerror}.") from error
+    tally = Tally()
+    roots: list[str] = []
+    try:
+        owner = _owner(parent)
+        async with _reported(tally, progress):
+            await engine.copy_out(
+                session.container_id,
+                path,
+                lambda pipe: roots.append(read_archive(pipe, staging, owner, tally)),
+            )
+        await anyio.to_thread.run_sync(
+            placing.place,
+            os.path.join(staging, roots[0]),
+            target,
+            overwrite,
+        )
+    except placing.PlaceError as error:
+        raise _nothing_copied(str(error)) from error
+    except PathNotFound as error:
+        raise TransferError(
+            f"There is no {source!r} in session {session.name!r}.",
+            hint="What lies in a tmpfs cannot be copied either; copy it elsewhere first.",
+        ) from error
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(shutil.rmtree, staging, True)
+    return Transferred(
+        session, Direction.FROM_CONTAINER, target, tally.files, tally.size, tuple(tally.warnings)
+    )
+
+
+def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
+    """The directory to unpack into and its owner, as the agent names them."""
+    try:
+        staging, owner = str(event["staging"]), (int(event["uid"]), int(event["gid"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        staging, owner = "", (0, 0)
+    if not posixpath.isabs(staging) or "\0" in staging:
+        raise AgentError("The session's agent gave an answer that makes no sense.")
+    return staging, owner
+
+
+def _nothing_copied(why: str) -> TransferError:
+    hint = "Pass overwrite to replace it." if "overwrite" in why else "Choose another destPath."
+    return TransferError(f"Nothing was copied: {why}.", hint=hint)
+
+
+def _owner(directory: str) -> tuple[int, int] | None:
+    """Who gets the files when we are root: the owner of the directory they land in."""
+    if policy.current_uid() != 0:
+        return None
+    status = Path(directory).stat()
+    return status.st_uid, status.st_gid
+
+
+@asynccontextmanager
+async def _reported(tally: Tally, progress: Progress) -> AsyncIterator[None]:
+    """Tell the progress of a copy every second while the block runs."""
+
+    async def report() -> None:
+        while True:
+            await anyio.sleep(PROGRESS_SECONDS)
+            await progress(f"{tally.files} files, {tally.size / 1e6:.1f} MB copied")
+
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(report)
+        try:
+            yield
+        except Exception as error:
+            failure = error  # raised below as itself, not as a member of the group
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

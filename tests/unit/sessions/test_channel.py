@@ -1,0 +1,474 @@
+"""Requests over a held exec: answered, cancelled, lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from claude_mcp.agent import contract
+from claude_mcp.errors import AgentError, EngineError, SessionNotFound
+from claude_mcp.sessions import channel as channel_module
+from claude_mcp.sessions.channel import AgentRefused, Channels, NotRunning
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Lifeline
+    from tests.unit.sessions.conftest import ScriptedEngine
+
+ID = "c0ffee"
+ECHO = "for line in sys.stdin:\n    one = json.loads(line); answer(one['id'], ok=one)\n"
+LOST = "The connection to the session was lost before its answer came."
+
+Open = Callable[..., AbstractAsyncContextManager[Channels]]
+
+
+@pytest.fixture
+def opened(scripted: ScriptedEngine) -> Open:
+    @asynccontextmanager
+    async def make(idle_seconds: float = 30.0) -> AsyncIterator[Channels]:
+        async with anyio.create_task_group() as tasks:
+            yield Channels(scripted.engine, tasks, idle_seconds=idle_seconds)
+            tasks.cancel_scope.cancel()
+
+    return make
+
+
+async def test_a_request_is_answered(scripted: ScriptedEngine, opened: Open) -> None:
+    scripted.agent(ECHO)
+    async with opened() as channels:
+        answer = await channels.request(ID, "command", {"text": "two\nlines \u2028 é \U0001f600"})
+    assert answer == {
+        "id": 1,
+        "op": "command",
+        "args": {"text": "two\nlines \u2028 é \U0001f600"},
+    }
+
+
+async def test_all_requests_of_a_session_share_one_exec(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent(ECHO)
+    async with opened() as channels:
+        assert not channels.is_open(ID)
+        numbers = [(await channels.request(ID, "x", {}))["id"] for _ in range(3)]
+        assert channels.is_open(ID)
+        assert await channels.is_alive(ID)
+    assert (numbers, scripted.calls) == ([1, 2, 3], ["exec"])
+
+
+async def test_another_session_has_a_channel_of_its_own(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent("answer(request()['id'], ok={'argv': sys.argv[1:4]}); request()")
+    async with opened() as channels:
+        answers = [await channels.request(each, "x", {}) for each in ("c0ffee", "decade")]
+    assert answers == [
+        {"argv": ["exec", "--interactive", "c0ffee"]},
+        {"argv": ["exec", "--interactive", "decade"]},
+    ]
+
+
+async def test_requests_are_answered_in_any_order(scripted: ScriptedEngine, opened: Open) -> None:
+    scripted.agent(
+        "waiting = [request() for _ in range(3)]\n"
+        "for one in reversed(waiting): answer(one['id'], ok=one['args'])\n"
+        "request()"
+    )
+    answers: dict[int, Any] = {}
+
+    async def ask(number: int) -> None:
+        answers[number] = await channels.request(ID, "x", {"number": number})
+
+    async with opened() as channels, anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(ask, number)
+    assert answers == {0: {"number": 0}, 1: {"number": 1}, 2: {"number": 2}}
+
+
+async def test_events_come_in_order_and_before_the_answer(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent(
+        "number = request()['id']\n"
+        "for count in range(3): answer(number, event={'count': count})\n"
+        "answer(number, event='not one')\n"
+        "answer(number, ok={})\n"
+        "answer(number, event={'count': 'late'})\n"
+        "request()"
+    )
+    events: list[Any] = []
+
+    async def on_event(event: dict[str, Any]) -> None:
+        await anyio.lowlevel.checkpoint()
+        events.append(event["count"])
+
+    async with opened() as channels:
+        await channels.request(ID, "x", {}, on_event)
+    assert events == [0, 1, 2]
+
+
+async def test_events_that_come_faster_than_they_are_taken_are_bounded(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "MAX_WAITING_EVENTS", 10)
+    scripted.agent(
+        "ids = {each['op']: each['id'] for each in (request(), request())}\n"
+        "for count in range(10_000): answer(ids['one'], event={'count': count})\n"
+        "answer(ids['other'], ok={}); answer(ids['one'], ok={}); request()"
+    )
+    taken = []
+    flooded = anyio.Event()
+
+    async def on_event(event: dict[str, Any]) -> None:
+        await flooded.wait()
+        taken.append(event["count"])
+
+    async with opened() as channels, anyio.create_task_group() as tasks:
+        tasks.start_soon(channels.request, ID, "one", {}, on_event)
+        await channels.request(ID, "other", {})
+        flooded.set()
+    assert taken == sorted(set(taken))
+    assert 10 <= len(taken) <= 11  # one is in hand while the others wait
+
+
+async def test_a_refusal_has_a_code_and_a_message(scripted: ScriptedEngine, opened: Open) -> None:
+    malformed = ("failed", "The agent's answer is malformed.")
+    refusals: list[tuple[dict[str, Any], tuple[str, str]]] = [
+        ({"error": {"code": "busy", "message": "later"}}, ("busy", "later")),
+        ({"error": {"code": 3, "message": ["x"]}}, ("3", "['x']")),
+        ({"error": {}}, malformed),
+        ({"error": "text"}, malformed),
+        ({"ok": "text"}, malformed),
+        ({"ok": None}, malformed),
+        ({}, malformed),
+    ]
+    answers = [answer for answer, _ in refusals]
+    scripted.agent(f"for each in {answers!r}: answer(request()['id'], **each)\nrequest()")
+    async with opened() as channels:
+        for _, expected in refusals:
+            with pytest.raises(AgentRefused) as caught:
+                await channels.request(ID, "x", {})
+            assert (caught.value.code, str(caught.value)) == expected
+    assert scripted.calls == ["exec"]
+
+
+async def test_what_is_no_answer_is_ignored(scripted: ScriptedEngine, opened: Open) -> None:
+    scripted.agent(
+        "one = request()\n"
+        "for each in ['', 'garbage', '[]', '[1]', '3', 'null', '{}', '[' * 100_000, '9' * 10_000,\n"
+        '             \'{"id": 1, "ok": \']: say(each)\n'
+        "for each in [99, [], {}, None, 'x', 1.5]: answer(each, ok={'not': 'this'})\n"
+        "sys.stdout.buffer.write(b'\\xff\\xfe\\n'); answer(one['id'], ok={'a': 1}); request()"
+    )
+    async with opened() as channels:
+        assert await channels.request(ID, "x", {}) == {"a": 1}
+
+
+async def test_an_answer_may_be_large_and_come_in_pieces(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent("answer(request()['id'], ok={'text': 'x' * 3_000_000}); request()")
+    async with opened() as channels:
+        answer = await channels.request(ID, "x", {})
+    assert answer == {"text": "x" * 3_000_000}
+
+
+async def test_an_endless_answer_ends_the_channel(
+    scripted: ScriptedEngine,
+    opened: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    lifeline: Lifeline,
+) -> None:
+    monkeypatch.setattr(channel_module, "MAX_ANSWER_BYTES", 1_000_000)
+    monkeypatch.setattr(channel_module, "EXIT_SECONDS", 0.01)
+    scripted.agent(
+        f"file = open('{lifeline.path}', 'w')\nwhile True: sys.stdout.write('x' * 65536)"
+    )
+    async with opened() as channels:
+        with pytest.raises(AgentError):
+            await channels.request(ID, "x", {})
+    lifeline.end()
+
+
+async def test_a_cancelled_request_waits_until_the_agent_has_stopped_it(
+    scripted: ScriptedEngine, opened: Open, tmp_path: Path, lifeline: Lifeline
+) -> None:
+    note = tmp_path / "cancelled"
+    scripted.agent(
+        f"first = request()\n"
+        f"with open('{lifeline.path}', 'w') as file: file.write('ready\\n')\n"
+        f"second = request()\n"
+        f"with open('{note}', 'w') as file: json.dump(second, file)\n"
+        f"answer(first['id'], ok={{}})\n"
+        f"{ECHO}"
+    )
+    async with opened() as channels:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channels.request, ID, "x", {})
+            assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
+            tasks.cancel_scope.cancel()
+        assert note.read_text() == '{"id": 0, "op": "cancel", "args": {"id": 1}}'
+        assert (await channels.request(ID, "next", {}))["op"] == "next"
+    assert scripted.calls == ["exec"]
+
+
+async def test_a_cancelled_request_does_not_wait_for_ever(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
+) -> None:
+    monkeypatch.setattr(channel_module, "CANCEL_ANSWER_SECONDS", 0.01)
+    scripted.agent(
+        f"request()\nwith open('{lifeline.path}', 'w') as file: file.write('ready\\n')\n"
+        "for line in sys.stdin: pass"
+    )
+    async with opened() as channels, anyio.create_task_group() as tasks:
+        tasks.start_soon(channels.request, ID, "x", {})
+        assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
+    scripted: ScriptedEngine, opened: Open, tmp_path: Path
+) -> None:
+    note = tmp_path / "cancelled"
+    scripted.agent(
+        "first = request(); answer(first['id'], event={})\n"
+        f"with open('{note}', 'w') as file: file.write(request()['op'])\n"
+        "answer(first['id'], ok={})\nrequest()"
+    )
+
+    async def on_event(event: dict[str, Any]) -> None:
+        raise ZeroDivisionError
+
+    async with opened() as channels:
+        with pytest.raises(ZeroDivisionError):
+            await channels.request(ID, "x", {}, on_event)
+    assert note.read_text() == "cancel"
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "message"),
+    [
+        ("request()", AgentError, f"{LOST} Its last words: last words"),
+        ("request(); say('half an ans')", AgentError, f"{LOST} Its last words: last words"),
+        (
+            "request(); os.kill(os.getpid(), 9)",
+            AgentError,
+            f"{LOST} Its last words: last words",
+        ),
+        (
+            f"request(); sys.exit({contract.NO_AGENT_EXIT_CODE})",
+            AgentError,
+            "The session's agent does not answer. Its last words: last words",
+        ),
+        (
+            "sys.exit('Error response from daemon: No such container: c0ffee')",
+            SessionNotFound,
+            "The session's container is gone.",
+        ),
+        (
+            "sys.exit('Error: no container with name or ID \"c0ffee\" found: no such container')",
+            SessionNotFound,
+            "The session's container is gone.",
+        ),
+        (
+            "sys.exit('Error response from daemon: Container c0ffee is not running')",
+            NotRunning,
+            "The session's container is not running.",
+        ),
+        (
+            "sys.exit('Error: can only create exec sessions on running containers: container "
+            "state improper')",
+            NotRunning,
+            "The session's container is not running.",
+        ),
+        (
+            "sys.exit('Error response from daemon: something new')",
+            EngineError,
+            "Docker could not reach the session: something new.",
+        ),
+    ],
+)
+async def test_a_channel_that_is_lost_says_why(
+    scripted: ScriptedEngine, opened: Open, script: str, kind: type[Exception], message: str
+) -> None:
+    scripted.agent(script)
+    async with opened() as channels:
+        with pytest.raises(kind) as caught:
+            await channels.request(ID, "x", {})
+        assert getattr(caught.value, "message", "") == message
+        with anyio.fail_after(20):
+            while channels.is_open(ID):
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_all_who_wait_learn_that_a_channel_is_lost(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent("[request() for _ in range(3)]")
+    failures = []
+
+    async def ask() -> None:
+        with pytest.raises(AgentError) as caught:
+            await channels.request(ID, "x", {})
+        failures.append(caught.value.message)
+
+    async with opened() as channels, anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+    assert failures == [f"{LOST} Its last words: last words"] * 3
+
+
+async def test_after_a_loss_the_next_request_opens_another_channel(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent("request()")
+    async with opened() as channels:
+        with pytest.raises(AgentError):
+            await channels.request(ID, "x", {})
+        assert not await channels.is_alive(ID)
+        scripted.agent(ECHO)
+        assert (await channels.request(ID, "y", {}))["op"] == "y"
+    assert scripted.calls == ["exec", "logs", "exec"]
+
+
+@pytest.mark.parametrize(
+    ("logs", "words"),
+    [
+        ("sys.stderr.write('T1 one\\n\\nT2 two\\n')", "Its last words: one | two"),
+        ("sys.stdout.write('T1 talk\\n')", "It left no last words."),
+        (
+            "sys.exit('Error response from daemon: what')",
+            "Its log cannot be read either: Docker could not read the logs of container c0ffee: "
+            "what.",
+        ),
+    ],
+)
+async def test_the_last_words_of_an_agent_that_does_not_answer_are_told(
+    scripted: ScriptedEngine, opened: Open, logs: str, words: str
+) -> None:
+    scripted.agent("request()")
+    scripted.on("logs", f"import sys; {logs}")
+    async with opened() as channels:
+        with pytest.raises(AgentError) as caught:
+            await channels.request(ID, "x", {})
+    assert str(caught.value) == (
+        f"{LOST} {words} Look at get_session_logs; if it stays like this, destroy the session."
+    )
+
+
+async def test_an_agent_that_does_not_greet_is_not_waited_for(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "GREETING_SECONDS", 0.01)
+    monkeypatch.setattr(channel_module, "EXIT_SECONDS", 0.01)
+    scripted.on("exec", "import sys; sys.stdin.read()")
+    async with opened() as channels:
+        with pytest.raises(AgentError):
+            await channels.request(ID, "x", {})
+
+
+async def test_a_program_that_is_gone_is_an_error_of_the_engine(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    os.unlink(scripted.engine.program)
+    async with opened() as channels:
+        with pytest.raises(EngineError, match=r"^Docker could not reach the session: "):
+            await channels.request(ID, "x", {})
+
+
+async def test_a_channel_without_use_closes_and_is_opened_again(
+    scripted: ScriptedEngine, opened: Open, lifeline: Lifeline
+) -> None:
+    scripted.agent(f"file = open('{lifeline.path}', 'w')\n{ECHO}")
+    async with opened(idle_seconds=0.01) as channels:
+        await channels.request(ID, "x", {})
+        await anyio.to_thread.run_sync(lifeline.end)
+        assert (await channels.request(ID, "y", {}))["op"] == "y"
+    assert scripted.calls == ["exec", "exec"]
+
+
+async def test_a_request_does_not_fall_into_a_channel_that_is_closing(
+    scripted: ScriptedEngine, opened: Open, tmp_path: Path, lifeline: Lifeline
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    scripted.agent(
+        f"answer(request()['id'], ok={{}})\nsys.stdin.read()\n"
+        f"with open('{lifeline.path}', 'w') as file: file.write('closing\\n')\n"
+        f"open('{gate}').read()"
+    )
+    async with opened(idle_seconds=0.01) as channels:
+        await channels.request(ID, "x", {})
+        assert await anyio.to_thread.run_sync(lifeline.line) == "closing"
+        scripted.agent(ECHO)
+        assert (await channels.request(ID, "y", {}))["op"] == "y"
+        with open(gate, "w"):
+            pass
+
+
+async def test_a_busy_channel_is_not_closed(
+    scripted: ScriptedEngine, opened: Open, lifeline: Lifeline
+) -> None:
+    scripted.agent(
+        "number = request()['id']\n"
+        "import select\n"
+        "ended, _, _ = select.select([sys.stdin], [], [], 0.1)\n"
+        "answer(number, ok={'ended': bool(ended)})\n"
+    )
+    async with opened(idle_seconds=0.01) as channels:
+        assert await channels.request(ID, "x", {}) == {"ended": False}
+
+
+async def test_a_closed_channel_leaves_no_process_and_fails_what_was_under_way(
+    scripted: ScriptedEngine, opened: Open, lifeline: Lifeline
+) -> None:
+    scripted.agent(
+        f"file = open('{lifeline.path}', 'w')\nrequest()\n"
+        "file.write('ready\\n'); file.flush(); time.sleep(1000)"
+    )
+    failures = []
+
+    async def ask() -> None:
+        with pytest.raises(AgentError) as caught:
+            await channels.request(ID, "x", {})
+        failures.append(caught.value.message)
+
+    async with opened() as channels, anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
+        channels.close(ID)
+        await anyio.to_thread.run_sync(lifeline.end)
+    assert failures == ["The connection to the session was closed. Its last words: last words"]
+
+
+async def test_a_channel_that_no_longer_answers_is_not_alive(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
+) -> None:
+    monkeypatch.setattr(channel_module, "TRUSTED_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(channel_module, "PING_SECONDS", 0.01)
+    monkeypatch.setattr(channel_module, "CANCEL_ANSWER_SECONDS", 0.01)
+    scripted.agent(
+        f"file = open('{lifeline.path}', 'w')\nanswer(request()['id'], ok={{}})\ntime.sleep(1000)"
+    )
+    async with opened() as channels:
+        await channels.request(ID, "x", {})
+        assert channels.is_open(ID)
+        assert not await channels.is_alive(ID)
+        assert not channels.is_open(ID)
+        await anyio.to_thread.run_sync(lifeline.end)
+
+
+async def test_leaving_takes_every_exec_along(
+    scripted: ScriptedEngine, opened: Open, lifeline: Lifeline
+) -> None:
+    scripted.agent(f"file = open('{lifeline.path}', 'w')\n{ECHO}")
+    async with opened() as channels:
+        await channels.request(ID, "x", {})
+        await channels.request("decade", "x", {})
+    assert lifeline.end() == ""

@@ -1,0 +1,183 @@
+"""Shell commands and logs: what is refused before, and what an answer may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from claude_mcp.errors import AgentError, UsageError
+from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.commands import CommandResult, execute, logs, parse_result
+from claude_mcp.sessions.labels import CredentialSource, Session, Status
+from claude_mcp.sessions.lifecycle import Sessions
+from tests.unit.sessions.conftest import container
+
+if TYPE_CHECKING:
+    from tests.unit.sessions.conftest import ScriptedEngine
+
+SESSION = Session(
+    id="abcd10000000",
+    container_id=f"{'abcd1':0<64}",
+    name="fix",
+    container_name="claude-mcp-fix",
+    project_path="/projects/fix",
+    image="image:1",
+    provider="anthropic",
+    credentials=CredentialSource.SERVER,
+    status=Status.RUNNING,
+    created_at="2026-11-23T06:26:12Z",
+)
+HONEST = {
+    "exitCode": 3,
+    "stdout": "out",
+    "stderr": "key sk-of-the-server",
+    "stdoutBytes": 3,
+    "stderrBytes": 3,
+    "durationMs": 12,
+    "timedOut": False,
+    "cancelled": False,
+}
+
+
+@pytest.fixture
+def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
+    scripted.holds(container("abcd1", "fix"))
+    return scripted
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("", {}, "The command is empty."),
+        (" \n", {}, "The command is empty."),
+        ("a\0b", {}, "A command cannot hold a NUL character."),
+        ("a", {"workdir": "/\0"}, "A command cannot hold a NUL character."),
+        ("a\ud800", {}, "The command must be valid Unicode."),
+        ("a", {"timeout_seconds": 0}, "timeoutSeconds must be more than 0."),
+        ("a", {"timeout_seconds": -1}, "timeoutSeconds must be more than 0."),
+        ("a", {"timeout_seconds": float("nan")}, "timeoutSeconds must be more than 0."),
+        ("x" * (8 * 1024 * 1024 + 1), {}, "The command has more than 8388608 bytes; use a file."),
+    ],
+)
+async def test_a_command_that_cannot_be_run_is_refused_without_a_call(
+    engine: ScriptedEngine,
+    sessions: Sessions,
+    command: str,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        await execute(sessions, "fix", command, **options)
+    assert str(caught.value) == message
+    assert engine.calls == []
+
+
+async def test_a_command_is_answered_without_secrets(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(f"answer(request()['id'], ok={HONEST!r}); request()")
+    assert await execute(sessions, "fix", "make") == CommandResult(
+        session=SESSION,
+        exit_code=3,
+        stdout="out",
+        stderr="key [redacted]",
+        truncated="",
+        duration_ms=12,
+        timed_out=False,
+    )
+
+
+def test_what_was_left_out_is_said_of_each_stream() -> None:
+    answer = {**HONEST, "stdoutBytes": 500, "stderrBytes": 101}
+    assert parse_result(SESSION, answer, 100).truncated == (
+        "stdout: 400 of 500 bytes left out; stderr: 1 of 101 bytes left out"
+    )
+
+
+async def test_the_agent_is_asked_with_every_option(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(
+        "one = request()\n"
+        f"answer(one['id'], ok={{**{HONEST!r}, 'stdout': json.dumps(one['args'], sort_keys=True)}})"
+        "\nrequest()"
+    )
+    result = await execute(
+        sessions, "fix", "--x\n'é'", timeout_seconds=None, workdir="sub", output_bytes=10_000
+    )
+    assert result.stdout == (
+        '{"command": "--x\\n\'\\u00e9\'", "limitBytes": 10000, "timeoutSeconds": null, '
+        '"workdir": "sub"}'
+    )
+
+
+async def test_a_workdir_that_is_none_is_a_wrong_request(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    refusal = {"code": "bad-workdir", "message": "there is no directory 'x'"}
+    engine.agent(f"answer(request()['id'], error={refusal!r}); request()")
+    with pytest.raises(UsageError) as caught:
+        await execute(sessions, "fix", "make", workdir="x")
+    assert str(caught.value) == ("The session cannot use this workdir: there is no directory 'x'.")
+
+
+async def test_another_refusal_of_the_agent_stays_one(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent("answer(request()['id'], error={'code': 'failed', 'message': 'x'}); request()")
+    with pytest.raises(AgentRefused, match=r"^x$"):
+        await execute(sessions, "fix", "make")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exitCode": None},
+        {"exitCode": "x"},
+        {"exitCode": []},
+        {"exitCode": float("nan")},
+        {"exitCode": float("inf")},
+        {"durationMs": {}},
+        {"stdoutBytes": "many"},
+        {"stderrBytes": None},
+    ],
+)
+def test_a_forged_answer_is_an_error_of_the_agent(changes: dict[str, Any]) -> None:
+    with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+        parse_result(SESSION, {**HONEST, **changes}, 100)
+
+
+@pytest.mark.parametrize("missing", sorted(HONEST.keys() - {"cancelled"}))
+def test_an_answer_that_lacks_something_is_an_error_of_the_agent(missing: str) -> None:
+    answer = {key: value for key, value in HONEST.items() if key != missing}
+    with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+        parse_result(SESSION, answer, 100)
+
+
+async def test_logs_are_joined_by_time_and_have_no_secrets(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.on(
+        "logs",
+        "import sys\n"
+        "sys.stdout.write('2026-01-01T00:00:01Z one\\n2026-01-01T00:00:03Z sk-of-the-server\\n')\n"
+        "sys.stderr.write('2026-01-01T00:00:02Z two ' + ' '.join(sys.argv[1:]) + '\\n')",
+    )
+    session, lines = await logs(sessions, "fix", tail=7)
+    assert session.name == "fix"
+    assert lines == [
+        "2026-01-01T00:00:01Z one",
+        f"2026-01-01T00:00:02Z two logs --timestamps --tail=7 {'abcd1':0<64}",
+        "2026-01-01T00:00:03Z [redacted]",
+    ]
+    assert (await logs(sessions, "fix", tail=1))[1] == ["2026-01-01T00:00:03Z [redacted]"]
+
+
+@pytest.mark.parametrize("tail", [0, -1, 10_001])
+async def test_only_so_many_lines_can_be_asked_for(
+    engine: ScriptedEngine, sessions: Sessions, tail: int
+) -> None:
+    with pytest.raises(UsageError, match=r"^tail must be between 1 and 10000\.$"):
+        await logs(sessions, "fix", tail)
+    assert engine.calls == []

@@ -1,0 +1,217 @@
+"""A session and the labels of its container are one and the same."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from claude_mcp.agent.contract import ABANDONED_EXIT_CODE
+from claude_mcp.engine import argv
+from claude_mcp.engine.engine import Container
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions.labels import (
+    CREATING_SECONDS,
+    MAX_NAME_CHARS,
+    CredentialSource,
+    Session,
+    Status,
+    check_name,
+    container_name,
+    format_time,
+    parse_time,
+    session_labels,
+    session_of,
+)
+
+ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
+NOW = datetime(2026, 11, 23, 6, 27, 0, tzinfo=UTC)
+CONTAINER = Container(
+    id=ID,
+    name="claude-mcp-fix-tests",
+    created="2026-11-23T06:26:12.098159999Z",
+    status="running",
+    exit_code=0,
+    error="",
+    image="claude-code-custom:latest",
+    labels=session_labels(
+        name="fix tests",
+        project_path="/home/me/a b",
+        provider="anthropic",
+        credentials=CredentialSource.SERVER,
+    ),
+)
+AWKWARD_NAMES = [
+    "fix tests",
+    "fix-tests ",
+    "-fix-tests",
+    "--privileged",
+    "fix/tests",
+    "../../etc",
+    ".",
+    "ä",
+    "日本語",
+    "'\"$HOME`id`",
+    "two\nlines",
+    "x" * 63,
+    "x" * 64,
+    "X" * MAX_NAME_CHARS,
+    "\U0001f600" * 100,
+]
+
+
+def test_the_labels_tell_the_session() -> None:
+    assert session_of(CONTAINER, NOW) == Session(
+        id="6df80de7c8ae",
+        container_id=ID,
+        name="fix tests",
+        container_name="claude-mcp-fix-tests",
+        project_path="/home/me/a b",
+        image="claude-code-custom:latest",
+        provider="anthropic",
+        credentials=CredentialSource.SERVER,
+        status=Status.RUNNING,
+        created_at="2026-11-23T06:26:12Z",
+    )
+
+
+def test_the_labels_are_these() -> None:
+    assert CONTAINER.labels == {
+        "claude-mcp.session": "1",
+        "claude-mcp.name": "fix tests",
+        "claude-mcp.project": "/home/me/a b",
+        "claude-mcp.provider": "anthropic",
+        "claude-mcp.credentials": "server",
+    }
+
+
+@pytest.mark.parametrize("labels", [{}, {"claude-mcp.name": "a"}, {"com.example": "1"}])
+def test_a_container_without_our_label_is_no_session(labels: dict[str, str]) -> None:
+    assert session_of(replace(CONTAINER, labels=labels), NOW) is None
+
+
+def test_a_container_with_only_our_label_is_a_session_with_what_is_known() -> None:
+    session = session_of(
+        replace(CONTAINER, labels={"claude-mcp.session": "2", "claude-mcp.credentials": "magic"}),
+        NOW,
+    )
+    assert session is not None
+    assert (session.name, session.project_path, session.provider, session.credentials) == (
+        "claude-mcp-fix-tests",
+        "",
+        "",
+        CredentialSource.NONE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [
+        ("fix-tests", "claude-mcp-fix-tests"),
+        ("a", "claude-mcp-a"),
+        ("A.b_c-1", "claude-mcp-A.b_c-1"),
+        ("fix tests", "claude-mcp-fix-tests-ee9cbc7286"),
+        ("ä", "claude-mcp-33e6d73fee"),
+    ],
+)
+def test_the_container_of_a_name_never_changes(name: str, container: str) -> None:
+    """An old session would not be found any more."""
+    assert container_name(name) == container
+
+
+def test_every_name_has_a_container_of_its_own_that_the_engine_takes() -> None:
+    made = [container_name(name) for name in AWKWARD_NAMES]
+    assert len(set(made)) == len(AWKWARD_NAMES)
+    for container in made:
+        assert argv.reference(container) == container
+        assert re.fullmatch(r"claude-mcp-[a-zA-Z0-9_.-]{1,63}", container)
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_a_name_may_be_awkward(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "A session's name cannot be empty."),
+        (" \n", "A session's name cannot be empty."),
+        ("x" * 101, "A session's name has at most 100 characters."),
+        ("a\0b", "A session's name cannot hold a NUL character."),
+        ("a\ud800", "A session's name must be valid Unicode."),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_name(name)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        # Docker, Podman, Podman's older text form, and without a fraction or a zone
+        ("2026-11-23T06:26:12.098159999Z", (6, 26, 12, 98159)),
+        ("2026-11-23T07:26:12.098159999+01:00", (6, 26, 12, 98159)),
+        ("2026-11-23 06:26:12.098159999 +0000 UTC", (6, 26, 12, 98159)),
+        ("2026-11-23 07:26:12.5 +0100 CET m=+0.1", (6, 26, 12, 500000)),
+        ("2026-11-23T06:26:12Z", (6, 26, 12, 0)),
+        ("2026-11-23T06:26:12", (6, 26, 12, 0)),
+    ],
+)
+def test_times_of_both_engines_are_read(written: str, moment: tuple[int, int, int, int]) -> None:
+    assert parse_time(written) == datetime(2026, 11, 23, *moment, tzinfo=UTC)
+    assert format_time(written) == "2026-11-23T06:26:12Z"
+
+
+@pytest.mark.parametrize("written", ["", "yesterday", "2026-13-45T06:26:12Z", "2026-11-23"])
+def test_what_is_no_time_stays_as_it_is(written: str) -> None:
+    assert parse_time(written) is None
+    assert format_time(written) == written
+
+
+@pytest.mark.parametrize(
+    ("container", "status"),
+    [
+        ("running", Status.RUNNING),
+        ("paused", Status.PAUSED),
+        ("exited", Status.STOPPED),
+        ("stopped", Status.STOPPED),
+        ("stopping", Status.STOPPED),
+        ("restarting", Status.STOPPED),
+        ("dead", Status.BROKEN),
+        ("removing", Status.BROKEN),
+        ("", Status.BROKEN),
+        ("something new", Status.BROKEN),
+    ],
+)
+def test_the_status_follows_the_containers(container: str, status: Status) -> None:
+    session = session_of(replace(CONTAINER, status=container), NOW)
+    assert session is not None
+    assert session.status is status
+
+
+@pytest.mark.parametrize("state", ["created", "configured", "initialized"])
+def test_a_container_that_never_started_is_broken_after_a_while(state: str) -> None:
+    created = NOW - timedelta(seconds=CREATING_SECONDS)
+
+    def status(age: float, **changes: str) -> Status | None:
+        moment = (created - timedelta(seconds=age)).isoformat()
+        made = replace(CONTAINER, status=state, created=changes.pop("created", moment), **changes)
+        session = session_of(made, NOW)
+        return session and session.status
+
+    assert [status(-1), status(0), status(1)] == [Status.CREATING, Status.BROKEN, Status.BROKEN]
+    assert status(-1, error="no such device") is Status.BROKEN
+    assert status(-1, created="garbage") is Status.BROKEN
+
+
+@pytest.mark.parametrize("state", ["exited", "stopped"])
+def test_a_session_whose_creation_was_abandoned_is_broken(state: str) -> None:
+    ended = replace(CONTAINER, status=state, exit_code=ABANDONED_EXIT_CODE)
+    session = session_of(ended, NOW)
+    assert session is not None
+    assert session.status is Status.BROKEN

@@ -1,0 +1,368 @@
+"""Find, list, use and destroy sessions; the engine is the only memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from claude_mcp.config import Config
+from claude_mcp.errors import (
+    EngineNotFound,
+    SessionAmbiguous,
+    SessionNotFound,
+    SessionNotReady,
+    UsageError,
+)
+from claude_mcp.sessions import channel as channel_module
+from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.labels import CredentialSource, Session, Status
+from claude_mcp.sessions.lifecycle import (
+    Destroyed,
+    Listed,
+    Sessions,
+    _listed,
+    open_sessions,
+)
+from tests.unit.sessions.conftest import container
+
+if TYPE_CHECKING:
+    from tests.unit.sessions.conftest import ScriptedEngine
+
+ECHO = "for line in sys.stdin:\n    one = json.loads(line); answer(one['id'], ok=one)\n"
+
+
+def session(id: str, name: str, status: Status = Status.RUNNING) -> Session:
+    return Session(
+        id=f"{id:0<12}",
+        container_id=f"{id:0<64}",
+        name=name,
+        container_name=f"claude-mcp-{name}",
+        project_path=f"/projects/{name}",
+        image="image:1",
+        provider="anthropic",
+        credentials=CredentialSource.SERVER,
+        status=status,
+        created_at="2026-11-23T06:26:12Z",
+    )
+
+
+class TestChoose:
+    """The last step of finding, on all sessions that there are."""
+
+    THERE = (session("abcd1", "fix-tests"), session("abcd2", "ü"), session("cafe", "abcd"))
+
+    @pytest.mark.parametrize(
+        ("reference", "name"), [("abcd", "abcd"), ("abcd1", "fix-tests"), ("ü", "ü")]
+    )
+    def test_a_name_or_one_fitting_id_is_enough(self, reference: str, name: str) -> None:
+        assert Sessions._choose(reference, list(self.THERE)).name == name
+
+    @pytest.mark.parametrize(
+        ("reference", "hint"),
+        [
+            ("fix-test", "Did you mean 'fix-tests'?"),
+            ("zzz", "There are: abcd10000000 (fix-tests), abcd20000000 (ü), cafe00000000 (abcd)."),
+            ("ABCD1", "There are: "),
+            ("caf", "There are: "),
+            ("x" * 200, "There are: "),
+            ("--all", "There are: "),
+            ("two\nlines", "There are: "),
+        ],
+    )
+    def test_what_fits_nothing_is_answered_with_what_there_is(
+        self, reference: str, hint: str
+    ) -> None:
+        with pytest.raises(SessionNotFound) as caught:
+            Sessions._choose(reference, list(self.THERE))
+        assert str(caught.value).startswith(f"There is no session {reference!r}. {hint}")
+
+    def test_only_so_many_are_named(self) -> None:
+        many = [session(f"abcd{number:03}", f"s{number}") for number in range(100)]
+        with pytest.raises(SessionAmbiguous) as caught:
+            Sessions._choose("abcd", many)
+        assert str(caught.value).startswith("'abcd' fits 100 sessions: abcd00000000 (s0), ")
+        assert str(caught.value).count("(s") == 10
+
+
+class TestFind:
+    async def test_a_session_is_found_by_name_id_and_prefix_with_one_call(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"), container("abcd2", "other"))
+        for reference in ("fix", "abcd1", f"{'abcd1':0<12}", f"{'abcd1':0<64}"):
+            assert await sessions.find(reference) == session("abcd1", "fix")
+        assert scripted.calls == ["version", *["container"] * 4]
+
+    async def test_a_name_wins_over_an_id_that_begins_like_it(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("cafe1", "other"), container("abcd1", "cafe"))
+        assert await sessions.find("cafe") == session("abcd1", "cafe")
+
+    async def test_a_prefix_that_other_containers_share_is_enough(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        foreign = container("abcd2", "foreign", labels={})
+        scripted.holds(container("abcd1", "fix"), foreign)
+        assert await sessions.find("abcd") == session("abcd1", "fix")
+
+    async def test_a_prefix_of_several_sessions_is_ambiguous(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "a"), container("abcd2", "b"), container("ef", "c"))
+        with pytest.raises(SessionAmbiguous) as caught:
+            await sessions.find("abcd")
+        assert str(caught.value) == ("'abcd' fits 2 sessions: abcd10000000 (a), abcd20000000 (b).")
+
+    async def test_a_container_of_somebody_else_is_no_session(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "foreign", labels={}))
+        for reference in ("foreign", "abcd1", "claude-mcp-foreign"):
+            with pytest.raises(SessionNotFound):
+                await sessions.find(reference)
+
+    async def test_a_session_that_is_not_there_is_answered_with_what_is(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix-tests"), container("abcd2", "ü"))
+        with pytest.raises(SessionNotFound) as caught:
+            await sessions.find("zzz")
+        assert str(caught.value) == (
+            "There is no session 'zzz'. There are: abcd10000000 (fix-tests), abcd20000000 (ü)."
+        )
+
+    async def test_where_there_is_none_one_must_be_made_first(self, sessions: Sessions) -> None:
+        with pytest.raises(SessionNotFound) as caught:
+            await sessions.find("fix")
+        assert str(caught.value) == ("There is no session 'fix'. There is none; create one first.")
+
+    @pytest.mark.parametrize("reference", ["", " ", "\n", "a\0b", "x" * 201])
+    async def test_what_cannot_be_a_reference_is_refused_without_a_call(
+        self, scripted: ScriptedEngine, sessions: Sessions, reference: str
+    ) -> None:
+        with pytest.raises(UsageError, match="A sessionId is a session's id, the beginning of it"):
+            await sessions.find(reference)
+        assert scripted.calls == []
+
+
+class TestList:
+    async def test_sessions_are_listed_oldest_first_with_two_calls(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        old = container("ef", "old", "exited", created="2025-01-01T00:00:00Z")
+        scripted.holds(
+            container("abcd1", "b"), container("abcd2", "a"), old, container("x", "x", labels={})
+        )
+        listed = await sessions.list()
+        assert [(each.session.name, each.session.status, each.engine) for each in listed] == [
+            ("old", Status.STOPPED, "docker"),
+            ("a", Status.RUNNING, "docker"),
+            ("b", Status.RUNNING, "docker"),
+        ]
+        assert scripted.calls == ["version", "ps", "container"]
+
+    async def test_none_is_an_empty_list(self, sessions: Sessions) -> None:
+        assert await sessions.list() == []
+
+    async def test_only_a_session_in_use_is_asked_what_it_does(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "used"), container("abcd2", "unused"))
+        state = {"turnRunning": True, "lastActivityAt": "2026-11-23T06:27:00Z", "costUsd": 0.5}
+        scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={state!r})")
+        await sessions.request("used", "ping", {})
+        assert await sessions.list() == [
+            Listed(session("abcd2", "unused"), "docker"),
+            Listed(session("abcd1", "used"), "docker", True, "2026-11-23T06:27:00Z", 0.5),
+        ]
+        assert scripted.calls.count("exec") == 1
+
+    @pytest.mark.parametrize(
+        ("state", "told"),
+        [
+            ({}, (None, None, None)),
+            ({"turnRunning": 1, "lastActivityAt": 3, "costUsd": "much"}, (None, None, None)),
+            ({"turnRunning": None, "lastActivityAt": None, "costUsd": True}, (None, None, None)),
+            ({"lastActivityAt": "x" * 1000, "costUsd": 10**400}, (None, "x" * 40, None)),
+            ({"costUsd": float("nan")}, (None, None, None)),
+            ({"costUsd": float("inf")}, (None, None, None)),
+            ({"costUsd": -1}, (None, None, None)),
+        ],
+    )
+    def test_what_a_session_says_of_itself_may_be_forged(
+        self, state: dict[str, Any], told: tuple[object, ...]
+    ) -> None:
+        listed = _listed(session("abcd1", "a"), "docker", state)
+        assert (listed.turn_running, listed.last_activity_at, listed.cost_usd) == told
+
+    async def test_a_session_that_fails_to_answer_hides_no_other(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "a"), container("abcd2", "b"))
+        scripted.agent(
+            "answer(request()['id'], ok={})\nanswer(request()['id'], error={})\nrequest()"
+        )
+        await sessions.request("a", "ping", {})
+        listed = await sessions.list()
+        assert [each.session.name for each in listed] == ["a", "b"]
+
+
+class TestDestroy:
+    async def test_a_session_is_removed_with_what_belongs_to_it(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"), container("abcd2", "other"))
+        assert await sessions.destroy("fix") == Destroyed(
+            "fix", session("abcd1", "fix"), existed=True
+        )
+        assert scripted.calls == ["version", "container", "rm"]
+        assert [each.session.name for each in await sessions.list()] == ["other"]
+
+    async def test_what_is_gone_already_is_fine(self, sessions: Sessions) -> None:
+        assert await sessions.destroy("fix") == Destroyed("fix", None, existed=False)
+
+    async def test_what_another_front_end_destroyed_is_fine(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"))
+        scripted.agent(ECHO)
+        await sessions.request("fix", "ping", {})
+        scripted.holds()
+        assert await sessions.destroy("fix") == Destroyed(
+            "fix", session("abcd1", "fix"), existed=False
+        )
+
+    async def test_a_name_that_another_session_has_by_now_means_that_one(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"))
+        scripted.agent(ECHO)
+        await sessions.request("fix", "ping", {})
+        scripted.holds(container("abcd2", "fix"))
+        assert await sessions.destroy("fix") == Destroyed(
+            "fix", session("abcd2", "fix"), existed=True
+        )
+
+    async def test_an_ambiguous_reference_destroys_nothing(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "a"), container("abcd2", "b"))
+        with pytest.raises(SessionAmbiguous):
+            await sessions.destroy("abcd")
+        assert "rm" not in scripted.calls
+
+    async def test_a_container_of_somebody_else_is_not_destroyed(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "foreign", labels={}))
+        assert (await sessions.destroy("abcd1")).existed is False
+        assert "rm" not in scripted.calls
+
+
+class TestRequest:
+    async def test_while_a_channel_is_open_no_call_is_made(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"))
+        scripted.agent(ECHO)
+        for reference in ("fix", "fix", f"{'abcd1':0<12}"):
+            found, answer = await sessions.request(reference, "command", {"a": 1})
+            assert (found, answer["args"]) == (session("abcd1", "fix"), {"a": 1})
+        assert scripted.calls == ["version", "container", "exec"]
+
+    async def test_a_stopped_session_is_started_again_once(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix", "exited"))
+        scripted.agent(ECHO)
+        for _ in range(2):
+            found, answer = await sessions.request("fix", "command", {})
+            assert (found, answer["op"]) == (session("abcd1", "fix"), "command")
+        assert scripted.calls == ["version", "container", "start", "exec"]
+
+    async def test_a_session_that_stopped_meanwhile_is_started_again(
+        self,
+        scripted: ScriptedEngine,
+        sessions: Sessions,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(channel_module, "TRUSTED_IDLE_SECONDS", 0.0)
+        scripted.holds(container("abcd1", "fix"))
+        scripted.agent("answer(request()['id'], ok={})")
+        await sessions.request("fix", "command", {})
+        scripted.holds(container("abcd1", "fix", "exited"))
+        scripted.agent(ECHO)
+        found, answer = await sessions.request("fix", "command", {})
+        assert (found, answer["op"]) == (session("abcd1", "fix"), "command")
+        assert scripted.calls == ["version", "container", "exec", "container", "start", "exec"]
+
+    async def test_a_session_that_cannot_be_used_says_why(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        messages = {}
+        for name, changes in {
+            "paused": {"status": "paused"},
+            "new": {"status": "created", "created": "2999-01-01T00:00:00Z"},
+            "broken": {"status": "created"},
+            "abandoned": {"status": "exited", "exitCode": 78},
+        }.items():
+            scripted.holds(container("abcd1", name, **changes))
+            with pytest.raises(SessionNotReady) as caught:
+                await sessions.request(name, "command", {})
+            messages[name] = str(caught.value)
+        never = "its creation was never completed. Destroy it and create it anew."
+        assert messages == {
+            "paused": "The session 'paused' is paused. Unpause its container claude-mcp-paused "
+            "first.",
+            "new": "The session 'new' is being created. Try again in a moment.",
+            "broken": f"The session 'broken' is broken: {never}",
+            "abandoned": f"The session 'abandoned' is broken: {never}",
+        }
+        assert "exec" not in scripted.calls
+
+    async def test_a_session_that_vanishes_as_it_is_asked_no_longer_exists(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"))
+        scripted.on("exec", "import sys; sys.exit('Error: No such container: abcd1')")
+        with pytest.raises(SessionNotFound) as caught:
+            await sessions.request("fix", "command", {})
+        assert str(caught.value) == "The session 'fix' no longer exists."
+
+    async def test_what_the_agent_refuses_is_not_tried_again(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix"))
+        scripted.agent("answer(request()['id'], error={'code': 'busy', 'message': 'x'}); request()")
+        with pytest.raises(AgentRefused):
+            await sessions.request("fix", "turn", {})
+        assert scripted.calls == ["version", "container", "exec"]
+
+
+class TestOpen:
+    async def test_the_engine_is_looked_for_when_it_is_first_needed(self) -> None:
+        config = Config(environment={"PATH": "/nowhere"})
+        async with open_sessions(config) as sessions:
+            with pytest.raises(EngineNotFound):
+                await sessions.list()
+
+    async def test_the_engine_is_looked_for_until_it_is_found(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        program = Path(scripted.engine.program)
+        program.rename(program.with_name("away"))
+        with pytest.raises(EngineNotFound):
+            await sessions.list()
+        program.with_name("away").rename(program)
+        assert await sessions.list() == []
+
+    async def test_an_error_in_the_block_comes_out_as_itself(self) -> None:
+        async def use() -> None:
+            async with open_sessions(Config(environment={})):
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await use()

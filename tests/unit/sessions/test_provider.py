@@ -1,0 +1,258 @@
+"""With which credentials, and at which address, a session reaches its model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from socket import create_server, socket
+from typing import Any
+
+import pytest
+
+from claude_mcp.config import Config
+from claude_mcp.credentials import Secret, redactor
+from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions import provider
+from claude_mcp.sessions.labels import CredentialSource
+from claude_mcp.sessions.provider import Provider, resolve, restore
+
+DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
+PODMAN = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)
+DESKTOP = Dialect(EngineName.DOCKER, "28.2.2", rootless=False, in_virtual_machine=True)
+NOTHING = Config(environment={})
+WITH_KEY = Config(environment={}, api_key=Secret("sk-server-key"))
+NO_CREDENTIALS = (
+    "No credentials: prompts will fail. Pass apiKey, or set ANTHROPIC_API_KEY, "
+    "ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for the server."
+)
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
+
+
+def row(address: str, port: int, state: str = "0A") -> str:
+    return f"   0: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000\n"
+
+
+def v4(address: str) -> str:
+    """As a little-endian kernel writes it, which is what these tests run on."""
+    return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
+
+
+LOOPBACK_V6 = "00000000000000000000000001000000"
+ANY_V6 = "0" * 32
+MAPPED_LOOPBACK = "0000000000000000FFFF00000100007F"
+
+
+@pytest.fixture
+def wide() -> Iterator[int]:
+    """The port of a server that listens on every address."""
+    with create_server(("0.0.0.0", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def narrow() -> Iterator[int]:
+    """The port of a server that listens on the loopback only."""
+    with create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that is taken, and where nobody listens."""
+    with socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def handover(**changes: Any) -> dict[str, Any]:
+    usual = {
+        "provider": "anthropic",
+        "credential": {"kind": "apiKey", "value": "sk-server-key"},
+        "baseUrl": None,
+        "proxies": {},
+    }
+    return {**usual, **changes}
+
+
+def test_the_servers_key_is_handed_over() -> None:
+    assert resolve(WITH_KEY, DOCKER) == Provider(
+        name="anthropic",
+        source=CredentialSource.SERVER,
+        handover=handover(),
+        needs_host_alias=False,
+        warnings=(),
+    )
+
+
+def test_a_session_with_a_key_of_its_own_gets_nothing_of_the_servers() -> None:
+    config = replace(
+        WITH_KEY, auth_token=Secret("server-token"), oauth_token=Secret("server-oauth")
+    )
+    resolved = resolve(config, DOCKER, api_key=" sk-of-its-own\n")
+    assert resolved == Provider(
+        name="anthropic",
+        source=CredentialSource.SESSION,
+        handover=handover(credential={"kind": "apiKey", "value": "sk-of-its-own"}),
+        needs_host_alias=False,
+        warnings=(),
+    )
+    assert redactor.redact("sk-of-its-own") == "[redacted]"
+
+
+def test_the_servers_credentials_have_an_order() -> None:
+    config = replace(NOTHING, oauth_token=Secret("server-oauth"))
+    kinds = [resolve(config, DOCKER).handover["credential"]["kind"]]
+    config = replace(config, api_key=Secret("sk-server-key"))
+    kinds += [resolve(config, DOCKER).handover["credential"]["kind"]]
+    config = replace(config, auth_token=Secret("server-token"))
+    kinds += [resolve(config, DOCKER).handover["credential"]["kind"]]
+    assert kinds == ["oauthToken", "apiKey", "authToken"]
+
+
+def test_without_credentials_a_session_is_possible_and_warned_of() -> None:
+    assert resolve(NOTHING, DOCKER) == Provider(
+        name="anthropic",
+        source=CredentialSource.NONE,
+        handover=handover(credential=None),
+        needs_host_alias=False,
+        warnings=(NO_CREDENTIALS,),
+    )
+
+
+def test_addresses_that_anybody_can_reach_stay_as_they_are() -> None:
+    config = replace(
+        WITH_KEY,
+        base_url="https://gateway.example/path?x=1",
+        proxies={"HTTPS_PROXY": "proxy.example:3128", "NO_PROXY": "localhost,127.0.0.1"},
+    )
+    resolved = resolve(config, DOCKER)
+    assert resolved.handover == handover(
+        baseUrl="https://gateway.example/path?x=1",
+        proxies={"HTTPS_PROXY": "proxy.example:3128", "NO_PROXY": "localhost,127.0.0.1"},
+    )
+    assert (resolved.needs_host_alias, resolved.warnings) == (False, ())
+
+
+@pytest.mark.parametrize(
+    ("dialect", "alias"), [(DOCKER, "host.docker.internal"), (PODMAN, "host.containers.internal")]
+)
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "127.3.2.1", "LOCALHOST.", "a.localhost"]
+)
+def test_an_address_on_the_hosts_loopback_is_translated(
+    wide: int, dialect: Dialect, alias: str, host: str
+) -> None:
+    config = replace(WITH_KEY, base_url=f"http://{host}:{wide}/v1/?a=b#c")
+    resolved = resolve(config, dialect)
+    assert resolved.handover["baseUrl"] == f"http://{alias}:{wide}/v1/?a=b#c"
+    assert (resolved.needs_host_alias, resolved.warnings) == (True, ())
+
+
+def test_a_proxy_on_the_hosts_loopback_is_translated_with_its_credentials(wide: int) -> None:
+    config = replace(WITH_KEY, proxies={"HTTP_PROXY": f"me:proxy-pass@localhost:{wide}"})
+    resolved = resolve(config, DOCKER)
+    assert resolved.handover["proxies"] == {
+        "HTTP_PROXY": f"http://me:proxy-pass@host.docker.internal:{wide}"
+    }
+    assert redactor.redact("password is proxy-pass") == "password is [redacted]"
+
+
+def test_an_address_where_only_the_host_itself_gets_is_refused(narrow: int) -> None:
+    config = replace(WITH_KEY, base_url=f"http://localhost:{narrow}")
+    with pytest.raises(UsageError) as caught:
+        resolve(config, DOCKER)
+    assert str(caught.value) == (
+        f"ANTHROPIC_BASE_URL points at localhost:{narrow}, which listens on the host's loopback "
+        "only, and a container cannot reach that. Let it listen on all addresses of the host "
+        "(0.0.0.0), or give an address that other machines can reach."
+    )
+
+
+def test_an_engine_in_a_virtual_machine_reaches_the_hosts_loopback(narrow: int) -> None:
+    config = replace(WITH_KEY, base_url=f"http://[::1]:{narrow}")
+    resolved = resolve(config, DESKTOP)
+    assert resolved.handover["baseUrl"] == f"http://host.docker.internal:{narrow}"
+
+
+def test_an_address_where_nobody_listens_is_warned_of(nobody: int) -> None:
+    config = replace(WITH_KEY, base_url=f"http://127.0.0.1:{nobody}")
+    assert resolve(config, DOCKER).warnings == (
+        f"ANTHROPIC_BASE_URL points at 127.0.0.1:{nobody}: nothing listens there.",
+    )
+
+
+def test_all_problems_are_told_at_once(narrow: int) -> None:
+    config = replace(
+        NOTHING,
+        base_url="ftp://gateway.example",
+        proxies={"HTTP_PROXY": "http://proxy:99999", "HTTPS_PROXY": f"localhost:{narrow}"},
+    )
+    with pytest.raises(UsageError) as caught:
+        resolve(config, DOCKER, api_key=" ")
+    assert str(caught.value).startswith(
+        "apiKey is empty. ANTHROPIC_BASE_URL must be an http or https URL. HTTP_PROXY is not a "
+        f"URL. HTTPS_PROXY points at localhost:{narrow}, which listens"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://",
+        "http:///path",
+        "://x",
+        "file:///etc",
+        "gateway.example",
+        "localhost:8080",
+        "http://[::1",
+    ],
+)
+def test_a_base_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=r"^ANTHROPIC_BASE_URL (must be an http|is not a URL)"):
+        resolve(replace(WITH_KEY, base_url=url), DOCKER)
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the tables are those of such a kernel")
+@pytest.mark.parametrize(
+    ("tables", "found"),
+    [
+        ([], "nobody"),
+        ([row(v4("127.0.0.1"), 8080)], "loopback"),
+        ([row(v4("127.8.9.1"), 8080)], "loopback"),
+        ([row(v4("0.0.0.0"), 8080)], "wide"),
+        ([row(v4("192.168.1.7"), 8080)], "wide"),
+        ([row(LOOPBACK_V6, 8080)], "loopback"),
+        ([row(ANY_V6, 8080)], "wide"),
+        ([row(MAPPED_LOOPBACK, 8080)], "loopback"),
+        ([row(v4("127.0.0.1"), 8080), row(v4("10.0.0.1"), 8080)], "wide"),
+        ([row(v4("0.0.0.0"), 8081), row(v4("0.0.0.0"), 80)], "nobody"),
+        ([row(v4("0.0.0.0"), 8080, state="01")], "nobody"),
+    ],
+)
+def test_who_listens_is_read_from_the_kernels_tables(
+    tmp_path: Path, tables: list[str], found: str
+) -> None:
+    (tmp_path / "tcp").write_text(HEADER + "".join(tables))
+    assert provider._listeners(8080, (str(tmp_path / "missing"), str(tmp_path / "tcp"))) == found
+
+
+def test_one_table_is_enough_to_be_reached(tmp_path: Path) -> None:
+    (tmp_path / "tcp").write_text(HEADER + row(v4("127.0.0.1"), 8080))
+    (tmp_path / "tcp6").write_text(HEADER + row(ANY_V6, 8080))
+    tables = (str(tmp_path / "tcp"), str(tmp_path / "tcp6"))
+    assert provider._listeners(8080, tables) == "wide"
+
+
+def test_a_session_gets_the_servers_credentials_again_unless_it_had_its_own() -> None:
+    again = {source: restore(WITH_KEY, DOCKER, source) for source in CredentialSource}
+    assert again == {
+        CredentialSource.SERVER: handover(),
+        CredentialSource.SESSION: None,
+        CredentialSource.NONE: handover(),
+    }
+    assert restore(NOTHING, DOCKER, CredentialSource.SERVER) is None

@@ -1,0 +1,317 @@
+"""Files in and out: checked before, complete or not there after."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, TransferError, UsageError
+from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.transfer import Direction, Transferred, _staging, transfer
+from tests.unit.sessions.conftest import container
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Lifeline
+    from tests.unit.sessions.conftest import ScriptedEngine
+
+IN, OUT = Direction.TO_CONTAINER, Direction.FROM_CONTAINER
+# A `cp` that gives a directory with a file, a link out of it and a file of others' making.
+GIVE = """\
+import io, sys, tarfile
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+    def add(name, kind=tarfile.REGTYPE, content=b"", link=""):
+        info = tarfile.TarInfo(name)
+        info.type, info.size, info.linkname, info.mode = kind, len(content), link, 0o755
+        archive.addfile(info, io.BytesIO(content))
+    {entries}
+"""
+TREE = (
+    "add('tree', tarfile.DIRTYPE); add('tree/file', content=b'content'); "
+    "add('tree/out', tarfile.SYMTYPE, link='/etc')"
+)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    path = tmp_path / "host"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def engine(scripted: ScriptedEngine) -> ScriptedEngine:
+    """With one session, ``fix``; what ``cp`` and its agent do is up to the test."""
+    scripted.holds(container("abcd1", "fix"))
+    return scripted
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(os.path.relpath(each, directory) for each in directory.rglob("*"))
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("direction", "source", "destination", "message"),
+        [
+            (IN, "", "/x", "sourcePath and destPath cannot be empty or hold a NUL character."),
+            (IN, "/x", "", "sourcePath and destPath cannot be empty or hold a NUL character."),
+            (OUT, "/a\0", "/x", "sourcePath and destPath cannot be empty or hold a NUL character."),
+            (OUT, "/a", "/\0x", "sourcePath and destPath cannot be empty or hold a NUL character."),
+            (IN, "file", "/x", "sourcePath must be an absolute path, and 'file' is not."),
+            (IN, "/no/such", "/x", "There is no '/no/such' on the host."),
+            (IN, "/dev/null", "/x", "'/dev/null' is neither a file nor a directory."),
+            (IN, "/", "/x", "'/' is neither a file nor a directory."),
+            (OUT, "x", "out", "destPath must be an absolute path, and 'out' is not."),
+            (OUT, "/", "/x", "The root of the session's file system cannot be copied as a whole."),
+            (OUT, "..", "/x", "The root of the session's file system cannot be copied as a whole."),
+            (OUT, "//", "/x", "The root of the session's file system cannot be copied as a whole."),
+        ],
+    )
+    async def test_what_cannot_be_copied_is_refused_without_a_call(
+        self,
+        engine: ScriptedEngine,
+        sessions: Sessions,
+        direction: Direction,
+        source: str,
+        destination: str,
+        message: str,
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            await transfer(sessions, "fix", direction, source, destination)
+        assert str(caught.value) == message
+        assert engine.calls == []
+
+
+class TestOut:
+    @pytest.fixture(autouse=True)
+    def gives(self, engine: ScriptedEngine, sessions: Sessions) -> None:
+        engine.holds(container("abcd1", "fix"))
+        engine.on("cp", GIVE.format(entries=TREE))
+
+    async def test_a_tree_arrives_under_its_own_name(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path
+    ) -> None:
+        done = await transfer(sessions, "fix", OUT, "sub/tree", str(host))
+        assert done == Transferred(
+            session=await sessions.find("fix"),
+            direction=OUT,
+            path=f"{host}/tree",
+            files=1,
+            size=7,
+            warnings=("tree/out is a link to /etc, outside of what was copied; it was left out.",),
+        )
+        assert names(host) == ["tree", "tree/file"]
+
+    async def test_a_tree_arrives_under_a_new_name(self, sessions: Sessions, host: Path) -> None:
+        done = await transfer(sessions, "fix", OUT, "/any/tree/", f"{host}/new")
+        assert (done.path, names(host)) == (f"{host}/new", ["new", "new/file"])
+
+    async def test_what_is_there_stays_without_overwrite(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path
+    ) -> None:
+        (host / "tree").write_text("mine")
+        with pytest.raises(TransferError) as caught:
+            await transfer(sessions, "fix", OUT, "tree", str(host))
+        assert str(caught.value) == (
+            f"Nothing was copied: {host}/tree exists already, and overwrite is off. "
+            "Pass overwrite to replace it."
+        )
+        assert (host / "tree").read_text() == "mine"
+        assert "cp" not in engine.calls
+
+    async def test_a_tree_is_merged_with_overwrite(self, sessions: Sessions, host: Path) -> None:
+        (host / "tree").mkdir()
+        for name in ("file", "kept"):
+            (host / "tree" / name).write_text("mine")
+        await transfer(sessions, "fix", OUT, "tree", str(host), overwrite=True)
+        assert names(host) == ["tree", "tree/file", "tree/kept"]
+        assert (host / "tree" / "file").read_text() == "content"
+        assert (host / "tree" / "kept").read_text() == "mine"
+
+    async def test_a_tree_does_not_replace_a_file(self, sessions: Sessions, host: Path) -> None:
+        (host / "tree").write_text("mine")
+        with pytest.raises(TransferError, match=f"{host}/tree is there and is not a directory"):
+            await transfer(sessions, "fix", OUT, "tree", str(host), overwrite=True)
+        assert (names(host), (host / "tree").read_text()) == (["tree"], "mine")
+
+    async def test_the_directory_it_goes_to_must_be_there(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path
+    ) -> None:
+        with pytest.raises(TransferError) as caught:
+            await transfer(sessions, "fix", OUT, "tree", f"{host}/missing/new")
+        assert str(caught.value) == (
+            f"Nothing was copied: there is no directory {host}/missing. Choose another destPath."
+        )
+        assert "cp" not in engine.calls
+
+    @pytest.mark.parametrize(
+        ("script", "kind", "message"),
+        [
+            (
+                "import sys; sys.exit('Error response from daemon: Could not find the file /x')",
+                TransferError,
+                "There is no 'tree' in session 'fix'.",
+            ),
+            (
+                GIVE.format(entries="add('tree', tarfile.DIRTYPE); add('tree/../../x')"),
+                TransferError,
+                "The session sent an entry named 'tree/../../x'.",
+            ),
+            (
+                GIVE.format(entries=f"{TREE}; archive.fileobj.close(); sys.exit('Error: broke')"),
+                EngineError,
+                "Docker could not copy out of container abcd10000000: broke.",
+            ),
+            (
+                "import sys; sys.stdout.write('garbage')",
+                TransferError,
+                "The session sent a broken archive",
+            ),
+        ],
+    )
+    async def test_a_copy_that_fails_leaves_nothing(
+        self,
+        engine: ScriptedEngine,
+        sessions: Sessions,
+        host: Path,
+        script: str,
+        kind: type[ClaudeMcpError],
+        message: str,
+    ) -> None:
+        engine.on("cp", script)
+        with pytest.raises(kind) as caught:
+            await transfer(sessions, "fix", OUT, "tree", str(host))
+        assert caught.value.message.startswith(message)
+        assert names(host) == []
+
+    async def test_a_cancelled_copy_leaves_nothing(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path, lifeline: Lifeline
+    ) -> None:
+        wait = (
+            f"{TREE}; "
+            f"file = open('{lifeline.path}', 'w'); file.write('ready\\n'); file.flush(); "
+            "import time; time.sleep(1000)"
+        )
+        engine.on("cp", GIVE.format(entries=wait))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(transfer, sessions, "fix", OUT, "tree", str(host)))
+            assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
+            assert [name.startswith(".claude-mcp-transfer-") for name in os.listdir(host)] == [True]
+            tasks.cancel_scope.cancel()
+        assert names(host) == []
+        assert lifeline.end() == ""
+
+
+class TestIn:
+    @pytest.fixture
+    def sent(self, engine: ScriptedEngine, sessions: Sessions, tmp_path: Path) -> Path:
+        """Where ``cp`` puts the archive; the agent says yes to everything."""
+        engine.holds(container("abcd1", "fix"))
+        engine.on(
+            "cp",
+            f"import json, shutil, sys\n"
+            f"with open('{tmp_path}/argv', 'w') as file: json.dump(sys.argv[1:], file)\n"
+            f"with open('{tmp_path}/sent', 'wb') as file: "
+            f"shutil.copyfileobj(sys.stdin.buffer, file)",
+        )
+        self.answer(engine, {"staging": "/workspace/.s", "uid": 1234, "gid": 5678})
+        return tmp_path / "sent"
+
+    @staticmethod
+    def answer(engine: ScriptedEngine, event: dict[str, Any]) -> None:
+        engine.agent(
+            "one = request()\n"
+            f"answer(one['id'], event={event!r})\n"
+            "two = request()\n"
+            "answer(two['id'], ok={})\n"
+            "answer(one['id'], ok={'path': json.dumps([one['args'], two['op'], two['args']])})\n"
+            "request()"
+        )
+
+    async def test_a_tree_is_sent_to_its_staging_as_the_sessions_own(
+        self, sessions: Sessions, host: Path, sent: Path
+    ) -> None:
+        (host / "tree").mkdir()
+        (host / "tree" / "file").write_text("content")
+        done = await transfer(sessions, "fix", IN, f"{host}/tree", "sub/", overwrite=True)
+        args = {"destination": "sub/", "name": "tree", "directory": True, "overwrite": True}
+        assert (done.files, done.size, done.warnings) == (1, 7, ())
+        assert json.loads(done.path) == [args, "arrived", {"staging": "/workspace/.s"}]
+        argv = json.loads(sent.with_name("argv").read_text())
+        assert argv == ["cp", "-", f"{'abcd1':0<64}:/workspace/.s"]
+        with tarfile.open(sent) as archive:
+            entries = [(each.name, each.uid, each.gid) for each in archive]
+        assert entries == [("tree", 1234, 5678), ("tree/file", 1234, 5678)]
+
+    @pytest.mark.parametrize(
+        ("source", "name"), [("link", "link"), ("tree/.", "tree"), ("link/sub/..", "tree")]
+    )
+    async def test_a_source_has_the_name_it_was_given_by(
+        self, sessions: Sessions, host: Path, sent: Path, source: str, name: str
+    ) -> None:
+        (host / "tree" / "sub").mkdir(parents=True)
+        (host / "link").symlink_to("tree")
+        await transfer(sessions, "fix", IN, f"{host}/{source}", "x")
+        with tarfile.open(sent) as archive:
+            assert archive.getnames() == [name, f"{name}/sub"]
+
+    async def test_what_the_agent_refuses_is_not_sent(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path, sent: Path
+    ) -> None:
+        (host / "file").write_text("content")
+        refusal = {"code": "bad-destination", "message": "/x exists already, and overwrite is off"}
+        engine.agent(f"answer(request()['id'], error={refusal!r}); request()")
+        with pytest.raises(TransferError) as caught:
+            await transfer(sessions, "fix", IN, f"{host}/file", "/x")
+        assert str(caught.value) == (
+            "Nothing was copied: /x exists already, and overwrite is off. "
+            "Pass overwrite to replace it."
+        )
+        assert not sent.exists()
+
+    async def test_a_destination_that_the_engine_cannot_see_is_explained(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path, sent: Path
+    ) -> None:
+        (host / "file").write_text("content")
+        engine.on("cp", "import sys; sys.exit('destination \"c:/x\" must be a directory')")
+        with pytest.raises(TransferError) as caught:
+            await transfer(sessions, "fix", IN, f"{host}/file", "/tmp/x")
+        assert caught.value.message == (
+            "Nothing was copied: /tmp/x is on a tmpfs, which Docker cannot see."
+        )
+
+    async def test_a_forged_staging_is_refused(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path, sent: Path
+    ) -> None:
+        (host / "file").write_text("content")
+        self.answer(engine, {"staging": "relative", "uid": 1, "gid": 1})
+        with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+            await transfer(sessions, "fix", IN, f"{host}/file", "/x")
+        assert not sent.exists()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"staging": "/a\0b", "uid": 1, "gid": 1},
+        {"staging": "", "uid": 1, "gid": 1},
+        {"staging": ["/x"], "uid": 1, "gid": 1},
+        {"staging": "/x", "uid": "root", "gid": 1},
+        {"staging": "/x", "uid": None, "gid": 1},
+        {"staging": "/x", "uid": [], "gid": 1},
+        {"staging": "/x", "uid": float("inf"), "gid": 1},
+        {"staging": "/x", "uid": float("nan"), "gid": 1},
+    ],
+)
+def test_a_staging_that_makes_no_sense_is_refused(event: dict[str, Any]) -> None:
+    with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+        _staging(event)
