@@ -1,0 +1,125 @@
+"""Builds the MCP server and runs it over stdio."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, cast
+
+import anyio
+from anyio.abc import TaskStatus
+from mcp import MCPError
+from mcp.server import Server, ServerRequestContext
+from mcp.server.stdio import stdio_server
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+)
+
+from claude_mcp import __version__
+from claude_mcp.config import Config
+from claude_mcp.server import arguments
+from claude_mcp.server.errors import error_text
+from claude_mcp.server.progress import Reporter
+from claude_mcp.server.results import clean
+from claude_mcp.server.stdio import Lines
+from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.lifecycle import Sessions
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS: Final = 5.0
+"""How long calls may take to end in order after a signal, before everything is cancelled."""
+
+Context = ServerRequestContext["Sessions"]
+
+
+def build(config: Config) -> Server[Sessions]:
+    """A server for any transport; its sessions live as long as it runs."""
+
+    @asynccontextmanager
+    async def lifespan(server: Server[Sessions]) -> AsyncIterator[Sessions]:
+        from claude_mcp.sessions.lifecycle import open_sessions
+
+        async with open_sessions(config) as sessions:
+            yield sessions
+
+    return Server(
+        "claude-mcp",
+        version=__version__,
+        title="Claude Code sessions",
+        instructions=INSTRUCTIONS,
+        lifespan=lifespan,
+        on_list_tools=_list_tools,
+        on_call_tool=_call_tool,
+    )
+
+
+async def _list_tools(context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+    return ListToolsResult(tools=list(tools()))
+
+
+async def _call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+    declaration = BY_NAME.get(params.name)
+    if declaration is None:
+        near = difflib.get_close_matches(params.name, BY_NAME, n=1)
+        question = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(BY_NAME)}."
+        raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:80]}.{question}")
+    reporter = Reporter(context.session.report_progress)
+    try:
+        checked = arguments.parse(declaration.arguments, params.arguments)
+        result, text = await reporter.follow(
+            lambda: declaration.call(context.lifespan_context, checked, reporter)
+        )
+        return CallToolResult(
+            content=[TextContent(text=clean(text))], structured_content=result.wire()
+        )
+    except Exception as error:
+        text = error_text(error, params.name)
+        return CallToolResult(content=[TextContent(text=text)], is_error=True)
+
+
+def serve(config: Config) -> int:
+    """Serve over stdin and stdout until the client hangs up or a signal comes."""
+    try:
+        anyio.run(_serve, config)
+    except* (BrokenPipeError, ConnectionResetError):
+        logger.debug("the client went away")
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    server = build(config)
+    stdin = Lines(sys.stdin.fileno())
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_stop_on_signal, stdin, tasks.cancel_scope)
+        async with stdio_server(stdin=cast("anyio.AsyncFile[str]", stdin)) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_on_signal(
+    stdin: Lines,
+    scope: anyio.CancelScope,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """A signal is as if the client had hung up; a second one ends the process at once."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            logger.info("stopped by %s", signal.Signals(number).name)
+            stdin.close()
+            break
+    await anyio.sleep(STOP_SECONDS)
+    scope.cancel()

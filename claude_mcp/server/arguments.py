@@ -1,0 +1,188 @@
+"""What the tools take, as pydantic models; the wire names are these in camelCase.
+
+The names and meanings are the fixed contract of the seven tools. A value is never repeated in
+a complaint about it: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from claude_mcp.errors import UsageError
+
+
+class Arguments(BaseModel):
+    """Unknown names are refused: a misspelled option that is ignored does harm unseen."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+
+def _from_text(value: Any) -> Any:
+    """Some hosts hand objects and lists over as JSON text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+SessionId = Annotated[
+    str, Field(description="The session's id, an unambiguous prefix of it, or its name.")
+]
+
+
+class MountArguments(Arguments):
+    host_path: str
+    container_path: str
+    read_only: bool = True
+
+
+class McpConfig(BaseModel):
+    """Claude Code's own format; what it holds besides ``mcpServers`` is passed on."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    mcpServers: dict[str, dict[str, Any]]
+
+
+class CreateArguments(Arguments):
+    project_path: Annotated[
+        str,
+        Field(description="Absolute path of the project on the host; /workspace in the session."),
+    ]
+    session_name: Annotated[str | None, Field(description="A unique name.")] = None
+    image: Annotated[str | None, Field(description="Instead of the server's default image.")] = None
+    model: Annotated[
+        str | None, Field(description="Claude model; default: the server's, else Claude Code's.")
+    ] = None
+    strict_permissions: Annotated[
+        bool, Field(description="Deny what Claude has no permission for, instead of allowing all.")
+    ] = False
+    mcp_config: Annotated[
+        McpConfig | None,
+        BeforeValidator(_from_text),
+        Field(description="MCP servers for the Claude inside."),
+    ] = None
+    mcp_mounts: Annotated[
+        list[MountArguments] | None,
+        BeforeValidator(_from_text),
+        Field(description="Further host paths for the session."),
+    ] = None
+    api_key: Annotated[
+        str | None, Field(description="Anthropic API key instead of the server's credentials.")
+    ] = None
+    use_bedrock: Annotated[
+        bool, Field(description="Bedrock, and all aws* and bedrock*: not in this version.")
+    ] = False
+    aws_region: str | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: str | None = None
+    aws_session_token: str | None = None
+    bedrock_model: str | None = None
+    bedrock_small_model: str | None = None
+
+
+class PromptArguments(Arguments):
+    session_id: SessionId
+    prompt: Annotated[str, Field(description="Sent literally; a leading / is text.")]
+    tools: Annotated[
+        list[str] | None,
+        BeforeValidator(_from_text),
+        Field(description="The only Claude Code tools for this turn, such as Read, Edit, Bash."),
+    ] = None
+    turn_id: Annotated[
+        str | None,
+        Field(description="A UUID of yours: repeating a call with it never runs the prompt twice."),
+    ] = None
+    model: Annotated[str | None, Field(description="For this turn only.")] = None
+    max_turns: Annotated[int | None, Field(ge=1)] = None
+    max_budget_usd: Annotated[float | None, Field(gt=0)] = None
+    new_conversation: Annotated[
+        bool, Field(description="Forget what was said before in this session.")
+    ] = False
+
+
+class ListArguments(Arguments):
+    pass
+
+
+class DestroyArguments(Arguments):
+    session_id: SessionId
+
+
+class TransferArguments(Arguments):
+    session_id: SessionId
+    direction: Literal["to_container", "from_container"]
+    source_path: Annotated[str, Field(description="A file or directory. Host paths are absolute.")]
+    dest_path: Annotated[
+        str,
+        Field(
+            description="Its new name, or an existing directory (or a path ending in /) to put "
+            "it in."
+        ),
+    ]
+    overwrite: Annotated[bool, Field(description="Replace files that exist already.")] = False
+
+
+class CommandArguments(Arguments):
+    session_id: SessionId
+    command: Annotated[str, Field(description="Run by sh -c in /workspace.")]
+    timeout_seconds: Annotated[float, Field(gt=0, description="Killed after this time.")] = 600
+    workdir: Annotated[str | None, Field(description="Another directory to run in.")] = None
+
+
+class LogsArguments(Arguments):
+    session_id: SessionId
+    tail: Annotated[int, Field(ge=1, le=10_000, description="Lines from the end.")] = 100
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+def parse(model: type[A], arguments: dict[str, Any] | None) -> A:
+    """Check a tool's arguments.
+
+    Raises:
+        UsageError: every problem in one sentence each.
+    """
+    try:
+        return model.model_validate(arguments or {})
+    except ValidationError as error:
+        problems = [_problem(model, each) for each in error.errors(include_input=False)]
+        raise UsageError(
+            f"Nothing was done: {'; '.join(problems)}.", hint=f"It takes {_names(model)}."
+        ) from None
+
+
+def _names(model: type[Arguments]) -> str:
+    names = [
+        f"{field.alias} (required)" if field.is_required() else str(field.alias)
+        for field in model.model_fields.values()
+    ]
+    return ", ".join(names) or "no arguments"
+
+
+def _problem(model: type[Arguments], error: Any) -> str:
+    location = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "missing":
+            return f"{location} is missing"
+        case "extra_forbidden":
+            # Of the nested models, mounts alone take nothing but what they know.
+            nested = len(error["loc"]) > 1
+            fields = (MountArguments if nested else model).model_fields.values()
+            name = to_camel(str(error["loc"][-1])[:80])
+            near = difflib.get_close_matches(name, [str(field.alias) for field in fields], n=1)
+            question = f", did you mean {near[0]}" if near else ""
+            return f"there is no argument {location[:120]!r}{question}"
+        case _:
+            message = str(error["msg"])
+            return f"{location}: {message[:1].lower()}{message[1:]}"

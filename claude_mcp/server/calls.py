@@ -1,0 +1,153 @@
+"""What each tool does: checked arguments in, a result and its text out.
+
+What works on sessions is imported by the first call: a client that only asks which tools
+there are does not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from claude_mcp.credentials import Secret
+from claude_mcp.errors import UsageError
+from claude_mcp.server import text
+from claude_mcp.server.arguments import (
+    CommandArguments,
+    CreateArguments,
+    DestroyArguments,
+    ListArguments,
+    LogsArguments,
+    PromptArguments,
+    TransferArguments,
+)
+from claude_mcp.server.results import (
+    CommandOutcome,
+    CreateResult,
+    DestroyResult,
+    ListResult,
+    LogsResult,
+    PromptResult,
+    Result,
+    TransferResult,
+)
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.lifecycle import Progress, Sessions
+
+Outcome = tuple[Result, str]
+
+
+async def create(sessions: Sessions, arguments: CreateArguments, progress: Progress) -> Outcome:
+    from claude_mcp.sessions import creation
+
+    _refuse_bedrock(arguments)
+    config = arguments.mcp_config
+    request = creation.CreateRequest(
+        project_path=arguments.project_path,
+        session_name=arguments.session_name,
+        api_key=arguments.api_key,
+        image=arguments.image,
+        model=arguments.model,
+        strict_permissions=arguments.strict_permissions,
+        mounts=tuple(
+            creation.Mount(each.host_path, each.container_path, each.read_only)
+            for each in arguments.mcp_mounts or ()
+        ),
+        mcp_config=config.model_dump() if config else None,
+    )
+    created = await creation.create(sessions, request, progress)
+    result = CreateResult.of(created, config.mcpServers if config else {})
+    return result, text.create(result)
+
+
+def _refuse_bedrock(arguments: CreateArguments) -> None:
+    for secret in (
+        arguments.aws_access_key_id,
+        arguments.aws_secret_access_key,
+        arguments.aws_session_token,
+    ):
+        if secret:
+            Secret(secret)  # known to the redactor from here on
+    given = [
+        str(field.alias)
+        for name, field in CreateArguments.model_fields.items()
+        if name.startswith(("use_bedrock", "aws_", "bedrock_")) and getattr(arguments, name)
+    ]
+    if given:
+        raise UsageError(
+            f"This version does not support Bedrock ({', '.join(given)}); no session was made.",
+            hint="Leave these arguments out and use an Anthropic API key, a subscription token "
+            "or a gateway.",
+        )
+
+
+async def prompt(sessions: Sessions, arguments: PromptArguments, progress: Progress) -> Outcome:
+    from claude_mcp.sessions import turns
+
+    options = turns.TurnOptions(
+        tools=None if arguments.tools is None else tuple(arguments.tools),
+        model=arguments.model,
+        max_turns=arguments.max_turns,
+        max_budget_usd=arguments.max_budget_usd,
+        new_conversation=arguments.new_conversation,
+    )
+    turn = await turns.prompt(
+        sessions,
+        arguments.session_id,
+        arguments.prompt,
+        options=options,
+        turn_id=arguments.turn_id,
+        progress=progress,
+    )
+    result = PromptResult.of(turn)
+    return result, text.prompt(result)
+
+
+async def list_sessions(
+    sessions: Sessions, arguments: ListArguments, progress: Progress
+) -> Outcome:
+    result = ListResult.of(await sessions.list())
+    return result, text.sessions(result)
+
+
+async def destroy(sessions: Sessions, arguments: DestroyArguments, progress: Progress) -> Outcome:
+    result = DestroyResult.of(await sessions.destroy(arguments.session_id))
+    return result, text.destroy(result)
+
+
+async def transfer(sessions: Sessions, arguments: TransferArguments, progress: Progress) -> Outcome:
+    from claude_mcp.sessions import transfer as transfers
+
+    transferred = await transfers.transfer(
+        sessions,
+        arguments.session_id,
+        transfers.Direction(arguments.direction),
+        arguments.source_path,
+        arguments.dest_path,
+        overwrite=arguments.overwrite,
+        progress=progress,
+    )
+    result = TransferResult.of(transferred)
+    return result, text.transfer(result)
+
+
+async def command(sessions: Sessions, arguments: CommandArguments, progress: Progress) -> Outcome:
+    from claude_mcp.sessions import commands
+
+    completed = await commands.execute(
+        sessions,
+        arguments.session_id,
+        arguments.command,
+        timeout_seconds=arguments.timeout_seconds,
+        workdir=arguments.workdir,
+    )
+    result = CommandOutcome.of(completed)
+    return result, text.command(result)
+
+
+async def logs(sessions: Sessions, arguments: LogsArguments, progress: Progress) -> Outcome:
+    from claude_mcp.sessions import commands
+
+    session, lines = await commands.logs(sessions, arguments.session_id, arguments.tail)
+    result = LogsResult.of(session, lines)
+    return result, text.logs(result)

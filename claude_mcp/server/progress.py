@@ -1,0 +1,63 @@
+"""Progress notifications: what is being done, and a sign of life when nothing is said.
+
+Many hosts give up on a call that is silent for a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+import anyio
+
+from claude_mcp.server.results import clean
+
+HEARTBEAT_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+
+
+class Send(Protocol):
+    """``ServerSession.report_progress``: it does nothing when the client did not ask."""
+
+    async def __call__(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None: ...
+
+
+class Reporter:
+    """Numbers the messages of one call; the protocol wants them to grow."""
+
+    def __init__(self, send: Send, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._send = send
+        self._heartbeat_seconds = heartbeat_seconds
+        self._turnstile = anyio.Lock()
+        self._number = 0
+        self._started = self._spoke = anyio.current_time()
+
+    async def __call__(self, message: str) -> None:
+        async with self._turnstile:
+            self._number += 1
+            self._spoke = anyio.current_time()
+            await self._send(float(self._number), message=clean(message))
+
+    async def follow(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work; while it is silent, say every few seconds that it still runs."""
+        outcome: list[T] = []
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._beat)
+            try:
+                outcome.append(await work())
+            except Exception as error:
+                failure = error  # raised outside: a task group would wrap it
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return outcome[0]
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(self._spoke + self._heartbeat_seconds - anyio.current_time())
+            if anyio.current_time() >= self._spoke + self._heartbeat_seconds:
+                await self(f"still running, {anyio.current_time() - self._started:.0f} s")

@@ -1,0 +1,124 @@
+"""The results as text: what a model needs to go on, and the next step where there is one."""
+
+from __future__ import annotations
+
+from claude_mcp.server.results import (
+    CommandOutcome,
+    CreateResult,
+    DestroyResult,
+    ListResult,
+    LogsResult,
+    PromptResult,
+    SessionEntry,
+    TransferResult,
+)
+
+
+def create(result: CreateResult) -> str:
+    lines = [
+        f"Session {result.session_name} ({result.session_id}) is ready: {result.project_path} is "
+        f"its /workspace. Image {result.image}, {result.engine}.",
+        *(f"MCP server {each.name}: {each.status}." for each in result.mcp_servers),
+        *(f"Warning: {warning}" for warning in result.warnings),
+        f'Next: execute_in_session with sessionId "{result.session_id}" and a prompt; '
+        "destroy_session when the work is done.",
+    ]
+    return "\n".join(lines)
+
+
+def prompt(result: PromptResult) -> str:
+    lines = []
+    if result.result and result.result != result.error:
+        lines += [result.result, ""]
+    figures = f"{seconds(result.duration_ms)}, {counted(result.num_turns, 'turn')}"
+    if result.cost_usd:
+        figures += f", ${result.cost_usd:.4f}"
+    match result.status:
+        case "completed":
+            lines.append(f"[completed: {figures}]")
+            if not result.result:
+                lines.append("Claude ended without a final text.")
+        case "failed":
+            lines.append(f"[failed: {figures}]")
+            lines.append(result.error or "Claude Code gave no reason.")
+            lines.append(
+                "Next: correct the cause and send the prompt again (the conversation is kept), "
+                "or look at get_session_logs."
+            )
+        case "cancelled":
+            lines.append(f"[cancelled: {figures}]")
+            lines.append("The conversation is kept; the next prompt goes on from here.")
+        case "running" | "needs_permission":
+            lines.append(f"[{result.status}: turn {result.turn_id}]")
+    for denial in result.permission_denials:
+        lines.append(f"Denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+    return "\n".join(lines)
+
+
+def sessions(result: ListResult) -> str:
+    if not result.sessions:
+        return "There are no sessions. Create one with create_session."
+    return "\n".join(_entry(each) for each in result.sessions)
+
+
+def _entry(entry: SessionEntry) -> str:
+    facts = [f"{entry.session_id} {entry.session_name}: {entry.status}"]
+    if entry.turn_running is not None:
+        facts.append("a turn is running" if entry.turn_running else "idle")
+    facts.append(f"project {entry.project_path}")
+    facts.append(f"image {entry.image}")
+    facts.append(f"created {entry.created_at}")
+    if entry.cost_usd:
+        facts.append(f"${entry.cost_usd:.4f} so far")
+    return ", ".join(facts)
+
+
+def destroy(result: DestroyResult) -> str:
+    if result.existed:
+        return f"Session {result.session_name} ({result.session_id}) is destroyed."
+    return f"There was no session {result.session_id} any more; nothing had to be done."
+
+
+def transfer(result: TransferResult) -> str:
+    where = "in the session" if result.direction == "to_container" else "on the host"
+    lines = [
+        f"{counted(result.files, 'file')}, {counted(result.bytes, 'byte')}, now {where} at "
+        f"{result.path}.",
+        *(f"Warning: {warning}" for warning in result.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def command(result: CommandOutcome) -> str:
+    took = seconds(result.duration_ms)
+    if result.timed_out:
+        lines = [
+            f"Killed: it ran into its time limit after {took}. Pass a larger timeoutSeconds, or "
+            "start it in the background with nohup and look at its output later."
+        ]
+    else:
+        lines = [f"Exit code {result.exit_code} after {took}."]
+    for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
+        if output:
+            lines += [f"{name}:", output.removesuffix("\n")]
+    if not result.stdout and not result.stderr:
+        lines.append("It wrote nothing.")
+    if result.truncated:
+        lines.append(
+            f"Cut in the middle: {result.truncated}. To see all of it, write it to a file and "
+            "read that in parts."
+        )
+    return "\n".join(lines)
+
+
+def logs(result: LogsResult) -> str:
+    head = f"Session {result.session_name} ({result.session_id}) is {result.status}."
+    return "\n".join([head, *result.lines] if result.lines else [head, "Its log is empty."])
+
+
+def seconds(milliseconds: int) -> str:
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,340 @@
+"""The server in memory, with both kinds of client, on a fake engine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import pytest
+from mcp import Client, MCPError
+from mcp.types import CallToolResult, TextContent
+
+from claude_mcp.config import Config
+from claude_mcp.server.app import build
+from claude_mcp.server.tools import INSTRUCTIONS
+from tests.unit import fake_engine
+
+pytestmark = pytest.mark.anyio
+
+ERAS: list[Literal["legacy", "auto"]] = ["legacy", "auto"]
+
+
+@pytest.fixture(params=ERAS)
+def era(request: pytest.FixtureRequest) -> Literal["legacy", "auto"]:
+    era: Literal["legacy", "auto"] = request.param
+    return era
+
+
+def text(result: CallToolResult) -> str:
+    [block] = result.content
+    assert isinstance(block, TextContent)
+    return block.text
+
+
+def content(result: CallToolResult) -> dict[str, Any]:
+    assert not result.is_error, text(result)
+    structured: dict[str, Any] = result.structured_content
+    return structured
+
+
+@pytest.fixture
+def session(program: Path, project: Path) -> str:
+    """The id of a session that is there."""
+    return fake_engine.add_session(program, "fix-tests", project)
+
+
+async def test_a_session_s_life(
+    config: Config, project: Path, era: Literal["legacy", "auto"]
+) -> None:
+    async with Client(build(config), mode=era) as client:
+        assert client.instructions == INSTRUCTIONS
+        created = content(
+            await client.call_tool(
+                "create_session",
+                {
+                    "projectPath": str(project),
+                    "sessionName": "fix-tests",
+                    "mcpConfig": {"mcpServers": {"files": {"command": "npx"}}},
+                },
+            )
+        )
+        identifier, moment = created["sessionId"], created["createdAt"]
+        assert created == {
+            "sessionId": identifier,
+            "sessionName": "fix-tests",
+            "containerName": "claude-mcp-fix-tests",
+            "projectPath": str(project),
+            "image": "claude-code-custom:latest",
+            "engine": "docker",
+            "provider": "anthropic",
+            "status": "running",
+            "createdAt": moment,
+            "mcpServers": [{"name": "files", "status": "pending"}],
+            "warnings": [],
+        }
+        arguments = {"sessionId": identifier, "command": "echo out; echo err >&2; exit 3"}
+        ran = await client.call_tool("execute_command", arguments)
+        assert text(ran) == "Exit code 3 after 12 ms.\nstdout:\nout\nstderr:\nerr"
+        assert content(ran) == {
+            "sessionId": identifier,
+            "exitCode": 3,
+            "stdout": "out\n",
+            "stderr": "err\n",
+            "truncated": None,
+            "durationMs": 12,
+            "timedOut": False,
+        }
+        turn_id = "6b0b0f3e-0000-4000-8000-000000000000"
+        answered = await client.call_tool(
+            "execute_in_session",
+            {
+                "sessionId": "fix-tests",
+                "prompt": "/compact --help",
+                "tools": ["Read", "Bash"],
+                "turnId": turn_id,
+                "maxTurns": 4,
+                "newConversation": True,
+            },
+        )
+        assert content(answered) == {
+            "sessionId": identifier,
+            "turnId": turn_id,
+            "status": "completed",
+            "result": json.dumps(
+                {
+                    "prompt": "/compact --help",
+                    "tools": ["Read", "Bash"],
+                    "maxTurns": 4,
+                    "newConversation": True,
+                }
+            ),
+            "error": None,
+            "conversationId": "c-1",
+            "numTurns": 1,
+            "durationMs": 1500,
+            "costUsd": 0.0123,
+            "usage": {"inputTokens": 3, "outputTokens": 2},
+            "permissionDenials": [],
+        }
+        listed = content(await client.call_tool("list_sessions", {}))
+        assert listed == {
+            "sessions": [
+                {
+                    "sessionId": identifier,
+                    "sessionName": "fix-tests",
+                    "containerName": "claude-mcp-fix-tests",
+                    "projectPath": str(project),
+                    "status": "running",
+                    "provider": "anthropic",
+                    "image": "claude-code-custom:latest",
+                    "engine": "docker",
+                    "createdAt": listed["sessions"][0]["createdAt"],
+                    "expiresAt": None,
+                    "turnRunning": False,
+                    "lastActivityAt": "2026-01-02T03:04:05Z",
+                    "costUsd": 0.5,
+                }
+            ]
+        }
+        logs = content(await client.call_tool("get_session_logs", {"sessionId": identifier[:6]}))
+        assert logs == {
+            "sessionId": identifier,
+            "sessionName": "fix-tests",
+            "status": "running",
+            "lines": ["2026-01-02T03:04:05.000000000Z session started"],
+        }
+        for existed in (True, False):
+            gone = await client.call_tool("destroy_session", {"sessionId": "fix-tests"})
+            assert content(gone) == {
+                "sessionId": identifier if existed else "fix-tests",
+                "sessionName": "fix-tests" if existed else None,
+                "existed": existed,
+            }
+
+
+async def test_a_failed_turn_is_a_result_and_not_a_tool_error(config: Config, session: str) -> None:
+    async with Client(build(config)) as client:
+        arguments = {"sessionId": session, "prompt": "fail"}
+        failed = await client.call_tool("execute_in_session", arguments)
+    found = content(failed)
+    assert (found["status"], found["result"], found["error"]) == ("failed", None, "401 invalid key")
+
+
+async def test_a_denied_tool_is_reported_with_what_it_wanted(config: Config, session: str) -> None:
+    async with Client(build(config)) as client:
+        arguments = {"sessionId": session, "prompt": "deny"}
+        denied = await client.call_tool("execute_in_session", arguments)
+    assert content(denied)["permissionDenials"] == [
+        {"toolName": "Bash", "toolInput": {"command": "rm x"}}
+    ]
+
+
+async def test_output_that_was_cut_is_said_to_be(config: Config, session: str) -> None:
+    async with Client(build(config)) as client:
+        arguments = {"sessionId": session, "command": "much"}
+        ran = await client.call_tool("execute_command", arguments)
+    assert content(ran)["truncated"] == "stdout: 1000 of 66536 bytes left out"
+
+
+async def test_what_a_session_forges_cannot_break_the_connection(
+    config: Config, session: str
+) -> None:
+    async with Client(build(config)) as client:
+        forged = await client.call_tool(
+            "execute_command", {"sessionId": session, "command": "forge"}
+        )
+        assert content(forged)["stdout"] == "?\x1b]0;title\x07"
+        assert not (await client.call_tool("list_sessions", {})).is_error
+
+
+async def test_a_secret_in_a_command_s_output_is_redacted(config: Config, session: str) -> None:
+    async with Client(build(config)) as client:
+        command = "echo sk-ant-of-the-server-0123"
+        ran = await client.call_tool("execute_command", {"sessionId": session, "command": command})
+    assert content(ran)["stdout"] == "[redacted]\n"
+    assert text(ran) == "Exit code 0 after 12 ms.\nstdout:\n[redacted]"
+
+
+async def test_progress_reaches_a_client_that_asked(config: Config, project: Path) -> None:
+    heard: list[tuple[float, float | None, str | None]] = []
+
+    async def listen(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, total, message))
+
+    async with Client(build(config)) as client:
+        arguments = {"projectPath": str(project), "sessionName": "fix-tests"}
+        await client.call_tool("create_session", arguments, progress_callback=listen)
+        prompt = {"sessionId": "fix-tests", "prompt": "hello"}
+        await client.call_tool("execute_in_session", prompt, progress_callback=listen)
+    assert heard == [
+        (
+            1.0,
+            None,
+            "creating container claude-mcp-fix-tests from image claude-code-custom:latest",
+        ),
+        (2.0, None, "starting the session"),
+        (1.0, None, "Bash: ls"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        (
+            "create_session",
+            {"projectPath": "relative"},
+            "projectPath must be an absolute path, and 'relative' is not.",
+        ),
+        (
+            "create_session",
+            {"projectPath": "/tmp", "useBedrock": True, "awsSecretAccessKey": "wJalrXUtnFEMI"},
+            "This version does not support Bedrock (useBedrock, awsSecretAccessKey); no session "
+            "was made.\nLeave these arguments out and use an Anthropic API key, a subscription "
+            "token or a gateway.",
+        ),
+        (
+            "execute_command",
+            {"sessionId": "nope", "command": "ls"},
+            "There is no session 'nope'.\nThere is none; create one first.",
+        ),
+        (
+            "execute_command",
+            {"sessionId": "nope", "comand": "ls"},
+            "Nothing was done: command is missing; there is no argument 'comand', did you mean "
+            "command.\nIt takes sessionId (required), command (required), timeoutSeconds, workdir.",
+        ),
+        (
+            "get_session_logs",
+            {"sessionId": "nope", "tail": 0},
+            "Nothing was done: tail: input should be greater than or equal to 1.\nIt takes "
+            "sessionId (required), tail.",
+        ),
+    ],
+)
+async def test_bad_input_is_a_tool_error_that_says_what_to_do(
+    config: Config, program: Path, tool: str, arguments: dict[str, Any], expected: str
+) -> None:
+    async with Client(build(config)) as client:
+        result = await client.call_tool(tool, arguments)
+    assert (result.is_error, result.structured_content, text(result)) == (True, None, expected)
+    assert not {"create", "start", "rm"} & set(fake_engine.calls(program))
+
+
+async def test_an_unknown_tool_is_a_protocol_error_with_a_suggestion(config: Config) -> None:
+    async with Client(build(config)) as client:
+        with pytest.raises(MCPError, match=r"^Unknown tool: destroy_sesion\."):
+            await client.call_tool("destroy_sesion", {})
+
+
+async def test_the_server_starts_and_lists_its_tools_without_an_engine(
+    config: Config, program: Path
+) -> None:
+    program.unlink()
+    async with Client(build(config)) as client:
+        assert len((await client.list_tools()).tools) == 7
+        result = await client.call_tool("list_sessions", {})
+    assert text(result) == f"'{program}' is not installed or not on PATH."
+
+
+async def test_a_fault_of_ours_is_named_to_the_caller_and_explained_in_the_log(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = replace(config, environment={"PATH": "\0"})
+    with caplog.at_level(logging.ERROR):
+        async with Client(build(faulty)) as client:
+            result = await client.call_tool("get_session_logs", {"sessionId": "fix-tests"})
+    assert (result.is_error, text(result)) == (
+        True,
+        "Internal error: ValueError: embedded null byte, see the server's log.",
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        "get_session_logs failed unexpectedly"
+    ]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Another process is watched through the file that it writes."""
+    with anyio.fail_after(20):
+        while not condition():
+            await anyio.sleep(0.005)
+
+
+async def cancel_when_hanging(
+    call: Callable[[], Coroutine[Any, Any, object]], program: Path
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await until(lambda: "hanging" in fake_engine.calls(program))
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("tool", "argument"), [("execute_command", "command"), ("execute_in_session", "prompt")]
+)
+async def test_a_cancelled_call_is_cancelled_in_the_session(
+    config: Config,
+    program: Path,
+    session: str,
+    era: Literal["legacy", "auto"],
+    tool: str,
+    argument: str,
+) -> None:
+    async with Client(build(config), mode=era) as client:
+        arguments = {"sessionId": session, argument: "hang"}
+        await cancel_when_hanging(lambda: client.call_tool(tool, arguments), program)
+        await until(lambda: "cancelled" in fake_engine.calls(program))
+
+
+async def test_a_cancelled_creation_leaves_no_container(
+    config: Config, program: Path, project: Path
+) -> None:
+    async with Client(build(config)) as client:
+        arguments = {"projectPath": str(project), "image": "hang:latest"}
+        await cancel_when_hanging(lambda: client.call_tool("create_session", arguments), program)
+        await until(lambda: "rm" in fake_engine.calls(program))
+        assert content(await client.call_tool("list_sessions", {})) == {"sessions": []}

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from claude_mcp.errors import UsageError
+from claude_mcp.server.arguments import (
+    Arguments,
+    CommandArguments,
+    CreateArguments,
+    ListArguments,
+    LogsArguments,
+    PromptArguments,
+    TransferArguments,
+    parse,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message", "hint"),
+    [
+        (
+            LogsArguments,
+            {},
+            "Nothing was done: sessionId is missing.",
+            "It takes sessionId (required), tail.",
+        ),
+        (
+            LogsArguments,
+            {"sessionId": "a", "tail": "many"},
+            "Nothing was done: tail: input should be a valid integer, unable to parse string as "
+            "an integer.",
+            "It takes sessionId (required), tail.",
+        ),
+        (
+            LogsArguments,
+            {"session_id": "a"},
+            "Nothing was done: sessionId is missing; there is no argument 'session_id', did you "
+            "mean sessionId.",
+            "It takes sessionId (required), tail.",
+        ),
+        (
+            ListArguments,
+            {"verbose": True},
+            "Nothing was done: there is no argument 'verbose'.",
+            "It takes no arguments.",
+        ),
+        (
+            CommandArguments,
+            {"sessionId": 5, "command": "ls", "timeoutSeconds": "inf"},
+            "Nothing was done: sessionId: input should be a valid string; timeoutSeconds: input "
+            "should be a finite number.",
+            "It takes sessionId (required), command (required), timeoutSeconds, workdir.",
+        ),
+        (
+            TransferArguments,
+            {"sessionId": "a", "direction": "up", "sourcePath": "/a", "destPath": "/b"},
+            "Nothing was done: direction: input should be 'to_container' or 'from_container'.",
+            "It takes sessionId (required), direction (required), sourcePath (required), "
+            "destPath (required), overwrite.",
+        ),
+        (
+            PromptArguments,
+            {"sessionId": "a", "prompt": "b", "maxTurns": 0, "tools": "Bash"},
+            "Nothing was done: tools: input should be a valid list; maxTurns: input should be "
+            "greater than or equal to 1.",
+            "It takes sessionId (required), prompt (required), tools, turnId, model, maxTurns, "
+            "maxBudgetUsd, newConversation.",
+        ),
+    ],
+)
+def test_bad_arguments_are_all_named_in_one_sentence(
+    model: type[Arguments], given: dict[str, Any], message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(model, given)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_a_nested_misspelling_is_named_by_its_path() -> None:
+    mounts = [{"hostPath": "/a", "containerPth": "/b"}]
+    with pytest.raises(UsageError) as caught:
+        parse(CreateArguments, {"projectPath": "/p", "mcpMounts": mounts})
+    assert caught.value.message == (
+        "Nothing was done: mcpMounts.0.containerPath is missing; there is no argument "
+        "'mcpMounts.0.containerPth', did you mean containerPath."
+    )
+
+
+def test_a_rejected_value_is_not_repeated() -> None:
+    secret = "sk-ant-not-to-be-seen"
+    given = {"apiKey": [secret], "awsSecretAccessKey": {"a": secret}, "apikey": secret}
+    with pytest.raises(UsageError) as caught:
+        parse(CreateArguments, given)
+    assert secret not in str(caught.value)
+
+
+def test_objects_and_lists_may_come_as_json_text() -> None:
+    given = {
+        "projectPath": "/p",
+        "mcpMounts": '[{"hostPath": "/a", "containerPath": "/b"}]',
+        "mcpConfig": '{"mcpServers": {"files": {"command": "npx"}}}',
+    }
+    parsed = parse(CreateArguments, given)
+    assert parsed == parse(
+        CreateArguments,
+        {
+            "projectPath": "/p",
+            "mcpMounts": [{"hostPath": "/a", "containerPath": "/b", "readOnly": True}],
+            "mcpConfig": {"mcpServers": {"files": {"command": "npx"}}},
+        },
+    )
+
+
+def test_null_means_not_given() -> None:
+    given = {"sessionId": "a", "command": "ls", "workdir": None}
+    assert parse(CommandArguments, given) == parse(
+        CommandArguments, {"sessionId": "a", "command": "ls"}
+    )
+
+
+def test_a_prompt_is_kept_byte_for_byte() -> None:
+    prompt = "--help \"'`$HOME`\n/compact \U0001f600\t{}[]"
+    assert parse(PromptArguments, {"sessionId": "a", "prompt": prompt}).prompt == prompt

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from claude_mcp.errors import EngineError
+from claude_mcp.server.progress import Reporter
+
+pytestmark = pytest.mark.anyio
+
+
+class Listener:
+    """Takes what a client would get."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str | None]] = []
+        self.spoken = anyio.Event()
+
+    async def __call__(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        assert total is None
+        self.heard.append((progress, message))
+        self.spoken.set()
+
+
+async def test_messages_are_numbered_upwards() -> None:
+    listener = Listener()
+    report = Reporter(listener)
+    await report("creating")
+    await report("starting\ud800")
+    assert listener.heard == [(1.0, "creating"), (2.0, "starting?")]
+
+
+async def test_silent_work_gives_signs_of_life() -> None:
+    listener = Listener()
+    report = Reporter(listener, heartbeat_seconds=0.001)
+
+    async def work() -> str:
+        await listener.spoken.wait()
+        return "done"
+
+    assert await report.follow(work) == "done"
+    assert listener.heard[0] == (1.0, "still running, 0 s")
+
+
+async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
+    async def work() -> None:
+        raise EngineError("It failed.")
+
+    with pytest.raises(EngineError, match=r"^It failed\.$"):
+        await Reporter(Listener()).follow(work)
+
+
+async def test_cancellation_passes_through() -> None:
+    cleaned_up = False
+
+    async def work() -> None:
+        nonlocal cleaned_up
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaned_up = True
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await Reporter(Listener()).follow(work)
+    assert (scope.cancelled_caught, cleaned_up) == (True, True)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+
+from claude_mcp.server.stdio import Lines
+
+pytestmark = pytest.mark.anyio
+
+
+async def read_all(descriptor: int) -> list[str]:
+    return [line async for line in Lines(descriptor)]
+
+
+async def test_lines_arrive_whole_however_they_were_written() -> None:
+    reader, writer = os.pipe()
+    found: list[str] = []
+
+    async def collect() -> None:
+        found.extend(await read_all(reader))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        for part in (b'{"a', b'":1}\n{"b":', "2\u00e9".encode(), b"}\n\n\xff\nlast"):
+            os.write(writer, part)
+            await anyio.wait_all_tasks_blocked()
+        os.close(writer)
+    os.close(reader)
+    assert found == ['{"a":1}\n', '{"b":2\u00e9}\n', "\n", "\ufffd\n", "last"]
+
+
+async def test_a_regular_file_can_be_stdin(tmp_path: Path) -> None:
+    file = tmp_path / "requests"
+    file.write_text("one\ntwo\n")
+    descriptor = os.open(file, os.O_RDONLY)
+    assert await read_all(descriptor) == ["one\n", "two\n"]
+    os.close(descriptor)
+
+
+async def test_waiting_for_a_silent_client_can_be_cancelled() -> None:
+    reader, writer = os.pipe()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_all, reader)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    assert scope.cancelled_caught
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_closing_ends_the_lines_as_an_end_of_file_would() -> None:
+    reader, writer = os.pipe()
+    lines = Lines(reader)
+    found: list[str] = []
+    read = anyio.Event()
+
+    async def collect() -> None:
+        async for line in lines:
+            found.append(line)
+            read.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        os.write(writer, b"whole\npart")
+        await read.wait()
+        lines.close()
+    assert found == ["whole\n"]
+    os.write(writer, b"later\n")
+    assert [line async for line in lines] == []
+    os.close(reader)
+    os.close(writer)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import pytest
+
+from claude_mcp.server import text
+from claude_mcp.server.results import (
+    CommandOutcome,
+    CreateResult,
+    DestroyResult,
+    ListResult,
+    LogsResult,
+    McpServerStatus,
+    PermissionDenial,
+    PromptResult,
+    SessionEntry,
+    TransferResult,
+)
+
+CREATED = CreateResult(
+    session_id="0123456789ab",
+    session_name="fix-tests",
+    container_name="claude-mcp-fix-tests",
+    project_path="/src/project",
+    image="claude-code-custom:latest",
+    engine="podman",
+    provider="anthropic",
+    status="running",
+    created_at="2026-01-02T03:04:05Z",
+    mcp_servers=[],
+    warnings=[],
+)
+TURN = PromptResult(
+    session_id="0123456789ab",
+    turn_id="6b0b0f3e-0000-4000-8000-000000000000",
+    status="completed",
+    result="Fixed.",
+    error=None,
+    conversation_id="c",
+    num_turns=3,
+    duration_ms=12_345,
+    cost_usd=0.0123,
+    usage={},
+    permission_denials=[],
+)
+COMMAND = CommandOutcome(
+    session_id="0123456789ab",
+    exit_code=0,
+    stdout="",
+    stderr="",
+    truncated=None,
+    duration_ms=12,
+    timed_out=False,
+)
+ENTRY = SessionEntry(
+    session_id="0123456789ab",
+    session_name="fix-tests",
+    container_name="claude-mcp-fix-tests",
+    project_path="/src/project",
+    status="running",
+    provider="anthropic",
+    image="claude-code-custom:latest",
+    engine="docker",
+    created_at="2026-01-02T03:04:05Z",
+    expires_at=None,
+    turn_running=None,
+    last_activity_at=None,
+    cost_usd=None,
+)
+
+
+def test_a_created_session_says_what_to_do_next() -> None:
+    servers = [McpServerStatus(name="files", status="pending")]
+    created = CREATED.model_copy(update={"mcp_servers": servers, "warnings": ["No credentials."]})
+    assert text.create(created).splitlines() == [
+        "Session fix-tests (0123456789ab) is ready: /src/project is its /workspace. Image "
+        "claude-code-custom:latest, podman.",
+        "MCP server files: pending.",
+        "Warning: No credentials.",
+        'Next: execute_in_session with sessionId "0123456789ab" and a prompt; destroy_session '
+        "when the work is done.",
+    ]
+
+
+def test_a_finished_turn_is_its_answer_and_what_it_took() -> None:
+    assert text.prompt(TURN) == "Fixed.\n\n[completed: 12.3 s, 3 turns, $0.0123]"
+
+
+def test_a_failed_turn_says_why_once_and_what_can_be_done() -> None:
+    failed = TURN.model_copy(
+        update={"status": "failed", "result": "401 no", "error": "401 no", "num_turns": 1}
+    )
+    assert text.prompt(failed).splitlines() == [
+        "[failed: 12.3 s, 1 turn, $0.0123]",
+        "401 no",
+        "Next: correct the cause and send the prompt again (the conversation is kept), or look "
+        "at get_session_logs.",
+    ]
+
+
+def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
+    cancelled = TURN.model_copy(update={"status": "cancelled", "result": None, "cost_usd": 0.0})
+    assert text.prompt(cancelled).splitlines() == [
+        "[cancelled: 12.3 s, 3 turns]",
+        "The conversation is kept; the next prompt goes on from here.",
+    ]
+
+
+def test_a_denial_names_the_tool_and_what_it_wanted() -> None:
+    denial = PermissionDenial(tool_name="Bash", tool_input={"command": "rm x"})
+    denied = TURN.model_copy(update={"result": "No.", "permission_denials": [denial]})
+    assert text.prompt(denied).splitlines() == [
+        "No.",
+        "",
+        "[completed: 12.3 s, 3 turns, $0.0123]",
+        "Denied for lack of permission: Bash {'command': 'rm x'}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "Exit code 0 after 12 ms.\nIt wrote nothing."),
+        (
+            {"exit_code": 3, "stdout": "out\n", "stderr": "err\n"},
+            "Exit code 3 after 12 ms.\nstdout:\nout\nstderr:\nerr",
+        ),
+        (
+            {"stdout": "a\n\n", "truncated": "stdout: 5 of 9 bytes left out"},
+            "Exit code 0 after 12 ms.\nstdout:\na\n\nCut in the middle: stdout: 5 of 9 bytes left "
+            "out. To see all of it, write it to a file and read that in parts.",
+        ),
+        (
+            {"exit_code": 124, "timed_out": True, "duration_ms": 2000, "stdout": "a"},
+            "Killed: it ran into its time limit after 2.0 s. Pass a larger timeoutSeconds, or "
+            "start it in the background with nohup and look at its output later.\nstdout:\na",
+        ),
+    ],
+)
+def test_a_command_is_its_exit_code_and_its_streams_apart(
+    changes: dict[str, object], expected: str
+) -> None:
+    assert text.command(COMMAND.model_copy(update=changes)) == expected
+
+
+def test_a_list_is_one_line_per_session() -> None:
+    busy = ENTRY.model_copy(update={"turn_running": True, "cost_usd": 0.5})
+    assert text.sessions(ListResult(sessions=[ENTRY, busy])).splitlines() == [
+        "0123456789ab fix-tests: running, project /src/project, image claude-code-custom:latest, "
+        "created 2026-01-02T03:04:05Z",
+        "0123456789ab fix-tests: running, a turn is running, project /src/project, image "
+        "claude-code-custom:latest, created 2026-01-02T03:04:05Z, $0.5000 so far",
+    ]
+
+
+def test_an_empty_list_names_the_tool_that_fills_it() -> None:
+    expected = "There are no sessions. Create one with create_session."
+    assert text.sessions(ListResult(sessions=[])) == expected
+
+
+def test_destroying_says_whether_there_was_anything() -> None:
+    destroyed = DestroyResult(session_id="0123456789ab", session_name="fix-tests", existed=True)
+    gone = DestroyResult(session_id="nope", session_name=None, existed=False)
+    assert (text.destroy(destroyed), text.destroy(gone)) == (
+        "Session fix-tests (0123456789ab) is destroyed.",
+        "There was no session nope any more; nothing had to be done.",
+    )
+
+
+def test_a_transfer_says_how_much_is_now_where() -> None:
+    transferred = TransferResult(
+        session_id="0123456789ab",
+        direction="from_container",
+        path="/home/me/report",
+        files=1,
+        bytes=20,
+        warnings=["A socket was left out."],
+    )
+    assert text.transfer(transferred).splitlines() == [
+        "1 file, 20 bytes, now on the host at /home/me/report.",
+        "Warning: A socket was left out.",
+    ]
+
+
+def test_logs_are_their_lines_under_the_session_s_status() -> None:
+    result = LogsResult(session_id="01", session_name="a", status="stopped", lines=["x", "y"])
+    empty = result.model_copy(update={"lines": []})
+    assert (text.logs(result), text.logs(empty)) == (
+        "Session a (01) is stopped.\nx\ny",
+        "Session a (01) is stopped.\nIts log is empty.",
+    )

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from mcp.types import Tool
+
+from claude_mcp.server.tools import INSTRUCTIONS, tools
+
+TOOLS = {tool.name: tool for tool in tools()}
+
+# Fixed: people's configurations use them (tools.md).
+CONTRACT: dict[str, tuple[list[str], list[str]]] = {
+    "create_session": (
+        ["projectPath"],
+        ["sessionName", "image", "model", "strictPermissions", "mcpConfig", "mcpMounts", "apiKey",
+         "useBedrock", "awsRegion", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken",
+         "bedrockModel", "bedrockSmallModel"],
+    ),
+    "execute_in_session": (
+        ["sessionId", "prompt"],
+        ["tools", "turnId", "model", "maxTurns", "maxBudgetUsd", "newConversation"],
+    ),
+    "list_sessions": ([], []),
+    "destroy_session": (["sessionId"], []),
+    "transfer_files": (["sessionId", "direction", "sourcePath", "destPath"], ["overwrite"]),
+    "execute_command": (["sessionId", "command"], ["timeoutSeconds", "workdir"]),
+    "get_session_logs": (["sessionId"], ["tail"]),
+}  # fmt: skip
+
+HINTS = {
+    "create_session": {"destructive": False, "idempotent": False, "openWorld": True},
+    "execute_in_session": {"destructive": True, "idempotent": False, "openWorld": True},
+    "list_sessions": {"readOnly": True, "openWorld": False},
+    "destroy_session": {"destructive": True, "idempotent": True, "openWorld": False},
+    "transfer_files": {"destructive": True, "idempotent": False, "openWorld": False},
+    "execute_command": {"destructive": True, "idempotent": False, "openWorld": True},
+    "get_session_logs": {"readOnly": True, "openWorld": False},
+}
+
+
+def wire(tool: Tool) -> dict[str, Any]:
+    return tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def test_the_tools_have_their_fixed_names_and_arguments() -> None:
+    found = {
+        name: (
+            tool.input_schema.get("required", []),
+            [key for key in tool.input_schema["properties"] if key not in CONTRACT[name][0]],
+        )
+        for name, tool in TOOLS.items()
+    }
+    assert found == CONTRACT
+
+
+def test_the_whole_list_is_under_12_kb() -> None:
+    text = json.dumps({"tools": [wire(tool) for tool in tools()]}, separators=(",", ":"))
+    assert len(text) < 12_000
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_a_description_is_short_and_every_tool_has_a_title(name: str) -> None:
+    tool = TOOLS[name]
+    assert tool.title
+    assert tool.description
+    assert len(tool.description.encode()) < 2_000
+    assert tool.annotations is not None
+
+
+def test_behaviour_hints_tell_which_tools_change_something() -> None:
+    found = {}
+    for name, tool in TOOLS.items():
+        hints = wire(tool)["annotations"]
+        if not hints["readOnlyHint"]:
+            del hints["readOnlyHint"]
+        found[name] = {key.removesuffix("Hint"): value for key, value in hints.items()}
+    assert found == HINTS
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_schemas_hold_no_references_titles_or_nullable_inputs(name: str) -> None:
+    def keywords(schema: Any) -> set[str]:
+        found: set[str] = set()
+        if isinstance(schema, dict):
+            for key, value in schema.items():
+                found |= {key}
+                nested = value.values() if key == "properties" else [value]
+                for each in nested:
+                    found |= keywords(each)
+        return found
+
+    tool = TOOLS[name]
+    assert not keywords(tool.input_schema) & {"$ref", "$defs", "title", "anyOf"}
+    assert not keywords(tool.output_schema) & {"$ref", "$defs", "title", "anyOf"}
+    assert tool.input_schema["additionalProperties"] is False
+
+
+def test_a_schema_in_full() -> None:
+    assert (TOOLS["execute_command"].input_schema, TOOLS["execute_command"].output_schema) == (
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["sessionId", "command"],
+            "properties": {
+                "sessionId": {
+                    "type": "string",
+                    "description": "The session's id, an unambiguous prefix of it, or its name.",
+                },
+                "command": {"type": "string", "description": "Run by sh -c in /workspace."},
+                "timeoutSeconds": {
+                    "type": "number",
+                    "default": 600,
+                    "exclusiveMinimum": 0,
+                    "description": "Killed after this time.",
+                },
+                "workdir": {"type": "string", "description": "Another directory to run in."},
+            },
+        },
+        {
+            "type": "object",
+            "required": [
+                "sessionId", "exitCode", "stdout", "stderr", "truncated", "durationMs", "timedOut"
+            ],
+            "properties": {
+                "sessionId": {"type": "string"},
+                "exitCode": {"type": "integer"},
+                "stdout": {"type": "string"},
+                "stderr": {"type": "string"},
+                "truncated": {"type": ["string", "null"]},
+                "durationMs": {"type": "integer"},
+                "timedOut": {"type": "boolean"},
+            },
+        },
+    )  # fmt: skip
+
+
+def test_nested_arguments_are_described_in_place() -> None:
+    assert TOOLS["create_session"].input_schema["properties"]["mcpMounts"] == {
+        "type": "array",
+        "description": "Further host paths for the session.",
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["hostPath", "containerPath"],
+            "properties": {
+                "hostPath": {"type": "string"},
+                "containerPath": {"type": "string"},
+                "readOnly": {"type": "boolean", "default": True},
+            },
+        },
+    }
+
+
+def test_instructions_are_short() -> None:
+    assert len(INSTRUCTIONS) < 600
