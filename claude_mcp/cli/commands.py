@@ -1,0 +1,319 @@
+"""What each command does: typed arguments in, the program's exit code out.
+
+Data goes to stdout; everything said about it goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from claude_mcp.cli import render
+from claude_mcp.cli.paths import endpoints, parse_mount
+from claude_mcp.cli.running import report, talk, within
+from claude_mcp.config import Config
+from claude_mcp.errors import UsageError
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.lifecycle import Progress, Sessions
+
+EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
+"""Kept of each stream: far more than a tool result holds, and it still fits one answer."""
+
+
+def follow(arguments: argparse.Namespace) -> Progress:
+    """Progress for a person who watches, or asked to be told."""
+    told = arguments.verbose or sys.stderr.isatty()
+
+    async def progress(message: str) -> None:
+        if told:
+            talk(f"  {message}")
+
+    return progress
+
+
+def watched(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.verbose) or sys.stderr.isatty()
+
+
+def serve(arguments: argparse.Namespace, config: Config) -> int:
+    import gc
+
+    if sys.stdin.isatty():
+        talk("claude-mcp: serving MCP on stdin and stdout, which is for programs; Ctrl-D ends it")
+    # The SDK's import makes very many objects that stay; to search them for garbage again and
+    # again would take a tenth of the start.
+    gc.disable()
+    from claude_mcp.server import app
+
+    gc.freeze()
+    gc.enable()
+    return app.serve(config)
+
+
+def create(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import creation
+
+    mcp_config = _read_mcp_config(arguments.mcp_config)
+    request = creation.CreateRequest(
+        project_path=os.path.abspath(arguments.project),
+        session_name=arguments.name,
+        image=arguments.image,
+        model=arguments.model,
+        strict_permissions=arguments.strict_permissions,
+        mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
+        mcp_config=mcp_config,
+    )
+    created = within(config, lambda sessions: creation.create(sessions, request, follow(arguments)))
+    for warning in created.warnings:
+        talk(f"warning: {warning}")
+    if arguments.json:
+        from claude_mcp.server.results import CreateResult
+
+        render.write_json(CreateResult.of(created, (mcp_config or {}).get("mcpServers", {})).wire())
+        return 0
+    render.write(f"{created.session.id}\n")
+    if watched(arguments):
+        name = shlex.quote(created.session.name)
+        talk(f"Session {created.session.name} is ready. Next: claude-mcp prompt {name} '...'")
+    return 0
+
+
+def _read_mcp_config(name: str | None) -> dict[str, Any] | None:
+    if name is None:
+        return None
+    try:
+        config = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The MCP configuration {name} cannot be read: {error}.") from error
+    except ValueError as error:
+        raise UsageError(f"The MCP configuration {name} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("mcpServers"), dict):
+        raise UsageError(f"The MCP configuration {name} has no object 'mcpServers'.")
+    return config
+
+
+def prompt(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import turns
+
+    text = _prompt_text(arguments.prompt)
+    tools = arguments.tools
+    options = turns.TurnOptions(
+        tools=None if tools is None else tuple(name for name in tools.split(",") if name),
+        model=arguments.model,
+        max_turns=arguments.max_turns,
+        max_budget_usd=arguments.max_budget_usd,
+        new_conversation=arguments.new_conversation,
+    )
+    turn = within(
+        config,
+        lambda sessions: turns.prompt(
+            sessions,
+            arguments.session,
+            text,
+            options=options,
+            turn_id=arguments.turn_id,
+            progress=follow(arguments),
+        ),
+    )
+    if arguments.json:
+        from claude_mcp.server.results import PromptResult
+
+        render.write_json(PromptResult.of(turn).wire())
+    elif turn.result and turn.result != turn.error:
+        render.write(render.for_terminal(turn.result).rstrip("\n") + "\n")
+    for denial in turn.permission_denials:
+        talk(f"denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+    if turn.status is not turns.TurnStatus.COMPLETED:
+        talk(f"claude-mcp: the turn {turn.status.value}: {turn.error or 'no reason was given'}")
+        return 1
+    if watched(arguments):
+        talk(f"[{render.figures(turn)}]")
+    return 0
+
+
+def _prompt_text(given: str | None) -> str:
+    if given is not None and given != "-":
+        return given
+    if given is None and sys.stdin.isatty():
+        raise UsageError(
+            "There is no prompt.", hint="Give it as an argument, or on stdin with '-'."
+        )
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("The prompt on stdin is not UTF-8.") from error
+
+
+def execute(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import commands
+
+    words = arguments.words
+    if not words:
+        raise UsageError("There is no command.", hint="See 'claude-mcp exec --help'.")
+    completed = within(
+        config,
+        lambda sessions: commands.execute(
+            sessions,
+            arguments.session,
+            words[0] if len(words) == 1 else shlex.join(words),
+            timeout_seconds=arguments.timeout,
+            workdir=arguments.workdir,
+            output_bytes=EXEC_OUTPUT_BYTES,
+        ),
+    )
+    if arguments.json:
+        from claude_mcp.server.results import CommandOutcome
+
+        render.write_json(CommandOutcome.of(completed).wire())
+        return completed.exit_code
+    render.write(completed.stdout)
+    sys.stdout.flush()
+    render.write(completed.stderr, sys.stderr)
+    if completed.truncated:
+        talk(f"claude-mcp: cut in the middle: {completed.truncated}")
+    if completed.timed_out:
+        talk(f"claude-mcp: killed after its time limit of {arguments.timeout:g} s")
+    return completed.exit_code
+
+
+def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
+    listed = within(config, lambda sessions: sessions.list())
+    if arguments.json:
+        from claude_mcp.server.results import ListResult
+
+        render.write_json(ListResult.of(listed).wire())
+    elif listed:
+        render.write(render.table(listed))
+    elif sys.stderr.isatty():
+        talk("There are no sessions.")
+    return 0
+
+
+def destroy(arguments: argparse.Namespace, config: Config) -> int:
+    references = arguments.sessions
+    if bool(references) == arguments.all:
+        raise UsageError(
+            "Name the sessions to destroy, or all of them with --all."
+            if not references
+            else "--all and names of sessions do not go together."
+        )
+    if arguments.all:
+        listed = within(config, lambda sessions: sessions.list())
+        if not listed:
+            talk("There are no sessions.")
+        elif not arguments.yes:
+            talk(render.table(listed).rstrip("\n"))
+            _confirm(f"Destroy {'it' if len(listed) == 1 else f'all {len(listed)}'}?")
+        references = [each.session.id for each in listed]
+
+    async def work(sessions: Sessions) -> tuple[list[dict[str, Any]], int]:
+        from claude_mcp.errors import ClaudeMcpError
+
+        done: list[dict[str, Any]] = []
+        code = 0
+        for reference in references:
+            try:
+                destroyed = await sessions.destroy(reference)
+            except ClaudeMcpError as error:
+                # The others still go; the first failure decides the exit code.
+                code = code or report(error)
+                continue
+            if arguments.json:
+                from claude_mcp.server.results import DestroyResult
+
+                done.append(DestroyResult.of(destroyed).wire())
+            elif destroyed.session is not None:
+                render.write(f"{destroyed.session.id}\n")
+            if not destroyed.existed:
+                talk(f"There was no session {reference!r} any more.")
+        return done, code
+
+    done, code = within(config, work)
+    if arguments.json:
+        render.write_json({"destroyed": done})
+    return code
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("Nothing was destroyed: nobody can be asked.", hint="Add --yes.")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("Nothing was destroyed.")
+
+
+def copy(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import transfer
+
+    reference, to_container, source, destination = endpoints(
+        arguments.source, arguments.destination
+    )
+    transferred = within(
+        config,
+        lambda sessions: transfer.transfer(
+            sessions,
+            reference,
+            transfer.Direction.TO_CONTAINER if to_container else transfer.Direction.FROM_CONTAINER,
+            source,
+            destination,
+            overwrite=arguments.force,
+            progress=follow(arguments),
+        ),
+    )
+    for warning in transferred.warnings:
+        talk(f"warning: {warning}")
+    if arguments.json:
+        from claude_mcp.server.results import TransferResult
+
+        render.write_json(TransferResult.of(transferred).wire())
+    elif watched(arguments):
+        arrived = f"{render.counted(transferred.files, 'file')}, {transferred.size} bytes"
+        talk(f"{arrived}, now at {transferred.path}")
+    return 0
+
+
+def logs(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import commands
+
+    session, lines = within(
+        config, lambda sessions: commands.logs(sessions, arguments.session, arguments.tail)
+    )
+    if arguments.json:
+        from claude_mcp.server.results import LogsResult
+
+        render.write_json(LogsResult.of(session, lines).wire())
+    else:
+        render.write("".join(f"{render.for_terminal(line)}\n" for line in lines))
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.cli import doctor as doctors
+
+    findings = within(config, lambda sessions: doctors.examine(sessions, arguments.config))
+    if arguments.json:
+        render.write_json(doctors.to_json(findings))
+    else:
+        render.write(doctors.to_text(findings))
+    return 0 if doctors.usable(findings) else 1
+
+
+PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
+    "serve": serve,
+    "create": create,
+    "prompt": prompt,
+    "exec": execute,
+    "list": list_sessions,
+    "destroy": destroy,
+    "copy": copy,
+    "logs": logs,
+    "doctor": doctor,
+}

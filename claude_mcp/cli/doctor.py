@@ -1,0 +1,120 @@
+"""Is everything there that a session needs? What is not is said with what to do."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claude_mcp import __version__, config
+from claude_mcp.errors import ClaudeMcpError, UsageError
+
+if TYPE_CHECKING:
+    from claude_mcp.engine.engine import Engine
+    from claude_mcp.sessions.lifecycle import Sessions
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    verdict: Verdict
+    message: str
+    hint: str | None = None
+
+
+async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
+    """Every check; ``file`` is the configuration file that a flag named."""
+    python = ".".join(str(number) for number in sys.version_info[:3])
+    findings = [
+        Finding("program", Verdict.OK, f"claude-mcp {__version__}, Python {python}"),
+        _configuration(sessions.config, file),
+    ]
+    try:
+        engine = await sessions.engine()
+    except ClaudeMcpError as error:
+        return [*findings, Finding("engine", Verdict.FAILED, error.message, error.hint)]
+    dialect = engine.dialect
+    kind = "rootless" if dialect.rootless else "as root"
+    title = f"{dialect.title} {dialect.version} ({engine.program}), {kind}"
+    return [
+        *findings,
+        Finding("engine", Verdict.OK, title),
+        await _image(engine, sessions.config.image),
+        *_provider(sessions.config, engine),
+    ]
+
+
+def _configuration(settings: config.Config, file: str | None) -> Finding:
+    environment = settings.environment
+    named = file or environment.get(config.FILE_VARIABLE)
+    path = Path(named).expanduser() if named else config.default_file(environment)
+    if not path.exists():
+        return Finding("configuration", Verdict.OK, f"no file {path}; environment only")
+    if path.is_file() and path.stat().st_mode & 0o077:
+        return Finding(
+            "configuration",
+            Verdict.WARNING,
+            f"{path} can be read by other users of this machine",
+            f"If it holds secrets: chmod 600 {path}",
+        )
+    return Finding("configuration", Verdict.OK, str(path))
+
+
+async def _image(engine: Engine, image: str) -> Finding:
+    from claude_mcp.sessions.creation import BUILD_HINT
+
+    try:
+        there = await engine.image_exists(image)
+    except ClaudeMcpError as error:
+        return Finding("image", Verdict.FAILED, error.message, error.hint)
+    if there:
+        return Finding("image", Verdict.OK, f"{image} is there")
+    return Finding("image", Verdict.FAILED, f"{engine.title} has no image {image}", BUILD_HINT)
+
+
+def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
+    from claude_mcp.sessions import provider
+
+    given = [
+        name
+        for name, value in (
+            ("ANTHROPIC_AUTH_TOKEN", settings.auth_token),
+            ("ANTHROPIC_API_KEY", settings.api_key),
+            ("CLAUDE_CODE_OAUTH_TOKEN", settings.oauth_token),
+        )
+        if value is not None
+    ]
+    try:
+        chosen = provider.resolve(settings, engine.dialect)
+    except UsageError as error:
+        return [Finding("credentials", Verdict.FAILED, error.message, error.hint)]
+    findings = [Finding("credentials", Verdict.WARNING, each) for each in chosen.warnings]
+    if given:
+        unused = f"; not used: {', '.join(given[1:])}" if given[1:] else ""
+        findings.insert(0, Finding("credentials", Verdict.OK, f"{given[0]} is set{unused}"))
+    return findings
+
+
+def usable(findings: list[Finding]) -> bool:
+    return all(each.verdict is not Verdict.FAILED for each in findings)
+
+
+def to_text(findings: list[Finding]) -> str:
+    lines = []
+    for each in findings:
+        lines.append(f"{each.verdict.value:8} {each.what}: {each.message}\n")
+        if each.hint:
+            lines.append(f"{'':8} {each.hint}\n")
+    return "".join(lines)
+
+
+def to_json(findings: list[Finding]) -> dict[str, Any]:
+    return {"usable": usable(findings), "findings": [asdict(each) for each in findings]}

@@ -1,0 +1,71 @@
+"""What is printed: values in, text out; and the two functions that write it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from claude_mcp.cli.running import visible
+from claude_mcp.credentials import redactor
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.lifecycle import Listed
+    from claude_mcp.sessions.turns import TurnResult
+
+HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "IMAGE", "PROJECT")
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Print data as it is; what the stream's encoding lacks becomes a question mark."""
+    stream = stream or sys.stdout
+    stream.flush()
+    data = memoryview(redactor.redact(text).encode(stream.encoding or "utf-8", "replace"))
+    while data:
+        # Unbuffered streams (PYTHONUNBUFFERED) write a part and say how much.
+        data = data[stream.buffer.write(data) :]
+
+
+def write_json(value: Any) -> None:
+    write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def for_terminal(text: str) -> str:
+    """On a terminal, a session's words must not steer it."""
+    return visible(text) if sys.stdout.isatty() else text
+
+
+def table(listed: list[Listed]) -> str:
+    """One session per line, columns aligned."""
+    rows = [HEAD, *(_row(each) for each in listed)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD) - 1)]
+    return "".join(
+        "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() + "\n" for row in rows
+    )
+
+
+def _row(listed: Listed) -> tuple[str, ...]:
+    session = listed.session
+    turn = {True: "running", False: "idle", None: "-"}[listed.turn_running]
+    cells = (
+        session.id,
+        session.name,
+        session.status.value,
+        turn,
+        session.created_at,
+        session.image,
+        session.project_path,
+    )
+    # A name can hold a line's end; here one line is one session.
+    return tuple(" ".join(visible(cell).split()) for cell in cells)
+
+
+def figures(turn: TurnResult) -> str:
+    parts = [f"{turn.duration_ms / 1000:.1f} s", counted(turn.num_turns, "model call")]
+    if turn.cost_usd:
+        parts.append(f"${turn.cost_usd:.4f}")
+    return ", ".join(parts)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

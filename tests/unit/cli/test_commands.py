@@ -1,0 +1,320 @@
+"""The program in process, on a fake engine: what goes to stdout, what to stderr, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit import fake_engine
+from tests.unit.cli.conftest import API_KEY, Run
+
+
+class Input(io.TextIOWrapper):
+    """A stdin that holds some bytes, at a terminal or not."""
+
+    def __init__(self, data: bytes, terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.fixture
+def session(program: Path, project: Path) -> str:
+    """The id of a session named fix-tests."""
+    return fake_engine.add_session(program, "fix-tests", project)
+
+
+def test_create_prints_the_id_and_nothing_else(run: Run, project: Path) -> None:
+    code, out, err = run("create", str(project), "--name", "fix-tests")
+    assert (code, err) == (0, "")
+    assert [each["sessionId"] for each in sessions(run)] == [out.strip()]
+
+
+def test_create_tells_what_happens_when_asked(run: Run, project: Path) -> None:
+    _, _, err = run("create", str(project), "--name", "fix-tests", "--verbose")
+    assert err.splitlines() == [
+        "  creating container claude-mcp-fix-tests from image claude-code-custom:latest",
+        "  starting the session",
+        "Session fix-tests is ready. Next: claude-mcp prompt fix-tests '...'",
+    ]
+
+
+def test_create_takes_a_relative_project(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    code, out, _ = run("create", ".", "--name", "fix-tests", "--json")
+    assert (code, json.loads(out)["projectPath"]) == (0, str(project))
+
+
+def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text('{"mcpServers": {"files": {"command": "npx"}}}')
+    mount = f"--mount={project}:/data:rw"
+    arguments = ["--name=a", "--image=b:1", "--model=m", "--strict-permissions", mount]
+    code, out, _ = run("create", str(project), *arguments, "--mcp-config", str(file), "--json")
+    created = json.loads(out)
+    moment = created.pop("createdAt")
+    assert moment.endswith("Z")
+    assert (code, created) == (
+        0,
+        {
+            "sessionId": created["sessionId"],
+            "sessionName": "a",
+            "containerName": "claude-mcp-a",
+            "projectPath": str(project),
+            "image": "b:1",
+            "engine": "docker",
+            "provider": "anthropic",
+            "status": "running",
+            "mcpServers": [{"name": "files", "status": "pending"}],
+            "warnings": [],
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read: "),
+        ("{", "is not valid JSON: "),
+        ("[]", "has no object 'mcpServers'."),
+    ],
+)
+def test_a_bad_mcp_configuration_is_refused_before_anything_is_made(
+    run: Run, program: Path, project: Path, tmp_path: Path, text: str | None, said: str
+) -> None:
+    file = tmp_path / "mcp.json"
+    if text is not None:
+        file.write_text(text)
+    code, out, err = run("create", str(project), "--mcp-config", str(file))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"claude-mcp: The MCP configuration {file} {said}")
+    assert fake_engine.calls(program) == []
+
+
+def test_prompt_prints_the_answer(run: Run, session: str) -> None:
+    code, out, err = run("prompt", session, "-v", "--tools", "Read,Bash", "--", "--help me")
+    assert (code, json.loads(out)) == (0, {"prompt": "--help me", "tools": ["Read", "Bash"]})
+    assert err.splitlines() == ["  Bash: ls", "[1.5 s, 1 model call, $0.0123]"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_prompt_reads_stdin(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input("ünïcode \U0001f600\n$HOME `x`\n".encode()))
+    code, out, _ = run("prompt", session, *arguments)
+    assert (code, json.loads(out)) == (0, {"prompt": "ünïcode \U0001f600\n$HOME `x`\n"})
+
+
+def test_prompt_at_a_terminal_does_not_wait_for_one(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input(b"", terminal=True))
+    assert run("prompt", session) == (
+        2,
+        "",
+        "claude-mcp: There is no prompt.\nGive it as an argument, or on stdin with '-'.\n",
+    )
+
+
+def test_a_failed_turn_fails_the_program(run: Run, session: str) -> None:
+    expected = (1, "", "claude-mcp: the turn failed: 401 invalid key\n")
+    assert run("prompt", session, "fail") == expected
+
+
+def test_a_denied_tool_is_told_on_stderr(run: Run, session: str) -> None:
+    assert run("prompt", session, "deny") == (
+        0,
+        "I may not.\n",
+        "denied for lack of permission: Bash {'command': 'rm x'}\n",
+    )
+
+
+def test_exec_is_the_command_with_its_streams_and_its_exit_code(run: Run, session: str) -> None:
+    assert run("exec", session, "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
+
+
+def test_exec_with_several_words_is_one_program_and_its_arguments(run: Run, session: str) -> None:
+    words = ["printf", "%s|", "a b", "$HOME", "'", "--json"]
+    assert run("exec", session, "--", *words) == (0, "a b|$HOME|'|--json|", "")
+
+
+def test_exec_says_what_was_cut_and_what_was_killed(run: Run, session: str) -> None:
+    assert run("exec", session, "much") == (
+        0,
+        "head\ntail\n",
+        "claude-mcp: cut in the middle: stdout: 1000 of 4195304 bytes left out\n",
+    )
+    assert run("exec", "--timeout=2", session, "slow") == (
+        124,
+        "",
+        "claude-mcp: killed after its time limit of 2 s\n",
+    )
+
+
+def test_exec_without_a_command_is_refused(run: Run, session: str) -> None:
+    said = "claude-mcp: There is no command.\nSee 'claude-mcp exec --help'.\n"
+    assert run("exec", session, "--") == (2, "", said)
+
+
+def test_a_forged_answer_is_printed_as_far_as_it_can_be(run: Run, session: str) -> None:
+    assert run("exec", session, "forge") == (0, "?\x1b]0;title\x07", "")
+
+
+def test_a_secret_is_not_printed(run: Run, session: str) -> None:
+    assert run("exec", session, f"echo {API_KEY}") == (0, "[redacted]\n", "")
+
+
+def sessions(run: Run) -> list[dict[str, Any]]:
+    code, out, err = run("list", "--json")
+    assert (code, err) == (0, "")
+    listed: list[dict[str, Any]] = json.loads(out)["sessions"]
+    return listed
+
+
+def test_list_is_a_table(run: Run, session: str, project: Path) -> None:
+    created = sessions(run)[0]["createdAt"]
+    code, out, err = run("list")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "ID            NAME       STATUS   TURN  CREATED               IMAGE"
+        "                      PROJECT",
+        f"{session}  fix-tests  running  -     {created}  claude-code-custom:latest  {project}",
+    ]
+
+
+def test_a_name_cannot_steer_the_terminal_or_add_a_line(run: Run, project: Path) -> None:
+    run("create", str(project), "--name", "a\n\x1b[31mred")
+    code, out, _ = run("list")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert "  a \ufffd[31mred  " in out
+
+
+def test_an_empty_list_prints_nothing_that_a_script_would_read(run: Run) -> None:
+    assert run("list") == (0, "", "")
+    assert run("list", "--json") == (0, '{\n  "sessions": []\n}\n', "")
+
+
+def test_logs_are_lines(run: Run, session: str) -> None:
+    line = "2026-01-02T03:04:05.000000000Z session started"
+    assert run("logs", session, "--tail", "5") == (0, f"{line}\n", "")
+    code, out, _ = run("logs", session, "--json")
+    assert (code, json.loads(out)) == (
+        0,
+        {
+            "sessionId": session,
+            "sessionName": "fix-tests",
+            "status": "running",
+            "lines": [line],
+        },
+    )
+
+
+def test_destroy_takes_several_and_goes_on_after_a_failure(run: Run, session: str) -> None:
+    code, out, err = run("destroy", "", "gone", "fix-tests")
+    assert (code, out) == (2, f"{session}\n")
+    assert err.splitlines() == [
+        "claude-mcp: A sessionId is a session's id, the beginning of it, or its name; '' is none "
+        "of them.",
+        "There was no session 'gone' any more.",
+    ]
+    assert sessions(run) == []
+
+
+def test_destroy_as_json(run: Run, session: str) -> None:
+    code, out, _ = run("destroy", session, "--json")
+    destroyed = {"sessionId": session, "sessionName": "fix-tests", "existed": True}
+    assert (code, json.loads(out)) == (0, {"destroyed": [destroyed]})
+
+
+@pytest.mark.parametrize(("answer", "left"), [(b"y\n", 0), (b"n\n", 1), (b"", 1)])
+def test_destroy_all_asks_at_a_terminal(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, left: int
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input(answer, terminal=True))
+    code, _, err = run("destroy", "--all")
+    assert "Destroy it? [y/N] " in err
+    assert (code, len(sessions(run))) == (2 if left else 0, left)
+
+
+def test_destroy_all_without_a_terminal_wants_a_yes(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input(b"y\n"))
+    code, _, err = run("destroy", "--all")
+    assert code == 2
+    assert err.endswith("claude-mcp: Nothing was destroyed: nobody can be asked.\nAdd --yes.\n")
+    assert run("destroy", "--all", "--yes") == (0, f"{session}\n", "")
+
+
+def test_destroy_wants_names_or_all_but_not_both(run: Run, program: Path) -> None:
+    assert run("destroy")[0] == run("destroy", "--all", "a")[0] == 2
+    assert fake_engine.calls(program) == []
+
+
+def test_copy_of_what_is_not_there_is_refused(run: Run, session: str, tmp_path: Path) -> None:
+    code, out, err = run("copy", str(tmp_path / "missing"), f"{session}:/tmp/")
+    assert (code, out) == (2, "")
+    assert err == f"claude-mcp: There is no '{tmp_path}/missing' on the host.\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (
+            ("create", "/nowhere"),
+            2,
+            "claude-mcp: There is no project directory '/nowhere'.\n",
+        ),
+        (
+            ("exec", "nope", "ls"),
+            3,
+            "claude-mcp: There is no session 'nope'.\nThere is none; create one first.\n",
+        ),
+        (
+            ("--engine", "/nowhere/docker", "list"),
+            5,
+            "claude-mcp: '/nowhere/docker' is not installed or not on PATH.\n",
+        ),
+        (
+            ("--config", "/nowhere.toml", "list"),
+            2,
+            "claude-mcp: There is no configuration file /nowhere.toml.\n",
+        ),
+    ],
+)
+def test_an_error_is_its_message_its_hint_and_its_exit_code(
+    run: Run, argv: tuple[str, ...], code: int, said: str
+) -> None:
+    assert run(*argv) == (code, "", said)
+
+
+def test_an_unexpected_error_names_itself_and_the_way_to_know_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_MCP_CONFIG", "/tmp")
+    monkeypatch.setattr("claude_mcp.cli.commands.PERFORM", {})
+    monkeypatch.delenv("CLAUDE_MCP_CONFIG")
+    assert run("list") == (
+        1,
+        "",
+        "claude-mcp: internal error: KeyError: 'list'\nRun it again with --debug to see where.\n",
+    )
+
+
+def test_an_image_that_is_not_there_says_how_to_get_one(run: Run, project: Path) -> None:
+    code, out, err = run("create", str(project), "--image", "missing:latest")
+    assert (code, out) == (5, "")
+    assert err.splitlines() == [
+        "claude-mcp: Docker has no image missing:latest.",
+        "Build the session image with scripts/build-custom-image.sh, or name another with "
+        "DEFAULT_CLAUDE_IMAGE.",
+    ]

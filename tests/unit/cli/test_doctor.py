@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from claude_mcp import __version__
+from tests.unit.cli.conftest import Run
+
+PYTHON = ".".join(str(number) for number in sys.version_info[:3])
+BUILD = (
+    "Build the session image with scripts/build-custom-image.sh, or name another with "
+    "DEFAULT_CLAUDE_IMAGE."
+)
+
+
+def test_everything_there(run: Run, program: Path) -> None:
+    assert run("doctor") == (
+        0,
+        f"ok       program: claude-mcp {__version__}, Python {PYTHON}\n"
+        "ok       configuration: /dev/null\n"
+        f"ok       engine: Docker 24.0.0 ({program}), as root\n"
+        "ok       image: claude-code-custom:latest is there\n"
+        "ok       credentials: ANTHROPIC_API_KEY is set\n",
+        "",
+    )
+
+
+def test_no_engine_no_session(run: Run, program: Path) -> None:
+    program.unlink()
+    code, out, _ = run("doctor", "--json")
+    assert (code, json.loads(out)) == (
+        1,
+        {
+            "usable": False,
+            "findings": [
+                {
+                    "what": "program",
+                    "verdict": "ok",
+                    "message": f"claude-mcp {__version__}, Python {PYTHON}",
+                    "hint": None,
+                },
+                {
+                    "what": "configuration",
+                    "verdict": "ok",
+                    "message": "/dev/null",
+                    "hint": None,
+                },
+                {
+                    "what": "engine",
+                    "verdict": "failed",
+                    "message": f"'{program}' is not installed or not on PATH.",
+                    "hint": None,
+                },
+            ],
+        },
+    )
+
+
+def test_what_is_missing_is_said_with_what_to_do(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('DEFAULT_CLAUDE_IMAGE = "missing:latest"\n')
+    file.chmod(0o644)
+    monkeypatch.setenv("CLAUDE_MCP_CONFIG", str(file))
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    code, out, _ = run("doctor")
+    lines = out.splitlines()
+    assert (code, lines[1:3], lines[4:]) == (
+        1,
+        [
+            f"warning  configuration: {file} can be read by other users of this machine",
+            f"         If it holds secrets: chmod 600 {file}",
+        ],
+        [
+            "failed   image: Docker has no image missing:latest",
+            f"         {BUILD}",
+            "warning  credentials: No credentials: prompts will fail. Pass apiKey, or set "
+            "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for the server.",
+        ],
+    )
+
+
+def test_of_several_credentials_the_one_in_use_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat-0123456789")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "sk-gateway-0123456789")
+    _, out, _ = run("doctor")
+    assert out.splitlines()[-1] == (
+        "ok       credentials: ANTHROPIC_AUTH_TOKEN is set; not used: ANTHROPIC_API_KEY, "
+        "CLAUDE_CODE_OAUTH_TOKEN"
+    )
+    assert "0123456789" not in out

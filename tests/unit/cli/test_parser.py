@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from claude_mcp import __version__
+from claude_mcp.cli.parser import ALIASES, COMMANDS, parse
+
+
+def parsed(*argv: str) -> dict[str, object]:
+    arguments = parse(list(argv))
+    assert isinstance(arguments, argparse.Namespace)
+    return {key: value for key, value in vars(arguments).items() if key != "rest"}
+
+
+GLOBAL = {"engine": None, "config": None, "debug": False}
+
+
+def test_global_flags_may_stand_on_either_side_of_the_command() -> None:
+    expected = {"engine": "podman", "config": "c.toml", "debug": True, "command": "list"}
+    flags = ["--engine", "podman", "--config=c.toml", "--debug"]
+    assert parsed(*flags, "list") == {**expected, "json": False}
+    assert parsed("list", *flags, "--json") == {**expected, "json": True}
+
+
+def test_what_follows_the_session_belongs_to_the_command_that_is_run_there() -> None:
+    assert parsed("exec", "--timeout", "5", "fix", "--", "ls", "--json", "-l") == {
+        **GLOBAL,
+        "command": "exec",
+        "timeout": 5.0,
+        "workdir": None,
+        "json": False,
+        "session": "fix",
+        "words": ["ls", "--json", "-l"],
+    }
+
+
+def test_options_may_stand_between_a_session_and_its_prompt() -> None:
+    arguments = parsed("prompt", "fix", "--model", "m", "-v", "do it", "--json")
+    assert (arguments["session"], arguments["prompt"], arguments["model"]) == ("fix", "do it", "m")
+    assert parsed("destroy", "a", "--yes", "b", "--json")["sessions"] == ["a", "b"]
+
+
+def test_aliases_are_their_commands() -> None:
+    assert {parsed(alias, "a", "b")["command"] for alias in ("cp", "rm", "run")} == {
+        "copy", "destroy", "exec"
+    }  # fmt: skip
+    assert parsed("ls")["command"] == "list"
+    assert set(ALIASES.values()) <= set(COMMANDS)
+
+
+def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
+    assert parsed("prompt", "fix", "-")["prompt"] == "-"
+    assert parsed("prompt", "fix")["prompt"] is None
+    assert parsed("prompt", "fix", "--", "--help")["prompt"] == "--help"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["lst"],
+            "claude-mcp: there is no command 'lst'; did you mean 'list'?\n"
+            "See 'claude-mcp --help'.\n",
+        ),
+        (
+            ["xyzzy"],
+            "claude-mcp: there is no command 'xyzzy'; there are create, prompt, exec, list, "
+            "destroy, copy, logs, doctor, serve\nSee 'claude-mcp --help'.\n",
+        ),
+        (
+            ["list", "--jsn"],
+            "claude-mcp: '--jsn' was not expected; did you mean '--json'?\n"
+            "See 'claude-mcp list --help'.\n",
+        ),
+        (
+            ["create", "--nmae=x", "."],
+            "claude-mcp: '--nmae=x' was not expected; did you mean '--name'?\n"
+            "See 'claude-mcp create --help'.\n",
+        ),
+        (
+            ["exec", "fix", "--timeout=5", "ls"],
+            "claude-mcp: '--timeout=5' was not expected there: flags stand before SESSION\n"
+            "See 'claude-mcp exec --help'.\n",
+        ),
+        (
+            ["create"],
+            "claude-mcp: the following arguments are required: PROJECT\n"
+            "See 'claude-mcp create --help'.\n",
+        ),
+        (
+            ["logs", "fix", "--tail", "all"],
+            "claude-mcp: argument --tail: invalid int value: 'all'\n"
+            "See 'claude-mcp logs --help'.\n",
+        ),
+    ],
+)
+def test_what_cannot_be_understood_is_said_with_a_suggestion(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(argv) == 2
+    assert capsys.readouterr() == ("", said)
+
+
+def test_no_command_prints_the_help_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse([]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[0]) == (
+        "",
+        "usage: claude-mcp [--engine E] [--config FILE] [--debug] COMMAND ...",
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"usage: claude-mcp {command} ")
+    assert f"example:\n  {COMMANDS[command][1].splitlines()[0]}" in out
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--help"]) == 0
+    out, _ = capsys.readouterr()
+    listed = out.partition("commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+
+
+def test_the_version_is_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--version"]) == 0
+    assert capsys.readouterr() == (f"claude-mcp {__version__}\n", "")
+
+
+def test_no_flag_takes_a_credential(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        parse([command, "--help"])
+        assert "key" not in capsys.readouterr().out.lower()
