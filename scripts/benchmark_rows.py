@@ -1,0 +1,356 @@
+"""What scripts/benchmark measures, one function for each group of rows.
+
+What is ours is called in this process, as the server calls it for a tool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from benchmark_measuring import Bench, BenchmarkError, Calls, Row, Samples, alternate, timed
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from claude_mcp.claude import invocation
+from claude_mcp.sessions import commands, creation, labels, provider, turns
+from claude_mcp.sessions.lifecycle import open_sessions
+from claude_mcp.sessions.transfer import Direction, transfer
+
+LARGE_FILE_BYTES: Final = 200_000_000
+SMALL_FILES: Final = 5_000
+SMALL_FILE_BYTES: Final = 1_000
+FILES_PER_DIRECTORY: Final = 100
+LISTED_SESSIONS: Final = 50
+WORKERS: Final = 4
+INSIDE: Final = "/var/tmp"
+"""A directory of the session's container that is no mount; ``cp`` writes there too."""
+PROMPT: Final = "hello"
+
+TRIVIAL_SERVER: Final = """\
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("trivial")
+
+
+@server.tool()
+def ping() -> str:
+    return "pong"
+
+
+server.run("stdio")
+"""
+
+Rows = list[Row | Calls]
+
+
+async def life(bench: Bench) -> Rows:
+    """Two sessions from their creation to their end: one unused, one with a command in between."""
+
+    async def by_hand(samples: Samples) -> None:
+        for destroy in ("destroy", "destroy used"):
+            name = bench.fresh_name()
+            container = labels.container_name(name)
+            with timed(samples, "create"):
+                bench.bare_create(name)
+            if destroy == "destroy used":
+                with timed(samples, "command"):
+                    bench.bare("exec", container, "true")
+            with timed(samples, destroy):
+                bench.bare("rm", "--force", container)
+
+    async def by_us(samples: Samples) -> None:
+        for destroy in ("destroy", "destroy used"):
+            with timed(samples, "create"):
+                created = await creation.create(bench.sessions, bench.request(bench.fresh_name()))
+            session = created.session.id
+            if destroy == "destroy used":
+                with timed(samples, "command"):
+                    await commands.execute(bench.sessions, session, "true")
+            with timed(samples, destroy):
+                await bench.sessions.destroy(session)
+
+    bare, ours = await alternate(bench.repetitions(7), by_hand, by_us)
+    return [
+        Row("create_session", "create, start", bare["create"], ours["create"], 1.3),
+        Row("execute_command, first", "exec true", bare["command"], ours["command"], 1.3),
+        Row("destroy_session", "rm --force", bare["destroy"], ours["destroy"], 1.3),
+        # What ours has to end besides is the `exec` that the channel holds.
+        Row("  with an open channel", "rm --force", bare["destroy used"], ours["destroy used"]),
+    ]
+
+
+async def command(bench: Bench) -> Rows:
+    """Commands in a session that is there already, without and with an open channel."""
+
+    async def by_hand(samples: Samples) -> None:
+        with timed(samples, "exec"):
+            bench.bare("exec", bench.container, "true")
+
+    async def by_a_new_server(samples: Samples) -> None:
+        async with open_sessions(bench.config) as sessions:
+            await sessions.engine()
+            with timed(samples, "command"):
+                await commands.execute(sessions, bench.session, "true")
+
+    async def by_us(samples: Samples) -> None:
+        with timed(samples, "command"):
+            await commands.execute(bench.sessions, bench.session, "true")
+
+    bare, ours = await alternate(bench.repetitions(15), by_hand, by_a_new_server)
+    rows: Rows = [
+        Row("  first of a new server", "exec true", bare["exec"], ours["command"], 1.3),
+    ]
+    bare, ours = await alternate(bench.repetitions(15), by_hand, by_us)
+    rows.append(
+        Row("execute_command, second on", "exec true", bare["exec"], ours["command"], 0.1),
+    )
+    return rows
+
+
+async def listing(bench: Bench) -> Rows:
+    """Running containers with our labels and flags stand for sessions; theirs run `sleep`."""
+    names = [bench.fresh_name() for _ in range(LISTED_SESSIONS)]
+    waiting = iter(names)
+
+    def work() -> None:
+        for name in waiting:
+            bench.bare_create(name)
+
+    async def by_hand(samples: Samples) -> None:
+        with timed(samples, "list"):
+            label = f"--filter=label={labels.SESSION}"
+            found = bench.bare("ps", "--all", "--quiet", "--no-trunc", label).split()
+            # Sessions of others are among them, and may be gone by now.
+            bench.bare("container", "inspect", *found, must_work=False)
+
+    async def by_us(samples: Samples) -> None:
+        with timed(samples, "list"):
+            listed = await bench.sessions.list()
+        if len(listed) < LISTED_SESSIONS:
+            raise BenchmarkError(f"only {len(listed)} sessions were listed")
+
+    try:
+        await asyncio.gather(*(asyncio.to_thread(work) for _ in range(WORKERS)))
+    finally:
+        list(waiting)  # threads cannot be cancelled; they find nothing more to do
+    bare, ours = await alternate(bench.repetitions(7), by_hand, by_us)
+    await asyncio.to_thread(
+        bench.bare, "rm", "--force", "--volumes", *map(labels.container_name, names)
+    )
+    what = f"list_sessions with {LISTED_SESSIONS}"
+    return [Row(what, "ps, inspect", bare["list"], ours["list"], 1.5)]
+
+
+async def copying(bench: Bench) -> Rows:
+    """One large file and many small ones, into the container's own file system and out of it."""
+    large, small = bench.directory / "large", bench.directory / "small"
+    _write_large(large)
+    _write_small(small)
+    rows: Rows = []
+    for source, what, usual in ((large, "200 MB", 5), (small, f"{SMALL_FILES} files", 3)):
+        rows += await _copying(bench, source, what, bench.repetitions(usual))
+        shutil.rmtree(source) if source.is_dir() else source.unlink()
+    return rows
+
+
+def _write_large(path: Path) -> None:
+    with path.open("wb") as file:
+        for _ in range(LARGE_FILE_BYTES // 1_000_000):
+            file.write(os.urandom(1_000_000))
+
+
+def _write_small(root: Path) -> None:
+    for number in range(SMALL_FILES):
+        directory = root / f"directory-{number // FILES_PER_DIRECTORY}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"file-{number}").write_bytes(random.randbytes(SMALL_FILE_BYTES))
+
+
+async def _copying(bench: Bench, source: Path, what: str, times: int) -> Rows:
+    inside, outside = f"{INSIDE}/benchmark", bench.directory / "fetched"
+    kept = f"{INSIDE}/{source.name}"
+
+    async def fresh() -> None:
+        bench.remove_inside(inside)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(outside) if outside.is_dir() else outside.unlink()
+        os.sync()
+
+    async def in_by_hand(samples: Samples) -> None:
+        await fresh()
+        with timed(samples, "in"):
+            bench.bare("cp", str(source), f"{bench.container}:{inside}")
+
+    async def in_by_us(samples: Samples) -> None:
+        await fresh()
+        with timed(samples, "in"):
+            await transfer(
+                bench.sessions, bench.session, Direction.TO_CONTAINER, str(source), inside
+            )
+
+    async def out_by_hand(samples: Samples) -> None:
+        await fresh()
+        with timed(samples, "out"):
+            bench.bare("cp", f"{bench.container}:{kept}", str(outside))
+
+    async def out_by_us(samples: Samples) -> None:
+        await fresh()
+        with timed(samples, "out"):
+            await transfer(
+                bench.sessions, bench.session, Direction.FROM_CONTAINER, kept, str(outside)
+            )
+
+    await transfer(bench.sessions, bench.session, Direction.TO_CONTAINER, str(source), kept)
+    bare, ours = await alternate(times, in_by_hand, in_by_us, warm_up=False)
+    rows: Rows = [Row(f"transfer {what} in", "cp", bare["in"], ours["in"], 1.3)]
+    bare, ours = await alternate(times, out_by_hand, out_by_us, warm_up=False)
+    rows.append(Row(f"transfer {what} out", "cp", bare["out"], ours["out"], 1.3))
+    await fresh()
+    bench.remove_inside(kept)
+    return rows
+
+
+async def help_text(bench: Bench) -> Rows:
+    """The command line's own start; what it imports is looked at too.
+
+    An editable install slows the start of both, and so flatters the ratio: 1.2 where an ordinary
+    one has 2.6 (measured).
+    """
+    program = _console_script()
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+    async def by_hand(samples: Samples) -> None:
+        with timed(samples, "python"):
+            run("-c", "pass")
+
+    async def by_us(samples: Samples) -> None:
+        with timed(samples, "help"):
+            run(program, "--help")
+
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in run("-X", "importtime", program, "--help").splitlines()
+        if line.startswith("import time:")
+    }
+    bare, ours = await alternate(bench.repetitions(15), by_hand, by_us)
+    unmet = "it imports mcp" if "mcp" in imported else ""
+    return [Row("claude-mcp --help", "python -c pass", bare["python"], ours["help"], 4.0, unmet)]
+
+
+def _console_script() -> str:
+    return str(Path(sys.executable).with_name("claude-mcp"))
+
+
+async def tool_list(bench: Bench) -> Rows:
+    """From the start of the server's process to the answer that lists its tools."""
+    trivial = bench.directory / "trivial_server.py"
+    trivial.write_text(TRIVIAL_SERVER)
+
+    async def first_list(samples: Samples, *arguments: str) -> None:
+        parameters = StdioServerParameters(
+            command=sys.executable, args=list(arguments), env=dict(bench.config.environment)
+        )
+        async with AsyncExitStack() as stack:
+            with timed(samples, "list"):
+                client = await stack.enter_async_context(Client(stdio_client(parameters)))
+                await client.list_tools()
+
+    async def by_hand(samples: Samples) -> None:
+        await first_list(samples, str(trivial))
+
+    async def by_us(samples: Samples) -> None:
+        await first_list(samples, _console_script(), "serve")
+
+    bare, ours = await alternate(bench.repetitions(7), by_hand, by_us)
+    return [Row("first tools/list", "one trivial tool", bare["list"], ours["list"], 1.2)]
+
+
+async def prompt(bench: Bench) -> Rows:
+    """One turn of the real Claude Code, answered at once by the stand-in for the Messages API."""
+    chosen = provider.resolve(bench.config, bench.engine.dialect)
+    # What a session's Claude Code is started with too, or it would look for updates.
+    environment = invocation.claude_environment(
+        invocation.Anthropic(base_url=chosen.handover["baseUrl"]), os.geteuid(), {}
+    )
+    environment["ANTHROPIC_API_KEY"] = chosen.handover["credential"]["value"]
+    variables = [f"--env={name}={value}" for name, value in environment.items()]
+    words = ("claude", "--print", "--output-format=json", PROMPT)
+
+    async def by_hand(samples: Samples) -> None:
+        with timed(samples, "turn"):
+            await asyncio.to_thread(bench.bare, "exec", *variables, bench.container, *words)
+
+    async def by_us(samples: Samples) -> None:
+        options = turns.TurnOptions(new_conversation=True)
+        with timed(samples, "turn"):
+            turn = await turns.prompt(bench.sessions, bench.session, PROMPT, options=options)
+        if turn.status is not turns.TurnStatus.COMPLETED:
+            raise BenchmarkError(f"the prompt failed: {turn.error}")
+
+    bare, ours = await alternate(bench.repetitions(3), by_hand, by_us)
+    return [Row("execute_in_session", "exec claude --print", bare["turn"], ours["turn"], None)]
+
+
+async def calls(bench: Bench) -> Rows:
+    """Engine calls of each operation, on the way from a server's start to a session's end."""
+    rows: Rows = []
+    source, name = bench.directory / "called", bench.fresh_name()
+    source.write_text("x")
+    bench.calls_made()
+
+    async with bench.watched() as sessions:
+        steps: list[tuple[str, Callable[[], Awaitable[object]], int | None]] = [
+            ("a server's first use of the engine", sessions.engine, None),
+            ("create_session", lambda: creation.create(sessions, bench.request(name)), 2),
+            ("execute_command, first", lambda: commands.execute(sessions, name, "true"), None),
+            ("execute_command, second on", lambda: commands.execute(sessions, name, "true"), 0),
+            ("execute_in_session, channel open", lambda: turns.prompt(sessions, name, PROMPT), 0),
+            (
+                "transfer_files in",
+                lambda: transfer(
+                    sessions, name, Direction.TO_CONTAINER, str(source), f"{INSIDE}/called"
+                ),
+                None,
+            ),
+            (
+                "transfer_files out",
+                lambda: transfer(
+                    sessions, name, Direction.FROM_CONTAINER, f"{INSIDE}/called", f"{source}-back"
+                ),
+                None,
+            ),
+            ("get_session_logs", lambda: commands.logs(sessions, name), None),
+            ("list_sessions", sessions.list, 2),
+            ("destroy_session", lambda: sessions.destroy(name), None),
+        ]
+        for what, step, limit in steps:
+            await step()
+            made = bench.calls_made()
+            # `container inspect` is one verb of two words.
+            verbs = tuple(words[1] if words[0] == "container" else words[0] for words in made)
+            rows.append(Calls(what, verbs, limit))
+    return rows
+
+
+GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
+    "life": life,
+    "command": command,
+    "list": listing,
+    "transfer": copying,
+    "help": help_text,
+    "tools": tool_list,
+    "prompt": prompt,
+    "calls": calls,
+}
