@@ -1,0 +1,331 @@
+"""A real MCP client over stdio, in both protocol eras, with real Claude Code in real containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.types import CallToolResult, TextContent
+from messages_standin import Standin
+
+from claude_mcp.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+Call = Callable[..., Any]
+ERAS = ["legacy", "auto"]
+PATIENCE_SECONDS = 60
+
+
+def script(*steps: dict[str, Any]) -> str:
+    return "standin: " + json.dumps(steps)
+
+
+class Peer:
+    """A client with a server of its own, and that server's pid."""
+
+    def __init__(self, client: Client, pid: int) -> None:
+        self._client = client
+        self.pid = pid
+
+    async def __call__(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
+        result = await self._client.call_tool(tool, arguments)
+        assert not result.is_error, text_of(result)
+        assert result.structured_content is not None
+        return result.structured_content
+
+    async def refused(self, tool: str, /, **arguments: Any) -> str:
+        result = await self._client.call_tool(tool, arguments)
+        assert result.is_error
+        return text_of(result)
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+
+def text_of(result: CallToolResult) -> str:
+    return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """pid -> (parent, command line) of everything that runs."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if fields[0] != "Z":
+            found[int(stat.parent.name)] = (int(fields[1]), command)
+    return found
+
+
+def children_of(pid: int) -> list[str]:
+    return [command for parent, command in processes().values() if parent == pid]
+
+
+@pytest.fixture
+def start(engine: Engine, environ: dict[str, str]) -> Callable[..., Any]:
+    """Starts `claude-mcp serve` behind a client."""
+
+    @asynccontextmanager
+    async def connect(mode: str = "auto") -> AsyncIterator[Peer]:
+        before = set(processes())
+        parameters = StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "claude_mcp", f"--engine={engine.program}", "serve"],
+            env=environ,
+        )
+        async with Client(parameters, mode=mode) as client:  # type: ignore[arg-type]
+            mine = [
+                pid
+                for pid, (parent, command) in processes().items()
+                if pid not in before and parent == os.getpid() and "claude_mcp" in command
+            ]
+            assert len(mine) == 1
+            yield Peer(client, mine[0])
+
+    return connect
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_seven_tools_do_the_main_job(
+    start: Call, era: str, project: Path, name: str, tmp_path: Path, bare: Bare
+) -> None:
+    (project / "greet.py").write_text("print('hello')\n")
+    async with start(era) as call:
+        tools = {tool.name for tool in (await call.client.list_tools()).tools}
+        assert tools == {
+            "create_session", "execute_in_session", "list_sessions", "destroy_session",
+            "transfer_files", "execute_command", "get_session_logs",
+        }  # fmt: skip
+        created = await call("create_session", projectPath=str(project), sessionName=name)
+        assert (created["sessionName"], created["status"]) == (name, "running")
+        session = created["sessionId"]
+
+        edit = {
+            "file_path": "/workspace/greet.py",
+            "old_string": "hello",
+            "new_string": "goodbye",
+        }
+        first = await call(
+            "execute_in_session",
+            sessionId=session,
+            prompt="The word is quokka.\n"
+            + script(
+                {"tool": "Read", "input": {"file_path": "/workspace/greet.py"}},
+                {"tool": "Edit", "input": edit},
+                {"say": "done"},
+            ),
+        )
+        assert (first["status"], first["result"]) == ("completed", "done")
+        assert (project / "greet.py").read_text() == "print('goodbye')\n"
+        second = await call("execute_in_session", sessionId=name, prompt=script({"recall": True}))
+        assert "The word is quokka." in second["result"]
+        assert second["conversationId"] == first["conversationId"]
+
+        ran = await call(
+            "execute_command", sessionId=session, command="echo out; echo err >&2; exit 3"
+        )
+        assert (ran["exitCode"], ran["stdout"], ran["stderr"]) == (3, "out\n", "err\n")
+
+        (tmp_path / "in").write_text("both ways")
+        sent = await call(
+            "transfer_files",
+            sessionId=session,
+            direction="to_container",
+            sourcePath=str(tmp_path / "in"),
+            destPath="/tmp/in",
+        )
+        assert (sent["files"], sent["path"]) == (1, "/tmp/in")
+        await call(
+            "transfer_files",
+            sessionId=session,
+            direction="from_container",
+            sourcePath="/tmp/in",
+            destPath=str(tmp_path / "out"),
+        )
+        assert (tmp_path / "out").read_text() == "both ways"
+
+        listed = {each["sessionId"]: each for each in (await call("list_sessions"))["sessions"]}
+        assert listed[session]["sessionName"] == name
+        assert listed[session]["turnRunning"] is False
+        logs = await call("get_session_logs", sessionId=session)
+        assert "session started" in str(logs)
+        gone = await call("destroy_session", sessionId=session)
+        again = await call("destroy_session", sessionId=session)
+        assert (gone["existed"], again["existed"]) == (True, False)
+    assert bare.containers(name) == []
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_progress_tells_what_claude_is_doing(
+    start: Call, era: str, project: Path, name: str
+) -> None:
+    told: list[tuple[float, str]] = []
+
+    async def progress(value: float, total: float | None, message: str | None) -> None:
+        told.append((value, message or ""))
+
+    async with start(era) as call:
+        await call("create_session", projectPath=str(project), sessionName=name)
+        steps = script(
+            {"tool": "Write", "input": {"file_path": "/workspace/made", "content": "x"}},
+            {"tool": "Bash", "input": {"command": "cat made"}},
+            {"say": "finished"},
+        )
+        await call.client.call_tool(
+            "execute_in_session",
+            {"sessionId": name, "prompt": steps},
+            progress_callback=progress,
+        )
+        await call("destroy_session", sessionId=name)
+    messages = [message for _, message in told]
+    assert "Write: made" in messages
+    assert "Bash: cat made" in messages
+    assert [value for value, _ in told] == sorted({value for value, _ in told})
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_bad_input_gets_one_clear_sentence(
+    start: Call, era: str, project: Path, name: str
+) -> None:
+    async with start(era) as call:
+        await call("create_session", projectPath=str(project), sessionName=name)
+        for tool, arguments, expected in [
+            ("create_session", {"projectPath": "/nosuch"}, "There is no project directory"),
+            ("create_session", {"projectPath": "relative"}, "must be an absolute path"),
+            (
+                "create_session",
+                {"projectPath": str(project), "sessionName": name},
+                "exists already",
+            ),
+            (
+                "create_session",
+                {"projectPath": str(project), "image": "nosuch:1"},
+                "has no image nosuch:1",
+            ),
+            ("create_session", {"projectPath": str(project), "useBedrock": True}, "Bedrock"),
+            ("create_session", {"projectPth": str(project)}, "projectPath"),
+            ("execute_command", {"sessionId": "nosuch", "command": "true"}, "no session 'nosuch'"),
+            ("execute_command", {"sessionId": name, "command": ""}, "command is empty"),
+            ("execute_in_session", {"sessionId": name, "prompt": " "}, "prompt is empty"),
+            ("get_session_logs", {"sessionId": name, "tail": 0}, "tail"),
+            ("destroy_session", {"sessionId": ""}, "sessionId"),
+        ]:
+            said = await call.refused(tool, **arguments)
+            assert expected in said
+            assert said.count("\n") < 4
+            assert "Traceback" not in said
+        await call("destroy_session", sessionId=name)
+
+
+async def test_cancelled_call_kills_the_command_and_the_server_holds_nothing_but_its_channel(
+    start: Call, project: Path, name: str, bare: Bare
+) -> None:
+    async with start() as call:
+        created = await call("create_session", projectPath=str(project), sessionName=name)
+        container = bare.containers(name)[0]
+        with anyio.move_on_after(1.0):
+            await call(
+                "execute_command",
+                sessionId=created["sessionId"],
+                command="setsid sleep 5555 & sleep 5555",
+            )
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while "5555" in bare.processes(container):
+                await anyio.sleep(0.05)
+        assert len(children_of(call.pid)) <= 1
+        again = await call("execute_command", sessionId=name, command="echo fine")
+        assert again["stdout"] == "fine\n"
+        await call("destroy_session", sessionId=name)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while children_of(call.pid):
+                await anyio.sleep(0.05)
+
+
+async def test_killed_server_loses_no_session_and_leaves_nothing_open(
+    start: Call, project: Path, name: str, bare: Bare, standin: Standin
+) -> None:
+    container = ""
+    with pytest.raises(BaseException):  # noqa: B017, PT011, PT012  however the client says so
+        async with start() as call:
+            await call("create_session", projectPath=str(project), sessionName=name)
+            container = bare.containers(name)[0]
+            await call("execute_in_session", sessionId=name, prompt="The word is quokka.")
+            os.kill(call.pid, signal.SIGKILL)
+            await call("list_sessions")
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while [line for _, line in processes().values() if "exec" in line and container in line]:
+            await anyio.sleep(0.05)
+        while "_socket" in bare.processes(container):  # the channel's end in the container
+            await anyio.sleep(0.05)
+    async with start() as one, start("legacy") as other:
+        for call in (one, other):
+            listed = {each["sessionName"] for each in (await call("list_sessions"))["sessions"]}
+            assert name in listed
+        answer = await one("execute_in_session", sessionId=name, prompt=script({"recall": True}))
+        assert "The word is quokka." in answer["result"]
+        ran = await other("execute_command", sessionId=name, command="echo both")
+        assert ran["stdout"] == "both\n"
+        await one("destroy_session", sessionId=name)
+        assert (await other("destroy_session", sessionId=name))["existed"] is False
+
+
+@pytest.mark.parametrize("how", ["eof", signal.SIGTERM, signal.SIGINT])
+async def test_server_ends_cleanly_and_takes_its_channels_along(
+    engine: Engine, environ: dict[str, str], project: Path, name: str, how: Any, bare: Bare
+) -> None:
+    argv = [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}", "serve"]
+    initialize = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    create = {"projectPath": str(project), "sessionName": name}
+    command = {"sessionId": name, "command": "echo up"}
+    messages = [
+        initialize,
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+         "params": {"name": "create_session", "arguments": create}},
+        {"jsonrpc": "2.0", "id": 3, "method": "tools/call",
+         "params": {"name": "execute_command", "arguments": command}},
+    ]  # fmt: skip
+    async with await anyio.open_process(argv, env=environ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        received = ""
+        with anyio.fail_after(PATIENCE_SECONDS):
+            for message in messages:
+                await server.stdin.send(json.dumps(message).encode() + b"\n")
+                while "id" in message and f'"id":{message["id"]}' not in received:
+                    received += (await server.stdout.receive()).decode()
+            assert "up" in received
+            if how == "eof":
+                await server.stdin.aclose()
+            else:
+                server.send_signal(how)
+            await server.wait()
+        assert server.returncode == 0
+    container = bare.containers(name)[0]
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while [line for _, line in processes().values() if "exec" in line and container in line]:
+            await anyio.sleep(0.05)

@@ -1,0 +1,166 @@
+"""Fixtures of the tests on real engines; CLAUDE_MCP_ENGINE chooses which engine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from messages_standin import Standin
+
+from claude_mcp.config import Config, load
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import EngineError
+from claude_mcp.sessions import creation, labels
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+
+API_KEY = "sk-ant-api03-integration-0123456789"
+
+
+def required() -> bool:
+    return bool(os.environ.get("CLAUDE_MCP_REQUIRE_ENGINES"))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine under test; its absence is a skip on a laptop and a failure in CI."""
+    config = load({**os.environ, "CLAUDE_MCP_CONFIG": os.devnull})
+
+    async def connect() -> Engine:
+        found = await Engine.connect(config.engine, config.environment)
+        if not await found.image_exists(config.image):
+            raise EngineError(f"{found.title} has no image {config.image}.")
+        return found
+
+    try:
+        return anyio.run(connect)
+    except EngineError as error:
+        if required():
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def standin() -> Iterator[Standin]:
+    """The Messages API, where containers reach it."""
+    with Standin(host="0.0.0.0") as running:
+        yield running
+
+
+@pytest.fixture
+def environ(standin: Standin) -> dict[str, str]:
+    """The environment of a server that uses the stand-in."""
+    return {
+        **os.environ,
+        "CLAUDE_MCP_CONFIG": os.devnull,
+        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{standin.port}",
+        "ANTHROPIC_API_KEY": API_KEY,
+    }
+
+
+@pytest.fixture
+def config(engine: Engine, environ: dict[str, str]) -> Config:
+    return load(environ, engine=engine.program)
+
+
+@pytest.fixture
+async def sessions(config: Config) -> AsyncIterator[Sessions]:
+    async with open_sessions(config) as opened:
+        yield opened
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    path = tmp_path / "project"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def name(bare: Bare) -> Iterator[str]:
+    """A session name of this test alone; what it left behind fails the test and is removed."""
+    unique = f"it-{secrets.token_hex(4)}"
+    yield unique
+    bare.remove_all(unique)
+
+
+@pytest.fixture
+async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator[labels.Session]:
+    created = await creation.create(
+        sessions, creation.CreateRequest(str(project), session_name=name)
+    )
+    yield created.session
+    await sessions.destroy(created.session.id)
+
+
+class Bare:
+    """The engine's bare command line, to look at what ours really did."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, *args: str, check: bool = True) -> str:
+        done = subprocess.run(
+            [self._engine.program, *args],
+            env=dict(self._engine.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def containers(self, name: str) -> list[str]:
+        """Ids of the containers, in any state, that belong to a session name."""
+        return self("ps", "-aq", "--no-trunc", f"--filter=label={labels.NAME}={name}").split()
+
+    def remove_all(self, name: str) -> None:
+        for container in self.containers(name):
+            self("rm", "--force", "--volumes", container)
+
+    def processes(self, container: str) -> str:
+        """Command lines of everything that runs in a container."""
+        return self(
+            "exec", container, "sh", "-c",
+            "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done",
+        )  # fmt: skip
+
+
+@pytest.fixture
+def bare(engine: Engine) -> Bare:
+    return Bare(engine)
+
+
+@pytest.fixture
+def as_root() -> bool:
+    return os.geteuid() == 0
+
+
+@pytest.fixture
+def give_to(as_root: bool) -> Callable[[Path, int], None]:
+    """Give a tree to another user, which only root can."""
+
+    def give(path: Path, uid: int) -> None:
+        assert as_root
+        for each in [path, *path.rglob("*")]:
+            shutil.chown(each, uid, uid)
+
+    return give
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "docker: concerns Docker's daemon; not run on Podman")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
+        others = [item for item in items if item.get_closest_marker("docker")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import SessionNotFound, UsageError
+from claude_mcp.sessions import commands
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+AWKWARD = """'single' "double" `backtick` $HOME $(id) \\ --leading -- 🎉 \t tab"""
+
+
+async def test_streams_are_apart_and_the_exit_code_is_kept(
+    sessions: Sessions, session: Session
+) -> None:
+    result = await commands.execute(sessions, session.id, "echo out; echo err >&2; exit 3")
+    assert (result.stdout, result.stderr, result.exit_code) == ("out\n", "err\n", 3)
+    assert (result.truncated, result.timed_out) == ("", False)
+
+
+async def test_command_runs_in_the_workspace_or_the_given_directory(
+    sessions: Sessions, session: Session
+) -> None:
+    assert (await commands.execute(sessions, session.id, "pwd")).stdout == "/workspace\n"
+    inside = await commands.execute(sessions, session.id, "pwd", workdir="/tmp")
+    assert inside.stdout == "/tmp\n"
+    with pytest.raises(UsageError, match="there is no directory '/nosuch'"):
+        await commands.execute(sessions, session.id, "pwd", workdir="/nosuch")
+
+
+async def test_awkward_command_reaches_the_shell_byte_for_byte(
+    sessions: Sessions, session: Session
+) -> None:
+    quoted = "'" + AWKWARD.replace("'", "'\\''") + "'"
+    result = await commands.execute(sessions, session.id, f"printf %s {quoted}")
+    assert result.stdout == AWKWARD
+    leading = await commands.execute(sessions, session.id, "--help")
+    assert leading.exit_code == 127  # a command not found, not an option of anything
+
+
+async def test_command_of_200_kb_reaches_the_shell_whole(
+    sessions: Sessions, session: Session
+) -> None:
+    text = "x'\"$`é🎉 " * 20_000
+    quoted = "'" + text.replace("'", "'\\''") + "'"
+    result = await commands.execute(sessions, session.id, f"printf %s {quoted} | wc -c")
+    assert result.stdout.strip() == str(len(text.encode()))
+
+
+async def test_500_mb_of_output_come_back_bounded_and_the_server_does_not_grow(
+    sessions: Sessions, session: Session
+) -> None:
+    await commands.execute(sessions, session.id, "true")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    command = "yes 0123456789abcdef | head -c 500000000; yes error | head -c 1000000 >&2; echo END"
+    result = await commands.execute(sessions, session.id, command)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    if sys.platform == "linux":
+        assert grown_kib < 20 * 1024
+    assert len(result.stdout) < 70_000
+    assert result.stdout.startswith("0123456789abcdef\n")
+    assert result.stdout.endswith("END\n")
+    assert "bytes left out" in result.stdout
+    assert result.truncated.startswith("stdout: 4999")
+    assert "stderr: 9" in result.truncated
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sleep 1111",
+        "setsid sleep 1111 & sleep 1111",
+        "setsid sh -c 'sleep 1111 & sleep 1111' & sleep 1111",
+        "trap '' TERM; sleep 1111; sleep 1111",
+        "(env -i sleep 1111) & sleep 1111",
+        "nohup sleep 1111 >/dev/null 2>&1 & wait",
+    ],
+)
+async def test_timed_out_and_cancelled_commands_leave_no_process(
+    sessions: Sessions, session: Session, command: str, bare: Bare
+) -> None:
+    result = await commands.execute(sessions, session.id, command, timeout_seconds=0.3)
+    assert (result.timed_out, result.exit_code) == (True, 124)
+    assert "1111" not in bare.processes(session.container_id)
+    with anyio.move_on_after(0.3):
+        await commands.execute(sessions, session.id, command)
+    assert "1111" not in bare.processes(session.container_id)
+
+
+async def test_background_child_of_a_finished_command_lives_on(
+    sessions: Sessions, session: Session
+) -> None:
+    await commands.execute(sessions, session.id, "sleep 2222 & echo $! > /tmp/pid")
+    alive = await commands.execute(sessions, session.id, "kill -0 $(cat /tmp/pid) && echo alive")
+    assert alive.stdout == "alive\n"
+
+
+async def test_commands_run_side_by_side(sessions: Sessions, session: Session) -> None:
+    results: list[str] = []
+
+    async def meet(mine: str, other: str) -> None:
+        command = f"touch /tmp/{mine}; while [ ! -e /tmp/{other} ]; do sleep 0.01; done; echo met"
+        done = await commands.execute(sessions, session.id, command, timeout_seconds=30)
+        results.append(done.stdout)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(meet, "a", "b")
+        tasks.start_soon(meet, "b", "a")
+    assert results == ["met\n", "met\n"]
+
+
+async def test_signalled_command_has_the_exit_code_of_a_shell(
+    sessions: Sessions, session: Session
+) -> None:
+    assert (await commands.execute(sessions, session.id, "kill -9 $$")).exit_code == 137
+
+
+async def test_agent_survives_what_a_command_can_do_to_its_own_user(
+    sessions: Sessions, session: Session
+) -> None:
+    """A command that kills the agent ends the container; the next request starts it again."""
+    with pytest.raises(Exception, match=r"lost|not running|gone|answer|reach"):
+        await commands.execute(sessions, session.id, "kill -9 $PPID; sleep 5")
+    again = await commands.execute(sessions, session.id, "echo again")
+    assert again.stdout == "again\n"
+
+
+async def test_command_in_a_session_that_is_gone_says_so(
+    sessions: Sessions, session: Session, bare: Bare
+) -> None:
+    await commands.execute(sessions, session.id, "true")
+    bare("rm", "-f", session.container_id)
+    with pytest.raises(SessionNotFound):
+        await commands.execute(sessions, session.id, "true")
+
+
+async def test_only_one_engine_process_is_held_while_the_channel_is_open(
+    sessions: Sessions, session: Session, engine: Engine
+) -> None:
+    for _ in range(3):
+        await commands.execute(sessions, session.id, "true")
+    assert sum(engine.program in each for each in _children()) <= 1
+
+
+def _children() -> list[str]:
+    import os
+    from pathlib import Path
+
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+            command = (entry.parent / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid() and fields[0] != "Z":
+            found.append(command)
+    return found

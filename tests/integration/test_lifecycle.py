@@ -1,0 +1,532 @@
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from claude_mcp.agent import contract
+from claude_mcp.config import Config, load
+from claude_mcp.engine.argv import ContainerSpec
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import (
+    EngineError,
+    EngineNotFound,
+    EngineUnavailable,
+    ImageNotFound,
+    ImageUnfit,
+    SessionAmbiguous,
+    SessionExists,
+    SessionNotFound,
+    SessionNotReady,
+    UsageError,
+)
+from claude_mcp.sessions import commands, labels, payload
+from claude_mcp.sessions.creation import CreateRequest, Mount, create
+from claude_mcp.sessions.labels import Session, Status
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+AWKWARD_NAMES = [
+    "with spaces and 'quotes' \"of all\" `kinds`",
+    "--leading-option=value",
+    "$HOME;rm -rf /tmp/nothing",
+    "emoji 🎉 and ünïcode",
+    "two\nlines",
+    "/slashes/and\\backslashes",
+    "a=b,c=d",
+]
+
+
+async def test_created_session_is_found_by_id_prefix_and_name(
+    sessions: Sessions, session: Session
+) -> None:
+    for reference in (session.id, session.id[:6], session.container_id, session.name):
+        found = await sessions.find(reference)
+        assert found.container_id == session.container_id
+        assert (found.name, found.status) == (session.name, Status.RUNNING)
+        assert found.project_path == session.project_path
+
+
+async def test_second_front_end_sees_and_uses_the_same_sessions(
+    config: Config, session: Session
+) -> None:
+    async with open_sessions(config) as other:
+        listed = {each.session.id: each.session.name for each in await other.list()}
+        assert listed[session.id] == session.name
+        result = await commands.execute(other, session.name, "echo shared")
+        assert result.stdout == "shared\n"
+
+
+@pytest.mark.parametrize("awkward", AWKWARD_NAMES)
+async def test_session_name_with_awkward_characters_is_kept_byte_for_byte(
+    sessions: Sessions, project: Path, awkward: str, bare: Bare
+) -> None:
+    unique = f"{awkward} {secrets.token_hex(3)}"
+    created = await create(sessions, CreateRequest(str(project), session_name=unique))
+    try:
+        assert (await sessions.find(unique)).name == unique
+        assert unique in {each.session.name for each in await sessions.list()}
+    finally:
+        await sessions.destroy(created.session.id)
+    assert bare("ps", "-aq", f"--filter=id={created.session.id}") == ""
+
+
+async def test_destroyed_session_is_gone_and_destroying_it_again_succeeds(
+    sessions: Sessions, session: Session, bare: Bare
+) -> None:
+    first = await sessions.destroy(session.name)
+    second = await sessions.destroy(session.name)
+    assert (first.existed, second.existed) == (True, False)
+    assert bare("ps", "-aq", f"--filter=id={session.id}") == ""
+    with pytest.raises(SessionNotFound, match=f"There is no session '{session.name}'"):
+        await sessions.find(session.name)
+
+
+async def test_foreign_container_is_no_session(
+    sessions: Sessions, engine: Engine, config: Config, bare: Bare
+) -> None:
+    foreign = f"foreign-{secrets.token_hex(4)}"
+    container = bare("create", f"--name={foreign}", config.image, "true").strip()
+    try:
+        assert container[:12] not in {each.session.id for each in await sessions.list()}
+        assert (await sessions.destroy(container)).existed is False
+        with pytest.raises(SessionNotFound):
+            await sessions.find(foreign)
+        assert bare("ps", "-aq", f"--filter=name={foreign}") != ""
+    finally:
+        bare("rm", "-f", foreign)
+
+
+async def test_ambiguous_prefix_names_the_choices(
+    sessions: Sessions, project: Path, name: str
+) -> None:
+    made = []
+    try:
+        # 17 ids must share a first hexadecimal digit somewhere; four-digit prefixes rarely do.
+        # So the choice itself is tested on two sessions and their common, shorter prefix.
+        for number in range(2):
+            request = CreateRequest(str(project), session_name=f"{name}-{number}")
+            made.append((await create(sessions, request)).session)
+        listed = [each.session for each in await sessions.list()]
+        with pytest.raises(SessionAmbiguous, match="fits 2 sessions"):
+            Sessions._choose("abcd", [_with_id(one, "abcd" + one.id) for one in listed[:2]])
+    finally:
+        for one in made:
+            await sessions.destroy(one.id)
+
+
+def _with_id(session: Session, container_id: str) -> Session:
+    values = {key: getattr(session, key) for key in Session.__slots__}
+    return Session(**{**values, "container_id": container_id, "id": container_id[:12]})
+
+
+@pytest.mark.parametrize("reference", ["", "   ", "x" * 300, "nul\0"])
+async def test_malformed_reference_is_a_usage_error(sessions: Sessions, reference: str) -> None:
+    with pytest.raises(UsageError, match="is none of them"):
+        await sessions.find(reference)
+
+
+async def test_second_session_with_the_same_name_is_refused_and_changes_nothing(
+    sessions: Sessions, session: Session, project: Path, bare: Bare
+) -> None:
+    with pytest.raises(SessionExists, match=f"A session named '{session.name}' exists already"):
+        await create(sessions, CreateRequest(str(project), session_name=session.name))
+    assert (await sessions.find(session.name)).container_id == session.container_id
+    assert (await commands.execute(sessions, session.id, "echo alive")).stdout == "alive\n"
+
+
+async def test_unusable_project_paths_are_refused_before_a_container_exists(
+    sessions: Sessions, tmp_path: Path, name: str, bare: Bare
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    for path, message in [
+        (str(tmp_path / "missing"), "There is no project directory"),
+        (str(file), "is not a directory"),
+        ("relative/path", "must be an absolute path"),
+        ("/", "root of the file system"),
+        ("nul\0", "NUL character"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            await create(sessions, CreateRequest(path, session_name=name))
+    assert bare.containers(name) == []
+
+
+async def test_missing_image_leaves_nothing_behind(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    request = CreateRequest(str(project), session_name=name, image="claude-mcp-nosuch:latest")
+    with pytest.raises(ImageNotFound, match="has no image claude-mcp-nosuch:latest"):
+        await create(sessions, request)
+    assert bare.containers(name) == []
+
+
+async def test_image_name_that_looks_like_an_option_is_refused(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    request = CreateRequest(str(project), session_name=name, image="--privileged")
+    with pytest.raises(UsageError, match="is not an image's name"):
+        await create(sessions, request)
+    assert bare.containers(name) == []
+
+
+@pytest.fixture
+def derived_image(bare: Bare, config: Config) -> Iterator[Callable[[str], str]]:
+    """Makes an image from the session image by running one command in it as root."""
+    made: list[str] = []
+
+    def derive(command: str) -> str:
+        tag = f"claude-mcp-test-{secrets.token_hex(4)}:latest"
+        container = bare("create", "--user=0:0", config.image, "sh", "-c", command).strip()
+        try:
+            bare("start", "--attach", container)
+            bare("commit", container, tag)
+        finally:
+            bare("rm", "-f", container)
+        made.append(tag)
+        return tag
+
+    yield derive
+    for tag in made:
+        bare("rmi", "-f", tag)
+
+
+async def test_image_without_claude_or_ps_is_called_unfit_and_leaves_nothing(
+    sessions: Sessions,
+    project: Path,
+    name: str,
+    bare: Bare,
+    derived_image: Callable[[str], str],
+) -> None:
+    image = derived_image("rm $(command -v claude) $(command -v ps)")
+    with pytest.raises(ImageUnfit, match=f"Image {image} is not fit .* lacks claude and ps"):
+        await create(sessions, CreateRequest(str(project), session_name=name, image=image))
+    assert bare.containers(name) == []
+
+
+async def test_image_without_python_is_called_unfit_and_leaves_nothing(
+    sessions: Sessions,
+    project: Path,
+    name: str,
+    bare: Bare,
+    derived_image: Callable[[str], str],
+) -> None:
+    image = derived_image("rm -f /usr/bin/python3* /usr/local/bin/python3*")
+    # More than a pipe holds: nobody is there to read it.
+    servers = {"mcpServers": {"large": {"command": "x" * 3_000_000}}}
+    for mcp_config in (None, servers):
+        request = CreateRequest(str(project), session_name=name, image=image, mcp_config=mcp_config)
+        with pytest.raises(ImageUnfit, match="no python3 on PATH"):
+            await create(sessions, request)
+    assert bare.containers(name) == []
+
+
+async def test_creation_cancelled_at_any_moment_leaves_nothing_behind(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    for milliseconds in (1, 20, 50, 80, 120, 180, 250):
+        with anyio.move_on_after(milliseconds / 1000) as scope:
+            await create(sessions, CreateRequest(str(project), session_name=name))
+        if not scope.cancelled_caught:
+            await sessions.destroy(name)
+        assert bare.containers(name) == []
+
+
+async def test_container_restarted_by_hand_works_again_with_the_servers_credentials(
+    sessions: Sessions, session: Session, bare: Bare
+) -> None:
+    await commands.execute(sessions, session.id, "echo kept > ~/kept")
+    bare("restart", "--time=0", session.container_id)
+    result = await commands.execute(sessions, session.id, "cat ~/kept")
+    assert (result.stdout, result.exit_code) == ("kept\n", 0)
+
+
+async def test_stopped_container_is_listed_and_started_again_when_it_is_needed(
+    sessions: Sessions, session: Session, bare: Bare
+) -> None:
+    bare("kill", session.container_id)
+    listed = {each.session.id: each.session.status for each in await sessions.list()}
+    assert listed[session.id] is Status.STOPPED
+    assert (await commands.execute(sessions, session.id, "echo up")).stdout == "up\n"
+    assert (await sessions.find(session.id)).status is Status.RUNNING
+
+
+async def test_stop_by_the_engine_is_quick_because_the_agent_handles_term(
+    sessions: Sessions, session: Session, bare: Bare
+) -> None:
+    bare("stop", session.container_id)
+    container = (await (await sessions.engine()).inspect([session.container_id]))[0]
+    assert container.exit_code == 0  # 137 would mean that the engine had to kill it
+
+
+CREATE_SCRIPT = """
+import anyio, sys
+from claude_mcp.config import load
+from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.lifecycle import open_sessions
+
+async def main():
+    async with open_sessions(load(engine=sys.argv[1])) as sessions:
+        sys.stdout.write("creating")
+        sys.stdout.flush()
+        await create(sessions, CreateRequest(sys.argv[2], session_name=sys.argv[3]))
+
+anyio.run(main)
+"""
+
+
+async def test_creator_killed_at_any_moment_leaves_a_whole_session_or_a_broken_one(
+    sessions: Sessions,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+) -> None:
+    later = datetime.now(UTC) + timedelta(minutes=10)
+    seen = set()
+    for number, milliseconds in enumerate((0, 60, 120, 180, 240, 300, 400, 500)):
+        mine = f"{name}-{number}"
+        argv = [sys.executable, "-u", "-c", CREATE_SCRIPT, engine.program, str(project), mine]
+        async with await anyio.open_process(argv, env=environ, stderr=None) as creator:
+            assert creator.stdout is not None
+            assert (await creator.stdout.receive()).startswith(b"creating")
+            with anyio.move_on_after(milliseconds / 1000):
+                await creator.wait()
+            if creator.returncode is None:
+                creator.kill()
+        try:
+            await _settled(engine, mine)
+            for container in await engine.containers(labels.SESSION):
+                if container.labels.get(labels.NAME) != mine:
+                    continue
+                left = labels.session_of(container, later)
+                assert left is not None
+                seen.add(left.status)
+                if left.status is Status.RUNNING:
+                    assert (await commands.execute(sessions, mine, "echo fine")).stdout == "fine\n"
+                else:
+                    assert left.status is Status.BROKEN
+                    assert (await sessions.destroy(mine)).existed is True
+                    assert bare.containers(mine) == []
+        finally:
+            bare.remove_all(mine)
+    assert Status.BROKEN in seen or Status.RUNNING in seen
+
+
+async def _settled(engine: Engine, name: str) -> None:
+    """Wait until the session has committed, or nothing that its dead creator started is left."""
+    with anyio.fail_after(30):
+        while True:
+            containers = await engine.containers(labels.SESSION)
+            ids = [each.id for each in containers if each.labels.get(labels.NAME) == name]
+            pattern = "|".join(
+                [
+                    f"name={labels.container_name(name)}",
+                    *(f"start --attach.*{each}" for each in ids),
+                ]
+            )
+            busy = subprocess.run(["pgrep", "--full", pattern], capture_output=True, check=False)
+            if busy.returncode != 0 or any("session started" in bare_logs(engine, i) for i in ids):
+                return
+            await anyio.sleep(0.05)
+
+
+def bare_logs(engine: Engine, container: str) -> str:
+    done = subprocess.run(
+        [engine.program, "logs", container],
+        env=dict(engine.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+async def test_session_whose_creation_was_never_completed_says_so(
+    sessions: Sessions, engine: Engine, config: Config, name: str, bare: Bare
+) -> None:
+    arguments = payload.agent_command("{}")
+    spec = ContainerSpec(
+        name=labels.container_name(name),
+        image=config.image,
+        command=arguments,
+        labels=labels.session_labels(
+            name=name,
+            project_path="/nowhere",
+            provider="anthropic",
+            credentials=labels.CredentialSource.NONE,
+        ),
+        inherited=(contract.PAYLOAD_VARIABLE,),
+    )
+    container = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
+    async with engine.start_attached(container) as stream:
+        await stream.send(b'{"secrets": {}}\n')
+        async for line in stream.lines():
+            if line.startswith(contract.READY):
+                break
+    # The creator went away without its commit.
+    with anyio.fail_after(20):
+        while (await engine.inspect([container]))[0].status == "running":
+            await anyio.sleep(0.05)
+    assert (await sessions.find(name)).status is Status.BROKEN
+    with pytest.raises(SessionNotReady, match="broken: its creation was never completed"):
+        await commands.execute(sessions, name, "true")
+    assert (await sessions.destroy(name)).existed is True
+    assert bare.containers(name) == []
+
+
+async def test_mounts_are_read_only_unless_asked(
+    sessions: Sessions, project: Path, name: str, tmp_path: Path
+) -> None:
+    extra = tmp_path / "extra, with comma"
+    extra.mkdir(mode=0o777)
+    extra.chmod(0o777)
+    (extra / "file").write_text("content")
+    request = CreateRequest(
+        str(project),
+        session_name=name,
+        mounts=(
+            Mount(str(extra), "/mnt/ro"),
+            Mount(str(extra), "/mnt/rw", read_only=False),
+        ),
+    )
+    await create(sessions, request)
+    try:
+        command = "cat /mnt/ro/file; touch /mnt/ro/no && echo wrote; touch /mnt/rw/yes && echo ok"
+        result = await commands.execute(sessions, name, command)
+        assert result.stdout == "contentok\n"
+        assert "Read-only file system" in result.stderr
+        assert (extra / "yes").exists()
+    finally:
+        await sessions.destroy(name)
+
+
+async def test_project_path_with_awkward_characters_is_mounted(
+    sessions: Sessions, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "a \"quoted\", 'comma' and\nnewline $HOME=`x` 🎉"
+    path.mkdir()
+    (path / "file").write_text("found")
+    await create(sessions, CreateRequest(str(path), session_name=name))
+    try:
+        assert (await commands.execute(sessions, name, "cat file")).stdout == "found"
+    finally:
+        await sessions.destroy(name)
+
+
+async def test_session_is_hardened(session: Session, sessions: Sessions) -> None:
+    command = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; cat /proc/1/comm"
+    result = await commands.execute(sessions, session.id, command)
+    facts = dict(line.split(":\t") for line in result.stdout.splitlines()[:3])
+    assert facts == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1"}
+    assert result.stdout.splitlines()[3] != "python3"  # an init reaps what is orphaned
+
+
+async def test_log_shows_the_start_and_killed_commands(
+    sessions: Sessions, session: Session
+) -> None:
+    await commands.execute(sessions, session.id, "sleep 60", timeout_seconds=0.2)
+    _, lines = await commands.logs(sessions, session.name)
+    assert any(line.endswith("session started") for line in lines)
+    assert any("killed (time limit)" in line for line in lines)
+    _, last = await commands.logs(sessions, session.name, tail=1)
+    assert last == lines[-1:]
+
+
+@pytest.mark.docker
+async def test_daemon_that_does_not_run_is_said_in_one_sentence_with_what_to_do(
+    engine: Engine, tmp_path: Path, project: Path
+) -> None:
+    config = load({**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nosuch.sock"}, engine="docker")
+    async with open_sessions(config) as sessions:
+        with pytest.raises(EngineUnavailable, match=r"daemon does not answer") as caught:
+            await create(sessions, CreateRequest(str(project)))
+    assert "systemctl start docker" in (caught.value.hint or "")
+
+
+@pytest.mark.docker
+async def test_forbidden_socket_is_said_with_what_to_do(tmp_path: Path, as_root: bool) -> None:
+    shim = tmp_path / "docker-as-nobody"
+    drop = "setpriv --reuid=65534 --regid=65534 --clear-groups" if as_root else ""
+    shim.write_text(f'#!/bin/sh\nexec {drop} docker "$@"\n')
+    shim.chmod(0o755)
+    async with open_sessions(load(dict(os.environ), engine=str(shim))) as sessions:
+        with pytest.raises(EngineUnavailable, match="refused access to its socket") as caught:
+            await sessions.list()
+    assert "Add your user to the group" in (caught.value.hint or "")
+
+
+async def test_missing_engine_says_what_was_tried(project: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "CLAUDE_MCP_ENGINE"}
+    config = load({**environ, "PATH": "/nonexistent"})
+    async with open_sessions(config) as sessions:
+        with pytest.raises(EngineNotFound, match="No container engine works here") as caught:
+            await create(sessions, CreateRequest(str(project)))
+    assert "'docker' is not installed" in caught.value.message
+    assert "'podman' is not installed" in caught.value.message
+
+
+async def test_full_disk_is_said_as_such(sessions: Sessions, session: Session) -> None:
+    """The smallest real full file system at hand is the session's own tmpfs."""
+    result = await commands.execute(
+        sessions, session.id, "head -c 100000000 /dev/zero > /dev/shm/fill"
+    )
+    assert result.exit_code != 0
+    assert "No space left on device" in result.stderr
+    after = await commands.execute(sessions, session.id, "rm /dev/shm/fill; echo still works")
+    assert after.stdout == "still works\n"
+
+
+async def test_loopback_only_address_is_refused_with_the_reason(
+    environ: dict[str, str], engine: Engine, project: Path, name: str, bare: Bare
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        environ["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{port}"
+        async with open_sessions(load(environ, engine=engine.program)) as sessions:
+            with pytest.raises(UsageError, match="loopback only"):
+                await create(sessions, CreateRequest(str(project), session_name=name))
+    assert bare.containers(name) == []
+
+
+async def test_files_made_in_the_project_belong_to_its_owner(
+    sessions: Sessions,
+    project: Path,
+    name: str,
+    as_root: bool,
+    give_to: Callable[[Path, int], None],
+) -> None:
+    owners = [os.geteuid(), 4321] if as_root else [os.geteuid()]
+    for owner in owners:
+        if as_root:
+            project.parent.chmod(0o755)
+            give_to(project, owner)
+        await create(sessions, CreateRequest(str(project), session_name=name))
+        try:
+            await commands.execute(sessions, name, f"mkdir -p d && echo x > d/made-{owner}")
+        finally:
+            await sessions.destroy(name)
+        made = project / "d" / f"made-{owner}"
+        assert (made.stat().st_uid, made.parent.stat().st_uid) == (owner, owner)
+        (made.parent / "by-host").touch()
+
+
+async def test_engine_error_carries_the_engines_own_last_line(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    mount = Mount(str(project), "/proc/sys/kernel/no")
+    with pytest.raises(EngineError, match=r"could not (start|create)"):
+        await create(sessions, CreateRequest(str(project), session_name=name, mounts=(mount,)))
+    assert bare.containers(name) == []

@@ -1,0 +1,132 @@
+"""The API key of a whole session's life is searched for wherever someone could grep."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets as random
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from messages_standin import Standin
+
+from claude_mcp.config import load
+from claude_mcp.engine.engine import Engine
+from claude_mcp.sessions import commands, turns
+from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.lifecycle import open_sessions
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+
+class ArgvSampler:
+    """Reads the argv of every process of the host, over and over."""
+
+    def __init__(self, sentinel: str) -> None:
+        self._sentinel = sentinel.encode()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self.found: set[bytes] = set()
+        self.rounds = 0
+
+    def __enter__(self) -> ArgvSampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.is_set():
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    argv = (process / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if self._sentinel in argv:
+                    self.found.add(argv[:200])
+            self.rounds += 1
+
+
+@pytest.mark.parametrize("source", ["server", "session"])
+async def test_api_key_is_nowhere_but_in_the_request(
+    source: str,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    standin: Standin,
+    bare: Bare,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sentinel = f"sk-ant-sentinel-{random.token_hex(16)}"
+    caplog.set_level(logging.DEBUG)
+    own = None
+    if source == "server":
+        environ["ANTHROPIC_API_KEY"] = sentinel
+    else:
+        own = sentinel
+    told: list[str] = []
+
+    async def progress(line: str) -> None:
+        told.append(line)
+
+    with ArgvSampler(sentinel) as sampler:
+        async with open_sessions(load(environ, engine=engine.program, debug=True)) as sessions:
+            request = CreateRequest(str(project), session_name=name, api_key=own)
+            created = await create(sessions, request, progress)
+            container = created.session.container_id
+            steps = (
+                '[{"tool":"Bash","input":{"command":"env; cat /proc/$PPID/environ"}},{"say":"x"}]'
+            )
+            turn = await turns.prompt(sessions, name, f"standin: {steps}", progress=progress)
+            failed = await turns.prompt(sessions, name, 'standin: [{"fail": 401}]')
+            shell = await commands.execute(
+                sessions, name, "env; cat /proc/*/environ /proc/*/cmdline; find / -xdev -type f"
+                f" -newer /etc/hostname -size -5M 2>/dev/null | xargs grep -l {sentinel[:20]}''X"
+            )  # fmt: skip
+            inside = await commands.execute(
+                sessions,
+                name,
+                "echo " + sentinel[:24] + " | cut -c1-24 > /dev/null; "
+                "grep -rl sk-ant-sentinel- /home /tmp /var/tmp /run /workspace 2>/dev/null",
+            )
+            _, log = await commands.logs(sessions, name)
+            listed = await sessions.list()
+            inspected = bare("inspect", container)
+            history = bare("history", "--no-trunc", created.session.image)
+            await sessions.destroy(name)
+    assert sampler.rounds > 5
+    assert sampler.found == set()
+    headers = {key.lower(): value for key, value in standin.model_calls[-1].headers.items()}
+    assert headers["x-api-key"] == sentinel
+    tool_output = str(standin.model_calls[-2].tool_results) + str(
+        standin.model_calls[-3].tool_results
+    )
+    for where, text in {
+        "inspect": inspected,
+        "image": history,
+        "session's log": "\n".join(log),
+        "our log": caplog.text,
+        "stdout and stderr": "".join(capfd.readouterr()),
+        "progress": "\n".join(told),
+        "turn": str(turn) + str(failed),
+        "list": str(listed),
+        "created": str(created),
+        "command's environment": shell.stdout + shell.stderr,
+        "Claude's Bash": tool_output,
+        "files inside": inside.stdout,
+        "files of the project": "".join(
+            path.read_text(errors="replace") for path in project.rglob("*") if path.is_file()
+        ),
+        "our environment for the engine": str(
+            {key: value for key, value in load(environ).environment.items()}
+        ),
+    }.items():
+        assert sentinel not in text, where
+    assert os.environ.get("ANTHROPIC_API_KEY") != sentinel

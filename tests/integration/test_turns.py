@@ -1,0 +1,291 @@
+"""Real Claude Code in real containers, against a local stand-in for the Messages API."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from messages_standin import Standin
+
+from claude_mcp.config import load
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import SessionNotReady, UsageError
+from claude_mcp.sessions import commands, turns
+from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.turns import TurnOptions, TurnStatus
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+
+def script(*steps: dict[str, Any]) -> str:
+    """A prompt that tells the stand-in what the model does."""
+    return "standin: " + json.dumps(steps)
+
+
+async def test_second_prompt_knows_the_first_and_a_new_conversation_does_not(
+    sessions: Sessions, session: Session
+) -> None:
+    first = await turns.prompt(sessions, session.id, "The colour is vermilion.")
+    second = await turns.prompt(sessions, session.name, script({"recall": True}))
+    assert (first.status, second.status) == (TurnStatus.COMPLETED, TurnStatus.COMPLETED)
+    assert second.result is not None
+    assert "The colour is vermilion." in second.result
+    assert second.conversation_id == first.conversation_id
+    fresh = await turns.prompt(
+        sessions, session.id, script({"recall": True}), options=TurnOptions(new_conversation=True)
+    )
+    assert "vermilion" not in (fresh.result or "")
+    assert fresh.conversation_id != first.conversation_id
+
+
+async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
+    sessions: Sessions, session: Session, project: Path
+) -> None:
+    (project / "greet.py").write_text("print('hello')\n")
+    told: list[str] = []
+
+    async def progress(line: str) -> None:
+        told.append(line)
+
+    result = await turns.prompt(
+        sessions,
+        session.id,
+        script(
+            {"tool": "Read", "input": {"file_path": "/workspace/greet.py"}},
+            {
+                "tool": "Edit",
+                "input": {
+                    "file_path": "/workspace/greet.py",
+                    "old_string": "hello",
+                    "new_string": "goodbye",
+                },
+            },
+            {"tool": "Bash", "input": {"command": "python3 greet.py > said"}},
+            {"say": "Changed it."},
+        ),
+        progress=progress,
+    )
+    assert (result.status, result.result) == (TurnStatus.COMPLETED, "Changed it.")
+    assert (project / "greet.py").read_text() == "print('goodbye')\n"
+    assert (project / "said").read_text() == "goodbye\n"
+    assert told == ["Read: greet.py", "Edit: greet.py", "Bash: python3 greet.py > said",
+                    "Changed it."]  # fmt: skip
+    for made in ("greet.py", "said"):
+        assert (project / made).stat().st_uid == project.stat().st_uid
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "'single' \"double\" `backtick` $HOME $(id) \\ back\nnew line\r\nand tab\t.",
+        "--leading --options=like this",
+        "/clear",
+        "/nosuch command",
+        "/usr/bin/env is a path",
+        "@greet.py is not attached",
+        "# heading\n! bang",
+        "emoji 🎉 ünïcode \u200d zero width",
+        "  leading and trailing space  ",
+        "x'\"$`é🎉 " * 13_000,
+    ],
+    ids=lambda prompt: prompt[:12],
+)
+async def test_awkward_prompt_reaches_the_model_byte_for_byte(
+    sessions: Sessions, session: Session, standin: Standin, prompt: str
+) -> None:
+    result = await turns.prompt(sessions, session.id, prompt)
+    assert result.status is TurnStatus.COMPLETED
+    assert standin.model_calls[-1].prompts[-1] == prompt
+
+
+async def test_session_works_as_the_projects_owner_whoever_that_is(
+    sessions: Sessions,
+    project: Path,
+    name: str,
+    as_root: bool,
+    give_to: Callable[[Path, int], None],
+) -> None:
+    owner = project.stat().st_uid
+    if as_root:
+        owner = 4321
+        project.parent.chmod(0o755)
+        give_to(project, owner)
+    await create(sessions, CreateRequest(str(project), session_name=name))
+    try:
+        write = {"file_path": "/workspace/new/made", "content": "by Claude"}
+        result = await turns.prompt(sessions, name, script({"tool": "Write", "input": write}))
+        assert result.status is TurnStatus.COMPLETED
+    finally:
+        await sessions.destroy(name)
+    made = project / "new" / "made"
+    assert made.read_text() == "by Claude"
+    assert (made.stat().st_uid, made.parent.stat().st_uid) == (owner, owner)
+
+
+async def test_cancelled_prompt_leaves_no_process_and_the_conversation_goes_on(
+    sessions: Sessions, session: Session, standin: Standin, bare: Bare
+) -> None:
+    await turns.prompt(sessions, session.id, "The number is 4711.")
+    command = "echo; setsid sleep 3333 & sleep 3333"
+    started = anyio.Event()
+
+    async def progress(line: str) -> None:
+        if line.startswith("Bash"):
+            started.set()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            steps = script({"tool": "Bash", "input": {"command": command}})
+            await turns.prompt(sessions, session.id, steps, progress=progress)
+
+        tasks.start_soon(ask)
+        await started.wait()
+        while "sleep 3333" not in bare.processes(session.container_id):
+            await anyio.sleep(0.05)
+        tasks.cancel_scope.cancel()
+    left = bare.processes(session.container_id)
+    assert "3333" not in left
+    assert "stream-json" not in left
+    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    assert "The number is 4711." in (after.result or "")
+
+
+async def test_second_prompt_while_one_runs_is_refused_with_the_running_turns_id(
+    sessions: Sessions, session: Session
+) -> None:
+    running, turn_id = anyio.Event(), str(uuid.uuid4())
+
+    async def progress(line: str) -> None:
+        running.set()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            steps = script({"say": "one"}, {"wait": 60}, {"say": "two"})
+            steps = script({"tool": "Bash", "input": {"command": "true"}}, {"wait": 60})
+            await turns.prompt(sessions, session.id, steps, turn_id=turn_id, progress=progress)
+
+        tasks.start_soon(ask)
+        await running.wait()
+        with pytest.raises(SessionNotReady, match=f"busy with turn {turn_id}"):
+            await turns.prompt(sessions, session.id, "me too")
+        tasks.cancel_scope.cancel()
+
+
+async def test_same_turn_id_again_is_the_same_turn(
+    sessions: Sessions, session: Session, standin: Standin
+) -> None:
+    turn_id = str(uuid.uuid4())
+    first = await turns.prompt(sessions, session.id, "Only once.", turn_id=turn_id)
+    again = await turns.prompt(sessions, session.id, "Only once.", turn_id=turn_id)
+    assert again == first
+    seen = [request for request in standin.model_calls if request.prompts[-1:] == ("Only once.",)]
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (({"fail": 401},), "401"),
+        (({"fail": 400},), "400"),
+    ],
+)
+async def test_failing_api_is_a_failed_turn_with_its_reason_and_the_session_stays_usable(
+    sessions: Sessions, session: Session, steps: tuple[dict[str, Any], ...], message: str
+) -> None:
+    failed = await turns.prompt(sessions, session.id, script(*steps))
+    assert failed.status is TurnStatus.FAILED
+    assert message in (failed.error or "")
+    after = await turns.prompt(sessions, session.id, "Still there?")
+    assert after.status is TurnStatus.COMPLETED
+
+
+async def test_cost_and_usage_are_those_of_the_turn_alone(
+    sessions: Sessions, session: Session
+) -> None:
+    costs = [(await turns.prompt(sessions, session.id, f"turn {n}")).cost_usd for n in range(3)]
+    listed = {each.session.id: each for each in await sessions.list()}[session.id]
+    assert listed.cost_usd == pytest.approx(sum(costs))
+    assert all(0 < cost < 2 * costs[0] for cost in costs)
+
+
+async def test_tools_of_a_turn_limit_what_the_model_is_offered(
+    sessions: Sessions, session: Session, standin: Standin
+) -> None:
+    await turns.prompt(sessions, session.id, "few", options=TurnOptions(tools=("Read", "Bash")))
+    offered = set(standin.model_calls[-1].tools)
+    assert {"Read", "Bash"} <= offered
+    assert not {"Edit", "Write"} & offered
+    await turns.prompt(sessions, session.id, "all")
+    assert {"Read", "Bash", "Edit", "Write"} <= set(standin.model_calls[-1].tools)
+
+
+async def test_strict_permissions_deny_what_would_need_a_permission(
+    sessions: Sessions, project: Path, name: str
+) -> None:
+    request = CreateRequest(str(project), session_name=name, strict_permissions=True)
+    await create(sessions, request)
+    try:
+        write = {"file_path": "/workspace/made", "content": "x"}
+        result = await turns.prompt(sessions, name, script({"tool": "Write", "input": write}))
+    finally:
+        await sessions.destroy(name)
+    assert not (project / "made").exists()
+    assert [denial.tool_name for denial in result.permission_denials] == ["Write"]
+
+
+async def test_restarted_session_gets_the_servers_credentials_again_and_remembers(
+    sessions: Sessions, session: Session, standin: Standin, bare: Bare, environ: dict[str, str]
+) -> None:
+    await turns.prompt(sessions, session.id, "The word is quokka.")
+    bare("restart", "--time=0", session.container_id)
+    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    assert "The word is quokka." in (after.result or "")
+    headers = standin.model_calls[-1].headers
+    assert environ["ANTHROPIC_API_KEY"] in (headers.get("x-api-key"), headers.get("X-Api-Key"))
+
+
+async def test_restarted_session_with_its_own_credentials_says_what_it_misses(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    request = CreateRequest(str(project), session_name=name, api_key="sk-ant-own-key-0123456789")
+    created = await create(sessions, request)
+    try:
+        assert (await turns.prompt(sessions, name, "hello")).status is TurnStatus.COMPLETED
+        bare("restart", "--time=0", created.session.container_id)
+        with pytest.raises(SessionNotReady, match="has lost its credentials"):
+            await turns.prompt(sessions, name, "hello again")
+        assert (await commands.execute(sessions, name, "echo works")).stdout == "works\n"
+    finally:
+        await sessions.destroy(name)
+
+
+async def test_session_without_credentials_warns_and_its_prompts_say_why(
+    engine: Engine, environ: dict[str, str], project: Path, name: str
+) -> None:
+    del environ["ANTHROPIC_API_KEY"]
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        try:
+            assert any("ANTHROPIC_API_KEY" in warning for warning in created.warnings)
+            with pytest.raises(SessionNotReady, match="no credentials"):
+                await turns.prompt(sessions, name, "hello")
+        finally:
+            await sessions.destroy(name)
+
+
+@pytest.mark.parametrize("prompt", ["", " \n ", "lone surrogate \ud800"])
+async def test_unusable_prompt_is_refused(
+    sessions: Sessions, session: Session, prompt: str
+) -> None:
+    with pytest.raises(UsageError):
+        await turns.prompt(sessions, session.id, prompt)
