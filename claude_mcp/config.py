@@ -8,6 +8,7 @@ MCP servers pass on almost no environment.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from claude_mcp.credentials import Secret
 from claude_mcp.errors import ConfigError
 
 DEFAULT_IMAGE: Final = "claude-code-custom:latest"
+IDLE_SECONDS: Final = 1800.0
 
 SECRET_NAMES: Final = frozenset(
     {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}
@@ -37,6 +39,7 @@ NAMES: Final = frozenset(
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
         "CLAUDE_MCP_ENGINE",
+        "CLAUDE_MCP_IDLE_SECONDS",
         "DEFAULT_CLAUDE_IMAGE",
         "MCP_CLAUDE_DEBUG",
     }
@@ -60,6 +63,8 @@ class Config:
     base_url: str | None = None
     model: str | None = None
     small_fast_model: str | None = None
+    idle_seconds: float = IDLE_SECONDS
+    """How long a session's Claude Code may be idle before it is stopped to free its memory."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -96,10 +101,10 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
             )
         if isinstance(value, bool):
             settings[name] = "1" if value else "0"
-        elif isinstance(value, str):
-            settings[name] = value
+        elif isinstance(value, str | int | float):
+            settings[name] = str(value)
         else:
-            raise ConfigError(f"In {path}, {name} must be a string or true or false.")
+            raise ConfigError(f"In {path}, {name} must be a string, a number, true or false.")
     return settings
 
 
@@ -145,8 +150,19 @@ def load(
         base_url=settings.get("ANTHROPIC_BASE_URL"),
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
+        idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
     )
+
+
+def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        seconds = float(settings.get(name, default))
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"{name} must be a number of seconds, more than 0.")
+    return seconds
 
 
 def _engine_environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@
     ├── SessionNotFound          3
     ├── SessionAmbiguous         3
     ├── SessionExists            3
+    ├── TurnNotFound             3
     ├── SessionNotReady          4   the session is there but cannot do this now
     ├── EngineError              5   the engine could not do what it was asked
     │   ├── EngineNotFound       5
@@ -56,6 +57,12 @@ class SessionAmbiguous(ClaudeMcpError):
 
 
 class SessionExists(ClaudeMcpError):
+    exit_code = 3
+
+
+class TurnNotFound(ClaudeMcpError):
+    """The session has no such turn, or no such event of one."""
+
     exit_code = 3
 
 

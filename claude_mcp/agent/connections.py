@@ -3,8 +3,7 @@
 A request is ``{"id": n, "op": name, "args": {...}}``. It is answered by any number of
 ``{"id": n, "event": {...}}`` and then one ``{"id": n, "ok": {...}}`` or
 ``{"id": n, "error": {"code": ..., "message": ...}}``. The op ``cancel`` names another request's
-id and has no answer of its own. At end of file nobody waits any more: commands are killed, a
-turn goes on.
+id and has no answer of its own. At end of file nobody waits any more, which is the same for all.
 """
 
 from __future__ import annotations
@@ -40,28 +39,25 @@ class Request:
         self._number = number
         self._lock = threading.Lock()
         self._on_cancel: Callable[[], None] | None = None
-        self._on_vanish: Callable[[], None] | None = None
         self.cancelled = False
         self.vanished = False
         self.args = args
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.cancelled or self.vanished
+
     def event(self, event: Answer) -> None:
         self._connection.send({"id": self._number, "event": event})
 
-    def on_cancel(
-        self, cancel: Callable[[], None], on_vanish: Callable[[], None] | None = None
-    ) -> None:
-        """Say how to stop this operation; what came before is made good at once.
-
-        ``on_vanish`` is called instead of ``cancel`` when nobody is left to be answered.
-        """
+    def on_cancel(self, cancel: Callable[[], None]) -> None:
+        """Say how to stop this operation when nobody waits for it any more, which may be so."""
         with self._lock:
-            self._on_cancel, self._on_vanish = cancel, on_vanish or cancel
-            cancelled, vanished = self.cancelled, self.vanished
-        if cancelled:
+            self._on_cancel = cancel
+            gone = self.gone
+        if gone:
             cancel()
-        elif vanished:
-            (on_vanish or cancel)()
 
     def cancel(self) -> None:
         with self._lock:
@@ -75,7 +71,7 @@ class Request:
     def vanish(self) -> None:
         with self._lock:
             self.vanished = True
-            action = None if self.cancelled else self._on_vanish
+            action = None if self.cancelled else self._on_cancel
         if action is not None:
             action()
 

@@ -32,17 +32,21 @@ class Agent:
         self._environment["HOME"] = home
         self._activities = 0
         self._lock = threading.Lock()
-        self.state = State(os.path.join(home, contract.STATE_DIRECTORY))
+        self._directory = os.path.join(home, contract.STATE_DIRECTORY)
+        self.state = State(self._directory)
         self._settings = settings
         self._secrets = secrets
         self._turns: Turns | None = None
         self._receiving = Receiving()
         self.operations = {
             "ping": lambda request: {},
-            "status": self._status,
-            "configure": self._configure,
             "command": self._command,
-            "turn": self._turn,
+            "status": lambda request: self.turns.status(),
+            "configure": lambda request: self.turns.configure(request),
+            "turn": lambda request: self.turns.submit(request),
+            "follow": lambda request: self.turns.follow(request),
+            "event": lambda request: self.turns.event(request),
+            "interrupt": lambda request: self.turns.interrupt(request),
             "receive": self._receiving.receive,
             "arrived": self._receiving.arrived,
         }
@@ -54,24 +58,19 @@ class Agent:
 
         with self._lock:
             if self._turns is None:
-                self._turns = Turns(self._settings, self._secrets, self._environment, self.state)
+                self._turns = Turns(
+                    self._settings, self._secrets, self._environment, self.state, self._directory
+                )
             return self._turns
+
+    def warm_up(self) -> None:
+        """Start Claude Code, so that the first prompt is as fast as the tenth."""
+        threading.Thread(target=lambda: self.turns, daemon=True).start()
 
     def activity(self, kind: str) -> str:
         with self._lock:
             self._activities += 1
             return f"{kind}-{os.getpid()}-{self._activities}"
-
-    def _turn(self, request: Request) -> Answer:
-        return self.turns.perform(request)
-
-    def _status(self, request: Request) -> Answer:
-        return self.turns.status()
-
-    def _configure(self, request: Request) -> Answer:
-        self.turns.configure(request.args["secrets"])
-        log("credentials handed in")
-        return {}
 
     def _command(self, request: Request) -> Answer:
         args = request.args
@@ -127,6 +126,7 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
         log("started again; credentials are gone")
     else:
         log("session started")
+        agent.warm_up()
     with socket.socket(fileno=listener) as accepting:
         while True:
             control, _ = accepting.accept()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Callable
 
 MARKER_VARIABLE = "CLAUDE_MCP_ACTIVITY"
 POLL_SECONDS = 0.02
@@ -21,9 +22,13 @@ def marker_environment(activity: str) -> dict[str, str]:
     return {MARKER_VARIABLE: activity}
 
 
-def _parents() -> dict[int, int]:
-    """Parent of every living process that we can see; zombies are left out."""
-    parents = {}
+Snapshot = dict[int, int]
+"""pid -> when it started, in clock ticks since boot: what tells a process from a later namesake."""
+
+
+def _table() -> dict[int, tuple[int, int]]:
+    """Parent and start of every living process that we can see; zombies are left out."""
+    table = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -34,27 +39,45 @@ def _parents() -> dict[int, int]:
         except OSError:
             continue
         if fields[0] not in (b"Z", b"X"):
-            parents[int(entry)] = int(fields[1])
-    return parents
+            table[int(entry)] = int(fields[1]), int(fields[19])
+    return table
 
 
-def find(activity: str) -> set[int]:
-    """Pids of the activity's processes and of all their descendants."""
-    parents = _parents()
+def snapshot() -> Snapshot:
+    """What lives now."""
+    return {pid: started for pid, (_, started) in _table().items()}
+
+
+def _with_descendants(roots: set[int], table: dict[int, tuple[int, int]]) -> set[int]:
+    found = set(roots)
+    while True:
+        children = {pid for pid, (parent, _) in table.items() if parent in found} - found
+        if not children:
+            return found
+        found |= children
+
+
+def find(activity: str, since: Snapshot | None = None, parent: int = 0) -> set[int]:
+    """Pids of the activity's processes and of all their descendants.
+
+    With ``since``, only those that did not live then; what descends from one that did is its own
+    affair, unless that one is ``parent``.
+    """
+    table = _table()
     wanted = f"{MARKER_VARIABLE}={activity}".encode()
     found = set()
-    for pid in parents:
+    for pid in table:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 if wanted in file.read().split(b"\0"):
                     found.add(pid)
         except OSError:
             continue
-    grew = True
-    while grew:
-        children = {pid for pid, parent in parents.items() if parent in found} - found
-        found |= children
-        grew = bool(children)
+    found = _with_descendants(found, table)
+    if since is not None:
+        old = {pid for pid, (_, started) in table.items() if since.get(pid) == started}
+        # Whoever lost its parent is a child of the init, which is older than all.
+        found -= _with_descendants((old & found) - {parent}, table) | {parent}
     found.discard(os.getpid())
     return found
 
@@ -67,15 +90,15 @@ def _signal(pids: set[int], number: int) -> None:
             continue
 
 
-def _hold_still(activity: str) -> set[int]:
-    """Stop all of the activity's processes and return them.
+def _hold_still(look: Callable[[], set[int]]) -> set[int]:
+    """Stop all processes that ``look`` finds and return them.
 
     What has no marker is found through its parent, and a parent that dies right after a fork
     would leave a child that nobody finds.
     """
     held: set[int] = set()
     for _ in range(MAX_SEARCHES):
-        new = find(activity) - held
+        new = look() - held
         if not new:
             break
         _signal(new, signal.SIGSTOP)
@@ -83,28 +106,38 @@ def _hold_still(activity: str) -> set[int]:
     return held
 
 
-def kill(activity: str, grace_seconds: float, limit_seconds: float = 5.0) -> set[int]:
-    """TERM, and after the grace KILL, until nothing of the activity is left.
+def kill(
+    activity: str,
+    grace_seconds: float,
+    limit_seconds: float = 5.0,
+    since: Snapshot | None = None,
+    parent: int = 0,
+) -> set[int]:
+    """TERM, and after the grace KILL, until nothing that ``find`` finds is left.
 
     Looks again after each signal, because a process may have forked in between. Returns what
     still lives after ``limit_seconds`` (only a process stuck in the kernel).
     """
+
+    def look() -> set[int]:
+        return find(activity, since, parent)
+
     started = time.monotonic()
-    known = _hold_still(activity)
+    known = _hold_still(look)
     if grace_seconds > 0:
         _signal(known, signal.SIGTERM)
         _signal(known, signal.SIGCONT)
         while known and time.monotonic() - started < grace_seconds:
             time.sleep(POLL_SECONDS)
-            known = _alive(known) | find(activity)
+            known = _alive(known) | look()
         if known:
-            known |= _hold_still(activity)
+            known |= _hold_still(look)
     while known and time.monotonic() - started < grace_seconds + limit_seconds:
         _signal(known, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
-        known = _alive(known) | find(activity)
+        known = _alive(known) | look()
     return known
 
 
 def _alive(pids: set[int]) -> set[int]:
-    return pids & set(_parents())
+    return pids & set(_table())

@@ -38,9 +38,12 @@ class State:
 
     def _write(self) -> None:
         temporary = self._path + ".new"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(self._values, file)
-        os.replace(temporary, self._path)
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(self._values, file)
+            os.replace(temporary, self._path)
+        except OSError as error:
+            log(f"the session's state cannot be written: {error}")
 
     @property
     def abandoned(self) -> bool:
@@ -62,18 +65,28 @@ class State:
         value = self._values.get("costUsd")
         return float(value) if isinstance(value, (int, float)) else 0.0
 
-    def add_reported_cost(self, conversation_id: str, reported_usd: float) -> float:
-        """Book what Claude Code reported and return what is new of it.
-
-        Its figure counts over a conversation, also after ``--resume`` (measured with 2.1.330;
-        older ones began again at 0), so that one below the last is new as a whole.
-        """
-        last = self._values.get("reported")
-        conversation, before = last if isinstance(last, list) and len(last) == 2 else (None, 0.0)
-        countable = isinstance(before, (int, float)) and before <= reported_usd
-        if conversation != conversation_id or not countable:
-            before = 0.0
-        self._values["reported"] = [conversation_id, reported_usd]
-        self._values["costUsd"] = self.cost_usd + reported_usd - before
+    def add_cost(self, usd: float) -> None:
+        self._values["costUsd"] = self.cost_usd + usd
         self._write()
-        return reported_usd - before
+
+    def saved_cost(self, conversation_id: str | None) -> float:
+        """From where Claude Code counts when it resumes a conversation, in USD."""
+        saved = self._values.get("savedCost")
+        conversation, usd = saved if isinstance(saved, list) and len(saved) == 2 else (None, 0.0)
+        known = conversation == conversation_id and isinstance(usd, (int, float))
+        return float(usd) if known else 0.0
+
+    def save_cost(self, conversation_id: str | None, usd: float) -> None:
+        """Claude Code ended in order, which makes it remember what it last reported."""
+        self._values["savedCost"] = [conversation_id, usd]
+        self._write()
+
+    @property
+    def latest_turn(self) -> str | None:
+        value = self._values.get("latestTurn")
+        return value if isinstance(value, str) else None
+
+    @latest_turn.setter
+    def latest_turn(self, turn_id: str) -> None:
+        self._values["latestTurn"] = turn_id
+        self._write()

@@ -1,88 +1,39 @@
-"""Prompts: each turn is one run of Claude Code, one at a time.
+"""The turns of a session: in line, one at a time, and found again by their ids.
 
-A turn lives on its own thread. Requests follow it: one that is cancelled stops it, one whose
-channel merely vanished does not, and the same turn id asked again gets the same result.
+A turn belongs to the session, not to whoever asked for it: requests submit and follow it, and
+when they end, it goes on. Only an ``interrupt`` ends it.
 """
 
 from __future__ import annotations
 
 import collections
-import json
 import os
-import subprocess
 import threading
 import time
 from typing import Any
 
-from claude_mcp.agent import contract, processes
-from claude_mcp.agent.commands import Capture, exit_code
 from claude_mcp.agent.connections import Answer, Request, RequestError
+from claude_mcp.agent.driver import OPTIONS, Driver, Turn
+from claude_mcp.agent.journal import Event, Journal
+from claude_mcp.agent.records import TURN_ID, Record, Records, Result, digest
 from claude_mcp.agent.state import State, log
-from claude_mcp.claude import invocation, protocol
+from claude_mcp.claude.events import headline
 
-KEPT_RESULTS = 100
-MAX_EVENTS = 1000
-STDERR_BYTES = 16 * 1024
-CANCEL_GRACE_SECONDS = 0.5
-EXIT_SECONDS = 1.0
-MCP_CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
-
-
-class Turn:
-    """One prompt under way; ``follow`` and ``cancel`` may be called from any thread."""
-
-    def __init__(self, turn_id: str, activity: str) -> None:
-        self.id = turn_id
-        self._activity = activity
-        self._changed = threading.Condition()
-        self._events: collections.deque[tuple[int, Answer]] = collections.deque(maxlen=MAX_EVENTS)
-        self._count = 0
-        self.cancelled = False
-        self.result: Answer | None = None
-
-    def add_event(self, event: Answer) -> None:
-        with self._changed:
-            self._count += 1
-            self._events.append((self._count, event))
-            self._changed.notify_all()
-
-    def finish(self, result: Answer) -> None:
-        with self._changed:
-            self.result = result
-            self._changed.notify_all()
-
-    def cancel(self) -> None:
-        with self._changed:
-            if self.result is not None or self.cancelled:
-                return
-            self.cancelled = True
-        log(f"turn {self.id} cancelled")
-        processes.kill(self._activity, CANCEL_GRACE_SECONDS)
-
-    def follow(self, request: Request) -> Answer:
-        """Hand every event to the request, then give the result."""
-        seen = 0
-        while True:
-            with self._changed:
-                while self._count == seen and self.result is None and not request.vanished:
-                    self._changed.wait()
-                news = [event for number, event in self._events if number > seen]
-                seen = self._count
-                result = self.result
-            for event in news:
-                request.event(event)
-            if result is not None:
-                return result
-            if request.vanished:
-                return {}
-
-    def wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+MAX_WAITING = 50
+MAX_EVENTS = 50
+EVENT_CHARACTERS = 1000
+TAIL_EVENTS = 10
+INTERRUPT_ANSWER_SECONDS = 10.0
+PROGRESS_KINDS = frozenset({"message", "tool_call", "api_retry", "note"})
+LOST = (
+    "The session's container was stopped while the turn ran. The model may have seen the prompt, "
+    "which is not sent again by itself."
+)
+NOT_SENT = "The session's container was stopped before the prompt was sent; send it again."
 
 
 class Turns:
-    """The turns of one session and what they share: settings, secrets, the conversation."""
+    """All turns, and the thread that works through them."""
 
     def __init__(
         self,
@@ -90,224 +41,265 @@ class Turns:
         secrets: dict[str, Any] | None,
         environment: dict[str, str],
         state: State,
+        directory: str,
     ) -> None:
-        self._settings = settings
-        self._secrets = secrets
-        self._environment = environment
         self._state = state
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._journal = Journal(directory)
+        self._records = Records(os.path.join(directory, "turns"))
+        self._waiting: collections.deque[Turn] = collections.deque()
         self._current: Turn | None = None
-        self._results: collections.OrderedDict[str, Answer] = collections.OrderedDict()
+        self._idle_seconds = float(settings["idleSeconds"])
         self._last_activity = time.time()
+        self._driver = Driver(
+            settings,
+            secrets,
+            environment,
+            state,
+            self._changed,
+            self._journal,
+            self._finish_unasked,
+        )
+        threading.Thread(target=self._work, daemon=True).start()
 
-    def configure(self, secrets: dict[str, Any]) -> None:
-        """Take new credentials; what else was handed over stays."""
-        self._secrets = {**(self._secrets or {}), **secrets}
+    # Operations: each on a thread of its own.
+
+    def submit(self, request: Request) -> Answer:
+        """Take a prompt, or find the turn with this id, and follow it."""
+        args = request.args
+        turn_id = args["turnId"]
+        if not TURN_ID.fullmatch(turn_id):
+            raise RequestError("bad-turn", "a turn's id must be a UUID")
+        with self._changed:
+            turn = self._open(turn_id)
+            record = self._records.get(turn_id)
+            if record is not None and record.prompt != digest(args["prompt"]):
+                raise RequestError("other-prompt", turn_id)
+            if turn is None and record is None:
+                turn = self._accept(request)
+            seen = self._journal.last
+        return self._follow(request, turn_id, turn, seen)
+
+    def follow(self, request: Request) -> Answer:
+        """Wait for a turn, or read its events from a cursor; the latest one without an id."""
+        args = request.args
+        turn_id = args.get("turnId") or self._latest()
+        cursor = args.get("cursor")
+        with self._changed:
+            turn = self._open(turn_id)
+            seen = self._journal.last if cursor is None else cursor
+        return self._follow(request, turn_id, turn, seen, reading=cursor is not None)
+
+    def event(self, request: Request) -> Answer:
+        """One event, uncut."""
+        with self._changed:
+            event = self._journal.get(request.args["number"])
+        if event is None:
+            raise RequestError("no-event", str(request.args["number"]))
+        return {"event": event}
+
+    def interrupt(self, request: Request) -> Answer:
+        """End a turn, the running one without an id, and wait until it has ended."""
+        with self._changed:
+            turn_id = request.args.get("turnId") or self._running()
+            turn = self._open(turn_id)
+            if turn is None or turn.cancelled:
+                unasked = False
+            else:
+                turn.cancelled = True
+                log(f"turn {turn_id} interrupted")
+                self._journal.append(turn_id, "note", "interrupted")
+                unasked = turn is self._driver.unasked
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                    never = {"status": "cancelled", "error": "Cancelled before it was sent."}
+                    self._finish(turn, never)
+                self._changed.notify_all()
+            seen = self._journal.last
+        if turn is not None and unasked:
+            self._driver.cancel_unasked(turn)
+        request.args["waitSeconds"] = INTERRUPT_ANSWER_SECONDS
+        return self._follow(request, turn_id, turn, seen)
 
     def status(self) -> Answer:
-        with self._lock:
-            running = self._current is not None
-        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
-        return {
-            "turnRunning": running,
-            "lastActivityAt": moment,
-            "costUsd": self._state.cost_usd,
-            "conversationId": self._state.conversation_id,
-        }
-
-    def perform(self, request: Request) -> Answer:
-        """Start a turn, or attach to the one with this id, and follow it to its end."""
-        turn_id = request.args["turnId"]
-        with self._lock:
-            if turn_id in self._results:
-                return self._results[turn_id]
-            turn = self._current
-            if turn is not None and turn.id != turn_id:
-                raise RequestError("busy", turn.id)
-            if turn is None:
-                if self._secrets is None or not self._secrets.get("credential"):
-                    raise RequestError("unconfigured", "the session has no credentials")
-                turn = self._current = Turn(turn_id, f"turn-{turn_id}")
-                threading.Thread(
-                    target=self._run, args=(turn, request.args, self._secrets), daemon=True
-                ).start()
-        request.on_cancel(turn.cancel, on_vanish=turn.wake)
-        return turn.follow(request)
-
-    def _run(self, turn: Turn, args: dict[str, Any], secrets: dict[str, Any]) -> None:
-        started = time.monotonic()
-        try:
-            result = self._ask(turn, args, secrets)
-        except Exception as error:
-            log(f"turn {turn.id}: {type(error).__name__}: {error}")
-            result = {"status": "failed", "error": f"The turn could not be run: {error}"}
-        result.setdefault("durationMs", round((time.monotonic() - started) * 1000))
-        if turn.cancelled:
-            result["status"] = "cancelled"
-            result["error"] = "The turn was cancelled."
-        processes.kill(f"turn-{turn.id}", CANCEL_GRACE_SECONDS)
-        with self._lock:
-            self._current = None
-            self._last_activity = time.time()
-            self._results[turn.id] = result
-            while len(self._results) > KEPT_RESULTS:
-                self._results.popitem(last=False)
-        turn.finish(result)
-
-    def _ask(self, turn: Turn, args: dict[str, Any], secrets: dict[str, Any]) -> Answer:
-        """Run Claude Code for one prompt and read its frames up to the result."""
-        provider = _provider(self._settings, secrets)
-        resume = None if args.get("newConversation") else self._state.conversation_id
-        argv = invocation.claude_argv(
-            invocation.Invocation(
-                resume=resume,
-                model=args.get("model") or self._settings.get("model"),
-                permission_mode=self._settings["permissionMode"],
-                tools=None if args.get("tools") is None else tuple(args["tools"]),
-                max_turns=args.get("maxTurns"),
-                max_budget_usd=args.get("maxBudgetUsd"),
-                mcp_config_path=_write_mcp_config(secrets.get("mcpConfig")),
-            )
-        )
-        environment = invocation.claude_environment(provider, os.getuid(), self._environment)
-        environment.update(secrets.get("proxies") or {})
-        environment.update(processes.marker_environment(f"turn-{turn.id}"))
-        process = _start(argv, environment, invocation.credentials(provider))
-        assert process.stdin is not None
-        assert process.stdout is not None
-        stderr = Capture(STDERR_BYTES)
-        reader = threading.Thread(target=_drain, args=(process, stderr), daemon=True)
-        reader.start()
-        threading.Thread(target=_reap, args=(process, f"turn-{turn.id}"), daemon=True).start()
-        if turn.cancelled:  # before there was anything to kill
-            process.kill()
-        try:
-            with process.stdin:
-                process.stdin.write(protocol.user_line(args["prompt"], turn.id))
-        except OSError:
-            pass  # it ended early; its exit code and stderr say why
-        result: protocol.Result | None = None
-        for line in process.stdout:
-            frame = protocol.parse_line(line)
-            if isinstance(frame, protocol.Init):
-                self._state.conversation_id = frame.conversation_id or self._state.conversation_id
-            elif isinstance(frame, protocol.Result):
-                result = frame
-                if turn.id in frame.prompt_uuids:
-                    break  # what a background command still has to say is no part of the turn
-            elif frame is not None:
-                description = protocol.describe(frame)
-                if description:
-                    turn.add_event({"progress": description})
-        code = exit_code(_end(process))
-        process.stdout.close()
-        if result is None:
-            reader.join(timeout=1.0)
-            said = stderr.text().strip()
-            if not turn.cancelled:
-                log(f"turn {turn.id}: Claude Code exited with {code}: {said[-2000:]}")
-            if resume is not None and "No conversation found" in said:
-                self._state.conversation_id = None
-            last = said.splitlines()[-1] if said else "it said nothing"
+        with self._changed:
+            running = self._current or self._driver.unasked
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
             return {
-                "status": "failed",
-                "error": f"Claude Code ended with exit code {code} and no result: {last[:500]}",
+                "turnRunning": running is not None or bool(self._waiting),
+                "turnId": running.id if running else self._state.latest_turn,
+                "lastActivityAt": moment,
+                "costUsd": self._state.cost_usd,
                 "conversationId": self._state.conversation_id,
             }
-        if result.is_error:
-            log(f"turn {turn.id} failed: {result.error}")
-        cost = self._state.add_reported_cost(result.conversation_id, result.cost_usd)
-        return _answer(result, cost)
 
+    def configure(self, request: Request) -> Answer:
+        self._driver.configure(request.args["secrets"])
+        log("credentials handed in")
+        return {}
 
-def _provider(settings: dict[str, Any], secrets: dict[str, Any]) -> invocation.Provider:
-    credential = secrets.get("credential") or {}
-    kind, value = credential.get("kind"), credential.get("value")
-    return invocation.Anthropic(
-        base_url=secrets.get("baseUrl"),
-        model=settings.get("model"),
-        small_model=settings.get("smallFastModel"),
-        api_key=value if kind == "apiKey" else None,
-        auth_token=value if kind == "authToken" else None,
-        oauth_token=value if kind == "oauthToken" else None,
-    )
+    # In line.
 
+    def _open(self, turn_id: str) -> Turn | None:
+        """The turn with this id, if it is not over."""
+        turns = (self._current, self._driver.unasked, *self._waiting)
+        return next((turn for turn in turns if turn is not None and turn.id == turn_id), None)
 
-def _write_mcp_config(config: dict[str, Any] | None) -> str | None:
-    """The servers for Claude, in the tmpfs: their environment may hold secrets."""
-    if not config:
-        return None
-    with open(MCP_CONFIG_PATH, "w", encoding="utf-8", opener=_private) as file:
-        json.dump(config, file)
-    return MCP_CONFIG_PATH
+    def _latest(self) -> str:
+        if self._state.latest_turn is None:
+            raise RequestError("no-turn", "")
+        return self._state.latest_turn
 
+    def _running(self) -> str:
+        turn = self._current or self._driver.unasked
+        if turn is None:
+            raise RequestError("not-running", "")
+        return turn.id
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    def _accept(self, request: Request) -> Turn:
+        args = request.args
+        if not self._driver.configured:
+            raise RequestError("unconfigured", "the session has no credentials")
+        if request.cancelled:
+            raise RequestError("cancelled", "cancelled before it was taken")
+        running = self._current or self._driver.unasked or (self._waiting or [None])[0]
+        if running is not None and args.get("whenBusy") != "wait":
+            raise RequestError("busy", running.id)
+        if len(self._waiting) >= MAX_WAITING:
+            raise RequestError("full", str(MAX_WAITING))
+        options = {name: args[name] for name in OPTIONS if args.get(name) is not None}
+        turn = Turn(args["turnId"], self._journal.last, args["prompt"], options)
+        turn.new_conversation = args.get("newConversation") is True
+        self._save(turn)
+        self._state.latest_turn = turn.id
+        self._waiting.append(turn)
+        self._changed.notify_all()
+        return turn
 
+    def _save(self, turn: Turn, *, sent: bool = False, last: int | None = None) -> None:
+        prompt = "" if turn.prompt is None else digest(turn.prompt)
+        self._records.save(Record(turn.id, prompt, turn.first, last, sent, turn.result))
 
-def _start(
-    argv: tuple[str, ...], environment: dict[str, str], credentials: invocation.Credentials
-) -> subprocess.Popen[bytes]:
-    """Start Claude Code with its secrets in pipes that are full and closed behind them."""
-    descriptors = []
-    try:
-        for variable, secret in credentials.descriptors.items():
-            reading, writing = os.pipe()
-            descriptors.append(reading)
-            environment[variable] = str(reading)
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(secret.encode())
-        environment.update(credentials.environment)
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    def _note_sending(self, turn: Turn) -> None:
+        with self._changed:
+            self._save(turn, sent=True)
 
+    def _work(self) -> None:
+        self._driver.warm_up()
+        while True:
+            turn = self._next()
+            if turn is None:
+                self._driver.stop("it was idle")
+                continue
+            try:
+                result = self._driver.run(turn, self._note_sending)
+            except Exception as error:
+                log(f"turn {turn.id}: {type(error).__name__}: {error}")
+                result = {"status": "failed", "error": f"The turn could not be run: {error}"}
+            with self._changed:
+                self._current = None
+                self._finish(turn, result)
+            self._driver.warm_up()
 
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """Let Claude Code end by itself, which saves the conversation, and else make it."""
-    for make_it in (process.terminate, process.kill):
-        try:
-            return process.wait(EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            make_it()
-    return process.wait()
+    def _next(self) -> Turn | None:
+        """Wait for the next turn; None when Claude Code has been idle for long."""
+        with self._changed:
+            while not self._waiting or self._driver.unasked is not None:
+                left = self._last_activity + self._idle_seconds - time.time()
+                at_rest = self._driver.live and self._driver.unasked is None
+                if at_rest and not self._driver.has_background:
+                    if left <= 0:
+                        return None
+                    self._changed.wait(left)
+                else:
+                    self._changed.wait()
+            self._current = self._waiting.popleft()
+            return self._current
 
+    def _finish(self, turn: Turn, outcome: Result) -> None:
+        """Give a turn its result; with the lock."""
+        result = {"durationMs": round((time.monotonic() - turn.started) * 1000), **outcome}
+        if turn.cancelled:
+            result.update(status="cancelled", error="It was interrupted; the conversation is kept.")
+        result.setdefault("conversationId", self._state.conversation_id)
+        if result["status"] == "failed":
+            log(f"turn {turn.id} failed: {result.get('error')}")
+        result["notes"] = turn.notes
+        turn.result = result
+        self._save(turn, sent=True, last=self._journal.last)
+        self._last_activity = time.time()
+        self._changed.notify_all()
 
-def _reap(process: subprocess.Popen[bytes], activity: str) -> None:
-    """Take along what Claude Code leaves: a child of it that holds its stdout holds up the turn."""
-    process.wait()
-    processes.kill(activity, CANCEL_GRACE_SECONDS)
+    def _finish_unasked(self, turn: Turn) -> None:
+        """What Claude Code began by itself is over; with the lock."""
+        assert turn.outcome is not None
+        if turn.outcome.get("numTurns") or turn.cancelled or self._journal.last > turn.first:
+            text = turn.outcome.get("result") or turn.outcome.get("error") or turn.outcome["status"]
+            self._journal.append(turn.id, "unasked", text)
+            self._state.latest_turn = turn.id
+            self._finish(turn, turn.outcome)
 
+    # Following.
 
-def _drain(process: subprocess.Popen[bytes], capture: Capture) -> None:
-    assert process.stderr is not None
-    with process.stderr as pipe:
-        while data := pipe.read1(STDERR_BYTES):  # type: ignore[attr-defined]
-            capture.write(data)
+    def _follow(
+        self, request: Request, turn_id: str, turn: Turn | None, seen: int, reading: bool = False
+    ) -> Answer:
+        """Report what comes behind event ``seen`` until the turn is over, the time is up, or the
+        caller has gone; when ``reading``, until there is an event at all."""
+        wait = request.args.get("waitSeconds")
+        deadline = None if wait is None else time.monotonic() + wait
+        cursor = seen if reading else None
+        request.on_cancel(self._wake)
+        while turn is not None:
+            with self._changed:
+                left = None if deadline is None else deadline - time.monotonic()
+                news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
+                done = turn.result is not None or request.gone or (left is not None and left <= 0)
+                if not news and not done:
+                    self._changed.wait(left)
+                    continue
+            for event in news:
+                if event["kind"] in PROGRESS_KINDS:
+                    request.event({"progress": headline(event["text"])})
+            if done or (news and reading):
+                break
+        if request.gone:
+            return {}
+        with self._changed:
+            return self._answer(turn_id, turn, cursor)
 
+    def _answer(self, turn_id: str, turn: Turn | None, cursor: int | None) -> Answer:
+        if turn is not None and turn.result is None:
+            result: Result = {
+                "status": "running",
+                "ahead": self._ahead(turn),
+                "notes": turn.notes,
+            }
+            first, last = turn.first, self._journal.last
+        else:
+            record = self._records.get(turn_id)
+            if record is None:
+                raise RequestError("no-turn", turn_id)
+            lost = {"status": "failed", "error": LOST if record.sent else NOT_SENT}
+            result = record.result or lost
+            first, last = record.first, record.last or record.first
+        events: list[Event] = []
+        behind = last
+        if cursor is not None:
+            start = max(cursor, first)
+            events, behind = self._journal.read(start, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
+        elif result["status"] == "running":
+            start = max(first, last - TAIL_EVENTS)
+            events, behind = self._journal.read(start, turn_id, TAIL_EVENTS, EVENT_CHARACTERS)
+        return {**result, "turnId": turn_id, "events": events, "cursor": behind}
 
-def _answer(result: protocol.Result, cost_usd: float) -> Answer:
-    return {
-        "status": "failed" if result.is_error else "completed",
-        "result": result.text or None,
-        "error": result.error,
-        "conversationId": result.conversation_id,
-        "numTurns": result.num_turns,
-        "durationMs": result.duration_ms,
-        "costUsd": cost_usd,
-        "usage": dict(result.usage),
-        "permissionDenials": [
-            {"toolName": denial.tool_name, "toolInput": dict(denial.tool_input)}
-            for denial in result.permission_denials
-        ],
-    }
+    def _ahead(self, turn: Turn) -> int:
+        """How many turns come before this one."""
+        if turn not in self._waiting:
+            return 0
+        working = [each for each in (self._current, self._driver.unasked) if each is not None]
+        return self._waiting.index(turn) + len(working)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()

@@ -1,19 +1,17 @@
 """Claude Code's stream-json frames, in and out, as values. No I/O; runs on Python 3.9.
 
 The rule: what comes in may have been forged inside the container. No line raises, and a field of
-the wrong type counts as absent. Nothing is cut here except in `describe`: bounds are the caller's.
+the wrong type counts as absent. Nothing is cut here: bounds are the caller's.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-DESCRIPTION_CHARACTERS = 120
 # Larger integers lose digits in JavaScript, and in JSON readers that follow it.
 _LARGEST_INTEGER = 2**53
 
@@ -92,7 +90,11 @@ class ApiRetry:
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a turn. `cost_usd` counts from the start of Claude's process, not of the turn."""
+    """The end of a turn. `cost_usd` counts over the whole process, the rest is this turn's alone.
+
+    A process that resumes a conversation goes on from what the cost was when an earlier one ended
+    in order, by end of file or TERM; what came between that and a KILL is forgotten (measured).
+    """
 
     conversation_id: str
     is_error: bool
@@ -137,6 +139,28 @@ class ControlResponse:
 
 
 @dataclass(frozen=True)
+class Lifecycle:
+    """Claude Code has queued, started or completed a prompt (not said before 2.1.3xx)."""
+
+    uuid: str
+    state: str
+
+
+@dataclass(frozen=True)
+class TaskStarted:
+    """A command or agent was started that may outlive the tool call, perhaps in the background."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
+class BackgroundTasks:
+    """All tasks that run in the background from now on."""
+
+    task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Other:
     """Any other frame; new types appear with nearly every release of Claude Code."""
 
@@ -154,6 +178,9 @@ Frame = Union[
     Result,
     ControlRequest,
     ControlResponse,
+    Lifecycle,
+    TaskStarted,
+    BackgroundTasks,
     Other,
 ]
 
@@ -209,21 +236,6 @@ def parse_line(line: bytes) -> Frame | None:
     return _frame(body)
 
 
-def describe(frame: Frame, workspace: str = "/workspace") -> str | None:
-    """One short line for a person who watches, or None: `Bash: ls -la`, `Edit: greet.py`."""
-    if isinstance(frame, Assistant):
-        if frame.tool_uses:
-            first, more = frame.tool_uses[0], len(frame.tool_uses) - 1
-            argument = _one_line(_argument(first, workspace))
-            line = _one_line(first.name) + (f": {argument}" if argument else "")
-            return _shortened(line, f" (+{more} more)" if more else "")
-        return _shortened(next(filter(None, map(_one_line, frame.texts)), "")) or None
-    if isinstance(frame, ApiRetry):
-        reason = f" ({frame.status})" if frame.status else ""
-        return f"API retry {frame.attempt} of {frame.max_retries}{reason}"
-    return None
-
-
 def _frame(body: dict[str, Any]) -> Frame:
     kind, subtype = body["type"], _string(body.get("subtype"))
     if kind == "system" and subtype == "init":
@@ -235,6 +247,13 @@ def _frame(body: dict[str, Any]) -> Frame:
             status=_count(body.get("error_status")),
             delay_ms=_count(body.get("retry_delay_ms")),
         )
+    if kind == "system" and subtype == "task_started":
+        return TaskStarted(_string(body.get("task_id")))
+    if kind == "system" and subtype == "background_tasks_changed":
+        tasks = _mappings(body.get("tasks"))
+        return BackgroundTasks(tuple(_string(task.get("task_id")) for task in tasks))
+    if kind == "command_lifecycle":
+        return Lifecycle(_string(body.get("command_uuid")), _string(body.get("state")))
     if kind == "assistant":
         return _assistant(body)
     if kind == "user":
@@ -402,41 +421,3 @@ def _amount(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0.0
     return float(value) if 0 <= value <= _LARGEST_INTEGER and math.isfinite(value) else 0.0
-
-
-# The argument that says most about a call, by the tool's own name for it.
-_TELLING_ARGUMENTS = (
-    "command",
-    "file_path",
-    "notebook_path",
-    "pattern",
-    "path",
-    "url",
-    "query",
-    "description",
-    "skill",
-    "prompt",
-)
-
-
-def _argument(tool: ToolUse, workspace: str) -> str:
-    name = next((n for n in _TELLING_ARGUMENTS if isinstance(tool.input.get(n), str)), None)
-    value: str = tool.input[name] if name else ""
-    prefix = workspace.rstrip("/") + "/"
-    is_path = name in ("file_path", "notebook_path", "path")
-    return value[len(prefix) :] if is_path and value.startswith(prefix) else value
-
-
-def _one_line(text: str) -> str:
-    """The first line with words in it, without anything that steers a terminal or hides text."""
-    for line in text[: 100 * DESCRIPTION_CHARACTERS].splitlines():
-        visible = (c if unicodedata.category(c)[0] != "C" else " " for c in line)
-        words = " ".join("".join(visible).split())
-        if words:
-            return words
-    return ""
-
-
-def _shortened(line: str, ending: str = "") -> str:
-    space = DESCRIPTION_CHARACTERS - len(ending)
-    return (line if len(line) <= space else line[: space - 1] + "…") + ending

@@ -16,30 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli import render
 from claude_mcp.cli.paths import endpoints, parse_mount
-from claude_mcp.cli.running import report, talk, within
+from claude_mcp.cli.prompts import cancel, prompt, turn
+from claude_mcp.cli.running import follow, report, talk, watched, within
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Progress, Sessions
+    from claude_mcp.sessions.lifecycle import Sessions
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than a tool result holds, and it still fits one answer."""
-
-
-def follow(arguments: argparse.Namespace) -> Progress:
-    """Progress for a person who watches, or asked to be told."""
-    told = arguments.verbose or sys.stderr.isatty()
-
-    async def progress(message: str) -> None:
-        if told:
-            talk(f"  {message}")
-
-    return progress
-
-
-def watched(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.verbose) or sys.stderr.isatty()
 
 
 def serve(arguments: argparse.Namespace, config: Config) -> int:
@@ -97,58 +83,6 @@ def _read_mcp_config(name: str | None) -> dict[str, Any] | None:
     if not isinstance(config, dict) or not isinstance(config.get("mcpServers"), dict):
         raise UsageError(f"The MCP configuration {name} has no object 'mcpServers'.")
     return config
-
-
-def prompt(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import turns
-
-    text = _prompt_text(arguments.prompt)
-    tools = arguments.tools
-    options = turns.TurnOptions(
-        tools=None if tools is None else tuple(name for name in tools.split(",") if name),
-        model=arguments.model,
-        max_turns=arguments.max_turns,
-        max_budget_usd=arguments.max_budget_usd,
-        new_conversation=arguments.new_conversation,
-    )
-    turn = within(
-        config,
-        lambda sessions: turns.prompt(
-            sessions,
-            arguments.session,
-            text,
-            options=options,
-            turn_id=arguments.turn_id,
-            progress=follow(arguments),
-        ),
-    )
-    if arguments.json:
-        from claude_mcp.server.results import PromptResult
-
-        render.write_json(PromptResult.of(turn).wire())
-    elif turn.result and turn.result != turn.error:
-        render.write(render.for_terminal(turn.result).rstrip("\n") + "\n")
-    for denial in turn.permission_denials:
-        talk(f"denied for lack of permission: {denial.tool_name} {denial.tool_input}")
-    if turn.status is not turns.TurnStatus.COMPLETED:
-        talk(f"claude-mcp: the turn {turn.status.value}: {turn.error or 'no reason was given'}")
-        return 1
-    if watched(arguments):
-        talk(f"[{render.figures(turn)}]")
-    return 0
-
-
-def _prompt_text(given: str | None) -> str:
-    if given is not None and given != "-":
-        return given
-    if given is None and sys.stdin.isatty():
-        raise UsageError(
-            "There is no prompt.", hint="Give it as an argument, or on stdin with '-'."
-        )
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError("The prompt on stdin is not UTF-8.") from error
 
 
 def execute(arguments: argparse.Namespace, config: Config) -> int:
@@ -310,6 +244,8 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "serve": serve,
     "create": create,
     "prompt": prompt,
+    "turn": turn,
+    "cancel": cancel,
     "exec": execute,
     "list": list_sessions,
     "destroy": destroy,

@@ -100,7 +100,28 @@ def _prompt(parser: _Parser) -> None:
         "--new-conversation", action="store_true", help="forget what was said in this session"
     )
     parser.option("--turn-id", metavar="UUID", help="makes a repeated call safe")
+    parser.option("--queue", action="store_true", help="stand in line while another prompt runs")
+    _wait(parser)
+    parser.option("--detach", action="store_true", help="do not wait at all")
     _verbose(parser)
+    _json(parser)
+
+
+def _turn(parser: _Parser) -> None:
+    _session(parser)
+    parser.add_argument("turn", metavar="TURN", nargs="?", help="its id; else the latest")
+    _wait(parser)
+    parser.option(
+        "--cursor", metavar="N", type=int, help="wait only for events behind number N, show those"
+    )
+    parser.option("--event", metavar="N", type=int, help="print event N, uncut, and nothing else")
+    _verbose(parser)
+    _json(parser)
+
+
+def _cancel(parser: _Parser) -> None:
+    _session(parser)
+    parser.add_argument("turn", metavar="TURN", nargs="?", help="its id; else what runs")
     _json(parser)
 
 
@@ -156,6 +177,12 @@ def _json(parser: _Parser) -> None:
     parser.option("--json", action="store_true", help="print JSON, as the MCP tools return it")
 
 
+def _wait(parser: _Parser) -> None:
+    parser.option(
+        "--wait", metavar="SECONDS", type=float, help="stop waiting then (exit code 8); it goes on"
+    )
+
+
 def _verbose(parser: _Parser) -> None:
     parser.option(
         "--verbose", "-v", action="store_true", help="tell what happens, also without a terminal"
@@ -174,6 +201,12 @@ COMMANDS: dict[str, tuple[str, str, Callable[[_Parser], None]]] = {
         "  claude-mcp prompt fix-tests 'Now add a test for it'",
         _prompt,
     ),
+    "turn": (
+        "wait for a turn, or see what it does",
+        "claude-mcp turn fix-tests\n  claude-mcp turn fix-tests --cursor 0 --json",
+        _turn,
+    ),
+    "cancel": ("interrupt a turn", "claude-mcp cancel fix-tests", _cancel),
     "exec": (
         "run a command in a session; its exit code is ours",
         "claude-mcp exec fix-tests 'make test 2>&1 | tail'\n"

@@ -11,7 +11,7 @@ from claude_mcp.credentials import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Listed
-    from claude_mcp.sessions.turns import TurnResult
+    from claude_mcp.sessions.turns import Event, TurnResult
 
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "IMAGE", "PROJECT")
 
@@ -58,6 +58,13 @@ def _row(listed: Listed) -> tuple[str, ...]:
     )
     # A name can hold a line's end; here one line is one session.
     return tuple(" ".join(visible(cell).split()) for cell in cells)
+
+
+def event(event: Event) -> str:
+    """One line, or as many as its text has."""
+    cut = f" [... {event.left_out} characters more: --event {event.number}]"
+    text = f"{event.number} {event.time} {event.kind}: {event.text}"
+    return for_terminal(text + (cut if event.left_out else ""))
 
 
 def figures(turn: TurnResult) -> str:

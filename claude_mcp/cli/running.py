@@ -15,7 +15,7 @@ from claude_mcp.credentials import RedactingFormatter, redactor
 from claude_mcp.errors import ClaudeMcpError
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Sessions
+    from claude_mcp.sessions.lifecycle import Progress, Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -125,3 +125,18 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
         return outcome[0]
 
     return anyio.run(main)
+
+
+def follow(arguments: argparse.Namespace) -> Progress:
+    """Progress for a person who watches, or asked to be told."""
+    told = arguments.verbose or sys.stderr.isatty()
+
+    async def progress(message: str) -> None:
+        if told:
+            talk(f"  {message}")
+
+    return progress
+
+
+def watched(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.verbose) or sys.stderr.isatty()

@@ -6,7 +6,7 @@ import difflib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
@@ -27,6 +27,8 @@ from mcp.types import (
 from claude_mcp import __version__
 from claude_mcp.config import Config
 from claude_mcp.server import arguments
+from claude_mcp.server.calls import Call
+from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.errors import error_text
 from claude_mcp.server.progress import Reporter
 from claude_mcp.server.results import clean
@@ -54,32 +56,45 @@ def build(config: Config) -> Server[Sessions]:
         async with open_sessions(config) as sessions:
             yield sessions
 
-    return Server(
+    cancellations = Cancellations()
+
+    async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+        with cancellations.watch(context.request_id) as cancelled_by_client:
+            return await _call_tool(context, params, cancelled_by_client)
+
+    server = Server(
         "claude-mcp",
         version=__version__,
         title="Claude Code sessions",
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         on_list_tools=_list_tools,
-        on_call_tool=_call_tool,
+        on_call_tool=call_tool,
     )
+    server.middleware.append(cancellations.middleware)
+    return server
 
 
 async def _list_tools(context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
     return ListToolsResult(tools=list(tools()))
 
 
-async def _call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+async def _call_tool(
+    context: Context,
+    params: CallToolRequestParams,
+    cancelled_by_client: Callable[[], Awaitable[bool]],
+) -> CallToolResult:
     declaration = BY_NAME.get(params.name)
     if declaration is None:
         near = difflib.get_close_matches(params.name, BY_NAME, n=1)
         question = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(BY_NAME)}."
         raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:80]}.{question}")
     reporter = Reporter(context.session.report_progress)
+    call = Call(reporter, cancelled_by_client)
     try:
         checked = arguments.parse(declaration.arguments, params.arguments)
         result, text = await reporter.follow(
-            lambda: declaration.call(context.lifespan_context, checked, reporter)
+            lambda: declaration.call(context.lifespan_context, checked, call)
         )
         return CallToolResult(
             content=[TextContent(text=clean(text))], structured_content=result.wire()

@@ -39,6 +39,13 @@ SessionId = Annotated[
 ]
 
 
+WAIT_SECONDS = 45.0
+"""Many clients give up on a call after 60 s."""
+WaitSeconds = Annotated[
+    float, Field(ge=0, le=86_400, description="Answer 'running' after this time; work goes on.")
+]
+
+
 class MountArguments(Arguments):
     host_path: str
     container_path: str
@@ -98,16 +105,39 @@ class PromptArguments(Arguments):
         BeforeValidator(_from_text),
         Field(description="The only Claude Code tools for this turn, such as Read, Edit, Bash."),
     ] = None
+    wait_seconds: WaitSeconds = WAIT_SECONDS
     turn_id: Annotated[
         str | None,
         Field(description="A UUID of yours: repeating a call with it never runs the prompt twice."),
     ] = None
+    when_busy: Annotated[
+        Literal["refuse", "wait"],
+        Field(description="While another prompt runs: refuse this one, or stand in line."),
+    ] = "refuse"
     model: Annotated[str | None, Field(description="For this turn only.")] = None
     max_turns: Annotated[int | None, Field(ge=1)] = None
     max_budget_usd: Annotated[float | None, Field(gt=0)] = None
     new_conversation: Annotated[
         bool, Field(description="Forget what was said before in this session.")
     ] = False
+
+
+class TurnArguments(Arguments):
+    session_id: SessionId
+    turn_id: Annotated[str | None, Field(description="Default: the latest.")] = None
+    cursor: Annotated[
+        int | None,
+        Field(ge=0, description="Return as soon as there are events behind this number (0: all)."),
+    ] = None
+    wait_seconds: WaitSeconds = WAIT_SECONDS
+    event: Annotated[
+        int | None, Field(ge=1, description="Instead of all else, this one event, uncut.")
+    ] = None
+
+
+class CancelArguments(Arguments):
+    session_id: SessionId
+    turn_id: Annotated[str | None, Field(description="Default: the one that runs.")] = None
 
 
 class ListArguments(Arguments):

@@ -6,12 +6,18 @@ there are does not wait for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import anyio
 
 from claude_mcp.credentials import Secret
-from claude_mcp.errors import UsageError
+from claude_mcp.errors import ClaudeMcpError, UsageError
 from claude_mcp.server import text
 from claude_mcp.server.arguments import (
+    CancelArguments,
     CommandArguments,
     CreateArguments,
     DestroyArguments,
@@ -19,8 +25,10 @@ from claude_mcp.server.arguments import (
     LogsArguments,
     PromptArguments,
     TransferArguments,
+    TurnArguments,
 )
 from claude_mcp.server.results import (
+    CancelResult,
     CommandOutcome,
     CreateResult,
     DestroyResult,
@@ -29,15 +37,29 @@ from claude_mcp.server.results import (
     PromptResult,
     Result,
     TransferResult,
+    TurnView,
 )
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Progress, Sessions
 
+logger = logging.getLogger(__name__)
+
+CANCEL_SECONDS: Final = 15.0
+"""How long a cancelled call may take to see its turn interrupted."""
+
 Outcome = tuple[Result, str]
 
 
-async def create(sessions: Sessions, arguments: CreateArguments, progress: Progress) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The circumstances of one call: how to report progress, and whether the client ended it."""
+
+    progress: Progress
+    cancelled_by_client: Callable[[], Awaitable[bool]]
+
+
+async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import creation
 
     _refuse_bedrock(arguments)
@@ -55,7 +77,7 @@ async def create(sessions: Sessions, arguments: CreateArguments, progress: Progr
         ),
         mcp_config=config.model_dump() if config else None,
     )
-    created = await creation.create(sessions, request, progress)
+    created = await creation.create(sessions, request, call.progress)
     result = CreateResult.of(created, config.mcpServers if config else {})
     return result, text.create(result)
 
@@ -81,7 +103,7 @@ def _refuse_bedrock(arguments: CreateArguments) -> None:
         )
 
 
-async def prompt(sessions: Sessions, arguments: PromptArguments, progress: Progress) -> Outcome:
+async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import turns
 
     options = turns.TurnOptions(
@@ -91,31 +113,77 @@ async def prompt(sessions: Sessions, arguments: PromptArguments, progress: Progr
         max_budget_usd=arguments.max_budget_usd,
         new_conversation=arguments.new_conversation,
     )
-    turn = await turns.prompt(
-        sessions,
-        arguments.session_id,
-        arguments.prompt,
-        options=options,
-        turn_id=arguments.turn_id,
-        progress=progress,
-    )
+    turn_id = turns.new_turn_id(arguments.turn_id)
+    try:
+        turn = await turns.prompt(
+            sessions,
+            arguments.session_id,
+            arguments.prompt,
+            options=options,
+            turn_id=turn_id,
+            wait_seconds=arguments.wait_seconds,
+            queue=arguments.when_busy == "wait",
+            progress=call.progress,
+        )
+    except anyio.get_cancelled_exc_class():
+        # A client that merely went away gets its answer when it asks again.
+        if await call.cancelled_by_client():
+            with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+                await _interrupt(sessions, arguments.session_id, turn_id)
+        raise
     result = PromptResult.of(turn)
     return result, text.prompt(result)
 
 
-async def list_sessions(
-    sessions: Sessions, arguments: ListArguments, progress: Progress
-) -> Outcome:
+async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
+    from claude_mcp.sessions import turns
+
+    try:
+        await turns.interrupt(sessions, reference, turn_id)
+    except ClaudeMcpError as error:  # it may never have begun, and nobody is left to be told
+        logger.info("a cancelled turn was not interrupted: %s", error)
+
+
+async def turn(sessions: Sessions, arguments: TurnArguments, call: Call) -> Outcome:
+    from claude_mcp.sessions import turns
+
+    reference, number = arguments.session_id, arguments.event
+    found = await turns.follow(
+        sessions,
+        reference,
+        arguments.turn_id,
+        cursor=arguments.cursor,
+        wait_seconds=0 if number else arguments.wait_seconds,
+        progress=call.progress,
+    )
+    if number:
+        _, event = await turns.event(sessions, reference, number)
+        found = replace(found, events=(event,))
+    result = TurnView.of(found)
+    return result, text.turn(result)
+
+
+async def cancel(sessions: Sessions, arguments: CancelArguments, call: Call) -> Outcome:
+    from claude_mcp.sessions import turns
+
+    reference = arguments.session_id
+    result = CancelResult.of(
+        reference, await turns.interrupt(sessions, reference, arguments.turn_id)
+    )
+    return result, text.cancelled(result)
+
+
+async def list_sessions(sessions: Sessions, arguments: ListArguments, call: Call) -> Outcome:
     result = ListResult.of(await sessions.list())
     return result, text.sessions(result)
 
 
-async def destroy(sessions: Sessions, arguments: DestroyArguments, progress: Progress) -> Outcome:
+async def destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) -> Outcome:
     result = DestroyResult.of(await sessions.destroy(arguments.session_id))
     return result, text.destroy(result)
 
 
-async def transfer(sessions: Sessions, arguments: TransferArguments, progress: Progress) -> Outcome:
+async def transfer(sessions: Sessions, arguments: TransferArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import transfer as transfers
 
     transferred = await transfers.transfer(
@@ -125,13 +193,13 @@ async def transfer(sessions: Sessions, arguments: TransferArguments, progress: P
         arguments.source_path,
         arguments.dest_path,
         overwrite=arguments.overwrite,
-        progress=progress,
+        progress=call.progress,
     )
     result = TransferResult.of(transferred)
     return result, text.transfer(result)
 
 
-async def command(sessions: Sessions, arguments: CommandArguments, progress: Progress) -> Outcome:
+async def command(sessions: Sessions, arguments: CommandArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import commands
 
     completed = await commands.execute(
@@ -145,7 +213,7 @@ async def command(sessions: Sessions, arguments: CommandArguments, progress: Pro
     return result, text.command(result)
 
 
-async def logs(sessions: Sessions, arguments: LogsArguments, progress: Progress) -> Outcome:
+async def logs(sessions: Sessions, arguments: LogsArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import commands
 
     session, lines = await commands.logs(sessions, arguments.session_id, arguments.tail)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.lifecycle import Destroyed, Listed
     from claude_mcp.sessions.transfer import Transferred
-    from claude_mcp.sessions.turns import TurnResult
+    from claude_mcp.sessions.turns import Event, TurnResult
 
 
 def clean(text: str) -> str:
@@ -92,6 +92,24 @@ class PermissionDenial(Result):
     tool_input: dict[str, Any]
 
 
+class EventEntry(Result):
+    number: int
+    time: str
+    kind: str
+    text: str
+    left_out: int
+
+    @classmethod
+    def of(cls, event: Event) -> EventEntry:
+        return cls(
+            number=event.number,
+            time=event.time,
+            kind=event.kind,
+            text=event.text,
+            left_out=event.left_out,
+        )
+
+
 class PromptResult(Result):
     session_id: str
     turn_id: str
@@ -104,10 +122,17 @@ class PromptResult(Result):
     cost_usd: float
     usage: dict[str, int]
     permission_denials: list[PermissionDenial]
+    notes: list[str]
+    cursor: int
 
     @classmethod
     def of(cls, turn: TurnResult) -> PromptResult:
-        return cls(
+        return cls(**cls._fields(turn))
+
+    @staticmethod
+    def _fields(turn: TurnResult) -> dict[str, Any]:
+        waiting = [f"{turn.ahead} other(s) come first in line."] if turn.ahead else []
+        return dict(
             session_id=turn.session.id,
             turn_id=turn.turn_id,
             status=turn.status.value,
@@ -122,7 +147,30 @@ class PromptResult(Result):
                 PermissionDenial(tool_name=each.tool_name, tool_input=dict(each.tool_input))
                 for each in turn.permission_denials
             ],
+            notes=[*turn.notes, *waiting],
+            cursor=turn.cursor,
         )
+
+
+class TurnView(PromptResult):
+    events: list[EventEntry]
+
+    @classmethod
+    def of(cls, turn: TurnResult) -> TurnView:
+        events = [EventEntry.of(each) for each in turn.events]
+        return cls(**cls._fields(turn), events=events)
+
+
+class CancelResult(Result):
+    session_id: str
+    turn_id: str | None
+    status: str | None
+
+    @classmethod
+    def of(cls, reference: str, turn: TurnResult | None) -> CancelResult:
+        if turn is None:
+            return cls(session_id=reference, turn_id=None, status=None)
+        return cls(session_id=turn.session.id, turn_id=turn.turn_id, status=turn.status.value)
 
 
 class SessionEntry(Result):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from claude_mcp.server.results import (
+    CancelResult,
     CommandOutcome,
     CreateResult,
     DestroyResult,
+    EventEntry,
     ListResult,
     LogsResult,
     PromptResult,
     SessionEntry,
     TransferResult,
+    TurnView,
 )
 
 
@@ -50,9 +53,39 @@ def prompt(result: PromptResult) -> str:
             lines.append("The conversation is kept; the next prompt goes on from here.")
         case "running" | "needs_permission":
             lines.append(f"[{result.status}: turn {result.turn_id}]")
+            lines.append(
+                f'Next: get_turn with sessionId "{result.session_id}" waits for the result; '
+                "cancel_turn ends it."
+            )
+    lines += [f"Note: {note}" for note in result.notes]
     for denial in result.permission_denials:
         lines.append(f"Denied for lack of permission: {denial.tool_name} {denial.tool_input}")
     return "\n".join(lines)
+
+
+def turn(result: TurnView) -> str:
+    lines = [prompt(result)]
+    if result.events:
+        lines += ["", *(_event(each) for each in result.events)]
+        lines.append(f"Events end here; cursor {result.cursor} reads on.")
+    return "\n".join(lines)
+
+
+def _event(event: EventEntry) -> str:
+    cut = f" [... {event.left_out} characters more: event {event.number}]" if event.left_out else ""
+    return f"{event.number} {event.time} {event.kind}: {event.text}{cut}"
+
+
+def cancelled(result: CancelResult) -> str:
+    match result.status:
+        case None:
+            return "Nothing was running."
+        case "cancelled":
+            return f"Turn {result.turn_id} is cancelled. The conversation is kept."
+        case "running":
+            return f"Turn {result.turn_id} is being cancelled; get_turn tells when it is."
+        case status:
+            return f"Turn {result.turn_id} was over already: {status}."
 
 
 def sessions(result: ListResult) -> str:

@@ -15,6 +15,7 @@ from mcp.types import Tool, ToolAnnotations
 from claude_mcp.server import calls
 from claude_mcp.server.arguments import (
     Arguments,
+    CancelArguments,
     CommandArguments,
     CreateArguments,
     DestroyArguments,
@@ -22,8 +23,10 @@ from claude_mcp.server.arguments import (
     LogsArguments,
     PromptArguments,
     TransferArguments,
+    TurnArguments,
 )
 from claude_mcp.server.results import (
+    CancelResult,
     CommandOutcome,
     CreateResult,
     DestroyResult,
@@ -32,11 +35,12 @@ from claude_mcp.server.results import (
     PromptResult,
     Result,
     TransferResult,
+    TurnView,
 )
 from claude_mcp.server.schemas import input_schema, output_schema
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Progress, Sessions
+    from claude_mcp.sessions.lifecycle import Sessions
 
 INSTRUCTIONS: Final = (
     "Isolated Claude Code sessions, each in a container of its own with one project of the host "
@@ -55,7 +59,7 @@ class Declaration:
     description: str
     arguments: type[Arguments]
     result: type[Result]
-    call: Callable[[Sessions, Any, Progress], Awaitable[calls.Outcome]]
+    call: Callable[[Sessions, Any, calls.Call], Awaitable[calls.Outcome]]
     hints: ToolAnnotations
 
     def tool(self) -> Tool:
@@ -100,13 +104,37 @@ DECLARATIONS: Final = (
         description=(
             "Sends a prompt to the Claude Code inside and waits for its answer: it reads, edits "
             "and runs what the task needs. It remembers the session's earlier prompts, so state "
-            "the goal and follow up with corrections. One prompt at a time. For a plain shell "
-            "command, execute_command is faster and free."
+            "the goal and follow up with corrections. After waitSeconds the answer is status "
+            "'running': go on with get_turn. For a plain shell command, execute_command is faster "
+            "and free."
         ),
         arguments=PromptArguments,
         result=PromptResult,
         call=calls.prompt,
         hints=_changes(destructive=True, idempotent=False, open_world=True),
+    ),
+    Declaration(
+        name="get_turn",
+        title="Follow a prompt",
+        description=(
+            "Waits for the end of a turn that execute_in_session left running and gives its "
+            "result, as often as you ask; or, with cursor, what Claude did since."
+        ),
+        arguments=TurnArguments,
+        result=TurnView,
+        call=calls.turn,
+        hints=_READS,
+    ),
+    Declaration(
+        name="cancel_turn",
+        title="Interrupt a prompt",
+        description=(
+            "Interrupts Claude and ends the commands of the turn. The conversation can go on."
+        ),
+        arguments=CancelArguments,
+        result=CancelResult,
+        call=calls.cancel,
+        hints=_changes(destructive=True, idempotent=True, open_world=False),
     ),
     Declaration(
         name="list_sessions",

@@ -93,6 +93,7 @@ async def create(
         "model": request.model or sessions.config.model,
         "smallFastModel": sessions.config.small_fast_model,
         "permissionMode": "deny" if request.strict_permissions else "bypass",
+        "idleSeconds": sessions.config.idle_seconds,
     }
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(

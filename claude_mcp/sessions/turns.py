@@ -1,4 +1,7 @@
-"""Send a prompt to a session's Claude Code and wait for its result."""
+"""Prompts to a session's Claude Code: send one, follow it, read its events, interrupt it.
+
+A turn belongs to the session. Whoever waits for it may go away; only ``interrupt`` ends it.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,21 @@ from enum import StrEnum
 from typing import Any, Final
 
 from claude_mcp.credentials import redactor
-from claude_mcp.errors import SessionNotReady, UsageError
+from claude_mcp.errors import AgentError, SessionNotReady, TurnNotFound, UsageError
 from claude_mcp.sessions.answers import amount
-from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.channel import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
 
 MAX_PROMPT_BYTES: Final = 8 * 1024 * 1024
+WAIT_SECONDS: Final = 45.0
+"""Many MCP clients give up on a call after 60 s."""
+MAX_EVENTS: Final = 100
+"""More than any honest agent gives at once."""
 
 
 class TurnStatus(StrEnum):
+    RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -43,23 +51,56 @@ class PermissionDenial:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; ``left_out`` counts the characters of the text that are missing."""
+
+    number: int
+    time: str
+    kind: str
+    text: str
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnResult:
-    """A finished turn. ``error`` says why it failed; ``duration_ms`` is Claude's own figure."""
+    """A turn as far as it is known: one that runs has no result, cost or usage yet.
+
+    ``error`` says why it failed, ``ahead`` how many turns come before it in line, ``cursor`` from
+    which event to read on; ``duration_ms`` is Claude's own figure.
+    """
 
     session: Session
     turn_id: str
     status: TurnStatus
-    result: str | None
-    error: str | None
-    conversation_id: str | None
-    num_turns: int
-    duration_ms: int
-    cost_usd: float
-    usage: Mapping[str, int]
-    permission_denials: tuple[PermissionDenial, ...] = field(default=())
+    result: str | None = None
+    error: str | None = None
+    conversation_id: str | None = None
+    num_turns: int = 0
+    duration_ms: int = 0
+    cost_usd: float = 0.0
+    usage: Mapping[str, int] = field(default_factory=dict)
+    permission_denials: tuple[PermissionDenial, ...] = ()
+    notes: tuple[str, ...] = ()
+    ahead: int = 0
+    events: tuple[Event, ...] = ()
+    cursor: int = 0
 
 
 NO_OPTIONS: Final = TurnOptions()
+
+
+def new_turn_id(given: str | None = None) -> str:
+    """The caller's own UUID in its usual form, or a new one.
+
+    Raises:
+        UsageError: it is no UUID.
+    """
+    if given is None:
+        return str(uuid.uuid4())
+    try:
+        return str(uuid.UUID(given))
+    except ValueError:
+        raise UsageError(f"turnId must be a UUID, and {given[:60]!r} is not.") from None
 
 
 async def prompt(
@@ -69,11 +110,15 @@ async def prompt(
     *,
     options: TurnOptions = NO_OPTIONS,
     turn_id: str | None = None,
+    wait_seconds: float | None = None,
+    queue: bool = False,
     progress: Progress = no_progress,
 ) -> TurnResult:
-    """Send one prompt and wait for the turn's end; ``progress`` is told what Claude does.
+    """Send one prompt and wait for the turn's end, or ``wait_seconds``; the turn then goes on.
 
-    When cancelled, the turn is interrupted and its processes are killed.
+    The same ``turn_id`` again is the same turn, and never sends the prompt twice. With ``queue``,
+    a prompt to a busy session waits in line instead of being refused. ``progress`` is told what
+    Claude does. When cancelled, only the waiting ends.
 
     Raises:
         UsageError: the prompt, the id or an option cannot be used.
@@ -81,7 +126,8 @@ async def prompt(
         AgentError, EngineError
     """
     _check(text, options)
-    identifier = _turn_id(turn_id)
+    _check_wait(wait_seconds)
+    identifier = new_turn_id(turn_id)
     args = {
         "turnId": identifier,
         "prompt": text,
@@ -90,8 +136,92 @@ async def prompt(
         "maxTurns": options.max_turns,
         "maxBudgetUsd": options.max_budget_usd,
         "newConversation": options.new_conversation,
+        "waitSeconds": wait_seconds,
+        "whenBusy": "wait" if queue else "refuse",
     }
+    try:
+        return await _ask(sessions, reference, "turn", args, progress)
+    except AgentRefused as error:
+        if error.code != "unconfigured":
+            raise
+        await sessions.hand_in_credentials(await sessions.find(reference))
+        return await _ask(sessions, reference, "turn", args, progress)
 
+
+async def follow(
+    sessions: Sessions,
+    reference: str,
+    turn_id: str | None = None,
+    *,
+    cursor: int | None = None,
+    wait_seconds: float | None = WAIT_SECONDS,
+    progress: Progress = no_progress,
+) -> TurnResult:
+    """Wait for a turn's end (default: the latest turn), at most ``wait_seconds``.
+
+    With a ``cursor``, wait only until there are events with higher numbers, and return those, as
+    many as fit; without one, the last ones of a turn that still runs.
+
+    Raises:
+        UsageError, TurnNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
+        AgentError, EngineError
+    """
+    _check_wait(wait_seconds)
+    if cursor is not None and cursor < 0:
+        raise UsageError("cursor must be at least 0.")
+    args = {
+        "turnId": None if turn_id is None else new_turn_id(turn_id),
+        "cursor": cursor,
+        "waitSeconds": wait_seconds,
+    }
+    return await _ask(sessions, reference, "follow", args, progress)
+
+
+async def interrupt(
+    sessions: Sessions, reference: str, turn_id: str | None = None
+) -> TurnResult | None:
+    """End a turn (default: the one that runs) and what it started, and wait until that is done.
+
+    Returns the turn, unchanged if it was over already; None if no id was given and nothing runs.
+
+    Raises:
+        UsageError, TurnNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
+        AgentError, EngineError
+    """
+    args = {"turnId": None if turn_id is None else new_turn_id(turn_id)}
+    try:
+        return await _ask(sessions, reference, "interrupt", args, no_progress)
+    except AgentRefused as error:
+        if error.code != "not-running":
+            raise
+        return None
+
+
+async def event(sessions: Sessions, reference: str, number: int) -> tuple[Session, Event]:
+    """One event, uncut.
+
+    Raises:
+        TurnNotFound: it is gone, or never was.
+        SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
+    """
+    try:
+        session, answer = await sessions.request(reference, "event", {"number": number})
+    except AgentRefused as error:
+        if error.code != "no-event":
+            raise
+        raise TurnNotFound(
+            f"There is no event {number} in this session (any more).",
+            hint="Events are kept until newer ones need the room; results are kept.",
+        ) from error
+    found = _events([answer.get("event")])
+    if not found:
+        raise TurnNotFound(f"Event {number} is damaged.")
+    return session, found[0]
+
+
+async def _ask(
+    sessions: Sessions, reference: str, op: str, args: Mapping[str, Any], progress: Progress
+) -> TurnResult:
     async def on_event(event: dict[str, Any]) -> None:
         line = event.get("progress")
         if isinstance(line, str):
@@ -99,29 +229,45 @@ async def prompt(
 
     try:
         try:
-            session, answer = await sessions.request(reference, "turn", args, on_event)
-        except AgentRefused as error:
-            if error.code != "unconfigured":
+            session, answer = await sessions.request(reference, op, args, on_event)
+        except AgentError as error:
+            if not isinstance(error.__cause__, ChannelLost):
                 raise
-            await sessions.hand_in_credentials(await sessions.find(reference))
-            session, answer = await sessions.request(reference, "turn", args, on_event)
+            # Nothing is lost with it: the turn is found again by its id.
+            session, answer = await sessions.request(reference, op, args, on_event)
     except AgentRefused as error:
-        if error.code == "busy":
-            raise SessionNotReady(
+        raise _refusal(error, reference) from error
+    return parse_result(session, answer)
+
+
+def _refusal(error: AgentRefused, reference: str) -> Exception:
+    match error.code:
+        case "busy":
+            return SessionNotReady(
                 f"The session is busy with turn {error.message}.",
-                hint="One prompt at a time: wait for it to end, or use another session.",
-            ) from error
-        raise
-    return parse_result(session, identifier, answer)
+                hint="Wait for it (get_turn, or 'claude-mcp turn'), end it (cancel_turn, or "
+                "'claude-mcp cancel'), or stand in line (whenBusy 'wait', or --queue).",
+            )
+        case "full":
+            return SessionNotReady(
+                f"{error.message} prompts are waiting for this session already.",
+                hint="Wait until some are done, or use another session.",
+            )
+        case "other-prompt":
+            return UsageError(
+                f"turnId {error.message} was used for another prompt.",
+                hint="Repeat a turn with the prompt it had, or leave turnId out.",
+            )
+        case "no-turn":
+            which = f"turn {error.message}" if error.message else "turn yet"
+            return TurnNotFound(f"Session {reference!r} has no {which}.")
+        case _:
+            return error
 
 
-def _turn_id(given: str | None) -> str:
-    if given is None:
-        return str(uuid.uuid4())
-    try:
-        return str(uuid.UUID(given))
-    except ValueError:
-        raise UsageError(f"turnId must be a UUID, and {given[:60]!r} is not.") from None
+def _check_wait(seconds: float | None) -> None:
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise UsageError("waitSeconds must be at least 0.")
 
 
 def _check(text: str, options: TurnOptions) -> None:
@@ -139,7 +285,7 @@ def _check(text: str, options: TurnOptions) -> None:
         raise UsageError("maxBudgetUsd must be more than 0.")
 
 
-def parse_result(session: Session, turn_id: str, answer: Mapping[str, Any]) -> TurnResult:
+def parse_result(session: Session, answer: Mapping[str, Any]) -> TurnResult:
     """Read the agent's answer as what it is: input that the session may have forged."""
 
     def text(key: str) -> str | None:
@@ -149,15 +295,18 @@ def parse_result(session: Session, turn_id: str, answer: Mapping[str, Any]) -> T
     def number(key: str) -> float:
         return amount(answer.get(key)) or 0
 
+    def items(key: str) -> list[Any]:
+        value = answer.get(key)
+        return value if isinstance(value, list) else []
+
     usage = answer.get("usage")
-    denials = answer.get("permissionDenials")
     try:
         status = TurnStatus(str(answer.get("status")))
     except ValueError:
         status = TurnStatus.FAILED
     return TurnResult(
         session=session,
-        turn_id=turn_id,
+        turn_id=(text("turnId") or "")[:36],
         status=status,
         result=text("result"),
         error=text("error"),
@@ -172,7 +321,25 @@ def parse_result(session: Session, turn_id: str, answer: Mapping[str, Any]) -> T
         },
         permission_denials=tuple(
             PermissionDenial(str(each.get("toolName", "")), dict(each.get("toolInput") or {}))
-            for each in (denials if isinstance(denials, list) else ())
+            for each in items("permissionDenials")
             if isinstance(each, dict) and isinstance(each.get("toolInput") or {}, dict)
         ),
+        notes=tuple(redactor.redact(note) for note in items("notes") if isinstance(note, str)),
+        ahead=int(number("ahead")),
+        events=_events(items("events")),
+        cursor=int(number("cursor")),
+    )
+
+
+def _events(values: list[Any]) -> tuple[Event, ...]:
+    return tuple(
+        Event(
+            number=int(amount(each.get("number")) or 0),
+            time=str(each.get("time"))[:40],
+            kind=str(each.get("kind"))[:40],
+            text=redactor.redact(str(each.get("text"))),
+            left_out=int(amount(each.get("leftOut")) or 0),
+        )
+        for each in values[:MAX_EVENTS]
+        if isinstance(each, dict)
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from mcp import Client, StdioServerParameters
-from mcp.types import CallToolResult, TextContent
 from messages_standin import Standin
+from peers import Wire, children_of, processes, script
 
 from claude_mcp.engine.engine import Engine
 
@@ -27,79 +24,6 @@ ERAS = ["legacy", "auto"]
 PATIENCE_SECONDS = 60
 
 
-def script(*steps: dict[str, Any]) -> str:
-    return "standin: " + json.dumps(steps)
-
-
-class Peer:
-    """A client with a server of its own, and that server's pid."""
-
-    def __init__(self, client: Client, pid: int) -> None:
-        self._client = client
-        self.pid = pid
-
-    async def __call__(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
-        result = await self._client.call_tool(tool, arguments)
-        assert not result.is_error, text_of(result)
-        assert result.structured_content is not None
-        return result.structured_content
-
-    async def refused(self, tool: str, /, **arguments: Any) -> str:
-        result = await self._client.call_tool(tool, arguments)
-        assert result.is_error
-        return text_of(result)
-
-    @property
-    def client(self) -> Client:
-        return self._client
-
-
-def text_of(result: CallToolResult) -> str:
-    return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
-
-
-def processes() -> dict[int, tuple[int, str]]:
-    """pid -> (parent, command line) of everything that runs."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if fields[0] != "Z":
-            found[int(stat.parent.name)] = (int(fields[1]), command)
-    return found
-
-
-def children_of(pid: int) -> list[str]:
-    return [command for parent, command in processes().values() if parent == pid]
-
-
-@pytest.fixture
-def start(engine: Engine, environ: dict[str, str]) -> Callable[..., Any]:
-    """Starts `claude-mcp serve` behind a client."""
-
-    @asynccontextmanager
-    async def connect(mode: str = "auto") -> AsyncIterator[Peer]:
-        before = set(processes())
-        parameters = StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "claude_mcp", f"--engine={engine.program}", "serve"],
-            env=environ,
-        )
-        async with Client(parameters, mode=mode) as client:  # type: ignore[arg-type]
-            mine = [
-                pid
-                for pid, (parent, command) in processes().items()
-                if pid not in before and parent == os.getpid() and "claude_mcp" in command
-            ]
-            assert len(mine) == 1
-            yield Peer(client, mine[0])
-
-    return connect
-
-
 @pytest.mark.parametrize("era", ERAS)
 async def test_the_seven_tools_do_the_main_job(
     start: Call, era: str, project: Path, name: str, tmp_path: Path, bare: Bare
@@ -109,7 +33,7 @@ async def test_the_seven_tools_do_the_main_job(
         tools = {tool.name for tool in (await call.client.list_tools()).tools}
         assert tools == {
             "create_session", "execute_in_session", "list_sessions", "destroy_session",
-            "transfer_files", "execute_command", "get_session_logs",
+            "transfer_files", "execute_command", "get_session_logs", "get_turn", "cancel_turn",
         }  # fmt: skip
         created = await call("create_session", projectPath=str(project), sessionName=name)
         assert (created["sessionName"], created["status"]) == (name, "running")
@@ -284,47 +208,20 @@ async def test_killed_server_loses_no_session_and_leaves_nothing_open(
         assert (await other("destroy_session", sessionId=name))["existed"] is False
 
 
-@pytest.mark.parametrize("how", ["eof", signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGINT])
 async def test_server_ends_cleanly_and_takes_its_channels_along(
     engine: Engine, environ: dict[str, str], project: Path, name: str, how: Any, bare: Bare
 ) -> None:
     argv = [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}", "serve"]
-    initialize = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        },
-    }
     create = {"projectPath": str(project), "sessionName": name}
     command = {"sessionId": name, "command": "echo up"}
-    messages = [
-        initialize,
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "id": 2, "method": "tools/call",
-         "params": {"name": "create_session", "arguments": create}},
-        {"jsonrpc": "2.0", "id": 3, "method": "tools/call",
-         "params": {"name": "execute_command", "arguments": command}},
-    ]  # fmt: skip
-    async with await anyio.open_process(argv, env=environ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        received = ""
-        with anyio.fail_after(PATIENCE_SECONDS):
-            for message in messages:
-                await server.stdin.send(json.dumps(message).encode() + b"\n")
-                while "id" in message and f'"id":{message["id"]}' not in received:
-                    received += (await server.stdout.receive()).decode()
-            assert "up" in received
-            if how == "eof":
-                await server.stdin.aclose()
-            else:
-                server.send_signal(how)
-            await server.wait()
-        assert server.returncode == 0
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with Wire.open(argv, environ) as wire:
+            await wire.request("tools/call", name="create_session", arguments=create)
+            await wire.request("tools/call", name="execute_command", arguments=command)
+            await wire.until("up")
+            await wire.end(how)
+            assert wire.server.returncode == 0
     container = bare.containers(name)[0]
     with anyio.fail_after(PATIENCE_SECONDS):
         while [line for _, line in processes().values() if "exec" in line and container in line]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 from messages_standin import Standin
 
@@ -130,57 +129,6 @@ async def test_session_works_as_the_projects_owner_whoever_that_is(
     assert (made.stat().st_uid, made.parent.stat().st_uid) == (owner, owner)
 
 
-async def test_cancelled_prompt_leaves_no_process_and_the_conversation_goes_on(
-    sessions: Sessions, session: Session, standin: Standin, bare: Bare
-) -> None:
-    await turns.prompt(sessions, session.id, "The number is 4711.")
-    command = "echo; setsid sleep 3333 & sleep 3333"
-    started = anyio.Event()
-
-    async def progress(line: str) -> None:
-        if line.startswith("Bash"):
-            started.set()
-
-    async with anyio.create_task_group() as tasks:
-
-        async def ask() -> None:
-            steps = script({"tool": "Bash", "input": {"command": command}})
-            await turns.prompt(sessions, session.id, steps, progress=progress)
-
-        tasks.start_soon(ask)
-        await started.wait()
-        while "sleep 3333" not in bare.processes(session.container_id):
-            await anyio.sleep(0.05)
-        tasks.cancel_scope.cancel()
-    left = bare.processes(session.container_id)
-    assert "3333" not in left
-    assert "stream-json" not in left
-    after = await turns.prompt(sessions, session.id, script({"recall": True}))
-    assert "The number is 4711." in (after.result or "")
-
-
-async def test_second_prompt_while_one_runs_is_refused_with_the_running_turns_id(
-    sessions: Sessions, session: Session
-) -> None:
-    running, turn_id = anyio.Event(), str(uuid.uuid4())
-
-    async def progress(line: str) -> None:
-        running.set()
-
-    async with anyio.create_task_group() as tasks:
-
-        async def ask() -> None:
-            steps = script({"say": "one"}, {"wait": 60}, {"say": "two"})
-            steps = script({"tool": "Bash", "input": {"command": "true"}}, {"wait": 60})
-            await turns.prompt(sessions, session.id, steps, turn_id=turn_id, progress=progress)
-
-        tasks.start_soon(ask)
-        await running.wait()
-        with pytest.raises(SessionNotReady, match=f"busy with turn {turn_id}"):
-            await turns.prompt(sessions, session.id, "me too")
-        tasks.cancel_scope.cancel()
-
-
 async def test_same_turn_id_again_is_the_same_turn(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
@@ -190,23 +138,6 @@ async def test_same_turn_id_again_is_the_same_turn(
     assert again == first
     seen = [request for request in standin.model_calls if request.prompts[-1:] == ("Only once.",)]
     assert len(seen) == 1
-
-
-@pytest.mark.parametrize(
-    ("steps", "message"),
-    [
-        (({"fail": 401},), "401"),
-        (({"fail": 400},), "400"),
-    ],
-)
-async def test_failing_api_is_a_failed_turn_with_its_reason_and_the_session_stays_usable(
-    sessions: Sessions, session: Session, steps: tuple[dict[str, Any], ...], message: str
-) -> None:
-    failed = await turns.prompt(sessions, session.id, script(*steps))
-    assert failed.status is TurnStatus.FAILED
-    assert message in (failed.error or "")
-    after = await turns.prompt(sessions, session.id, "Still there?")
-    assert after.status is TurnStatus.COMPLETED
 
 
 async def test_cost_and_usage_are_those_of_the_turn_alone(

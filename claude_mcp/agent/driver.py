@@ -1,0 +1,380 @@
+"""Works on one turn at a time with a live Claude Code, which it starts, resumes and ends.
+
+Two threads meet here: the one that works through the turns, and the one on which Claude Code's
+frames come. What they share is guarded by one condition, the owner's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from claude_mcp.agent import contract, processes
+from claude_mcp.agent.journal import Journal
+from claude_mcp.agent.live import Live
+from claude_mcp.agent.records import Result
+from claude_mcp.agent.state import State, log
+from claude_mcp.claude import invocation, protocol
+from claude_mcp.claude.events import events_of
+
+START_SECONDS = 60.0
+START_TRIES = 3
+INTERRUPT_SECONDS = 1.0
+"""How long Claude Code may take to end a turn that was interrupted, before it is killed."""
+STOP_TASK_SECONDS = 0.3
+KILL_GRACE_SECONDS = 0.2
+MCP_CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
+NO_CONVERSATION = "No conversation found"
+
+OPTIONS = ("tools", "model", "maxTurns", "maxBudgetUsd")
+"""What a turn may have of its own; Claude Code takes them only when it starts."""
+
+
+class StartFailed(Exception):
+    """Claude Code did not come up; the message says why."""
+
+
+@dataclass(eq=False)
+class Turn:
+    """One prompt on its way, or, without one, what Claude Code began unasked."""
+
+    id: str
+    first: int
+    """The number of the journal's last event before it."""
+    prompt: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    new_conversation: bool = False
+    started: float = field(default_factory=time.monotonic)
+    before: processes.Snapshot = field(default_factory=dict)
+    tasks: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    cancelled: bool = False
+    outcome: Result | None = None
+    """What Claude Code made of it; the turn is over only when all is cleaned up."""
+    result: Result | None = None
+
+
+class Driver:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        secrets: dict[str, Any] | None,
+        environment: dict[str, str],
+        state: State,
+        changed: threading.Condition,
+        journal: Journal,
+        finish_unasked: Callable[[Turn], None],
+    ) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._environment = environment
+        self._state = state
+        self._changed = changed
+        self._journal = journal
+        self._finish_unasked = finish_unasked
+        self._live: Live | None = None
+        self._asked: Turn | None = None
+        self._ended_before: str | None = None
+        """Why the last Claude Code is no more, to be told in the turn that starts the next."""
+        self.unasked: Turn | None = None
+
+    @property
+    def configured(self) -> bool:
+        return bool(self._secrets and self._secrets.get("credential"))
+
+    @property
+    def live(self) -> bool:
+        return self._live is not None
+
+    @property
+    def has_background(self) -> bool:
+        return self._live is not None and bool(self._live.background)
+
+    def configure(self, secrets: dict[str, Any]) -> None:
+        """Take new credentials; what else was handed over stays."""
+        self._secrets = {**(self._secrets or {}), **secrets}
+
+    # Called by the one thread that works through the turns.
+
+    def warm_up(self) -> None:
+        """Have Claude Code ready before it is needed; when that fails, the next turn says why."""
+        if self._live is None and self.configured:
+            try:
+                self._start({}, self._state.conversation_id)
+            except StartFailed as error:
+                log(f"Claude Code could not be started ahead: {error}")
+
+    def stop(self, why: str) -> None:
+        live = self._live
+        if live is not None:
+            live.end(why)
+
+    def run(self, turn: Turn, note_sending: Callable[[Turn], None]) -> Result:
+        """Work on a turn to its end; its processes are gone when it was cancelled."""
+        assert turn.prompt is not None
+        try:
+            while True:
+                live = self._ready(turn)
+                with self._changed:
+                    if turn.cancelled:
+                        return {"status": "cancelled", "error": "Cancelled before it was sent."}
+                    if self._live is live:  # else it has just ended
+                        self._asked = turn
+                        break
+        except StartFailed as error:
+            return {"status": "failed", "error": f"{error} The prompt was not sent."}
+        turn.before = processes.snapshot()
+        note_sending(turn)
+        live.send(protocol.user_line(turn.prompt, turn.id))
+        try:
+            outcome = self._await(turn, live)
+        finally:
+            with self._changed:
+                self._asked = None
+        if turn.cancelled:
+            self._clear(turn, live)
+        if turn.options:
+            self._end(live, "it had the options of one turn")
+        return outcome
+
+    def _end(self, live: Live, why: str) -> None:
+        """End it as a matter of course: the turn that starts the next one need not tell."""
+        live.end(why)
+        self._ended_before = None
+
+    def cancel_unasked(self, turn: Turn) -> None:
+        """End what Claude Code began by itself; called by whoever asks for it."""
+        live = self._live
+        if live is not None:
+            self._interrupt(turn, live)
+            self._clear(turn, live)
+
+    def _await(self, turn: Turn, live: Live) -> Result:
+        with self._changed:
+            self._changed.wait_for(lambda: turn.outcome or turn.cancelled)
+        if turn.outcome is None:
+            self._interrupt(turn, live)
+        assert turn.outcome is not None
+        return turn.outcome
+
+    def _interrupt(self, turn: Turn, live: Live) -> None:
+        live.interrupt()
+        with self._changed:
+            if self._changed.wait_for(lambda: turn.outcome, INTERRUPT_SECONDS):
+                return
+        live.kill("it did not react to an interrupt")
+        with self._changed:
+            self._changed.wait_for(lambda: turn.outcome)
+
+    def _clear(self, turn: Turn, live: Live) -> None:
+        """End what a cancelled turn leaves: background commands, children that hid."""
+        with self._changed:
+            tasks = turn.tasks & live.background
+        for task in tasks:
+            live.stop_task(task)
+        with self._changed:
+            self._changed.wait_for(lambda: not tasks & live.background, STOP_TASK_SECONDS)
+        if not live.ended.is_set():
+            processes.kill(live.activity, KILL_GRACE_SECONDS, since=turn.before, parent=live.pid)
+
+    def _ready(self, turn: Turn) -> Live:
+        """A Claude Code that can take this turn."""
+        if self._live is not None and (turn.options or turn.new_conversation):
+            why = "a turn has options of its own" if turn.options else "new conversation"
+            self._end(self._live, why)
+        if self._live is not None:
+            return self._live
+        if self._ended_before is not None and not turn.new_conversation:
+            turn.notes.append(f"Claude Code was started again: {self._ended_before}.")
+        resume = None if turn.new_conversation else self._state.conversation_id
+        try:
+            return self._start(turn.options, resume)
+        except StartFailed as error:
+            if resume is None or NO_CONVERSATION not in str(error):
+                raise
+        turn.notes.append(
+            "The earlier conversation is gone (it was never saved); this begins a new one."
+        )
+        self._state.conversation_id = None
+        return self._start(turn.options, None)
+
+    def _start(self, options: dict[str, Any], resume: str | None, tries: int = START_TRIES) -> Live:
+        secrets = self._secrets or {}
+        provider = _provider(self._settings, secrets)
+        tools = options.get("tools")
+        argv = invocation.claude_argv(
+            invocation.Invocation(
+                resume=resume,
+                model=options.get("model") or self._settings.get("model"),
+                permission_mode=self._settings["permissionMode"],
+                tools=None if tools is None else tuple(tools),
+                max_turns=options.get("maxTurns"),
+                max_budget_usd=options.get("maxBudgetUsd"),
+                mcp_config_path=_write_mcp_config(secrets.get("mcpConfig")),
+            )
+        )
+        environment = invocation.claude_environment(provider, os.getuid(), self._environment)
+        environment.update(secrets.get("proxies") or {})
+        credentials = invocation.credentials(provider)
+        try:
+            with self._changed:  # so that it cannot end before we know it
+                live = Live(argv, environment, credentials, self._on_frame, self._on_end)
+                live.reported_usd = self._state.saved_cost(resume)
+                self._live = live
+        except OSError as error:
+            raise StartFailed(f"Claude Code could not be started: {error}.") from error
+        if not live.ready.wait(START_SECONDS):
+            live.kill(f"it was not ready within {START_SECONDS:g} s")
+            live.ended.wait()
+        if live.ended.is_set():
+            if live.code is not None and live.code > 128 and not live.stopping and tries > 1:
+                return self._start(options, resume, tries - 1)  # somebody else killed it
+            said = live.last_words.splitlines()
+            raise StartFailed(
+                f"Claude Code ended at its start, exit code {live.code}: "
+                f"{said[-1][:500] if said else live.stopping or 'it said nothing'}."
+            )
+        log(f"Claude Code {live.pid} started" + (f", resuming {resume}" if resume else ""))
+        self._ended_before = None
+        return live
+
+    # Called by the thread of Claude Code's frames.
+
+    def _on_frame(self, live: Live, frame: protocol.Frame) -> None:
+        with self._changed:
+            if isinstance(frame, protocol.Lifecycle):
+                live.tells_lifecycle = True
+                if frame.state == "started":
+                    live.answering = frame.uuid
+            elif isinstance(frame, protocol.Init):
+                self._begin(live, frame)
+            elif isinstance(frame, protocol.Replay):
+                live.replayed = frame.uuid
+            elif isinstance(frame, protocol.TaskStarted):
+                speaker = self._speaker(live)
+                if speaker is not None:
+                    speaker.tasks.add(frame.task_id)
+            elif isinstance(frame, protocol.BackgroundTasks):
+                live.background = set(frame.task_ids)
+                self._changed.notify_all()
+            elif isinstance(frame, protocol.ControlRequest):
+                live.refuse(frame.request_id)
+            elif isinstance(frame, protocol.Result):
+                self._settle(live, frame)
+            speaker = self._speaker(live)
+            for event in events_of(frame, contract.WORKSPACE):
+                self._journal.append(speaker.id if speaker else None, event.kind, event.text)
+                self._changed.notify_all()
+
+    def _speaker(self, live: Live) -> Turn | None:
+        """Whose turn the frames that come now belong to."""
+        asked = self._asked
+        if asked is not None and (not live.tells_lifecycle or live.answering == asked.id):
+            return asked
+        return self.unasked
+
+    def _begin(self, live: Live, frame: protocol.Init) -> None:
+        if frame.conversation_id:
+            self._state.conversation_id = frame.conversation_id
+        asked = self._asked
+        if asked is not None and asked.cancelled:
+            live.interrupt()  # the first one came too early: the prompt was still in line
+        if self._speaker(live) is None:
+            self.unasked = Turn(str(uuid.uuid4()), self._journal.last, before=processes.snapshot())
+            self._changed.notify_all()
+
+    def _settle(self, live: Live, result: protocol.Result) -> None:
+        cost = result.cost_usd - live.reported_usd
+        if cost < 0:  # it began to count anew
+            cost = result.cost_usd
+        live.reported_usd = result.cost_usd
+        if cost:
+            self._state.add_cost(cost)
+        asked, unasked = self._asked, self.unasked
+        outcome = _outcome(result, cost)
+        untold = not live.tells_lifecycle and not result.prompt_uuids
+        if asked is not None and (
+            asked.id in result.prompt_uuids or (untold and live.replayed == asked.id)
+        ):
+            asked.outcome = outcome
+            outcome = {"status": "completed"}  # what was begun unasked went into this turn
+        live.answering = ""
+        if unasked is not None:
+            self._end_unasked(unasked, outcome)
+        self._changed.notify_all()
+
+    def _end_unasked(self, turn: Turn, outcome: Result) -> None:
+        self.unasked = None
+        turn.outcome = outcome
+        self._finish_unasked(turn)
+
+    def _on_end(self, live: Live) -> None:
+        with self._changed:
+            if self._live is live:
+                self._live = None
+            if live.stopping is not None and not live.killed:
+                self._state.save_cost(self._state.conversation_id, live.reported_usd)
+            self._ended_before = live.stopping or f"it had ended with exit code {live.code}"
+            if self._asked is not None and self._asked.outcome is None:
+                self._asked.outcome = _died(live)
+            if self.unasked is not None:
+                self._end_unasked(self.unasked, _died(live))
+            self._changed.notify_all()
+
+
+def _died(live: Live) -> Result:
+    words = live.last_words.splitlines()
+    why = live.stopping or (words[-1][:500] if words else "it said nothing")
+    return {
+        "status": "failed",
+        "error": f"Claude Code ended in the middle of the turn, exit code {live.code}: {why}. "
+        "The model may have seen the prompt, which is not sent again by itself.",
+    }
+
+
+def _outcome(result: protocol.Result, cost_usd: float) -> Result:
+    return {
+        "status": "failed" if result.is_error else "completed",
+        "result": result.text or None,
+        "error": result.error,
+        "conversationId": result.conversation_id,
+        "numTurns": result.num_turns,
+        "durationMs": result.duration_ms,
+        "costUsd": cost_usd,
+        "usage": dict(result.usage),
+        "permissionDenials": [
+            {"toolName": denial.tool_name, "toolInput": dict(denial.tool_input)}
+            for denial in result.permission_denials
+        ],
+    }
+
+
+def _provider(settings: dict[str, Any], secrets: dict[str, Any]) -> invocation.Provider:
+    credential = secrets.get("credential") or {}
+    kind, value = credential.get("kind"), credential.get("value")
+    return invocation.Anthropic(
+        base_url=secrets.get("baseUrl"),
+        model=settings.get("model"),
+        small_model=settings.get("smallFastModel"),
+        api_key=value if kind == "apiKey" else None,
+        auth_token=value if kind == "authToken" else None,
+        oauth_token=value if kind == "oauthToken" else None,
+    )
+
+
+def _write_mcp_config(config: dict[str, Any] | None) -> str | None:
+    """The servers for Claude, in the tmpfs: their environment may hold secrets."""
+    if not config:
+        return None
+    with open(MCP_CONFIG_PATH, "w", encoding="utf-8", opener=_private) as file:
+        json.dump(config, file)
+    return MCP_CONFIG_PATH
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,230 @@
+"""One live Claude Code: a process that takes any number of prompts, one after the other.
+
+The agent is the only writer to its stdin, always whole lines: a fragment would end it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO, Any, Callable
+
+from claude_mcp.agent import processes
+from claude_mcp.agent.commands import Capture, exit_code
+from claude_mcp.agent.state import log
+from claude_mcp.claude import invocation, protocol
+
+STDERR_BYTES = 16 * 1024
+READ_BYTES = 256 * 1024
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+EOF_SECONDS = 0.5
+"""How long it may take to end after its input has; a background command keeps it from that."""
+TERM_SECONDS = 2.0
+REAP_GRACE_SECONDS = 0.2
+STDERR_SECONDS = 0.5
+
+OnFrame = Callable[["Live", protocol.Frame], None]
+OnEnd = Callable[["Live"], None]
+
+
+class Live:
+    """Calls back from a thread of its own: ``on_frame`` for each frame, then ``on_end`` once."""
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        environment: dict[str, str],
+        credentials: invocation.Credentials,
+        on_frame: OnFrame,
+        on_end: OnEnd,
+    ) -> None:
+        self.activity = f"claude-{os.getpid()}-{time.monotonic_ns()}"
+        environment = {**environment, **processes.marker_environment(self.activity)}
+        self._process = _start(argv, environment, credentials)
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._writing = threading.Lock()
+        self._stderr = Capture(STDERR_BYTES)
+        self._requests = 0
+        self.ready = threading.Event()
+        """Set when it has answered our first request, or has ended."""
+        self.ended = threading.Event()
+        self.code: int | None = None
+        self.stopping: str | None = None
+        """Why we end it, if we do."""
+        self.killed = False
+        self.tells_lifecycle = False
+        self.answering = ""
+        """The prompt that it works on, as far as it tells."""
+        self.replayed = ""
+        self.background: set[str] = set()
+        self.reported_usd = 0.0
+        threading.Thread(target=self._follow, daemon=True).start()
+        self._request({"subtype": "initialize"})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _follow(self) -> None:
+        assert self._process.stderr is not None
+        assert self._process.stdout is not None
+        stderr = threading.Thread(
+            target=_drain, args=(self._process.stderr, self._stderr), daemon=True
+        )
+        stderr.start()
+        gone, going = os.pipe()
+        threading.Thread(target=self._reap, args=(going,), daemon=True).start()
+        for line in _lines(self._process.stdout, gone):
+            frame = protocol.parse_line(line)
+            if isinstance(frame, protocol.ControlResponse):
+                self.ready.set()
+            if frame is None:
+                continue
+            try:
+                self._on_frame(self, frame)
+            except Exception as error:  # whatever it was, the next frame may be the result
+                log(f"a frame was not understood: {type(error).__name__}: {error}")
+        os.close(gone)
+        stderr.join(STDERR_SECONDS)
+        self.code = exit_code(self._process.wait())
+        self._tell_end()
+        self._on_end(self)
+        self.ended.set()
+        self.ready.set()
+
+    def _reap(self, gone: int) -> None:
+        """Take along what Claude Code leaves, and let nobody who holds its stdout hold us up."""
+        self._process.wait()
+        processes.kill(self.activity, REAP_GRACE_SECONDS)
+        os.close(gone)
+
+    def _tell_end(self) -> None:
+        why = f" ({self.stopping})" if self.stopping else " unasked"
+        said = f": {self.last_words}" if self.last_words and not self.stopping else ""
+        log(f"Claude Code {self.pid} ended{why}, exit code {self.code}{said}")
+
+    @property
+    def last_words(self) -> str:
+        """The end of its stderr."""
+        return self._stderr.text().strip()[-2000:]
+
+    def send(self, line: bytes) -> None:
+        """Write a whole line; one that has ended reads no more, which ``on_end`` tells."""
+        assert self._process.stdin is not None
+        with self._writing:
+            try:
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+            except (OSError, ValueError):  # ValueError: it is closed
+                pass
+
+    def _request(self, request: dict[str, Any]) -> None:
+        self._requests += 1
+        self._post(protocol.control_request_line(f"agent-{self._requests}", request))
+
+    def _post(self, line: bytes) -> None:
+        # Its stdin may be full, with a prompt that it does not read: nobody must wait for that.
+        threading.Thread(target=self.send, args=(line,), daemon=True).start()
+
+    def interrupt(self) -> None:
+        self._request({"subtype": "interrupt"})
+
+    def stop_task(self, task_id: str) -> None:
+        """End a background command so that Claude knows and does not begin a turn about it."""
+        self._request({"subtype": "stop_task", "task_id": task_id})
+
+    def refuse(self, request_id: str) -> None:
+        self._post(protocol.control_error_line(request_id, "not supported here"))
+
+    def end(self, why: str) -> None:
+        """Let it end by itself, which saves its cost, and else make it; with all it started."""
+        self.stopping = self.stopping or why
+        assert self._process.stdin is not None
+        if self._writing.acquire(timeout=EOF_SECONDS):
+            try:
+                self._process.stdin.close()
+            except OSError:
+                pass
+            finally:
+                self._writing.release()
+        if not self.ended.wait(EOF_SECONDS):
+            self._process.terminate()
+            if not self.ended.wait(TERM_SECONDS):
+                self.kill(why)
+                self.ended.wait()
+
+    def kill(self, why: str) -> None:
+        self.stopping = self.stopping or why
+        self.killed = True
+        self._process.kill()
+        processes.kill(self.activity, 0.0)
+
+    def kill_since(self, before: processes.Snapshot, grace_seconds: float) -> None:
+        """Kill what was started since, but for Claude Code itself."""
+        processes.kill(self.activity, grace_seconds, since=before, parent=self.pid)
+
+
+def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
+    """Lines of any length up to a bound; a longer one is left out.
+
+    They end with the file, or, when ``gone`` is closed at its other end, with what is there.
+    """
+    descriptor = stdout.fileno()
+    buffer = bytearray()
+    scanned = 0
+    skipping = False
+    with stdout:
+        while True:
+            ready, _, _ = select.select([descriptor, gone], [], [])
+            data = os.read(descriptor, READ_BYTES) if descriptor in ready else b""
+            if not data:
+                return
+            buffer += data
+            while (end := buffer.find(b"\n", scanned)) >= 0:
+                if not skipping:
+                    yield bytes(buffer[:end])
+                del buffer[: end + 1]
+                skipping, scanned = False, 0
+            if len(buffer) > MAX_FRAME_BYTES:
+                log(f"a frame of more than {MAX_FRAME_BYTES} bytes is left out")
+                buffer.clear()
+                skipping = True
+            scanned = len(buffer)
+
+
+def _drain(pipe: IO[bytes], capture: Capture) -> None:
+    with pipe:
+        while data := os.read(pipe.fileno(), STDERR_BYTES):
+            capture.write(data)
+
+
+def _start(
+    argv: tuple[str, ...], environment: dict[str, str], credentials: invocation.Credentials
+) -> subprocess.Popen[bytes]:
+    """Start Claude Code with its secrets in pipes that are full and closed behind them."""
+    descriptors = []
+    try:
+        for variable, secret in credentials.descriptors.items():
+            reading, writing = os.pipe()
+            descriptors.append(reading)
+            environment[variable] = str(reading)
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(secret.encode())
+        environment.update(credentials.environment)
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)

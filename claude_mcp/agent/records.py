@@ -1,0 +1,106 @@
+"""What became of each turn: one small file for each, kept as long as the session.
+
+A record is written before the prompt goes to Claude Code, so that after any crash it is known
+that it may have. Whatever runs in the session can write these files too: they are read as such.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+import os
+import re
+import stat
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from claude_mcp.agent.state import log
+
+Result = dict[str, Any]
+
+TURN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MAX_FILE_BYTES = 64 * 1024 * 1024
+KEPT_IN_MEMORY = 8
+"""Enough to give a result that could not be written, on a full disk, to those who wait for it."""
+
+
+def digest(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One turn. ``first`` and ``last`` are the numbers of the journal's events around it.
+
+    Without a result it runs, or did when the agent ended.
+    """
+
+    turn_id: str
+    prompt: str
+    """Its digest; empty for what Claude Code began unasked."""
+    first: int
+    last: int | None = None
+    sent: bool = False
+    result: Result | None = field(default=None)
+
+
+class Records:
+    """Not safe for several threads at once: the lock is its owner's."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._recent: collections.OrderedDict[str, Record] = collections.OrderedDict()
+
+    def _path(self, turn_id: str) -> str:
+        return os.path.join(self._directory, f"{turn_id}.json")
+
+    def save(self, record: Record) -> None:
+        self._recent[record.turn_id] = record
+        while len(self._recent) > KEPT_IN_MEMORY:
+            self._recent.popitem(last=False)
+        path = self._path(record.turn_id)
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            with open(path + ".new", "w", encoding="utf-8", errors="replace") as file:
+                json.dump(asdict(record), file, ensure_ascii=False)
+            os.replace(path + ".new", path)
+        except OSError as error:
+            log(f"the record of turn {record.turn_id} cannot be written: {error}")
+
+    def get(self, turn_id: str) -> Record | None:
+        """None for a turn that never was, and for a record that is damaged."""
+        if turn_id in self._recent:
+            return self._recent[turn_id]
+        if not TURN_ID.fullmatch(turn_id):
+            return None
+        try:
+            with open(self._path(turn_id), "rb", opener=_open_file) as file:
+                values = json.loads(file.read(MAX_FILE_BYTES))
+            return _record(turn_id, values)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            log(f"the record of turn {turn_id} is damaged: {error}")
+            return None
+
+
+def _record(turn_id: str, values: dict[str, Any]) -> Record:
+    result, last = values["result"], values["last"]
+    if not (
+        values["turn_id"] == turn_id
+        and isinstance(values["prompt"], str)
+        and isinstance(values["first"], int)
+        and (last is None or isinstance(last, int))
+        and (result is None or isinstance(result, dict))
+    ):
+        raise ValueError("not a record")
+    return Record(turn_id, values["prompt"], values["first"], last, values["sent"] is True, result)
+
+
+def _open_file(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("no file")
+    return descriptor

@@ -1,0 +1,165 @@
+"""The commands that have to do with turns: prompt, turn, cancel."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import TYPE_CHECKING, Final
+
+from claude_mcp.cli import render
+from claude_mcp.cli.running import follow, talk, watched, within
+from claude_mcp.config import Config
+from claude_mcp.errors import UsageError
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.lifecycle import Sessions
+    from claude_mcp.sessions.turns import TurnResult
+
+RUNNING_EXIT_CODE: Final = 8
+"""The time to wait was up, and the turn goes on."""
+
+
+def prompt(arguments: argparse.Namespace, config: Config) -> int:
+    import anyio
+
+    from claude_mcp.sessions import turns
+
+    text = _prompt_text(arguments.prompt)
+    tools = arguments.tools
+    options = turns.TurnOptions(
+        tools=None if tools is None else tuple(name for name in tools.split(",") if name),
+        model=arguments.model,
+        max_turns=arguments.max_turns,
+        max_budget_usd=arguments.max_budget_usd,
+        new_conversation=arguments.new_conversation,
+    )
+    turn_id = turns.new_turn_id(arguments.turn_id)
+
+    async def work(sessions: Sessions) -> turns.TurnResult:
+        try:
+            return await turns.prompt(
+                sessions,
+                arguments.session,
+                text,
+                options=options,
+                turn_id=turn_id,
+                wait_seconds=0 if arguments.detach else arguments.wait,
+                queue=arguments.queue,
+                progress=follow(arguments),
+            )
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await _interrupt(sessions, arguments.session, turn_id)
+            raise
+
+    turn = within(config, work)
+    code = _show(turn, arguments.json, watched(arguments))
+    return 0 if arguments.detach and code == RUNNING_EXIT_CODE else code
+
+
+async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
+    """What Ctrl-C does to a prompt; it may never have reached the session."""
+    from claude_mcp.errors import ClaudeMcpError
+    from claude_mcp.sessions import turns
+
+    try:
+        await turns.interrupt(sessions, reference, turn_id)
+        talk(f"claude-mcp: turn {turn_id} is cancelled; the conversation is kept")
+    except ClaudeMcpError as error:
+        talk(f"claude-mcp: the prompt was given up: {error.message}")
+
+
+def turn(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import turns
+
+    if arguments.event is not None:
+        return _show_event(arguments, config)
+    found = within(
+        config,
+        lambda sessions: turns.follow(
+            sessions,
+            arguments.session,
+            arguments.turn,
+            cursor=arguments.cursor,
+            wait_seconds=arguments.wait,
+            progress=follow(arguments),
+        ),
+    )
+    if arguments.cursor is not None and not arguments.json:
+        render.write("".join(f"{render.event(event)}\n" for event in found.events))
+    return _show(found, arguments.json, watched(arguments))
+
+
+def _show_event(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import turns
+
+    _, event = within(
+        config, lambda sessions: turns.event(sessions, arguments.session, arguments.event)
+    )
+    if arguments.json:
+        from claude_mcp.server.results import EventEntry
+
+        render.write_json(EventEntry.of(event).wire())
+    else:
+        render.write(render.for_terminal(event.text).rstrip("\n") + "\n")
+    return 0
+
+
+def cancel(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import turns
+
+    cancelled = within(
+        config, lambda sessions: turns.interrupt(sessions, arguments.session, arguments.turn)
+    )
+    if arguments.json:
+        from claude_mcp.server.results import CancelResult
+
+        render.write_json(CancelResult.of(arguments.session, cancelled).wire())
+    elif cancelled is None:
+        talk("Nothing was running.")
+    else:
+        talk(f"Turn {cancelled.turn_id}: {cancelled.status.value}")
+    return 0
+
+
+def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
+    """The answer on stdout; 0 only for a turn that is completed."""
+    if as_json:
+        from claude_mcp.server.results import TurnView
+
+        render.write_json(TurnView.of(turn).wire())
+    elif turn.result and turn.result != turn.error:
+        render.write(render.for_terminal(turn.result).rstrip("\n") + "\n")
+    for note in turn.notes:
+        talk(f"note: {note}")
+    for denial in turn.permission_denials:
+        talk(f"denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+    match turn.status.value:
+        case "completed":
+            if figures:
+                talk(f"[{render.figures(turn)}]")
+            return 0
+        case "running":
+            session = shlex.quote(turn.session.name)
+            talk(
+                f"Turn {turn.turn_id} is running; read on with: "
+                f"claude-mcp turn {session} {turn.turn_id}"
+            )
+            return RUNNING_EXIT_CODE
+        case status:
+            talk(f"claude-mcp: turn {status}: {turn.error or 'no reason was given'}")
+            return 1
+
+
+def _prompt_text(given: str | None) -> str:
+    if given is not None and given != "-":
+        return given
+    if given is None and sys.stdin.isatty():
+        raise UsageError(
+            "There is no prompt.", hint="Give it as an argument, or on stdin with '-'."
+        )
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("The prompt on stdin is not UTF-8.") from error

@@ -1,0 +1,39 @@
+"""Starts `claude-mcp serve` behind a real client."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+from peers import Peer, processes
+
+from claude_mcp.engine.engine import Engine
+
+
+@pytest.fixture
+def start(engine: Engine, environ: dict[str, str]) -> Callable[..., Any]:
+    """Starts `claude-mcp serve` behind a client."""
+
+    @asynccontextmanager
+    async def connect(mode: str = "auto") -> AsyncIterator[Peer]:
+        before = set(processes())
+        parameters = StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "claude_mcp", f"--engine={engine.program}", "serve"],
+            env=environ,
+        )
+        async with Client(parameters, mode=mode) as client:  # type: ignore[arg-type]
+            mine = [
+                pid
+                for pid, (parent, command) in processes().items()
+                if pid not in before and parent == os.getpid() and "claude_mcp" in command
+            ]
+            assert len(mine) == 1
+            yield Peer(client, mine[0])
+
+    return connect
