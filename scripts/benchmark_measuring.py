@@ -80,6 +80,42 @@ class Calls:
         return None if self.limit is None else len(self.verbs) <= self.limit
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """As ``Row``; ``limit`` is what the medians may differ by, in seconds."""
+
+    what: str
+    by_hand: str
+    bare: Sequence[float]
+    ours: Sequence[float]
+    limit: float
+
+    @property
+    def more(self) -> float:
+        return statistics.median(self.ours) - statistics.median(self.bare)
+
+    @property
+    def reached(self) -> bool:
+        return self.more <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One value of which there is no bare counterpart; ``limit`` is what it may be at most."""
+
+    what: str
+    value: float
+    unit: str
+    limit: float
+
+    @property
+    def reached(self) -> bool:
+        return self.value <= self.limit
+
+
+Rows = list[Row | Difference | Figure | Calls]
+
+
 @contextmanager
 def timed(samples: Samples, what: str) -> Iterator[None]:
     started = time.perf_counter()

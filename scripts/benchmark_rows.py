@@ -16,12 +16,21 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from benchmark_measuring import Bench, BenchmarkError, Calls, Row, Samples, alternate, timed
+import benchmark_turns
+from benchmark_measuring import (
+    Bench,
+    BenchmarkError,
+    Calls,
+    Row,
+    Rows,
+    Samples,
+    alternate,
+    timed,
+)
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from claude_mcp.claude import invocation
-from claude_mcp.sessions import commands, creation, labels, provider, turns
+from claude_mcp.sessions import commands, creation, labels, turns
 from claude_mcp.sessions.lifecycle import open_sessions
 from claude_mcp.sessions.transfer import Direction, transfer
 
@@ -48,8 +57,6 @@ def ping() -> str:
 
 server.run("stdio")
 """
-
-Rows = list[Row | Calls]
 
 
 async def life(bench: Bench) -> Rows:
@@ -277,32 +284,6 @@ async def tool_list(bench: Bench) -> Rows:
     return [Row("first tools/list", "one trivial tool", bare["list"], ours["list"], 1.2)]
 
 
-async def prompt(bench: Bench) -> Rows:
-    """One turn of the real Claude Code, answered at once by the stand-in for the Messages API."""
-    chosen = provider.resolve(bench.config, bench.engine.dialect)
-    # What a session's Claude Code is started with too, or it would look for updates.
-    environment = invocation.claude_environment(
-        invocation.Anthropic(base_url=chosen.handover["baseUrl"]), os.geteuid(), {}
-    )
-    environment["ANTHROPIC_API_KEY"] = chosen.handover["credential"]["value"]
-    variables = [f"--env={name}={value}" for name, value in environment.items()]
-    words = ("claude", "--print", "--output-format=json", PROMPT)
-
-    async def by_hand(samples: Samples) -> None:
-        with timed(samples, "turn"):
-            await asyncio.to_thread(bench.bare, "exec", *variables, bench.container, *words)
-
-    async def by_us(samples: Samples) -> None:
-        options = turns.TurnOptions(new_conversation=True)
-        with timed(samples, "turn"):
-            turn = await turns.prompt(bench.sessions, bench.session, PROMPT, options=options)
-        if turn.status is not turns.TurnStatus.COMPLETED:
-            raise BenchmarkError(f"the prompt failed: {turn.error}")
-
-    bare, ours = await alternate(bench.repetitions(3), by_hand, by_us)
-    return [Row("execute_in_session", "exec claude --print", bare["turn"], ours["turn"], None)]
-
-
 async def calls(bench: Bench) -> Rows:
     """Engine calls of each operation, on the way from a server's start to a session's end."""
     rows: Rows = []
@@ -351,6 +332,7 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "transfer": copying,
     "help": help_text,
     "tools": tool_list,
-    "prompt": prompt,
+    "turn": benchmark_turns.turn,
+    "memory": benchmark_turns.memory,
     "calls": calls,
 }

@@ -91,8 +91,10 @@ async def main_job(environment: dict[str, str], arguments: list[str], project: P
         print(f"      {len(names)} tools: {', '.join(names)}")
         session = (await call("create_session", projectPath=str(project)))["sessionId"]
         try:
-            await call("execute_in_session", sessionId=session, prompt=FIRST_PROMPT)
-            await call("execute_in_session", sessionId=session, prompt=SECOND_PROMPT)
+            for prompt in (FIRST_PROMPT, SECOND_PROMPT):
+                turn = await call("execute_in_session", sessionId=session, prompt=prompt)
+                while turn["status"] == "running":
+                    turn = await call("get_turn", sessionId=session, turnId=turn["turnId"])
             await call("execute_command", sessionId=session, command="python3 greet.py; ls -l")
             await call(
                 "transfer_files",

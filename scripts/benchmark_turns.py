@@ -1,0 +1,241 @@
+"""What scripts/benchmark measures of turns: what we add to Claude Code's own time, and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from benchmark_measuring import (
+    Bench,
+    BenchmarkError,
+    Difference,
+    Figure,
+    Rows,
+    Samples,
+    alternate,
+    timed,
+)
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
+
+from claude_mcp.claude import invocation, protocol
+from claude_mcp.sessions import channel, creation, provider, turns
+from claude_mcp.sessions.lifecycle import open_sessions
+
+PROMPT: Final = "hello"
+SETTLE_SECONDS: Final = 2.0
+SESSIONS: Final = 20
+RUNNING: Final = 5
+TURNS: Final = 1000
+WARM_UP_TURNS: Final = 100
+WORKERS: Final = 4
+ROUND_TRIP_SECONDS: Final = 0.010
+FIRST_TURN_SECONDS: Final = 0.060
+MEMORY_MIB: Final = 150
+GROWTH_MIB: Final = 8
+
+
+class Pipe:
+    """A live Claude Code in the session's container, on a bare pipe through the engine's exec."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @classmethod
+    @contextmanager
+    def open(cls, bench: Bench) -> Iterator[Pipe]:
+        argv, variables = _invocation(bench)
+        command = [bench.engine.program, "exec", "--interactive", *variables, bench.container]
+        with subprocess.Popen(
+            [*command, *argv],
+            env=dict(bench.engine.environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            yield cls(process)
+            assert process.stdin is not None
+            process.stdin.close()
+
+    def ask(self, prompt: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(protocol.user_line(prompt, str(uuid.uuid4())))
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            frame = protocol.parse_line(line)
+            if isinstance(frame, protocol.Result):
+                if frame.is_error:
+                    raise BenchmarkError(f"the prompt on the bare pipe failed: {frame.error}")
+                return
+        raise BenchmarkError("Claude Code on the bare pipe ended")
+
+
+def _invocation(bench: Bench) -> tuple[tuple[str, ...], list[str]]:
+    """What a session's Claude Code is started with, its argv and variables for the engine."""
+    chosen = provider.resolve(bench.config, bench.engine.dialect)
+    environment = invocation.claude_environment(
+        invocation.Anthropic(base_url=chosen.handover["baseUrl"]), os.geteuid(), {}
+    )
+    environment["ANTHROPIC_API_KEY"] = chosen.handover["credential"]["value"]
+    variables = [f"--env={name}={value}" for name, value in environment.items()]
+    return invocation.claude_argv(invocation.Invocation()), variables
+
+
+@asynccontextmanager
+async def server(bench: Bench) -> AsyncIterator[tuple[Client, int]]:
+    """A client over stdio and the pid of its server, with the benchmark's own settings."""
+    config = bench.config
+    assert config.api_key is not None
+    assert config.base_url is not None
+    environment = {
+        **config.environment,
+        "CLAUDE_MCP_CONFIG": os.devnull,
+        "CLAUDE_MCP_ENGINE": bench.engine.program,
+        "DEFAULT_CLAUDE_IMAGE": config.image,
+        "ANTHROPIC_BASE_URL": config.base_url,
+        "ANTHROPIC_API_KEY": config.api_key.reveal(),
+    }
+    before = _children(os.getpid())
+    parameters = StdioServerParameters(
+        command=sys.executable, args=["-m", "claude_mcp", "serve"], env=environment
+    )
+    async with Client(parameters) as client:
+        await client.list_tools()
+        [pid] = _children(os.getpid()) - before
+        yield client, pid
+
+
+async def _ask(client: Client, session: str, prompt: str, **arguments: Any) -> dict[str, Any]:
+    arguments = {"sessionId": session, "prompt": prompt, **arguments}
+    result = await client.call_tool("execute_in_session", arguments)
+    content = result.structured_content
+    if result.is_error or content is None or content["status"] == "failed":
+        raise BenchmarkError(f"a prompt failed: {result.content}")
+    return content
+
+
+async def turn(bench: Bench) -> Rows:
+    """Warm turns, answered at once by the stand-in for the Messages API."""
+    async with server(bench) as (client, _):
+        with Pipe.open(bench) as pipe:
+
+            async def by_hand(samples: Samples) -> None:
+                with timed(samples, "turn"):
+                    await asyncio.to_thread(pipe.ask, PROMPT)
+
+            async def by_us(samples: Samples) -> None:
+                with timed(samples, "turn"):
+                    await _ask(client, bench.session, PROMPT)
+
+            bare, ours = await alternate(bench.repetitions(25), by_hand, by_us)
+    rows: Rows = [
+        Difference(
+            "execute_in_session over stdio, warm",
+            "a line to claude on a pipe",
+            bare["turn"],
+            ours["turn"],
+            ROUND_TRIP_SECONDS,
+        )
+    ]
+    return [*rows, await _first_turn(bench)]
+
+
+async def _first_turn(bench: Bench) -> Difference:
+    """The first turn of a session against a later one, both by way of a new channel."""
+
+    async def warm(samples: Samples) -> None:
+        await _by_a_new_channel(bench, samples, bench.session)
+
+    async def first(samples: Samples) -> None:
+        name = bench.fresh_name()
+        await creation.create(bench.sessions, bench.request(name))
+        await asyncio.sleep(SETTLE_SECONDS)
+        await _by_a_new_channel(bench, samples, name)
+        await bench.sessions.destroy(name)
+
+    bare, ours = await alternate(bench.repetitions(7), warm, first)
+    return Difference(
+        f"first turn, {SETTLE_SECONDS:.0f} s after create_session",
+        "a warm one, channel closed too",
+        bare["turn"],
+        ours["turn"],
+        FIRST_TURN_SECONDS,
+    )
+
+
+async def _by_a_new_channel(bench: Bench, samples: Samples, session: str) -> None:
+    async with open_sessions(bench.config) as sessions:
+        await sessions.engine()
+        with timed(samples, "turn"):
+            await turns.prompt(sessions, session, PROMPT)
+
+
+async def memory(bench: Bench) -> Rows:
+    """The server with many sessions and turns; its own memory, not that of the containers."""
+    names = [bench.fresh_name() for _ in range(SESSIONS)]
+    waiting = iter(names)
+
+    async def work() -> None:
+        for name in waiting:
+            await creation.create(bench.sessions, bench.request(name))
+
+    await asyncio.gather(*(work() for _ in range(WORKERS)))
+    async with server(bench) as (client, pid):
+        for name in names:
+            await _ask(client, name, PROMPT)
+        script = "standin: " + json.dumps([{"wait": 5}, {"say": "done"}])
+        running = names[:RUNNING]
+        await asyncio.gather(*(_ask(client, name, script, waitSeconds=0) for name in running))
+        busy, children = _resident_mib(pid), len(_children(pid))
+        await asyncio.gather(
+            *(client.call_tool("get_turn", {"sessionId": name}) for name in running)
+        )
+        await _many_turns(client, names, WARM_UP_TURNS)
+        before = _resident_mib(pid)
+        await _many_turns(client, names, TURNS)
+        growth = _resident_mib(pid) - before
+        await asyncio.sleep(channel.IDLE_SECONDS + 2 * channel.EXIT_SECONDS)
+        idle = len(_children(pid))
+    await asyncio.gather(*(bench.sessions.destroy(name) for name in names))
+    what = f"server with {SESSIONS} sessions"
+    return [
+        Figure(f"{what}, {RUNNING} turns running", busy, "MiB", MEMORY_MIB),
+        Figure(f"  its growth over {TURNS} turns", growth, "MiB", GROWTH_MIB),
+        Figure("  its processes for a session, channels open", children / SESSIONS, "", 1),
+        Figure("  its processes when idle", idle, "", 0),
+    ]
+
+
+async def _many_turns(client: Client, names: Sequence[str], number: int) -> None:
+    async def some(name: str) -> None:
+        for _ in range(number // len(names)):
+            await _ask(client, name, PROMPT)
+
+    await asyncio.gather(*map(some, names))
+
+
+def _resident_mib(pid: int) -> float:
+    line = next(
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS:")
+    )
+    return int(line.split()[1]) / 1024
+
+
+def _children(pid: int) -> set[int]:
+    """Pids of a process's living children, of all its threads."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found |= {int(each) for each in (task / "children").read_text().split()}
+    return found
