@@ -19,6 +19,7 @@ from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.payload import connect_command
 from claude_mcp.sessions.turns import TurnStatus
 
 if TYPE_CHECKING:
@@ -267,6 +268,23 @@ async def test_many_front_ends_neither_merge_nor_lose_prompts(
     seen = [call.prompts[-1] for call in standin.model_calls if call.prompts[-1].startswith(mark)]
     assert sorted(seen) == sorted(answers)
     assert all(answer for answer in answers.values())
+
+
+async def test_front_end_that_dies_in_the_middle_of_a_prompt_does_no_harm(
+    sessions: Sessions, session: Session, standin: Standin
+) -> None:
+    mark = str(uuid.uuid4())
+    turn = {"turnId": str(uuid.uuid4()), "prompt": mark + "x" * 1_000_000, "whenBusy": "wait"}
+    line = json.dumps({"id": 1, "op": "turn", "args": turn}).encode()
+    engine = await sessions.engine()
+    async with engine.exec(session.container_id, connect_command()) as stream:
+        assert b"greeting" in await stream.receive()
+        await stream.send(line[:700_000])
+        after = await turns.prompt(sessions, session.id, "A whole prompt.", queue=True)
+    assert after.status is TurnStatus.COMPLETED
+    again = await turns.prompt(sessions, session.id, "Another one.")
+    assert again.status is TurnStatus.COMPLETED
+    assert [call for call in standin.model_calls if mark in call.prompts[-1]] == []
 
 
 async def test_events_are_read_by_cursor_and_large_ones_in_full(
