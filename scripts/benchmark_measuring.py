@@ -88,15 +88,15 @@ class Difference:
     by_hand: str
     bare: Sequence[float]
     ours: Sequence[float]
-    limit: float
+    limit: float | None
 
     @property
     def more(self) -> float:
         return statistics.median(self.ours) - statistics.median(self.bare)
 
     @property
-    def reached(self) -> bool:
-        return self.more <= self.limit
+    def reached(self) -> bool | None:
+        return None if self.limit is None else self.more <= self.limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -65,6 +66,17 @@ class Pipe:
             yield cls(process)
             assert process.stdin is not None
             process.stdin.close()
+
+    def initialize(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(
+            protocol.control_request_line("benchmark", {"subtype": "initialize"})
+        )
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if isinstance(protocol.parse_line(line), protocol.ControlResponse):
+                return
 
     def ask(self, prompt: str) -> None:
         assert self._process.stdin is not None
@@ -147,7 +159,7 @@ async def turn(bench: Bench) -> Rows:
             ROUND_TRIP_SECONDS,
         )
     ]
-    return [*rows, await _first_turn(bench)]
+    return [*rows, await _first_turn(bench), await asyncio.to_thread(_first_turn_by_hand, bench)]
 
 
 async def _first_turn(bench: Bench) -> Difference:
@@ -171,6 +183,23 @@ async def _first_turn(bench: Bench) -> Difference:
         ours["turn"],
         FIRST_TURN_SECONDS,
     )
+
+
+def _first_turn_by_hand(bench: Bench) -> Difference:
+    """How much of that is Claude Code's own: it does in its first turn what later ones need not."""
+    first: Samples = {}
+    warm: Samples = {}
+    for _ in range(bench.repetitions(7)):
+        with Pipe.open(bench) as pipe:
+            pipe.initialize()
+            time.sleep(SETTLE_SECONDS)
+            with timed(first, "turn"):
+                pipe.ask(PROMPT)
+            pipe.ask(PROMPT)
+            with timed(warm, "turn"):
+                pipe.ask(PROMPT)
+    what = "  of it, Claude Code's own: first on a pipe"
+    return Difference(what, "a warm one on that pipe", warm["turn"], first["turn"], None)
 
 
 async def _by_a_new_channel(bench: Bench, samples: Samples, session: str) -> None:
