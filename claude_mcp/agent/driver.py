@@ -106,7 +106,7 @@ class Driver:
         if self._live is None and self.configured:
             try:
                 self._start({}, self._state.conversation_id)
-            except StartFailed as error:
+            except Exception as error:  # whatever it was, prompts must be taken
                 log(f"Claude Code could not be started ahead: {error}")
 
     def stop(self, why: str) -> None:
@@ -130,7 +130,7 @@ class Driver:
             return {"status": "failed", "error": f"{error} The prompt was not sent."}
         turn.before = processes.snapshot()
         note_sending(turn)
-        live.send(protocol.user_line(turn.prompt, turn.id))
+        live.post(protocol.user_line(turn.prompt, turn.id))
         try:
             outcome = self._await(turn, live)
         finally:

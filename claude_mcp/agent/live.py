@@ -6,6 +6,7 @@ The agent is the only writer to its stdin, always whole lines: a fragment would 
 from __future__ import annotations
 
 import os
+import queue
 import select
 import subprocess
 import threading
@@ -47,7 +48,7 @@ class Live:
         self._process = _start(argv, environment, credentials)
         self._on_frame = on_frame
         self._on_end = on_end
-        self._writing = threading.Lock()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stderr = Capture(STDERR_BYTES)
         self._requests = 0
         self.ready = threading.Event()
@@ -63,6 +64,7 @@ class Live:
         self.replayed = ""
         self.background: set[str] = set()
         self.reported_usd = 0.0
+        threading.Thread(target=self._write, daemon=True).start()
         threading.Thread(target=self._follow, daemon=True).start()
         self._request({"subtype": "initialize"})
 
@@ -90,6 +92,7 @@ class Live:
             except Exception as error:  # whatever it was, the next frame may be the result
                 log(f"a frame was not understood: {type(error).__name__}: {error}")
         os.close(gone)
+        self._outbox.put(None)
         stderr.join(STDERR_SECONDS)
         self.code = exit_code(self._process.wait())
         self._tell_end()
@@ -113,23 +116,26 @@ class Live:
         """The end of its stderr."""
         return self._stderr.text().strip()[-2000:]
 
-    def send(self, line: bytes) -> None:
-        """Write a whole line; one that has ended reads no more, which ``on_end`` tells."""
+    def post(self, line: bytes) -> None:
+        """Write a whole line, in the order of the calls; one that has ended reads no more.
+
+        Nobody waits for that: its stdin may be full, with a prompt that it does not read.
+        """
+        self._outbox.put(line)
+
+    def _write(self) -> None:
         assert self._process.stdin is not None
-        with self._writing:
-            try:
-                self._process.stdin.write(line)
-                self._process.stdin.flush()
-            except (OSError, ValueError):  # ValueError: it is closed
-                pass
+        try:
+            with self._process.stdin as pipe:
+                while (line := self._outbox.get()) is not None:
+                    pipe.write(line)
+                    pipe.flush()
+        except OSError:
+            pass  # it has ended, which ``on_end`` tells
 
     def _request(self, request: dict[str, Any]) -> None:
         self._requests += 1
-        self._post(protocol.control_request_line(f"agent-{self._requests}", request))
-
-    def _post(self, line: bytes) -> None:
-        # Its stdin may be full, with a prompt that it does not read: nobody must wait for that.
-        threading.Thread(target=self.send, args=(line,), daemon=True).start()
+        self.post(protocol.control_request_line(f"agent-{self._requests}", request))
 
     def interrupt(self) -> None:
         self._request({"subtype": "interrupt"})
@@ -139,19 +145,12 @@ class Live:
         self._request({"subtype": "stop_task", "task_id": task_id})
 
     def refuse(self, request_id: str) -> None:
-        self._post(protocol.control_error_line(request_id, "not supported here"))
+        self.post(protocol.control_error_line(request_id, "not supported here"))
 
     def end(self, why: str) -> None:
         """Let it end by itself, which saves its cost, and else make it; with all it started."""
         self.stopping = self.stopping or why
-        assert self._process.stdin is not None
-        if self._writing.acquire(timeout=EOF_SECONDS):
-            try:
-                self._process.stdin.close()
-            except OSError:
-                pass
-            finally:
-                self._writing.release()
+        self._outbox.put(None)
         if not self.ended.wait(EOF_SECONDS):
             self._process.terminate()
             if not self.ended.wait(TERM_SECONDS):
@@ -163,10 +162,6 @@ class Live:
         self.killed = True
         self._process.kill()
         processes.kill(self.activity, 0.0)
-
-    def kill_since(self, before: processes.Snapshot, grace_seconds: float) -> None:
-        """Kill what was started since, but for Claude Code itself."""
-        processes.kill(self.activity, grace_seconds, since=before, parent=self.pid)
 
 
 def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
