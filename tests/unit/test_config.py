@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.config import DEFAULT_IMAGE, Config, load
+from claude_mcp.config import DEFAULT_IMAGE, IDLE_SECONDS, Config, load
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import ConfigError
 
@@ -38,6 +38,7 @@ def test_nothing_set_gives_the_defaults(environ: dict[str, str]) -> None:
         base_url=None,
         model=None,
         small_fast_model=None,
+        idle_seconds=IDLE_SECONDS,
         proxies={},
     )
 
@@ -51,6 +52,7 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         "ANTHROPIC_MODEL": "big",
         "ANTHROPIC_SMALL_FAST_MODEL": "small",
         "CLAUDE_MCP_ENGINE": "podman",
+        "CLAUDE_MCP_IDLE_SECONDS": "90",
         "DEFAULT_CLAUDE_IMAGE": "mine:1",
         "MCP_CLAUDE_DEBUG": "1",
         "HTTPS_PROXY": "http://proxy:3128",
@@ -73,6 +75,7 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         base_url="https://gateway.example",
         model="big",
         small_fast_model="small",
+        idle_seconds=90.0,
         proxies={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost"},
     )
 
@@ -93,6 +96,58 @@ def test_the_file_holds_the_same_names(environ: dict[str, str], file: Path) -> N
         debug=True,
         api_key=Secret("sk-key-001"),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("60", 60.0),
+        ("0.5", 0.5),
+        ("1_800", 1800.0),
+        ("1e3", 1000.0),
+        ('"90"', 90.0),
+        ('""', 1800.0),
+    ],
+)
+def test_the_idle_time_in_the_file_may_be_a_number_or_its_text(
+    environ: dict[str, str], file: Path, written: str, seconds: float
+) -> None:
+    file.write_text(f"CLAUDE_MCP_IDLE_SECONDS = {written}\n")
+    assert load(environ).idle_seconds == seconds
+
+
+def test_the_idle_time_in_the_environment_wins_over_the_file(
+    environ: dict[str, str], file: Path
+) -> None:
+    file.write_text("CLAUDE_MCP_IDLE_SECONDS = 60\n")
+    assert load({**environ, "CLAUDE_MCP_IDLE_SECONDS": "7.5"}).idle_seconds == 7.5
+    assert load({**environ, "CLAUDE_MCP_IDLE_SECONDS": ""}).idle_seconds == 60.0
+
+
+IDLE_COMPLAINT = "CLAUDE_MCP_IDLE_SECONDS must be a number of seconds, more than 0."
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "30m", "nan", "inf", "1e999", " "])
+def test_an_idle_time_that_is_none_is_refused(environ: dict[str, str], value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({**environ, "CLAUDE_MCP_IDLE_SECONDS": value})
+    assert str(caught.value) == IDLE_COMPLAINT
+
+
+@pytest.mark.parametrize("written", ["0", "-0.5", "nan", "inf", '"soon"', "false"])
+def test_an_idle_time_in_the_file_that_is_none_is_refused(
+    environ: dict[str, str], file: Path, written: str
+) -> None:
+    file.write_text(f"CLAUDE_MCP_IDLE_SECONDS = {written}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(environ)
+    assert str(caught.value) == IDLE_COMPLAINT
+
+
+def test_a_number_in_the_file_is_its_text(environ: dict[str, str], file: Path) -> None:
+    file.write_text("ANTHROPIC_MODEL = 3\nCLAUDE_MCP_ENGINE = 1.5\nMCP_CLAUDE_DEBUG = 0\n")
+    loaded = load(environ)
+    assert (loaded.model, loaded.engine, loaded.debug) == ("3", "1.5", False)
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(
@@ -165,8 +220,18 @@ def test_the_default_file_follows_xdg(environ: dict[str, str], tmp_path: Path) -
             "Did you mean ANTHROPIC_API_KEY?",
         ),
         ("zzz = 1", "The configuration file {file} has an unknown name 'zzz'. Known: ANTHROPIC_"),
-        ("ANTHROPIC_MODEL = 3", "In {file}, ANTHROPIC_MODEL must be a string or true or false."),
-        ("[ANTHROPIC_MODEL]", "In {file}, ANTHROPIC_MODEL must be a string or true or false."),
+        (
+            "[ANTHROPIC_MODEL]",
+            "In {file}, ANTHROPIC_MODEL must be a string, a number, true or false.",
+        ),
+        (
+            "CLAUDE_MCP_IDLE_SECONDS = [60]",
+            "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a string, a number, true or false.",
+        ),
+        (
+            "CLAUDE_MCP_IDLE_SECONDS = 2026-01-02",
+            "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a string, a number, true or false.",
+        ),
         (b"\xff\xfe", "The configuration file {file} cannot be read: 'utf-8' codec"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +9,28 @@ import pytest
 
 from claude_mcp.cli import main
 from tests.unit import fake_engine
+from tests.unit.sessions import fake_turns
 
 API_KEY = "sk-ant-of-the-shell-0123"
 
 Run = Callable[..., tuple[int, str, str]]
 
 
+class Input(io.TextIOWrapper):
+    """A stdin that holds some bytes, at a terminal or not."""
+
+    def __init__(self, data: bytes, terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """A fake engine, its state empty."""
-    return fake_engine.install(tmp_path / "engine")
+    return fake_turns.install(tmp_path / "engine")
 
 
 @pytest.fixture
@@ -25,6 +38,12 @@ def project(tmp_path: Path) -> Path:
     directory = tmp_path / "project"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture
+def session(program: Path, project: Path) -> str:
+    """The id of a session named fix-tests."""
+    return fake_engine.add_session(program, "fix-tests", project)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit import fake_engine
-from tests.unit.cli.conftest import API_KEY, Run
-
-
-class Input(io.TextIOWrapper):
-    """A stdin that holds some bytes, at a terminal or not."""
-
-    def __init__(self, data: bytes, terminal: bool = False) -> None:
-        super().__init__(io.BytesIO(data), encoding="utf-8")
-        self._terminal = terminal
-
-    def isatty(self) -> bool:
-        return self._terminal
-
-
-@pytest.fixture
-def session(program: Path, project: Path) -> str:
-    """The id of a session named fix-tests."""
-    return fake_engine.add_session(program, "fix-tests", project)
+from tests.unit.cli.conftest import API_KEY, Input, Run
+from tests.unit.sessions import fake_turns
 
 
 def test_create_prints_the_id_and_nothing_else(run: Run, project: Path) -> None:
@@ -79,6 +62,17 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
     )
 
 
+def test_the_agent_is_told_how_long_claude_may_be_idle(
+    run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_MCP_IDLE_SECONDS", "90.5")
+    code, _, _ = run("create", str(project), "--model", "m")
+    assert (code, fake_turns.settings(program)) == (
+        0,
+        {"model": "m", "smallFastModel": None, "permissionMode": "bypass", "idleSeconds": 90.5},
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -97,45 +91,6 @@ def test_a_bad_mcp_configuration_is_refused_before_anything_is_made(
     assert (code, out) == (2, "")
     assert err.startswith(f"claude-mcp: The MCP configuration {file} {said}")
     assert fake_engine.calls(program) == []
-
-
-def test_prompt_prints_the_answer(run: Run, session: str) -> None:
-    code, out, err = run("prompt", session, "-v", "--tools", "Read,Bash", "--", "--help me")
-    assert (code, json.loads(out)) == (0, {"prompt": "--help me", "tools": ["Read", "Bash"]})
-    assert err.splitlines() == ["  Bash: ls", "[1.5 s, 1 model call, $0.0123]"]
-
-
-@pytest.mark.parametrize("arguments", [(), ("-",)])
-def test_prompt_reads_stdin(
-    run: Run, session: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr("sys.stdin", Input("ünïcode \U0001f600\n$HOME `x`\n".encode()))
-    code, out, _ = run("prompt", session, *arguments)
-    assert (code, json.loads(out)) == (0, {"prompt": "ünïcode \U0001f600\n$HOME `x`\n"})
-
-
-def test_prompt_at_a_terminal_does_not_wait_for_one(
-    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", Input(b"", terminal=True))
-    assert run("prompt", session) == (
-        2,
-        "",
-        "claude-mcp: There is no prompt.\nGive it as an argument, or on stdin with '-'.\n",
-    )
-
-
-def test_a_failed_turn_fails_the_program(run: Run, session: str) -> None:
-    expected = (1, "", "claude-mcp: the turn failed: 401 invalid key\n")
-    assert run("prompt", session, "fail") == expected
-
-
-def test_a_denied_tool_is_told_on_stderr(run: Run, session: str) -> None:
-    assert run("prompt", session, "deny") == (
-        0,
-        "I may not.\n",
-        "denied for lack of permission: Bash {'command': 'rm x'}\n",
-    )
 
 
 def test_exec_is_the_command_with_its_streams_and_its_exit_code(run: Run, session: str) -> None:

@@ -42,6 +42,68 @@ def test_options_may_stand_between_a_session_and_its_prompt() -> None:
     assert parsed("destroy", "a", "--yes", "b", "--json")["sessions"] == ["a", "b"]
 
 
+def test_a_prompt_has_options_for_one_turn() -> None:
+    plain = {
+        **GLOBAL,
+        "command": "prompt",
+        "session": "fix",
+        "prompt": "do it",
+        "tools": None,
+        "model": None,
+        "max_turns": None,
+        "max_budget_usd": None,
+        "new_conversation": False,
+        "turn_id": None,
+        "queue": False,
+        "wait": None,
+        "detach": False,
+        "verbose": False,
+        "json": False,
+    }
+    assert parsed("prompt", "fix", "do it") == plain
+    given = ["--tools=Read", "--turn-id", "t", "--queue", "--wait", "0.5", "--detach", "-v"]
+    assert parsed("prompt", *given, "fix", "--json", "do it") == {
+        **plain,
+        "tools": "Read",
+        "turn_id": "t",
+        "queue": True,
+        "wait": 0.5,
+        "detach": True,
+        "verbose": True,
+        "json": True,
+    }
+
+
+def test_a_turn_is_the_latest_unless_it_is_named() -> None:
+    latest = {
+        **GLOBAL,
+        "command": "turn",
+        "session": "fix",
+        "turn": None,
+        "wait": None,
+        "cursor": None,
+        "event": None,
+        "verbose": False,
+        "json": False,
+    }
+    assert parsed("turn", "fix") == latest
+    assert parsed("turn", "fix", "--cursor=0", "t", "--wait", "5", "-v", "--json") == {
+        **latest,
+        "turn": "t",
+        "wait": 5.0,
+        "cursor": 0,
+        "verbose": True,
+        "json": True,
+    }
+    assert parsed("turn", "fix", "--event", "7") == {**latest, "event": 7}
+
+
+def test_cancel_is_for_what_runs_unless_a_turn_is_named() -> None:
+    running = {**GLOBAL, "command": "cancel", "session": "fix", "turn": None, "json": False}
+    assert parsed("cancel", "fix") == running
+    assert parsed("cancel", "fix", "t", "--json") == {**running, "turn": "t", "json": True}
+
+
 def test_aliases_are_their_commands() -> None:
     assert {parsed(alias, "a", "b")["command"] for alias in ("cp", "rm", "run")} == {
         "copy", "destroy", "exec"
@@ -66,8 +128,8 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
         ),
         (
             ["xyzzy"],
-            "claude-mcp: there is no command 'xyzzy'; there are create, prompt, exec, list, "
-            "destroy, copy, logs, doctor, serve\nSee 'claude-mcp --help'.\n",
+            "claude-mcp: there is no command 'xyzzy'; there are create, prompt, turn, cancel, "
+            "exec, list, destroy, copy, logs, doctor, serve\nSee 'claude-mcp --help'.\n",
         ),
         (
             ["list", "--jsn"],
@@ -88,6 +150,25 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
             ["create"],
             "claude-mcp: the following arguments are required: PROJECT\n"
             "See 'claude-mcp create --help'.\n",
+        ),
+        (
+            ["turn", "fix", "--cursor", "last"],
+            "claude-mcp: argument --cursor: invalid int value: 'last'\n"
+            "See 'claude-mcp turn --help'.\n",
+        ),
+        (
+            ["prompt", "fix", "do it", "--wait", "long"],
+            "claude-mcp: argument --wait: invalid float value: 'long'\n"
+            "See 'claude-mcp prompt --help'.\n",
+        ),
+        (
+            ["cancel", "fix", "--detatch"],
+            "claude-mcp: '--detatch' was not expected\nSee 'claude-mcp cancel --help'.\n",
+        ),
+        (
+            ["prompt", "fix", "do it", "--detatch"],
+            "claude-mcp: '--detatch' was not expected; did you mean '--detach'?\n"
+            "See 'claude-mcp prompt --help'.\n",
         ),
         (
             ["logs", "fix", "--tail", "all"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from tests.unit import fake_engine
 
 PROGRAM = [sys.executable, "-m", "claude_mcp"]
 PATIENCE_SECONDS = 20
+TURN = "6b0b0f3e-0000-4000-8000-000000000000"
 HEAVY = {"mcp", "anyio", "asyncio", "pydantic", "logging", "subprocess", "tomllib"}
 
 
@@ -29,34 +31,102 @@ def started(environment: dict[str, str], *argv: str) -> Iterator[subprocess.Pope
             process.kill()
 
 
+def wait_for(process: subprocess.Popen[bytes], program: Path, word: str) -> None:
+    """Wait until the fake engine has noted it; the program must not end before."""
+    while word not in fake_engine.calls(program):
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.005)
+
+
 def signalled(
     environment: dict[str, str], program: Path, number: signal.Signals, *argv: str
 ) -> tuple[int, bytes, bytes]:
     """Exit code, stdout and stderr of a program that gets a signal when its work hangs."""
     with started(environment, *argv) as process:
-        while "hanging" not in fake_engine.calls(program):
-            assert process.poll() is None
+        wait_for(process, program, "hanging")
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
         return process.returncode, out, err
 
 
-@pytest.mark.parametrize(
+SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
 )
-@pytest.mark.parametrize("command", ["exec", "prompt"])
-def test_a_signal_cancels_the_work_in_the_session(
-    environment: dict[str, str],
-    program: Path,
-    project: Path,
-    number: signal.Signals,
-    code: int,
-    command: str,
+
+
+@SIGNALS
+@pytest.mark.usefixtures("session")
+def test_a_signal_cancels_a_command_in_the_session(
+    environment: dict[str, str], program: Path, number: signal.Signals, code: int
 ) -> None:
-    fake_engine.add_session(program, "fix-tests", project)
-    ended = signalled(environment, program, number, command, "fix-tests", "hang")
+    ended = signalled(environment, program, number, "exec", "fix-tests", "hang")
     assert ended == (code, b"", b"")
     assert fake_engine.calls(program)[-2:] == ["hanging", "cancelled"]
+
+
+@SIGNALS
+@pytest.mark.usefixtures("session")
+def test_a_signal_interrupts_the_turn_of_a_prompt(
+    environment: dict[str, str], program: Path, number: signal.Signals, code: int
+) -> None:
+    argv = ["prompt", "fix-tests", "hang", "--turn-id", TURN]
+    said = f"claude-mcp: turn {TURN} is cancelled; the conversation is kept\n"
+    assert signalled(environment, program, number, *argv) == (code, b"", said.encode())
+    assert fake_engine.calls(program)[-3:] == ["hanging", "left", "interrupted"]
+
+
+@pytest.mark.usefixtures("session")
+def test_a_turn_that_ended_before_the_signal_is_not_said_to_be_cancelled(
+    environment: dict[str, str], program: Path
+) -> None:
+    argv = ["prompt", "fix-tests", "hang and end", "--turn-id", TURN]
+    _, _, said = signalled(environment, program, signal.SIGINT, *argv)
+    assert b"is cancelled" not in said
+
+
+@pytest.mark.usefixtures("session")
+def test_a_second_signal_ends_the_program_while_it_still_interrupts(
+    environment: dict[str, str], program: Path
+) -> None:
+    with started(environment, "prompt", "fix-tests", "hang on") as process:
+        wait_for(process, program, "hanging")
+        process.send_signal(signal.SIGINT)
+        wait_for(process, program, "interrupted")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out, err) == (
+        143,
+        b"",
+        b"claude-mcp: stopped before everything was cleaned up\n",
+    )
+
+
+def status(environment: dict[str, str]) -> str:
+    """Of the latest turn."""
+    argv = [*PROGRAM, "turn", "fix-tests", "--wait=0", "--json"]
+    done = subprocess.run(argv, env=environment, capture_output=True, check=False)
+    return str(json.loads(done.stdout)["status"])
+
+
+@pytest.mark.usefixtures("session")
+def test_a_signal_to_who_only_watches_a_turn_leaves_it_alone(
+    environment: dict[str, str], program: Path
+) -> None:
+    detached = [*PROGRAM, "prompt", "fix-tests", "hang", "--detach"]
+    subprocess.run(detached, env=environment, capture_output=True, check=True)
+    ended = signalled(environment, program, signal.SIGINT, "turn", "fix-tests")
+    assert ended == (130, b"", b"")
+    assert fake_engine.calls(program)[-2:] == ["hanging", "left"]
+    assert status(environment) == "running"
+
+
+@pytest.mark.usefixtures("session")
+def test_a_turn_runs_on_when_its_program_is_killed(
+    environment: dict[str, str], program: Path
+) -> None:
+    ended = signalled(environment, program, signal.SIGKILL, "prompt", "fix-tests", "hang")
+    assert ended == (-signal.SIGKILL, b"", b"")
+    assert status(environment) == "running"
 
 
 def test_an_interrupted_creation_is_rolled_back(
@@ -93,7 +163,7 @@ def test_a_closed_stream_is_no_error(environment: dict[str, str], closed: str) -
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["exec", "--help"], ["lst"]])
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["turn", "--help"], ["lst"]])
 def test_help_loads_nothing_heavy(environment: dict[str, str], argv: list[str]) -> None:
     code = (
         "import sys\n"
@@ -109,11 +179,15 @@ def test_help_loads_nothing_heavy(environment: dict[str, str], argv: list[str]) 
     assert not loaded & HEAVY
 
 
+@pytest.mark.usefixtures("session")
 def test_commands_load_neither_mcp_nor_pydantic(environment: dict[str, str]) -> None:
     code = (
         "import sys\n"
         "from claude_mcp.cli import main\n"
         "assert main(['list']) == 0\n"
+        "assert main(['prompt', 'fix-tests', 'hello']) == 0\n"
+        "assert main(['turn', 'fix-tests', '--cursor', '0']) == 0\n"
+        "assert main(['cancel', 'fix-tests']) == 0\n"
         "assert not {'mcp', 'pydantic'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -7,12 +7,13 @@ import pytest
 
 from claude_mcp.config import Config, load
 from tests.unit import fake_engine
+from tests.unit.sessions import fake_turns
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """A fake engine, its state empty."""
-    return fake_engine.install(tmp_path / "engine")
+    return fake_turns.install(tmp_path / "engine")
 
 
 @pytest.fixture
@@ -20,6 +21,12 @@ def project(tmp_path: Path) -> Path:
     directory = tmp_path / "project"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture
+def session(program: Path, project: Path) -> str:
+    """The id of a session that is there."""
+    return fake_engine.add_session(program, "fix-tests", project)
 
 
 @pytest.fixture

@@ -42,12 +42,6 @@ def content(result: CallToolResult) -> dict[str, Any]:
     return structured
 
 
-@pytest.fixture
-def session(program: Path, project: Path) -> str:
-    """The id of a session that is there."""
-    return fake_engine.add_session(program, "fix-tests", project)
-
-
 async def test_a_session_s_life(
     config: Config, project: Path, era: Literal["legacy", "auto"]
 ) -> None:
@@ -111,6 +105,8 @@ async def test_a_session_s_life(
                     "tools": ["Read", "Bash"],
                     "maxTurns": 4,
                     "newConversation": True,
+                    "waitSeconds": 45.0,
+                    "whenBusy": "refuse",
                 }
             ),
             "error": None,
@@ -120,7 +116,12 @@ async def test_a_session_s_life(
             "costUsd": 0.0123,
             "usage": {"inputTokens": 3, "outputTokens": 2},
             "permissionDenials": [],
+            "notes": [],
+            "cursor": 2,
         }
+        again = await client.call_tool("get_turn", {"sessionId": identifier, "turnId": turn_id})
+        assert content(again) == {**content(answered), "events": []}
+        assert text(again) == text(answered)
         listed = content(await client.call_tool("list_sessions", {}))
         assert listed == {
             "sessions": [
@@ -249,6 +250,22 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
             "command.\nIt takes sessionId (required), command (required), timeoutSeconds, workdir.",
         ),
         (
+            "execute_in_session",
+            {"sessionId": "nope", "prompt": "hello", "turnId": "first"},
+            "turnId must be a UUID, and 'first' is not.",
+        ),
+        (
+            "get_turn",
+            {"sessionId": "nope", "cursor": -1},
+            "Nothing was done: cursor: input should be greater than or equal to 0.\nIt takes "
+            "sessionId (required), turnId, cursor, waitSeconds, event.",
+        ),
+        (
+            "cancel_turn",
+            {"sessionId": "nope"},
+            "There is no session 'nope'.\nThere is none; create one first.",
+        ),
+        (
             "get_session_logs",
             {"sessionId": "nope", "tail": 0},
             "Nothing was done: tail: input should be greater than or equal to 1.\nIt takes "
@@ -276,7 +293,7 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
 ) -> None:
     program.unlink()
     async with Client(build(config)) as client:
-        assert len((await client.list_tools()).tools) == 7
+        assert len((await client.list_tools()).tools) == 9
         result = await client.call_tool("list_sessions", {})
     assert text(result) == f"'{program}' is not installed or not on PATH."
 
@@ -313,20 +330,12 @@ async def cancel_when_hanging(
         tasks.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(
-    ("tool", "argument"), [("execute_command", "command"), ("execute_in_session", "prompt")]
-)
-async def test_a_cancelled_call_is_cancelled_in_the_session(
-    config: Config,
-    program: Path,
-    session: str,
-    era: Literal["legacy", "auto"],
-    tool: str,
-    argument: str,
+async def test_a_cancelled_command_is_cancelled_in_the_session(
+    config: Config, program: Path, session: str, era: Literal["legacy", "auto"]
 ) -> None:
     async with Client(build(config), mode=era) as client:
-        arguments = {"sessionId": session, argument: "hang"}
-        await cancel_when_hanging(lambda: client.call_tool(tool, arguments), program)
+        arguments = {"sessionId": session, "command": "hang"}
+        await cancel_when_hanging(lambda: client.call_tool("execute_command", arguments), program)
         await until(lambda: "cancelled" in fake_engine.calls(program))
 
 

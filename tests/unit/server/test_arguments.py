@@ -7,12 +7,14 @@ import pytest
 from claude_mcp.errors import UsageError
 from claude_mcp.server.arguments import (
     Arguments,
+    CancelArguments,
     CommandArguments,
     CreateArguments,
     ListArguments,
     LogsArguments,
     PromptArguments,
     TransferArguments,
+    TurnArguments,
     parse,
 )
 
@@ -65,8 +67,36 @@ from claude_mcp.server.arguments import (
             {"sessionId": "a", "prompt": "b", "maxTurns": 0, "tools": "Bash"},
             "Nothing was done: tools: input should be a valid list; maxTurns: input should be "
             "greater than or equal to 1.",
-            "It takes sessionId (required), prompt (required), tools, turnId, model, maxTurns, "
-            "maxBudgetUsd, newConversation.",
+            "It takes sessionId (required), prompt (required), tools, waitSeconds, turnId, "
+            "whenBusy, model, maxTurns, maxBudgetUsd, newConversation.",
+        ),
+        (
+            PromptArguments,
+            {"sessionId": "a", "prompt": "b", "waitSeconds": -1, "whenBusy": "queue"},
+            "Nothing was done: waitSeconds: input should be greater than or equal to 0; whenBusy: "
+            "input should be 'refuse' or 'wait'.",
+            "It takes sessionId (required), prompt (required), tools, waitSeconds, turnId, "
+            "whenBusy, model, maxTurns, maxBudgetUsd, newConversation.",
+        ),
+        (
+            TurnArguments,
+            {"cursor": -1, "event": 0, "waitSeconds": 86_401},
+            "Nothing was done: sessionId is missing; cursor: input should be greater than or "
+            "equal to 0; waitSeconds: input should be less than or equal to 86400; event: input "
+            "should be greater than or equal to 1.",
+            "It takes sessionId (required), turnId, cursor, waitSeconds, event.",
+        ),
+        (
+            TurnArguments,
+            {"sessionId": "a", "waitSeconds": "nan"},
+            "Nothing was done: waitSeconds: input should be a finite number.",
+            "It takes sessionId (required), turnId, cursor, waitSeconds, event.",
+        ),
+        (
+            CancelArguments,
+            {"sessionId": "a", "turn": "b"},
+            "Nothing was done: there is no argument 'turn', did you mean turnId.",
+            "It takes sessionId (required), turnId.",
         ),
     ],
 )
@@ -118,6 +148,14 @@ def test_null_means_not_given() -> None:
     assert parse(CommandArguments, given) == parse(
         CommandArguments, {"sessionId": "a", "command": "ls"}
     )
+
+
+def test_a_wait_ends_before_most_clients_give_up() -> None:
+    from claude_mcp.sessions import turns
+
+    prompt = parse(PromptArguments, {"sessionId": "a", "prompt": "b"})
+    turn = parse(TurnArguments, {"sessionId": "a"})
+    assert (prompt.wait_seconds, turn.wait_seconds) == (turns.WAIT_SECONDS,) * 2 == (45.0,) * 2
 
 
 def test_a_prompt_is_kept_byte_for_byte() -> None:

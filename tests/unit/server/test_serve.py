@@ -58,8 +58,18 @@ class Serving:
         self.send("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
         assert self.answer()["result"]["serverInfo"]["name"] == "claude-mcp"
 
-    def call(self, tool: str, **arguments: Any) -> None:
+    def call(self, tool: str, **arguments: Any) -> int:
+        """Returns the request's id."""
         self.send("tools/call", name=tool, arguments=arguments)
+        return self._number
+
+    def notify(self, method: str, params: object) -> None:
+        message = {"jsonrpc": "2.0", "method": method, "params": params}
+        self.write(json.dumps(message).encode())
+
+    def hang_up(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     def children(self) -> list[int]:
         pid = self.process.pid
@@ -85,21 +95,27 @@ def serving(program: Path, *flags: str) -> Iterator[Serving]:
 
 
 @contextmanager
-def with_channel(program: Path, project: Path) -> Iterator[Serving]:
-    """A server with a session, and a command that hangs in it."""
+def hanging(program: Path, project: Path, tool: str, **arguments: Any) -> Iterator[Serving]:
+    """A server with a session, and a call that hangs in it, its id 2."""
     fake_engine.add_session(program, "fix-tests", project)
     with serving(program) as server:
-        server.call("execute_command", sessionId="fix-tests", command="hang")
-        while "hanging" not in fake_engine.calls(program):
-            assert server.process.poll() is None
+        assert server.call(tool, sessionId="fix-tests", **arguments) == 2
+        wait_for(server, program, "hanging")
         yield server
+
+
+def wait_for(server: Serving, program: Path, word: str) -> None:
+    """Wait until the fake engine has noted it; the server must not end before."""
+    while word not in fake_engine.calls(program):
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(0.005)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_with_all_its_children(
     program: Path, project: Path, number: signal.Signals
 ) -> None:
-    with with_channel(program, project) as server:
+    with hanging(program, project, "execute_command", command="hang") as server:
         children = server.children()
         server.process.send_signal(number)
         assert server.end() == (0, b"")
@@ -111,12 +127,63 @@ def test_a_signal_ends_the_server_with_all_its_children(
 def test_a_client_that_hangs_up_ends_the_server_with_all_its_children(
     program: Path, project: Path
 ) -> None:
-    with with_channel(program, project) as server:
+    with hanging(program, project, "execute_command", command="hang") as server:
         children = server.children()
-        assert server.process.stdin is not None
-        server.process.stdin.close()
+        server.hang_up()
         assert server.end() == (0, b"")
     assert not Path(f"/proc/{children[0]}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, None], ids=["signal", "end-of-file"])
+def test_a_prompt_runs_on_when_its_server_ends(
+    program: Path, project: Path, number: signal.Signals | None
+) -> None:
+    with hanging(program, project, "execute_in_session", prompt="hang") as server:
+        if number is None:
+            server.hang_up()
+        else:
+            server.process.send_signal(number)
+        assert server.end() == (0, b"")
+    assert fake_engine.calls(program)[-2:] == ["hanging", "left"]
+
+
+def test_a_prompt_that_is_cancelled_is_interrupted_and_the_server_goes_on(
+    program: Path, project: Path
+) -> None:
+    with hanging(program, project, "execute_in_session", prompt="hang") as server:
+        server.notify("notifications/cancelled", {"requestId": "2", "reason": "enough"})
+        wait_for(server, program, "interrupted")
+        following = server.call("get_turn", sessionId="fix-tests", waitSeconds=0)
+        answer = server.answer()
+    # What was cancelled is not answered.
+    assert (answer["id"], answer["result"]["structuredContent"]["status"]) == (
+        following,
+        "cancelled",
+    )
+
+
+def test_a_prompt_is_interrupted_though_its_client_hangs_up_behind_the_cancellation(
+    program: Path, project: Path
+) -> None:
+    with hanging(program, project, "execute_in_session", prompt="hang") as server:
+        server.notify("notifications/cancelled", {"requestId": 2})
+        server.hang_up()
+        assert server.end() == (0, b"")
+    assert fake_engine.calls(program)[-3:] == ["hanging", "left", "interrupted"]
+
+
+def test_a_cancellation_of_anything_else_leaves_a_prompt_alone(
+    program: Path, project: Path
+) -> None:
+    with hanging(program, project, "execute_in_session", prompt="hang") as server:
+        for identifier in (1, 99, "0x2", None, True, [2], {"a": 2}):
+            server.notify("notifications/cancelled", {"requestId": identifier})
+        server.notify("notifications/cancelled", {})
+        server.call("get_turn", sessionId="fix-tests", waitSeconds=0)
+        assert server.answer()["result"]["structuredContent"]["status"] == "running"
+        server.hang_up()
+        assert server.end()[0] == 0
+    assert fake_engine.calls(program)[-2:] == ["hanging", "left"]
 
 
 def test_a_client_that_no_longer_reads_ends_the_server(program: Path) -> None:
@@ -134,8 +201,7 @@ def test_the_debug_log_goes_to_stderr_without_secrets(program: Path, project: Pa
         assert not server.answer()["result"]["isError"]
         server.call("create_session", projectPath="/nowhere", apiKey="sk-ant-of-a-session-0123")
         assert server.answer()["result"]["isError"]
-        assert server.process.stdin is not None
-        server.process.stdin.close()
+        server.hang_up()
         code, log = server.end()
     assert code == 0
     assert b"create_session: There is no project directory '/nowhere'." in log

@@ -4,9 +4,11 @@ import pytest
 
 from claude_mcp.server import text
 from claude_mcp.server.results import (
+    CancelResult,
     CommandOutcome,
     CreateResult,
     DestroyResult,
+    EventEntry,
     ListResult,
     LogsResult,
     McpServerStatus,
@@ -14,6 +16,7 @@ from claude_mcp.server.results import (
     PromptResult,
     SessionEntry,
     TransferResult,
+    TurnView,
 )
 
 CREATED = CreateResult(
@@ -41,7 +44,10 @@ TURN = PromptResult(
     cost_usd=0.0123,
     usage={},
     permission_denials=[],
+    notes=[],
+    cursor=7,
 )
+RUNNING = TURN.model_copy(update={"status": "running", "result": None, "cost_usd": 0.0})
 COMMAND = CommandOutcome(
     session_id="0123456789ab",
     exit_code=0,
@@ -103,6 +109,84 @@ def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
         "[cancelled: 12.3 s, 3 turns]",
         "The conversation is kept; the next prompt goes on from here.",
     ]
+
+
+@pytest.mark.parametrize("status", ["running", "needs_permission"])
+def test_a_turn_that_goes_on_says_how_to_wait_for_it_and_how_to_end_it(status: str) -> None:
+    assert text.prompt(RUNNING.model_copy(update={"status": status})).splitlines() == [
+        f"[{status}: turn 6b0b0f3e-0000-4000-8000-000000000000]",
+        'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn ends it.',
+    ]
+
+
+def test_an_answer_without_words_is_said_to_be_one() -> None:
+    assert text.prompt(TURN.model_copy(update={"result": None})).splitlines() == [
+        "[completed: 12.3 s, 3 turns, $0.0123]",
+        "Claude ended without a final text.",
+    ]
+
+
+def test_a_failure_without_a_reason_is_said_to_be_one() -> None:
+    failed = TURN.model_copy(update={"status": "failed", "result": "So far.", "duration_ms": 9})
+    assert text.prompt(failed).splitlines() == [
+        "So far.",
+        "",
+        "[failed: 9 ms, 3 turns, $0.0123]",
+        "Claude Code gave no reason.",
+        "Next: correct the cause and send the prompt again (the conversation is kept), or look "
+        "at get_session_logs.",
+    ]
+
+
+def test_notes_stand_behind_the_answer_each_in_a_line() -> None:
+    noted = TURN.model_copy(update={"notes": ["It was started again.", "It is slow."]})
+    assert text.prompt(noted).splitlines() == [
+        "Fixed.",
+        "",
+        "[completed: 12.3 s, 3 turns, $0.0123]",
+        "Note: It was started again.",
+        "Note: It is slow.",
+    ]
+
+
+def event(number: int, **changes: object) -> EventEntry:
+    fields = {"time": "2026-01-02T03:04:05Z", "kind": "message", "text": "Hm.", "left_out": 0}
+    return EventEntry.model_validate({"number": number, **fields, **changes})
+
+
+def view(prompt: PromptResult, *events: EventEntry) -> TurnView:
+    return TurnView(**prompt.model_dump(), events=list(events))
+
+
+def test_a_turn_is_what_the_prompt_is_and_its_events() -> None:
+    assert text.turn(view(TURN)) == text.prompt(TURN)
+    cut = event(7, kind="tool_result", text="one\ntwo", left_out=1234)
+    assert text.turn(view(RUNNING, event(6), cut)).splitlines() == [
+        "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
+        'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn ends it.',
+        "",
+        "6 2026-01-02T03:04:05Z message: Hm.",
+        "7 2026-01-02T03:04:05Z tool_result: one",
+        "two [... 1234 characters more: event 7]",
+        "Events end here; cursor 7 reads on.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("turn_id", "status", "expected"),
+    [
+        (None, None, "Nothing was running."),
+        ("t-1", "cancelled", "Turn t-1 is cancelled. The conversation is kept."),
+        ("t-1", "running", "Turn t-1 is being cancelled; get_turn tells when it is."),
+        ("t-1", "completed", "Turn t-1 was over already: completed."),
+        ("t-1", "failed", "Turn t-1 was over already: failed."),
+    ],
+)
+def test_a_cancellation_says_what_became_of_the_turn(
+    turn_id: str | None, status: str | None, expected: str
+) -> None:
+    result = CancelResult(session_id="0123456789ab", turn_id=turn_id, status=status)
+    assert text.cancelled(result) == expected
 
 
 def test_a_denial_names_the_tool_and_what_it_wanted() -> None:

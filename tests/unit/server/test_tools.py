@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,8 +21,11 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     ),
     "execute_in_session": (
         ["sessionId", "prompt"],
-        ["tools", "turnId", "model", "maxTurns", "maxBudgetUsd", "newConversation"],
+        ["tools", "waitSeconds", "turnId", "whenBusy", "model", "maxTurns", "maxBudgetUsd",
+         "newConversation"],
     ),
+    "get_turn": (["sessionId"], ["turnId", "cursor", "waitSeconds", "event"]),
+    "cancel_turn": (["sessionId"], ["turnId"]),
     "list_sessions": ([], []),
     "destroy_session": (["sessionId"], []),
     "transfer_files": (["sessionId", "direction", "sourcePath", "destPath"], ["overwrite"]),
@@ -32,12 +36,18 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
 HINTS = {
     "create_session": {"destructive": False, "idempotent": False, "openWorld": True},
     "execute_in_session": {"destructive": True, "idempotent": False, "openWorld": True},
+    "get_turn": {"readOnly": True, "openWorld": False},
+    "cancel_turn": {"destructive": True, "idempotent": True, "openWorld": False},
     "list_sessions": {"readOnly": True, "openWorld": False},
     "destroy_session": {"destructive": True, "idempotent": True, "openWorld": False},
     "transfer_files": {"destructive": True, "idempotent": False, "openWorld": False},
     "execute_command": {"destructive": True, "idempotent": False, "openWorld": True},
     "get_session_logs": {"readOnly": True, "openWorld": False},
 }
+
+
+# Beyond the reference system's seven.
+FURTHER = {"get_turn", "cancel_turn"}
 
 
 def wire(tool: Tool) -> dict[str, Any]:
@@ -55,9 +65,15 @@ def test_the_tools_have_their_fixed_names_and_arguments() -> None:
     assert found == CONTRACT
 
 
-def test_the_whole_list_is_under_12_kb() -> None:
-    text = json.dumps({"tools": [wire(tool) for tool in tools()]}, separators=(",", ":"))
-    assert len(text) < 12_000
+def size(names: Iterable[str]) -> int:
+    """Of a ``tools/list`` with these tools."""
+    text = json.dumps({"tools": [wire(TOOLS[name]) for name in names]}, separators=(",", ":"))
+    return len(text)
+
+
+def test_the_base_tools_are_under_12_kb_and_all_of_them_not_much_more() -> None:
+    assert size(name for name in TOOLS if name not in FURTHER) < 12_000
+    assert size(TOOLS) < 13_500
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -151,6 +167,60 @@ def test_nested_arguments_are_described_in_place() -> None:
             },
         },
     }
+
+
+def test_the_arguments_of_a_wait_say_what_can_be_chosen() -> None:
+    prompt = TOOLS["execute_in_session"].input_schema["properties"]
+    turn = TOOLS["get_turn"].input_schema["properties"]
+    seconds = {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 86_400,
+        "default": 45,
+        "description": "Answer 'running' after this time; work goes on.",
+    }
+    assert (prompt["waitSeconds"], turn["waitSeconds"]) == (seconds, seconds)
+    assert prompt["whenBusy"] == {
+        "type": "string",
+        "enum": ["refuse", "wait"],
+        "default": "refuse",
+        "description": "While another prompt runs: refuse this one, or stand in line.",
+    }
+
+
+def test_a_turn_s_result_is_the_prompt_s_and_the_events() -> None:
+    prompt = TOOLS["execute_in_session"].output_schema
+    turn = TOOLS["get_turn"].output_schema
+    assert prompt is not None
+    assert turn is not None
+    assert prompt["properties"]["status"] == {
+        "type": "string",
+        "enum": ["completed", "running", "failed", "cancelled", "needs_permission"],
+    }
+    events = {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["number", "time", "kind", "text", "leftOut"],
+            "properties": {
+                "number": {"type": "integer"},
+                "time": {"type": "string"},
+                "kind": {"type": "string"},
+                "text": {"type": "string"},
+                "leftOut": {"type": "integer"},
+            },
+        },
+    }
+    assert turn == {
+        **prompt,
+        "properties": {**prompt["properties"], "events": events},
+        "required": [*prompt["required"], "events"],
+    }
+
+
+def test_a_prompt_that_runs_on_points_to_the_tool_that_follows_it() -> None:
+    assert "get_turn" in (TOOLS["execute_in_session"].description or "")
+    assert "execute_in_session" in (TOOLS["get_turn"].description or "")
 
 
 def test_instructions_are_short() -> None:

@@ -152,6 +152,10 @@ class ScriptedEngine:
         """The verbs that were called so far."""
         return self._calls.read_text().split()
 
+    def noted(self, name: str) -> list[str]:
+        """The words that a script wrote to a file of this name."""
+        return (self._directory / name).read_text().split()
+
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> ScriptedEngine:

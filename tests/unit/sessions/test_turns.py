@@ -1,22 +1,38 @@
-"""Prompts: what is refused before, what is asked of the agent, and what it may answer."""
+"""Turns: what is refused before, what is asked of the agent, and what it may answer."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
-from claude_mcp.errors import SessionNotReady, UsageError
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    EngineError,
+    SessionNotReady,
+    TurnNotFound,
+    UsageError,
+)
 from claude_mcp.sessions.channel import AgentRefused
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 from claude_mcp.sessions.lifecycle import Sessions
 from claude_mcp.sessions.turns import (
+    MAX_EVENTS,
+    Event,
     PermissionDenial,
     TurnOptions,
     TurnResult,
     TurnStatus,
+    event,
+    follow,
+    interrupt,
+    new_turn_id,
     parse_result,
     prompt,
 )
@@ -24,6 +40,8 @@ from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
+
+Ask = Callable[[Sessions], Awaitable[object]]
 
 TURN = "0b3d3b4e-0000-4000-8000-000000000000"
 SESSION = Session(
@@ -38,20 +56,9 @@ SESSION = Session(
     status=Status.RUNNING,
     created_at="2026-11-23T06:26:12Z",
 )
-NOTHING = TurnResult(
-    session=SESSION,
-    turn_id=TURN,
-    status=TurnStatus.FAILED,
-    result=None,
-    error=None,
-    conversation_id=None,
-    num_turns=0,
-    duration_ms=0,
-    cost_usd=0,
-    usage={},
-    permission_denials=(),
-)
+NOTHING = TurnResult(session=SESSION, turn_id="", status=TurnStatus.FAILED)
 ANSWER = {
+    "turnId": TURN,
     "status": "completed",
     "result": "done with sk-of-the-server",
     "error": None,
@@ -61,7 +68,61 @@ ANSWER = {
     "costUsd": 0.25,
     "usage": {"input_tokens": 3},
     "permissionDenials": [{"toolName": "Bash", "toolInput": {"command": "rm x"}}],
+    "notes": ["started again with sk-of-the-server"],
+    "ahead": 0,
+    "events": [
+        {
+            "number": 7,
+            "time": "2026-01-02T03:04:05Z",
+            "kind": "tool_call",
+            "text": "Bash: echo sk-of-the-server",
+            "leftOut": 4,
+        }
+    ],
+    "cursor": 7,
 }
+RESULT = TurnResult(
+    session=SESSION,
+    turn_id=TURN,
+    status=TurnStatus.COMPLETED,
+    result="done with [redacted]",
+    error=None,
+    conversation_id="c-1",
+    num_turns=2,
+    duration_ms=5,
+    cost_usd=0.25,
+    usage={"input_tokens": 3},
+    permission_denials=(PermissionDenial("Bash", {"command": "rm x"}),),
+    notes=("started again with [redacted]",),
+    ahead=0,
+    events=(Event(7, "2026-01-02T03:04:05Z", "tool_call", "Bash: echo [redacted]", 4),),
+    cursor=7,
+)
+
+# Answers every request with what was asked.
+ECHO = """\
+for line in sys.stdin:
+    one = json.loads(line)
+    answer(one['id'], ok={'result': json.dumps({one['op']: one['args']})})
+"""
+
+ASKS: dict[str, Ask] = {
+    "turn": lambda sessions: prompt(sessions, "fix", "do it", turn_id=TURN),
+    "follow": lambda sessions: follow(sessions, "fix", TURN),
+    "interrupt": lambda sessions: interrupt(sessions, "fix", TURN),
+}
+
+
+def refusing(code: str, message: str) -> str:
+    """An agent that says no to everything."""
+    error = {"code": code, "message": message}
+    return f"for line in sys.stdin:\n    answer(json.loads(line)['id'], error={error!r})"
+
+
+def asked(result: TurnResult | None) -> Any:
+    """What the agent was asked, as ``ECHO`` says it."""
+    assert result is not None
+    return json.loads(result.result or "")
 
 
 @pytest.fixture
@@ -70,24 +131,30 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
     return scripted
 
 
+# What is refused here.
+
+
 @pytest.mark.parametrize(
-    ("text", "options", "turn_id", "message"),
+    ("text", "options", "more", "message"),
     [
-        ("", {}, None, "The prompt is empty."),
-        (" \n", {}, None, "The prompt is empty."),
-        ("a\ud800", {}, None, "The prompt must be valid Unicode."),
+        ("", {}, {}, "The prompt is empty."),
+        (" \n", {}, {}, "The prompt is empty."),
+        ("a\ud800", {}, {}, "The prompt must be valid Unicode."),
         (
             "x" * (8 * 1024 * 1024 + 1),
             {},
-            None,
+            {},
             "The prompt has 8388609 bytes; at most 8388608 are taken.",
         ),
-        ("a", {"max_turns": 0}, None, "maxTurns must be at least 1."),
-        ("a", {"max_budget_usd": 0}, None, "maxBudgetUsd must be more than 0."),
-        ("a", {"max_budget_usd": float("nan")}, None, "maxBudgetUsd must be more than 0."),
-        ("a", {}, "one", "turnId must be a UUID, and 'one' is not."),
-        ("a", {}, "", "turnId must be a UUID, and '' is not."),
-        ("a", {}, "x" * 99, f"turnId must be a UUID, and {'x' * 60!r} is not."),
+        ("a", {"max_turns": 0}, {}, "maxTurns must be at least 1."),
+        ("a", {"max_budget_usd": 0}, {}, "maxBudgetUsd must be more than 0."),
+        ("a", {"max_budget_usd": float("nan")}, {}, "maxBudgetUsd must be more than 0."),
+        ("a", {}, {"turn_id": "one"}, "turnId must be a UUID, and 'one' is not."),
+        ("a", {}, {"turn_id": ""}, "turnId must be a UUID, and '' is not."),
+        ("a", {}, {"turn_id": "x" * 99}, f"turnId must be a UUID, and {'x' * 60!r} is not."),
+        ("a", {}, {"wait_seconds": -1}, "waitSeconds must be at least 0."),
+        ("a", {}, {"wait_seconds": float("nan")}, "waitSeconds must be at least 0."),
+        ("a", {}, {"wait_seconds": float("inf")}, "waitSeconds must be at least 0."),
     ],
 )
 async def test_a_prompt_that_cannot_be_sent_is_refused_without_a_call(
@@ -95,109 +162,281 @@ async def test_a_prompt_that_cannot_be_sent_is_refused_without_a_call(
     sessions: Sessions,
     text: str,
     options: dict[str, Any],
-    turn_id: str | None,
+    more: dict[str, Any],
     message: str,
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        await prompt(sessions, "fix", text, options=TurnOptions(**options), turn_id=turn_id)
+        await prompt(sessions, "fix", text, options=TurnOptions(**options), **more)
     assert str(caught.value) == message
     assert engine.calls == []
 
 
-async def test_a_prompt_is_answered_with_its_result_and_its_progress_is_told(
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"turn_id": "latest"}, "turnId must be a UUID, and 'latest' is not."),
+        ({"cursor": -1}, "cursor must be at least 0."),
+        ({"wait_seconds": -0.5}, "waitSeconds must be at least 0."),
+        ({"wait_seconds": float("nan")}, "waitSeconds must be at least 0."),
+    ],
+)
+async def test_a_turn_that_cannot_be_followed_is_refused_without_a_call(
+    engine: ScriptedEngine, sessions: Sessions, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        await follow(sessions, "fix", **arguments)
+    assert str(caught.value) == message
+    assert engine.calls == []
+
+
+async def test_only_a_turn_with_a_uuid_can_be_interrupted(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    with pytest.raises(UsageError, match=r"^turnId must be a UUID, and '1' is not\.$"):
+        await interrupt(sessions, "fix", "1")
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize(
+    "given", [TURN, TURN.upper(), TURN.replace("-", ""), f"{{{TURN}}}", f"urn:uuid:{TURN}"]
+)
+def test_an_id_of_the_caller_s_own_gets_its_usual_form(given: str) -> None:
+    assert new_turn_id(given) == TURN
+
+
+def test_a_new_id_is_one_of_its_own() -> None:
+    identifiers = {new_turn_id() for _ in range(3)}
+    assert identifiers == {str(uuid.UUID(each)) for each in identifiers}
+    assert len(identifiers) == 3
+
+
+# What is asked of the agent.
+
+
+async def test_the_agent_is_asked_with_every_option(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(ECHO)
+    first = asked(await prompt(sessions, "fix", "--x"))
+    second = asked(await prompt(sessions, "fix", "--x"))
+    assert first["turn"]["turnId"] != second["turn"]["turnId"]
+    assert first == {
+        "turn": {
+            "turnId": new_turn_id(first["turn"]["turnId"]),
+            "prompt": "--x",
+            "tools": None,
+            "model": None,
+            "maxTurns": None,
+            "maxBudgetUsd": None,
+            "newConversation": False,
+            "waitSeconds": None,
+            "whenBusy": "refuse",
+        }
+    }
+    full = await prompt(
+        sessions,
+        "fix",
+        "/clear",
+        options=TurnOptions((), "big", 3, 0.5, new_conversation=True),
+        turn_id=TURN.upper(),
+        wait_seconds=0,
+        queue=True,
+    )
+    assert asked(full) == {
+        "turn": {
+            "turnId": TURN,
+            "prompt": "/clear",
+            "tools": [],
+            "model": "big",
+            "maxTurns": 3,
+            "maxBudgetUsd": 0.5,
+            "newConversation": True,
+            "waitSeconds": 0,
+            "whenBusy": "wait",
+        }
+    }
+
+
+async def test_a_turn_is_followed_by_its_id_or_the_latest_is(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(ECHO)
+    latest = await follow(sessions, "fix")
+    named = await follow(sessions, "fix", TURN.upper(), cursor=0, wait_seconds=None)
+    assert (asked(latest), asked(named)) == (
+        {"follow": {"turnId": None, "cursor": None, "waitSeconds": 45.0}},
+        {"follow": {"turnId": TURN, "cursor": 0, "waitSeconds": None}},
+    )
+
+
+async def test_a_turn_is_interrupted_by_its_id_or_the_one_that_runs_is(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(ECHO)
+    running, named = await interrupt(sessions, "fix"), await interrupt(sessions, "fix", TURN)
+    assert (asked(running), asked(named)) == (
+        {"interrupt": {"turnId": None}},
+        {"interrupt": {"turnId": TURN}},
+    )
+
+
+async def test_interrupting_an_idle_session_is_no_error(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(refusing("not-running", ""))
+    assert await interrupt(sessions, "fix") is None
+
+
+async def test_an_event_is_read_by_its_number_whole_and_redacted(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    text = "x" * 100_000 + "sk-of-the-server"
+    engine.agent(
+        "one = request()\n"
+        f"assert (one['op'], one['args']) == ('event', {{'number': 3}})\n"
+        "made = {'number': 3, 'time': 'then', 'kind': 'message', 'leftOut': 0}\n"
+        f"answer(one['id'], ok={{'event': {{**made, 'text': {text!r}}}}})\nrequest()"
+    )
+    found = Event(3, "then", "message", "x" * 100_000 + "[redacted]", 0)
+    assert await event(sessions, "fix", 3) == (SESSION, found)
+
+
+async def test_an_event_that_is_gone_is_not_found(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(refusing("no-event", "3"))
+    with pytest.raises(TurnNotFound) as caught:
+        await event(sessions, "fix", 3)
+    assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (
+        "There is no event 3 in this session (any more).",
+        "Events are kept until newer ones need the room; results are kept.",
+        3,
+    )
+
+
+@pytest.mark.parametrize("answer", [{}, {"event": None}, {"event": "x"}, {"event": [{}]}])
+async def test_an_event_that_is_forged_is_damaged(
+    engine: ScriptedEngine, sessions: Sessions, answer: dict[str, Any]
+) -> None:
+    engine.agent(f"answer(request()['id'], ok={answer!r}); request()")
+    with pytest.raises(TurnNotFound, match=r"^Event 3 is damaged\.$"):
+        await event(sessions, "fix", 3)
+
+
+async def test_another_refusal_of_an_event_stays_one(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(refusing("failed", "KeyError: 'number'"))
+    with pytest.raises(AgentRefused, match=r"^KeyError: 'number'$"):
+        await event(sessions, "fix", 3)
+
+
+async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(
-        "number = request()['id']\n"
-        "for line in ('Bash: echo sk-of-the-server', 3, None, 'Edit: x'):\n"
-        "    answer(number, event={'progress': line})\n"
-        "answer(number, event={})\n"
-        f"answer(number, ok={ANSWER!r})\nrequest()"
+        "for line in sys.stdin:\n"
+        "    number = json.loads(line)['id']\n"
+        "    for told in ('Bash: echo sk-of-the-server', 3, None, 'Edit: x'):\n"
+        "        answer(number, event={'progress': told})\n"
+        "    answer(number, event={})\n"
+        f"    answer(number, ok={ANSWER!r})"
     )
     told: list[str] = []
 
     async def progress(line: str) -> None:
         told.append(line)
 
-    assert await prompt(
-        sessions, "fix", "do it", turn_id=TURN.upper(), progress=progress
-    ) == TurnResult(
-        session=SESSION,
-        turn_id=TURN,
-        status=TurnStatus.COMPLETED,
-        result="done with [redacted]",
-        error=None,
-        conversation_id="c-1",
-        num_turns=2,
-        duration_ms=5,
-        cost_usd=0.25,
-        usage={"input_tokens": 3},
-        permission_denials=(PermissionDenial("Bash", {"command": "rm x"}),),
-    )
+    assert await prompt(sessions, "fix", "do it", turn_id=TURN, progress=progress) == RESULT
     assert told == ["Bash: echo [redacted]", "Edit: x"]
+    assert await follow(sessions, "fix", progress=progress) == RESULT
+    assert told == ["Bash: echo [redacted]", "Edit: x"] * 2
+    assert await interrupt(sessions, "fix") == RESULT
 
 
-async def test_the_agent_is_asked_with_every_option(
+# What the agent refuses.
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind", "message", "hint"),
+    [
+        (
+            "busy",
+            TURN,
+            SessionNotReady,
+            f"The session is busy with turn {TURN}.",
+            "Wait for it (get_turn, or 'claude-mcp turn'), end it (cancel_turn, or 'claude-mcp "
+            "cancel'), or stand in line (whenBusy 'wait', or --queue).",
+        ),
+        (
+            "full",
+            "50",
+            SessionNotReady,
+            "50 prompts are waiting for this session already.",
+            "Wait until some are done, or use another session.",
+        ),
+        (
+            "other-prompt",
+            TURN,
+            UsageError,
+            f"turnId {TURN} was used for another prompt.",
+            "Repeat a turn with the prompt it had, or leave turnId out.",
+        ),
+        ("no-turn", TURN, TurnNotFound, f"Session 'fix' has no turn {TURN}.", None),
+        ("no-turn", "", TurnNotFound, "Session 'fix' has no turn yet.", None),
+        ("bad-turn", "not a UUID", AgentRefused, "not a UUID", None),
+        ("cancelled", "too late", AgentRefused, "too late", None),
+        ("unknown-operation", "no such op", AgentRefused, "no such op", None),
+        ("failed", "OSError: disk", AgentRefused, "OSError: disk", None),
+        ("", "", AgentRefused, "", None),
+    ],
+)
+async def test_a_refusal_of_the_agent_says_what_can_be_done(
+    engine: ScriptedEngine,
+    sessions: Sessions,
+    code: str,
+    said: str,
+    kind: type[ClaudeMcpError],
+    message: str,
+    hint: str | None,
+) -> None:
+    engine.agent(refusing(code, said))
+    for ask in ASKS.values():
+        with pytest.raises(kind) as caught:
+            await ask(sessions)
+        error = caught.value
+        assert (type(error), error.message, error.hint) == (kind, message, hint)
+
+
+@pytest.mark.parametrize("error", [None, "busy", [], {"code": ["busy"]}, {"message": {}}])
+async def test_a_refusal_that_is_forged_is_a_failure_of_the_agent(
+    engine: ScriptedEngine, sessions: Sessions, error: object
+) -> None:
+    engine.agent(f"answer(request()['id'], error={error!r}); request()")
+    with pytest.raises(AgentRefused) as caught:
+        await follow(sessions, "fix")
+    assert (type(caught.value), caught.value.exit_code) == (AgentRefused, 7)
+
+
+# Credentials.
+
+
+async def test_a_session_that_lost_its_credentials_gets_the_servers_and_is_asked_again(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(
-        "for line in sys.stdin:\n"
-        "    one = json.loads(line); answer(one['id'], ok={'result': json.dumps(one['args'])})"
+        "first = request()\n"
+        "answer(first['id'], error={'code': 'unconfigured', 'message': 'x'})\n"
+        "configure = request(); answer(configure['id'], ok={})\n"
+        "again = request()\n"
+        "answer(again['id'], ok={'result': json.dumps([first, configure, again])})\nrequest()"
     )
-    plain = await prompt(sessions, "fix", "--x")
-    full = await prompt(
-        sessions,
-        "fix",
-        "/clear",
-        options=TurnOptions((), "big", 3, 0.5, new_conversation=True),
-        turn_id=TURN,
+    first, configure, again = asked(await prompt(sessions, "fix", "do it", wait_seconds=5))
+    assert (configure["op"], configure["args"]["secrets"]["credential"]) == (
+        "configure",
+        {"kind": "apiKey", "value": "[redacted]"},
     )
-    assert json.loads(plain.result or "") == {
-        "turnId": str(uuid.UUID(plain.turn_id)),
-        "prompt": "--x",
-        "tools": None,
-        "model": None,
-        "maxTurns": None,
-        "maxBudgetUsd": None,
-        "newConversation": False,
-    }
-    assert json.loads(full.result or "") == {
-        "turnId": TURN,
-        "prompt": "/clear",
-        "tools": [],
-        "model": "big",
-        "maxTurns": 3,
-        "maxBudgetUsd": 0.5,
-        "newConversation": True,
-    }
-
-
-async def test_a_busy_session_names_the_turn_that_runs(
-    engine: ScriptedEngine, sessions: Sessions
-) -> None:
-    engine.agent("answer(request()['id'], error={'code': 'busy', 'message': 't-1'}); request()")
-    with pytest.raises(SessionNotReady) as caught:
-        await prompt(sessions, "fix", "do it")
-    assert str(caught.value) == (
-        "The session is busy with turn t-1. One prompt at a time: wait for it to end, or use "
-        "another session."
-    )
-
-
-UNCONFIGURED = "answer(request()['id'], error={'code': 'unconfigured', 'message': 'x'})\n"
-
-
-async def test_a_session_that_lost_its_credentials_gets_the_servers_again(
-    engine: ScriptedEngine, sessions: Sessions
-) -> None:
-    engine.agent(
-        UNCONFIGURED + "configure = request(); answer(configure['id'], ok={})\n"
-        "answer(request()['id'], ok={'result': json.dumps(configure)})\nrequest()"
-    )
-    result = await prompt(sessions, "fix", "do it")
-    assert result.result is not None
-    assert '"op": "configure"' in result.result
-    assert '{"kind": "apiKey", "value": "[redacted]"}' in result.result
+    assert (again["op"], again["args"]) == (first["op"], first["args"])
 
 
 async def test_a_session_that_lost_credentials_of_its_own_does_not_get_the_servers(
@@ -206,17 +445,144 @@ async def test_a_session_that_lost_credentials_of_its_own_does_not_get_the_serve
     own = container("abcd1", "fix")
     own["labels"]["claude-mcp.credentials"] = "session"
     engine.holds(own)
-    engine.agent(UNCONFIGURED + "sys.exit(99 if sys.stdin.readline() else 0)")
+    engine.agent(
+        "answer(request()['id'], error={'code': 'unconfigured', 'message': 'x'})\n"
+        "sys.exit(99 if sys.stdin.readline() else 0)"
+    )
     with pytest.raises(SessionNotReady, match="has lost its credentials"):
         await prompt(sessions, "fix", "do it")
 
 
-async def test_another_refusal_of_the_agent_stays_one(
+async def test_credentials_are_handed_in_only_once(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
-    engine.agent("answer(request()['id'], error={'code': 'failed', 'message': 'x'}); request()")
-    with pytest.raises(AgentRefused, match=r"^x$"):
+    engine.agent(
+        "for line in sys.stdin:\n"
+        "    one = json.loads(line)\n"
+        "    open('ops', 'a').write(one['op'] + ' ')\n"
+        "    if one['op'] == 'configure':\n"
+        "        answer(one['id'], ok={})\n"
+        "    else:\n"
+        "        answer(one['id'], error={'code': 'unconfigured', 'message': 'none'})"
+    )
+    with pytest.raises(AgentRefused, match=r"^none$"):
         await prompt(sessions, "fix", "do it")
+    assert engine.noted("ops") == ["turn", "configure", "turn"]
+
+
+# Lost channels, and callers that go away.
+
+LOSING = """\
+one = request()
+open('asked', 'a').write(json.dumps([one['op'], one['args'].get('turnId')]) + '\\n')
+if len(open('asked').readlines()) <= {losses}:
+    sys.exit({code})
+answer(one['id'], ok={answer!r})
+request()
+"""
+
+
+@pytest.mark.parametrize("code", [0, 137])
+@pytest.mark.parametrize("op", ASKS)
+async def test_a_turn_is_found_again_by_its_id_when_the_channel_was_lost(
+    engine: ScriptedEngine, sessions: Sessions, op: str, code: int
+) -> None:
+    engine.agent(LOSING.format(losses=1, code=code, answer=ANSWER))
+    assert await ASKS[op](sessions) == RESULT
+    assert engine.noted("asked") == [f'["{op}",', f'"{TURN}"]'] * 2
+
+
+async def test_a_prompt_without_an_id_is_asked_again_under_the_one_it_was_given(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.agent(LOSING.format(losses=1, code=0, answer=ANSWER))
+    await prompt(sessions, "fix", "do it")
+    first, second = engine.noted("asked")[1::2]
+    assert first == second
+
+
+async def test_an_interrupt_of_whatever_runs_is_not_sent_twice(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    """The first one may have been carried out; then the next turn in line runs by now."""
+    engine.agent(LOSING.format(losses=1, code=0, answer=ANSWER))
+    with suppress(AgentError):
+        await interrupt(sessions, "fix")
+    assert " ".join(engine.noted("asked")).count('["interrupt", null]') == 1
+
+
+@pytest.mark.parametrize("op", ASKS)
+async def test_a_channel_that_is_lost_again_and_again_is_an_error(
+    engine: ScriptedEngine, sessions: Sessions, op: str
+) -> None:
+    engine.agent(LOSING.format(losses=9, code=0, answer={}))
+    with pytest.raises(AgentError) as caught:
+        await ASKS[op](sessions)
+    assert (type(caught.value), caught.value.message) == (
+        AgentError,
+        "The connection to the session was lost before its answer came. Its last words: last words",
+    )
+    assert engine.calls.count("exec") == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "message"),
+    [
+        (
+            "sys.stderr.write('the daemon fell over\\n'); sys.exit(1)",
+            EngineError,
+            "Docker could not reach the session: the daemon fell over.",
+        ),
+        (
+            "sys.exit(97)",
+            AgentError,
+            "The session's agent does not answer. Its last words: last words",
+        ),
+    ],
+)
+async def test_what_is_no_lost_channel_is_not_tried_again(
+    engine: ScriptedEngine,
+    sessions: Sessions,
+    script: str,
+    kind: type[ClaudeMcpError],
+    message: str,
+) -> None:
+    engine.agent(f"request(); {script}")
+    with pytest.raises(kind) as caught:
+        await prompt(sessions, "fix", "do it")
+    assert (type(caught.value), caught.value.message) == (kind, message)
+    assert engine.calls.count("exec") == 1
+
+
+@pytest.mark.parametrize("ask", [prompt, follow])
+async def test_a_caller_that_goes_away_ends_only_its_waiting(
+    engine: ScriptedEngine, sessions: Sessions, ask: Callable[..., Awaitable[TurnResult]]
+) -> None:
+    engine.agent(
+        "one = request()\n"
+        "answer(one['id'], event={'progress': 'Bash: ls'})\n"
+        "two = request()\n"
+        "open('ops', 'w').write(f\"{two['op']} {two['args']['id'] == one['id']}\")\n"
+        "answer(one['id'], ok={})\n"
+        "last = request()\n"
+        "open('ops', 'a').write(' ' + last['op'])\n"
+        "answer(last['id'], ok={})\n"
+        "request()"
+    )
+
+    async def go_away(line: str) -> None:
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        await ask(sessions, "fix", TURN, progress=go_away)
+    assert scope.cancelled_caught
+    await sessions.request("fix", "ping", {})
+    assert engine.noted("ops") == ["cancel", "True", "ping"]
+
+
+# What may be forged.
+
+EVENT = {"number": 1, "time": "then", "kind": "message", "text": "a", "leftOut": 0}
 
 
 @pytest.mark.parametrize(
@@ -225,8 +591,13 @@ async def test_another_refusal_of_the_agent_stays_one(
         ({}, {}),
         ({"status": "completed"}, {"status": TurnStatus.COMPLETED}),
         ({"status": "cancelled"}, {"status": TurnStatus.CANCELLED}),
+        ({"status": "running"}, {"status": TurnStatus.RUNNING}),
         ({"status": "something else"}, {}),
         ({"status": ["completed"]}, {}),
+        ({"turnId": TURN}, {"turn_id": TURN}),
+        ({"turnId": f"{TURN}{'x' * 1000}"}, {"turn_id": TURN}),
+        ({"turnId": 3}, {}),
+        ({"turnId": [TURN]}, {}),
         ({"result": 3, "error": {}, "conversationId": []}, {}),
         ({"numTurns": "3", "durationMs": None, "costUsd": "free"}, {}),
         ({"numTurns": True, "durationMs": -1, "costUsd": [0]}, {}),
@@ -242,9 +613,48 @@ async def test_another_refusal_of_the_agent_stays_one(
             {"permissionDenials": [{}, {"toolName": 3, "toolInput": None}]},
             {"permission_denials": (PermissionDenial("", {}), PermissionDenial("3", {}))},
         ),
-        ({"turnId": "another", "session": "another"}, {}),
+        ({"session": "another"}, {}),
+        ({"notes": "a note"}, {}),
+        ({"notes": {"a": 1}}, {}),
+        ({"notes": [3, None, ["a"], "b"]}, {"notes": ("b",)}),
+        ({"ahead": "many", "cursor": -1}, {}),
+        ({"ahead": True, "cursor": [1]}, {}),
+        ({"ahead": float("nan"), "cursor": 2**53 + 1}, {}),
+        ({"ahead": 2.0, "cursor": 2**53}, {"ahead": 2, "cursor": 2**53}),
+        ({"events": "none"}, {}),
+        ({"events": {"0": EVENT}}, {}),
+        ({"events": [3, None, "x", [EVENT]]}, {}),
+        (
+            {"events": [{**EVENT, "number": -1, "time": "t" * 99, "kind": "k" * 99}]},
+            {"events": (Event(0, "t" * 40, "k" * 40, "a", 0),)},
+        ),
+        (
+            {"events": [{**EVENT, "number": "1", "text": ["a"], "kind": 3, "leftOut": "all"}]},
+            {"events": (Event(0, "then", "3", "['a']", 0),)},
+        ),
+        (
+            {"events": [{**EVENT, "number": 10**400, "leftOut": float("nan")}]},
+            {"events": (Event(0, "then", "message", "a", 0),)},
+        ),
     ],
 )
 def test_an_answer_may_be_forged(answer: dict[str, Any], parsed: dict[str, Any]) -> None:
     expected = {field: getattr(NOTHING, field) for field in NOTHING.__slots__}
-    assert parse_result(SESSION, TURN, answer) == TurnResult(**{**expected, **parsed})
+    assert parse_result(SESSION, answer) == TurnResult(**{**expected, **parsed})
+
+
+def test_there_are_only_so_many_events_in_an_answer() -> None:
+    many = [{**EVENT, "number": number} for number in range(1, 1000)]
+    found = parse_result(SESSION, {"events": many}).events
+    assert found == tuple(
+        Event(number, "then", "message", "a", 0) for number in range(1, MAX_EVENTS + 1)
+    )
+
+
+@pytest.mark.parametrize("op", ASKS)
+async def test_a_turn_has_the_id_that_was_asked_for_whatever_the_session_says(
+    engine: ScriptedEngine, sessions: Sessions, op: str
+) -> None:
+    forged = {**ANSWER, "turnId": "$(touch /tmp/x)"}
+    engine.agent(f"answer(request()['id'], ok={forged!r}); request()")
+    assert await ASKS[op](sessions) == RESULT

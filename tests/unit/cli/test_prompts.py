@@ -1,0 +1,347 @@
+"""Turns at a terminal: prompt, turn and cancel, what goes where, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit import fake_engine
+from tests.unit.cli.conftest import API_KEY, Input, Run
+
+TURN = "6b0b0f3e-0000-4000-8000-000000000000"
+OTHER = "6b0b0f3e-0000-4000-8000-000000000001"
+RUNNING = f"Turn {TURN} is running; read on with: claude-mcp turn fix-tests {TURN}\n"
+EVENTS = [
+    {
+        "number": 1,
+        "time": "2026-01-02T03:04:05Z",
+        "kind": "tool_call",
+        "text": "Bash: ls",
+        "leftOut": 0,
+    },
+    {
+        "number": 2,
+        "time": "2026-01-02T03:04:05Z",
+        "kind": "tool_result",
+        "text": "one\ntwo",
+        "leftOut": 6,
+    },
+]
+
+
+def view(session: str, **changes: Any) -> dict[str, Any]:
+    """A turn as ``--json`` prints it."""
+    return {
+        "sessionId": session,
+        "turnId": TURN,
+        "status": "running",
+        "result": None,
+        "error": None,
+        "conversationId": None,
+        "numTurns": 0,
+        "durationMs": 0,
+        "costUsd": 0.0,
+        "usage": {},
+        "permissionDenials": [],
+        "notes": [],
+        "cursor": 2,
+        "events": [],
+        **changes,
+    }
+
+
+@pytest.fixture
+def running(run: Run, session: str) -> str:
+    """The id of a session with a turn that runs until it is interrupted."""
+    code, _, _ = run("prompt", session, "hang", "--detach", "--turn-id", TURN)
+    assert code == 0
+    return session
+
+
+# prompt
+
+
+def asked(**more: Any) -> dict[str, Any]:
+    """What the fake Claude answers: what it was asked."""
+    return {**more, "whenBusy": "refuse"}
+
+
+def test_prompt_prints_the_answer(run: Run, session: str) -> None:
+    code, out, err = run("prompt", session, "-v", "--tools", "Read,Bash", "--", "--help me")
+    assert (code, json.loads(out)) == (0, asked(prompt="--help me", tools=["Read", "Bash"]))
+    assert err.splitlines() == ["  Bash: ls", "[1.5 s, 1 model call, $0.0123]"]
+
+
+def test_prompt_passes_every_option_on(run: Run, session: str) -> None:
+    options = ["--model=m", "--max-turns=3", "--max-budget-usd=0.5", "--new-conversation"]
+    code, out, err = run("prompt", session, "hi", *options, "--wait=60", "--queue", "--tools=")
+    assert (code, json.loads(out), err) == (
+        0,
+        {
+            "prompt": "hi",
+            "model": "m",
+            "maxTurns": 3,
+            "maxBudgetUsd": 0.5,
+            "newConversation": True,
+            "waitSeconds": 60.0,
+            "whenBusy": "wait",
+        },
+        "",
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_prompt_reads_stdin(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input("ünïcode \U0001f600\n$HOME `x`\n".encode()))
+    code, out, _ = run("prompt", session, *arguments)
+    assert (code, json.loads(out)) == (0, asked(prompt="ünïcode \U0001f600\n$HOME `x`\n"))
+
+
+def test_a_prompt_on_stdin_must_be_text(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input(b"\xff\xfe"))
+    expected = (2, "", "claude-mcp: The prompt on stdin is not UTF-8.\n")
+    assert run("prompt", session, "-") == expected
+
+
+def test_prompt_at_a_terminal_does_not_wait_for_one(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Input(b"", terminal=True))
+    assert run("prompt", session) == (
+        2,
+        "",
+        "claude-mcp: There is no prompt.\nGive it as an argument, or on stdin with '-'.\n",
+    )
+
+
+def test_a_failed_turn_fails_the_program(run: Run, session: str) -> None:
+    expected = (1, "", "claude-mcp: turn failed: 401 invalid key\n")
+    assert run("prompt", session, "fail") == expected
+
+
+def test_a_denied_tool_is_told_on_stderr(run: Run, session: str) -> None:
+    assert run("prompt", session, "deny") == (
+        0,
+        "I may not.\n",
+        "denied for lack of permission: Bash {'command': 'rm x'}\n",
+    )
+
+
+def test_a_note_of_the_session_is_told_on_stderr(run: Run, session: str) -> None:
+    code, out, err = run("prompt", session, "note")
+    assert (code, json.loads(out)) == (0, asked(prompt="note"))
+    assert err == "note: Claude Code was started again: it was idle.\n"
+
+
+def test_a_secret_in_an_answer_is_not_printed(run: Run, session: str) -> None:
+    _, out, _ = run("prompt", session, f"say {API_KEY}")
+    _, as_json, _ = run("prompt", session, f"say {API_KEY}", "--json")
+    assert json.loads(out)["prompt"] == "say [redacted]"
+    assert API_KEY not in as_json
+
+
+def test_a_prompt_that_takes_longer_than_the_wait_is_left_running_with_an_exit_code_of_its_own(
+    run: Run, session: str
+) -> None:
+    arguments = ("prompt", session, "hang", "--turn-id", TURN.upper(), "--wait", "0.5")
+    assert run(*arguments) == (8, "", RUNNING)
+    # The same id again is the same turn.
+    assert run(*arguments) == (8, "", RUNNING)
+
+
+@pytest.mark.parametrize("flags", [("--detach",), ("--detach", "--wait", "60")])
+def test_a_detached_prompt_is_not_waited_for_and_that_is_no_failure(
+    run: Run, session: str, flags: tuple[str, ...]
+) -> None:
+    assert run("prompt", session, "hang", "--turn-id", TURN, *flags) == (0, "", RUNNING)
+
+
+def test_a_detached_prompt_that_cannot_be_sent_is_a_failure(run: Run, running: str) -> None:
+    code, out, err = run("prompt", running, "hello", "--detach")
+    assert (code, out, err.splitlines()[0]) == (
+        4,
+        "",
+        f"claude-mcp: The session is busy with turn {TURN}.",
+    )
+
+
+def test_a_queued_prompt_stands_in_line(run: Run, running: str) -> None:
+    arguments = ("--queue", "--detach", "--turn-id", OTHER, "--json")
+    code, out, _ = run("prompt", running, "hang", *arguments)
+    assert (code, json.loads(out)) == (
+        0,
+        view(running, turnId=OTHER, events=EVENTS, notes=["1 other(s) come first in line."]),
+    )
+
+
+def test_a_prompt_as_json(run: Run, session: str) -> None:
+    code, out, err = run("prompt", session, "deny", "--turn-id", TURN, "--json")
+    assert (code, json.loads(out), err) == (
+        0,
+        view(
+            session,
+            status="completed",
+            result="I may not.",
+            conversationId="c-1",
+            numTurns=1,
+            durationMs=1500,
+            usage={"inputTokens": 3, "outputTokens": 2},
+            permissionDenials=[{"toolName": "Bash", "toolInput": {"command": "rm x"}}],
+        ),
+        "denied for lack of permission: Bash {'command': 'rm x'}\n",
+    )
+    code, out, err = run("prompt", session, "hang", "--turn-id", OTHER, "--wait=0", "--json")
+    assert (code, json.loads(out)) == (8, view(session, turnId=OTHER, events=EVENTS))
+    assert err == RUNNING.replace(TURN, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--turn-id", "first"), "turnId must be a UUID, and 'first' is not."),
+        (("--wait", "-1"), "waitSeconds must be at least 0."),
+        (("--wait", "nan"), "waitSeconds must be at least 0."),
+        (("--max-turns", "0"), "maxTurns must be at least 1."),
+    ],
+)
+def test_a_prompt_that_cannot_be_sent_is_refused_without_a_call(
+    run: Run, program: Path, session: str, arguments: tuple[str, ...], said: str
+) -> None:
+    assert run("prompt", session, "hello", *arguments) == (2, "", f"claude-mcp: {said}\n")
+    assert fake_engine.calls(program) == []
+
+
+def test_a_turn_id_is_for_one_prompt_only(run: Run, running: str) -> None:
+    assert run("prompt", running, "hello", "--turn-id", TURN) == (
+        2,
+        "",
+        f"claude-mcp: turnId {TURN} was used for another prompt.\n"
+        "Repeat a turn with the prompt it had, or leave turnId out.\n",
+    )
+
+
+# turn
+
+
+def test_turn_prints_the_answer_of_the_latest_turn_as_often_as_asked(
+    run: Run, session: str
+) -> None:
+    prompted = run("prompt", session, "hello", "--turn-id", TURN)
+    assert run("turn", "fix-tests") == run("turn", session, TURN) == prompted
+    code, out, err = run("turn", "fix-tests", "--json")
+    answer = json.dumps(asked(prompt="hello"))
+    assert (code, err) == (0, "")
+    assert json.loads(out) == view(
+        session,
+        status="completed",
+        result=answer,
+        conversationId="c-1",
+        numTurns=1,
+        durationMs=1500,
+        costUsd=0.0123,
+        usage={"inputTokens": 3, "outputTokens": 2},
+    )
+
+
+def test_turn_tells_of_one_that_runs_on_with_an_exit_code_of_its_own(
+    run: Run, running: str
+) -> None:
+    assert run("turn", running, TURN, "--wait", "0") == (8, "", RUNNING)
+    code, out, err = run("turn", running, "--wait", "0", "--json")
+    assert (code, json.loads(out), err) == (8, view(running, events=EVENTS), RUNNING)
+
+
+def test_turn_with_a_cursor_prints_the_events_behind_it(run: Run, running: str) -> None:
+    first = "1 2026-01-02T03:04:05Z tool_call: Bash: ls\n"
+    second = "2 2026-01-02T03:04:05Z tool_result: one\ntwo [... 6 characters more: --event 2]\n"
+    assert run("turn", running, "--cursor", "0") == (8, first + second, RUNNING)
+    assert run("turn", running, TURN, "--cursor", "1") == (8, second, RUNNING)
+    assert run("turn", running, "--cursor", "2", "--wait", "0") == (8, "", RUNNING)
+    code, out, err = run("turn", running, "--cursor", "1", "--json")
+    assert (code, json.loads(out), err) == (8, view(running, events=EVENTS[1:]), RUNNING)
+
+
+def test_turn_prints_one_event_whole(run: Run, running: str) -> None:
+    assert run("turn", running, "--event", "2") == (0, "one\ntwo\nthree\n", "")
+    code, out, err = run("turn", running, "--event", "2", "--json")
+    whole = {**EVENTS[1], "text": "one\ntwo\nthree", "leftOut": 0}
+    assert (code, json.loads(out), err) == (0, whole, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 3, "Session 'fix-tests' has no turn yet.\n"),
+        ((TURN,), 3, f"Session 'fix-tests' has no turn {TURN}.\n"),
+        (("latest",), 2, "turnId must be a UUID, and 'latest' is not.\n"),
+        (("--cursor", "-1"), 2, "cursor must be at least 0.\n"),
+        (("--wait", "-1"), 2, "waitSeconds must be at least 0.\n"),
+        (
+            ("--event", "9"),
+            3,
+            "There is no event 9 in this session (any more).\n"
+            "Events are kept until newer ones need the room; results are kept.\n",
+        ),
+    ],
+)
+def test_a_turn_that_cannot_be_shown_says_why(
+    run: Run, session: str, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    assert run("turn", "fix-tests", *arguments) == (code, "", f"claude-mcp: {said}")
+
+
+# cancel
+
+
+def test_cancel_ends_the_turn_that_runs_and_says_so_on_stderr(
+    run: Run, program: Path, running: str
+) -> None:
+    assert run("cancel", "fix-tests") == (0, "", f"Turn {TURN}: cancelled\n")
+    assert run("cancel", "fix-tests") == (0, "", "Nothing was running.\n")
+    assert run("cancel", running, TURN) == (0, "", f"Turn {TURN}: cancelled\n")
+    assert run("turn", running) == (
+        1,
+        "",
+        "claude-mcp: turn cancelled: The turn was cancelled.\n",
+    )
+    assert fake_engine.calls(program).count("interrupted") == 1
+
+
+def test_cancel_as_json(run: Run, running: str) -> None:
+    code, out, err = run("cancel", running, TURN, "--json")
+    assert (code, json.loads(out), err) == (
+        0,
+        {"sessionId": running, "turnId": TURN, "status": "cancelled"},
+        "",
+    )
+    code, out, err = run("cancel", running, "--json")
+    assert (code, json.loads(out), err) == (
+        0,
+        {"sessionId": running, "turnId": None, "status": None},
+        "",
+    )
+
+
+def test_cancel_of_a_turn_that_is_over_says_what_became_of_it(run: Run, session: str) -> None:
+    run("prompt", session, "hello", "--turn-id", TURN)
+    assert run("cancel", session, TURN) == (0, "", f"Turn {TURN}: completed\n")
+
+
+def test_cancel_of_a_turn_that_never_was_is_refused(run: Run, session: str) -> None:
+    assert run("cancel", session, TURN) == (
+        3,
+        "",
+        f"claude-mcp: Session {session!r} has no turn {TURN}.\n",
+    )
+    assert run("cancel", session, "it") == (
+        2,
+        "",
+        "claude-mcp: turnId must be a UUID, and 'it' is not.\n",
+    )

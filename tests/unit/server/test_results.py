@@ -1,0 +1,118 @@
+"""What a turn is on the wire; the other results are seen whole in test_app."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from claude_mcp.credentials import Secret
+from claude_mcp.server.results import CancelResult, EventEntry, PromptResult, TurnView
+from claude_mcp.sessions.labels import CredentialSource, Session, Status
+from claude_mcp.sessions.turns import Event, PermissionDenial, TurnResult, TurnStatus
+
+SESSION = Session(
+    id="0123456789ab",
+    container_id="0123456789ab" * 5 + "0123",
+    name="fix-tests",
+    container_name="claude-mcp-fix-tests",
+    project_path="/src/project",
+    image="image:1",
+    provider="anthropic",
+    credentials=CredentialSource.SERVER,
+    status=Status.RUNNING,
+    created_at="2026-01-02T03:04:05Z",
+)
+TURN_ID = "6b0b0f3e-0000-4000-8000-000000000000"
+RUNNING = TurnResult(session=SESSION, turn_id=TURN_ID, status=TurnStatus.RUNNING)
+EMPTY: dict[str, Any] = {
+    "sessionId": "0123456789ab",
+    "turnId": TURN_ID,
+    "status": "running",
+    "result": None,
+    "error": None,
+    "conversationId": None,
+    "numTurns": 0,
+    "durationMs": 0,
+    "costUsd": 0.0,
+    "usage": {},
+    "permissionDenials": [],
+    "notes": [],
+    "cursor": 0,
+}
+
+
+def test_a_turn_that_runs_has_every_field_and_nothing_in_them() -> None:
+    assert PromptResult.of(RUNNING).wire() == EMPTY
+    assert TurnView.of(RUNNING).wire() == {**EMPTY, "events": []}
+
+
+def test_a_turn_that_is_over_is_told_in_full() -> None:
+    Secret("sk-ant-in-a-result-0123")
+    turn = TurnResult(
+        session=SESSION,
+        turn_id=TURN_ID,
+        status=TurnStatus.COMPLETED,
+        result="It is sk-ant-in-a-result-0123.",
+        error="none \ud800",
+        conversation_id="c-1",
+        num_turns=2,
+        duration_ms=1500,
+        cost_usd=0.01234567,
+        usage={"input_tokens": 3, "cache_read_input_tokens": 4},
+        permission_denials=(
+            PermissionDenial("Bash", {"command": ["cat", "sk-ant-in-a-result-0123"]}),
+        ),
+        notes=("It has sk-ant-in-a-result-0123.",),
+        events=(Event(7, "then", "message", "x\udfff sk-ant-in-a-result-0123", 3),),
+        cursor=9,
+    )
+    told = {
+        "sessionId": "0123456789ab",
+        "turnId": TURN_ID,
+        "status": "completed",
+        "result": "It is [redacted].",
+        "error": "none ?",
+        "conversationId": "c-1",
+        "numTurns": 2,
+        "durationMs": 1500,
+        "costUsd": 0.012346,
+        "usage": {"inputTokens": 3, "cacheReadInputTokens": 4},
+        "permissionDenials": [
+            {"toolName": "Bash", "toolInput": {"command": ["cat", "[redacted]"]}}
+        ],
+        "notes": ["It has [redacted]."],
+        "cursor": 9,
+    }
+    event = {
+        "number": 7, "time": "then", "kind": "message", "text": "x? [redacted]", "leftOut": 3
+    }  # fmt: skip
+    assert PromptResult.of(turn).wire() == told
+    assert TurnView.of(turn).wire() == {**told, "events": [event]}
+    assert EventEntry.of(turn.events[0]).wire() == event
+
+
+def test_a_turn_in_line_notes_how_many_come_first() -> None:
+    waiting = replace(RUNNING, ahead=2, notes=("It was started again.",))
+    assert PromptResult.of(waiting).notes == [
+        "It was started again.",
+        "2 other(s) come first in line.",
+    ]
+
+
+@pytest.mark.parametrize("status", TurnStatus)
+def test_a_cancellation_is_the_turn_s_id_and_what_became_of_it(status: TurnStatus) -> None:
+    assert CancelResult.of("fix", replace(RUNNING, status=status)).wire() == {
+        "sessionId": "0123456789ab",
+        "turnId": TURN_ID,
+        "status": status.value,
+    }
+
+
+def test_a_cancellation_of_nothing_names_no_turn() -> None:
+    assert CancelResult.of("fix", None).wire() == {
+        "sessionId": "fix",
+        "turnId": None,
+        "status": None,
+    }

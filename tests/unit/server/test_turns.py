@@ -1,0 +1,195 @@
+"""Prompts that run on: waited for, read from, stood in line for, cancelled; over both eras."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from mcp import Client
+from mcp.types import CallToolResult, TextContent
+
+from claude_mcp.config import Config
+from claude_mcp.server.app import build
+from tests.unit import fake_engine
+
+pytestmark = pytest.mark.anyio
+
+TURN = "6b0b0f3e-0000-4000-8000-000000000000"
+CALL = {
+    "number": 1,
+    "time": "2026-01-02T03:04:05Z",
+    "kind": "tool_call",
+    "text": "Bash: ls",
+    "leftOut": 0,
+}
+OUTPUT = {
+    "number": 2,
+    "time": "2026-01-02T03:04:05Z",
+    "kind": "tool_result",
+    "text": "one\ntwo",
+    "leftOut": 6,
+}
+
+
+@pytest.fixture(params=["legacy", "auto"])
+async def client(config: Config, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    era: Literal["legacy", "auto"] = request.param
+    async with Client(build(config), mode=era) as client:
+        yield client
+
+
+def text(result: CallToolResult) -> str:
+    [block] = result.content
+    assert isinstance(block, TextContent)
+    return block.text
+
+
+def content(result: CallToolResult) -> dict[str, Any]:
+    assert not result.is_error, text(result)
+    structured: dict[str, Any] = result.structured_content
+    return structured
+
+
+async def hang(client: Client, session: str, **more: Any) -> CallToolResult:
+    """A prompt that runs on when the time to wait is up."""
+    arguments = {"sessionId": session, "prompt": "hang", "waitSeconds": 0, "turnId": TURN, **more}
+    return await client.call_tool("execute_in_session", arguments)
+
+
+def running(session: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "sessionId": session,
+        "turnId": TURN,
+        "status": "running",
+        "result": None,
+        "error": None,
+        "conversationId": None,
+        "numTurns": 0,
+        "durationMs": 0,
+        "costUsd": 0.0,
+        "usage": {},
+        "permissionDenials": [],
+        "notes": [],
+        "cursor": 2,
+        **changes,
+    }
+
+
+async def test_a_prompt_that_takes_longer_is_left_running_and_followed(
+    client: Client, session: str
+) -> None:
+    left = await hang(client, session)
+    assert content(left) == running(session)
+    assert text(left).splitlines() == [
+        f"[running: turn {TURN}]",
+        f'Next: get_turn with sessionId "{session}" waits for the result; cancel_turn ends it.',
+    ]
+    arguments = {"sessionId": "fix-tests", "waitSeconds": 1}
+    followed = await client.call_tool("get_turn", arguments)
+    assert content(followed) == running(session, events=[CALL, OUTPUT])
+    assert text(followed).splitlines()[2:] == [
+        "",
+        "1 2026-01-02T03:04:05Z tool_call: Bash: ls",
+        "2 2026-01-02T03:04:05Z tool_result: one",
+        "two [... 6 characters more: event 2]",
+        "Events end here; cursor 2 reads on.",
+    ]
+
+
+async def test_events_are_read_on_from_a_cursor_at_once_when_there_are_any(
+    client: Client, session: str
+) -> None:
+    await hang(client, session)
+    arguments = {"sessionId": session, "turnId": TURN, "cursor": 1}
+    read = content(await client.call_tool("get_turn", arguments))
+    assert read == running(session, events=[OUTPUT])
+    arguments = {"sessionId": session, "turnId": TURN, "cursor": 2, "waitSeconds": 0}
+    assert content(await client.call_tool("get_turn", arguments)) == running(session, events=[])
+
+
+async def test_one_event_is_given_whole_without_waiting(client: Client, session: str) -> None:
+    await hang(client, session)
+    one = await client.call_tool("get_turn", {"sessionId": session, "event": 2})
+    whole = {**OUTPUT, "text": "one\ntwo\nthree", "leftOut": 0}
+    assert content(one) == running(session, events=[whole])
+    gone = await client.call_tool("get_turn", {"sessionId": session, "event": 3})
+    assert (gone.is_error, text(gone)) == (
+        True,
+        "There is no event 3 in this session (any more).\n"
+        "Events are kept until newer ones need the room; results are kept.",
+    )
+
+
+async def test_a_turn_is_cancelled_and_stays_so(
+    client: Client, session: str, program: Path
+) -> None:
+    await hang(client, session)
+    cancelled = await client.call_tool("cancel_turn", {"sessionId": "fix-tests"})
+    assert content(cancelled) == {"sessionId": session, "turnId": TURN, "status": "cancelled"}
+    assert text(cancelled) == f"Turn {TURN} is cancelled. The conversation is kept."
+    again = await client.call_tool("cancel_turn", {"sessionId": session, "turnId": TURN})
+    assert content(again) == content(cancelled)
+    found = content(await client.call_tool("get_turn", {"sessionId": session, "turnId": TURN}))
+    error = "The turn was cancelled."
+    assert found == running(session, status="cancelled", error=error, events=[])
+    assert fake_engine.calls(program).count("interrupted") == 1
+
+
+async def test_a_turn_that_is_over_is_not_cancelled(client: Client, session: str) -> None:
+    arguments = {"sessionId": session, "prompt": "hello", "turnId": TURN}
+    await client.call_tool("execute_in_session", arguments)
+    late = await client.call_tool("cancel_turn", {"sessionId": session, "turnId": TURN})
+    assert text(late) == f"Turn {TURN} was over already: completed."
+    nothing = await client.call_tool("cancel_turn", {"sessionId": session})
+    assert (content(nothing)["turnId"], text(nothing)) == (None, "Nothing was running.")
+
+
+async def test_a_busy_session_refuses_a_second_prompt_or_lets_it_stand_in_line(
+    client: Client, session: str
+) -> None:
+    await hang(client, session)
+    arguments = {"sessionId": session, "prompt": "hello"}
+    refused = await client.call_tool("execute_in_session", arguments)
+    assert (refused.is_error, text(refused).splitlines()[0]) == (
+        True,
+        f"The session is busy with turn {TURN}.",
+    )
+    other = str(uuid.uuid4())
+    waiting = await hang(client, session, turnId=other, whenBusy="wait")
+    note = "1 other(s) come first in line."
+    assert content(waiting) == running(session, turnId=other, notes=[note])
+    assert text(waiting).splitlines()[-1] == f"Note: {note}"
+
+
+async def test_the_same_turn_id_is_the_same_turn_and_never_another_prompt(
+    client: Client, session: str
+) -> None:
+    assert content(await hang(client, session)) == content(await hang(client, session))
+    other = await hang(client, session, prompt="something else")
+    assert (other.is_error, text(other)) == (
+        True,
+        f"turnId {TURN} was used for another prompt.\n"
+        "Repeat a turn with the prompt it had, or leave turnId out.",
+    )
+
+
+async def test_a_session_without_a_turn_says_so(client: Client, session: str) -> None:
+    nothing = await client.call_tool("get_turn", {"sessionId": "fix-tests"})
+    unknown = await client.call_tool("get_turn", {"sessionId": "fix-tests", "turnId": TURN})
+    assert (text(nothing), text(unknown)) == (
+        "Session 'fix-tests' has no turn yet.",
+        f"Session 'fix-tests' has no turn {TURN}.",
+    )
+    assert nothing.is_error
+    assert unknown.is_error
+
+
+async def test_a_note_of_the_session_reaches_the_caller(client: Client, session: str) -> None:
+    arguments = {"sessionId": session, "prompt": "note"}
+    noted = await client.call_tool("execute_in_session", arguments)
+    note = "Claude Code was started again: it was idle."
+    assert content(noted)["notes"] == [note]
+    assert text(noted).splitlines()[-1] == f"Note: {note}"

@@ -1,0 +1,179 @@
+"""Turns for the fake engine's agent: they belong to the session and outlive their channel.
+
+The prompt ``hang`` runs until it is interrupted, after the events in ``EVENTS``. Who waits for it
+without a limit, or with the tools' default one, waits until then and writes ``hanging`` to
+``calls``, and ``left`` when the waiting is given up; any other limit is up at once. An interrupt
+writes ``interrupted``. ``hang and end`` is over by itself before the interrupt comes, and who
+interrupts ``hang on`` gets no answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.unit import fake_engine
+from tests.unit.fake_engine import answer
+
+DEFAULT_WAIT = 45
+CUT = 7
+EVENTS = [(1, "tool_call", "Bash: ls"), (2, "tool_result", "one\ntwo\nthree")]
+MOMENT = "2026-01-02T03:04:05Z"
+
+
+def install(directory: Path) -> Path:
+    """As ``fake_engine.install``, with an agent that keeps turns."""
+    program = fake_engine.install(directory)
+    there = program.read_text()
+    here = there.replace("from tests.unit.fake_engine", "from tests.unit.sessions.fake_turns")
+    assert here != there
+    program.write_text(here)
+    return program
+
+
+def settings(program: Path) -> dict[str, Any]:
+    """What the agent of the session that was created last is started with."""
+    given: dict[str, Any] = json.loads((program.parent / "settings").read_text())
+    return given
+
+
+class Refusal(Exception):
+    """Code and message."""
+
+
+class Agent(fake_engine.Engine):
+    def __init__(self, state: Path) -> None:
+        super().__init__(state)
+        self._waiting: dict[int, dict[str, Any]] = {}
+
+    def agent(self) -> int:
+        answer(0, event={"greeting": True})
+        for line in sys.stdin:
+            request = json.loads(line)
+            self.perform(request["id"], request["op"], request["args"])
+        return 0
+
+    def perform(self, number: int, op: str, args: dict[str, Any]) -> None:
+        if op == "cancel":
+            self.give_up(args["id"])
+        elif op == "command" and args["command"] == "hang":
+            self.note("hanging")
+        else:
+            try:
+                done = getattr(self, "submit" if op == "turn" else op)(number, args)
+            except Refusal as refusal:
+                code, message = refusal.args
+                answer(number, error={"code": code, "message": message})
+            else:
+                if done is not None:
+                    answer(number, ok=done)
+
+    def give_up(self, number: int) -> None:
+        if self._waiting.pop(number, None) is not None:
+            self.note("left")
+            answer(number, ok={})
+        else:
+            self.note("cancelled")
+            answer(number, error={"code": "cancelled", "message": "cancelled"})
+
+    # The turns, in the order they came.
+
+    def turns(self) -> list[dict[str, Any]]:
+        file = self.state / "turns"
+        turns: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+        return turns
+
+    def keep(self, turns: list[dict[str, Any]]) -> None:
+        (self.state / "turns").write_text(json.dumps(turns))
+
+    def named(self, turn_id: str | None) -> dict[str, Any]:
+        turns = [turn for turn in self.turns() if turn_id in (turn["turnId"], None)]
+        if not turns:
+            raise Refusal("no-turn", turn_id or "")
+        return turns[-1]
+
+    def submit(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:
+        turns = self.turns()
+        same = [turn for turn in turns if turn["turnId"] == args["turnId"]]
+        running = [turn for turn in turns if turn["status"] == "running"]
+        if same and same[0]["prompt"] != args["prompt"]:
+            raise Refusal("other-prompt", args["turnId"])
+        if not same and running and args["whenBusy"] == "refuse":
+            raise Refusal("busy", running[0]["turnId"])
+        if not same:
+            outcome = self.outcome(number, args, len(running))
+            self.keep([*turns, {"turnId": args["turnId"], "prompt": args["prompt"], **outcome}])
+        return self.follow(number, args)
+
+    def outcome(self, number: int, args: dict[str, Any], ahead: int) -> dict[str, Any]:
+        if args["prompt"].startswith("hang"):
+            answer(number, event={"progress": "Bash: ls"})
+            return {"status": "running", "ahead": ahead, "notes": []}
+        notes = ["Claude Code was started again: it was idle."] if args["prompt"] == "note" else []
+        return {**self.turn(number, args), "notes": notes}
+
+    def follow(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:
+        turn = self.named(args.get("turnId"))
+        seen = args.get("cursor")
+        news = turn["prompt"].startswith("hang") and (seen or 0) < len(EVENTS) and seen is not None
+        patient = args.get("waitSeconds") in (None, DEFAULT_WAIT)
+        if turn["status"] == "running" and patient and not news:
+            self.note("hanging")
+            self._waiting[number] = turn
+            return None
+        return self.told(turn, seen)
+
+    def told(self, turn: dict[str, Any], seen: int | None) -> dict[str, Any]:
+        wanted = turn["status"] == "running" or seen is not None
+        events = [
+            {
+                "number": number,
+                "time": MOMENT,
+                "kind": kind,
+                "text": text[:CUT] if number == 2 else text,
+                "leftOut": max(0, len(text) - CUT) if number == 2 else 0,
+            }
+            for number, kind, text in EVENTS
+            if wanted and turn["prompt"].startswith("hang") and number > (seen or 0)
+        ]
+        fields = {key: value for key, value in turn.items() if key != "prompt"}
+        return {**fields, "events": events, "cursor": len(EVENTS)}
+
+    def event(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        for each, kind, text in EVENTS:
+            if each == args["number"]:
+                whole = {"number": each, "time": MOMENT, "kind": kind, "text": text, "leftOut": 0}
+                return {"event": whole}
+        raise Refusal("no-event", str(args["number"]))
+
+    def interrupt(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:
+        running = [turn["turnId"] for turn in self.turns() if turn["status"] == "running"]
+        if args["turnId"] is None and not running:
+            raise Refusal("not-running", "")
+        turn = self.named(args["turnId"] or running[0])
+        if turn["status"] == "running":
+            ends = {"status": "cancelled", "error": "The turn was cancelled."}
+            turn.update({"status": "completed"} if turn["prompt"] == "hang and end" else ends)
+            turns = self.turns()
+            self.keep([turn if each["turnId"] == turn["turnId"] else each for each in turns])
+            self.note("interrupted")
+            if turn["prompt"] == "hang on":
+                return None
+        for waiting in [n for n, each in self._waiting.items() if each["turnId"] == turn["turnId"]]:
+            del self._waiting[waiting]
+            answer(waiting, ok=self.told(turn, None))
+        return self.told(turn, None)
+
+    def status(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        running = any(turn["status"] == "running" for turn in self.turns())
+        return {**super().status(number, args), "turnRunning": running}
+
+
+def main(state: str) -> int:
+    if sys.argv[1] == "exec":
+        return Agent(Path(state)).agent()
+    if sys.argv[1] == "create":
+        (Path(state) / "settings").write_text(sys.argv[-1])
+    return fake_engine.main(state)
