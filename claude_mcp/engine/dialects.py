@@ -72,6 +72,11 @@ class Dialect:
         return self.name is EngineName.DOCKER
 
     @property
+    def copies_in_daemon(self) -> bool:
+        """When ``cp`` is killed, the daemon unpacks on, and makes the directory anew if need be."""
+        return self.name is EngineName.DOCKER
+
+    @property
     def copies_as_session_user(self) -> bool:
         """``cp`` of a file gives it to the container's user; Docker gives it to root."""
         return self.name is EngineName.PODMAN

@@ -206,7 +206,11 @@ class Engine:
         argv = build.copy_in_argv(self.program, ref, directory)
         with self._spool() as environment:
             completed, broken = await process.run_with_pipe(
-                argv, write, feeds=True, env=environment
+                argv,
+                write,
+                feeds=True,
+                env=environment,
+                ends_by_itself=self.dialect.copies_in_daemon,
             )
         self._check_copy(completed, broken, f"copy into container {ref[:12]}", directory)
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import io
 import logging
 import os
 import signal
@@ -21,7 +22,7 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import anyio
 import anyio.to_thread
@@ -190,18 +191,31 @@ async def run(
     )
 
 
+class _Pipe(io.FileIO):
+    """Once ``broken``, it takes no more data, whether or not somebody still reads."""
+
+    broken = False
+
+    def write(self, data: Any, /) -> int:
+        if self.broken:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        return super().write(data)
+
+
 async def run_with_pipe(
     argv: Sequence[str],
     worker: Callable[[BinaryIO], None],
     *,
     feeds: bool,
     env: Mapping[str, str] | None = None,
+    ends_by_itself: bool = False,
 ) -> tuple[Completed, Exception | None]:
     """Run a program whose stdin (``feeds``) or stdout is handled by blocking code in a thread.
 
     ``worker`` writes to, or reads from, the pipe that it is given, and is done when it returns.
     Its exception is the second part of the result: the program's own failure may be the cause
-    of it. A cancelled call kills the program, whose pipe then ends the worker.
+    of it. A cancelled call kills the program, whose pipe then ends the worker. With
+    ``ends_by_itself``, its input ends first, and it has ``PIPE_GRACE_SECONDS`` to end.
 
     Raises:
         ProgramNotFound: the program cannot be started.
@@ -209,7 +223,7 @@ async def run_with_pipe(
     reading, writing = os.pipe()
     theirs, ours = (reading, writing) if feeds else (writing, reading)
     _enlarge(ours)
-    pipe = os.fdopen(ours, "wb" if feeds else "rb", buffering=0)
+    pipe = _Pipe(ours, "wb" if feeds else "rb")
     try:
         try:
             process = await _start(
@@ -248,6 +262,10 @@ async def run_with_pipe(
             try:
                 returncode = await process.wait()
             except BaseException:
+                if ends_by_itself:
+                    pipe.broken = True
+                    with anyio.move_on_after(PIPE_GRACE_SECONDS, shield=True):
+                        await process.wait()
                 _kill_group(process)  # else the thread, and so the group, would not end
                 raise
     finally:

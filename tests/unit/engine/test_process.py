@@ -276,6 +276,43 @@ class TestRunWithPipe:
         assert ended.is_set()
         assert lifeline.end() == ""
 
+    async def test_a_program_that_ends_by_itself_sees_the_end_of_its_input_when_cancelled(
+        self, tmp_path: Path
+    ) -> None:
+        started = anyio.Event()
+
+        def endless(pipe: BinaryIO) -> None:
+            pipe.write(b"x")
+            anyio.from_thread.run_sync(started.set)
+            while pipe.write(bytes(65536)):
+                pass
+
+        argv = sh(f"cat >/dev/null; echo ended >'{tmp_path}/end'")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(run_with_pipe, argv, endless, feeds=True, ends_by_itself=True))
+            await started.wait()
+            tasks.cancel_scope.cancel()
+        assert (tmp_path / "end").read_text() == "ended\n"
+
+    async def test_a_program_that_does_not_end_by_itself_is_killed_when_cancelled(
+        self, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
+    ) -> None:
+        monkeypatch.setattr(process, "PIPE_GRACE_SECONDS", 0.01)
+        started = anyio.Event()
+
+        def endless(pipe: BinaryIO) -> None:
+            assert lifeline.line() == "ready"
+            anyio.from_thread.run_sync(started.set)
+            while pipe.write(bytes(65536)):
+                pass
+
+        argv = sh(f"{lifeline.hold}; echo ready >&9; sleep 1000")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(run_with_pipe, argv, endless, feeds=True, ends_by_itself=True))
+            await started.wait()
+            tasks.cancel_scope.cancel()
+        assert lifeline.end() == ""
+
     @pytest.mark.parametrize("checkpoints", range(6))
     async def test_a_call_that_is_cancelled_at_once_leaves_nothing(
         self, lifeline: Lifeline, checkpoints: int
