@@ -15,6 +15,7 @@ from claude_mcp.engine.argv import Argv, ContainerSpec
 from claude_mcp.engine.dialects import Dialect, detect
 from claude_mcp.engine.failures import (
     AMBIGUOUS,
+    BUSY,
     NAME_IN_USE,
     NO_SUCH_CONTAINER,
     NO_SUCH_PATH,
@@ -140,12 +141,17 @@ class Engine:
 
     async def remove(self, ref: str) -> bool:
         """Kill and remove a container and its anonymous volumes; False if it was not there."""
-        completed = await self._run(build.remove_argv(self.program, ref))
+        argv = build.remove_argv(self.program, ref)
+        completed = await self._run(argv)
+        # Of one that is being started, Podman may remove all but a mount point, and fail.
+        busy = matches(BUSY, completed)
+        if busy:
+            completed = await self._run(argv)
         if completed.returncode == 0:
             # `rm --force` of what is not there succeeds; what was removed is on stdout.
-            return bool(completed.stdout.strip())
+            return busy or bool(completed.stdout.strip())
         if matches(NO_SUCH_CONTAINER, completed):
-            return False
+            return busy
         raise failure(self.title, f"remove container {ref}", completed)
 
     async def inspect(self, refs: Sequence[str]) -> list[Container]:

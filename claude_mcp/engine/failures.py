@@ -17,6 +17,7 @@ LAST_LINE_CHARS: Final = 300
 NO_SUCH_CONTAINER: Final = re.compile(
     r"no such container|no container with name or ID|no such object", re.IGNORECASE
 )
+BUSY: Final = re.compile(r"device or resource busy", re.IGNORECASE)
 NAME_IN_USE: Final = re.compile(r"container name \S+ is already in use", re.IGNORECASE)
 NO_SUCH_PATH: Final = re.compile(
     r"could not find the file|could not be found on container|lstat .*: no such file"

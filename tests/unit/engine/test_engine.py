@@ -181,6 +181,27 @@ async def test_remove_tells_whether_there_was_anything_to_remove(
     assert await engine.remove(ID) is existed
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"stdout": f"{ID}\n"},
+        {},
+        {
+            "stderr": f'Error: no container with name or ID "{ID}" found: no such container',
+            "returncode": 1,
+        },
+    ],
+)
+async def test_remove_that_met_a_busy_mount_is_tried_once_more(
+    fp: FakeProcess, second: dict[str, Any]
+) -> None:
+    argv = ["podman", "rm", "--force", "--volumes", ID]
+    busy = f"Error: unlinkat /storage/{ID}/userdata/shm: device or resource busy"
+    fp.register(argv, stderr=busy, returncode=125)
+    fp.register(argv, **second)
+    assert await PODMAN.remove(ID) is True
+
+
 async def test_remove_that_fails_is_not_taken_for_done(fp: FakeProcess) -> None:
     fp.register(["docker", "rm", "--force", "--volumes", "c"], stderr=DOWN, returncode=1)
     with pytest.raises(EngineUnavailable):
