@@ -81,6 +81,10 @@ def resolve(config: Config, dialect: Dialect, api_key: str | None = None) -> Pro
         translated |= moved
     if problems:
         raise UsageError(" ".join(problems))
+    if base_url != config.base_url and proxies:
+        # No proxy knows the name by which a container reaches this host.
+        names = (proxies.get("NO_PROXY"), dialect.host_alias)
+        proxies["NO_PROXY"] = ",".join(filter(None, names))
     return Provider(
         name=ANTHROPIC,
         source=source,

@@ -161,6 +161,22 @@ def test_a_proxy_on_the_hosts_loopback_is_translated_with_its_credentials(wide: 
     assert redactor.redact("password is proxy-pass") == "password is [redacted]"
 
 
+@pytest.mark.parametrize(
+    ("excluded", "expected"),
+    [
+        ({}, "host.docker.internal"),
+        ({"NO_PROXY": "localhost,.example"}, "localhost,.example,host.docker.internal"),
+    ],
+)
+def test_a_translated_address_is_reached_past_the_proxies(
+    wide: int, excluded: dict[str, str], expected: str
+) -> None:
+    proxy = {"HTTP_PROXY": "http://proxy.example:3128"}
+    config = replace(WITH_KEY, base_url=f"http://localhost:{wide}", proxies={**proxy, **excluded})
+    resolved = resolve(config, DOCKER)
+    assert resolved.handover["proxies"] == {**proxy, "NO_PROXY": expected}
+
+
 def test_an_address_where_only_the_host_itself_gets_is_refused(narrow: int) -> None:
     config = replace(WITH_KEY, base_url=f"http://localhost:{narrow}")
     with pytest.raises(UsageError) as caught:
