@@ -61,6 +61,8 @@ class ContainerSpec:
     pids_limit: int | None = None
     log_driver: str | None = None
     log_max_size: str | None = None
+    http_proxy: bool | None = None
+    """Podman's option: whether the container gets the proxies of the engine's environment."""
 
 
 def reference(value: str) -> str:
@@ -106,6 +108,8 @@ def create_argv(program: str, spec: ContainerSpec) -> Argv:
         argv.append(f"--log-driver={spec.log_driver}")
     if spec.log_max_size is not None:
         argv.append(f"--log-opt=max-size={spec.log_max_size}")
+    if spec.http_proxy is not None:
+        argv.append(f"--http-proxy={str(spec.http_proxy).lower()}")
     if spec.userns is not None:
         argv.append(f"--userns={spec.userns}")
     if spec.user is not None:

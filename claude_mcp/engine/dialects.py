@@ -67,6 +67,11 @@ class Dialect:
         return "json-file" if self.name is EngineName.DOCKER else "k8s-file"
 
     @property
+    def hands_on_proxies(self) -> bool:
+        """Containers get the proxies of the engine's environment, unless told otherwise."""
+        return self.name is EngineName.PODMAN
+
+    @property
     def copies_links(self) -> bool:
         """``cp`` out of a container takes a link at the path for itself, unless told otherwise."""
         return self.name is EngineName.DOCKER

@@ -115,6 +115,8 @@ async def create(
         pids_limit=PIDS_LIMIT,
         log_driver=engine.dialect.log_driver,
         log_max_size=LOG_MAX_SIZE,
+        # They may hold a password; what is configured reaches Claude Code on the agent's stdin.
+        http_proxy=False if engine.dialect.hands_on_proxies else None,
     )
     await progress(f"creating container {spec.name} from image {image}")
     container_id = await _create_container(engine, spec, name)

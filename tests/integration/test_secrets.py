@@ -130,3 +130,22 @@ async def test_api_key_is_nowhere_but_in_the_request(
     }.items():
         assert sentinel not in text, where
     assert os.environ.get("ANTHROPIC_API_KEY") != sentinel
+
+
+async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_past_them(
+    engine: Engine, environ: dict[str, str], project: Path, name: str, bare: Bare
+) -> None:
+    sentinel = f"sentinel-{random.token_hex(16)}"
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        environ[variable] = f"http://me:{sentinel}@192.0.2.1:3128"
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        try:
+            turn = await turns.prompt(sessions, name, "hello")
+            shell = await commands.execute(sessions, name, "env | grep -i proxy")
+            inspected = bare("inspect", created.session.container_id)
+        finally:
+            await sessions.destroy(name)
+    assert (turn.status, turn.error) == (turns.TurnStatus.COMPLETED, None)
+    assert (shell.stdout, shell.stderr) == ("", "")
+    assert sentinel not in inspected

@@ -63,6 +63,7 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         userns="keep-id",
         extra_hosts=("host.docker.internal:host-gateway",),
         pids_limit=2048,
+        http_proxy=False,
         log_driver="json-file",
         log_max_size="10m",
     )
@@ -78,6 +79,7 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--pids-limit=2048",
         "--log-driver=json-file",
         "--log-opt=max-size=10m",
+        "--http-proxy=false",
         "--userns=keep-id",
         "--user=1000:1000",
         "--workdir=/workspace",
