@@ -36,7 +36,8 @@ class Receiving:
         except placing.PlaceError as error:
             raise RequestError("bad-destination", str(error)) from error
         except OSError as error:
-            raise RequestError("bad-destination", f"{error.filename}: {error.strerror}") from error
+            why = f"{os.path.dirname(target)}: {error.strerror}"
+            raise RequestError("bad-destination", why) from error
         event = self._arrived[staging] = threading.Event()
         stopped = threading.Event()
 

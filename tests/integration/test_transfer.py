@@ -141,7 +141,7 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
         await transfer(sessions, session.id, TO, "relative", "/tmp/")
     with pytest.raises(TransferError, match="there is no directory /nosuch"):
         await transfer(sessions, session.id, TO, str(file), "/nosuch/file")
-    with pytest.raises(TransferError, match="Nothing was copied: /proc/"):
+    with pytest.raises(TransferError, match="Nothing was copied: /proc: "):
         await transfer(sessions, session.id, TO, str(file), "/proc/file")
     with pytest.raises(TransferError, match="There is no '/tmp/missing' in session"):
         await transfer(sessions, session.id, FROM, "/tmp/missing", str(tmp_path) + "/")

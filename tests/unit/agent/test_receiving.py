@@ -70,7 +70,7 @@ def test_an_absolute_destination_is_taken_as_it_is(caller: Caller, tmp_path: Pat
             {"destination": "old", "directory": True, "overwrite": True},
             "{here}/old is there and is not a directory",
         ),
-        ({"destination": "/proc"}, "/proc/"),
+        ({"destination": "/proc"}, "/proc: "),
     ],
 )
 def test_a_destination_that_cannot_be_used_is_refused_before_anything_is_sent(
