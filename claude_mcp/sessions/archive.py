@@ -178,7 +178,9 @@ def read_archive(
     except OSError as error:
         raise TransferError(f"Writing {error.filename} failed: {error.strerror}.") from error
     if root is None:
-        raise TransferError("The session sent an empty archive.")
+        raise TransferError(
+            "Nothing was copied: the engine finds no file or directory there that it can read."
+        )
     _make_links(directory, [path for path, _ in directories], links, owner, tally)
     for path, mode in reversed(directories):
         os.chmod(path, mode & PERMISSION_BITS)

@@ -171,10 +171,7 @@ async def _fetch(
                 lambda pipe: roots.append(read_archive(pipe, staging, owner, tally)),
             )
         await anyio.to_thread.run_sync(
-            placing.place,
-            os.path.join(staging, roots[0]),
-            target,
-            overwrite,
+            _place, os.path.join(staging, roots[0]), target, overwrite, tally
         )
     except placing.PlaceError as error:
         raise _nothing_copied(str(error)) from error
@@ -189,6 +186,12 @@ async def _fetch(
     return Transferred(
         session, Direction.FROM_CONTAINER, target, tally.files, tally.size, tuple(tally.warnings)
     )
+
+
+def _place(staged: str, target: str, overwrite: bool, tally: Tally) -> None:
+    if not os.path.lexists(staged):
+        raise TransferError(f"Nothing was copied: {tally.warnings[0]}")
+    placing.place(staged, target, overwrite)
 
 
 def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:

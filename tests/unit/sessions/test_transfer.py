@@ -171,6 +171,11 @@ class TestOut:
                 "Docker could not copy out of container abcd10000000: broke.",
             ),
             (
+                GIVE.format(entries="add('tree', tarfile.CHRTYPE)"),
+                TransferError,
+                "Nothing was copied: tree is no file, directory or link and was left out.",
+            ),
+            (
                 "import sys; sys.stdout.write('garbage')",
                 TransferError,
                 "The session sent a broken archive",
