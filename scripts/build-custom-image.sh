@@ -61,6 +61,7 @@ done
 
 choose_engine() {
     if [ -z "$engine" ]; then
+        [ -z "${CLAUDE_MCP_ENGINE:-}" ] || check_engine "$CLAUDE_MCP_ENGINE"
         engine="$(find_engine)" ||
             fail "No container engine answers: tried ${CLAUDE_MCP_ENGINE:-docker and podman}. Start Docker, or install Podman."
     else

@@ -54,12 +54,19 @@ install_packages() {
     rm -f "$log"
 }
 
+check_engine() {
+    case "$1" in
+        docker | podman) ;;
+        *) fail "There is no engine '$1': it is docker or podman." ;;
+    esac
+}
+
 # answers ENGINE: Docker's daemon, or Podman. A `docker` that is Podman in disguise does not count.
 answers() {
     case "$1" in
         docker) [ -n "$(bounded 10 docker version --format '{{.Server.Version}}' 2>/dev/null)" ] ;;
         podman) bounded 20 podman info >/dev/null 2>&1 ;;
-        *) fail "There is no engine '$1': it is docker or podman." ;;
+        *) check_engine "$1" ;;
     esac
 }
 
