@@ -55,7 +55,7 @@ async def execute(
     if "\0" in command or "\0" in (workdir or ""):
         raise UsageError("A command cannot hold a NUL character.")
     if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
-        raise UsageError("timeoutSeconds must be more than 0.")
+        raise UsageError("The time limit must be more than 0.")
     try:
         size = len(command.encode())
     except UnicodeEncodeError as error:

@@ -157,11 +157,11 @@ def _bind_mount(mount: Mount) -> BindMount:
     if not source.exists():
         raise UsageError(f"There is no {mount.host_path!r} to mount.")
     # Two slashes at the beginning mean the same as one, but not to pathlib.
-    given = policy.absolute(mount.container_path, "mcpMounts.containerPath")
+    given = policy.absolute(mount.container_path, "A mount's path in the session")
     target = PurePosixPath(f"/{given.lstrip('/')}")
     taken = (PurePosixPath("/"), PurePosixPath(contract.WORKSPACE))
     if ".." in target.parts:
-        raise UsageError(f"mcpMounts.containerPath {given!r} cannot contain '..'.")
+        raise UsageError(f"A mount's path in the session cannot contain '..', as {given!r} does.")
     if target in taken or target.is_relative_to(contract.RUN_DIRECTORY):
         raise UsageError(f"{given!r} is taken by the session itself.")
     return BindMount(str(source.resolve()), str(target), mount.read_only)
@@ -184,7 +184,7 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> s
     except ContainerNameInUse as error:
         raise SessionExists(
             f"A session named {name!r} exists already.",
-            hint="Use it, destroy it first, or choose another sessionName.",
+            hint="Use it, destroy it first, or choose another name.",
         ) from error
     except ImageNotFound as error:
         raise ImageNotFound(

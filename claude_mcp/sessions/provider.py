@@ -63,8 +63,8 @@ def resolve(config: Config, dialect: Dialect, api_key: str | None = None) -> Pro
     if credential is None:
         source = CredentialSource.NONE
         warnings.append(
-            "No credentials: prompts will fail. Pass apiKey, or set ANTHROPIC_API_KEY, "
-            "ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for the server."
+            "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
+            "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
         )
 
     translated = False

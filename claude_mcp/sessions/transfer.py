@@ -206,7 +206,7 @@ def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
 
 
 def _nothing_copied(why: str) -> TransferError:
-    hint = "Pass overwrite to replace it." if "overwrite" in why else "Choose another destPath."
+    hint = "Pass overwrite to replace it." if "overwrite" in why else "Choose another destination."
     return TransferError(f"Nothing was copied: {why}.", hint=hint)
 
 

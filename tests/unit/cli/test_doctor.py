@@ -78,8 +78,9 @@ def test_what_is_missing_is_said_with_what_to_do(
         [
             "failed   image: Docker has no image missing:latest",
             f"         {BUILD}",
-            "warning  credentials: No credentials: prompts will fail. Pass apiKey, or set "
-            "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for the server.",
+            "warning  credentials: No credentials: prompts will fail. Set "
+            "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey "
+            "to create_session.",
         ],
     )
 

@@ -54,9 +54,9 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
         ("a\0b", {}, "A command cannot hold a NUL character."),
         ("a", {"workdir": "/\0"}, "A command cannot hold a NUL character."),
         ("a\ud800", {}, "The command must be valid Unicode."),
-        ("a", {"timeout_seconds": 0}, "timeoutSeconds must be more than 0."),
-        ("a", {"timeout_seconds": -1}, "timeoutSeconds must be more than 0."),
-        ("a", {"timeout_seconds": float("nan")}, "timeoutSeconds must be more than 0."),
+        ("a", {"timeout_seconds": 0}, "The time limit must be more than 0."),
+        ("a", {"timeout_seconds": -1}, "The time limit must be more than 0."),
+        ("a", {"timeout_seconds": float("nan")}, "The time limit must be more than 0."),
         ("x" * (8 * 1024 * 1024 + 1), {}, "The command has more than 8388608 bytes; use a file."),
     ],
 )

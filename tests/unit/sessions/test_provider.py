@@ -25,8 +25,8 @@ DESKTOP = Dialect(EngineName.DOCKER, "28.2.2", rootless=False, in_virtual_machin
 NOTHING = Config(environment={})
 WITH_KEY = Config(environment={}, api_key=Secret("sk-server-key"))
 NO_CREDENTIALS = (
-    "No credentials: prompts will fail. Pass apiKey, or set ANTHROPIC_API_KEY, "
-    "ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for the server."
+    "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
+    "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
 )
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"

@@ -148,7 +148,7 @@ class TestOut:
         with pytest.raises(TransferError) as caught:
             await transfer(sessions, "fix", OUT, "tree", f"{host}/missing/new")
         assert str(caught.value) == (
-            f"Nothing was copied: there is no directory {host}/missing. Choose another destPath."
+            f"Nothing was copied: there is no directory {host}/missing. Choose another destination."
         )
         assert "cp" not in engine.calls
 
