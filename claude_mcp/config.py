@@ -85,8 +85,12 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
         if required:
             raise ConfigError(f"There is no configuration file {path}.") from None
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {error.strerror}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration file {path} is not UTF-8 text.") from error
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -76,8 +76,10 @@ def _read_mcp_config(name: str | None) -> dict[str, Any] | None:
         return None
     try:
         config = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The MCP configuration {name} cannot be read: {error}.") from error
+    except OSError as error:
+        raise UsageError(
+            f"The MCP configuration {name} cannot be read: {error.strerror}."
+        ) from error
     except ValueError as error:
         raise UsageError(f"The MCP configuration {name} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("mcpServers"), dict):

@@ -55,7 +55,8 @@ def project(value: str) -> Project:
     except FileNotFoundError:
         raise UsageError(f"There is no project directory {value!r}.") from None
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"The project path {value!r} cannot be used: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"The project path {value!r} cannot be used: {reason}.") from error
     if not stat.S_ISDIR(status.st_mode):
         raise UsageError(f"The project path {value!r} is not a directory.")
     if str(path) == "/":

@@ -232,7 +232,7 @@ def test_the_default_file_follows_xdg(environ: dict[str, str], tmp_path: Path) -
             "CLAUDE_MCP_IDLE_SECONDS = 2026-01-02",
             "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a string, a number, true or false.",
         ),
-        (b"\xff\xfe", "The configuration file {file} cannot be read: 'utf-8' codec"),
+        (b"\xff\xfe", "The configuration file {file} is not UTF-8 text."),
     ],
 )
 def test_an_unusable_file_is_refused_by_name(
@@ -253,7 +253,7 @@ def test_a_file_that_was_asked_for_must_be_there(environ: dict[str, str], tmp_pa
 
 
 def test_a_directory_is_no_file(environ: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be read: Is a directory."):
         load(environ, file=str(tmp_path))
 
 

@@ -76,7 +76,7 @@ def test_the_agent_is_told_how_long_claude_may_be_idle(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "cannot be read: "),
+        (None, "cannot be read: No such file or directory."),
         ("{", "is not valid JSON: "),
         ("[]", "has no object 'mcpServers'."),
     ],

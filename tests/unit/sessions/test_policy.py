@@ -40,7 +40,10 @@ def test_a_home_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.Mo
         ("{here}/missing", "There is no project directory '{here}/missing'."),
         ("{here}/dangling", "There is no project directory '{here}/dangling'."),
         ("{here}/file", "The project path '{here}/file' is not a directory."),
-        ("{here}/file/below", "The project path '{here}/file/below' cannot be used: "),
+        (
+            "{here}/file/below",
+            "The project path '{here}/file/below' cannot be used: Not a directory.",
+        ),
         ("{here}/loop", "The project path '{here}/loop' cannot be used: "),
         ("{here}/" + "x" * 300, "The project path '{here}/xxx"),
         ("/a\ud800", "projectPath must be valid Unicode."),
