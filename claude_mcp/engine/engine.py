@@ -16,6 +16,7 @@ from claude_mcp.engine.dialects import Dialect, detect
 from claude_mcp.engine.failures import (
     AMBIGUOUS,
     BUSY,
+    HALF_REMOVED,
     NAME_IN_USE,
     NO_SUCH_CONTAINER,
     NO_SUCH_PATH,
@@ -160,22 +161,36 @@ class Engine:
         Raises:
             ReferenceAmbiguous: one of them is a prefix of several ids.
         """
+        return (await self._inspect(refs))[0]
+
+    async def _inspect(self, refs: Sequence[str]) -> tuple[list[Container], list[str]]:
+        """Those that exist, and the ids of those that are half removed."""
         if not refs:
-            return []
+            return [], []
         completed = await self._run(build.inspect_argv(self.program, refs))
         found = parse_inspect(completed.out)
         if matches(AMBIGUOUS, completed):
             raise ReferenceAmbiguous(f"{' or '.join(refs)} fits several containers.")
-        if completed.returncode != 0 and not matches(NO_SUCH_CONTAINER, completed):
+        half_removed = HALF_REMOVED.findall(completed.err)
+        if completed.returncode != 0 and not (
+            half_removed or matches(NO_SUCH_CONTAINER, completed)
+        ):
             raise failure(self.title, "inspect containers", completed)
-        return found
+        return found, half_removed
 
     async def containers(self, label: str) -> list[Container]:
         """All containers, running or not, that carry a label: two engine calls."""
         completed = await self._run(build.list_ids_argv(self.program, label))
         if completed.returncode != 0:
             raise failure(self.title, "list containers", completed)
-        return await self.inspect(completed.out.split())
+        left = completed.out.split()
+        broken: list[str] = []
+        found, half_removed = await self._inspect(left)
+        while half_removed and half_removed[0] in left:  # nothing was said of the others
+            broken += half_removed
+            left = [id for id in left if id not in half_removed]
+            found, half_removed = await self._inspect(left)
+        return found + [Container(id, id, "", "removing", 0, "", "", {label: ""}) for id in broken]
 
     @asynccontextmanager
     async def exec(

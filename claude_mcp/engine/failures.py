@@ -17,8 +17,15 @@ LAST_LINE_CHARS: Final = 300
 NO_SUCH_CONTAINER: Final = re.compile(
     r"no such container|no container with name or ID|no such object", re.IGNORECASE
 )
+HALF_REMOVED: Final = re.compile(
+    r'getting container from store "([0-9a-f]{64})": container not known'
+)
+"""Podman's word for a container whose removal failed in the middle; it is still in ``ps``."""
 BUSY: Final = re.compile(r"device or resource busy", re.IGNORECASE)
-NAME_IN_USE: Final = re.compile(r"container name \S+ is already in use", re.IGNORECASE)
+NAME_IN_USE: Final = re.compile(
+    r"container name \S+ is already in use|name \S+ is in use: container already exists",
+    re.IGNORECASE,
+)
 NO_SUCH_PATH: Final = re.compile(
     r"could not find the file|could not be found on container|lstat .*: no such file"
     r"|destination (\S+ )?must be a directory",

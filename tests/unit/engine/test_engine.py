@@ -112,6 +112,11 @@ async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path)
             "A container named claude-mcp-a exists already.",
         ),
         (
+            'Error: name "claude-mcp-a" is in use: container already exists\n',
+            ContainerNameInUse,
+            "A container named claude-mcp-a exists already.",
+        ),
+        (
             "Error response from daemon: No such image: image:1\n",
             ImageNotFound,
             "Docker could not create container claude-mcp-a: No such image: image:1.",
@@ -206,6 +211,23 @@ async def test_remove_that_fails_is_not_taken_for_done(fp: FakeProcess) -> None:
     fp.register(["docker", "rm", "--force", "--volumes", "c"], stderr=DOWN, returncode=1)
     with pytest.raises(EngineUnavailable):
         await DOCKER.remove("c")
+
+
+async def test_a_half_removed_container_is_listed_beside_the_others(fp: FakeProcess) -> None:
+    fp.register(
+        ["podman", "ps", "--all", "--quiet", "--no-trunc", "--filter=label=claude-mcp.session"],
+        stdout=f"a\n{ID}\n",
+    )
+    fp.register(inspect_argv("podman", "a"), stdout=inspected("a"))
+    fp.register(
+        inspect_argv("podman", "a", ID),
+        stderr=f'Error: getting container from store "{ID}": container not known\n',
+        returncode=125,
+    )
+    assert await PODMAN.containers("claude-mcp.session") == [
+        container("a"),
+        Container(ID, ID, "", "removing", 0, "", "", {"claude-mcp.session": ""}),
+    ]
 
 
 @pytest.mark.parametrize(("engine", "returncode"), [(DOCKER, 1), (PODMAN, 125)])
