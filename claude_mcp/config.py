@@ -44,6 +44,8 @@ NAMES: Final = frozenset(
         "MCP_CLAUDE_DEBUG",
     }
 )
+BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG"})
+NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS"})
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -103,12 +105,14 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
             raise ConfigError(
                 f"The configuration file {path} has an unknown name {name!r}.", hint=hint
             )
-        if isinstance(value, bool):
+        if isinstance(value, bool) and name in BOOLEANS:
             settings[name] = "1" if value else "0"
-        elif isinstance(value, str | int | float):
+        elif isinstance(value, str) or (_is_number(value) and name in NUMBERS):
             settings[name] = str(value)
         else:
-            raise ConfigError(f"In {path}, {name} must be a string, a number, true or false.")
+            kind = "a number" if name in NUMBERS else "a string"
+            kind = "true or false" if name in BOOLEANS else kind
+            raise ConfigError(f"In {path}, {name} must be {kind}.")
     return settings
 
 
@@ -157,6 +161,10 @@ def load(
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:

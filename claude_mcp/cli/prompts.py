@@ -54,6 +54,12 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
             raise
 
     turn = within(config, work)
+    if arguments.json:
+        from claude_mcp.server.results import PromptResult
+
+        render.write_json(PromptResult.of(turn).wire())
+    elif arguments.detach:
+        render.write(f"{turn.turn_id}\n")
     code = _show(turn, arguments.json, watched(arguments))
     return 0 if arguments.detach and code == RUNNING_EXIT_CODE else code
 
@@ -64,10 +70,17 @@ async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
     from claude_mcp.sessions import turns
 
     try:
-        await turns.interrupt(sessions, reference, turn_id)
-        talk(f"claude-mcp: turn {turn_id} is cancelled; the conversation is kept")
+        turn = await turns.interrupt(sessions, reference, turn_id)
     except ClaudeMcpError as error:
         talk(f"claude-mcp: the prompt was given up: {error.message}")
+        return
+    match turn.status.value if turn else "cancelled":
+        case "cancelled":
+            talk(f"claude-mcp: turn {turn_id} is cancelled; the conversation is kept")
+        case "running":
+            talk(f"claude-mcp: turn {turn_id} is being cancelled")
+        case status:
+            talk(f"claude-mcp: turn {turn_id} was over already: {status}")
 
 
 def turn(arguments: argparse.Namespace, config: Config) -> int:
@@ -86,7 +99,11 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
             progress=follow(arguments),
         ),
     )
-    if arguments.cursor is not None and not arguments.json:
+    if arguments.json:
+        from claude_mcp.server.results import TurnView
+
+        render.write_json(TurnView.of(found).wire())
+    elif arguments.cursor is not None:
         render.write("".join(f"{render.event(event)}\n" for event in found.events))
     return _show(found, arguments.json, watched(arguments))
 
@@ -124,12 +141,8 @@ def cancel(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
-    """The answer on stdout; 0 only for a turn that is completed."""
-    if as_json:
-        from claude_mcp.server.results import TurnView
-
-        render.write_json(TurnView.of(turn).wire())
-    elif turn.result and turn.result != turn.error:
+    """The answer on stdout, unless that is JSON; 0 only for a turn that is completed."""
+    if not as_json and turn.result and turn.result != turn.error:
         render.write(render.for_terminal(turn.result).rstrip("\n") + "\n")
     for note in turn.notes:
         talk(f"note: {note}")
@@ -142,8 +155,9 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             return 0
         case "running":
             session = shlex.quote(turn.session.name)
+            state = f"stands in line behind {turn.ahead}" if turn.ahead else "is running"
             talk(
-                f"Turn {turn.turn_id} is running; read on with: "
+                f"Turn {turn.turn_id} {state}; read on with: "
                 f"claude-mcp turn {session} {turn.turn_id}"
             )
             return RUNNING_EXIT_CODE

@@ -167,9 +167,9 @@ async def cancel(sessions: Sessions, arguments: CancelArguments, call: Call) -> 
     from claude_mcp.sessions import turns
 
     reference = arguments.session_id
-    result = CancelResult.of(
-        reference, await turns.interrupt(sessions, reference, arguments.turn_id)
-    )
+    turn = await turns.interrupt(sessions, reference, arguments.turn_id)
+    session = turn.session if turn else await sessions.find(reference)
+    result = CancelResult.of(session.id, turn)
     return result, text.cancelled(result)
 
 

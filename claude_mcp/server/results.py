@@ -167,10 +167,10 @@ class CancelResult(Result):
     status: str | None
 
     @classmethod
-    def of(cls, reference: str, turn: TurnResult | None) -> CancelResult:
+    def of(cls, session_id: str, turn: TurnResult | None) -> CancelResult:
         if turn is None:
-            return cls(session_id=reference, turn_id=None, status=None)
-        return cls(session_id=turn.session.id, turn_id=turn.turn_id, status=turn.status.value)
+            return cls(session_id=session_id, turn_id=None, status=None)
+        return cls(session_id=session_id, turn_id=turn.turn_id, status=turn.status.value)
 
 
 class SessionEntry(Result):

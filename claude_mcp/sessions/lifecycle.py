@@ -204,8 +204,10 @@ class Sessions:
         op: str,
         args: Mapping[str, Any],
         on_event: OnEvent | None = None,
+        *,
+        start: bool = True,
     ) -> tuple[Session, dict[str, Any]]:
-        """Ask a session's agent; a stopped container is started again first.
+        """Ask a session's agent; a stopped container is started again first, if ``start``.
 
         While the session's channel is open, no engine call is made at all.
 
@@ -233,6 +235,11 @@ class Sessions:
                 raise NotRunning("stopped")
             answer = await channels.request(session.container_id, op, args, on_event)
         except NotRunning:
+            if not start:
+                raise SessionNotReady(
+                    f"The session {session.name!r} is stopped.",
+                    hint="The next prompt or command starts it again.",
+                ) from None
             logger.info("starting the stopped session %s again", session.name)
             await engine.start(session.container_id)
             session = replace(session, status=Status.RUNNING)

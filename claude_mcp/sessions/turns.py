@@ -12,9 +12,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+import anyio
+
 from claude_mcp.credentials import redactor
-from claude_mcp.errors import AgentError, SessionNotReady, TurnNotFound, UsageError
-from claude_mcp.sessions.answers import amount
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    SessionNotReady,
+    TurnNotFound,
+    UsageError,
+)
+from claude_mcp.sessions.answers import amount, line, mapping
 from claude_mcp.sessions.channel import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
@@ -23,7 +31,10 @@ MAX_PROMPT_BYTES: Final = 8 * 1024 * 1024
 WAIT_SECONDS: Final = 45.0
 """Many MCP clients give up on a call after 60 s."""
 MAX_EVENTS: Final = 100
-"""More than any honest agent gives at once."""
+MAX_NOTES: Final = 20
+MAX_EVENT_CHARS: Final = 2_000
+MAX_PROGRESS_CHARS: Final = 200
+"""More than any honest agent gives."""
 
 
 class TurnStatus(StrEnum):
@@ -190,7 +201,10 @@ async def interrupt(
     """
     args = {"turnId": None if turn_id is None else new_turn_id(turn_id)}
     try:
-        return await _ask(sessions, reference, "interrupt", args, no_progress)
+        # Without an id it is not repeated: by then another turn may be running.
+        return await _ask(
+            sessions, reference, "interrupt", args, no_progress, start=False, again=bool(turn_id)
+        )
     except AgentRefused as error:
         if error.code != "not-running":
             raise
@@ -213,56 +227,75 @@ async def event(sessions: Sessions, reference: str, number: int) -> tuple[Sessio
             f"There is no event {number} in this session (any more).",
             hint="Events are kept until newer ones need the room; results are kept.",
         ) from error
-    found = _events([answer.get("event")])
+    found = _events([answer.get("event")], None)
     if not found:
         raise TurnNotFound(f"Event {number} is damaged.")
     return session, found[0]
 
 
 async def _ask(
-    sessions: Sessions, reference: str, op: str, args: Mapping[str, Any], progress: Progress
+    sessions: Sessions,
+    reference: str,
+    op: str,
+    args: dict[str, Any],
+    progress: Progress,
+    *,
+    start: bool = True,
+    again: bool = True,
 ) -> TurnResult:
-    async def on_event(event: dict[str, Any]) -> None:
-        line = event.get("progress")
-        if isinstance(line, str):
-            await progress(redactor.redact(line))
+    """Ask about a turn, and once more (``again``) when the channel is lost: nothing is lost with
+    it, the turn is found again by its id."""
 
+    async def on_event(event: dict[str, Any]) -> None:
+        text = event.get("progress")
+        if isinstance(text, str):
+            await progress(redactor.redact(line(text, MAX_PROGRESS_CHARS)))
+
+    wait = args.get("waitSeconds")
+    deadline = math.inf if wait is None else anyio.current_time() + wait
     try:
         try:
-            session, answer = await sessions.request(reference, op, args, on_event)
+            session, answer = await sessions.request(reference, op, args, on_event, start=start)
         except AgentError as error:
-            if not isinstance(error.__cause__, ChannelLost):
+            if not again or not isinstance(error.__cause__, ChannelLost):
                 raise
-            # Nothing is lost with it: the turn is found again by its id.
-            session, answer = await sessions.request(reference, op, args, on_event)
+            if wait is not None:
+                args = {**args, "waitSeconds": max(0.0, deadline - anyio.current_time())}
+            # Whoever stopped the container meanwhile wanted it to be stopped.
+            session, answer = await sessions.request(reference, op, args, on_event, start=False)
     except AgentRefused as error:
-        raise _refusal(error, reference) from error
-    return parse_result(session, answer)
+        refusal = _refusal(error, reference)
+        if refusal is None:
+            raise
+        raise refusal from error
+    return parse_result(session, args.get("turnId"), answer)
 
 
-def _refusal(error: AgentRefused, reference: str) -> Exception:
+def _refusal(error: AgentRefused, reference: str) -> ClaudeMcpError | None:
+    """What an agent's no means for the caller; None: just what it says."""
+    said = line(error.message, 100)
     match error.code:
         case "busy":
             return SessionNotReady(
-                f"The session is busy with turn {error.message}.",
+                f"The session is busy with turn {said}.",
                 hint="Wait for it (get_turn, or 'claude-mcp turn'), end it (cancel_turn, or "
                 "'claude-mcp cancel'), or stand in line (whenBusy 'wait', or --queue).",
             )
         case "full":
             return SessionNotReady(
-                f"{error.message} prompts are waiting for this session already.",
+                f"{said} prompts are waiting for this session already.",
                 hint="Wait until some are done, or use another session.",
             )
         case "other-prompt":
             return UsageError(
-                f"turnId {error.message} was used for another prompt.",
+                f"turnId {said} was used for another prompt.",
                 hint="Repeat a turn with the prompt it had, or leave turnId out.",
             )
         case "no-turn":
-            which = f"turn {error.message}" if error.message else "turn yet"
+            which = f"turn {said}" if said else "turn yet"
             return TurnNotFound(f"Session {reference!r} has no {which}.")
         case _:
-            return error
+            return None
 
 
 def _check_wait(seconds: float | None) -> None:
@@ -285,8 +318,19 @@ def _check(text: str, options: TurnOptions) -> None:
         raise UsageError("maxBudgetUsd must be more than 0.")
 
 
-def parse_result(session: Session, answer: Mapping[str, Any]) -> TurnResult:
-    """Read the agent's answer as what it is: input that the session may have forged."""
+def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any]) -> TurnResult:
+    """Read the agent's answer as what it is: input that the session may have forged.
+
+    ``turn_id`` is the one that was asked for, if one was.
+
+    Raises:
+        AgentError: none was, and the answer names none.
+    """
+    if turn_id is None:
+        try:
+            turn_id = str(uuid.UUID(str(answer.get("turnId"))))
+        except ValueError as error:
+            raise AgentError("The session's agent gave an answer that makes no sense.") from error
 
     def text(key: str) -> str | None:
         value = answer.get(key)
@@ -306,7 +350,7 @@ def parse_result(session: Session, answer: Mapping[str, Any]) -> TurnResult:
         status = TurnStatus.FAILED
     return TurnResult(
         session=session,
-        turn_id=(text("turnId") or "")[:36],
+        turn_id=turn_id,
         status=status,
         result=text("result"),
         error=text("error"),
@@ -320,24 +364,28 @@ def parse_result(session: Session, answer: Mapping[str, Any]) -> TurnResult:
             if (count := amount(value)) is not None
         },
         permission_denials=tuple(
-            PermissionDenial(str(each.get("toolName", "")), dict(each.get("toolInput") or {}))
+            PermissionDenial(str(each.get("toolName", "")), mapping(each.get("toolInput") or {}))
             for each in items("permissionDenials")
             if isinstance(each, dict) and isinstance(each.get("toolInput") or {}, dict)
         ),
-        notes=tuple(redactor.redact(note) for note in items("notes") if isinstance(note, str)),
+        notes=tuple(
+            redactor.redact(line(note))
+            for note in items("notes")[:MAX_NOTES]
+            if isinstance(note, str)
+        ),
         ahead=int(number("ahead")),
-        events=_events(items("events")),
+        events=_events(items("events"), MAX_EVENT_CHARS),
         cursor=int(number("cursor")),
     )
 
 
-def _events(values: list[Any]) -> tuple[Event, ...]:
+def _events(values: list[Any], characters: int | None) -> tuple[Event, ...]:
     return tuple(
         Event(
             number=int(amount(each.get("number")) or 0),
             time=str(each.get("time"))[:40],
             kind=str(each.get("kind"))[:40],
-            text=redactor.redact(str(each.get("text"))),
+            text=redactor.redact(str(each.get("text"))[:characters]),
             left_out=int(amount(each.get("leftOut")) or 0),
         )
         for each in values[:MAX_EVENTS]

@@ -134,7 +134,7 @@ def test_an_idle_time_that_is_none_is_refused(environ: dict[str, str], value: st
     assert str(caught.value) == IDLE_COMPLAINT
 
 
-@pytest.mark.parametrize("written", ["0", "-0.5", "nan", "inf", '"soon"', "false"])
+@pytest.mark.parametrize("written", ["0", "-0.5", "nan", "inf", '"soon"'])
 def test_an_idle_time_in_the_file_that_is_none_is_refused(
     environ: dict[str, str], file: Path, written: str
 ) -> None:
@@ -142,12 +142,6 @@ def test_an_idle_time_in_the_file_that_is_none_is_refused(
     with pytest.raises(ConfigError) as caught:
         load(environ)
     assert str(caught.value) == IDLE_COMPLAINT
-
-
-def test_a_number_in_the_file_is_its_text(environ: dict[str, str], file: Path) -> None:
-    file.write_text("ANTHROPIC_MODEL = 3\nCLAUDE_MCP_ENGINE = 1.5\nMCP_CLAUDE_DEBUG = 0\n")
-    loaded = load(environ)
-    assert (loaded.model, loaded.engine, loaded.debug) == ("3", "1.5", False)
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(
@@ -222,16 +216,20 @@ def test_the_default_file_follows_xdg(environ: dict[str, str], tmp_path: Path) -
         ("zzz = 1", "The configuration file {file} has an unknown name 'zzz'. Known: ANTHROPIC_"),
         (
             "[ANTHROPIC_MODEL]",
-            "In {file}, ANTHROPIC_MODEL must be a string, a number, true or false.",
+            "In {file}, ANTHROPIC_MODEL must be a string.",
         ),
         (
             "CLAUDE_MCP_IDLE_SECONDS = [60]",
-            "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a string, a number, true or false.",
+            "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a number.",
         ),
         (
             "CLAUDE_MCP_IDLE_SECONDS = 2026-01-02",
-            "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a string, a number, true or false.",
+            "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a number.",
         ),
+        ("ANTHROPIC_MODEL = 3", "In {file}, ANTHROPIC_MODEL must be a string."),
+        ("DEFAULT_CLAUDE_IMAGE = true", "In {file}, DEFAULT_CLAUDE_IMAGE must be a string."),
+        ("CLAUDE_MCP_IDLE_SECONDS = true", "In {file}, CLAUDE_MCP_IDLE_SECONDS must be a number."),
+        ("MCP_CLAUDE_DEBUG = 0", "In {file}, MCP_CLAUDE_DEBUG must be true or false."),
         (b"\xff\xfe", "The configuration file {file} is not UTF-8 text."),
     ],
 )

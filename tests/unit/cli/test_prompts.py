@@ -53,6 +53,11 @@ def view(session: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def answer(session: str, **changes: Any) -> dict[str, Any]:
+    """A turn as ``prompt --json`` prints it."""
+    return {key: value for key, value in view(session, **changes).items() if key != "events"}
+
+
 @pytest.fixture
 def running(run: Run, session: str) -> str:
     """The id of a session with a turn that runs until it is interrupted."""
@@ -160,7 +165,7 @@ def test_a_prompt_that_takes_longer_than_the_wait_is_left_running_with_an_exit_c
 def test_a_detached_prompt_is_not_waited_for_and_that_is_no_failure(
     run: Run, session: str, flags: tuple[str, ...]
 ) -> None:
-    assert run("prompt", session, "hang", "--turn-id", TURN, *flags) == (0, "", RUNNING)
+    assert run("prompt", session, "hang", "--turn-id", TURN, *flags) == (0, f"{TURN}\n", RUNNING)
 
 
 def test_a_detached_prompt_that_cannot_be_sent_is_a_failure(run: Run, running: str) -> None:
@@ -177,7 +182,7 @@ def test_a_queued_prompt_stands_in_line(run: Run, running: str) -> None:
     code, out, _ = run("prompt", running, "hang", *arguments)
     assert (code, json.loads(out)) == (
         0,
-        view(running, turnId=OTHER, events=EVENTS, notes=["1 other(s) come first in line."]),
+        answer(running, turnId=OTHER, notes=["1 other(s) come first in line."]),
     )
 
 
@@ -185,7 +190,7 @@ def test_a_prompt_as_json(run: Run, session: str) -> None:
     code, out, err = run("prompt", session, "deny", "--turn-id", TURN, "--json")
     assert (code, json.loads(out), err) == (
         0,
-        view(
+        answer(
             session,
             status="completed",
             result="I may not.",
@@ -198,7 +203,7 @@ def test_a_prompt_as_json(run: Run, session: str) -> None:
         "denied for lack of permission: Bash {'command': 'rm x'}\n",
     )
     code, out, err = run("prompt", session, "hang", "--turn-id", OTHER, "--wait=0", "--json")
-    assert (code, json.loads(out)) == (8, view(session, turnId=OTHER, events=EVENTS))
+    assert (code, json.loads(out)) == (8, answer(session, turnId=OTHER))
     assert err == RUNNING.replace(TURN, OTHER)
 
 

@@ -103,7 +103,7 @@ def test_a_turn_in_line_notes_how_many_come_first() -> None:
 
 @pytest.mark.parametrize("status", TurnStatus)
 def test_a_cancellation_is_the_turn_s_id_and_what_became_of_it(status: TurnStatus) -> None:
-    assert CancelResult.of("fix", replace(RUNNING, status=status)).wire() == {
+    assert CancelResult.of("0123456789ab", replace(RUNNING, status=status)).wire() == {
         "sessionId": "0123456789ab",
         "turnId": TURN_ID,
         "status": status.value,
@@ -111,8 +111,8 @@ def test_a_cancellation_is_the_turn_s_id_and_what_became_of_it(status: TurnStatu
 
 
 def test_a_cancellation_of_nothing_names_no_turn() -> None:
-    assert CancelResult.of("fix", None).wire() == {
-        "sessionId": "fix",
+    assert CancelResult.of("0123456789ab", None).wire() == {
+        "sessionId": "0123456789ab",
         "turnId": None,
         "status": None,
     }

@@ -23,7 +23,9 @@ from claude_mcp.sessions.channel import AgentRefused
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 from claude_mcp.sessions.lifecycle import Sessions
 from claude_mcp.sessions.turns import (
+    MAX_EVENT_CHARS,
     MAX_EVENTS,
+    MAX_NOTES,
     Event,
     PermissionDenial,
     TurnOptions,
@@ -56,7 +58,7 @@ SESSION = Session(
     status=Status.RUNNING,
     created_at="2026-11-23T06:26:12Z",
 )
-NOTHING = TurnResult(session=SESSION, turn_id="", status=TurnStatus.FAILED)
+NOTHING = TurnResult(session=SESSION, turn_id=TURN, status=TurnStatus.FAILED)
 ANSWER = {
     "turnId": TURN,
     "status": "completed",
@@ -103,8 +105,9 @@ RESULT = TurnResult(
 ECHO = """\
 for line in sys.stdin:
     one = json.loads(line)
-    answer(one['id'], ok={'result': json.dumps({one['op']: one['args']})})
-"""
+    asked = json.dumps({one['op']: one['args']})
+    answer(one['id'], ok={'turnId': 'TURN', 'result': asked})
+""".replace("TURN", TURN)
 
 ASKS: dict[str, Ask] = {
     "turn": lambda sessions: prompt(sessions, "fix", "do it", turn_id=TURN),
@@ -594,8 +597,7 @@ EVENT = {"number": 1, "time": "then", "kind": "message", "text": "a", "leftOut":
         ({"status": "running"}, {"status": TurnStatus.RUNNING}),
         ({"status": "something else"}, {}),
         ({"status": ["completed"]}, {}),
-        ({"turnId": TURN}, {"turn_id": TURN}),
-        ({"turnId": f"{TURN}{'x' * 1000}"}, {"turn_id": TURN}),
+        ({"turnId": "another"}, {}),
         ({"turnId": 3}, {}),
         ({"turnId": [TURN]}, {}),
         ({"result": 3, "error": {}, "conversationId": []}, {}),
@@ -640,12 +642,34 @@ EVENT = {"number": 1, "time": "then", "kind": "message", "text": "a", "leftOut":
 )
 def test_an_answer_may_be_forged(answer: dict[str, Any], parsed: dict[str, Any]) -> None:
     expected = {field: getattr(NOTHING, field) for field in NOTHING.__slots__}
-    assert parse_result(SESSION, answer) == TurnResult(**{**expected, **parsed})
+    assert parse_result(SESSION, TURN, answer) == TurnResult(**{**expected, **parsed})
+
+
+@pytest.mark.parametrize("named", [None, "", "$(touch x)", 3, [TURN], f"{TURN}{'x' * 1000}"])
+def test_an_answer_about_some_turn_must_name_it(named: object) -> None:
+    with pytest.raises(AgentError, match="makes no sense"):
+        parse_result(SESSION, None, {"turnId": named})
+    assert parse_result(SESSION, None, {"turnId": TURN}) == NOTHING
+
+
+def test_what_a_session_says_is_bounded() -> None:
+    deep: Any = "end"
+    for _ in range(1000):
+        deep = {"a": [deep]}
+    answer = {
+        "notes": ["n" * 10_000] * 1000,
+        "events": [{**EVENT, "text": "t" * 10_000}],
+        "permissionDenials": [{"toolName": "Bash", "toolInput": deep}],
+    }
+    parsed = parse_result(SESSION, TURN, answer)
+    assert parsed.notes == ("n" * 500,) * MAX_NOTES
+    assert parsed.events == (Event(1, "then", "message", "t" * MAX_EVENT_CHARS, 0),)
+    assert len(json.dumps(parsed.permission_denials[0].tool_input)) < 500
 
 
 def test_there_are_only_so_many_events_in_an_answer() -> None:
     many = [{**EVENT, "number": number} for number in range(1, 1000)]
-    found = parse_result(SESSION, {"events": many}).events
+    found = parse_result(SESSION, TURN, {"events": many}).events
     assert found == tuple(
         Event(number, "then", "message", "a", 0) for number in range(1, MAX_EVENTS + 1)
     )
