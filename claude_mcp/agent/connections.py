@@ -92,8 +92,10 @@ class Connection:
         self._requests_lock = threading.Lock()
 
     def send(self, message: Answer) -> None:
-        line = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-        data = memoryview(line.encode("utf-8", "replace") + b"\n")
+        self._write(_encoded(message))
+
+    def _write(self, line: bytes) -> None:
+        data = memoryview(line)
         with self._write_lock:
             if self._closed:  # the descriptor's number may belong to another channel by now
                 return
@@ -167,12 +169,20 @@ class Connection:
         try:
             if operation is None:
                 raise RequestError("unknown-operation", f"this agent knows no operation {name!r}")
-            answer = {"id": number, "ok": operation(request)}
+            line = _encoded({"id": number, "ok": operation(request)})
         except RequestError as error:
-            answer = {"id": number, "error": {"code": error.code, "message": error.message}}
+            line = _failure(number, error.code, error.message)
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            answer = {"id": number, "error": {"code": "failed", "message": message}}
+            line = _failure(number, "failed", f"{type(error).__name__}: {error}")
         with self._requests_lock:
             self._requests.pop(number, None)
-        self.send(answer)
+        self._write(line)
+
+
+def _encoded(message: Answer) -> bytes:
+    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return line.encode("utf-8", "replace") + b"\n"
+
+
+def _failure(number: int, code: str, message: str) -> bytes:
+    return _encoded({"id": number, "error": {"code": code, "message": message}})

@@ -7,6 +7,7 @@ nothing but the numbers is relied on.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import json
 import os
 import stat
@@ -21,6 +22,8 @@ of the text that are not here)."""
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 6 * 1024 * 1024
+MAX_LINE_BYTES = 6 * MAX_TEXT_CHARACTERS + 4096
+"""JSON takes at most six bytes for a character."""
 INDEX_BYTES = 64 * 1024
 READ_BYTES = 256 * 1024
 CURRENT = "journal.jsonl"
@@ -54,6 +57,10 @@ class Segment:
 
     def append(self, number: int, line: bytes) -> None:
         offset = self.size
+        while self._index and self._index[-1][1] >= offset:  # somebody cut the file
+            self._index.pop()
+        if offset and os.pread(self._descriptor, 1, offset - 1) != b"\n":
+            line = b"\n" + line  # behind a fragment, as a full disk leaves it
         data = memoryview(line)
         while data:
             data = data[os.write(self._descriptor, data) :]
@@ -80,7 +87,7 @@ class Segment:
                 offset += end + 1
                 scanned = 0
             scanned = len(buffer)
-            if scanned > 2 * SEGMENT_BYTES:
+            if scanned > MAX_LINE_BYTES:
                 return  # no line of ours is that long
 
     def close(self) -> None:
@@ -154,7 +161,8 @@ class Journal:
         return self.last
 
     def _rotate(self) -> None:
-        os.replace(self._path(CURRENT), self._path(OLD))
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._path(CURRENT), self._path(OLD))
         current = Segment(self._path(CURRENT))
         self._segments.pop(0).close()
         self._segments.append(current)

@@ -11,16 +11,15 @@ import hashlib
 import json
 import os
 import re
-import stat
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from claude_mcp.agent import files
 from claude_mcp.agent.state import log
 
 Result = dict[str, Any]
 
 TURN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-MAX_FILE_BYTES = 64 * 1024 * 1024
 KEPT_IN_MEMORY = 8
 """Enough to give a result that could not be written, on a full disk, to those who wait for it."""
 
@@ -62,10 +61,9 @@ class Records:
         path = self._path(record.turn_id)
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            with open(path + ".new", "w", encoding="utf-8", errors="replace") as file:
-                json.dump(asdict(record), file, ensure_ascii=False)
-            os.replace(path + ".new", path)
-        except OSError as error:
+            text = json.dumps(vars(record), ensure_ascii=False)
+            files.replace(path, text.encode("utf-8", "replace"))
+        except (OSError, ValueError, RecursionError) as error:
             log(f"the record of turn {record.turn_id} cannot be written: {error}")
 
     def get(self, turn_id: str) -> Record | None:
@@ -75,9 +73,7 @@ class Records:
         if not TURN_ID.fullmatch(turn_id):
             return None
         try:
-            with open(self._path(turn_id), "rb", opener=_open_file) as file:
-                values = json.loads(file.read(MAX_FILE_BYTES))
-            return _record(turn_id, values)
+            return _record(turn_id, json.loads(files.read(self._path(turn_id))))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -92,15 +88,7 @@ def _record(turn_id: str, values: dict[str, Any]) -> Record:
         and isinstance(values["prompt"], str)
         and isinstance(values["first"], int)
         and (last is None or isinstance(last, int))
-        and (result is None or isinstance(result, dict))
+        and (result is None or (isinstance(result, dict) and isinstance(result["status"], str)))
     ):
         raise ValueError("not a record")
     return Record(turn_id, values["prompt"], values["first"], last, values["sent"] is True, result)
-
-
-def _open_file(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError("no file")
-    return descriptor

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from claude_mcp.agent import contract
+from claude_mcp.agent import contract, files
 
 
 def log(line: str) -> None:
@@ -27,22 +27,18 @@ class State:
         self._path = os.path.join(directory, contract.STATE_FILE)
         self._values: dict[str, Any] = {}
         try:
-            with open(self._path, encoding="utf-8") as file:
-                values = json.load(file)
+            values = json.loads(files.read(self._path))
             if isinstance(values, dict):
                 self._values = values
         except FileNotFoundError:
             pass
-        except ValueError:
+        except (OSError, ValueError, RecursionError):
             log(f"{self._path} is damaged and is not used")
 
     def _write(self) -> None:
-        temporary = self._path + ".new"
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(self._values, file)
-            os.replace(temporary, self._path)
-        except OSError as error:
+            files.replace(self._path, json.dumps(self._values).encode())
+        except (OSError, ValueError, RecursionError) as error:
             log(f"the session's state cannot be written: {error}")
 
     @property
@@ -62,8 +58,7 @@ class State:
 
     @property
     def cost_usd(self) -> float:
-        value = self._values.get("costUsd")
-        return float(value) if isinstance(value, (int, float)) else 0.0
+        return _amount(self._values.get("costUsd"))
 
     def add_cost(self, usd: float) -> None:
         self._values["costUsd"] = self.cost_usd + usd
@@ -73,8 +68,7 @@ class State:
         """From where Claude Code counts when it resumes a conversation, in USD."""
         saved = self._values.get("savedCost")
         conversation, usd = saved if isinstance(saved, list) and len(saved) == 2 else (None, 0.0)
-        known = conversation == conversation_id and isinstance(usd, (int, float))
-        return float(usd) if known else 0.0
+        return _amount(usd) if conversation == conversation_id else 0.0
 
     def save_cost(self, conversation_id: str | None, usd: float) -> None:
         """Claude Code ended in order, which makes it remember what it last reported."""
@@ -90,3 +84,9 @@ class State:
     def latest_turn(self, turn_id: str) -> None:
         self._values["latestTurn"] = turn_id
         self._write()
+
+
+def _amount(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    return float(value) if 0 <= value <= 2**53 else 0.0  # false for NaN too

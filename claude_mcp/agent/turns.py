@@ -20,6 +20,7 @@ from claude_mcp.agent.state import State, log
 from claude_mcp.claude.events import headline
 
 MAX_WAITING = 50
+LONGEST_WAIT_SECONDS = 3600.0
 MAX_EVENTS = 50
 EVENT_CHARACTERS = 1000
 TAIL_EVENTS = 10
@@ -206,20 +207,22 @@ class Turns:
         with self._changed:
             while not self._waiting or self._driver.unasked is not None:
                 left = self._last_activity + self._idle_seconds - time.time()
-                at_rest = self._driver.live and self._driver.unasked is None
-                if at_rest and not self._driver.has_background:
-                    if left <= 0:
-                        return None
-                    self._changed.wait(left)
-                else:
+                busy = self._driver.unasked is not None or self._driver.has_background
+                if not self._driver.live or busy:
                     self._changed.wait()
+                elif left > 0:
+                    self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
+                else:
+                    return None
+                if busy:  # what is done in the background is no idleness
+                    self._last_activity = time.time()
             self._current = self._waiting.popleft()
             return self._current
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
         """Give a turn its result; with the lock."""
         result = {"durationMs": round((time.monotonic() - turn.started) * 1000), **outcome}
-        if turn.cancelled:
+        if turn.cancelled and outcome["status"] != "cancelled":
             result.update(status="cancelled", error="It was interrupted; the conversation is kept.")
         result.setdefault("conversationId", self._state.conversation_id)
         if result["status"] == "failed":
@@ -236,7 +239,8 @@ class Turns:
         if turn.outcome.get("numTurns") or turn.cancelled or self._journal.last > turn.first:
             text = turn.outcome.get("result") or turn.outcome.get("error") or turn.outcome["status"]
             self._journal.append(turn.id, "unasked", text)
-            self._state.latest_turn = turn.id
+            if self._current is None and not self._waiting:
+                self._state.latest_turn = turn.id
             self._finish(turn, turn.outcome)
 
     # Following.
@@ -256,7 +260,7 @@ class Turns:
                 news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
                 done = turn.result is not None or request.gone or (left is not None and left <= 0)
                 if not news and not done:
-                    self._changed.wait(left)
+                    self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
                     continue
             for event in news:
                 if event["kind"] in PROGRESS_KINDS:

@@ -1,19 +1,26 @@
-"""A front end for the agent's code, in this process and over real pipes."""
+"""A front end for the agent's code over real pipes, and a live Claude Code that is scripted."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from claude_mcp.agent import driver
 from claude_mcp.agent.connections import Connection, Operation
+from claude_mcp.agent.state import State
+from claude_mcp.agent.turns import Turns
+from tests.unit.agent import scripted
 
 PATIENCE_SECONDS = 20.0
 
@@ -27,6 +34,7 @@ class Caller:
         reader, self._requests = os.pipe()
         self._answers, writer = os.pipe()
         self._buffer = b""
+        self._kept: list[Message] = []
         self._number = 0
 
         def serve() -> None:
@@ -50,6 +58,10 @@ class Caller:
         return self._number
 
     def receive(self) -> Message:
+        """The next message, whichever request it belongs to."""
+        return self._kept.pop(0) if self._kept else self._read()
+
+    def _read(self) -> Message:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._answers], [], [], PATIENCE_SECONDS)
             assert ready, "no answer came"
@@ -60,12 +72,20 @@ class Caller:
         message: Message = json.loads(line)
         return message
 
+    def answer(self, number: int) -> Message:
+        """What a request ends with; its events are dropped, what belongs to others is kept."""
+        kept, self._kept = self._kept, []
+        while True:
+            message = kept.pop(0) if kept else self._read()
+            if message["id"] != number:
+                self._kept.append(message)
+            elif "event" not in message:
+                del message["id"]
+                self._kept += kept
+                return message
+
     def ask(self, op: str, **args: Any) -> Message:
-        """The answer to a request; it must have no events."""
-        number = self.send(op, **args)
-        message = self.receive()
-        assert message.pop("id") == number
-        return message
+        return self.answer(self.send(op, **args))
 
     def rest(self) -> bytes:
         """What comes until the end of the connection."""
@@ -106,10 +126,11 @@ CLAUDE = """\
 import json, os, signal, sys
 
 arguments = sys.argv[1:]
-with open({calls!r}, "a") as file:
-    file.write(json.dumps(arguments) + "\\n")
-line = sys.stdin.readline()
-message = json.loads(line)
+tasks, later = [], []
+
+def note(file, what):
+    with open(os.path.join({directory!r}, file), "a") as file:
+        file.write(json.dumps(what) + "\\n")
 
 def say(line):
     sys.stdout.write(line + "\\n")
@@ -118,8 +139,38 @@ def say(line):
 def frame(**fields):
     say(json.dumps(fields))
 
+def command_lifecycle(state, uuid=None):
+    frame(type="command_lifecycle", state=state, command_uuid=uuid or message["uuid"])
+
 def init(conversation="c-1"):
     frame(type="system", subtype="init", session_id=conversation)
+
+def replay():
+    frame(type="user", uuid=message["uuid"], isReplay=True, message={{"content": []}})
+
+def begin(conversation="c-1"):
+    command_lifecycle("queued")
+    command_lifecycle("started")
+    init(conversation)
+    replay()
+
+def text(said):
+    frame(type="assistant", message={{"content": [{{"type": "text", "text": said}}]}})
+
+def tool(name, **arguments):
+    call = {{"type": "tool_use", "id": "t", "name": name, "input": arguments}}
+    frame(type="assistant", message={{"content": [call]}})
+
+def tool_result(content, **fields):
+    block = {{"type": "tool_result", "tool_use_id": "t", "content": content, **fields}}
+    frame(type="user", message={{"content": [block]}})
+
+def task_started(task):
+    frame(type="system", subtype="task_started", task_id=task)
+
+def background_tasks_changed(*now):
+    tasks[:] = now
+    frame(type="system", subtype="background_tasks_changed", tasks=[{{"task_id": t}} for t in now])
 
 def result(text="done", **fields):
     frame(**{{
@@ -128,36 +179,213 @@ def result(text="done", **fields):
         "duration_ms": 5, "total_cost_usd": 0.25, "usage": {{"input_tokens": 3}}, **fields,
     }})
 
-def shell(script):
-    os.spawnv(os.P_NOWAIT, "/bin/sh", ["sh", "-c", script])
+def aborted(**fields):
+    result("", **{{"subtype": "error_during_execution", "is_error": True,
+                  "terminal_reason": "aborted_streaming", **fields}})
 
-exec(message["message"]["content"][0]["text"])
+def shell(script):
+    return os.spawnv(os.P_NOWAIT, "/bin/sh", ["sh", "-c", script])
+
+def tell(path, line):
+    with open(path, "w") as fifo:
+        fifo.write(line + "\\n")
+
+def wait_at(gate):
+    os.read(os.open(gate, os.O_RDONLY), 1)
+
+def read():
+    line = sys.stdin.readline()
+    return json.loads(line) if line else sys.exit(0)
+
+def respond(message):
+    request = message.get("request", {{}})
+    if message["type"] == "control_request":
+        answer = {{"subtype": "success", "request_id": message["request_id"], "response": {{}}}}
+        frame(type="control_response", response=answer)
+    if request.get("subtype") == "stop_task":
+        background_tasks_changed(*(task for task in tasks if task != request["task_id"]))
+    return request.get("subtype")
+
+def wait_for_interrupt():
+    while True:
+        came = read()
+        if came["type"] == "user":
+            later.append(came)
+        elif respond(came) == "interrupt":
+            return
+
+note("calls", arguments)
+note("pids", os.getpid())
+with open(os.path.join({directory!r}, "start.py")) as file:
+    exec(file.read())
+while True:
+    message = later.pop(0) if later else read()
+    if message["type"] == "user":
+        note("prompts", message["uuid"])
+        exec(message["message"]["content"][0]["text"])
+    else:
+        respond(message)
 """
 
 
 class Claude:
-    """A ``claude`` on a PATH of its own: each prompt is the program that says what it does."""
+    """A ``claude`` on a PATH of its own: each prompt is the program that says what it does.
+
+    While a prompt's program runs, nothing is read from stdin but by ``read`` and
+    ``wait_for_interrupt``: what else comes is worked on when it has ended.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._calls = directory / "calls"
-        self._calls.touch()
+        self._directory = directory
+        for name in ("calls", "pids", "prompts", "start.py"):
+            (directory / name).touch()
         self.bin = directory / "bin"
         self.bin.mkdir()
         self.path = f"{self.bin}:{os.environ['PATH']}"
-        program = self.bin / "claude"
-        program.write_text(
-            CLAUDE.format(python=os.path.realpath(sys.executable), calls=str(self._calls))
-        )
-        program.chmod(0o755)
+        self.program = self.bin / "claude"
+        python = os.path.realpath(sys.executable)
+        self.program.write_text(CLAUDE.format(python=python, directory=str(directory)))
+        self.program.chmod(0o755)
+
+    def at_start(self, program: str) -> None:
+        """What it does from now on when it is started, before it reads anything."""
+        (self._directory / "start.py").write_text(program)
+
+    def _noted(self, name: str) -> list[Any]:
+        return [json.loads(line) for line in (self._directory / name).read_text().splitlines()]
 
     @property
     def calls(self) -> list[list[str]]:
         """The arguments of each start."""
-        return [json.loads(line) for line in self._calls.read_text().splitlines()]
+        return self._noted("calls")
+
+    @property
+    def resumed(self) -> list[str | None]:
+        """For each start, the conversation that it resumed."""
+        marked = ([a[9:] for a in call if a.startswith("--resume=")] for call in self.calls)
+        return [found[0] if found else None for found in marked]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The ids of the prompts that it was sent."""
+        return self._noted("prompts")
+
+    def kill(self) -> None:
+        """Kill those that run, and return when the agent knows."""
+        self._kill()
+        self.wait_until_ended()
+
+    def _kill(self) -> None:
+        for pid in self._noted("pids"):
+            # Its number may belong to another process by now.
+            with contextlib.suppress(OSError):
+                if os.fsencode(self.program) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+
+    def wait_until_ended(self) -> None:
+        """Until the agent, in this process, knows that no Claude runs."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while running := threads("_follow", "_reap", "_drain"):
+            assert time.monotonic() < deadline, "a Claude runs on"
+            with contextlib.suppress(RuntimeError):  # it is about to start
+                running[0].join(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        """End all that were started; from now on none can be."""
+        self.program.unlink(missing_ok=True)
+        self._kill()
+        while running := threads("_follow"):
+            self._kill()
+            with contextlib.suppress(RuntimeError):
+                running[0].join(0.02)
+        self.wait_until_ended()
+
+
+def threads(*targets: str) -> list[threading.Thread]:
+    """The agent's threads of some kinds."""
+    names = tuple(f"({target})" for target in targets)
+    return [each for each in threading.enumerate() if each.name.endswith(names)]
 
 
 @pytest.fixture
-def claude(tmp_path: Path) -> Claude:
+def claude(tmp_path: Path) -> Iterator[Claude]:
     directory = tmp_path / "claude"
     directory.mkdir()
-    return Claude(directory)
+    made = Claude(directory)
+    yield made
+    made.close()
+
+
+class Gate:
+    """Where a program waits (``wait_at``) until it is opened, once for each."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self._descriptor = os.open(path, os.O_RDWR)
+
+    def open(self) -> None:
+        os.write(self._descriptor, b"x")
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.close()
+
+
+class Session:
+    """A directory in which the agent's turns are kept, and front ends for them."""
+
+    def __init__(self, connect: Connect, claude: Claude, home: Path) -> None:
+        self._connect = connect
+        self._claude = claude
+        self._operations: dict[str, Operation] = {}
+        self.home = home
+        self.directory = home / "state"
+
+    def start(
+        self,
+        secrets: Mapping[str, Any] | None = scripted.SECRETS,
+        *,
+        path: str | None = None,
+        **settings: Any,
+    ) -> Caller:
+        """A start of the agent, as after a restart of the container; what ran before goes on."""
+        environment = {
+            "PATH": path or self._claude.path,
+            "HOME": str(self.home),
+            "ANTHROPIC_API_KEY": "the image's",
+        }
+        turns = Turns(
+            {**scripted.SETTINGS, **settings},
+            None if secrets is None else dict(secrets),
+            environment,
+            State(str(self.directory)),
+            str(self.directory),
+        )
+        self._operations = {
+            "turn": turns.submit,
+            "follow": turns.follow,
+            "event": turns.event,
+            "interrupt": turns.interrupt,
+            "configure": turns.configure,
+            "status": lambda request: turns.status(),
+        }
+        return self.connect()
+
+    def connect(self) -> Caller:
+        """One more front end of the latest agent."""
+        return self._connect(self._operations)
+
+
+@pytest.fixture
+def session(
+    connect: Connect, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Session:
+    monkeypatch.setattr(driver, "MCP_CONFIG_PATH", str(tmp_path / "mcp.json"))
+    return Session(connect, claude, tmp_path)

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent import contract, starting
+from claude_mcp.agent.turns import LOST
 from claude_mcp.sessions import payload
+from tests.unit.agent.scripted import COMPLETED, SETTINGS, turn_id
 
 if TYPE_CHECKING:
-    from tests.unit.agent.conftest import Claude
+    from tests.unit.agent.conftest import Claude, Gate
     from tests.unit.conftest import Lifeline
 
 PATIENCE_SECONDS = 20.0
-SETTINGS = json.dumps({"permissionMode": "bypass"})
 HANDOVER = json.dumps({"secrets": {"credential": {"kind": "apiKey", "value": "sk-agent-0123"}}})
 READY = "ready writable\n"
 UNCONFIGURED = {"code": "unconfigured", "message": "the session has no credentials"}
@@ -42,7 +43,7 @@ def payload_for(directory: Path) -> str:
     moved = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.archive()))) as original,
-        zipfile.ZipFile(moved, "w") as bundle,
+        zipfile.ZipFile(moved, "w", zipfile.ZIP_DEFLATED) as bundle,
     ):
         for name in original.namelist():
             bundle.writestr(name, elsewhere(original.read(name).decode(), directory))
@@ -84,7 +85,7 @@ class Container:
 
     def start(self) -> Any:
         """Start the main process, as the engine does, also again."""
-        return self._start(payload.agent_command(SETTINGS), self.environment)
+        return self._start(payload.agent_command(json.dumps(SETTINGS)), self.environment)
 
     def started(self) -> Any:
         """A main process whose session is complete."""
@@ -147,14 +148,22 @@ def container(tmp_path: Path, claude: Claude) -> Iterator[Container]:
 def end_of(process: Any, handed: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of an agent that gets this on stdin and nothing more."""
     stdout, stderr = process.communicate(handed, timeout=PATIENCE_SECONDS)
-    return process.returncode, stdout, stderr
+    # When Claude Code starts and ends beside all this is not told here.
+    lines = stderr.splitlines(keepends=True)
+    return process.returncode, stdout, "".join(x for x in lines if not x.startswith("Claude Code"))
 
 
 def test_a_session_is_ready_committed_and_then_serves(container: Container) -> None:
     container.started()
     channel = container.connect()
     assert channel.run("echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
-    assert channel.ask("turn", turnId="t-1", prompt="init(); result('hello')")["result"] == "hello"
+    one = turn_id()
+    completed = {**COMPLETED, "turnId": one}
+    assert channel.ask("turn", turnId=one, prompt="begin(); result()") == completed
+    assert channel.ask("follow", turnId=one) == completed
+    assert channel.ask("event", number=1) == {"code": "no-event", "message": "1"}
+    assert channel.ask("interrupt") == {"code": "not-running", "message": ""}
+    assert channel.ask("status")["turnId"] == one
     assert channel.ask("ping") == {}
 
 
@@ -206,11 +215,48 @@ def test_a_session_that_is_started_again_serves_at_once_and_lacks_its_credential
     second = container.start()
     channel = container.connect()
     assert channel.run("echo works") == (0, "works\n", "")
-    assert channel.ask("turn", turnId="t-2", prompt="result()") == UNCONFIGURED
+    one = turn_id()
+    assert channel.ask("turn", turnId=one, prompt="result()") == UNCONFIGURED
     assert channel.ask("configure", **json.loads(HANDOVER)) == {}
-    assert channel.ask("turn", turnId="t-2", prompt="result()")["status"] == "completed"
+    assert channel.ask("turn", turnId=one, prompt="result()")["status"] == "completed"
     second.kill()
     assert end_of(second, "")[2] == ("started again; credentials are gone\ncredentials handed in\n")
+
+
+def test_claude_is_started_as_soon_as_the_session_is_complete(
+    container: Container, claude: Claude, lifeline: Lifeline
+) -> None:
+    claude.at_start(f"tell('{lifeline.path}', 'up')")
+    container.started()
+    assert lifeline.line() == "up"
+
+
+def test_a_turn_that_ran_when_the_agent_was_killed_has_failed_and_is_not_sent_again(
+    container: Container, claude: Claude, gate: Gate
+) -> None:
+    first = container.started()
+    channel = container.connect()
+    one, program = turn_id(), f"begin(); text('working'); wait_at({gate.path!r}); result()"
+    channel.send("turn", turnId=one, prompt=program)
+    assert channel.receive()["event"] == {"progress": "working"}
+    first.kill()
+    first.wait()
+    container.start()
+    channel = container.connect()
+    lost = channel.ask("turn", turnId=one, prompt=program)
+    assert lost == {
+        "status": "failed",
+        "error": LOST,
+        "turnId": one,
+        "events": [],
+        "cursor": 0,
+    }
+    (event,) = channel.ask("follow", turnId=one, cursor=0)["events"]
+    assert (event["number"], event["text"]) == (1, "working")
+    channel.ask("configure", **json.loads(HANDOVER))
+    assert channel.ask("turn", turnId=turn_id(), prompt="result()")["status"] == "completed"
+    assert claude.resumed == [None, "c-1"]
+    assert claude.prompts.count(one) == 1
 
 
 def test_many_channels_are_served_side_by_side(container: Container) -> None:

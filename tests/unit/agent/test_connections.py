@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent import connections
-from claude_mcp.agent.connections import Answer, Request, RequestError
+from claude_mcp.agent.connections import Answer, Operation, Request, RequestError
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Connect
@@ -22,36 +22,32 @@ def echo(request: Request) -> Answer:
 
 
 class Waiting:
-    """An operation that waits until it is told to go on, cancelled or left alone."""
+    """An operation that waits until it is told to go on, or until nobody waits for it."""
 
-    def __init__(self, *, apart: bool = False) -> None:
+    def __init__(self) -> None:
         self.started = threading.Event()
         self.register = threading.Event()
         self.registered = threading.Event()
         self.go = threading.Event()
         self.done = threading.Event()
-        self.calls: list[str] = []
-        self._apart = apart
+        self.told: list[tuple[bool, bool, bool]] = []
+        """For each time that it was told to stop: cancelled, vanished, gone."""
 
     def __call__(self, request: Request) -> Answer:
+        def stop() -> None:
+            self.told.append((request.cancelled, request.vanished, request.gone))
+            self.go.set()
+
         self.started.set()
         assert self.register.wait(PATIENCE_SECONDS)
-        if self._apart:
-            request.on_cancel(self._cancel, on_vanish=self._vanish)
-        else:
-            request.on_cancel(self._cancel)
+        request.on_cancel(stop)
         self.registered.set()
         assert self.go.wait(PATIENCE_SECONDS)
         self.done.set()
-        return {"calls": self.calls}
+        return {"told": self.told, "gone": request.gone}
 
-    def _cancel(self) -> None:
-        self.calls.append("cancel")
-        self.go.set()
 
-    def _vanish(self) -> None:
-        self.calls.append("vanish")
-        self.go.set()
+CANCELLED = {"told": [[True, False, True]], "gone": True}
 
 
 def test_a_request_is_answered_under_its_number(connect: Connect) -> None:
@@ -91,7 +87,7 @@ def test_a_slow_request_holds_up_no_other(connect: Connect) -> None:
     caller.send("echo")
     assert caller.receive() == {"id": 2, "ok": {}}
     slow.go.set()
-    assert caller.receive() == {"id": 1, "ok": {"calls": []}}
+    assert caller.receive() == {"id": 1, "ok": {"told": [], "gone": False}}
 
 
 def test_a_failure_is_told_by_code_and_message(connect: Connect) -> None:
@@ -180,15 +176,22 @@ def test_an_answer_is_one_line_of_valid_text_whatever_is_in_it(connect: Connect)
     assert caller.ask("awkward") == {"ok": {"text": text.replace("\ud800", "?")}}
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_a_cancelled_request_is_stopped_and_answered(connect: Connect, apart: bool) -> None:
-    waiting = Waiting(apart=apart)
+def test_an_answer_that_json_cannot_carry_is_a_failure_and_no_silence(connect: Connect) -> None:
+    deep: Answer = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    answer = connect({"deep": lambda request: deep}).ask("deep")
+    assert answer["error"]["code"] == "failed"
+
+
+def test_a_cancelled_request_is_stopped_and_answered(connect: Connect) -> None:
+    waiting = Waiting()
     waiting.register.set()
     caller = connect({"wait": waiting})
     number = caller.send("wait")
     assert waiting.registered.wait(PATIENCE_SECONDS)
     caller.send("cancel", id=number)
-    assert caller.receive() == {"id": number, "ok": {"calls": ["cancel"]}}
+    assert caller.receive() == {"id": number, "ok": CANCELLED}
 
 
 def test_a_request_that_is_cancelled_before_it_can_be_stopped_is_stopped_then(
@@ -202,27 +205,32 @@ def test_a_request_that_is_cancelled_before_it_can_be_stopped_is_stopped_then(
     assert caller.ask("echo") == {"ok": {}}  # so the cancellation has been read
     assert waiting.started.wait(PATIENCE_SECONDS)
     waiting.register.set()
-    assert caller.receive() == {"id": number, "ok": {"calls": ["cancel"]}}
+    assert caller.receive() == {"id": number, "ok": CANCELLED}
+
+
+def held(told: list[str], registered: threading.Event, go: threading.Event) -> Operation:
+    """An operation that goes on although it was told to stop."""
+
+    def hold(request: Request) -> Answer:
+        request.on_cancel(lambda: told.append("stop"))
+        registered.set()
+        assert go.wait(PATIENCE_SECONDS)
+        return {"told": told}
+
+    return hold
 
 
 def test_a_request_is_cancelled_only_once(connect: Connect) -> None:
-    waiting = Waiting()
-    held = threading.Event()
-
-    def hold(request: Request) -> Answer:
-        waiting.registered.set()
-        request.on_cancel(lambda: waiting.calls.append("cancel"))
-        assert held.wait(PATIENCE_SECONDS)
-        return {"calls": waiting.calls}
-
-    caller = connect({"hold": hold, "echo": echo})
+    told: list[str] = []
+    registered, go = threading.Event(), threading.Event()
+    caller = connect({"hold": held(told, registered, go), "echo": echo})
     number = caller.send("hold")
-    assert waiting.registered.wait(PATIENCE_SECONDS)
+    assert registered.wait(PATIENCE_SECONDS)
     caller.send("cancel", id=number)
     caller.send("cancel", id=number)
     assert caller.ask("echo") == {"ok": {}}
-    held.set()
-    assert caller.receive() == {"id": number, "ok": {"calls": ["cancel"]}}
+    go.set()
+    assert caller.receive() == {"id": number, "ok": {"told": ["stop"]}}
 
 
 @pytest.mark.parametrize("target", [99, -1, 0, True])
@@ -232,53 +240,53 @@ def test_cancelling_what_is_not_under_way_does_nothing(connect: Connect, target:
     assert caller.ask("echo") == {"ok": {}}
 
 
-@pytest.mark.parametrize(("apart", "called"), [(True, "vanish"), (False, "cancel")])
-def test_a_request_whose_caller_vanished_is_told_so(
-    connect: Connect, apart: bool, called: str
-) -> None:
-    waiting = Waiting(apart=apart)
+def test_a_request_whose_caller_vanished_is_told_so(connect: Connect) -> None:
+    waiting = Waiting()
     waiting.register.set()
     caller = connect({"wait": waiting})
     caller.send("wait")
     assert waiting.registered.wait(PATIENCE_SECONDS)
     caller.hang_up()
     assert waiting.done.wait(PATIENCE_SECONDS)
-    assert waiting.calls == [called]
+    assert waiting.told == [(False, True, True)]
 
 
 def test_a_request_whose_caller_vanished_early_is_told_when_it_can_be(connect: Connect) -> None:
-    waiting = Waiting(apart=True)
+    waiting = Waiting()
     caller = connect({"wait": waiting})
     caller.send("wait")
     assert waiting.started.wait(PATIENCE_SECONDS)
     caller.hang_up()
     waiting.register.set()
     assert waiting.done.wait(PATIENCE_SECONDS)
-    assert waiting.calls == ["vanish"]
+    assert waiting.told == [(False, True, True)]
 
 
-def test_a_cancelled_request_is_not_told_that_its_caller_vanished(connect: Connect) -> None:
-    calls: list[str] = []
-    registered, held = threading.Event(), threading.Event()
-
-    def hold(request: Request) -> Answer:
-        request.on_cancel(lambda: calls.append("cancel"), lambda: calls.append("vanish"))
-        registered.set()
-        assert held.wait(PATIENCE_SECONDS)
-        return {}
-
-    caller = connect({"hold": hold})
+def test_a_cancelled_request_is_not_told_again_that_its_caller_vanished(connect: Connect) -> None:
+    told: list[str] = []
+    registered, go = threading.Event(), threading.Event()
+    caller = connect({"hold": held(told, registered, go)})
     number = caller.send("hold")
     assert registered.wait(PATIENCE_SECONDS)
     caller.send("cancel", id=number)
     caller.hang_up()
-    held.set()
-    assert calls == ["cancel"]
+    go.set()
+    assert told == ["stop"]
+
+
+def test_a_request_that_is_over_is_not_told_that_its_caller_vanished(connect: Connect) -> None:
+    told: list[str] = []
+    registered, go = threading.Event(), threading.Event()
+    go.set()
+    caller = connect({"hold": held(told, registered, go)})
+    assert caller.ask("hold") == {"ok": {"told": []}}
+    caller.hang_up()
+    assert told == []
 
 
 def test_nothing_is_written_for_a_caller_that_vanished(connect: Connect) -> None:
     """The number of its descriptor may belong to another channel by then."""
-    waiting = Waiting(apart=True)
+    waiting = Waiting()
     waiting.register.set()
     ended = threading.Event()
 

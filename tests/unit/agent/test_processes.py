@@ -149,6 +149,79 @@ def test_a_process_that_forks_as_it_dies_leaves_nobody(
     assert lifeline.end() == ""
 
 
+class Steps:
+    """A shell of the activity, which does what it is told, step by step."""
+
+    def __init__(self, start: Starts, lifeline: Lifeline) -> None:
+        self._lifeline = lifeline
+        steps = lifeline.path.with_name("steps")
+        os.mkfifo(steps)
+        self._steps = os.open(steps, os.O_RDWR)
+        self.pid = start(
+            f"{lifeline.hold}; while read -r step; do eval \"$step\"; done <'{steps}'"
+        ).pid
+
+    def run(self, step: str) -> int:
+        """The pid that the step tells: ``$!`` or ``$$``."""
+        os.write(self._steps, step.encode() + b"\n")
+        return int(self._lifeline.line())
+
+    def close(self) -> None:
+        os.close(self._steps)
+
+
+@pytest.fixture
+def steps(activity: str, start: Starts, lifeline: Lifeline) -> Iterator[Steps]:
+    made = Steps(start, lifeline)
+    yield made
+    made.close()
+    processes.kill(activity, 0.0)  # orphans, too
+
+
+CHILD = "sleep 1000 & echo $! >&9"
+HIDDEN = "env -i sleep 1000 & echo $! >&9"
+ORPHAN = "pid=$(setsid sh -c 'echo $$; exec sleep 1000 >/dev/null' &); echo $pid >&9"
+
+
+def test_since_a_snapshot_only_what_started_then_is_found_and_killed(
+    activity: str, steps: Steps, lifeline: Lifeline
+) -> None:
+    old = {steps.pid, steps.run(CHILD), steps.run(ORPHAN)}
+    snapshot = processes.snapshot()
+    assert processes.find(activity, since=snapshot, parent=steps.pid) == set()
+    new = {steps.run(CHILD), steps.run(HIDDEN), steps.run(ORPHAN)}
+    assert processes.find(activity, since=snapshot, parent=steps.pid) == new
+    assert processes.find(activity) == old | new
+    assert processes.kill(activity, 0.0, since=snapshot, parent=steps.pid) == set()
+    assert processes.find(activity) == old
+    assert processes.kill(activity, 0.0) == set()
+    assert lifeline.end() == ""
+
+
+def test_what_an_older_process_starts_is_its_own_affair_unless_that_is_the_parent(
+    activity: str, steps: Steps
+) -> None:
+    snapshot = processes.snapshot()
+    child, orphan = steps.run(CHILD), steps.run(ORPHAN)
+    assert processes.find(activity, since=snapshot) == {orphan}
+    assert processes.find(activity, since=snapshot, parent=steps.pid) == {child, orphan}
+    assert processes.kill(activity, 0.0, since=snapshot) == set()
+    assert processes.find(activity) == {steps.pid, child}
+
+
+def test_a_process_is_told_from_an_older_namesake_by_its_start(activity: str, steps: Steps) -> None:
+    orphan = steps.run(ORPHAN)
+    snapshot = processes.snapshot()
+    assert orphan not in processes.find(activity, since=snapshot)
+    snapshot[orphan] -= 1
+    assert processes.find(activity, since=snapshot) == {orphan}
+
+
+def test_the_parent_is_spared_though_it_is_new(activity: str, steps: Steps) -> None:
+    child = steps.run(CHILD)
+    assert processes.find(activity, since={}, parent=steps.pid) == {child}
+
+
 def test_the_agent_itself_is_never_among_them(activity: str) -> None:
     """Not even when it was started from within an activity, as in a session in a session."""
     script = (

@@ -1,185 +1,119 @@
-"""One prompt after the other, with a scripted Claude Code: what is sent, what comes back."""
+"""Prompts and their turns: what is sent, what comes back, and that it can be asked for again."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import threading
-import uuid
-from collections.abc import Callable
-from pathlib import Path
+import resource
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from claude_mcp.agent import turns as turns_module
-from claude_mcp.agent.connections import Answer, Request
-from claude_mcp.agent.state import State
-from claude_mcp.agent.turns import Turns
+from claude_mcp.agent.turns import LOST, NOT_SENT
+from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, told, turn_id
 
 if TYPE_CHECKING:
-    from tests.unit.agent.conftest import Caller, Claude, Connect
-    from tests.unit.conftest import Lifeline
+    from tests.unit.agent.conftest import Caller, Claude, Gate, Session
 
-PATIENCE_SECONDS = 20.0
-SETTINGS = {"permissionMode": "bypass"}
-SECRETS = {"credential": {"kind": "apiKey", "value": "sk-turns-0123"}}
-COMPLETED = {
-    "status": "completed",
-    "result": "done",
-    "error": None,
-    "conversationId": "c-1",
-    "numTurns": 2,
-    "durationMs": 5,
-    "costUsd": 0.25,
-    "usage": {"input_tokens": 3},
-    "permissionDenials": [],
-}
-
-Begin = Callable[..., "Caller"]
+UNCONFIGURED = {"error": {"code": "unconfigured", "message": "the session has no credentials"}}
 
 
-def turn_id() -> str:
-    """Whatever runs for a turn is found by its id, on the whole machine."""
-    return str(uuid.uuid4())
+def held(caller: Caller, gate: Gate, after: str = "result()", **args: Any) -> tuple[int, str]:
+    """The request and the id of a turn that runs, and goes on when the gate is opened."""
+    one = turn_id()
+    program = f"begin(); text('working'); wait_at({gate.path!r}); {after}"
+    number = caller.send("turn", **{"turnId": one, "prompt": program, **args})
+    assert caller.receive() == {"id": number, "event": {"progress": "working"}}
+    return number, one
 
 
-@pytest.fixture
-def begin(
-    connect: Connect, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Begin:
-    """A front end of new turns; what the session remembers is in ``tmp_path``."""
-    monkeypatch.setattr(turns_module, "MCP_CONFIG_PATH", str(tmp_path / "mcp.json"))
-
-    def make(
-        secrets: dict[str, Any] | None = SECRETS,
-        settings: dict[str, Any] = SETTINGS,
-        path: str = claude.path,
-    ) -> Caller:
-        environment = {"PATH": path, "HOME": str(tmp_path), "ANTHROPIC_API_KEY": "the image's"}
-        turns = Turns(settings, secrets, environment, State(str(tmp_path / "state")))
-
-        def configure(request: Request) -> Answer:
-            turns.configure(request.args["secrets"])
-            return {}
-
-        operations = {
-            "turn": turns.perform,
-            "status": lambda request: turns.status(),
-            "configure": configure,
-        }
-        make.operations = operations  # type: ignore[attr-defined]
-        return connect(operations)
-
-    return make
+# One prompt.
 
 
-def ask(caller: Caller, program: str, **args: Any) -> dict[str, Any]:
-    """The answer to one prompt, progress left out."""
-    number = caller.send("turn", **{"turnId": turn_id(), "prompt": program, **args})
-    while "event" in (message := caller.receive()):
-        pass
-    assert message.pop("id") == number
-    ok: dict[str, Any] = message.get("ok") or message
-    return ok
+def test_a_turn_ends_with_its_result(session: Session) -> None:
+    assert ask(session.start(), "begin(); result()") == COMPLETED
 
 
-def test_a_turn_ends_with_its_result(begin: Begin) -> None:
-    assert ask(begin(), "init(); result()") == COMPLETED
-
-
-def test_a_caller_is_told_what_claude_does(begin: Begin) -> None:
-    caller = begin()
+def test_a_caller_is_told_what_claude_does(session: Session) -> None:
+    caller = session.start()
     program = (
-        "init()\n"
-        "tool = {'type': 'tool_use', 'id': 't', 'name': 'Bash', 'input': {'command': 'ls'}}\n"
-        "frame(type='assistant', message={'content': [tool]})\n"
-        "frame(type='user', message={'content': [{'type': 'tool_result', 'tool_use_id': 't'}]})\n"
-        "frame(type='assistant', message={'content': [{'type': 'text', 'text': 'I see'}]})\n"
+        "begin()\n"
+        "text('I look\\nhere')\n"
+        "tool('Bash', command='ls')\n"
+        "tool_result('a file')\n"
+        "frame(type='system', subtype='api_retry', attempt=1, max_retries=10)\n"
         "result()"
     )
-    caller.send("turn", turnId=turn_id(), prompt=program)
-    assert [caller.receive() for _ in range(3)] == [
+    one = turn_id()
+    caller.send("turn", turnId=one, prompt=program)
+    assert [caller.receive() for _ in range(4)] == [
+        {"id": 1, "event": {"progress": "I look"}},
         {"id": 1, "event": {"progress": "Bash: ls"}},
-        {"id": 1, "event": {"progress": "I see"}},
-        {"id": 1, "ok": COMPLETED},
+        {"id": 1, "event": {"progress": "API retry 1 of 10"}},
+        {"id": 1, "ok": {**COMPLETED, "turnId": one, "cursor": 4}},
     ]
 
 
-def test_a_prompt_arrives_as_it_is(begin: Begin) -> None:
+def test_a_prompt_arrives_as_it_is(session: Session) -> None:
     program = (
         "result(json.dumps(message['message']['content']))\n"
         "# --x /compact @file 'single' \"double\" `id` $HOME \\n \u2028 \U0001f600 é\n"
         + "#"
         * 200_000
     )
-    answer = ask(begin(), program)
+    answer = ask(session.start(), program)
     assert json.loads(answer["result"]) == [
         {"type": "text", "text": program},
         {"type": "text", "text": ""},
     ]
 
 
-def test_a_turn_has_its_own_options_and_else_those_of_the_session(
-    begin: Begin, claude: Claude
-) -> None:
-    caller = begin(settings={"permissionMode": "deny", "model": "big"})
-    ask(caller, "result()")
-    ask(caller, "result()", model="small", tools=[], maxTurns=3, maxBudgetUsd=0.5)
-    plain, full = claude.calls
-    assert "--permission-mode=default" in plain
-    assert "--model=big" in plain
-    assert [each for each in full if each not in plain] == [
-        "--model=small",
-        "--tools=",
-        "--max-turns=3",
-        "--max-budget-usd=0.5",
-    ]
+def test_a_result_that_is_an_error_fails_the_turn(session: Session) -> None:
+    answer = ask(session.start(), "result('API Error: 401', is_error=True, api_error_status=401)")
+    assert answer == {
+        **COMPLETED,
+        "status": "failed",
+        "result": "API Error: 401",
+        "error": "API Error: 401",
+    }
 
 
-def test_a_conversation_goes_on_until_a_new_one_is_asked_for(begin: Begin, claude: Claude) -> None:
-    caller = begin()
-    ask(caller, "init('c-1'); result()")
-    ask(caller, "init('c-2'); result()")
-    ask(caller, "init('c-3'); result()", newConversation=True)
-    ask(begin(), "result()")  # another agent, after a restart
-    resumed = [[each for each in call if each.startswith("--resume")] for call in claude.calls]
-    assert resumed == [[], ["--resume=c-1"], [], ["--resume=c-3"]]
+def test_what_was_refused_to_claude_is_told(session: Session) -> None:
+    denial = {"tool_name": "Bash", "tool_use_id": "t", "tool_input": {"command": "ls"}}
+    assert ask(session.start(), f"result(permission_denials=[{denial}])") == {
+        **COMPLETED,
+        "permissionDenials": [{"toolName": "Bash", "toolInput": {"command": "ls"}}],
+    }
 
 
-def test_a_conversation_without_an_id_is_not_remembered(begin: Begin, claude: Claude) -> None:
-    caller = begin()
-    ask(caller, "init('c-1'); init(''); init(None); init(3); result()")
-    assert caller.ask("status")["ok"]["conversationId"] == "c-1"
+UUID = "1739a960-accf-4788-b675-e4d61a275a29"
 
 
-def test_a_conversation_that_is_gone_is_given_up(begin: Begin, claude: Claude) -> None:
-    caller = begin()
-    ask(caller, "init('c-1'); result()")
-    gone = "sys.stderr.write('No conversation found with session ID: c-1\\n'); sys.exit(1)"
-    assert ask(caller, gone)["error"] == (
-        "Claude Code ended with exit code 1 and no result: "
-        "No conversation found with session ID: c-1"
-    )
-    ask(caller, "result()")
-    assert [any(each.startswith("--resume") for each in call) for call in claude.calls] == [
-        False,
-        True,
-        False,
-    ]
+@pytest.mark.parametrize("bad", ["", "t-1", "../../etc/passwd", UUID.upper(), UUID + "\n"])
+def test_a_turns_id_must_be_a_uuid(session: Session, claude: Claude, bad: str) -> None:
+    caller = session.start()
+    refusal = {"error": {"code": "bad-turn", "message": "a turn's id must be a UUID"}}
+    assert ask(caller, "result()", turnId=bad) == refusal
+    assert ask(caller, "result()", turnId=UUID) == COMPLETED
+    assert claude.prompts == [UUID]
 
 
-def test_a_key_goes_through_a_pipe_and_not_through_the_environment(begin: Begin) -> None:
+# Credentials.
+
+
+def test_a_key_goes_through_a_pipe_and_not_through_the_environment(session: Session) -> None:
     program = (
         "descriptor = int(os.environ['CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR'])\n"
         "with open(descriptor, 'rb') as pipe: key = pipe.read().decode()\n"
         "leaks = [value for value in os.environ.values() if 'sk-turns' in value]\n"
         "result(json.dumps([key, leaks, os.environ.get('ANTHROPIC_API_KEY')]))"
     )
-    assert json.loads(ask(begin(), program)["result"]) == ["sk-turns-0123", [], None]
+    assert json.loads(ask(session.start(), program)["result"]) == ["sk-turns-0123", [], None]
 
 
-def test_what_was_handed_over_reaches_claude(begin: Begin, tmp_path: Path) -> None:
+def test_what_was_handed_over_reaches_claude(session: Session) -> None:
     servers = {"mcpServers": {"x": {"command": "y", "env": {"TOKEN": "secret"}}}}
     secrets = {
         "credential": {"kind": "authToken", "value": "token-0123"},
@@ -189,234 +123,368 @@ def test_what_was_handed_over_reaches_claude(begin: Begin, tmp_path: Path) -> No
     }
     names = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "HTTPS_PROXY", "HOME", "ANTHROPIC_MODEL"]
     program = f"result(json.dumps([[os.environ.get(n) for n in {names}], arguments[-1]]))"
-    answer = ask(begin(secrets), program)
-    assert json.loads(answer["result"]) == [
-        ["token-0123", "http://gateway:1", "http://proxy:2", str(tmp_path), None],
-        f"--mcp-config={tmp_path}/mcp.json",
+    home = session.home
+    assert json.loads(ask(session.start(secrets), program)["result"]) == [
+        ["token-0123", "http://gateway:1", "http://proxy:2", str(home), None],
+        f"--mcp-config={home}/mcp.json",
     ]
-    assert json.loads((tmp_path / "mcp.json").read_text()) == servers
-    assert (tmp_path / "mcp.json").stat().st_mode & 0o777 == 0o600
+    assert json.loads((home / "mcp.json").read_text()) == servers
+    assert (home / "mcp.json").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("secrets", [None, {}, {"credential": None, "baseUrl": None}])
 def test_without_credentials_nothing_is_started_until_they_are_handed_in(
-    begin: Begin, claude: Claude, secrets: dict[str, Any] | None
+    session: Session, claude: Claude, secrets: dict[str, Any] | None
 ) -> None:
-    caller = begin(secrets)
-    assert ask(caller, "result()") == {
-        "error": {"code": "unconfigured", "message": "the session has no credentials"}
-    }
+    caller = session.start(secrets)
+    one = turn_id()
+    assert ask(caller, "result()", turnId=one) == UNCONFIGURED
     assert claude.calls == []
-    caller.ask("configure", secrets=SECRETS)
-    assert ask(caller, "result()") == COMPLETED
+    assert caller.ask("configure", secrets=SECRETS) == {"ok": {}}
+    assert ask(caller, "result()", turnId=one) == COMPLETED
 
 
-def test_new_credentials_leave_the_rest_as_it_was(begin: Begin) -> None:
-    caller = begin({**SECRETS, "proxies": {"HTTPS_PROXY": "http://proxy:2"}})
+def test_credentials_that_are_handed_in_leave_the_rest_as_it_was(session: Session) -> None:
+    caller = session.start({"proxies": {"HTTPS_PROXY": "http://proxy:2"}})
     caller.ask("configure", secrets={"credential": {"kind": "authToken", "value": "token-0123"}})
     names = ["ANTHROPIC_AUTH_TOKEN", "HTTPS_PROXY"]
     answer = ask(caller, f"result(json.dumps([os.environ.get(n) for n in {names}]))")
     assert json.loads(answer["result"]) == ["token-0123", "http://proxy:2"]
 
 
-def test_a_result_that_is_an_error_fails_the_turn(begin: Begin) -> None:
-    answer = ask(begin(), "result('API Error: 401', is_error=True, api_error_status=401)")
-    assert answer == {
-        **COMPLETED,
-        "status": "failed",
-        "result": "API Error: 401",
-        "error": "API Error: 401",
-    }
+# The same turn again.
 
 
-@pytest.mark.parametrize(
-    ("program", "error"),
-    [
-        ("sys.exit(3)", "exit code 3 and no result: it said nothing"),
-        ("sys.stderr.write('first\\n\\nlast\\n'); sys.exit(1)", "exit code 1 and no result: last"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "exit code 137 and no result: it said nothing"),
-        ("sys.stderr.write('x' * 100000)", f"exit code 0 and no result: {'x' * 500}"),
-        ("frame(type='result')\nsys.exit(0)", None),
-    ],
-)
-def test_a_claude_that_ends_without_a_result_fails_the_turn(
-    begin: Begin, program: str, error: str | None
+def test_a_turn_asked_for_again_while_it_runs_is_the_same_turn(
+    session: Session, claude: Claude, gate: Gate
 ) -> None:
-    answer = ask(begin(), f"init(); {program}")
-    assert answer["status"] == "failed"
-    if error is not None:
-        assert answer["error"] == f"Claude Code ended with {error}"
-        assert answer["conversationId"] == "c-1"
+    caller = session.start()
+    number, one = held(caller, gate)
+    program = f"begin(); text('working'); wait_at({gate.path!r}); result()"
+    again = caller.send("turn", turnId=one, prompt=program)
+    other = caller.ask("turn", turnId=one, prompt="result()")
+    assert other == {"error": {"code": "other-prompt", "message": one}}
+    gate.open()
+    answer = {"ok": {**COMPLETED, "turnId": one, "cursor": 1}}
+    assert [caller.answer(number), caller.answer(again)] == [answer, answer]
+    assert claude.prompts == [one]
 
 
-def test_a_turn_does_not_wait_for_a_child_that_outlives_claude_and_holds_its_output(
-    begin: Begin, lifeline: Lifeline
+def test_a_turn_asked_for_again_when_it_is_over_has_the_same_result(
+    session: Session, claude: Claude
 ) -> None:
-    program = (
-        "import subprocess\n"
-        f"subprocess.Popen(['/bin/sh', '-c', {f'{lifeline.hold}; sleep 1000 & wait'!r}])\n"
-        "os._exit(3)"
-    )
-    answer = ask(begin(), program)
-    assert answer["error"] == "Claude Code ended with exit code 3 and no result: it said nothing"
-    assert lifeline.end() == ""
-
-
-def test_a_claude_that_does_not_read_its_prompt_fails_by_its_own_words(
-    begin: Begin, claude: Claude
-) -> None:
-    (claude.bin / "claude").write_text("#!/bin/sh\nexec <&-\necho 'bad option' >&2\nexit 2\n")
-    answer = ask(begin(), "#" * 1_000_000)
-    assert answer["error"] == "Claude Code ended with exit code 2 and no result: bad option"
-
-
-def test_a_missing_claude_fails_the_turn(begin: Begin, tmp_path: Path) -> None:
-    answer = ask(begin(path=str(tmp_path / "nothing")), "result()")
-    assert answer.pop("durationMs") >= 0
-    assert answer == {
-        "status": "failed",
-        "error": "The turn could not be run: [Errno 2] No such file or directory: 'claude'",
-    }
-
-
-def test_hostile_frames_do_no_harm(begin: Begin) -> None:
-    program = (
-        "for line in ['', 'garbage', '[]', '3', '{}', '{\"type\": 3}', '[' * 100000, '\\ud800']:\n"
-        "    sys.stdout.buffer.write(line.encode('utf-8', 'surrogatepass') + b'\\n')\n"
-        "sys.stdout.buffer.write(b'\\xff\\xfe\\n')\n"
-        "sys.stdout.buffer.flush()\n"
-        "frame(type='assistant', message=3)\n"
-        "frame(type='assistant', message={'content': [{'type': 'tool_use', 'input': []}]})\n"
-        "frame(type='result', session_id=[], usage=[], result={}, user_message_uuids={})\n"
-        "frame(type='system', subtype='init', session_id=['x'])\n"
-        "say('x' * 1000000)\n"
-        "result(total_cost_usd='much', num_turns=-1, usage={'a': 'b', 'input_tokens': 3})"
-    )
-    answer = ask(begin(), program)
-    assert answer == {**COMPLETED, "costUsd": 0.0, "numTurns": 0}
-
-
-def test_only_one_turn_runs_at_a_time(begin: Begin, lifeline: Lifeline) -> None:
-    caller = begin()
-    first, second = turn_id(), turn_id()
-    program = f"open('{lifeline.path}', 'w').write('ready\\n'); open('{lifeline.path}.go').read()"
-    os.mkfifo(f"{lifeline.path}.go")
-    number = caller.send("turn", turnId=first, prompt=f"{program}; result()")
-    assert lifeline.line() == "ready"
-    assert caller.ask("turn", turnId=second, prompt="result()") == {
-        "error": {"code": "busy", "message": first}
-    }
-    assert caller.ask("status")["ok"]["turnRunning"] is True
-    again = caller.send("turn", turnId=first, prompt="ignored")
-    with open(f"{lifeline.path}.go", "w"):
-        pass
-    answers = sorted((caller.receive() for _ in range(2)), key=lambda message: message["id"])
-    assert answers == [{"id": number, "ok": COMPLETED}, {"id": again, "ok": COMPLETED}]
-    assert caller.ask("status")["ok"]["turnRunning"] is False
-
-
-def test_a_finished_turn_asked_for_again_gives_the_same_result(
-    begin: Begin, claude: Claude
-) -> None:
-    caller = begin()
+    caller = session.start()
     one = turn_id()
-    assert ask(caller, "result()", turnId=one) == COMPLETED
-    assert ask(caller, "result('another')", turnId=one) == COMPLETED
-    assert len(claude.calls) == 1
+    assert ask(caller, "result('\\ud800 \\u2028 é')", turnId=one) == {
+        **COMPLETED,
+        "result": "? \u2028 é",
+    }
+    for again in (caller, session.start()):  # the second after a restart of the agent
+        assert ask(again, "result('\\ud800 \\u2028 é')", turnId=one) == {
+            **COMPLETED,
+            "result": "? \u2028 é",
+        }
+        assert ask(again, "result('another')", turnId=one) == {
+            "error": {"code": "other-prompt", "message": one}
+        }
+    assert claude.prompts == [one]
 
 
-def test_only_so_many_results_are_kept(
-    begin: Begin, claude: Claude, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns_module, "KEPT_RESULTS", 1)
-    caller = begin()
-    first, second = turn_id(), turn_id()
-    for each in (first, second, second, first):
-        ask(caller, "result()", turnId=each)
-    assert len(claude.calls) == 3
+def test_a_result_is_kept_however_many_come_after_it(session: Session, claude: Claude) -> None:
+    caller = session.start()
+    ids = [turn_id() for _ in range(12)]
+    for number, each in enumerate(ids):
+        ask(caller, f"result('{number}')", turnId=each)
+    results = [ask(caller, f"result('{n}')", turnId=each) for n, each in enumerate(ids)]
+    assert [each["result"] for each in results] == [str(number) for number in range(12)]
+    assert claude.prompts == ids
 
 
-def test_a_cancelled_turn_takes_claude_and_its_children_with_it(
-    begin: Begin, lifeline: Lifeline
-) -> None:
-    caller = begin()
-    hold = f'exec 9>"{lifeline.path}"'
-    hidden = "setsid sleep 1000 & env -i sleep 1000 &"
-    program = f"init(); shell('{hold}; {hidden} echo ready >&9; wait'); signal.pause()"
-    number = caller.send("turn", turnId=turn_id(), prompt=program)
-    assert lifeline.line() == "ready"
+# Waiting, or not.
+
+
+def test_a_turn_goes_on_when_the_time_to_wait_for_it_is_over(session: Session, gate: Gate) -> None:
+    caller = session.start()
+    one = turn_id()
+    program = f"begin(); wait_at({gate.path!r}); result()"
+    running = {"status": "running", "ahead": 0, "notes": [], "events": [], "cursor": 0}
+    assert ask(caller, program, turnId=one, waitSeconds=0) == running
+    assert caller.ask("follow", turnId=one, waitSeconds=0) == {"ok": {**running, "turnId": one}}
+    gate.open()
+    completed = {"ok": {**COMPLETED, "turnId": one}}
+    assert caller.ask("follow", turnId=one) == completed
+    assert caller.ask("follow") == completed  # the latest one
+    assert caller.ask("follow", turnId=one, waitSeconds=0) == completed
+    assert session.start().ask("follow") == completed  # after a restart of the agent
+
+
+def test_there_is_nothing_to_follow_without_a_turn(session: Session) -> None:
+    caller = session.start()
+    unknown = turn_id()
+    assert caller.ask("follow") == {"error": {"code": "no-turn", "message": ""}}
+    ask(caller, "result()")
+    for each in (unknown, "../../state"):
+        none = {"error": {"code": "no-turn", "message": each}}
+        assert caller.ask("follow", turnId=each) == none
+
+
+def test_a_turn_goes_on_when_its_caller_vanishes(session: Session, gate: Gate) -> None:
+    first = session.start()
+    _, one = held(first, gate)
+    first.hang_up()
+    second = session.connect()
+    assert second.ask("status")["ok"]["turnRunning"] is True
+    number = second.send("follow", turnId=one)
+    gate.open()
+    assert second.answer(number) == {"ok": {**COMPLETED, "turnId": one, "cursor": 1}}
+
+
+def test_a_turn_goes_on_when_its_request_is_cancelled(session: Session, gate: Gate) -> None:
+    caller = session.start()
+    number, one = held(caller, gate)
     caller.send("cancel", id=number)
-    answer = caller.receive()["ok"]
-    answer.pop("durationMs")
-    assert (answer["status"], answer["error"]) == ("cancelled", "The turn was cancelled.")
-    assert lifeline.end() == ""
+    assert caller.answer(number) == {"ok": {}}
+    number = caller.send("follow", turnId=one)
+    gate.open()
+    assert caller.answer(number) == {"ok": {**COMPLETED, "turnId": one, "cursor": 1}}
+
+
+def test_the_status_tells_what_runs(session: Session, gate: Gate) -> None:
+    caller = session.start()
+    status = caller.ask("status")["ok"]
+    assert status.pop("lastActivityAt").endswith("Z")
+    assert status == {
+        "turnRunning": False,
+        "turnId": None,
+        "costUsd": 0.0,
+        "conversationId": None,
+    }
+    number, one = held(caller, gate)
+    status = caller.ask("status")["ok"]
+    assert (status["turnRunning"], status["turnId"]) == (True, one)
+    gate.open()
+    caller.answer(number)
+    status = caller.ask("status")["ok"]
+    del status["lastActivityAt"]
+    assert status == {
+        "turnRunning": False,
+        "turnId": one,
+        "costUsd": 0.25,
+        "conversationId": "c-1",
+    }
+
+
+# Events.
+
+
+def test_events_are_read_from_a_cursor(session: Session, gate: Gate) -> None:
+    caller = session.start()
+    one = turn_id()
+    step = f"wait_at({gate.path!r})"
+    program = f"begin(); {step}; text('1'); tool_result('2'); {step}; text('3'); {step}; result()"
+    caller.ask("turn", turnId=one, prompt=program, waitSeconds=0)
+    nothing = caller.ask("follow", turnId=one, cursor=0, waitSeconds=0)["ok"]
+    assert (nothing["status"], told(nothing), nothing["cursor"]) == ("running", [], 0)
+    first = caller.send("follow", turnId=one, cursor=0)  # waits for an event, not for the end
+    gate.open()
+    answer = caller.answer(first)["ok"]
+    events = [(1, "message", "1", 0), (2, "tool_result", "2", 0)]
+    # The second may have come a moment later; it is found from where the first answer ended.
+    more = caller.ask("follow", turnId=one, cursor=1)["ok"]
+    assert told(answer) in (events[:1], events)
+    assert (told(more), more["cursor"], more["status"]) == (events[1:], 2, "running")
+    gate.open()
+    third = caller.ask("follow", turnId=one, cursor=2)["ok"]
+    assert (told(third), third["cursor"]) == ([(3, "message", "3", 0)], 3)
+    last = caller.send("follow", turnId=one, cursor=3)  # nothing comes any more but the end
+    gate.open()
+    assert caller.answer(last) == {"ok": {**COMPLETED, "turnId": one, "cursor": 3}}
+    whole = caller.ask("follow", turnId=one, cursor=0)["ok"]
+    assert told(whole) == [*events, (3, "message", "3", 0)]
+    assert {event["turnId"] for event in whole["events"]} == {one}
+
+
+def test_only_so_many_events_come_at_once_and_the_cursor_says_where_to_go_on(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_module, "MAX_EVENTS", 3)
+    caller = session.start()
+    ask(caller, "begin(); [text(str(n)) for n in range(7)]; result()")
+    cursor, pages = 0, []
+    for _ in range(4):
+        answer = caller.ask("follow", cursor=cursor)["ok"]
+        assert answer["status"] == "completed"
+        cursor = answer["cursor"]
+        pages.append([text for _, _, text, _ in told(answer)])
+    assert (pages, cursor) == ([["0", "1", "2"], ["3", "4", "5"], ["6"], []], 7)
+
+
+def test_a_turn_that_runs_is_told_with_its_last_events(
+    session: Session, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_module, "TAIL_EVENTS", 2)
+    caller = session.start()
+    ask(caller, "begin(); text('of another turn'); result()")
+    program = f"begin(); [text(n) for n in '12345']; wait_at({gate.path!r}); result()"
+    number = caller.send("turn", turnId=turn_id(), prompt=program)
+    progress = [caller.receive()["event"]["progress"] for _ in range(5)]
+    assert progress == ["1", "2", "3", "4", "5"]
+    answer = caller.ask("follow", waitSeconds=0)["ok"]
+    assert told(answer) == [(5, "message", "4", 0), (6, "message", "5", 0)]
+    assert answer["cursor"] == 6
+    gate.open()
+    assert caller.answer(number)["ok"]["events"] == []  # it is over: the result tells all
+
+
+def test_a_turn_has_its_own_events_alone(session: Session) -> None:
+    caller = session.start()
+    first, second = turn_id(), turn_id()
+    ask(caller, "begin(); text('1'); result()", turnId=first)
+    ask(caller, "begin(); text('2'); result()", turnId=second)
+    of_first = caller.ask("follow", turnId=first, cursor=0)["ok"]
+    of_second = caller.ask("follow", turnId=second, cursor=0)["ok"]
+    assert (told(of_first), told(of_second)) == (
+        [(1, "message", "1", 0)],
+        [(2, "message", "2", 0)],
+    )
+
+
+def test_a_long_text_is_cut_and_can_be_had_whole(session: Session) -> None:
+    caller = session.start()
+    answer = ask(caller, "begin(); tool_result('é' * 2_500_000); result('x' * 5_000_000)")
+    assert answer == {**COMPLETED, "result": "x" * 5_000_000, "cursor": 1}
+    (event,) = caller.ask("follow", cursor=0)["ok"]["events"]
+    assert (event["text"], event["leftOut"]) == ("é" * 1000, 2_499_000)
+    whole = caller.ask("event", number=1)["ok"]["event"]
+    assert whole == {**event, "text": "é" * 2_500_000, "leftOut": 0}
+    for number in (0, 2):
+        none = {"error": {"code": "no-event", "message": str(number)}}
+        assert caller.ask("event", number=number) == none
+
+
+# In line.
+
+
+def test_only_one_turn_runs_at_a_time(session: Session, claude: Claude, gate: Gate) -> None:
+    caller = session.start()
+    number, one = held(caller, gate)
+    assert ask(caller, "result()") == {"error": {"code": "busy", "message": one}}
+    assert ask(caller, "result()", whenBusy="refuse")["error"]["code"] == "busy"
+    gate.open()
+    assert caller.answer(number)["ok"]["status"] == "completed"
+    assert ask(caller, "result()", whenBusy="refuse")["status"] == "completed"
+    assert len(claude.prompts) == 2
+
+
+def test_prompts_wait_in_line_and_run_in_order(
+    session: Session, claude: Claude, gate: Gate
+) -> None:
+    caller = session.start()
+    _, first = held(caller, gate)
+    second, third = turn_id(), turn_id()
+    ahead = [
+        ask(caller, f"result('{each}')", turnId=each, whenBusy="wait", waitSeconds=0)["ahead"]
+        for each in (second, third)
+    ]
+    assert ahead == [1, 2]
+    assert caller.ask("follow", turnId=third, waitSeconds=0)["ok"]["ahead"] == 2
+    assert ask(caller, f"result('{third}')", turnId=third, waitSeconds=0)["ahead"] == 2
+    number = caller.send("follow", turnId=third)
+    gate.open()
+    assert caller.answer(number)["ok"]["result"] == third
+    assert caller.ask("follow", turnId=second)["ok"]["result"] == second
+    assert claude.prompts == [first, second, third]
+
+
+def test_only_so_many_prompts_wait(
+    session: Session, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_module, "MAX_WAITING", 2)
+    caller = session.start()
+    held(caller, gate)
+    waiting = [ask(caller, "result()", whenBusy="wait", waitSeconds=0) for _ in range(3)]
+    full = {"error": {"code": "full", "message": "2"}}
+    assert [waiting[0]["status"], waiting[1]["status"], waiting[2]] == ["running", "running", full]
+    gate.open()
+    assert caller.ask("follow")["ok"]["status"] == "completed"
+    assert ask(caller, "result()", whenBusy="wait")["status"] == "completed"
+
+
+# What the agent remembers.
+
+
+def test_a_turn_that_ran_when_the_agent_ended_has_failed(
+    session: Session, claude: Claude, gate: Gate
+) -> None:
+    caller = session.start()
+    _, one = held(caller, gate)
+    two = turn_id()
+    ask(caller, "result()", turnId=two, whenBusy="wait", waitSeconds=0)
+    again = session.start()
+    failed = {"status": "failed", "events": [], "cursor": 0}
+    assert again.ask("follow", turnId=one) == {"ok": {**failed, "turnId": one, "error": LOST}}
+    not_sent = {"ok": {**failed, "turnId": two, "error": NOT_SENT, "cursor": 1}}
+    assert again.ask("follow", turnId=two) == not_sent
+    assert again.ask("turn", turnId=two, prompt="result()") == not_sent
+    assert told(again.ask("follow", turnId=one, cursor=0)["ok"]) == [(1, "message", "working", 0)]
+    assert claude.prompts == [one]
+
+
+def test_events_are_numbered_on_after_a_restart(session: Session) -> None:
+    ask(session.start(), "begin(); text('before'); result()")
+    caller = session.start()
+    assert ask(caller, "begin(); text('after'); result()")["cursor"] == 2
+    assert told(caller.ask("follow", cursor=0)["ok"]) == [(2, "message", "after", 0)]
+
+
+def test_a_record_that_is_damaged_is_as_if_absent(session: Session, claude: Claude) -> None:
+    one = turn_id()
+    ask(session.start(), "result()", turnId=one)
+    (session.directory / "turns" / f"{one}.json").write_text("[" * 100_000)
+    caller = session.start()
+    assert caller.ask("follow", turnId=one) == {"error": {"code": "no-turn", "message": one}}
+    assert ask(caller, "result()", turnId=one) == COMPLETED
+    assert claude.prompts == [one, one]
+
+
+@pytest.mark.parametrize("result", [[], "done", 3, {}, {"status": []}, {"notes": 3}])
+def test_a_record_whose_result_was_forged_does_no_harm(session: Session, result: object) -> None:
+    one = turn_id()
+    ask(session.start(), "result()", turnId=one)
+    path = session.directory / "turns" / f"{one}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "result": result}))
+    caller = session.start()
+    for cursor in (None, 0):
+        answer = caller.ask("follow", turnId=one, cursor=cursor)
+        assert answer.get("error", {"code": "no-turn"})["code"] == "no-turn"
     assert ask(caller, "result()") == COMPLETED
 
 
-def test_a_turn_goes_on_when_its_caller_vanishes(begin: Begin, connect: Connect) -> None:
+def test_a_result_is_not_lost_when_it_cannot_be_written(session: Session, claude: Claude) -> None:
+    caller = session.start()
+    shutil.rmtree(session.directory)
+    session.directory.write_text("no directory")
     one = turn_id()
-    first = begin()
-    gate = f"/tmp/{one}"
-    os.mkfifo(gate)
-    try:
-        first.send("turn", turnId=one, prompt=f"init(); open({gate!r}).read(); result()")
-        with open(gate, "w"):  # once it waits there
-            first.hang_up()
-            second = connect(begin.operations)  # type: ignore[attr-defined]
-            number = second.send("turn", turnId=one, prompt="ignored")
-            assert second.ask("status")["ok"]["turnRunning"] is True
-    finally:
-        os.unlink(gate)
-    assert second.receive() == {"id": number, "ok": COMPLETED}
+    answer = ask(caller, "begin(); text('told'); result()", turnId=one)
+    assert answer == {**COMPLETED, "cursor": 1}
+    assert ask(caller, "begin(); text('told'); result()", turnId=one) == answer
+    assert caller.ask("follow", turnId=one) == {"ok": {**answer, "turnId": one}}
+    assert caller.ask("status")["ok"]["costUsd"] == 0.25
+    assert claude.prompts == [one]
 
 
-def test_what_a_turn_leaves_running_ends_with_it(begin: Begin, lifeline: Lifeline) -> None:
-    hold = f'exec 9>"{lifeline.path}"'
-    program = f"shell('{hold}; setsid sleep 1000'); result()"
-    assert ask(begin(), program) == COMPLETED
-    assert lifeline.end() == ""
-
-
-@pytest.mark.parametrize("trap", ["signal.SIG_DFL", "signal.SIG_IGN"])
-def test_a_claude_that_does_not_end_after_its_result_is_made_to(
-    begin: Begin, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch, trap: str
+def test_a_result_is_not_lost_on_a_full_disk(
+    session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns_module, "EXIT_SECONDS", 0.05)
-    program = (
-        f"file = open('{lifeline.path}', 'w')\n"
-        f"signal.signal(signal.SIGTERM, {trap})\n"
-        "result()\n"
-        "while True: signal.pause()"
-    )
-    assert ask(begin(), program) == COMPLETED
-    assert lifeline.end() == ""
-
-
-def test_a_result_for_another_prompt_does_not_end_the_turn(begin: Begin) -> None:
-    program = "result('other', user_message_uuids=['x']); result('mine')"
-    assert ask(begin(), program)["result"] == "mine"
-
-
-def test_an_older_claude_does_not_say_which_prompt_it_answers(begin: Begin) -> None:
-    assert ask(begin(), "result(user_message_uuids=None)") == COMPLETED
-
-
-def test_a_cost_counts_once(begin: Begin) -> None:
-    caller = begin()
-    answers = [ask(caller, f"result(total_cost_usd={cost})") for cost in (0.25, 0.75, 0.5)]
-    assert [answer["costUsd"] for answer in answers] == [0.25, 0.5, 0.5]
-    assert caller.ask("status")["ok"]["costUsd"] == 1.25
-
-
-def test_nothing_stays_open_behind_a_turn(begin: Begin) -> None:
-    def open_descriptors() -> int:
-        for thread in threading.enumerate():
-            if "_drain" in thread.name:
-                thread.join(PATIENCE_SECONDS)
-        return len(os.listdir("/proc/self/fd"))
-
-    caller = begin()
-    ask(caller, "result()")
-    before = open_descriptors()
-    ask(caller, "result()")
-    assert open_descriptors() == before
+    monkeypatch.setattr("sys.stderr", io.StringIO())  # else the log would go into a file, too
+    caller = session.start()
+    one, program = turn_id(), "begin(); text('told'); result()"
+    assert ask(caller, "result()") == COMPLETED
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file can grow
+    try:
+        answer = ask(caller, program, turnId=one)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert answer == {**COMPLETED, "costUsd": 0.0, "cursor": 1}
+    assert ask(caller, program, turnId=one) == answer

@@ -8,21 +8,24 @@ from typing import Any
 import pytest
 
 from claude_mcp.claude import protocol
+from claude_mcp.claude.events import events_of
 from claude_mcp.claude.protocol import (
     ApiRetry,
     Assistant,
+    BackgroundTasks,
     ControlRequest,
     ControlResponse,
     Init,
+    Lifecycle,
     McpServer,
     Other,
     PermissionDenial,
     Replay,
     Result,
+    TaskStarted,
     ToolResult,
     ToolResults,
     ToolUse,
-    describe,
     parse_line,
 )
 
@@ -175,6 +178,20 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
             ),
             ControlResponse("r1", error="no"),
         ),
+        (
+            line(type="command_lifecycle", command_uuid=UUID, state="started"),
+            Lifecycle(UUID, "started"),
+        ),
+        (line(type="system", subtype="task_started", task_id="b1"), TaskStarted("b1")),
+        (
+            line(
+                type="system",
+                subtype="background_tasks_changed",
+                tasks=[{"task_id": "b1", "task_type": "local_bash"}, {"task_id": "b2"}],
+            ),
+            BackgroundTasks(("b1", "b2")),
+        ),
+        (line(type="system", subtype="background_tasks_changed", tasks=[]), BackgroundTasks(())),
         (line(type="rate_limit_event"), Other("rate_limit_event")),
         (line(type="system", subtype="new_thing"), Other("system", "new_thing")),
     ],
@@ -232,6 +249,27 @@ def test_a_failed_turn_says_why_whatever_its_subtype(body: dict[str, Any], error
     assert (read.ok, read.error) == (False, error)
 
 
+@pytest.mark.parametrize(
+    ("body", "uuids"),
+    [
+        ({"user_message_uuids": ["a", "b"]}, ("a", "b")),
+        ({"user_message_uuid": "a"}, ("a",)),
+        ({"user_message_uuids": ["b"], "user_message_uuid": "a"}, ("b",)),
+        ({"user_message_uuids": [], "user_message_uuid": "a"}, ("a",)),
+        ({"user_message_uuids": [3, "b", None]}, ("b",)),
+        ({"user_message_uuids": "a"}, ()),
+        ({"user_message_uuid": ["a"]}, ()),
+        ({}, ()),
+    ],
+)
+def test_a_result_names_the_prompts_that_it_answers(
+    body: dict[str, Any], uuids: tuple[str, ...]
+) -> None:
+    read = parse_line(result_line(**body))
+    assert isinstance(read, Result)
+    assert read.prompt_uuids == uuids
+
+
 def test_an_interrupted_turn_is_told_by_its_terminal_reason() -> None:
     reasons = ("aborted_streaming", "completed", None)
     read = [parse_line(result_line(terminal_reason=reason)) for reason in reasons]
@@ -267,13 +305,17 @@ def test_what_is_not_a_frame_is_none(junk: bytes) -> None:
     [
         ("system", "init", "session_id model cwd tools mcp_servers"),
         ("system", "api_retry", "attempt max_retries error_status retry_delay_ms"),
+        ("system", "task_started", "task_id"),
+        ("system", "background_tasks_changed", "tasks"),
+        ("command_lifecycle", None, "command_uuid state"),
         ("assistant", None, "message parent_tool_use_id"),
         ("user", None, "message isReplay uuid parent_tool_use_id"),
         (
             "result",
             "success",
             "session_id is_error result errors num_turns duration_ms usage total_cost_usd subtype "
-            "permission_denials terminal_reason api_error_status user_message_uuids",
+            "permission_denials terminal_reason api_error_status user_message_uuids "
+            "user_message_uuid",
         ),
         ("control_request", None, "request_id request"),
         ("control_response", None, "response"),
@@ -286,7 +328,7 @@ def test_a_field_of_the_wrong_type_never_raises(
         body = {"type": kind, "subtype": subtype, "message": {"content": [{}, 1]}, name: wrong}
         frame = parse_line(line(**body))
         assert frame is not None
-        describe(frame)
+        assert all(isinstance(event.text, str) for event in events_of(frame))
         nested = {"type": kind, "message": {"content": [{"type": wrong, "text": wrong}, wrong]}}
         assert parse_line(line(**nested)) is not None
 
@@ -311,45 +353,3 @@ def test_a_frame_of_megabytes_is_read_whole() -> None:
     text = "é" * 3_000_000
     body = line(type="assistant", message={"content": [{"type": "text", "text": text}]})
     assert parse_line(body) == Assistant((text,))
-
-
-def use(name: str, **tool_input: Any) -> Assistant:
-    return Assistant(tool_uses=(ToolUse("t", name, tool_input),))
-
-
-@pytest.mark.parametrize(
-    ("frame", "description"),
-    [
-        (use("Bash", command="ls -la", description="List"), "Bash: ls -la"),
-        (use("Bash", command="\n cat <<E\nx\nE"), "Bash: cat <<E"),
-        (use("Edit", file_path="/workspace/src/greet.py"), "Edit: src/greet.py"),
-        (use("Read", file_path="/workspaces/a"), "Read: /workspaces/a"),
-        (use("Grep", pattern="x.*y", path="/workspace"), "Grep: x.*y"),
-        (use("WebFetch", url="https://example.org/", prompt="p"), "WebFetch: https://example.org/"),
-        (use("Agent", description="Find it", prompt="long"), "Agent: Find it"),
-        (use("mcp__x__y", other={"a": 1}), "mcp__x__y"),
-        (use("Bash", command=["not", "text"]), "Bash"),
-        (use("Bash", command="\x1b[31mred\x07\u202e\u200b end"), "Bash: [31mred end"),
-        (
-            Assistant(("said",), (ToolUse("a", "Bash", {"command": "ls"}), ToolUse("b", "Read"))),
-            "Bash: ls (+1 more)",
-        ),
-        (Assistant(("\n\n  First line. \nSecond",)), "First line."),
-        (Assistant(("", "\x00", "words")), "words"),
-        (Assistant(), None),
-        (ApiRetry(2, 10, 429), "API retry 2 of 10 (429)"),
-        (ApiRetry(1, 10), "API retry 1 of 10"),
-        (Replay(UUID), None),
-        (Other("system", "status"), None),
-        (Result("c1", is_error=False, text="done"), None),
-    ],
-)
-def test_a_frame_is_described_in_one_line(frame: protocol.Frame, description: str | None) -> None:
-    assert describe(frame) == description
-
-
-def test_a_description_is_bounded() -> None:
-    uses = (ToolUse("a", "Bash", {"command": "x" * 1_000_000}), ToolUse("b", "Read"))
-    described = describe(Assistant(tool_uses=uses))
-    assert described == "Bash: " + "x" * 103 + "… (+1 more)"
-    assert len(described) == protocol.DESCRIPTION_CHARACTERS

@@ -1,0 +1,29 @@
+"""Small files in the session's home, where whatever runs in the session may have put anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+MAX_BYTES = 64 * 1024 * 1024
+
+
+def read(path: str) -> bytes:
+    """A file's content, bounded; OSError also for a link, a FIFO and the like."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read(MAX_BYTES)
+
+
+def replace(path: str, content: bytes) -> None:
+    """Make this the file's content, all at once; nothing that stands in the way is written to."""
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
