@@ -258,7 +258,8 @@ class Turns:
             with self._changed:
                 left = None if deadline is None else deadline - time.monotonic()
                 news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-                done = turn.result is not None or request.gone or (left is not None and left <= 0)
+                over = self._open(turn_id) is not turn
+                done = over or request.gone or (left is not None and left <= 0)
                 if not news and not done:
                     self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
                     continue
@@ -273,7 +274,7 @@ class Turns:
             return self._answer(turn_id, turn, cursor)
 
     def _answer(self, turn_id: str, turn: Turn | None, cursor: int | None) -> Answer:
-        if turn is not None and turn.result is None:
+        if turn is not None and self._open(turn_id) is turn:
             result: Result = {
                 "status": "running",
                 "ahead": self._ahead(turn),
