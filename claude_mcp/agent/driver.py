@@ -82,6 +82,8 @@ class Driver:
         self._ended_before: str | None = None
         """Why the last Claude Code is no more, to be told in the turn that starts the next."""
         self.unasked: Turn | None = None
+        self.stirred = False
+        """Something was done in the background since this was last reset."""
 
     @property
     def configured(self) -> bool:
@@ -261,6 +263,7 @@ class Driver:
                     speaker.tasks.add(frame.task_id)
             elif isinstance(frame, protocol.BackgroundTasks):
                 live.background = set(frame.task_ids)
+                self.stirred = True
                 self._changed.notify_all()
             elif isinstance(frame, protocol.ControlRequest):
                 live.refuse(frame.request_id)

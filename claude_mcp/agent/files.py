@@ -12,9 +12,10 @@ MAX_BYTES = 64 * 1024 * 1024
 def read(path: str) -> bytes:
     """A file's content, bounded; OSError also for a link, a FIFO and the like."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no file")
         return file.read(MAX_BYTES)
 
 

@@ -208,14 +208,15 @@ class Turns:
             while not self._waiting or self._driver.unasked is not None:
                 left = self._last_activity + self._idle_seconds - time.time()
                 busy = self._driver.unasked is not None or self._driver.has_background
-                if not self._driver.live or busy:
+                if self._driver.stirred:  # what is done in the background is no idleness
+                    self._driver.stirred = False
+                    self._last_activity = time.time()
+                elif not self._driver.live or busy:
                     self._changed.wait()
                 elif left > 0:
                     self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
                 else:
                     return None
-                if busy:  # what is done in the background is no idleness
-                    self._last_activity = time.time()
             self._current = self._waiting.popleft()
             return self._current
 

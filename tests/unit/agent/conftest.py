@@ -285,7 +285,7 @@ class Claude:
     def wait_until_ended(self) -> None:
         """Until the agent, in this process, knows that no Claude runs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while running := threads("_follow", "_reap", "_drain"):
+        while running := threads("_follow", "_reap", "_drain", "_write"):
             assert time.monotonic() < deadline, "a Claude runs on"
             with contextlib.suppress(RuntimeError):  # it is about to start
                 running[0].join(PATIENCE_SECONDS)
@@ -305,6 +305,15 @@ def threads(*targets: str) -> list[threading.Thread]:
     """The agent's threads of some kinds."""
     names = tuple(f"({target})" for target in targets)
     return [each for each in threading.enumerate() if each.name.endswith(names)]
+
+
+def waits_for_a_turn(worker: threading.Thread) -> bool:
+    frame = sys._current_frames().get(worker.ident or 0)
+    names = set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return {"_next", "wait"} <= names
 
 
 @pytest.fixture
@@ -377,6 +386,10 @@ class Session:
             "status": lambda request: turns.status(),
         }
         return self.connect()
+
+    def wait_until_at_rest(self) -> None:
+        """Until nothing is left to do for those who work through the turns."""
+        scripted.until(lambda: all(map(waits_for_a_turn, threads("_work"))))
 
     def connect(self) -> Caller:
         """One more front end of the latest agent."""

@@ -288,6 +288,7 @@ def test_claude_has_its_time_to_tell_of_a_background_command_that_ended(
     over = f"wait_at({gate.path!r}); background_tasks_changed(); tell('{lifeline.path}', 'over')"
     program = f"begin(); background_tasks_changed('t'); {PID}; {over}; later.append(read())"
     pid = ask(caller, program)["result"]
+    session.wait_until_at_rest()
     now[0] = 5000.0
     gate.open()
     assert lifeline.line() == "over"
@@ -301,10 +302,11 @@ def test_a_claude_may_be_idle_and_a_caller_wait_for_ever(session: Session) -> No
     assert ask(caller, PID, waitSeconds=1e15)["status"] == "completed"
 
 
-@pytest.mark.parametrize("trap", ["signal.SIG_DFL", "signal.SIG_IGN"])
+@pytest.mark.parametrize(("trap", "cost"), [("signal.SIG_DFL", 0.75), ("signal.SIG_IGN", 1.0)])
 def test_a_claude_that_does_not_end_with_its_input_is_made_to(
-    session: Session, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch, trap: str
+    session: Session, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch, trap: str, cost: float
 ) -> None:
+    """When it ends on TERM, it remembers the 0.25 that it reported; KILL makes it forget."""
     monkeypatch.setattr(live, "EOF_SECONDS", 0.05)
     monkeypatch.setattr(live, "TERM_SECONDS", 0.05)
     caller = session.start()
@@ -315,7 +317,8 @@ def test_a_claude_that_does_not_end_with_its_input_is_made_to(
     )
     assert ask(caller, program) == COMPLETED
     assert lifeline.line() == "up"
-    assert ask(caller, "result()", newConversation=True) == COMPLETED
+    answer = ask(caller, "result(total_cost_usd=1.0)", maxTurns=3)
+    assert answer == {**COMPLETED, "costUsd": cost}
     assert lifeline.end() == ""
 
 

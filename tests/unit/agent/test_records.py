@@ -167,7 +167,9 @@ def test_in_the_place_of_a_record_nothing_else_is_read(
     directory.mkdir()
     places[place](directory / f"{ONE}.json")
     records = Records(str(directory))
+    before = set(os.listdir("/proc/self/fd"))
     assert records.get(ONE) is None
+    assert set(os.listdir("/proc/self/fd")) <= before  # nothing stays open
     records.save(RECORD)
     assert records.get(ONE) == RECORD
     assert json.loads((directory.parent / "target").read_text()) == VALUES
