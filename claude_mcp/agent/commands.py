@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
+import signal
 import subprocess
 import tempfile
 import threading
@@ -168,6 +170,9 @@ class Command:
         stopped = timed_out or self._cancelled.is_set()
         if stopped:
             processes.kill(self._activity, TERM_GRACE_SECONDS)
+            if process.returncode is None:  # it replaced itself, and its environment with it
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
         ended.join()
         process.stdout.close()
         process.stderr.close()

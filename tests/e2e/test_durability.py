@@ -66,7 +66,7 @@ async def test_long_turn_answers_running_in_time_and_then_its_result(
             assert (ended["status"], ended["result"]) == ("completed", "took its time")
 
 
-@pytest.mark.skipif(not WHOLE, reason="CLAUDE_MCP_STRESS=1 runs it: it takes 90 s")
+@pytest.mark.stress
 async def test_turn_of_90_s_is_followed_by_a_client_that_gives_up_after_60_s(
     start: Call, session: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -203,6 +204,25 @@ def test_a_cancelled_command_takes_its_children_with_it(
     waiting.join(PATIENCE_SECONDS)
     assert [answer["cancelled"] for answer in answers] == [True]
     assert answers[0]["exitCode"] in (137, 143)
+    assert lifeline.end() == ""
+
+
+def test_a_command_that_replaced_itself_without_its_environment_is_killed(
+    activity: str, lifeline: Lifeline
+) -> None:
+    """As a shell does by itself with its last command: ``env -i program``."""
+    cleared = "exec env -i sh -c 'echo $$ >&9; exec sleep 1000'"
+    command = start(activity, f"{lifeline.hold}; {cleared}")
+    pid = int(lifeline.line())
+    answers: list[dict[str, Any]] = []
+    waiting = threading.Thread(target=lambda: answers.append(finish(command, 0.0)), daemon=True)
+    waiting.start()
+    waiting.join(5)
+    in_time = list(answers)
+    if waiting.is_alive():
+        os.kill(pid, signal.SIGKILL)
+    waiting.join()
+    assert in_time == [result(124, timed_out=True)]
     assert lifeline.end() == ""
 
 
