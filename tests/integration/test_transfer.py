@@ -170,10 +170,11 @@ async def test_cancelled_transfer_leaves_nothing_on_either_side(
     big = tmp_path / "big"
     with big.open("wb") as file:
         file.truncate(400_000_000)
+    await commands.execute(sessions, session.id, "mkdir /var/tmp/in")
     for milliseconds in (*range(20, 70, 5), 250):
         with anyio.move_on_after(milliseconds / 1000) as scope:
-            await transfer(sessions, session.id, TO, str(big), "/tmp/")
-        listing = await commands.execute(sessions, session.id, "ls -A /tmp | grep -v ^claude-")
+            await transfer(sessions, session.id, TO, str(big), "/var/tmp/in/")
+        listing = await commands.execute(sessions, session.id, "ls -A /var/tmp/in")
         if scope.cancelled_caught:
             assert listing.stdout == ""
     await commands.execute(sessions, session.id, "head -c 400000000 /dev/zero > /var/tmp/big")
