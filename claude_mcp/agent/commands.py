@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
-import signal
 import subprocess
 import tempfile
 import threading
@@ -169,10 +167,9 @@ class Command:
                     break
         stopped = timed_out or self._cancelled.is_set()
         if stopped:
-            processes.kill(self._activity, TERM_GRACE_SECONDS)
-            if process.returncode is None:  # it replaced itself, and its environment with it
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            # The shell may have replaced itself, and its environment with it.
+            root = process.pid if process.returncode is None else 0
+            processes.kill(self._activity, TERM_GRACE_SECONDS, root=root)
         ended.join()
         process.stdout.close()
         process.stderr.close()

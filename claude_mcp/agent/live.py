@@ -21,6 +21,8 @@ from claude_mcp.claude import invocation, protocol
 
 STDERR_BYTES = 16 * 1024
 READ_BYTES = 256 * 1024
+LEFT_BYTES = 1024 * 1024
+"""The largest pipe that an ordinary user may have (Linux's default for pipe-max-size)."""
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 EOF_SECONDS = 0.5
 """How long it may take to end after its input has; a background command keeps it from that."""
@@ -167,9 +169,11 @@ class Live:
 def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
     """Lines of any length up to a bound; a longer one is left out.
 
-    They end with the file, or, when ``gone`` is closed at its other end, with what is there.
+    They end with the file, or, when ``gone`` is closed at its other end, with what is there: at
+    most what a pipe holds, because whoever else holds it may go on writing.
     """
     descriptor = stdout.fileno()
+    left = LEFT_BYTES
     buffer = bytearray()
     scanned = 0
     skipping = False
@@ -177,7 +181,9 @@ def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
         while True:
             ready, _, _ = select.select([descriptor, gone], [], [])
             data = os.read(descriptor, READ_BYTES) if descriptor in ready else b""
-            if not data:
+            if gone in ready:
+                left -= len(data)
+            if not data or left < 0:
                 return
             buffer += data
             while (end := buffer.find(b"\n", scanned)) >= 0:

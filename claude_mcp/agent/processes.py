@@ -57,15 +57,16 @@ def _with_descendants(roots: set[int], table: dict[int, tuple[int, int]]) -> set
         found |= children
 
 
-def find(activity: str, since: Snapshot | None = None, parent: int = 0) -> set[int]:
-    """Pids of the activity's processes and of all their descendants.
+def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: int = 0) -> set[int]:
+    """Pids of the activity's processes and of all their descendants; ``root`` is one of them,
+    whatever became of its environment.
 
     With ``since``, only those that did not live then; what descends from one that did is its own
     affair, unless that one is ``parent``.
     """
     table = _table()
     wanted = f"{MARKER_VARIABLE}={activity}".encode()
-    found = set()
+    found = {root} & set(table)
     for pid in table:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
@@ -112,6 +113,7 @@ def kill(
     limit_seconds: float = 5.0,
     since: Snapshot | None = None,
     parent: int = 0,
+    root: int = 0,
 ) -> set[int]:
     """TERM, and after the grace KILL, until nothing that ``find`` finds is left.
 
@@ -120,7 +122,7 @@ def kill(
     """
 
     def look() -> set[int]:
-        return find(activity, since, parent)
+        return find(activity, since, parent, root)
 
     started = time.monotonic()
     known = _hold_still(look)

@@ -211,7 +211,7 @@ def test_a_command_that_replaced_itself_without_its_environment_is_killed(
     activity: str, lifeline: Lifeline
 ) -> None:
     """As a shell does by itself with its last command: ``env -i program``."""
-    cleared = "exec env -i sh -c 'echo $$ >&9; exec sleep 1000'"
+    cleared = "exec env -i sh -c 'echo $$ >&9; setsid sleep 1000 & wait'"
     command = start(activity, f"{lifeline.hold}; {cleared}")
     pid = int(lifeline.line())
     answers: list[dict[str, Any]] = []
