@@ -230,14 +230,16 @@ async def test_every_prompt_is_seen_once_and_answered_once_though_servers_are_ki
     assert {prompt: seen_prompts[prompt] for prompt in asked if seen_prompts[prompt] != 1} == {}
     assert len(asked) == len(results)
     containers = [bare.containers(session)[0] for session in names]
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while [
-            c
-            for c in containers
-            for _, held in processes().values()
-            if "exec" in held and c in held
-        ]:
+    held_open = ["something"]
+    with anyio.move_on_after(PATIENCE_SECONDS):
+        while held_open:
             await anyio.sleep(0.1)
+            held_open = [
+                f"{pid} (of {parent}): {command[:300]}"
+                for pid, (parent, command) in processes().items()
+                if "exec" in command and any(each in command for each in containers)
+            ]
+    assert held_open == []
 
 
 @pytest.mark.timeout(600)
