@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 256 * 1024
+IDLE_SECONDS = 60.0
+"""A channel without use for this long is given up. Its front end closes it after half of that, so
+that one is dead whose engine has not told us the end of its input."""
 
 Answer = dict[str, Any]
 
@@ -122,7 +126,7 @@ class Connection:
     def _lines(self) -> Iterator[bytes]:
         buffer = bytearray()
         scanned = 0
-        while True:
+        while self._wait_for_input():
             try:
                 data = os.read(self._reader, READ_BYTES)
             except OSError:
@@ -140,6 +144,16 @@ class Connection:
                 scanned = 0
             if len(buffer) > MAX_LINE_BYTES:
                 return
+
+    def _wait_for_input(self) -> bool:
+        """False when none came for long, and nobody waits for an answer."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        while not poll.poll(IDLE_SECONDS * 1000):
+            with self._requests_lock:
+                if not self._requests:
+                    return False
+        return True
 
     def _accept(self, line: bytes) -> None:
         try:

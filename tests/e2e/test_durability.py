@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Call = Callable[..., Any]
 ERAS = ["legacy", "auto"]
 PATIENCE_SECONDS = 60
+HELD_SECONDS = 90
+"""Where an engine does not tell the end of the input, the agent gives up a channel after 60 s."""
 SESSIONS = 4
 # What CI runs is a part of the whole, which CLAUDE_MCP_STRESS=1 runs: 200 turns and 30 kills.
 WHOLE = bool(os.environ.get("CLAUDE_MCP_STRESS"))
@@ -231,7 +233,7 @@ async def test_every_prompt_is_seen_once_and_answered_once_though_servers_are_ki
     assert len(asked) == len(results)
     containers = [bare.containers(session)[0] for session in names]
     held_open = ["something"]
-    with anyio.move_on_after(PATIENCE_SECONDS):
+    with anyio.move_on_after(HELD_SECONDS):
         while held_open:
             await anyio.sleep(0.1)
             held_open = [

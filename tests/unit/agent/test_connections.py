@@ -302,3 +302,19 @@ def test_nothing_is_written_for_a_caller_that_vanished(connect: Connect) -> None
     caller.hang_up()
     assert ended.wait(PATIENCE_SECONDS)
     assert caller.rest() == b""
+
+
+def test_a_channel_that_nobody_uses_is_given_up(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.02)
+    waiting = Waiting()
+    waiting.register.set()
+    caller = connect({"wait": waiting, "echo": echo})
+    number = caller.send("wait")
+    assert waiting.registered.wait(PATIENCE_SECONDS)
+    # As long as somebody waits for an answer it is in use.
+    assert not waiting.go.wait(0.2)
+    caller.send("cancel", id=number)
+    assert caller.receive() == {"id": number, "ok": CANCELLED}
+    assert caller.rest() == b""
