@@ -35,6 +35,8 @@ from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
 logger = logging.getLogger(__name__)
 
 READY_SECONDS: Final = 30.0
+LAST_WORDS_SECONDS: Final = 10.0
+"""How long a client whose container did not start may take to say why."""
 PIDS_LIMIT: Final = 2048
 LOG_MAX_SIZE: Final = "10m"
 BUILD_HINT: Final = (
@@ -231,7 +233,7 @@ async def _expect(engine: Engine, spec: ContainerSpec, stream: process.Stream, s
         if line.startswith(start):
             return line[len(start) :]
     # stdout has ended, so the client is about to: its stderr tells why.
-    with anyio.move_on_after(2.0):
+    with anyio.move_on_after(LAST_WORDS_SECONDS):
         await stream.wait()
     error = engine.failed(f"start session container {spec.name}", stream.stderr_tail)
     if isinstance(error, ImageUnfit):

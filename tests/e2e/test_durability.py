@@ -268,10 +268,6 @@ async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
             else:
                 assert answer["result"] == mark
             assert await call("execute_in_session", **arguments) == answer
-        recalled = await call(
-            "execute_in_session", sessionId=session, prompt=script({"recall": True})
-        )
-        assert f"The word is {session}." in recalled["result"]
 
     async def killer(call: Peer) -> None:
         for _ in range(KILLS):
@@ -286,6 +282,11 @@ async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
             for session in names:
                 tasks.start_soon(caller, call, session)
         assert len(children_of(call.pid)) <= SESSIONS
+        for session in names:
+            recalled = await call(
+                "execute_in_session", sessionId=session, prompt=script({"recall": True})
+            )
+            assert f"The word is {session}." in recalled["result"]
     assert outcomes["completed"] + outcomes["failed"] == SESSIONS * TURNS_PER_SESSION
     assert outcomes["failed"] <= KILLS
     times = Counter(each.prompts[-1] for each in standin.model_calls if each.prompts)
