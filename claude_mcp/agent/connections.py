@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
+from claude_mcp.agent.lines import Splitter
+
 MAX_LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 256 * 1024
 IDLE_SECONDS = 60.0
@@ -124,31 +126,22 @@ class Connection:
                 self._closed = True
 
     def _lines(self) -> Iterator[bytes]:
-        buffer = bytearray()
-        scanned = 0
-        while self._wait_for_input():
+        lines = Splitter()
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        while self._wait_for_input(poll):
             try:
                 data = os.read(self._reader, READ_BYTES)
             except OSError:
                 return
             if not data:
                 return
-            buffer += data
-            while True:
-                end = buffer.find(b"\n", scanned)
-                if end < 0:
-                    scanned = len(buffer)
-                    break
-                yield bytes(buffer[:end])
-                del buffer[: end + 1]
-                scanned = 0
-            if len(buffer) > MAX_LINE_BYTES:
+            yield from lines.feed(data)
+            if lines.pending > MAX_LINE_BYTES:
                 return
 
-    def _wait_for_input(self) -> bool:
+    def _wait_for_input(self, poll: select.poll) -> bool:
         """False when none came for long, and nobody waits for an answer."""
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
         while not poll.poll(IDLE_SECONDS * 1000):
             with self._requests_lock:
                 if not self._requests:

@@ -47,6 +47,8 @@ class Turn:
     first: int
     """The number of the journal's last event before it."""
     prompt: str | None = None
+    digest: str = ""
+    """The prompt's, as the record has it."""
     options: dict[str, Any] = field(default_factory=dict)
     new_conversation: bool = False
     started: float = field(default_factory=time.monotonic)
@@ -56,7 +58,6 @@ class Turn:
     cancelled: bool = False
     outcome: Result | None = None
     """What Claude Code made of it; the turn is over only when all is cleaned up."""
-    result: Result | None = None
 
 
 class Driver:

@@ -12,8 +12,10 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from typing import Any
 
+from claude_mcp.agent.lines import Splitter
 from claude_mcp.agent.state import log
 
 Event = dict[str, Any]
@@ -24,7 +26,8 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 6 * 1024 * 1024
 MAX_LINE_BYTES = 6 * MAX_TEXT_CHARACTERS + 4096
 """JSON takes at most six bytes for a character."""
-INDEX_BYTES = 64 * 1024
+INDEX_BYTES = 4 * 1024
+"""What is read for nothing, at most, each time that somebody is told of a new event."""
 READ_BYTES = 256 * 1024
 CURRENT = "journal.jsonl"
 OLD = "journal.old.jsonl"
@@ -39,14 +42,13 @@ class Segment:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             os.close(self._descriptor)
             raise OSError(f"{path} is no file")
-        self.first = self.last = 0
+        self.last = 0
         # Number and offset of about one event in INDEX_BYTES.
         self._index: list[tuple[int, int]] = []
         for event, offset in self._scan(0, 0):
             self._remember(event["number"], offset)
 
     def _remember(self, number: int, offset: int) -> None:
-        self.first = self.first or number
         self.last = number
         if not self._index or offset - self._index[-1][1] >= INDEX_BYTES:
             self._index.append((number, offset))
@@ -66,28 +68,24 @@ class Segment:
             data = data[os.write(self._descriptor, data) :]
         self._remember(number, offset)
 
-    def events(self, after: int) -> Any:
+    def events(self, after: int) -> Iterator[Event]:
         """Those with higher numbers, in order."""
         at = bisect.bisect_right(self._index, (after + 1, -1))
         offset = self._index[at - 1][1] if at else 0
         for event, _ in self._scan(offset, after):
             yield event
 
-    def _scan(self, offset: int, after: int) -> Any:
-        buffer = bytearray()
-        scanned = 0
-        while data := os.pread(self._descriptor, READ_BYTES, offset + len(buffer)):
-            buffer += data
-            while (end := buffer.find(b"\n", scanned)) >= 0:
-                event = parse(bytes(buffer[:end]))
+    def _scan(self, offset: int, after: int) -> Iterator[tuple[Event, int]]:
+        """Events with higher numbers and where their lines begin, from the line at ``offset``."""
+        lines = Splitter()
+        while data := os.pread(self._descriptor, READ_BYTES, offset + lines.pending):
+            for line in lines.feed(data):
+                event = parse(line)
                 if event is not None and event["number"] > after:
                     after = event["number"]
                     yield event, offset
-                del buffer[: end + 1]
-                offset += end + 1
-                scanned = 0
-            scanned = len(buffer)
-            if scanned > MAX_LINE_BYTES:
+                offset += len(line) + 1
+            if lines.pending > MAX_LINE_BYTES:
                 return  # no line of ours is that long
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import IO, Any, Callable
 
 from claude_mcp.agent import processes
 from claude_mcp.agent.commands import Capture, exit_code
+from claude_mcp.agent.lines import Splitter
 from claude_mcp.agent.state import log
 from claude_mcp.claude import invocation, protocol
 
@@ -174,28 +175,27 @@ def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
     """
     descriptor = stdout.fileno()
     left = LEFT_BYTES
-    buffer = bytearray()
-    scanned = 0
+    lines = Splitter()
     skipping = False
+    poll = select.poll()
+    for each in (descriptor, gone):
+        poll.register(each, select.POLLIN)
     with stdout:
         while True:
-            ready, _, _ = select.select([descriptor, gone], [], [])
+            ready = {each for each, _ in poll.poll()}
             data = os.read(descriptor, READ_BYTES) if descriptor in ready else b""
             if gone in ready:
                 left -= len(data)
             if not data or left < 0:
                 return
-            buffer += data
-            while (end := buffer.find(b"\n", scanned)) >= 0:
+            for line in lines.feed(data):
                 if not skipping:
-                    yield bytes(buffer[:end])
-                del buffer[: end + 1]
-                skipping, scanned = False, 0
-            if len(buffer) > MAX_FRAME_BYTES:
+                    yield line
+                skipping = False
+            if lines.pending > MAX_FRAME_BYTES:
                 log(f"a frame of more than {MAX_FRAME_BYTES} bytes is left out")
-                buffer.clear()
+                lines.drop()
                 skipping = True
-            scanned = len(buffer)
 
 
 def _drain(pipe: IO[bytes], capture: Capture) -> None:

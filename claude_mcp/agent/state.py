@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from claude_mcp.agent import contract, files
+from claude_mcp.claude.numbers import amount
 
 
 def log(line: str) -> None:
@@ -58,7 +59,7 @@ class State:
 
     @property
     def cost_usd(self) -> float:
-        return _amount(self._values.get("costUsd"))
+        return amount(self._values.get("costUsd")) or 0.0
 
     def add_cost(self, usd: float) -> None:
         self._values["costUsd"] = self.cost_usd + usd
@@ -68,7 +69,7 @@ class State:
         """From where Claude Code counts when it resumes a conversation, in USD."""
         saved = self._values.get("savedCost")
         conversation, usd = saved if isinstance(saved, list) and len(saved) == 2 else (None, 0.0)
-        return _amount(usd) if conversation == conversation_id else 0.0
+        return (amount(usd) or 0.0) if conversation == conversation_id else 0.0
 
     def save_cost(self, conversation_id: str | None, usd: float) -> None:
         """Claude Code ended in order, which makes it remember what it last reported."""
@@ -84,9 +85,3 @@ class State:
     def latest_turn(self, turn_id: str) -> None:
         self._values["latestTurn"] = turn_id
         self._write()
-
-
-def _amount(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0.0
-    return float(value) if 0 <= value <= 2**53 else 0.0  # false for NaN too

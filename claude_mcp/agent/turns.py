@@ -30,7 +30,9 @@ LOST = (
     "The session's container was stopped while the turn ran. The model may have seen the prompt, "
     "which is not sent again by itself."
 )
-NOT_SENT = "The session's container was stopped before the prompt was sent; send it again."
+NOT_SENT = (
+    "The session's container was stopped before the prompt was sent; send it again as a new turn."
+)
 
 
 class Turns:
@@ -71,15 +73,16 @@ class Turns:
         turn_id = args["turnId"]
         if not TURN_ID.fullmatch(turn_id):
             raise RequestError("bad-turn", "a turn's id must be a UUID")
+        prompt = digest(args["prompt"])
         with self._changed:
             turn = self._open(turn_id)
             record = self._records.get(turn_id)
-            if record is not None and record.prompt != digest(args["prompt"]):
+            if record is not None and record.prompt != prompt:
                 raise RequestError("other-prompt", turn_id)
             if turn is None and record is None:
-                turn = self._accept(request)
+                turn = self._accept(request, prompt)
             seen = self._journal.last
-        return self._follow(request, turn_id, turn, seen)
+        return self._follow(request, turn_id, turn, args.get("waitSeconds"), seen)
 
     def follow(self, request: Request) -> Answer:
         """Wait for a turn, or read its events from a cursor; the latest one without an id."""
@@ -89,7 +92,8 @@ class Turns:
         with self._changed:
             turn = self._open(turn_id)
             seen = self._journal.last if cursor is None else cursor
-        return self._follow(request, turn_id, turn, seen, reading=cursor is not None)
+        wait = args.get("waitSeconds")
+        return self._follow(request, turn_id, turn, wait, seen, reading=cursor is not None)
 
     def event(self, request: Request) -> Answer:
         """One event, uncut."""
@@ -119,8 +123,7 @@ class Turns:
             seen = self._journal.last
         if turn is not None and unasked:
             self._driver.cancel_unasked(turn)
-        request.args["waitSeconds"] = INTERRUPT_ANSWER_SECONDS
-        return self._follow(request, turn_id, turn, seen)
+        return self._follow(request, turn_id, turn, INTERRUPT_ANSWER_SECONDS, seen)
 
     def status(self) -> Answer:
         with self._changed:
@@ -157,7 +160,7 @@ class Turns:
             raise RequestError("not-running", "")
         return turn.id
 
-    def _accept(self, request: Request) -> Turn:
+    def _accept(self, request: Request, prompt_digest: str) -> Turn:
         args = request.args
         if not self._driver.configured:
             raise RequestError("unconfigured", "the session has no credentials")
@@ -169,21 +172,23 @@ class Turns:
         if len(self._waiting) >= MAX_WAITING:
             raise RequestError("full", str(MAX_WAITING))
         options = {name: args[name] for name in OPTIONS if args.get(name) is not None}
-        turn = Turn(args["turnId"], self._journal.last, args["prompt"], options)
-        turn.new_conversation = args.get("newConversation") is True
-        self._save(turn)
+        turn = Turn(
+            id=args["turnId"],
+            first=self._journal.last,
+            prompt=args["prompt"],
+            digest=prompt_digest,
+            options=options,
+            new_conversation=args.get("newConversation") is True,
+        )
+        self._records.save(Record(turn.id, turn.digest, turn.first))
         self._state.latest_turn = turn.id
         self._waiting.append(turn)
         self._changed.notify_all()
         return turn
 
-    def _save(self, turn: Turn, *, sent: bool = False, last: int | None = None) -> None:
-        prompt = "" if turn.prompt is None else digest(turn.prompt)
-        self._records.save(Record(turn.id, prompt, turn.first, last, sent, turn.result))
-
     def _note_sending(self, turn: Turn) -> None:
         with self._changed:
-            self._save(turn, sent=True)
+            self._records.save(Record(turn.id, turn.digest, turn.first, sent=True))
 
     def _work(self) -> None:
         self._driver.warm_up()
@@ -229,8 +234,8 @@ class Turns:
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
         result["notes"] = turn.notes
-        turn.result = result
-        self._save(turn, sent=True, last=self._journal.last)
+        last = self._journal.last
+        self._records.save(Record(turn.id, turn.digest, turn.first, last, sent=True, result=result))
         self._last_activity = time.time()
         self._changed.notify_all()
 
@@ -247,11 +252,16 @@ class Turns:
     # Following.
 
     def _follow(
-        self, request: Request, turn_id: str, turn: Turn | None, seen: int, reading: bool = False
+        self,
+        request: Request,
+        turn_id: str,
+        turn: Turn | None,
+        wait: float | None,
+        seen: int,
+        reading: bool = False,
     ) -> Answer:
         """Report what comes behind event ``seen`` until the turn is over, the time is up, or the
         caller has gone; when ``reading``, until there is an event at all."""
-        wait = request.args.get("waitSeconds")
         deadline = None if wait is None else time.monotonic() + wait
         cursor = seen if reading else None
         request.on_cancel(self._wake)

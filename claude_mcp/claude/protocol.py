@@ -7,13 +7,11 @@ the wrong type counts as absent. Nothing is cut here: bounds are the caller's.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-# Larger integers lose digits in JavaScript, and in JSON readers that follow it.
-_LARGEST_INTEGER = 2**53
+from claude_mcp.claude.numbers import amount
 
 
 @dataclass(frozen=True)
@@ -333,7 +331,7 @@ def _result(body: dict[str, Any], subtype: str) -> Result:
         num_turns=_count(body.get("num_turns")) or 0,
         duration_ms=_count(body.get("duration_ms")) or 0,
         duration_api_ms=_count(body.get("duration_api_ms")) or 0,
-        cost_usd=_amount(body.get("total_cost_usd")),
+        cost_usd=float(amount(body.get("total_cost_usd")) or 0.0),
         usage={
             name: count
             for name, value in _mapping(body.get("usage")).items()
@@ -410,14 +408,5 @@ def _mappings(value: object) -> tuple[dict[str, Any], ...]:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if not 0 <= value <= _LARGEST_INTEGER:  # also false for NaN
-        return None
-    return int(value)
-
-
-def _amount(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0.0
-    return float(value) if 0 <= value <= _LARGEST_INTEGER and math.isfinite(value) else 0.0
+    number = amount(value)
+    return None if number is None else int(number)

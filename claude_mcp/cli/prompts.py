@@ -14,7 +14,7 @@ from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Sessions
-    from claude_mcp.sessions.turns import TurnResult
+    from claude_mcp.sessions.turn_results import TurnResult
 
 RUNNING_EXIT_CODE: Final = 8
 """The time to wait was up, and the turn goes on."""
@@ -24,10 +24,11 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     import anyio
 
     from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turn_results import TurnOptions
 
     text = _prompt_text(arguments.prompt)
     tools = arguments.tools
-    options = turns.TurnOptions(
+    options = TurnOptions(
         tools=None if tools is None else tuple(name for name in tools.split(",") if name),
         model=arguments.model,
         max_turns=arguments.max_turns,
@@ -36,7 +37,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     )
     turn_id = turns.new_turn_id(arguments.turn_id)
 
-    async def work(sessions: Sessions) -> turns.TurnResult:
+    async def work(sessions: Sessions) -> TurnResult:
         try:
             return await turns.prompt(
                 sessions,

@@ -11,7 +11,7 @@ from claude_mcp.credentials import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Listed
-    from claude_mcp.sessions.turns import Event, TurnResult
+    from claude_mcp.sessions.turn_results import Event, TurnResult
 
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "IMAGE", "PROJECT")
 

@@ -105,8 +105,9 @@ def _refuse_bedrock(arguments: CreateArguments) -> None:
 
 async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turn_results import TurnOptions
 
-    options = turns.TurnOptions(
+    options = TurnOptions(
         tools=None if arguments.tools is None else tuple(arguments.tools),
         model=arguments.model,
         max_turns=arguments.max_turns,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.lifecycle import Destroyed, Listed
     from claude_mcp.sessions.transfer import Transferred
-    from claude_mcp.sessions.turns import Event, TurnResult
+    from claude_mcp.sessions.turn_results import Event, TurnResult
 
 
 def clean(text: str) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-LARGEST: Final = 2**53
-"""Larger integers lose digits in JavaScript, and in JSON readers that follow it."""
+from typing import Any
 
 
 def line(value: object, characters: int = 500) -> str:
@@ -28,10 +25,3 @@ def _shallow(value: Any, depth: int) -> Any:
             return [_shallow(each, depth - 1) for each in value]
         case _:
             return value
-
-
-def amount(value: object) -> float | None:
-    """A number as an honest agent gives it, at least 0; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if 0 <= value <= LARGEST else None

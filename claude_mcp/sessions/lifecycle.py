@@ -17,6 +17,7 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
+from claude_mcp.claude.numbers import amount
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
 from claude_mcp.errors import (
@@ -26,7 +27,6 @@ from claude_mcp.errors import (
     UsageError,
 )
 from claude_mcp.sessions import labels, provider
-from claude_mcp.sessions.answers import amount
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
 import anyio
@@ -22,79 +19,21 @@ from claude_mcp.errors import (
     TurnNotFound,
     UsageError,
 )
-from claude_mcp.sessions.answers import amount, line, mapping
+from claude_mcp.sessions.answers import line
 from claude_mcp.sessions.channel import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+from claude_mcp.sessions.turn_results import (
+    Event,
+    TurnOptions,
+    TurnResult,
+    parse_events,
+    parse_result,
+)
 
 MAX_PROMPT_BYTES: Final = 8 * 1024 * 1024
-WAIT_SECONDS: Final = 45.0
-"""Many MCP clients give up on a call after 60 s."""
-MAX_EVENTS: Final = 100
-MAX_NOTES: Final = 20
-MAX_EVENT_CHARS: Final = 2_000
 MAX_PROGRESS_CHARS: Final = 200
 """More than any honest agent gives."""
-
-
-class TurnStatus(StrEnum):
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class TurnOptions:
-    """What holds for one turn only; None means as the session has it."""
-
-    tools: tuple[str, ...] | None = None
-    model: str | None = None
-    max_turns: int | None = None
-    max_budget_usd: float | None = None
-    new_conversation: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PermissionDenial:
-    tool_name: str
-    tool_input: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened; ``left_out`` counts the characters of the text that are missing."""
-
-    number: int
-    time: str
-    kind: str
-    text: str
-    left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnResult:
-    """A turn as far as it is known: one that runs has no result, cost or usage yet.
-
-    ``error`` says why it failed, ``ahead`` how many turns come before it in line, ``cursor`` from
-    which event to read on; ``duration_ms`` is Claude's own figure.
-    """
-
-    session: Session
-    turn_id: str
-    status: TurnStatus
-    result: str | None = None
-    error: str | None = None
-    conversation_id: str | None = None
-    num_turns: int = 0
-    duration_ms: int = 0
-    cost_usd: float = 0.0
-    usage: Mapping[str, int] = field(default_factory=dict)
-    permission_denials: tuple[PermissionDenial, ...] = ()
-    notes: tuple[str, ...] = ()
-    ahead: int = 0
-    events: tuple[Event, ...] = ()
-    cursor: int = 0
 
 
 NO_OPTIONS: Final = TurnOptions()
@@ -165,10 +104,10 @@ async def follow(
     turn_id: str | None = None,
     *,
     cursor: int | None = None,
-    wait_seconds: float | None = WAIT_SECONDS,
+    wait_seconds: float | None = None,
     progress: Progress = no_progress,
 ) -> TurnResult:
-    """Wait for a turn's end (default: the latest turn), at most ``wait_seconds``.
+    """Wait for a turn's end (default: the latest turn), or ``wait_seconds``.
 
     With a ``cursor``, wait only until there are events with higher numbers, and return those, as
     many as fit; without one, the last ones of a turn that still runs.
@@ -227,7 +166,7 @@ async def event(sessions: Sessions, reference: str, number: int) -> tuple[Sessio
             f"There is no event {number} in this session (any more).",
             hint="Events are kept until newer ones need the room; results are kept.",
         ) from error
-    found = _events([answer.get("event")], None)
+    found = parse_events([answer.get("event")], None)
     if not found:
         raise TurnNotFound(f"Event {number} is damaged.")
     return session, found[0]
@@ -316,78 +255,3 @@ def _check(text: str, options: TurnOptions) -> None:
         raise UsageError("maxTurns must be at least 1.")
     if options.max_budget_usd is not None and not 0 < options.max_budget_usd < math.inf:
         raise UsageError("maxBudgetUsd must be more than 0.")
-
-
-def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any]) -> TurnResult:
-    """Read the agent's answer as what it is: input that the session may have forged.
-
-    ``turn_id`` is the one that was asked for, if one was.
-
-    Raises:
-        AgentError: none was, and the answer names none.
-    """
-    if turn_id is None:
-        try:
-            turn_id = str(uuid.UUID(str(answer.get("turnId"))))
-        except ValueError as error:
-            raise AgentError("The session's agent gave an answer that makes no sense.") from error
-
-    def text(key: str) -> str | None:
-        value = answer.get(key)
-        return redactor.redact(value) if isinstance(value, str) else None
-
-    def number(key: str) -> float:
-        return amount(answer.get(key)) or 0
-
-    def items(key: str) -> list[Any]:
-        value = answer.get(key)
-        return value if isinstance(value, list) else []
-
-    usage = answer.get("usage")
-    try:
-        status = TurnStatus(str(answer.get("status")))
-    except ValueError:
-        status = TurnStatus.FAILED
-    return TurnResult(
-        session=session,
-        turn_id=turn_id,
-        status=status,
-        result=text("result"),
-        error=text("error"),
-        conversation_id=text("conversationId"),
-        num_turns=int(number("numTurns")),
-        duration_ms=int(number("durationMs")),
-        cost_usd=float(number("costUsd")),
-        usage={
-            str(key): int(count)
-            for key, value in (usage.items() if isinstance(usage, dict) else ())
-            if (count := amount(value)) is not None
-        },
-        permission_denials=tuple(
-            PermissionDenial(str(each.get("toolName", "")), mapping(each.get("toolInput") or {}))
-            for each in items("permissionDenials")
-            if isinstance(each, dict) and isinstance(each.get("toolInput") or {}, dict)
-        ),
-        notes=tuple(
-            redactor.redact(line(note))
-            for note in items("notes")[:MAX_NOTES]
-            if isinstance(note, str)
-        ),
-        ahead=int(number("ahead")),
-        events=_events(items("events"), MAX_EVENT_CHARS),
-        cursor=int(number("cursor")),
-    )
-
-
-def _events(values: list[Any], characters: int | None) -> tuple[Event, ...]:
-    return tuple(
-        Event(
-            number=int(amount(each.get("number")) or 0),
-            time=str(each.get("time"))[:40],
-            kind=str(each.get("kind"))[:40],
-            text=redactor.redact(str(each.get("text"))[:characters]),
-            left_out=int(amount(each.get("leftOut")) or 0),
-        )
-        for each in values[:MAX_EVENTS]
-        if isinstance(each, dict)
-    )

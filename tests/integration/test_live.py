@@ -20,7 +20,7 @@ from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 from claude_mcp.sessions.payload import connect_command
-from claude_mcp.sessions.turns import TurnStatus
+from claude_mcp.sessions.turn_results import TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -17,6 +17,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.lifecycle import open_sessions
+from claude_mcp.sessions.turn_results import TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare
@@ -146,6 +147,6 @@ async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_pa
             inspected = bare("inspect", created.session.container_id)
         finally:
             await sessions.destroy(name)
-    assert (turn.status, turn.error) == (turns.TurnStatus.COMPLETED, None)
+    assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
     assert (shell.stdout, shell.stderr) == ("", "")
     assert sentinel not in inspected

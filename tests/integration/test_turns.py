@@ -18,7 +18,7 @@ from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.turns import TurnOptions, TurnStatus
+from claude_mcp.sessions.turn_results import TurnOptions, TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -8,54 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.unit import fake_engine
+from tests.unit import fake_engine, wire
 from tests.unit.cli.conftest import API_KEY, Input, Run
+from tests.unit.wire import TURN
 
-TURN = "6b0b0f3e-0000-4000-8000-000000000000"
 OTHER = "6b0b0f3e-0000-4000-8000-000000000001"
 RUNNING = f"Turn {TURN} is running; read on with: claude-mcp turn fix-tests {TURN}\n"
-EVENTS = [
-    {
-        "number": 1,
-        "time": "2026-01-02T03:04:05Z",
-        "kind": "tool_call",
-        "text": "Bash: ls",
-        "leftOut": 0,
-    },
-    {
-        "number": 2,
-        "time": "2026-01-02T03:04:05Z",
-        "kind": "tool_result",
-        "text": "one\ntwo",
-        "leftOut": 6,
-    },
-]
+EVENTS = [wire.event(1, "tool_call", "Bash: ls"), wire.event(2, "tool_result", "one\ntwo", 6)]
 
 
 def view(session: str, **changes: Any) -> dict[str, Any]:
-    """A turn as ``--json`` prints it."""
-    return {
-        "sessionId": session,
-        "turnId": TURN,
-        "status": "running",
-        "result": None,
-        "error": None,
-        "conversationId": None,
-        "numTurns": 0,
-        "durationMs": 0,
-        "costUsd": 0.0,
-        "usage": {},
-        "permissionDenials": [],
-        "notes": [],
-        "cursor": 2,
-        "events": [],
-        **changes,
-    }
-
-
-def answer(session: str, **changes: Any) -> dict[str, Any]:
-    """A turn as ``prompt --json`` prints it."""
-    return {key: value for key, value in view(session, **changes).items() if key != "events"}
+    """A turn as ``turn --json`` prints it."""
+    return wire.turn(session, **{"events": [], **changes})
 
 
 @pytest.fixture
@@ -182,7 +146,7 @@ def test_a_queued_prompt_stands_in_line(run: Run, running: str) -> None:
     code, out, _ = run("prompt", running, "hang", *arguments)
     assert (code, json.loads(out)) == (
         0,
-        answer(running, turnId=OTHER, notes=["1 other(s) come first in line."]),
+        wire.turn(running, turnId=OTHER, notes=["1 other(s) come first in line."]),
     )
 
 
@@ -190,7 +154,7 @@ def test_a_prompt_as_json(run: Run, session: str) -> None:
     code, out, err = run("prompt", session, "deny", "--turn-id", TURN, "--json")
     assert (code, json.loads(out), err) == (
         0,
-        answer(
+        wire.turn(
             session,
             status="completed",
             result="I may not.",
@@ -203,7 +167,7 @@ def test_a_prompt_as_json(run: Run, session: str) -> None:
         "denied for lack of permission: Bash {'command': 'rm x'}\n",
     )
     code, out, err = run("prompt", session, "hang", "--turn-id", OTHER, "--wait=0", "--json")
-    assert (code, json.loads(out)) == (8, answer(session, turnId=OTHER))
+    assert (code, json.loads(out)) == (8, wire.turn(session, turnId=OTHER))
     assert err == RUNNING.replace(TURN, OTHER)
 
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import anyio
 import pytest
 from mcp import Client, MCPError
-from mcp.types import CallToolResult, TextContent
 
 from claude_mcp.config import Config
 from claude_mcp.server.app import build
 from claude_mcp.server.tools import INSTRUCTIONS
 from tests.unit import fake_engine
+from tests.unit.server.answers import content, text
 
 pytestmark = pytest.mark.anyio
 
@@ -28,18 +28,6 @@ ERAS: list[Literal["legacy", "auto"]] = ["legacy", "auto"]
 def era(request: pytest.FixtureRequest) -> Literal["legacy", "auto"]:
     era: Literal["legacy", "auto"] = request.param
     return era
-
-
-def text(result: CallToolResult) -> str:
-    [block] = result.content
-    assert isinstance(block, TextContent)
-    return block.text
-
-
-def content(result: CallToolResult) -> dict[str, Any]:
-    assert not result.is_error, text(result)
-    structured: dict[str, Any] = result.structured_content
-    return structured
 
 
 async def test_a_session_s_life(

@@ -151,11 +151,9 @@ def test_null_means_not_given() -> None:
 
 
 def test_a_wait_ends_before_most_clients_give_up() -> None:
-    from claude_mcp.sessions import turns
-
     prompt = parse(PromptArguments, {"sessionId": "a", "prompt": "b"})
     turn = parse(TurnArguments, {"sessionId": "a"})
-    assert (prompt.wait_seconds, turn.wait_seconds) == (turns.WAIT_SECONDS,) * 2 == (45.0,) * 2
+    assert (prompt.wait_seconds, turn.wait_seconds) == (45.0, 45.0)
 
 
 def test_a_prompt_is_kept_byte_for_byte() -> None:

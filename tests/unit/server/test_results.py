@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from claude_mcp.credentials import Secret
 from claude_mcp.server.results import CancelResult, EventEntry, PromptResult, TurnView
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.turns import Event, PermissionDenial, TurnResult, TurnStatus
+from claude_mcp.sessions.turn_results import Event, PermissionDenial, TurnResult, TurnStatus
+from tests.unit import wire
+from tests.unit.wire import TURN
 
 SESSION = Session(
     id="0123456789ab",
@@ -24,23 +25,8 @@ SESSION = Session(
     status=Status.RUNNING,
     created_at="2026-01-02T03:04:05Z",
 )
-TURN_ID = "6b0b0f3e-0000-4000-8000-000000000000"
-RUNNING = TurnResult(session=SESSION, turn_id=TURN_ID, status=TurnStatus.RUNNING)
-EMPTY: dict[str, Any] = {
-    "sessionId": "0123456789ab",
-    "turnId": TURN_ID,
-    "status": "running",
-    "result": None,
-    "error": None,
-    "conversationId": None,
-    "numTurns": 0,
-    "durationMs": 0,
-    "costUsd": 0.0,
-    "usage": {},
-    "permissionDenials": [],
-    "notes": [],
-    "cursor": 0,
-}
+RUNNING = TurnResult(session=SESSION, turn_id=TURN, status=TurnStatus.RUNNING)
+EMPTY = wire.turn("0123456789ab", cursor=0)
 
 
 def test_a_turn_that_runs_has_every_field_and_nothing_in_them() -> None:
@@ -52,7 +38,7 @@ def test_a_turn_that_is_over_is_told_in_full() -> None:
     Secret("sk-ant-in-a-result-0123")
     turn = TurnResult(
         session=SESSION,
-        turn_id=TURN_ID,
+        turn_id=TURN,
         status=TurnStatus.COMPLETED,
         result="It is sk-ant-in-a-result-0123.",
         error="none \ud800",
@@ -70,7 +56,7 @@ def test_a_turn_that_is_over_is_told_in_full() -> None:
     )
     told = {
         "sessionId": "0123456789ab",
-        "turnId": TURN_ID,
+        "turnId": TURN,
         "status": "completed",
         "result": "It is [redacted].",
         "error": "none ?",
@@ -105,7 +91,7 @@ def test_a_turn_in_line_notes_how_many_come_first() -> None:
 def test_a_cancellation_is_the_turn_s_id_and_what_became_of_it(status: TurnStatus) -> None:
     assert CancelResult.of("0123456789ab", replace(RUNNING, status=status)).wire() == {
         "sessionId": "0123456789ab",
-        "turnId": TURN_ID,
+        "turnId": TURN,
         "status": status.value,
     }
 

@@ -9,29 +9,18 @@ from typing import Any, Literal
 
 import pytest
 from mcp import Client
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult
 
 from claude_mcp.config import Config
 from claude_mcp.server.app import build
-from tests.unit import fake_engine
+from tests.unit import fake_engine, wire
+from tests.unit.server.answers import content, text
+from tests.unit.wire import TURN
 
 pytestmark = pytest.mark.anyio
 
-TURN = "6b0b0f3e-0000-4000-8000-000000000000"
-CALL = {
-    "number": 1,
-    "time": "2026-01-02T03:04:05Z",
-    "kind": "tool_call",
-    "text": "Bash: ls",
-    "leftOut": 0,
-}
-OUTPUT = {
-    "number": 2,
-    "time": "2026-01-02T03:04:05Z",
-    "kind": "tool_result",
-    "text": "one\ntwo",
-    "leftOut": 6,
-}
+CALL = wire.event(1, "tool_call", "Bash: ls")
+OUTPUT = wire.event(2, "tool_result", "one\ntwo", 6)
 
 
 @pytest.fixture(params=["legacy", "auto"])
@@ -41,55 +30,24 @@ async def client(config: Config, request: pytest.FixtureRequest) -> AsyncIterato
         yield client
 
 
-def text(result: CallToolResult) -> str:
-    [block] = result.content
-    assert isinstance(block, TextContent)
-    return block.text
-
-
-def content(result: CallToolResult) -> dict[str, Any]:
-    assert not result.is_error, text(result)
-    structured: dict[str, Any] = result.structured_content
-    return structured
-
-
 async def hang(client: Client, session: str, **more: Any) -> CallToolResult:
     """A prompt that runs on when the time to wait is up."""
     arguments = {"sessionId": session, "prompt": "hang", "waitSeconds": 0, "turnId": TURN, **more}
     return await client.call_tool("execute_in_session", arguments)
 
 
-def running(session: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "sessionId": session,
-        "turnId": TURN,
-        "status": "running",
-        "result": None,
-        "error": None,
-        "conversationId": None,
-        "numTurns": 0,
-        "durationMs": 0,
-        "costUsd": 0.0,
-        "usage": {},
-        "permissionDenials": [],
-        "notes": [],
-        "cursor": 2,
-        **changes,
-    }
-
-
 async def test_a_prompt_that_takes_longer_is_left_running_and_followed(
     client: Client, session: str
 ) -> None:
     left = await hang(client, session)
-    assert content(left) == running(session)
+    assert content(left) == wire.turn(session)
     assert text(left).splitlines() == [
         f"[running: turn {TURN}]",
         f'Next: get_turn with sessionId "{session}" waits for the result; cancel_turn ends it.',
     ]
     arguments = {"sessionId": "fix-tests", "waitSeconds": 1}
     followed = await client.call_tool("get_turn", arguments)
-    assert content(followed) == running(session, events=[CALL, OUTPUT])
+    assert content(followed) == wire.turn(session, events=[CALL, OUTPUT])
     assert text(followed).splitlines()[2:] == [
         "",
         "1 2026-01-02T03:04:05Z tool_call: Bash: ls",
@@ -105,16 +63,16 @@ async def test_events_are_read_on_from_a_cursor_at_once_when_there_are_any(
     await hang(client, session)
     arguments = {"sessionId": session, "turnId": TURN, "cursor": 1}
     read = content(await client.call_tool("get_turn", arguments))
-    assert read == running(session, events=[OUTPUT])
+    assert read == wire.turn(session, events=[OUTPUT])
     arguments = {"sessionId": session, "turnId": TURN, "cursor": 2, "waitSeconds": 0}
-    assert content(await client.call_tool("get_turn", arguments)) == running(session, events=[])
+    assert content(await client.call_tool("get_turn", arguments)) == wire.turn(session, events=[])
 
 
 async def test_one_event_is_given_whole_without_waiting(client: Client, session: str) -> None:
     await hang(client, session)
     one = await client.call_tool("get_turn", {"sessionId": session, "event": 2})
     whole = {**OUTPUT, "text": "one\ntwo\nthree", "leftOut": 0}
-    assert content(one) == running(session, events=[whole])
+    assert content(one) == wire.turn(session, events=[whole])
     gone = await client.call_tool("get_turn", {"sessionId": session, "event": 3})
     assert (gone.is_error, text(gone)) == (
         True,
@@ -134,7 +92,7 @@ async def test_a_turn_is_cancelled_and_stays_so(
     assert content(again) == content(cancelled)
     found = content(await client.call_tool("get_turn", {"sessionId": session, "turnId": TURN}))
     error = "The turn was cancelled."
-    assert found == running(session, status="cancelled", error=error, events=[])
+    assert found == wire.turn(session, status="cancelled", error=error, events=[])
     assert fake_engine.calls(program).count("interrupted") == 1
 
 
@@ -160,7 +118,7 @@ async def test_a_busy_session_refuses_a_second_prompt_or_lets_it_stand_in_line(
     other = str(uuid.uuid4())
     waiting = await hang(client, session, turnId=other, whenBusy="wait")
     note = "1 other(s) come first in line."
-    assert content(waiting) == running(session, turnId=other, notes=[note])
+    assert content(waiting) == wire.turn(session, turnId=other, notes=[note])
     assert text(waiting).splitlines()[-1] == f"Note: {note}"
 
 

@@ -22,7 +22,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions.channel import AgentRefused
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.turns import (
+from claude_mcp.sessions.turn_results import (
     MAX_EVENT_CHARS,
     MAX_EVENTS,
     MAX_NOTES,
@@ -31,13 +31,9 @@ from claude_mcp.sessions.turns import (
     TurnOptions,
     TurnResult,
     TurnStatus,
-    event,
-    follow,
-    interrupt,
-    new_turn_id,
     parse_result,
-    prompt,
 )
+from claude_mcp.sessions.turns import event, follow, interrupt, new_turn_id, prompt
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:
@@ -267,7 +263,7 @@ async def test_a_turn_is_followed_by_its_id_or_the_latest_is(
     latest = await follow(sessions, "fix")
     named = await follow(sessions, "fix", TURN.upper(), cursor=0, wait_seconds=None)
     assert (asked(latest), asked(named)) == (
-        {"follow": {"turnId": None, "cursor": None, "waitSeconds": 45.0}},
+        {"follow": {"turnId": None, "cursor": None, "waitSeconds": None}},
         {"follow": {"turnId": TURN, "cursor": 0, "waitSeconds": None}},
     )
 
