@@ -33,7 +33,7 @@ def prompt(result: PromptResult) -> str:
     lines = []
     if result.result and result.result != result.error:
         lines += [result.result, ""]
-    figures = f"{seconds(result.duration_ms)}, {counted(result.num_turns, 'turn')}"
+    figures = f"{seconds(result.duration_ms)}, {counted(result.num_turns, 'model call')}"
     if result.cost_usd:
         figures += f", ${result.cost_usd:.4f}"
     match result.status:

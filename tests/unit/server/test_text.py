@@ -88,7 +88,7 @@ def test_a_created_session_says_what_to_do_next() -> None:
 
 
 def test_a_finished_turn_is_its_answer_and_what_it_took() -> None:
-    assert text.prompt(TURN) == "Fixed.\n\n[completed: 12.3 s, 3 turns, $0.0123]"
+    assert text.prompt(TURN) == "Fixed.\n\n[completed: 12.3 s, 3 model calls, $0.0123]"
 
 
 def test_a_failed_turn_says_why_once_and_what_can_be_done() -> None:
@@ -96,7 +96,7 @@ def test_a_failed_turn_says_why_once_and_what_can_be_done() -> None:
         update={"status": "failed", "result": "401 no", "error": "401 no", "num_turns": 1}
     )
     assert text.prompt(failed).splitlines() == [
-        "[failed: 12.3 s, 1 turn, $0.0123]",
+        "[failed: 12.3 s, 1 model call, $0.0123]",
         "401 no",
         "Next: correct the cause and send the prompt again (the conversation is kept), or look "
         "at get_session_logs.",
@@ -106,7 +106,7 @@ def test_a_failed_turn_says_why_once_and_what_can_be_done() -> None:
 def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
     cancelled = TURN.model_copy(update={"status": "cancelled", "result": None, "cost_usd": 0.0})
     assert text.prompt(cancelled).splitlines() == [
-        "[cancelled: 12.3 s, 3 turns]",
+        "[cancelled: 12.3 s, 3 model calls]",
         "The conversation is kept; the next prompt goes on from here.",
     ]
 
@@ -121,7 +121,7 @@ def test_a_turn_that_goes_on_says_how_to_wait_for_it_and_how_to_end_it(status: s
 
 def test_an_answer_without_words_is_said_to_be_one() -> None:
     assert text.prompt(TURN.model_copy(update={"result": None})).splitlines() == [
-        "[completed: 12.3 s, 3 turns, $0.0123]",
+        "[completed: 12.3 s, 3 model calls, $0.0123]",
         "Claude ended without a final text.",
     ]
 
@@ -131,7 +131,7 @@ def test_a_failure_without_a_reason_is_said_to_be_one() -> None:
     assert text.prompt(failed).splitlines() == [
         "So far.",
         "",
-        "[failed: 9 ms, 3 turns, $0.0123]",
+        "[failed: 9 ms, 3 model calls, $0.0123]",
         "Claude Code gave no reason.",
         "Next: correct the cause and send the prompt again (the conversation is kept), or look "
         "at get_session_logs.",
@@ -143,7 +143,7 @@ def test_notes_stand_behind_the_answer_each_in_a_line() -> None:
     assert text.prompt(noted).splitlines() == [
         "Fixed.",
         "",
-        "[completed: 12.3 s, 3 turns, $0.0123]",
+        "[completed: 12.3 s, 3 model calls, $0.0123]",
         "Note: It was started again.",
         "Note: It is slow.",
     ]
@@ -195,7 +195,7 @@ def test_a_denial_names_the_tool_and_what_it_wanted() -> None:
     assert text.prompt(denied).splitlines() == [
         "No.",
         "",
-        "[completed: 12.3 s, 3 turns, $0.0123]",
+        "[completed: 12.3 s, 3 model calls, $0.0123]",
         "Denied for lack of permission: Bash {'command': 'rm x'}",
     ]
 
