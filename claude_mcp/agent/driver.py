@@ -7,6 +7,7 @@ frames come. What they share is guarded by one condition, the owner's.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -30,6 +31,9 @@ STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
 MCP_CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
 NO_CONVERSATION = "No conversation found"
+
+UNREAD: Result = {"status": "unread"}
+"""The outcome of a prompt that Claude Code certainly did not read before it ended."""
 
 OPTIONS = ("tools", "model", "maxTurns", "maxBudgetUsd")
 """What a turn may have of its own; Claude Code takes them only when it starts."""
@@ -56,6 +60,8 @@ class Turn:
     tasks: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     cancelled: bool = False
+    posted: float = math.inf
+    """Where its line ends in Claude Code's input, once it is there."""
     outcome: Result | None = None
     """What Claude Code made of it; the turn is over only when all is cleaned up."""
 
@@ -120,22 +126,25 @@ class Driver:
     def run(self, turn: Turn, note_sending: Callable[[Turn], None]) -> Result:
         """Work on a turn to its end; its processes are gone when it was cancelled."""
         assert turn.prompt is not None
+        line = protocol.user_line(turn.prompt, turn.id)
         try:
             while True:
                 live = self._ready(turn)
+                turn.before = processes.snapshot()
                 with self._changed:
                     if turn.cancelled:
                         return {"status": "cancelled", "error": "Cancelled before it was sent."}
-                    if self._live is live:  # else it has just ended
-                        self._asked = turn
-                        break
+                    if self._live is not live:
+                        continue  # it has just ended
+                    note_sending(turn)
+                    self._asked = turn
+                    turn.posted = live.post(line)
+                outcome = self._await(turn, live)
+                if outcome is not UNREAD:
+                    break
+                turn.outcome, turn.posted = None, math.inf
         except StartFailed as error:
             return {"status": "failed", "error": f"{error} The prompt was not sent."}
-        turn.before = processes.snapshot()
-        note_sending(turn)
-        live.post(protocol.user_line(turn.prompt, turn.id))
-        try:
-            outcome = self._await(turn, live)
         finally:
             with self._changed:
                 self._asked = None
@@ -325,7 +334,8 @@ class Driver:
                 self._state.save_cost(self._state.conversation_id, live.reported_usd)
             self._ended_before = live.stopping or f"it had ended with exit code {live.code}"
             if self._asked is not None and self._asked.outcome is None:
-                self._asked.outcome = _died(live)
+                read = live.may_have_read(self._asked.posted)
+                self._asked.outcome = _died(live) if read else UNREAD
             if self.unasked is not None:
                 self._end_unasked(self.unasked, _died(live))
             self._changed.notify_all()

@@ -5,10 +5,14 @@ The agent is the only writer to its stdin, always whole lines: a fragment would 
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
 import queue
 import select
 import subprocess
+import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +33,8 @@ EOF_SECONDS = 0.5
 """How long it may take to end after its input has; a background command keeps it from that."""
 TERM_SECONDS = 2.0
 REAP_GRACE_SECONDS = 0.2
-STDERR_SECONDS = 0.5
+LAST_SECONDS = 0.5
+"""How long its last output may take to come when it has ended."""
 
 OnFrame = Callable[["Live", protocol.Frame], None]
 OnEnd = Callable[["Live"], None]
@@ -54,6 +59,11 @@ class Live:
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stderr = Capture(STDERR_BYTES)
         self._requests = 0
+        self._posting = threading.Lock()
+        self._posted_bytes = 0
+        self._read_bytes: float = math.inf
+        """How much it has read of what was posted, where that is known when it has ended."""
+        self._gone = threading.Event()
         self.ready = threading.Event()
         """Set when it has answered our first request, or has ended."""
         self.ended = threading.Event()
@@ -67,7 +77,8 @@ class Live:
         self.replayed = ""
         self.background: set[str] = set()
         self.reported_usd = 0.0
-        threading.Thread(target=self._write, daemon=True).start()
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
         threading.Thread(target=self._follow, daemon=True).start()
         self._request({"subtype": "initialize"})
 
@@ -95,8 +106,10 @@ class Live:
             except Exception as error:  # whatever it was, the next frame may be the result
                 log(f"a frame was not understood: {type(error).__name__}: {error}")
         os.close(gone)
+        self._gone.wait(LAST_SECONDS)
         self._outbox.put(None)
-        stderr.join(STDERR_SECONDS)
+        self._writer.join(LAST_SECONDS)
+        stderr.join(LAST_SECONDS)
         self.code = exit_code(self._process.wait())
         self._tell_end()
         self._on_end(self)
@@ -106,6 +119,7 @@ class Live:
     def _reap(self, gone: int) -> None:
         """Take along what Claude Code leaves, and let nobody who holds its stdout hold us up."""
         self._process.wait()
+        self._gone.set()
         processes.kill(self.activity, REAP_GRACE_SECONDS)
         os.close(gone)
 
@@ -119,22 +133,36 @@ class Live:
         """The end of its stderr."""
         return self._stderr.text().strip()[-2000:]
 
-    def post(self, line: bytes) -> None:
+    def post(self, line: bytes) -> int:
         """Write a whole line, in the order of the calls; one that has ended reads no more.
 
         Nobody waits for that: its stdin may be full, with a prompt that it does not read.
+        Returns where the line ends, for ``may_have_read``.
         """
-        self._outbox.put(line)
+        with self._posting:
+            self._posted_bytes += len(line)
+            self._outbox.put(line)
+            return self._posted_bytes
+
+    def may_have_read(self, end: float) -> bool:
+        """Whether one that has ended may have read the whole line that ends there."""
+        return self._read_bytes >= end
 
     def _write(self) -> None:
         assert self._process.stdin is not None
-        try:
-            with self._process.stdin as pipe:
+        written = 0
+        with self._process.stdin as pipe:
+            try:
                 while (line := self._outbox.get()) is not None:
-                    pipe.write(line)
-                    pipe.flush()
-        except OSError:
-            pass  # it has ended, which ``on_end`` tells
+                    left = memoryview(line)
+                    while left:
+                        count = os.write(pipe.fileno(), left)
+                        written += count
+                        left = left[count:]
+            except OSError:  # nobody reads any more; ``on_end`` tells
+                self._gone.wait(LAST_SECONDS)
+            if self._gone.is_set():
+                self._read_bytes = written - _pending_bytes(pipe)
 
     def _request(self, request: dict[str, Any]) -> None:
         self._requests += 1
@@ -196,6 +224,11 @@ def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
                 log(f"a frame of more than {MAX_FRAME_BYTES} bytes is left out")
                 lines.drop()
                 skipping = True
+
+
+def _pending_bytes(pipe: IO[bytes]) -> int:
+    """What lies unread in a pipe, also when its readers are gone."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _drain(pipe: IO[bytes], capture: Capture) -> None:

@@ -272,15 +272,16 @@ class Claude:
 
     def kill(self) -> None:
         """Kill those that run, and return when the agent knows."""
-        self._kill()
+        self.signal(signal.SIGKILL)
         self.wait_until_ended()
 
-    def _kill(self) -> None:
+    def signal(self, number: int) -> None:
+        """Send those that run a signal."""
         for pid in self._noted("pids"):
             # Its number may belong to another process by now.
             with contextlib.suppress(OSError):
                 if os.fsencode(self.program) in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, number)
 
     def wait_until_ended(self) -> None:
         """Until the agent, in this process, knows that no Claude runs."""
@@ -293,9 +294,9 @@ class Claude:
     def close(self) -> None:
         """End all that were started; from now on none can be."""
         self.program.unlink(missing_ok=True)
-        self._kill()
+        self.signal(signal.SIGKILL)
         while running := threads("_follow"):
-            self._kill()
+            self.signal(signal.SIGKILL)
             with contextlib.suppress(RuntimeError):
                 running[0].join(0.02)
         self.wait_until_ended()

@@ -13,7 +13,7 @@ import pytest
 
 from claude_mcp.agent import driver, live
 from claude_mcp.agent import turns as turns_module
-from tests.unit.agent.scripted import COMPLETED, ask, told, turn_id
+from tests.unit.agent.scripted import COMPLETED, ask, told, turn_id, until
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Claude, Gate, Session
@@ -156,6 +156,42 @@ def test_a_claude_that_dies_in_the_middle_fails_the_turn_which_is_not_sent_again
     assert claude.resumed == [None, "c-1"]
 
 
+def is_sent(session: Session, one: str) -> bool:
+    record = session.directory / "turns" / f"{one}.json"
+    return record.exists() and json.loads(record.read_text())["sent"] is True
+
+
+@pytest.mark.parametrize("size", [10, 200_000], ids=["small", "larger than a pipe"])
+def test_a_prompt_that_no_claude_has_read_is_sent_to_the_next_one(
+    session: Session, claude: Claude, size: int
+) -> None:
+    caller = session.start()
+    ask(caller, "begin('c-1'); result()")
+    claude.signal(signal.SIGSTOP)
+    one = turn_id()
+    number = caller.send("turn", turnId=one, prompt="result() #" + "x" * size)
+    until(lambda: is_sent(session, one))
+    claude.signal(signal.SIGKILL)
+    answer = caller.answer(number)["ok"]
+    note = f"{AGAIN}it had ended with exit code 137."
+    assert (answer["status"], answer["result"], answer["notes"]) == ("completed", "done", [note])
+    assert claude.prompts.count(one) == 1
+
+
+def test_a_prompt_that_no_claude_has_read_can_be_cancelled(
+    session: Session, claude: Claude
+) -> None:
+    caller = session.start()
+    ask(caller, "begin('c-1'); result()")
+    claude.signal(signal.SIGSTOP)
+    one = turn_id()
+    caller.send("turn", turnId=one, prompt="result()")
+    until(lambda: is_sent(session, one))
+    assert caller.ask("interrupt", turnId=one)["ok"]["status"] == "cancelled"
+    assert claude.prompts.count(one) == 0
+    assert ask(caller, "result()")["status"] == "completed"
+
+
 def hold(lifeline: Lifeline) -> str:
     """As ``lifeline.hold``, for a script in single quotes."""
     return lifeline.hold.replace("'", '"')
@@ -173,7 +209,7 @@ def test_a_turn_does_not_wait_for_what_nobody_can_find(
     session: Session, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has lost its parent and its marker, and holds all that Claude Code had open."""
-    monkeypatch.setattr(live, "STDERR_SECONDS", 0.05)
+    monkeypatch.setattr(live, "LAST_SECONDS", 0.05)
     orphan = 'env -i setsid sh -c "echo \\$\\$; exec sleep 1000 >&8"'
     script = f"{hold(lifeline)}; exec 8>&1; pid=$({orphan} &); echo $pid >&9"
     program = f"begin(); os.waitpid(shell({script!r}), 0); os._exit(3)"
