@@ -14,6 +14,8 @@ from typing import Callable
 
 MARKER_VARIABLE = "CLAUDE_MCP_ACTIVITY"
 POLL_SECONDS = 0.02
+EXEC_SECONDS = 0.001
+"""How long an exec may show no environment."""
 MAX_SEARCHES = 100
 """How often new processes are looked for that were forked while others were being stopped."""
 
@@ -57,6 +59,15 @@ def _with_descendants(roots: set[int], table: dict[int, tuple[int, int]]) -> set
         found |= children
 
 
+def _environment(pid: int) -> bytes:
+    """Empty in the middle of an exec, and for a process that we may not look into."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: int = 0) -> set[int]:
     """Pids of the activity's processes and of all their descendants; ``root`` is one of them,
     whatever became of its environment.
@@ -66,15 +77,12 @@ def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: in
     """
     table = _table()
     wanted = f"{MARKER_VARIABLE}={activity}".encode()
-    found = {root} & set(table)
-    for pid in table:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if wanted in file.read().split(b"\0"):
-                    found.add(pid)
-        except OSError:
-            continue
-    found = _with_descendants(found, table)
+    environments = {pid: _environment(pid) for pid in table}
+    if unknown := [pid for pid, environment in environments.items() if environment == b""]:
+        time.sleep(EXEC_SECONDS)
+        environments.update((pid, _environment(pid)) for pid in unknown)
+    found = {pid for pid, each in environments.items() if wanted in each.split(b"\0")}
+    found = _with_descendants(found | ({root} & set(table)), table)
     if since is not None:
         old = {pid for pid, (_, started) in table.items() if since.get(pid) == started}
         # Whoever lost its parent is a child of the init, which is older than all.

@@ -89,6 +89,25 @@ def test_a_process_is_killed_however_it_hides(
     assert processes.find(activity) == set()
 
 
+def test_what_shows_no_environment_for_a_moment_is_found(
+    activity: str, start: Starts, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the middle of an exec."""
+    process = start(f"{lifeline.hold}; echo ready >&9; sleep 1000")
+    lifeline.line()
+    environment = processes._environment
+    seen: set[int] = set()
+
+    def empty_at_first(pid: int) -> bytes:
+        if pid in seen:
+            return environment(pid)
+        seen.add(pid)
+        return b""
+
+    monkeypatch.setattr(processes, "_environment", empty_at_first)
+    assert process.pid in processes.find(activity)
+
+
 def test_what_clears_its_environment_is_found_as_a_descendant(
     activity: str, start: Starts, lifeline: Lifeline
 ) -> None:
