@@ -151,11 +151,14 @@ class Driver:
         if turn.cancelled:
             self._clear(turn, live)
         if turn.options:
-            self._end(live, "it had the options of one turn")
+            self._end(live, "it had the options of one turn", turn)
         return outcome
 
-    def _end(self, live: Live, why: str) -> None:
+    def _end(self, live: Live, why: str, turn: Turn) -> None:
         """End it as a matter of course: the turn that starts the next one need not tell."""
+        if count := len(live.background):
+            commands = "a background command" if count == 1 else f"{count} background commands"
+            turn.notes.append(f"Claude Code was started anew, which ended {commands}.")
         live.end(why)
         self._ended_before = None
 
@@ -198,7 +201,7 @@ class Driver:
         """A Claude Code that can take this turn."""
         if self._live is not None and (turn.options or turn.new_conversation):
             why = "a turn has options of its own" if turn.options else "new conversation"
-            self._end(self._live, why)
+            self._end(self._live, why, turn)
         if self._live is not None:
             return self._live
         if self._ended_before is not None and not turn.new_conversation:

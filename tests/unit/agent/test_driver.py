@@ -156,6 +156,25 @@ def test_a_claude_that_dies_in_the_middle_fails_the_turn_which_is_not_sent_again
     assert claude.resumed == [None, "c-1"]
 
 
+@pytest.mark.parametrize("options", [{"model": "m"}, {"newConversation": True}])
+def test_a_turn_that_ends_background_commands_says_so(
+    session: Session, options: dict[str, object]
+) -> None:
+    caller = session.start()
+    assert ask(caller, "begin(); background_tasks_changed('t'); result()")["notes"] == []
+    note = "Claude Code was started anew, which ended a background command."
+    assert ask(caller, "begin(); result()", **options)["notes"] == [note]
+
+
+def test_a_turn_with_options_says_which_background_commands_of_its_own_it_ended(
+    session: Session,
+) -> None:
+    caller = session.start()
+    program = "begin(); background_tasks_changed('t', 'u'); result()"
+    note = "Claude Code was started anew, which ended 2 background commands."
+    assert ask(caller, program, maxTurns=3)["notes"] == [note]
+
+
 def is_sent(session: Session, one: str) -> bool:
     record = session.directory / "turns" / f"{one}.json"
     return record.exists() and json.loads(record.read_text())["sent"] is True
