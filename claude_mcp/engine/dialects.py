@@ -20,6 +20,8 @@ from claude_mcp.engine.failures import classify
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 DETECT_TIMEOUT_SECONDS: Final = 15.0
+DAEMON_VARIABLES: Final = ("DOCKER_HOST", "DOCKER_CONTEXT")
+"""Where somebody says which Docker daemon is meant."""
 
 
 class EngineName(StrEnum):
@@ -182,7 +184,7 @@ async def detect(wanted: str | None, environment: Mapping[str, str]) -> Detected
     """Find the engine to use.
 
     ``wanted`` is a program (``docker``, ``podman``, a path) or None: then Docker if its
-    daemon answers, else Podman.
+    daemon answers, else Podman; but no other engine stands in for a daemon that was named.
 
     Raises:
         EngineNotFound, EngineUnavailable, EngineError: what was tried, and what to do.
@@ -193,6 +195,15 @@ async def detect(wanted: str | None, environment: Mapping[str, str]) -> Detected
     for program in EngineName:
         try:
             return await probe(program.value, environment)
+        except EngineUnavailable as error:
+            named = [name for name in DAEMON_VARIABLES if environment.get(name)]
+            if program is EngineName.DOCKER and named:
+                raise EngineUnavailable(
+                    error.message,
+                    hint=f"{named[0]} names that daemon. Start it or unset {named[0]}; or choose "
+                    "Podman with CLAUDE_MCP_ENGINE=podman.",
+                ) from error
+            failures.append(error)
         except EngineError as error:
             failures.append(error)
     tried = " ".join(error.message for error in failures)

@@ -172,6 +172,29 @@ async def test_podman_is_taken_when_docker_does_not_work(
     assert await detect(None, environment) == Detected("podman", podman_here())
 
 
+@pytest.mark.parametrize("variable", ["DOCKER_HOST", "DOCKER_CONTEXT"])
+async def test_podman_does_not_stand_in_for_a_daemon_that_was_named(
+    environment: dict[str, str], install: Installs, variable: str
+) -> None:
+    install("docker", DOCKER_ALONE, DOCKER_DOWN, 1)
+    install("podman", PODMAN)
+    environment[variable] = "elsewhere"
+    with pytest.raises(EngineUnavailable) as caught:
+        await detect(None, environment)
+    assert caught.value.hint == (
+        f"{variable} names that daemon. Start it or unset {variable}; or choose Podman with "
+        "CLAUDE_MCP_ENGINE=podman."
+    )
+
+
+async def test_podman_is_taken_where_only_other_programs_need_docker_host(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("podman", PODMAN)
+    environment["DOCKER_HOST"] = "unix:///run/podman/podman.sock"
+    assert await detect(None, environment) == Detected("podman", podman_here())
+
+
 async def test_a_docker_that_is_podman_in_disguise_is_podman(
     environment: dict[str, str], install: Installs
 ) -> None:
