@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from claude_mcp.agent import processes
+from claude_mcp.redaction import redactor
 
 READ_BYTES = 256 * 1024
 INLINE_COMMAND_BYTES = 100_000
@@ -45,10 +46,11 @@ class Capture:
             self.dropped += surplus
 
     def text(self) -> str:
+        """With a note in the middle where something was dropped; without the secrets."""
         if not self.dropped:
-            return (self._head + self._tail).decode("utf-8", "replace")
-        head = self._head.decode("utf-8", "replace")
-        tail = self._tail.decode("utf-8", "replace")
+            return redactor.redact((self._head + self._tail).decode("utf-8", "replace"))
+        head = redactor.redact(self._head.decode("utf-8", "replace"), goes_on=True)
+        tail = redactor.redact(self._tail.decode("utf-8", "replace"), begun_before=True)
         return f"{head}\n[... {self.dropped} bytes left out ...]\n{tail}"
 
 

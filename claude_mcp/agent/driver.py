@@ -22,6 +22,7 @@ from claude_mcp.agent.records import Result
 from claude_mcp.agent.state import State, log
 from claude_mcp.claude import invocation, protocol
 from claude_mcp.claude.events import events_of
+from claude_mcp.redaction import redactor
 
 START_SECONDS = 60.0
 START_TRIES = 3
@@ -78,23 +79,26 @@ class Driver:
         finish_unasked: Callable[[Turn], None],
     ) -> None:
         self._settings = settings
-        self._secrets = secrets
+        self._secrets: dict[str, Any] = {}
         self._environment = environment
         self._state = state
         self._changed = changed
         self._journal = journal
         self._finish_unasked = finish_unasked
         self._live: Live | None = None
+        self._live_secrets = self._secrets
+        """What the live Claude Code was started with."""
         self._asked: Turn | None = None
         self._ended_before: str | None = None
         """Why the last Claude Code is no more, to be told in the turn that starts the next."""
         self.unasked: Turn | None = None
         self.stirred = False
         """Something was done in the background since this was last reset."""
+        self.configure(secrets or {})
 
     @property
     def configured(self) -> bool:
-        return bool(self._secrets and self._secrets.get("credential"))
+        return bool(self._secrets.get("credential"))
 
     @property
     def live(self) -> bool:
@@ -105,8 +109,11 @@ class Driver:
         return self._live is not None and bool(self._live.background)
 
     def configure(self, secrets: dict[str, Any]) -> None:
-        """Take new credentials; what else was handed over stays."""
-        self._secrets = {**(self._secrets or {}), **secrets}
+        """Take new credentials, which hold from the next turn on; what else was handed over
+        stays."""
+        for value in secrets.get("secretValues") or ():
+            redactor.add(value)
+        self._secrets = {**self._secrets, **secrets}
 
     # Called by the one thread that works through the turns.
 
@@ -199,9 +206,13 @@ class Driver:
 
     def _ready(self, turn: Turn) -> Live:
         """A Claude Code that can take this turn."""
-        if self._live is not None and (turn.options or turn.new_conversation):
-            why = "a turn has options of its own" if turn.options else "new conversation"
-            self._end(self._live, why, turn)
+        if self._live is not None:
+            if turn.options:
+                self._end(self._live, "a turn has options of its own", turn)
+            elif turn.new_conversation:
+                self._end(self._live, "new conversation", turn)
+            elif self._live_secrets is not self._secrets:
+                self._end(self._live, "new credentials", turn)
         if self._live is not None:
             return self._live
         if self._ended_before is not None and not turn.new_conversation:
@@ -219,7 +230,7 @@ class Driver:
         return self._start(turn.options, None)
 
     def _start(self, options: dict[str, Any], resume: str | None, tries: int = START_TRIES) -> Live:
-        secrets = self._secrets or {}
+        secrets = self._secrets
         provider = _provider(self._settings, secrets)
         tools = options.get("tools")
         argv = invocation.claude_argv(
@@ -240,7 +251,7 @@ class Driver:
             with self._changed:  # so that it cannot end before we know it
                 live = Live(argv, environment, credentials, self._on_frame, self._on_end)
                 live.reported_usd = self._state.saved_cost(resume)
-                self._live = live
+                self._live, self._live_secrets = live, secrets
         except OSError as error:
             raise StartFailed(f"Claude Code could not be started: {error}.") from error
         if not live.ready.wait(START_SECONDS):

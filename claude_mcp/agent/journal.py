@@ -17,6 +17,7 @@ from typing import Any
 
 from claude_mcp.agent.lines import Splitter
 from claude_mcp.agent.state import log
+from claude_mcp.redaction import redactor
 
 Event = dict[str, Any]
 """number, time (UTC, RFC 3339), turnId (None: the session's own), kind, text, leftOut (characters
@@ -142,6 +143,7 @@ class Journal:
     def append(self, turn_id: str | None, kind: str, text: str) -> int:
         """Returns the event's number; what cannot be written is missing from then on."""
         self.last += 1
+        text = redactor.redact(text)
         cut = text[:MAX_TEXT_CHARACTERS]
         if len(cut) < len(text):
             cut += f"\n[... {len(text) - len(cut)} characters left out ...]"

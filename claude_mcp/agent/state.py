@@ -13,9 +13,11 @@ from typing import Any
 
 from claude_mcp.agent import contract, files
 from claude_mcp.claude.numbers import amount
+from claude_mcp.redaction import redactor
 
 
 def log(line: str) -> None:
+    line = redactor.redact(line)
     sys.stderr.write(line.replace("\n", "\n  ") + "\n")
     sys.stderr.flush()
 

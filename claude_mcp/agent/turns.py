@@ -18,6 +18,7 @@ from claude_mcp.agent.journal import Event, Journal
 from claude_mcp.agent.records import TURN_ID, Record, Records, Result, digest
 from claude_mcp.agent.state import State, log
 from claude_mcp.claude.events import headline
+from claude_mcp.redaction import redactor
 
 MAX_WAITING = 50
 LONGEST_WAIT_SECONDS = 3600.0
@@ -234,6 +235,7 @@ class Turns:
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
         result["notes"] = turn.notes
+        result = redactor.redact_all(result)
         last = self._journal.last
         self._records.save(Record(turn.id, turn.digest, turn.first, last, sent=True, result=result))
         self._last_activity = time.time()

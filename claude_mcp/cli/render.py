@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from claude_mcp.cli.running import visible
-from claude_mcp.credentials import redactor
+from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Listed

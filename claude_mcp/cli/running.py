@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from claude_mcp.config import Config, load
-from claude_mcp.credentials import RedactingFormatter, redactor
+from claude_mcp.credentials import RedactingFormatter
 from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Progress, Sessions

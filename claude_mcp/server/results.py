@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from claude_mcp.credentials import redactor
+from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.commands import CommandResult

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from claude_mcp.agent import contract
-from claude_mcp.credentials import redactor
 from claude_mcp.errors import AgentError, UsageError
+from claude_mcp.redaction import redactor
 from claude_mcp.sessions.channel import AgentRefused
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Sessions

@@ -18,6 +18,7 @@ from claude_mcp.agent import contract
 
 PACKAGE: Final = "claude_mcp"
 PARTS: Final = ("agent", "claude")
+MODULES: Final = ("redaction.py",)
 
 # -I and -S: neither the project's directory nor the image's site-packages can change what the
 # agent imports.
@@ -66,6 +67,8 @@ def archive() -> str:
     ``contract.PAYLOAD_VARIABLE``."""
     # Only the name of the package is needed inside; what the host has in it is not.
     files = {f"{PACKAGE}/__init__.py": b""}
+    for name in MODULES:
+        files[f"{PACKAGE}/{name}"] = importlib.resources.files(PACKAGE).joinpath(name).read_bytes()
     for part in PARTS:
         for file in importlib.resources.files(f"{PACKAGE}.{part}").iterdir():
             if file.name.endswith(".py"):

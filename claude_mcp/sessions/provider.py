@@ -14,9 +14,10 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from claude_mcp.config import Config
-from claude_mcp.credentials import Secret, redactor
+from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.errors import UsageError
+from claude_mcp.redaction import redactor
 from claude_mcp.sessions.labels import CredentialSource
 
 ANTHROPIC: Final = "anthropic"

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from claude_mcp.claude.numbers import amount
-from claude_mcp.credentials import redactor
 from claude_mcp.errors import AgentError
+from claude_mcp.redaction import redactor
 from claude_mcp.sessions.answers import line, mapping
 from claude_mcp.sessions.labels import Session
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import anyio
 
-from claude_mcp.credentials import redactor
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -19,6 +18,7 @@ from claude_mcp.errors import (
     TurnNotFound,
     UsageError,
 )
+from claude_mcp.redaction import redactor
 from claude_mcp.sessions.answers import line
 from claude_mcp.sessions.channel import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session

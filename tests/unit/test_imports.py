@@ -12,15 +12,16 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "claude_mcp"
 MODULES = sorted(str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py"))
 
-ROOT = {"errors", "config", "credentials"}
+ROOT = {"errors", "config", "credentials", "redaction"}
 # What each room may import of ours, besides itself.
 MAY_IMPORT = {
     "errors": set(),
-    "credentials": {"errors"},
+    "redaction": set(),
+    "credentials": {"redaction"},
     "config": {"errors", "credentials"},
     "engine": ROOT,
     "claude": set(),
-    "agent": {"claude"},
+    "agent": {"claude", "redaction"},
     "sessions": {*ROOT, "engine", "claude", "agent"},
     "server": {*ROOT, "engine", "sessions"},
     # `serve` is the server, and `--json` prints the same results as its tools.
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 FRONT_ENDS = {"server", "cli", "__main__"}
-INSIDE = {"agent", "claude"}
+INSIDE = {"agent", "claude", "redaction"}
 THIRD_PARTY = {"anyio": {"engine", "sessions", "server", "cli"}, "pydantic": {"server"},
                "mcp": {"server"}, "mcp_types": {"server"}}  # fmt: skip
 

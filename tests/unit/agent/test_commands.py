@@ -14,6 +14,7 @@ import pytest
 
 from claude_mcp.agent import commands, processes
 from claude_mcp.agent.commands import Capture, Command, exit_code
+from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
@@ -269,3 +270,16 @@ def test_nothing_stays_open_behind_a_command(activity: str) -> None:
     finish(start(activity, "echo out"))
     finish(start(activity, "sleep 1000"), 0.0)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# Secrets in its output.
+
+
+def test_a_secret_in_the_output_is_hidden_also_where_the_middle_is_left_out(activity: str) -> None:
+    key = "sk-in-the-output-" + "0123456789" * 3
+    redactor.add(key)
+    hidden = finish(start(activity, f"echo {key}; echo {key} >&2"))
+    assert (hidden["stdout"], hidden["stderr"]) == ("[redacted]\n", "[redacted]\n")
+    cut = finish(start(activity, f"printf a{key}; printf {'x' * 1000}; printf {key}b", limit=40))
+    note = f"[... {1000 + 2 * len(key) + 2 - 40} bytes left out ...]"
+    assert cut["stdout"] == f"a[redacted]\n{note}\n[redacted]b"

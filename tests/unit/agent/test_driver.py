@@ -13,7 +13,7 @@ import pytest
 
 from claude_mcp.agent import driver, live
 from claude_mcp.agent import turns as turns_module
-from tests.unit.agent.scripted import COMPLETED, ask, told, turn_id, until
+from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, told, turn_id, until
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Claude, Gate, Session
@@ -540,3 +540,37 @@ def test_a_deep_frame_fails_no_turn_and_not_those_after_it(session: Session) -> 
     number = caller.send("turn", turnId=turn_id(), prompt=program, waitSeconds=5)
     assert caller.answer(number)["ok"]["status"] == "completed"
     assert ask(caller, "result()", whenBusy="wait", waitSeconds=5)["result"] == "done"
+
+
+# What must not be told.
+
+
+def test_a_secret_that_claude_tells_is_in_no_answer_record_journal_or_log(
+    session: Session, claude: Claude, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = "sk-told-by-claude-0123"
+    claude.at_start(f"sys.stderr.write('{key}'); sys.exit(7)")
+    caller = session.start({**SECRETS, "secretValues": [key]})
+    failed = ask(caller, "result()")
+    assert failed["error"].startswith("Claude Code ended at its start, exit code 7: [redacted].")
+    claude.at_start("")
+    number, one = "begin(); tool('Bash', command='echo {0}'); result(result='{0}')", turn_id()
+    answer = ask(caller, number.format(key), turnId=one)
+    assert answer["result"] == "[redacted]"
+    events = caller.ask("follow", turnId=one, cursor=0)["ok"]["events"]
+    assert "[redacted]" in events[0]["text"]
+    written = [path.read_text() for path in session.directory.rglob("*") if path.is_file()]
+    assert key not in "".join([*written, str(answer), str(events), *capfd.readouterr()])
+
+
+def test_new_credentials_reach_the_next_turn_of_a_live_claude(
+    session: Session, claude: Claude
+) -> None:
+    caller = session.start()
+    program = "result(os.environ['ANTHROPIC_AUTH_TOKEN'])"
+    credential = {"kind": "authToken", "value": "token-0123"}
+    first = ask(caller, "begin(); " + PID)["result"]
+    assert caller.ask("configure", secrets={"credential": credential}) == {"ok": {}}
+    assert ask(caller, program)["result"] == "token-0123"
+    assert ask(caller, PID)["result"] != first
+    assert claude.resumed == [None, "c-1"]

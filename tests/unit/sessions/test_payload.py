@@ -62,6 +62,7 @@ def test_the_code_imports_the_standard_library_and_itself() -> None:
     assert {".".join(name.split(".")[:2]) for name in ours} == {
         "claude_mcp.agent",
         "claude_mcp.claude",
+        "claude_mcp.redaction",
     }
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.credentials import Secret, redactor
+from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
+from claude_mcp.redaction import redactor
 from claude_mcp.sessions import provider
 from claude_mcp.sessions.labels import CredentialSource
 from claude_mcp.sessions.provider import Provider, resolve, restore

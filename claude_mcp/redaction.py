@@ -1,0 +1,150 @@
+"""The redactor: it knows every secret of its process and takes them out of text.
+
+Standard library only and for Python 3.9: it stands before what the host prints, and inside a
+session before what the agent logs, keeps and answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+MASK = "[redacted]"
+MIN_REDACTABLE_CHARS = 6
+"""Shorter values are not replaced in text: they would also mask innocent words."""
+MIN_PART_CHARS = 8
+"""Of a secret that is cut off at the end of a text, shorter parts are let through."""
+MIN_LINE_CHARS = 16
+"""A line of a secret of several lines, as a private key is, is a secret from this length on."""
+MAX_DEPTH = 100
+TOO_DEEP = "[too deep]"
+
+
+class Redactor:
+    """Replaces known secrets, also in their base64, URL-encoded and JSON forms, and in all of
+    these when they are broken into lines."""
+
+    def __init__(self) -> None:
+        self._forms: list[str] = []
+
+    def add(self, value: str) -> None:
+        """Learn one secret; its encoded forms are derived here, once."""
+        if len(value) < MIN_REDACTABLE_CHARS:
+            return
+        lines = value.splitlines()
+        parts = {value, value.strip()}
+        if len(lines) > 1:
+            parts.update(each for each in map(str.strip, lines) if len(each) >= MIN_LINE_CHARS)
+        forms = {_joined(form) for part in parts for form in _forms(part)}
+        known = {*self._forms, *(each for each in forms if len(each) >= MIN_REDACTABLE_CHARS)}
+        self._forms = sorted(known)
+
+    def redact(self, text: str, *, begun_before: bool = False, goes_on: bool = False) -> str:
+        """The text without the secrets.
+
+        Where it was cut off, ``begun_before`` its beginning or because it ``goes_on`` behind its
+        end, it also loses what is there of a secret that the cut went through.
+        """
+        if not self._forms:
+            return text
+        joined = _joined(text)
+        spans = [span for form in self._forms for span in _occurrences(form, joined)]
+        if begun_before:
+            spans += [(0, length) for form in self._forms if (length := _end_at(form, joined))]
+        if goes_on:
+            end = len(joined)
+            spans += [
+                (end - length, end) for form in self._forms if (length := _begun_at(form, joined))
+            ]
+        if not spans:
+            return text
+        where: Sequence[int] = range(len(text))
+        if len(joined) < len(text):
+            where = [at for at, character in enumerate(text) if character not in "\r\n"]
+        redacted = []
+        done = 0
+        for first, behind in sorted(spans):
+            start, end = where[first], where[behind - 1] + 1
+            if start >= done:
+                redacted += [text[done:start], MASK]
+            # Secrets that overlap, or hold one another, are hidden as one: no rest stays.
+            done = max(done, end)
+        return "".join([*redacted, text[done:]])
+
+    def redact_all(self, value: Any, depth: int = MAX_DEPTH) -> Any:
+        """A JSON value with the secrets taken out of all its strings, keys included.
+
+        What lies deeper than ``depth`` is left out.
+        """
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, (dict, list)) and depth == 0:
+            return TOO_DEEP
+        if isinstance(value, dict):
+            return {
+                self.redact(key): self.redact_all(each, depth - 1) for key, each in value.items()
+            }
+        if isinstance(value, list):
+            return [self.redact_all(each, depth - 1) for each in value]
+        return value
+
+
+def _joined(text: str) -> str:
+    return text.replace("\r", "").replace("\n", "")
+
+
+def _forms(value: str) -> set[str]:
+    """A secret as it is, and as text formats that people grep in spell it."""
+    try:
+        raw = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON may hold it
+        raw = value.encode("utf-8", "surrogatepass")
+    quoted = {
+        urllib.parse.quote(raw, safe=""),
+        urllib.parse.quote(raw, safe="/"),
+        urllib.parse.quote_plus(raw),
+    }
+    lower = {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in quoted}
+    escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    return {value, *quoted, *lower, *escaped, *_base64_forms(raw)}
+
+
+def _base64_forms(raw: bytes) -> set[str]:
+    """The characters that hold nothing but bits of ``raw``, wherever in a text it stands."""
+    forms = set()
+    for bytes_before in range(3):
+        padded = bytes(bytes_before) + raw
+        ours = slice(-(-8 * bytes_before // 6), 8 * len(padded) // 6)
+        forms.add(base64.b64encode(padded).decode()[ours])
+        forms.add(base64.urlsafe_b64encode(padded).decode()[ours])
+    return forms
+
+
+def _occurrences(form: str, text: str) -> Iterator[tuple[int, int]]:
+    start = text.find(form)
+    while start >= 0:
+        yield start, start + len(form)
+        start = text.find(form, start + 1)
+
+
+def _begun_at(form: str, text: str) -> int:
+    """How many of a form's first characters end a text; 0 if too few."""
+    for length in range(min(len(form) - 1, len(text)), MIN_PART_CHARS - 1, -1):
+        if text.endswith(form[:length]):
+            return length
+    return 0
+
+
+def _end_at(form: str, text: str) -> int:
+    """How many of a form's last characters begin a text; 0 if too few."""
+    for length in range(min(len(form) - 1, len(text)), MIN_PART_CHARS - 1, -1):
+        if text.startswith(form[-length:]):
+            return length
+    return 0
+
+
+redactor = Redactor()
