@@ -31,6 +31,8 @@ INTERRUPT_SECONDS = 1.0
 STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
 MCP_CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
+TASK_TOOLS = {"Agent", "Task"}
+"""One tool, which has a new and an old name."""
 NO_CONVERSATION = "No conversation found"
 
 UNREAD: Result = {"status": "unread"}
@@ -61,6 +63,8 @@ class Turn:
     tasks: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     cancelled: bool = False
+    refused: str | None = None
+    """Why it must not go on."""
     posted: float = math.inf
     """Where its line ends in Claude Code's input, once it is there."""
     outcome: Result | None = None
@@ -155,8 +159,12 @@ class Driver:
         finally:
             with self._changed:
                 self._asked = None
-        if turn.cancelled:
+        if turn.cancelled or turn.refused:
             self._clear(turn, live)
+        if turn.refused:
+            outcome = {**outcome, "status": "failed", "error": turn.refused}
+        if "model" in turn.options:
+            self._state.other_model = self._state.conversation_id
         if turn.options:
             self._end(live, "it had the options of one turn", turn)
         return outcome
@@ -178,7 +186,7 @@ class Driver:
 
     def _await(self, turn: Turn, live: Live) -> Result:
         with self._changed:
-            self._changed.wait_for(lambda: turn.outcome or turn.cancelled)
+            self._changed.wait_for(lambda: turn.outcome or turn.cancelled or turn.refused)
         if turn.outcome is None:
             self._interrupt(turn, live)
         assert turn.outcome is not None
@@ -236,7 +244,7 @@ class Driver:
         argv = invocation.claude_argv(
             invocation.Invocation(
                 resume=resume,
-                model=options.get("model") or self._settings.get("model"),
+                model=options.get("model") or self._default_model(resume),
                 permission_mode=self._settings["permissionMode"],
                 tools=None if tools is None else tuple(tools),
                 max_turns=options.get("maxTurns"),
@@ -268,6 +276,16 @@ class Driver:
         log(f"Claude Code {live.pid} started" + (f", resuming {resume}" if resume else ""))
         self._ended_before = None
         return live
+
+    def _default_model(self, resume: str | None) -> str | None:
+        """The session's; None leaves the choice to Claude Code and the project.
+
+        A conversation goes on with the model that it had last, be that one turn's alone.
+        """
+        model: str | None = self._settings.get("model")
+        if model is None and resume is not None and resume == self._state.other_model:
+            return invocation.DEFAULT_MODEL
+        return model
 
     # Called by the thread of Claude Code's frames.
 
@@ -311,6 +329,9 @@ class Driver:
         asked = self._asked
         if asked is not None and asked.cancelled:
             live.interrupt()  # the first one came too early: the prompt was still in line
+        elif asked is not None and self._speaker(live) is asked:
+            asked.refused = _unknown_tools(asked.options.get("tools"), frame.tools)
+            self._changed.notify_all()
         if self._speaker(live) is None:
             self.unasked = Turn(str(uuid.uuid4()), self._journal.last, before=processes.snapshot())
             self._changed.notify_all()
@@ -353,6 +374,21 @@ class Driver:
             if self.unasked is not None:
                 self._end_unasked(self.unasked, _died(live))
             self._changed.notify_all()
+
+
+def _unknown_tools(wanted: list[str] | None, offered: tuple[str, ...]) -> str | None:
+    """What is wrong with the tools of a turn: Claude Code leaves out what it does not know."""
+    known = set(offered)
+    if known & TASK_TOOLS:
+        known |= TASK_TOOLS
+    unknown = [tool for tool in wanted or () if tool not in known]
+    if not unknown:
+        return None
+    names = ", ".join(repr(tool[:100]) for tool in unknown[:10])
+    return (
+        f"Claude Code has no tool called {names} here, so the turn was ended at once. Names are "
+        "as Claude Code spells them, such as Bash, Read or Edit."
+    )
 
 
 def _died(live: Live) -> Result:

@@ -79,6 +79,18 @@ class State:
         self._write()
 
     @property
+    def other_model(self) -> str | None:
+        """The conversation in which a turn had a model of its own."""
+        value = self._values.get("otherModel")
+        return value if isinstance(value, str) else None
+
+    @other_model.setter
+    def other_model(self, conversation_id: str | None) -> None:
+        if conversation_id != self._values.get("otherModel"):
+            self._values["otherModel"] = conversation_id
+            self._write()
+
+    @property
     def latest_turn(self) -> str | None:
         value = self._values.get("latestTurn")
         return value if isinstance(value, str) else None

@@ -42,6 +42,10 @@ _NOT_INHERITED = frozenset(
 )
 
 
+DEFAULT_MODEL = "default"
+"""Claude Code's own choice, as a model's name."""
+
+
 @dataclass(frozen=True)
 class Invocation:
     """One start of Claude Code. None leaves a choice to Claude Code itself.

@@ -160,6 +160,58 @@ async def test_tools_of_a_turn_limit_what_the_model_is_offered(
     assert {"Read", "Bash", "Edit", "Write"} <= set(standin.model_calls[-1].tools)
 
 
+async def test_tools_of_a_later_turn_limit_what_the_model_can_use(
+    sessions: Sessions, session: Session, standin: Standin
+) -> None:
+    """Claude Code keeps the earlier list in its request, and refuses the calls."""
+    use_bash = script({"tool": "Bash", "input": {"command": "echo it ran"}})
+    await turns.prompt(sessions, session.id, "all")
+    await turns.prompt(sessions, session.id, use_bash, options=TurnOptions(tools=("Read",)))
+    assert "No such tool available: Bash" in standin.model_calls[-1].tool_results[-1]
+    await turns.prompt(sessions, session.id, use_bash)
+    assert "it ran" in standin.model_calls[-1].tool_results[-1]
+
+
+async def test_tool_that_claude_does_not_know_is_an_error(
+    sessions: Sessions, session: Session
+) -> None:
+    options = TurnOptions(tools=("bash", "Read"))
+    turn = await turns.prompt(sessions, session.id, script({"wait": 5}), options=options)
+    assert turn.status is TurnStatus.FAILED
+    assert (turn.error or "").startswith("Claude Code has no tool called 'bash' here")
+    after = await turns.prompt(sessions, session.id, "hello")
+    assert (after.status, after.error) == (TurnStatus.COMPLETED, None)
+
+
+async def test_model_of_a_turn_is_that_turns_alone(
+    sessions: Sessions, session: Session, standin: Standin
+) -> None:
+    models = []
+    for model in (None, "my-own-model", None, None):
+        await turns.prompt(sessions, session.id, "hello", options=TurnOptions(model=model))
+        models.append(standin.model_calls[-1].model)
+    usual = models[0]
+    assert usual != "my-own-model"
+    assert models == [usual, "my-own-model", usual, usual]
+
+
+async def test_limits_of_a_turn_are_that_turns_alone(sessions: Sessions, session: Session) -> None:
+    look = {"tool": "Bash", "input": {"command": "true"}}
+    prompt = script(look, look, {"say": "done"})
+    few = await turns.prompt(sessions, session.id, prompt, options=TurnOptions(max_turns=1))
+    assert (few.status, few.error) == (
+        TurnStatus.FAILED,
+        "Reached maximum number of turns (1)",
+    )
+    cheap = await turns.prompt(
+        sessions, session.id, prompt, options=TurnOptions(max_budget_usd=0.000001)
+    )
+    assert cheap.status is TurnStatus.FAILED
+    assert (cheap.error or "").startswith("Reached maximum budget")
+    free = await turns.prompt(sessions, session.id, prompt)
+    assert (free.status, free.result) == (TurnStatus.COMPLETED, "done")
+
+
 async def test_strict_permissions_deny_what_would_need_a_permission(
     sessions: Sessions, project: Path, name: str
 ) -> None:

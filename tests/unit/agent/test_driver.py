@@ -128,6 +128,35 @@ def test_a_turn_has_its_own_options_and_the_next_one_those_of_the_session(
     assert after == [*plain[:-1], "--resume=c-1", "--model=big"]
 
 
+def test_a_conversation_gives_up_the_model_of_one_turn(session: Session, claude: Claude) -> None:
+    caller = session.start()
+    ask(caller, "begin(); result()")
+    ask(caller, "result()", model="small")
+    ask(caller, "result()")
+    ask(session.start(), "result()")
+    ask(caller, "begin('c-2'); result()", newConversation=True)
+    models = [[each for each in call if each.startswith("--model")] for call in claude.calls]
+    assert models == [[], ["--model=small"], ["--model=default"], ["--model=default"], []]
+
+
+def test_a_turn_with_a_tool_that_claude_does_not_know_fails(
+    session: Session, claude: Claude
+) -> None:
+    caller = session.start()
+    said = "say(json.dumps({'type': 'system', 'subtype': 'init', 'session_id': 'c-1', "
+    said += "'tools': ['Task', 'Bash']}))"
+    begun = f"command_lifecycle('started'); {said}; "
+    known = ask(caller, f"{begun} result()", tools=["Agent", "Bash"])
+    assert known["status"] == "completed"
+    unknown = ask(caller, f"{begun} wait_for_interrupt(); aborted()", tools=["bash", "Bash", "X"])
+    assert (unknown["status"], unknown["result"]) == ("failed", None)
+    assert unknown["error"] == (
+        "Claude Code has no tool called 'bash', 'X' here, so the turn was ended at once. Names "
+        "are as Claude Code spells them, such as Bash, Read or Edit."
+    )
+    assert ask(caller, "begin(); result()")["status"] == "completed"
+
+
 # It dies.
 
 
