@@ -1,0 +1,149 @@
+"""The configuration of a session's MCP servers: checked before a container exists.
+
+Whatever in it may be a secret is known to the redactor from here on, and a value is never repeated
+in a complaint about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions import mcp_secrets
+
+MAX_BYTES: Final = 256 * 1024
+MAX_SERVERS: Final = 50
+
+# Claude Code's tools are named after the server, with the rest of the characters replaced.
+_NAME: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_. -]{0,62}[a-zA-Z0-9_-])?")
+_REPLACED: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_REMOTE: Final = ("http", "sse", "streamable-http")
+
+
+def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What of a configuration goes to Claude Code: its servers; None when there are none.
+
+    Raises:
+        UsageError: naming every problem.
+    """
+    if config is None:
+        return None
+    servers = config.get("mcpServers")
+    if not isinstance(servers, dict):
+        raise UsageError("mcpConfig has no object 'mcpServers'.")
+    checked = {"mcpServers": servers}
+    try:
+        size = len(json.dumps(checked).encode())
+        json.dumps(checked, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("mcpConfig must be valid Unicode.") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError("mcpConfig is not JSON that can be passed on.") from error
+    if size > MAX_BYTES or len(servers) > MAX_SERVERS:
+        raise UsageError(
+            f"mcpConfig is too large: {len(servers)} servers in {size} bytes; "
+            f"{MAX_SERVERS} and {MAX_BYTES} are the most."
+        )
+    for server in servers.values():
+        mcp_secrets.learn(server)
+    problems = list(_name_problems(servers))
+    for name, server in servers.items():
+        problems += [f"mcpServers.{name[:64]}{problem}" for problem in _problems(server)]
+    if problems:
+        raise UsageError(
+            f"mcpConfig cannot be used: {'; '.join(problems[:10])}.",
+            hint="A server is {command, args, env}, or {type: http or sse, url, headers}.",
+        )
+    return checked if servers else None
+
+
+def _name_problems(servers: Mapping[str, Any]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name in servers:
+        if not _NAME.fullmatch(name):
+            yield (
+                f"a server cannot be called {name[:64]!r}: a name has up to 64 letters, digits, "
+                "'-', '_', '.' and spaces, and begins with a letter or digit"
+            )
+        plain = _REPLACED.sub("_", name)
+        if plain in seen:
+            yield f"{seen[plain]!r} and {name!r} would be one name to Claude Code"
+        seen[plain] = name
+
+
+def _problems(server: Any) -> Iterator[str]:
+    """Each begins with what comes behind the server's name."""
+    if not isinstance(server, dict):
+        yield " is no object"
+        return
+    for key in server.keys() - set(mcp_secrets.KEYS):
+        # A real key of Claude Code, headersHelper, is just far enough from headers.
+        word = key.lower().replace("environment", "env").replace("environ", "env")
+        near = difflib.get_close_matches(word, mcp_secrets.KEYS, n=1, cutoff=0.75)
+        if near:
+            yield f" has {key[:40]!r}, did you mean {near[0]!r}"
+    kind = server.get("type", "stdio" if "command" in server else None)
+    if kind == "stdio":
+        yield from _stdio_problems(server)
+    elif kind in _REMOTE:
+        yield from _remote_problems(server)
+    elif "url" in server and kind is None:
+        yield " has a url and no type: http or sse"
+    elif kind is None:
+        yield " has neither a command nor a url"
+    else:
+        yield ".type must be stdio, http or sse"
+
+
+def _stdio_problems(server: dict[str, Any]) -> Iterator[str]:
+    if not _is_text(server.get("command")) or not server["command"].strip():
+        yield ".command must be a program's name or path"
+    arguments = server.get("args", [])
+    if not isinstance(arguments, list) or not all(map(_is_text, arguments)):
+        yield ".args must be a list of strings"
+    yield from _text_problems("env", server.get("env", {}))
+    if "url" in server:
+        yield " has both a command and a url"
+
+
+def _remote_problems(server: dict[str, Any]) -> Iterator[str]:
+    if not _is_text(server.get("url")) or not _is_web(server["url"]):
+        yield ".url must be an http or https URL"
+    headers = server.get("headers", {})
+    yield from _text_problems("headers", headers)
+    if isinstance(headers, dict) and any(
+        re.search(r"[\r\n]", f"{k}{v}") for k, v in headers.items()
+    ):
+        yield ".headers cannot hold line breaks"
+    if "command" in server:
+        yield " has both a command and a url"
+
+
+def _text_problems(key: str, values: Any) -> Iterator[str]:
+    if not isinstance(values, dict):
+        yield f".{key} must be an object of strings"
+        return
+    for name, value in values.items():
+        if not _is_text(value):
+            yield f".{key}.{name[:64]} must be a string"
+        if not name or "=" in name or "\0" in name:
+            yield f".{key} has an unusable name, {name[:64]!r}"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_web(url: str) -> bool:
+    if "${" in url:  # Claude Code puts in variables
+        return True
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
