@@ -6,7 +6,6 @@ frames come. What they share is guarded by one condition, the owner's.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -15,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, processes
+from claude_mcp.agent import contract, mcp_servers, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.records import Result
@@ -30,7 +29,6 @@ INTERRUPT_SECONDS = 1.0
 """How long Claude Code may take to end a turn that was interrupted, before it is killed."""
 STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
-MCP_CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
 TASK_TOOLS = {"Agent", "Task"}
 """One tool, which has a new and an old name."""
 NO_CONVERSATION = "No conversation found"
@@ -93,6 +91,8 @@ class Driver:
         self._live_secrets = self._secrets
         """What the live Claude Code was started with."""
         self._asked: Turn | None = None
+        self._warmed = threading.Event()
+        self._not_warmed: str | None = None
         self._ended_before: str | None = None
         """Why the last Claude Code is no more, to be told in the turn that starts the next."""
         self.unasked: Turn | None = None
@@ -113,21 +113,47 @@ class Driver:
         return self._live is not None and bool(self._live.background)
 
     def configure(self, secrets: dict[str, Any]) -> None:
-        """Take new credentials, which hold from the next turn on; what else was handed over
-        stays."""
+        """Take new credentials or MCP servers, which hold from the next turn on; what else was
+        handed over stays."""
         for value in secrets.get("secretValues") or ():
             redactor.add(value)
         self._secrets = {**self._secrets, **secrets}
+        with self._changed:
+            self._note_mcp_servers()
+
+    @property
+    def _mcp_config(self) -> dict[str, Any] | None:
+        return self._secrets.get("mcpConfig")
+
+    def _note_mcp_servers(self) -> None:
+        """Remember the names, so that it can be told when the servers themselves are lost."""
+        if self._mcp_config:
+            self._state.mcp_servers = mcp_servers.names(self._mcp_config)
+
+    def mcp_servers(self, wait_seconds: float, gone: Callable[[], bool]) -> list[Result]:
+        """What became of each MCP server once none is pending, or the time is up."""
+        deadline = time.monotonic() + wait_seconds
+        self._warmed.wait(wait_seconds)
+        config, live = self._mcp_config, self._live
+        if live is None:
+            idle = "Claude Code is not running" if self.configured else "there are no credentials"
+            return mcp_servers.unasked(config, self._not_warmed or idle)
+        if not live.ready.wait(max(0.0, deadline - time.monotonic())):
+            return mcp_servers.unasked(config, "Claude Code is still starting")
+        return mcp_servers.settled(live, config, self._environment, deadline, gone)
 
     # Called by the one thread that works through the turns.
 
     def warm_up(self) -> None:
         """Have Claude Code ready before it is needed; when that fails, the next turn says why."""
+        self._not_warmed = None
         if self._live is None and self.configured:
             try:
                 self._start({}, self._state.conversation_id)
             except Exception as error:  # whatever it was, prompts must be taken
+                self._not_warmed = str(error)
                 log(f"Claude Code could not be started ahead: {error}")
+        self._warmed.set()
 
     def stop(self, why: str) -> None:
         live = self._live
@@ -223,6 +249,8 @@ class Driver:
                 self._end(self._live, "new credentials", turn)
         if self._live is not None:
             return self._live
+        if self._state.mcp_servers and not self._mcp_config:
+            turn.notes.append(mcp_servers.LOST.format(", ".join(self._state.mcp_servers)))
         if self._ended_before is not None and not turn.new_conversation:
             turn.notes.append(f"Claude Code was started again: {self._ended_before}.")
         resume = None if turn.new_conversation else self._state.conversation_id
@@ -249,7 +277,7 @@ class Driver:
                 tools=None if tools is None else tuple(tools),
                 max_turns=options.get("maxTurns"),
                 max_budget_usd=options.get("maxBudgetUsd"),
-                mcp_config_path=_write_mcp_config(secrets.get("mcpConfig")),
+                mcp_config_path=mcp_servers.write(secrets.get("mcpConfig")),
             )
         )
         environment = invocation.claude_environment(provider, os.getuid(), self._environment)
@@ -429,16 +457,3 @@ def _provider(settings: dict[str, Any], secrets: dict[str, Any]) -> invocation.P
         auth_token=value if kind == "authToken" else None,
         oauth_token=value if kind == "oauthToken" else None,
     )
-
-
-def _write_mcp_config(config: dict[str, Any] | None) -> str | None:
-    """The servers for Claude, in the tmpfs: their environment may hold secrets."""
-    if not config:
-        return None
-    with open(MCP_CONFIG_PATH, "w", encoding="utf-8", opener=_private) as file:
-        json.dump(config, file)
-    return MCP_CONFIG_PATH
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

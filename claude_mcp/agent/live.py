@@ -6,6 +6,7 @@ The agent is the only writer to its stdin, always whole lines: a fragment would 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import math
 import os
 import queue
@@ -58,7 +59,8 @@ class Live:
         self._on_end = on_end
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stderr = Capture(STDERR_BYTES)
-        self._requests = 0
+        self._numbers = itertools.count(1)
+        self._awaited: dict[str, queue.SimpleQueue[protocol.ControlResponse | None]] = {}
         self._posting = threading.Lock()
         self._posted_bytes = 0
         self._read_bytes: float = math.inf
@@ -99,6 +101,7 @@ class Live:
             frame = protocol.parse_line(line)
             if isinstance(frame, protocol.ControlResponse):
                 self.ready.set()
+                self._answered(frame)
             if frame is None:
                 continue
             try:
@@ -115,6 +118,8 @@ class Live:
         self._on_end(self)
         self.ended.set()
         self.ready.set()
+        for waiting in list(self._awaited.values()):
+            waiting.put(None)
 
     def _reap(self, gone: int) -> None:
         """Take along what Claude Code leaves, and let nobody who holds its stdout hold us up."""
@@ -165,8 +170,29 @@ class Live:
                 self._read_bytes = written - _pending_bytes(pipe)
 
     def _request(self, request: dict[str, Any]) -> None:
-        self._requests += 1
-        self.post(protocol.control_request_line(f"agent-{self._requests}", request))
+        self.post(protocol.control_request_line(self._request_id(), request))
+
+    def _request_id(self) -> str:
+        return f"agent-{next(self._numbers)}"
+
+    def ask(self, request: dict[str, Any], seconds: float) -> protocol.ControlResponse | None:
+        """The answer to a control request; None when it has ended, or takes longer."""
+        request_id = self._request_id()
+        waiting = self._awaited[request_id] = queue.SimpleQueue()
+        try:
+            if self.ended.is_set():
+                return None
+            self.post(protocol.control_request_line(request_id, request))
+            return waiting.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        finally:
+            del self._awaited[request_id]
+
+    def _answered(self, answer: protocol.ControlResponse) -> None:
+        waiting = self._awaited.get(answer.request_id)
+        if waiting is not None:
+            waiting.put(answer)
 
     def interrupt(self) -> None:
         self._request({"subtype": "interrupt"})

@@ -43,6 +43,7 @@ class Agent:
             "command": self._command,
             "status": lambda request: self.turns.status(),
             "configure": lambda request: self.turns.configure(request),
+            "mcp": lambda request: self.turns.mcp_servers(request),
             "turn": lambda request: self.turns.submit(request),
             "follow": lambda request: self.turns.follow(request),
             "event": lambda request: self.turns.event(request),

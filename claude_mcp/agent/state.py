@@ -91,6 +91,18 @@ class State:
             self._write()
 
     @property
+    def mcp_servers(self) -> list[str]:
+        """The names of those that were handed in."""
+        names = self._values.get("mcpServers")
+        return [str(name)[:100] for name in names[:100]] if isinstance(names, list) else []
+
+    @mcp_servers.setter
+    def mcp_servers(self, names: list[str]) -> None:
+        if names != self._values.get("mcpServers"):
+            self._values["mcpServers"] = names
+            self._write()
+
+    @property
     def latest_turn(self) -> str | None:
         value = self._values.get("latestTurn")
         return value if isinstance(value, str) else None

@@ -143,6 +143,11 @@ class Turns:
         log("credentials handed in")
         return {}
 
+    def mcp_servers(self, request: Request) -> Answer:
+        """What became of each MCP server, once none is pending or ``waitSeconds`` are over."""
+        seconds = request.args["waitSeconds"]
+        return {"mcpServers": self._driver.mcp_servers(seconds, lambda: request.gone)}
+
     # In line.
 
     def _open(self, turn_id: str) -> Turn | None:

@@ -16,8 +16,11 @@ from claude_mcp.claude.numbers import amount
 
 @dataclass(frozen=True)
 class McpServer:
+    """`status`: `pending`, `connected`, `failed`, `needs-auth`, `disabled`, or something newer."""
+
     name: str
     status: str
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -281,10 +284,23 @@ def _init(body: dict[str, Any]) -> Init:
         cwd=_string(body.get("cwd")),
         permission_mode=_string(body.get("permissionMode")),
         tools=_strings(body.get("tools")),
-        mcp_servers=tuple(
-            McpServer(_string(server.get("name")), _string(server.get("status")))
-            for server in _mappings(body.get("mcp_servers"))
-        ),
+        mcp_servers=_mcp_servers(body.get("mcp_servers")),
+    )
+
+
+def mcp_servers(answer: ControlResponse) -> tuple[McpServer, ...]:
+    """What Claude Code says to `mcp_status`, without the configuration, which holds secrets."""
+    return _mcp_servers(answer.response.get("mcpServers"))
+
+
+def _mcp_servers(value: object) -> tuple[McpServer, ...]:
+    return tuple(
+        McpServer(
+            _string(server.get("name")),
+            _string(server.get("status")),
+            _string(server.get("error")) or None,
+        )
+        for server in _mappings(value)
     )
 
 

@@ -46,7 +46,6 @@ def serve(arguments: argparse.Namespace, config: Config) -> int:
 def create(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions import creation
 
-    mcp_config = _read_mcp_config(arguments.mcp_config)
     request = creation.CreateRequest(
         project_path=os.path.abspath(arguments.project),
         session_name=arguments.name,
@@ -54,7 +53,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
         mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
-        mcp_config=mcp_config,
+        mcp_config=_read_mcp_config(arguments.mcp_config),
     )
     created = within(config, lambda sessions: creation.create(sessions, request, follow(arguments)))
     for warning in created.warnings:
@@ -62,7 +61,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         from claude_mcp.server.results import CreateResult
 
-        render.write_json(CreateResult.of(created, (mcp_config or {}).get("mcpServers", {})).wire())
+        render.write_json(CreateResult.of(created).wire())
         return 0
     render.write(f"{created.session.id}\n")
     if watched(arguments):
@@ -75,12 +74,13 @@ def _read_mcp_config(name: str | None) -> dict[str, Any] | None:
     if name is None:
         return None
     try:
-        config = json.loads(Path(name).read_text(encoding="utf-8"))
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        config = json.loads(data)
     except OSError as error:
         raise UsageError(
             f"The MCP configuration {name} cannot be read: {error.strerror}."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"The MCP configuration {name} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("mcpServers"), dict):
         raise UsageError(f"The MCP configuration {name} has no object 'mcpServers'.")

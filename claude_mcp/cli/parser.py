@@ -81,7 +81,9 @@ def _create(parser: _Parser) -> None:
         help="a further host path, read-only without :rw; may be repeated",
     )
     parser.option(
-        "--mcp-config", metavar="FILE", help="a JSON file with mcpServers for the Claude inside"
+        "--mcp-config",
+        metavar="FILE",
+        help="a JSON file with mcpServers for the Claude inside; '-' reads stdin",
     )
     _verbose(parser)
     _json(parser)

@@ -78,7 +78,7 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
         mcp_config=config.model_dump() if config else None,
     )
     created = await creation.create(sessions, request, call.progress)
-    result = CreateResult.of(created, config.mcpServers if config else {})
+    result = CreateResult.of(created)
     return result, text.create(result)
 
 

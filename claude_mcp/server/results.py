@@ -6,7 +6,6 @@ secrets, and text that is no Unicode and would break the connection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -53,6 +52,7 @@ class Result(BaseModel):
 class McpServerStatus(Result):
     name: str
     status: str
+    error: str | None
 
 
 class CreateResult(Result):
@@ -69,7 +69,7 @@ class CreateResult(Result):
     warnings: list[str]
 
     @classmethod
-    def of(cls, created: Created, mcp_servers: Mapping[str, Any]) -> CreateResult:
+    def of(cls, created: Created) -> CreateResult:
         session = created.session
         return cls(
             session_id=session.id,
@@ -81,8 +81,10 @@ class CreateResult(Result):
             provider=session.provider,
             status=session.status.value,
             created_at=session.created_at,
-            # Claude Code connects to them when it starts, and that is with the first prompt.
-            mcp_servers=[McpServerStatus(name=name, status="pending") for name in mcp_servers],
+            mcp_servers=[
+                McpServerStatus(name=each.name, status=each.status, error=each.error)
+                for each in created.mcp_servers
+            ],
             warnings=list(created.warnings),
         )
 

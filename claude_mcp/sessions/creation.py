@@ -28,7 +28,7 @@ from claude_mcp.errors import (
     SessionExists,
     UsageError,
 )
-from claude_mcp.sessions import labels, payload, policy, provider
+from claude_mcp.sessions import labels, mcp_config, mcp_servers, payload, policy, provider
 from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
 
@@ -73,6 +73,7 @@ class Created:
     session: Session
     engine: str
     warnings: tuple[str, ...]
+    mcp_servers: tuple[mcp_servers.McpServer, ...] = ()
 
 
 async def create(
@@ -88,6 +89,7 @@ async def create(
     name = request.session_name
     name = _default_name(project.path) if name is None else labels.check_name(name)
     mounts = tuple(_bind_mount(mount) for mount in request.mounts)
+    servers_config = mcp_config.check(request.mcp_config)
     engine = await sessions.engine()
     chosen = provider.resolve(sessions.config, engine.dialect, request.api_key)
     image = request.image or sessions.config.image
@@ -126,27 +128,32 @@ async def create(
         await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
         await progress("starting the session")
         warnings = await _hand_over(
-            engine, container_id, spec, {**chosen.handover, "mcpConfig": request.mcp_config}
+            engine, container_id, spec, {**chosen.handover, "mcpConfig": servers_config}
         )
+        session = Session(
+            id=container_id[: labels.ID_CHARS],
+            container_id=container_id,
+            name=name,
+            container_name=spec.name,
+            project_path=project.path,
+            image=image,
+            provider=chosen.name,
+            credentials=chosen.source,
+            status=Status.RUNNING,
+            created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        sessions.remember(session)
+        servers: tuple[mcp_servers.McpServer, ...] = ()
+        if servers_config is not None:
+            sessions.keep_mcp_config(session, servers_config)
+            await progress("waiting for the MCP servers")
+            servers = await mcp_servers.wait(sessions, session, servers_config)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _roll_back(engine, container_id)
         raise
-    session = Session(
-        id=container_id[: labels.ID_CHARS],
-        container_id=container_id,
-        name=name,
-        container_name=spec.name,
-        project_path=project.path,
-        image=image,
-        provider=chosen.name,
-        credentials=chosen.source,
-        status=Status.RUNNING,
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    )
-    sessions.remember(session)
-    warnings += _owner_warnings(engine, project)
-    return Created(session, engine.dialect.name.value, (*chosen.warnings, *warnings))
+    warnings += (*_owner_warnings(engine, project), *mcp_servers.warnings(servers))
+    return Created(session, engine.dialect.name.value, (*chosen.warnings, *warnings), servers)
 
 
 def _default_name(project_path: str) -> str:

@@ -74,6 +74,7 @@ class Sessions:
         self._connecting = anyio.Lock()
         self._connected: tuple[Engine, Channels] | None = None
         self._resolved: dict[str, Session] = {}
+        self._mcp_configs: dict[str, Mapping[str, Any]] = {}
 
     async def engine(self) -> Engine:
         """The engine, connected to at the first call; see ``Engine.connect`` for the errors."""
@@ -174,6 +175,7 @@ class Sessions:
         if known is not None:
             # The id of a container is given once: what is gone cannot be mistaken for another.
             self._forget(known)
+            self._mcp_configs.pop(known.container_id, None)
             channels.close(known.container_id)
             if await engine.remove(known.container_id):
                 return Destroyed(reference, known, existed=True)
@@ -181,6 +183,7 @@ class Sessions:
             session = await self.find(reference)
         except SessionNotFound:
             return Destroyed(reference, known, existed=False)
+        self._mcp_configs.pop(session.container_id, None)
         channels.close(session.container_id)
         existed = await engine.remove(session.container_id)
         return Destroyed(reference, session, existed=existed)
@@ -250,8 +253,14 @@ class Sessions:
             raise SessionNotFound(f"The session {session.name!r} no longer exists.") from None
         return session, answer
 
+    def keep_mcp_config(self, session: Session, config: Mapping[str, Any]) -> None:
+        """The session loses it with its credentials, and gets it back with them."""
+        self._mcp_configs[session.container_id] = config
+
     async def hand_in_credentials(self, session: Session) -> None:
         """Give a session that has no credentials (any more) those of the server.
+
+        Its MCP servers go along, if it was created by this process.
 
         Raises:
             SessionNotReady: it was made with credentials of its own, or the server has none.
@@ -270,7 +279,10 @@ class Sessions:
                 hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for "
                 "the server, or create a session with apiKey.",
             )
-        await channels.request(session.container_id, "configure", {"secrets": handover})
+        secrets = dict(handover)
+        if session.container_id in self._mcp_configs:
+            secrets["mcpConfig"] = self._mcp_configs[session.container_id]
+        await channels.request(session.container_id, "configure", {"secrets": secrets})
 
 
 def check_reference(reference: str) -> None:

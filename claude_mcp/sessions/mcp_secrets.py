@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from claude_mcp.agent import contract
-from claude_mcp.credentials import redactor
+from claude_mcp.redaction import redactor
 
 KEYS: Final = ("type", "command", "args", "env", "url", "headers")
 """Those of a server that are known here; further ones are Claude Code's affair."""

@@ -224,7 +224,7 @@ async def test_image_without_python_is_called_unfit_and_leaves_nothing(
 ) -> None:
     image = derived_image("rm -f /usr/bin/python3* /usr/local/bin/python3*")
     # More than a pipe holds: nobody is there to read it.
-    servers = {"mcpServers": {"large": {"command": "x" * 3_000_000}}}
+    servers = {"mcpServers": {"large": {"command": "x" * 200_000}}}
     for mcp_config in (None, servers):
         request = CreateRequest(str(project), session_name=name, image=image, mcp_config=mcp_config)
         with pytest.raises(ImageUnfit, match="no python3 on PATH"):

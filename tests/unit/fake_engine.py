@@ -124,7 +124,8 @@ class Engine:
             self.note("hanging")
             sys.stdin.read()
             return 0
-        sys.stdin.readline()
+        handed = json.loads(sys.stdin.readline())["secrets"]
+        (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
         missing = ["claude"] if container["image"] == "unfit:latest" else []
         print(contract.READY + " ".join(["writable", *missing]), flush=True)
         if sys.stdin.readline().strip() == contract.COMMIT:
@@ -194,6 +195,18 @@ class Engine:
             }  # fmt: skip
         said = {key: value for key, value in args.items() if key != "turnId" and value}
         return {**done, "status": "completed", "result": json.dumps(said), "costUsd": 0.0123}
+
+    def mcp(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        """Each server that was handed over last is connected, unless its command is missing."""
+        servers = json.loads((self.state / "servers").read_text())["mcpServers"]
+        failed = {"status": "failed", "error": "there is no program\n'missing'"}
+        connected = {"status": "connected", "error": None}
+        return {
+            "mcpServers": [
+                {"name": name, **(failed if server.get("command") == "missing" else connected)}
+                for name, server in servers.items()
+            ]
+        }
 
     def status(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         return {"turnRunning": False, "lastActivityAt": "2026-01-02T03:04:05Z", "costUsd": 0.5}

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import driver
+from claude_mcp.agent import mcp_servers
 from claude_mcp.agent.connections import Connection, Operation
 from claude_mcp.agent.state import State
 from claude_mcp.agent.turns import Turns
@@ -384,6 +384,7 @@ class Session:
             "event": turns.event,
             "interrupt": turns.interrupt,
             "configure": turns.configure,
+            "mcp": turns.mcp_servers,
             "status": lambda request: turns.status(),
         }
         return self.connect()
@@ -401,5 +402,5 @@ class Session:
 def session(
     connect: Connect, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Session:
-    monkeypatch.setattr(driver, "MCP_CONFIG_PATH", str(tmp_path / "mcp.json"))
+    monkeypatch.setattr(mcp_servers, "CONFIG_PATH", str(tmp_path / "mcp.json"))
     return Session(connect, claude, tmp_path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.agent import driver, live
+from claude_mcp.agent import driver, live, mcp_servers
 from claude_mcp.agent import turns as turns_module
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, told, turn_id, until
 
@@ -327,7 +327,7 @@ def test_what_cannot_be_written_for_a_start_fails_the_turn_and_not_those_after_i
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets = {"credential": {"kind": "apiKey", "value": "k"}, "mcpConfig": {"mcpServers": {}}}
-    monkeypatch.setattr(driver, "MCP_CONFIG_PATH", str(session.home / "missing" / "mcp.json"))
+    monkeypatch.setattr(mcp_servers, "CONFIG_PATH", str(session.home / "missing" / "mcp.json"))
     caller = session.start(secrets)
     answer = ask(caller, "result()", waitSeconds=5)
     assert answer["status"] == "failed"

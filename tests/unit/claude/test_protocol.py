@@ -66,6 +66,20 @@ def test_a_control_request_carries_its_id_and_subtype() -> None:
     )
 
 
+def test_a_status_of_mcp_servers_is_read_without_their_configuration() -> None:
+    config = {"type": "http", "url": "http://a", "headers": {"Authorization": "Bearer secret"}}
+    servers = [
+        {"name": "a", "status": "connected", "config": config, "tools": []},
+        {"name": "b", "status": "failed", "error": "refused", "config": config},
+        "forged",
+    ]
+    answer = ControlResponse("r1", {"mcpServers": servers})
+    assert protocol.mcp_servers(answer) == (
+        McpServer("a", "connected"),
+        McpServer("b", "failed", "refused"),
+    )
+
+
 def test_a_control_request_of_claude_is_answered_or_refused() -> None:
     assert json.loads(protocol.control_response_line("r1", {"behavior": "allow"})) == {
         "type": "control_response",
@@ -94,7 +108,7 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
                 cwd="/workspace",
                 permissionMode="bypassPermissions",
                 tools=["Bash", "Edit"],
-                mcp_servers=[{"name": "x", "status": "failed"}],
+                mcp_servers=[{"name": "x", "status": "failed", "error": "e"}, {"name": "y"}],
             ),
             Init(
                 conversation_id="c1",
@@ -103,7 +117,7 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
                 cwd="/workspace",
                 permission_mode="bypassPermissions",
                 tools=("Bash", "Edit"),
-                mcp_servers=(McpServer("x", "failed"),),
+                mcp_servers=(McpServer("x", "failed", "e"), McpServer("y", "")),
             ),
         ),
         (

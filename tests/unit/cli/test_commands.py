@@ -56,7 +56,7 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
             "engine": "docker",
             "provider": "anthropic",
             "status": "running",
-            "mcpServers": [{"name": "files", "status": "pending"}],
+            "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         },
     )

@@ -56,7 +56,7 @@ async def test_a_session_s_life(
             "provider": "anthropic",
             "status": "running",
             "createdAt": moment,
-            "mcpServers": [{"name": "files", "status": "pending"}],
+            "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         }
         arguments = {"sessionId": identifier, "command": "echo out; echo err >&2; exit 3"}

@@ -75,7 +75,7 @@ ENTRY = SessionEntry(
 
 
 def test_a_created_session_says_what_to_do_next() -> None:
-    servers = [McpServerStatus(name="files", status="pending")]
+    servers = [McpServerStatus(name="files", status="pending", error=None)]
     created = CREATED.model_copy(update={"mcp_servers": servers, "warnings": ["No credentials."]})
     assert text.create(created).splitlines() == [
         "Session fix-tests (0123456789ab) is ready: /src/project is its /workspace. Image "

@@ -1,0 +1,172 @@
+"""The MCP servers of the session's Claude: handed to it, and what became of them.
+
+The rule: their configuration is in memory and in the tmpfs alone, for it may hold secrets. What
+Claude Code says of a server repeats the headers, so name, status and error are all that goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from claude_mcp.agent import contract, files
+from claude_mcp.agent.live import Live
+from claude_mcp.claude import protocol
+
+CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
+ANSWER_SECONDS = 5.0
+POLL_SECONDS = 0.1
+"""No frame tells that a server has connected, so Claude Code is asked again."""
+STDERR_SECONDS = 2.0
+"""Claude Code writes its log of a server about 1 s after the fact (measured)."""
+STDERR_LINES = 5
+STDERR_CHARACTERS = 4000
+LOST = (
+    "The session's MCP servers are gone since its container was started again: {}. Their "
+    "configuration is kept in memory only; to have them, create the session anew."
+)
+_LOGGED_STDERR = "Server stderr: "
+_LOGGED_FAILURE = "Connection failed"
+
+Report = dict[str, Any]
+"""``name``, ``status`` and ``error`` of a server, which may be None."""
+
+
+def write(config: Mapping[str, Any] | None) -> str | None:
+    """The file that Claude Code reads when it starts."""
+    if not config:
+        return None
+    files.replace(CONFIG_PATH, json.dumps(config).encode())
+    return CONFIG_PATH
+
+
+def names(config: Mapping[str, Any] | None) -> list[str]:
+    return list((config or {}).get("mcpServers") or {})
+
+
+def unasked(config: Mapping[str, Any] | None, why: str) -> list[Report]:
+    """The reports when there is no Claude Code that could be asked."""
+    return [{"name": name, "status": "unknown", "error": why} for name in names(config)]
+
+
+def settled(
+    live: Live,
+    config: Mapping[str, Any] | None,
+    environment: Mapping[str, str],
+    deadline: float,
+    gone: Callable[[], bool],
+) -> list[Report]:
+    """The reports once no server is pending, or the time (monotonic) or the caller has gone."""
+    found: dict[str, protocol.McpServer] = {}
+    while True:
+        answer = live.ask({"subtype": "mcp_status"}, ANSWER_SECONDS)
+        if answer is None or answer.error:
+            refused = answer.error if answer else live.stopping
+            return unasked(config, refused or "Claude Code did not answer")
+        found = {server.name: server for server in protocol.mcp_servers(answer)}
+        pending = any(server.status == "pending" for server in found.values())
+        if not pending or time.monotonic() >= deadline or gone():
+            break
+        time.sleep(POLL_SECONDS)
+    missing = protocol.McpServer("", "unknown", "Claude Code does not know this server")
+    definitions = (config or {}).get("mcpServers") or {}
+    log_deadline = time.monotonic() + STDERR_SECONDS
+    return [
+        {
+            "name": name,
+            "status": found.get(name, missing).status,
+            "error": _why(name, found.get(name, missing), definition, environment, log_deadline),
+        }
+        for name, definition in definitions.items()
+    ]
+
+
+def _why(
+    name: str,
+    server: protocol.McpServer,
+    definition: Mapping[str, Any],
+    environment: Mapping[str, str],
+    log_deadline: float,
+) -> str | None:
+    """Claude Code's own error, and what it leaves out of it: which program, and its stderr."""
+    command = definition.get("command")
+    if server.status != "failed" or not isinstance(command, str):
+        return server.error
+    unusable = _unusable(command, {**environment, **(definition.get("env") or {})})
+    if unusable is not None:
+        return unusable
+    said = _stderr(name, environment, log_deadline)
+    return ": ".join(filter(None, [server.error, said])) or None
+
+
+def _unusable(command: str, environment: Mapping[str, str]) -> str | None:
+    """Why a command cannot be run; Claude Code itself puts in variables."""
+    if "$" in command:
+        return None
+    if "/" not in command:
+        if shutil.which(command, path=environment.get("PATH")) is None:
+            return f"there is no program {command!r} on the session's PATH"
+        return None
+    path = os.path.join(contract.WORKSPACE, command)
+    if not os.path.exists(path):
+        return f"there is no {command!r} in the session"
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        return f"{command!r} cannot be executed by the session's user"
+    return None
+
+
+def _stderr(name: str, environment: Mapping[str, str], deadline: float) -> str:
+    """The end of what a server wrote to its stderr before it failed, as far as can be found.
+
+    Claude Code keeps that in a log of its own (measured, 2.1.330) and says nothing of it.
+    """
+    cache = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "") + "/.cache"
+    parts = (contract.WORKSPACE, f"mcp-logs-{name}")
+    directory = os.path.join(cache, "claude-cli-nodejs", *map(_file_name, parts))
+    while True:
+        errors = _logged_errors(directory)
+        if any(error.startswith(_LOGGED_FAILURE) for error in errors):
+            break
+        if time.monotonic() >= deadline:
+            return ""
+        time.sleep(POLL_SECONDS)
+    said = [error for error in errors if error.startswith(_LOGGED_STDERR)]
+    return _end(said[-1][len(_LOGGED_STDERR) :]) if said else ""
+
+
+def _logged_errors(directory: str) -> list[str]:
+    """Those in the latest log of a server; whatever runs in the session may have written it."""
+    try:
+        latest = max(os.listdir(directory))  # they are named after their time
+        lines = files.read(os.path.join(directory, latest)).splitlines()
+    except (OSError, ValueError):
+        return []
+    errors = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        error = entry.get("error") if isinstance(entry, dict) else None
+        if isinstance(error, str):
+            errors.append(error)
+    return errors
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9]", "-", text)
+
+
+def _end(text: str) -> str:
+    """The last lines. None is cut: half of a secret would not be known as one."""
+    kept: list[str] = []
+    for line in reversed([line for line in text.splitlines() if line.strip()]):
+        if len(kept) == STDERR_LINES or sum(map(len, [line, *kept])) > STDERR_CHARACTERS:
+            break
+        kept.insert(0, line)
+    return "\n".join(kept)

@@ -1,0 +1,89 @@
+"""What became of a session's MCP servers, as its Claude Code tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+
+from claude_mcp.errors import AgentError
+from claude_mcp.redaction import redactor
+from claude_mcp.sessions.answers import line
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions
+
+WAIT_SECONDS: Final = 40.0
+"""Longer than Claude Code itself waits for a server (30 s)."""
+ANSWER_SECONDS: Final = 50.0
+MAX_STATUS_CHARS: Final = 40
+MAX_ERROR_CHARS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class McpServer:
+    """``status`` is Claude Code's word, or ``unknown`` when there is none; ``error`` says why."""
+
+    name: str
+    status: str
+    error: str | None = None
+
+
+async def wait(
+    sessions: Sessions, session: Session, config: Mapping[str, Any]
+) -> tuple[McpServer, ...]:
+    """The servers of a session that was just created, once none of them is still starting.
+
+    Raises:
+        SessionNotFound, SessionNotReady, EngineError: the session itself is gone.
+    """
+    reports: dict[str, Mapping[str, Any]] = {}
+    why = "Claude Code did not tell"
+    try:
+        with anyio.fail_after(ANSWER_SECONDS):
+            _, answer = await sessions.request(
+                session.id, "mcp", {"waitSeconds": WAIT_SECONDS}, start=False
+            )
+        found = answer.get("mcpServers")
+        for report in found if isinstance(found, list) else []:
+            if isinstance(report, dict) and isinstance(report.get("name"), str):
+                reports[report["name"]] = report
+    except TimeoutError:
+        why = f"Claude Code did not tell within {ANSWER_SECONDS:g} s"
+    except AgentError as error:
+        why = error.message
+    return tuple(_server(name, reports.get(name), why) for name in config["mcpServers"])
+
+
+def _server(name: str, report: Mapping[str, Any] | None, why: str) -> McpServer:
+    """A report may be forged. It is cut only after its secrets are out: half of one is none."""
+    if report is None:
+        return McpServer(name, "unknown", why)
+    error = report.get("error")
+    return McpServer(
+        name=name,
+        status=line(report.get("status") or "unknown", MAX_STATUS_CHARS),
+        error=line(redactor.redact(str(error)), MAX_ERROR_CHARS) if error else None,
+    )
+
+
+def warnings(servers: tuple[McpServer, ...]) -> tuple[str, ...]:
+    """What whoever made the session should know: all that is not connected."""
+    return tuple(_warning(server) for server in servers if server.status != "connected")
+
+
+def _warning(server: McpServer) -> str:
+    because = f": {server.error}" if server.error else ""
+    match server.status:
+        case "failed":
+            return f"MCP server {server.name} failed{because}."
+        case "pending":
+            return f"MCP server {server.name} is still starting after {WAIT_SECONDS:g} s."
+        case "needs-auth":
+            return (
+                f"MCP server {server.name} wants authorization, and nobody can log in from a "
+                "session: give it a token in its headers or env."
+            )
+        case status:
+            return f"MCP server {server.name} is {status}{because}."

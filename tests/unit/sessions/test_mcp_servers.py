@@ -1,0 +1,121 @@
+"""What is made of an agent's word about MCP servers, which may be forged."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from claude_mcp.credentials import MASK, Secret
+from claude_mcp.errors import SessionNotReady
+from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.mcp_servers import McpServer, wait, warnings
+from tests.unit.sessions.conftest import ScriptedEngine, container
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = {"mcpServers": {"files": {"command": "npx"}, "db": {"command": "db"}}}
+
+
+async def answered(
+    scripted: ScriptedEngine, sessions: Sessions, script: str, status: str = "running"
+) -> tuple[McpServer, ...]:
+    there = container("ab12", "one", status=status)
+    scripted.holds(there)
+    scripted.agent(f"asked = request()\n{script}")
+    session = await sessions.find("one")
+    return await wait(sessions, session, CONFIG)
+
+
+def says(answer: Any) -> str:
+    return f"answer(asked['id'], ok=json.loads({json.dumps(answer)!r}))"
+
+
+async def test_each_server_has_its_status_and_error(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    reports = [
+        {"name": "db", "status": "failed", "error": "there is no program 'db'"},
+        {"name": "files", "status": "connected", "error": None},
+        {"name": "unknown", "status": "connected", "error": None},
+    ]
+    script = "assert (asked['op'], asked['args']) == ('mcp', {'waitSeconds': 40.0})\n"
+    assert await answered(scripted, sessions, script + says({"mcpServers": reports})) == (
+        McpServer("files", "connected"),
+        McpServer("db", "failed", "there is no program 'db'"),
+    )
+
+
+@pytest.mark.parametrize(
+    "forged", [{}, {"mcpServers": 7}, {"mcpServers": [None, {"name": ["files"]}, {"status": "a"}]}]
+)
+async def test_a_forged_answer_tells_nothing(
+    scripted: ScriptedEngine, sessions: Sessions, forged: Any
+) -> None:
+    servers = await answered(scripted, sessions, says(forged))
+    assert servers == tuple(
+        McpServer(name, "unknown", "Claude Code did not tell") for name in ("files", "db")
+    )
+
+
+async def test_a_long_error_is_cut_behind_its_secrets(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    Secret("sk-of-a-server-0123456789")
+    error = "x" * 480 + "\nsk-of-a-server-0123456789 " + "y" * 100
+    reports = [{"name": "files", "status": "f" * 100 + "\n", "error": error}]
+    files, _ = await answered(scripted, sessions, says({"mcpServers": reports}))
+    assert files == McpServer("files", "f" * 40, "x" * 480 + f" {MASK} yyyyyyyy")
+
+
+async def test_an_agent_that_refuses_does_not_spoil_the_session(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    script = "answer(asked['id'], error={'code': 'failed', 'message': 'no such thing'})"
+    files, _ = await answered(scripted, sessions, script)
+    assert files == McpServer("files", "unknown", "no such thing")
+
+
+async def test_a_session_that_is_gone_is_an_error(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    with pytest.raises(SessionNotReady, match="is stopped"):
+        await answered(scripted, sessions, "", status="exited")
+    assert "start" not in scripted.calls
+
+
+def test_what_is_not_connected_is_a_warning() -> None:
+    servers = (
+        McpServer("a", "connected"),
+        McpServer("b", "failed", "exit code 3"),
+        McpServer("c", "failed"),
+        McpServer("d", "pending"),
+        McpServer("e", "needs-auth"),
+        McpServer("f", "disabled"),
+        McpServer("g", "unknown", "Claude Code did not tell"),
+    )
+    assert warnings(servers) == (
+        "MCP server b failed: exit code 3.",
+        "MCP server c failed.",
+        "MCP server d is still starting after 40 s.",
+        "MCP server e wants authorization, and nobody can log in from a session: give it a token "
+        "in its headers or env.",
+        "MCP server f is disabled.",
+        "MCP server g is unknown: Claude Code did not tell.",
+    )
+
+
+async def test_servers_go_back_to_a_session_with_its_credentials(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("ab12", "one"))
+    scripted.agent(
+        "asked = request()\n"
+        "open('handed', 'w').write(json.dumps(sorted(asked['args']['secrets'].get('mcpConfig'))))\n"
+        "answer(asked['id'], ok={})"
+    )
+    session = await sessions.find("one")
+    sessions.keep_mcp_config(session, CONFIG)
+    await sessions.hand_in_credentials(session)
+    assert scripted.noted("handed") == ['["mcpServers"]']
