@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from messages_standin import Standin
 
+from claude_mcp.agent import contract
 from claude_mcp.config import load
+from claude_mcp.credentials import MASK
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
@@ -150,3 +152,68 @@ async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_pa
     assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
     assert (shell.stdout, shell.stderr) == ("", "")
     assert sentinel not in inspected
+
+
+async def test_secrets_of_mcp_servers_are_with_the_servers_alone(
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    standin: Standin,
+    bare: Bare,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sentinel = f"sentinel-{random.token_hex(16)}"
+    # The last one tells its secret itself: what is answered about it is masked all the same.
+    told_by_server = f"sentinel-{random.token_hex(16)}"
+    remote = {"type": "http", "url": f"http://me:{sentinel}-url@127.0.0.1:9/mcp"}
+    servers = {
+        "local": {"command": "sleep", "args": ["1"], "env": {"ANY": f"{sentinel}-env"}},
+        "remote": {**remote, "headers": {"Authorization": f"Bearer {sentinel}-header"}},
+        "talks": {
+            "command": "sh",
+            "args": ["-c", "echo it was $TOKEN here >&2; exit 1"],
+            "env": {"TOKEN": told_by_server},
+        },
+    }
+    caplog.set_level(logging.DEBUG)
+    with ArgvSampler(sentinel) as sampler:
+        async with open_sessions(load(environ, engine=engine.program, debug=True)) as sessions:
+            request = CreateRequest(
+                str(project), session_name=name, mcp_config={"mcpServers": servers}
+            )
+            created = await create(sessions, request)
+            bash = '{"tool":"Bash","input":{"command":"env; cat /proc/$PPID/environ"}}'
+            turn = await turns.prompt(sessions, name, f'standin: [{bash},{{"report":true}}]')
+            shell = await commands.execute(sessions, name, "env; cat /proc/1/environ")
+            inside = await commands.execute(
+                sessions, name, f"grep -rl {sentinel[:20]} / --exclude-dir=proc --exclude-dir=sys"
+            )
+            read = await commands.execute(sessions, name, f"cat {contract.RUN_DIRECTORY}/mcp.json")
+            _, log = await commands.logs(sessions, name)
+            listed = await sessions.list()
+            inspected = bare("inspect", created.session.container_id)
+            await sessions.destroy(name)
+    assert sampler.rounds > 5
+    assert sampler.found == set()
+    assert [server.status for server in created.mcp_servers] == ["failed"] * 3
+    assert created.mcp_servers[-1].error == f"Connection closed: it was {MASK} here"
+    assert turn.status is TurnStatus.COMPLETED
+    assert "CLAUDE_MCP_ACTIVITY=" in str(turn.result)
+    assert inside.stdout.split() == [f"{contract.RUN_DIRECTORY}/mcp.json"]
+    assert f'"ANY": "{MASK}"' in read.stdout
+    for where, text in {
+        "inspect": inspected,
+        "session's log": "\n".join(log),
+        "our log": caplog.text,
+        "stdout and stderr": "".join(capfd.readouterr()),
+        "created": str(created),
+        "turn": str(turn),
+        "list": str(listed),
+        "command's environment": shell.stdout + shell.stderr,
+        "what the model was sent": str(standin.requests),
+        "what a command reads": str(read),
+    }.items():
+        assert sentinel not in text, where
+        assert told_by_server not in text, where
