@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 READY_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
+KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
+"""Where nothing of ours can be mounted; the agent's own directory is in /dev."""
 PIDS_LIMIT: Final = 2048
 LOG_MAX_SIZE: Final = "10m"
 BUILD_HINT: Final = (
@@ -88,7 +90,7 @@ async def create(
     project = policy.project(request.project_path)
     name = request.session_name
     name = _default_name(project.path) if name is None else labels.check_name(name)
-    mounts = tuple(_bind_mount(mount) for mount in request.mounts)
+    mounts = _bind_mounts(request.mounts)
     servers_config = mcp_config.check(request.mcp_config)
     engine = await sessions.engine()
     chosen = provider.resolve(sessions.config, engine.dialect, request.api_key)
@@ -161,19 +163,35 @@ def _default_name(project_path: str) -> str:
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 
 
+def _bind_mounts(mounts: tuple[Mount, ...]) -> tuple[BindMount, ...]:
+    bound = tuple(map(_bind_mount, mounts))
+    targets = [mount.target for mount in bound]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UsageError(f"Two mounts have the same path in the session, {target!r}.")
+    return bound
+
+
 def _bind_mount(mount: Mount) -> BindMount:
     source = policy.host_path(mount.host_path, "mcpMounts.hostPath")
-    if not source.exists():
-        raise UsageError(f"There is no {mount.host_path!r} to mount.")
+    try:
+        source = source.resolve(strict=True)
+    except FileNotFoundError:
+        raise UsageError(f"There is no {mount.host_path!r} to mount.") from None
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{mount.host_path!r} cannot be mounted: {reason}.") from error
+    if str(source) == "/":
+        raise UsageError("The root of the file system cannot be mounted.")
     # Two slashes at the beginning mean the same as one, but not to pathlib.
     given = policy.absolute(mount.container_path, "A mount's path in the session")
     target = PurePosixPath(f"/{given.lstrip('/')}")
-    taken = (PurePosixPath("/"), PurePosixPath(contract.WORKSPACE))
     if ".." in target.parts:
         raise UsageError(f"A mount's path in the session cannot contain '..', as {given!r} does.")
-    if target in taken or target.is_relative_to(contract.RUN_DIRECTORY):
-        raise UsageError(f"{given!r} is taken by the session itself.")
-    return BindMount(str(source.resolve()), str(target), mount.read_only)
+    kernels = any(map(target.is_relative_to, KERNEL_PATHS))
+    if kernels or str(target) in ("/", contract.WORKSPACE):
+        raise UsageError(f"{given!r} is taken by the session itself; choose another path there.")
+    return BindMount(str(source), str(target), mount.read_only)
 
 
 def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:

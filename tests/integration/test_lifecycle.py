@@ -404,7 +404,10 @@ async def test_mounts_are_read_only_unless_asked(
     )
     await create(sessions, request)
     try:
-        command = "cat /mnt/ro/file; touch /mnt/ro/no && echo wrote; touch /mnt/rw/yes && echo ok"
+        command = (
+            "cat /mnt/ro/file; touch /mnt/ro/no && echo wrote; rm /mnt/ro/file && echo gone; "
+            "mount -o remount,rw /mnt/ro && echo remounted; touch /mnt/rw/yes && echo ok"
+        )
         result = await commands.execute(sessions, name, command)
         assert result.stdout == "contentok\n"
         assert "Read-only file system" in result.stderr
@@ -528,7 +531,7 @@ async def test_files_made_in_the_project_belong_to_its_owner(
 async def test_engine_error_carries_the_engines_own_last_line(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
-    mount = Mount(str(project), "/proc/sys/kernel/no")
+    mount = Mount(str(project), "/etc/passwd")  # a directory over a file
     with pytest.raises(EngineError, match=r"could not (start|create)"):
         await create(sessions, CreateRequest(str(project), session_name=name, mounts=(mount,)))
     assert bare.containers(name) == []

@@ -10,7 +10,7 @@ import pytest
 from claude_mcp.agent import contract
 from claude_mcp.engine.argv import BindMount
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.creation import Mount, _bind_mount
+from claude_mcp.sessions.creation import Mount, _bind_mount, _bind_mounts
 from claude_mcp.sessions.policy import Project, host_path, project
 
 
@@ -94,6 +94,11 @@ def test_a_further_mount_is_read_only_unless_told(tmp_path: Path) -> None:
         contract.RUN_DIRECTORY,
         f"{contract.RUN_DIRECTORY}/socket",
         f"/{contract.RUN_DIRECTORY}",
+        "/dev",
+        "/dev/shm",
+        "/proc",
+        "/proc/self",
+        "/sys/fs/cgroup",
         "/da\0ta",
         "/da\ud800ta",
     ],
@@ -103,7 +108,30 @@ def test_a_mount_cannot_take_what_belongs_to_the_session(tmp_path: Path, target:
         _bind_mount(Mount(str(tmp_path), target))
 
 
-@pytest.mark.parametrize("source", ["data", "", "/no/such/path", "/a\0b"])
-def test_what_is_mounted_must_be_there(source: str) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize("target", ["/process", "/device", "/workspaces", "/etc/ssl/own.pem"])
+def test_a_mount_may_be_anywhere_else(tmp_path: Path, target: str) -> None:
+    assert _bind_mount(Mount(str(tmp_path), target)).target == target
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("data", "mcpMounts.hostPath must be an absolute path, and 'data' is not."),
+        ("", "mcpMounts.hostPath must be an absolute path, and '' is not."),
+        ("/no/such/path", "There is no '/no/such/path' to mount."),
+        ("/etc/passwd/a", "'/etc/passwd/a' cannot be mounted: Not a directory."),
+        ("/" + "x" * 300, f"'/{'x' * 300}' cannot be mounted: File name too long."),
+        ("/a\0b", "mcpMounts.hostPath holds a NUL character."),
+        ("/", "The root of the file system cannot be mounted."),
+    ],
+)
+def test_what_is_mounted_must_be_there(source: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
         _bind_mount(Mount(source, "/data"))
+    assert caught.value.message == message
+
+
+def test_two_mounts_cannot_have_one_place(tmp_path: Path) -> None:
+    mounts = (Mount(str(tmp_path), "/data"), Mount(str(tmp_path), "//data/"))
+    with pytest.raises(UsageError, match="Two mounts have the same path in the session, '/data'"):
+        _bind_mounts(mounts)
