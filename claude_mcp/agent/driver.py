@@ -127,7 +127,7 @@ class Driver:
 
     def _note_mcp_servers(self) -> None:
         """Remember the names, so that it can be told when the servers themselves are lost."""
-        if self._mcp_config:
+        if self._mcp_config is not None:
             self._state.mcp_servers = mcp_servers.names(self._mcp_config)
 
     def mcp_servers(self, wait_seconds: float, gone: Callable[[], bool]) -> list[Result]:

@@ -6,16 +6,14 @@ Data goes to stdout; everything said about it goes to stderr.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli import render
-from claude_mcp.cli.paths import endpoints, parse_mount
+from claude_mcp.cli.paths import endpoints, parse_mount, read_mcp_config
 from claude_mcp.cli.prompts import cancel, prompt, turn
 from claude_mcp.cli.running import follow, report, talk, watched, within
 from claude_mcp.config import Config
@@ -53,7 +51,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
         mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
-        mcp_config=_read_mcp_config(arguments.mcp_config),
+        mcp_config=read_mcp_config(arguments.mcp_config),
     )
     created = within(config, lambda sessions: creation.create(sessions, request, follow(arguments)))
     for warning in created.warnings:
@@ -68,23 +66,6 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         name = shlex.quote(created.session.name)
         talk(f"Session {created.session.name} is ready. Next: claude-mcp prompt {name} '...'")
     return 0
-
-
-def _read_mcp_config(name: str | None) -> dict[str, Any] | None:
-    if name is None:
-        return None
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        config = json.loads(data)
-    except OSError as error:
-        raise UsageError(
-            f"The MCP configuration {name} cannot be read: {error.strerror}."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"The MCP configuration {name} is not valid JSON: {error}.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("mcpServers"), dict):
-        raise UsageError(f"The MCP configuration {name} has no object 'mcpServers'.")
-    return config
 
 
 def execute(arguments: argparse.Namespace, config: Config) -> int:

@@ -103,6 +103,9 @@ def _prompt(parser: _Parser) -> None:
     )
     parser.option("--turn-id", metavar="UUID", help="makes a repeated call safe")
     parser.option("--queue", action="store_true", help="stand in line while another prompt runs")
+    parser.option(
+        "--mcp-config", metavar="FILE", help="MCP servers to have from now on; '-' reads stdin"
+    )
     _wait(parser)
     parser.option("--detach", action="store_true", help="do not wait at all")
     _verbose(parser)

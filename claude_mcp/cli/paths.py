@@ -1,8 +1,12 @@
-"""Arguments that hold two things: SESSION:PATH, and HOST:CONTAINER[:rw]. Pure functions."""
+"""Arguments that stand for more than one thing: SESSION:PATH, HOST:CONTAINER[:rw], a JSON file."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from pathlib import Path
+from typing import Any
 
 from claude_mcp.errors import UsageError
 
@@ -57,3 +61,25 @@ def parse_mount(value: str) -> tuple[str, str, bool]:
             hint="For example --mount ~/data:/data; paths with a colon are not possible here.",
         )
     return _absolute(host), rest[0], rest[1:] != ["rw"]
+
+
+def read_mcp_config(name: str | None) -> dict[str, Any] | None:
+    """The file of this name, or with '-' what stdin holds; what it says is checked elsewhere.
+
+    Raises:
+        UsageError: it cannot be read, or is no JSON object with servers.
+    """
+    if name is None:
+        return None
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        config = json.loads(data)
+    except OSError as error:
+        raise UsageError(
+            f"The MCP configuration {name} cannot be read: {error.strerror}."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The MCP configuration {name} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("mcpServers"), dict):
+        raise UsageError(f"The MCP configuration {name} has no object 'mcpServers'.")
+    return config

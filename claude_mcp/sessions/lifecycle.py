@@ -26,7 +26,7 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import labels, provider
+from claude_mcp.sessions import labels, mcp_config, provider
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 
@@ -256,6 +256,18 @@ class Sessions:
     def keep_mcp_config(self, session: Session, config: Mapping[str, Any]) -> None:
         """The session loses it with its credentials, and gets it back with them."""
         self._mcp_configs[session.container_id] = config
+
+    async def hand_in_mcp_config(self, reference: str, config: Mapping[str, Any]) -> None:
+        """Give a session these MCP servers; the next prompt starts Claude Code with them.
+
+        Raises:
+            UsageError: the configuration cannot be used.
+            SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
+        """
+        checked = mcp_config.check(config) or {"mcpServers": {}}
+        secrets = {"mcpConfig": checked}
+        session, _ = await self.request(reference, "configure", {"secrets": secrets})
+        self.keep_mcp_config(session, checked)
 
     async def hand_in_credentials(self, session: Session) -> None:
         """Give a session that has no credentials (any more) those of the server.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from claude_mcp.config import Config
@@ -149,7 +150,7 @@ async def test_servers_are_kept_when_claude_is_started_again(
         assert (turn.status, turn.result) == (TurnStatus.COMPLETED, "desserts/0")
 
 
-async def test_servers_that_a_restart_of_the_container_lost_are_named(
+async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     sessions: Sessions, config: Config, project: Path, name: str, server: Mount, bare: Bare
 ) -> None:
     request = CreateRequest(
@@ -163,10 +164,25 @@ async def test_servers_that_a_restart_of_the_container_lost_are_named(
     async with open_sessions(config) as others:
         turn = await turns.prompt(others, name, "hello")
         later = await turns.prompt(others, name, "hello")
+        await others.hand_in_mcp_config(name, {"mcpServers": {"tiny": tiny()}})
+        handed_in = await turns.prompt(others, name, CALL)
     await sessions.destroy(name)
+    assert (handed_in.status, handed_in.result) == (TurnStatus.COMPLETED, "desserts/0")
     assert turn.status is TurnStatus.COMPLETED
     assert [note for note in turn.notes if "MCP servers" in note] == [
         "The session's MCP servers are gone since its container was started again: tiny. Their "
-        "configuration is kept in memory only; to have them, create the session anew."
+        "configuration is kept in memory only: hand it in again, or create the session anew."
     ]
     assert later.notes == ()
+
+
+async def test_creation_cancelled_while_servers_start_leaves_nothing_behind(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    servers = {"slow": {"command": "sleep", "args": ["60"]}}
+    request = CreateRequest(str(project), session_name=name, mcp_config={"mcpServers": servers})
+    for milliseconds in (400, 800, 1500):
+        with anyio.move_on_after(milliseconds / 1000) as scope:
+            await create(sessions, request)
+        assert scope.cancelled_caught
+        assert bare.containers(name) == []

@@ -196,6 +196,10 @@ class Engine:
         said = {key: value for key, value in args.items() if key != "turnId" and value}
         return {**done, "status": "completed", "result": json.dumps(said), "costUsd": 0.0123}
 
+    def configure(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        (self.state / "servers").write_text(json.dumps(args["secrets"]["mcpConfig"]))
+        return {}
+
     def mcp(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         """Each server that was handed over last is connected, unless its command is missing."""
         servers = json.loads((self.state / "servers").read_text())["mcpServers"]

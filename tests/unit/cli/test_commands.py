@@ -93,6 +93,54 @@ def test_a_bad_mcp_configuration_is_refused_before_anything_is_made(
     assert fake_engine.calls(program) == []
 
 
+SERVERS = {"files": {"command": "npx", "env": {"TOKEN": "tok-0123456789"}}}
+
+
+def test_create_reads_mcp_servers_from_stdin(
+    run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"mcpServers": SERVERS}
+    monkeypatch.setattr("sys.stdin", Input(json.dumps(config).encode()))
+    assert run("create", str(project), "--mcp-config", "-")[0] == 0
+    assert json.loads((program.parent / "servers").read_text()) == config
+
+
+def test_create_warns_of_a_server_that_failed(run: Run, project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    servers = {**SERVERS, "db": {"command": "missing"}}
+    file.write_text(json.dumps({"mcpServers": servers}))
+    code, _, err = run("create", str(project), "--mcp-config", str(file))
+    assert (code, err) == (
+        0,
+        "warning: MCP server db failed: there is no program 'missing'.\n",
+    )
+
+
+def test_create_refuses_mcp_servers_that_have_no_chance(
+    run: Run, program: Path, project: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text('{"mcpServers": {"db": {"url": "https://me:s3cr3t@db"}}}')
+    assert run("create", str(project), "--mcp-config", str(file)) == (
+        2,
+        "",
+        "claude-mcp: mcpConfig cannot be used: mcpServers.db has a url and no type: http or sse.\n"
+        "A server is {command, args, env}, or {type: http or sse, url, headers}.\n",
+    )
+    assert fake_engine.calls(program) == []
+
+
+def test_without_mcp_servers_nobody_is_asked_for_them(
+    run: Run, program: Path, project: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text('{"mcpServers": {}}')
+    for arguments in ((), ("--mcp-config", str(file))):
+        before = len(fake_engine.calls(program))
+        assert run("create", str(project), *arguments)[0] == 0
+        assert fake_engine.calls(program)[before:] == ["version", "create", "start"]
+
+
 def test_exec_is_the_command_with_its_streams_and_its_exit_code(run: Run, session: str) -> None:
     assert run("exec", session, "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
 

@@ -55,6 +55,7 @@ def test_a_prompt_has_options_for_one_turn() -> None:
         "new_conversation": False,
         "turn_id": None,
         "queue": False,
+        "mcp_config": None,
         "wait": None,
         "detach": False,
         "verbose": False,
