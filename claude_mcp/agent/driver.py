@@ -115,7 +115,7 @@ class Driver:
     def configure(self, secrets: dict[str, Any]) -> None:
         """Take new credentials or MCP servers, which hold from the next turn on; what else was
         handed over stays."""
-        for value in secrets.get("secretValues") or ():
+        for value in (*secrets.get("secretValues", ()), *secrets.get("mcpSecretValues", ())):
             redactor.add(value)
         self._secrets = {**self._secrets, **secrets}
         with self._changed:

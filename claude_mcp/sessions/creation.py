@@ -130,7 +130,7 @@ async def create(
         await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
         await progress("starting the session")
         warnings = await _hand_over(
-            engine, container_id, spec, {**chosen.handover, "mcpConfig": servers_config}
+            engine, container_id, spec, {**chosen.handover, **mcp_config.handover(servers_config)}
         )
         session = Session(
             id=container_id[: labels.ID_CHARS],

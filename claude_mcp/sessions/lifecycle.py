@@ -265,7 +265,7 @@ class Sessions:
             SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
         """
         checked = mcp_config.check(config) or {"mcpServers": {}}
-        secrets = {"mcpConfig": checked}
+        secrets = mcp_config.handover(checked)
         session, _ = await self.request(reference, "configure", {"secrets": secrets})
         self.keep_mcp_config(session, checked)
 
@@ -291,9 +291,8 @@ class Sessions:
                 hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for "
                 "the server, or create a session with apiKey.",
             )
-        secrets = dict(handover)
-        if session.container_id in self._mcp_configs:
-            secrets["mcpConfig"] = self._mcp_configs[session.container_id]
+        servers = mcp_config.handover(self._mcp_configs.get(session.container_id))
+        secrets = {**handover, **servers}
         await channels.request(session.container_id, "configure", {"secrets": secrets})
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from claude_mcp.errors import UsageError
+from claude_mcp.redaction import redactor
 from claude_mcp.sessions import mcp_secrets
 
 MAX_BYTES: Final = 256 * 1024
@@ -49,8 +50,8 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
             f"mcpConfig is too large: {len(servers)} servers in {size} bytes; "
             f"{MAX_SERVERS} and {MAX_BYTES} are the most."
         )
-    for server in servers.values():
-        mcp_secrets.learn(server)
+    for secret in mcp_secrets.secrets_of(servers.values()):
+        redactor.add(secret)
     problems = list(_name_problems(servers))
     for name, server in servers.items():
         problems += [f"mcpServers.{name[:64]}{problem}" for problem in _problems(server)]
@@ -60,6 +61,14 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
             hint="A server is {command, args, env}, or {type: http or sse, url, headers}.",
         )
     return checked if servers else None
+
+
+def handover(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of a checked configuration travels on the agent's stdin."""
+    if config is None:
+        return {}
+    secrets = mcp_secrets.secrets_of(config["mcpServers"].values())
+    return {"mcpConfig": config, "mcpSecretValues": secrets}
 
 
 def _name_problems(servers: Mapping[str, Any]) -> Iterator[str]:

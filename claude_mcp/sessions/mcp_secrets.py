@@ -1,15 +1,13 @@
-"""What in the configuration of an MCP server may be a secret, and is hidden from then on."""
+"""What in the configuration of an MCP server may be a secret."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from claude_mcp.agent import contract
-from claude_mcp.redaction import redactor
 
 KEYS: Final = ("type", "command", "args", "env", "url", "headers")
 """Those of a server that are known here; further ones are Claude Code's affair."""
@@ -23,14 +21,9 @@ _SECRETIVE: Final = re.compile(r"key|token|secret|passw|auth|sig|credential|cook
 _URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 
 
-def learn(server: Any) -> None:
-    """Tell the redactor every secret of a server, be the server well-formed or not.
-
-    Also as it stands in JSON, and line by line, as a log would show it.
-    """
-    for secret in _secrets(server) if isinstance(server, dict) else ():
-        for form in {secret, json.dumps(secret)[1:-1], *map(str.strip, secret.splitlines())}:
-            redactor.add(form)
+def secrets_of(servers: Iterable[Any]) -> list[str]:
+    """Every secret of some servers, be they well-formed or not."""
+    return [secret for server in servers if isinstance(server, dict) for secret in _secrets(server)]
 
 
 def _secrets(server: dict[str, Any]) -> Iterator[str]:
