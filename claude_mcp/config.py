@@ -21,6 +21,7 @@ from claude_mcp.errors import ConfigError
 
 DEFAULT_IMAGE: Final = "claude-code-custom:latest"
 IDLE_SECONDS: Final = 1800.0
+PERMISSION_SECONDS: Final = 600.0
 
 SECRET_NAMES: Final = frozenset(
     {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}
@@ -40,12 +41,13 @@ NAMES: Final = frozenset(
         "ANTHROPIC_SMALL_FAST_MODEL",
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
+        "CLAUDE_MCP_PERMISSION_SECONDS",
         "DEFAULT_CLAUDE_IMAGE",
         "MCP_CLAUDE_DEBUG",
     }
 )
 BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG"})
-NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS"})
+NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS", "CLAUDE_MCP_PERMISSION_SECONDS"})
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -67,6 +69,8 @@ class Config:
     small_fast_model: str | None = None
     idle_seconds: float = IDLE_SECONDS
     """How long a session's Claude Code may be idle before it is stopped to free its memory."""
+    permission_seconds: float = PERMISSION_SECONDS
+    """How long Claude's questions for permission wait before they are denied."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -159,6 +163,7 @@ def load(
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
+        permission_seconds=_seconds(settings, "CLAUDE_MCP_PERMISSION_SECONDS", PERMISSION_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
     )
 

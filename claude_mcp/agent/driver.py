@@ -17,6 +17,7 @@ from typing import Any, Callable
 from claude_mcp.agent import contract, mcp_servers, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
+from claude_mcp.agent.permissions import Permissions
 from claude_mcp.agent.records import Result
 from claude_mcp.agent.state import State, log
 from claude_mcp.claude import invocation, protocol
@@ -60,6 +61,8 @@ class Turn:
     before: processes.Snapshot = field(default_factory=dict)
     tasks: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    expired: int = 0
+    """How many of its questions nobody answered."""
     cancelled: bool = False
     refused: str | None = None
     """Why it must not go on."""
@@ -87,6 +90,7 @@ class Driver:
         self._changed = changed
         self._journal = journal
         self._finish_unasked = finish_unasked
+        self.permissions = Permissions(float(settings["permissionSeconds"]), journal, changed)
         self._live: Live | None = None
         self._live_secrets = self._secrets
         """What the live Claude Code was started with."""
@@ -336,7 +340,12 @@ class Driver:
                 self.stirred = True
                 self._changed.notify_all()
             elif isinstance(frame, protocol.ControlRequest):
-                live.refuse(frame.request_id)
+                if frame.subtype == "can_use_tool":
+                    self.permissions.ask(live, frame, self._speaker(live))
+                else:
+                    live.refuse(frame.request_id)
+            elif isinstance(frame, protocol.ControlCancel):
+                self.permissions.withdraw(live, frame.request_id)
             elif isinstance(frame, protocol.Result):
                 self._settle(live, frame)
             speaker = self._speaker(live)
@@ -378,6 +387,7 @@ class Driver:
             asked.id in result.prompt_uuids or (untold and live.replayed == asked.id)
         ):
             asked.outcome = outcome
+            self.permissions.settle(asked)
             outcome = {"status": "completed"}  # what was begun unasked went into this turn
         live.answering = ""
         if unasked is not None:
@@ -387,12 +397,14 @@ class Driver:
     def _end_unasked(self, turn: Turn, outcome: Result) -> None:
         self.unasked = None
         turn.outcome = outcome
+        self.permissions.settle(turn)
         self._finish_unasked(turn)
 
     def _on_end(self, live: Live) -> None:
         with self._changed:
             if self._live is live:
                 self._live = None
+            self.permissions.lose(live)
             if live.stopping is not None and not live.killed:
                 self._state.save_cost(self._state.conversation_id, live.reported_usd)
             self._ended_before = live.stopping or f"it had ended with exit code {live.code}"

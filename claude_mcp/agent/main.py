@@ -48,6 +48,7 @@ class Agent:
             "follow": lambda request: self.turns.follow(request),
             "event": lambda request: self.turns.event(request),
             "interrupt": lambda request: self.turns.interrupt(request),
+            "respond": lambda request: self.turns.respond(request),
             "receive": self._receiving.receive,
             "arrived": self._receiving.arrived,
         }

@@ -26,7 +26,7 @@ MAX_EVENTS = 50
 EVENT_CHARACTERS = 1000
 TAIL_EVENTS = 10
 INTERRUPT_ANSWER_SECONDS = 10.0
-PROGRESS_KINDS = frozenset({"message", "tool_call", "api_retry", "note"})
+PROGRESS_KINDS = frozenset({"message", "tool_call", "api_retry", "note", "permission"})
 LOST = (
     "The session's container was stopped while the turn ran. The model may have seen the prompt, "
     "which is not sent again by itself."
@@ -115,6 +115,7 @@ class Turns:
                 turn.cancelled = True
                 log(f"turn {turn_id} interrupted")
                 self._journal.append(turn_id, "note", "interrupted")
+                self._driver.permissions.interrupt(turn)
                 unasked = turn is self._driver.unasked
                 if turn in self._waiting:
                     self._waiting.remove(turn)
@@ -125,6 +126,15 @@ class Turns:
         if turn is not None and unasked:
             self._driver.cancel_unasked(turn)
         return self._follow(request, turn_id, turn, INTERRUPT_ANSWER_SECONDS, seen)
+
+    def respond(self, request: Request) -> Answer:
+        """Decide what Claude Code asks permission for."""
+        args = request.args
+        with self._changed:
+            turn_id = self._driver.permissions.decide(
+                args["requestId"], args["decision"] == "allow", args.get("message")
+            )
+        return {"turnId": turn_id}
 
     def status(self) -> Answer:
         with self._changed:
@@ -267,8 +277,9 @@ class Turns:
         seen: int,
         reading: bool = False,
     ) -> Answer:
-        """Report what comes behind event ``seen`` until the turn is over, the time is up, or the
-        caller has gone; when ``reading``, until there is an event at all."""
+        """Report what comes behind event ``seen`` until the turn is over or asks for a
+        permission, the time is up, or the caller has gone; when ``reading``, until there is an
+        event at all."""
         deadline = None if wait is None else time.monotonic() + wait
         cursor = seen if reading else None
         request.on_cancel(self._wake)
@@ -276,7 +287,7 @@ class Turns:
             with self._changed:
                 left = None if deadline is None else deadline - time.monotonic()
                 news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-                over = self._open(turn_id) is not turn
+                over = self._open(turn_id) is not turn or bool(self._questions(turn))
                 done = over or request.gone or (left is not None and left <= 0)
                 if not news and not done:
                     self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
@@ -292,9 +303,11 @@ class Turns:
             return self._answer(turn_id, turn, cursor)
 
     def _answer(self, turn_id: str, turn: Turn | None, cursor: int | None) -> Answer:
-        if turn is not None and self._open(turn_id) is turn:
+        questions = self._driver.permissions.of(turn_id)
+        going = turn is not None and self._open(turn_id) is turn
+        if turn is not None and going:
             result: Result = {
-                "status": "running",
+                "status": "needs_permission" if self._questions(turn) else "running",
                 "ahead": self._ahead(turn),
                 "notes": turn.notes,
             }
@@ -311,10 +324,16 @@ class Turns:
         if cursor is not None:
             start = max(cursor, first)
             events, behind = self._journal.read(start, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-        elif result["status"] == "running":
+        elif going:
             start = max(first, last - TAIL_EVENTS)
             events, behind = self._journal.read(start, turn_id, TAIL_EVENTS, EVENT_CHARACTERS)
+        if questions:
+            result = {**result, "questions": questions}
         return {**result, "turnId": turn_id, "events": events, "cursor": behind}
+
+    def _questions(self, turn: Turn) -> list[dict[str, Any]]:
+        """What keeps a turn from going on."""
+        return [] if turn.cancelled else self._driver.permissions.of(turn.id)
 
     def _ahead(self, turn: Turn) -> int:
         """How many turns come before this one."""

@@ -23,7 +23,7 @@ def events_of(frame: Frame, workspace: str = "/workspace") -> tuple[Event, ...]:
     """The events that a frame tells, uncut; of most frames there are none."""
     if isinstance(frame, Assistant):
         messages = [Event("message", text) for text in frame.texts if text.strip()]
-        return (*messages, *(Event("tool_call", _call(t, workspace)) for t in frame.tool_uses))
+        return (*messages, *(Event("tool_call", call_text(t, workspace)) for t in frame.tool_uses))
     if isinstance(frame, ToolResults):
         return tuple(
             Event("tool_error" if result.is_error else "tool_result", result.text)
@@ -62,7 +62,7 @@ _TELLING_ARGUMENTS = (
 )
 
 
-def _call(tool: ToolUse, workspace: str) -> str:
+def call_text(tool: ToolUse, workspace: str) -> str:
     """`Bash: ls -la`, and in a line of its own what else the tool was given."""
     rest = dict(tool.input)
     name = next((n for n in _TELLING_ARGUMENTS if isinstance(rest.get(n), str)), None)

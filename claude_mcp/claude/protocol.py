@@ -131,6 +131,13 @@ class ControlRequest:
 
 
 @dataclass(frozen=True)
+class ControlCancel:
+    """Claude Code takes a `ControlRequest` back: the turn was interrupted, or a hook decided."""
+
+    request_id: str
+
+
+@dataclass(frozen=True)
 class ControlResponse:
     """The answer to a control request of ours: `response`, or `error` when it was refused."""
 
@@ -178,6 +185,7 @@ Frame = Union[
     ApiRetry,
     Result,
     ControlRequest,
+    ControlCancel,
     ControlResponse,
     Lifecycle,
     TaskStarted,
@@ -215,6 +223,17 @@ def control_response_line(request_id: str, response: Mapping[str, Any]) -> bytes
     """Answer a `ControlRequest`."""
     answer = {"subtype": "success", "request_id": request_id, "response": dict(response)}
     return _line({"type": "control_response", "response": answer})
+
+
+def allow_line(request_id: str, tool_input: Mapping[str, Any]) -> bytes:
+    """Answer a `can_use_tool`: the tool may be called with this input."""
+    answer = {"behavior": "allow", "updatedInput": dict(tool_input)}
+    return control_response_line(request_id, answer)
+
+
+def deny_line(request_id: str, message: str) -> bytes:
+    """Answer a `can_use_tool`: the model is told that the call failed, with this message."""
+    return control_response_line(request_id, {"behavior": "deny", "message": message})
 
 
 def control_error_line(request_id: str, error: str) -> bytes:
@@ -265,6 +284,8 @@ def _frame(body: dict[str, Any]) -> Frame:
         request = _mapping(body.get("request"))
         request_id = _string(body.get("request_id"))
         return ControlRequest(request_id, _string(request.get("subtype")), request)
+    if kind == "control_cancel_request":
+        return ControlCancel(_string(body.get("request_id")))
     if kind == "control_response":
         answer = _mapping(body.get("response"))
         failed = answer.get("subtype") != "success"

@@ -100,6 +100,7 @@ async def create(
         "smallFastModel": sessions.config.small_fast_model,
         "permissionMode": "deny" if request.strict_permissions else "bypass",
         "idleSeconds": sessions.config.idle_seconds,
+        "permissionSeconds": sessions.config.permission_seconds,
     }
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.config import DEFAULT_IMAGE, IDLE_SECONDS, Config, load
+from claude_mcp.config import DEFAULT_IMAGE, IDLE_SECONDS, PERMISSION_SECONDS, Config, load
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import ConfigError
 
@@ -39,6 +39,7 @@ def test_nothing_set_gives_the_defaults(environ: dict[str, str]) -> None:
         model=None,
         small_fast_model=None,
         idle_seconds=IDLE_SECONDS,
+        permission_seconds=PERMISSION_SECONDS,
         proxies={},
     )
 
@@ -53,6 +54,7 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         "ANTHROPIC_SMALL_FAST_MODEL": "small",
         "CLAUDE_MCP_ENGINE": "podman",
         "CLAUDE_MCP_IDLE_SECONDS": "90",
+        "CLAUDE_MCP_PERMISSION_SECONDS": "5.5",
         "DEFAULT_CLAUDE_IMAGE": "mine:1",
         "MCP_CLAUDE_DEBUG": "1",
         "HTTPS_PROXY": "http://proxy:3128",
@@ -76,6 +78,7 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         model="big",
         small_fast_model="small",
         idle_seconds=90.0,
+        permission_seconds=5.5,
         proxies={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost"},
     )
 

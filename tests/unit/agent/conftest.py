@@ -165,6 +165,22 @@ def tool_result(content, **fields):
     block = {{"type": "tool_result", "tool_use_id": "t", "content": content, **fields}}
     frame(type="user", message={{"content": [block]}})
 
+def can_use(name, request_id="q", agent_id=None, **arguments):
+    request = {{"subtype": "can_use_tool", "tool_name": name, "input": arguments}}
+    if agent_id:
+        request["agent_id"] = agent_id
+    frame(type="control_request", request_id=request_id, request=request)
+
+def withdraw(request_id="q"):
+    frame(type="control_cancel_request", request_id=request_id)
+
+def decision():
+    while True:
+        came = read()
+        if came["type"] == "control_response":
+            return came["response"]
+        respond(came)
+
 def task_started(task):
     frame(type="system", subtype="task_started", task_id=task)
 
@@ -383,6 +399,7 @@ class Session:
             "follow": turns.follow,
             "event": turns.event,
             "interrupt": turns.interrupt,
+            "respond": turns.respond,
             "configure": turns.configure,
             "mcp": turns.mcp_servers,
             "status": lambda request: turns.status(),

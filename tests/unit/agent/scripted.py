@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 20.0
-SETTINGS = {"permissionMode": "bypass", "idleSeconds": 1000}
+SETTINGS = {"permissionMode": "bypass", "idleSeconds": 1000, "permissionSeconds": 1000}
 SECRETS = {"credential": {"kind": "apiKey", "value": "sk-turns-0123"}}
 
 INTERRUPTED = "It was interrupted; the conversation is kept."

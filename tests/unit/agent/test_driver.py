@@ -110,7 +110,7 @@ def test_a_new_conversation_begins_in_a_claude_of_its_own(session: Session, clau
 def test_a_turn_has_its_own_options_and_the_next_one_those_of_the_session(
     session: Session, claude: Claude
 ) -> None:
-    caller = session.start(permissionMode="deny", model="big")
+    caller = session.start(permissionMode="ask", model="big")
     ask(caller, "begin(); result()")
     options = {"model": "small", "tools": [], "maxTurns": 3, "maxBudgetUsd": 0.5}
     assert ask(caller, "result()", **options) == {**COMPLETED, "costUsd": 0.0}
@@ -513,7 +513,7 @@ def test_an_older_claude_tells_by_a_replay_which_prompt_it_answers(session: Sess
 def test_a_question_of_claude_is_refused_so_that_it_does_not_wait(session: Session) -> None:
     program = (
         "begin()\n"
-        "frame(type='control_request', request_id='q', request={'subtype': 'can_use_tool'})\n"
+        "frame(type='control_request', request_id='q', request={'subtype': 'hook_callback'})\n"
         "result(json.dumps(read()))"
     )
     assert json.loads(ask(session.start(), program)["result"]) == {

@@ -13,6 +13,7 @@ from claude_mcp.claude.protocol import (
     ApiRetry,
     Assistant,
     BackgroundTasks,
+    ControlCancel,
     ControlRequest,
     ControlResponse,
     Init,
@@ -78,6 +79,16 @@ def test_a_status_of_mcp_servers_is_read_without_their_configuration() -> None:
         McpServer("a", "connected"),
         McpServer("b", "failed", "refused"),
     )
+
+
+@pytest.mark.parametrize(("line", "response"), [
+    (protocol.allow_line("r1", {"command": "ls"}),
+     {"behavior": "allow", "updatedInput": {"command": "ls"}}),
+    (protocol.deny_line("r1", "no"), {"behavior": "deny", "message": "no"}),
+])  # fmt: skip
+def test_a_question_for_permission_is_answered(line: bytes, response: dict[str, str]) -> None:
+    answer = {"subtype": "success", "request_id": "r1", "response": response}
+    assert json.loads(line) == {"type": "control_response", "response": answer}
 
 
 def test_a_control_request_of_claude_is_answered_or_refused() -> None:
@@ -178,6 +189,7 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
             ),
             ControlRequest("r1", "can_use_tool", {"subtype": "can_use_tool", "tool_name": "Bash"}),
         ),
+        (line(type="control_cancel_request", request_id="r1"), ControlCancel("r1")),
         (
             line(
                 type="control_response",
@@ -332,6 +344,7 @@ def test_what_is_not_a_frame_is_none(junk: bytes) -> None:
             "user_message_uuid",
         ),
         ("control_request", None, "request_id request"),
+        ("control_cancel_request", None, "request_id"),
         ("control_response", None, "response"),
     ],
 )

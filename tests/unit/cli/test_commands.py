@@ -62,14 +62,21 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
     )
 
 
-def test_the_agent_is_told_how_long_claude_may_be_idle(
+def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
     run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_MCP_IDLE_SECONDS", "90.5")
+    monkeypatch.setenv("CLAUDE_MCP_PERMISSION_SECONDS", "20")
     code, _, _ = run("create", str(project), "--model", "m")
     assert (code, fake_turns.settings(program)) == (
         0,
-        {"model": "m", "smallFastModel": None, "permissionMode": "bypass", "idleSeconds": 90.5},
+        {
+            "model": "m",
+            "smallFastModel": None,
+            "permissionMode": "bypass",
+            "idleSeconds": 90.5,
+            "permissionSeconds": 20.0,
+        },
     )
 
 
