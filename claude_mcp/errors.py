@@ -7,6 +7,7 @@
     ├── SessionAmbiguous         3
     ├── SessionExists            3
     ├── TurnNotFound             3
+    ├── QuestionNotOpen          3
     ├── SessionNotReady          4   the session is there but cannot do this now
     ├── EngineError              5   the engine could not do what it was asked
     │   ├── EngineNotFound       5
@@ -62,6 +63,12 @@ class SessionExists(ClaudeMcpError):
 
 class TurnNotFound(ClaudeMcpError):
     """The session has no such turn, or no such event of one."""
+
+    exit_code = 3
+
+
+class QuestionNotOpen(ClaudeMcpError):
+    """What Claude asked permission for is decided already, or never was asked."""
 
     exit_code = 3
 

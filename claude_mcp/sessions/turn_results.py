@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +19,14 @@ from claude_mcp.sessions.labels import Session
 MAX_EVENTS: Final = 100
 MAX_NOTES: Final = 20
 MAX_EVENT_CHARS: Final = 2_000
+MAX_QUESTIONS: Final = 50
+MAX_INPUT_CHARS: Final = 20_000
+"""Of a question's input as JSON."""
 
 
 class TurnStatus(StrEnum):
     RUNNING = "running"
+    NEEDS_PERMISSION = "needs_permission"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -45,6 +50,16 @@ class PermissionDenial:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What Claude asks permission for; ``description`` is Claude's own."""
+
+    request_id: str
+    tool_name: str
+    tool_input: Mapping[str, Any]
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened; ``left_out`` counts the characters of the text that are missing."""
 
@@ -58,6 +73,8 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class TurnResult:
     """A turn as far as it is known: one that runs has no result, cost or usage yet.
+
+    ``questions`` are open ones; a turn that is over has those of its subagents, which go on.
 
     ``error`` says why it failed, ``ahead`` how many turns come before it in line, ``cursor`` from
     which event to read on; ``duration_ms`` is Claude's own figure.
@@ -74,6 +91,7 @@ class TurnResult:
     cost_usd: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
     permission_denials: tuple[PermissionDenial, ...] = ()
+    questions: tuple[Question, ...] = ()
     notes: tuple[str, ...] = ()
     ahead: int = 0
     events: tuple[Event, ...] = ()
@@ -130,6 +148,7 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
             for each in items("permissionDenials")
             if isinstance(each, dict) and isinstance(each.get("toolInput") or {}, dict)
         ),
+        questions=parse_questions(items("questions")),
         notes=tuple(
             redactor.redact(line(note))
             for note in items("notes")[:MAX_NOTES]
@@ -139,6 +158,25 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
         events=parse_events(items("events"), MAX_EVENT_CHARS),
         cursor=int(number("cursor")),
     )
+
+
+def parse_questions(values: list[Any]) -> tuple[Question, ...]:
+    return tuple(
+        Question(
+            request_id=line(each["requestId"], 100),
+            tool_name=line(each.get("toolName", ""), 200),
+            tool_input=_bounded(mapping(each.get("toolInput"))),
+            description=redactor.redact(line(each.get("description") or "", 1_000)) or None,
+        )
+        for each in values[:MAX_QUESTIONS]
+        if isinstance(each, dict) and each.get("requestId")
+    )
+
+
+def _bounded(tool_input: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An honest agent has cut it already."""
+    text = json.dumps(tool_input, ensure_ascii=False)
+    return tool_input if len(text) <= MAX_INPUT_CHARS else {"json": text[:MAX_INPUT_CHARS]}
 
 
 def parse_events(values: list[Any], characters: int | None) -> tuple[Event, ...]:

@@ -14,6 +14,7 @@ import anyio
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
+    QuestionNotOpen,
     SessionNotReady,
     TurnNotFound,
     UsageError,
@@ -23,6 +24,7 @@ from claude_mcp.sessions.answers import line
 from claude_mcp.sessions.channel import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+from claude_mcp.sessions.permissions import Ask, respond
 from claude_mcp.sessions.turn_results import (
     Event,
     TurnOptions,
@@ -63,8 +65,12 @@ async def prompt(
     wait_seconds: float | None = None,
     queue: bool = False,
     progress: Progress = no_progress,
+    ask: Ask | None = None,
 ) -> TurnResult:
     """Send one prompt and wait for the turn's end, or ``wait_seconds``; the turn then goes on.
+
+    What Claude asks permission for is put to ``ask``, and the waiting goes on; without it, or when
+    it has no answer in time, the waiting ends there and the question stays open.
 
     The same ``turn_id`` again is the same turn, and never sends the prompt twice. With ``queue``,
     a prompt to a busy session waits in line instead of being refused. ``progress`` is told what
@@ -78,6 +84,7 @@ async def prompt(
     _check(text, options)
     _check_wait(wait_seconds)
     identifier = new_turn_id(turn_id)
+    deadline = _deadline(wait_seconds)
     args = {
         "turnId": identifier,
         "prompt": text,
@@ -90,12 +97,13 @@ async def prompt(
         "whenBusy": "wait" if queue else "refuse",
     }
     try:
-        return await _ask(sessions, reference, "turn", args, progress)
+        turn = await _ask(sessions, reference, "turn", args, progress)
     except AgentRefused as error:
         if error.code != "unconfigured":
             raise
         await sessions.hand_in_credentials(await sessions.find(reference))
-        return await _ask(sessions, reference, "turn", args, progress)
+        turn = await _ask(sessions, reference, "turn", args, progress)
+    return await _put(sessions, reference, turn, ask, deadline, None, progress)
 
 
 async def follow(
@@ -106,8 +114,10 @@ async def follow(
     cursor: int | None = None,
     wait_seconds: float | None = None,
     progress: Progress = no_progress,
+    ask: Ask | None = None,
 ) -> TurnResult:
-    """Wait for a turn's end (default: the latest turn), or ``wait_seconds``.
+    """Wait for a turn's end (default: the latest turn), or ``wait_seconds``; ``ask`` as in
+    ``prompt``.
 
     With a ``cursor``, wait only until there are events with higher numbers, and return those, as
     many as fit; without one, the last ones of a turn that still runs.
@@ -119,12 +129,54 @@ async def follow(
     _check_wait(wait_seconds)
     if cursor is not None and cursor < 0:
         raise UsageError("cursor must be at least 0.")
+    deadline = _deadline(wait_seconds)
     args = {
         "turnId": None if turn_id is None else new_turn_id(turn_id),
         "cursor": cursor,
         "waitSeconds": wait_seconds,
     }
-    return await _ask(sessions, reference, "follow", args, progress)
+    turn = await _ask(sessions, reference, "follow", args, progress)
+    return await _put(sessions, reference, turn, ask, deadline, cursor, progress)
+
+
+async def _put(
+    sessions: Sessions,
+    reference: str,
+    turn: TurnResult,
+    ask: Ask | None,
+    deadline: float,
+    cursor: int | None,
+    progress: Progress,
+) -> TurnResult:
+    """Put what the turn asks to ``ask``, one after the other, and follow it on; the prompt is not
+    sent again for that."""
+    answered: set[str] = set()
+    while ask is not None and turn.questions:
+        for question in turn.questions:
+            answer = None
+            if question.request_id not in answered:  # else the session repeats itself
+                with anyio.CancelScope(deadline=deadline):
+                    answer = await ask(question)
+            if answer is None:
+                ask = None
+                break
+            answered.add(question.request_id)
+            try:
+                await respond(sessions, reference, question.request_id, answer)
+            except QuestionNotOpen as error:  # somebody else was faster, or its time was up
+                await progress(error.message)
+        left = max(0.0, deadline - anyio.current_time()) if ask is not None else 0.0
+        args = {
+            "turnId": turn.turn_id,
+            "cursor": cursor,
+            "waitSeconds": None if left == math.inf else left,
+        }
+        turn = await _ask(sessions, reference, "follow", args, progress)
+    return turn
+
+
+def _deadline(wait_seconds: float | None) -> float:
+    return math.inf if wait_seconds is None else anyio.current_time() + wait_seconds
 
 
 async def interrupt(
@@ -191,7 +243,7 @@ async def _ask(
             await progress(redactor.redact(line(text, MAX_PROGRESS_CHARS)))
 
     wait = args.get("waitSeconds")
-    deadline = math.inf if wait is None else anyio.current_time() + wait
+    deadline = _deadline(wait)
     try:
         try:
             session, answer = await sessions.request(reference, op, args, on_event, start=start)

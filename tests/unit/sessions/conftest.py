@@ -156,6 +156,9 @@ class ScriptedEngine:
         """The words that a script wrote to a file of this name."""
         return (self._directory / name).read_text().split()
 
+    def noted_lines(self, name: str) -> list[str]:
+        return (self._directory / name).read_text().splitlines()
+
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> ScriptedEngine:

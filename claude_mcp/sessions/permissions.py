@@ -1,0 +1,104 @@
+"""Answers to what Claude asks permission for, in a session that was created to ask.
+
+A question belongs to the session: it is open until somebody answers it, whoever that is, and is
+denied by the session itself after a time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from claude_mcp.errors import AgentError, QuestionNotOpen, UsageError
+from claude_mcp.sessions.answers import line
+from claude_mcp.sessions.channel import AgentRefused, ChannelLost
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.turn_results import Question
+
+MAX_MESSAGE_CHARS: Final = 10_000
+MAX_REQUEST_ID_CHARS: Final = 100
+
+
+class Decision(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``message`` is for Claude when it is denied, and for the log in any case."""
+
+    decision: Decision
+    message: str | None = None
+
+
+Ask = Callable[[Question], Awaitable[Answer | None]]
+"""Asks somebody; None leaves the question open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """``turn_id`` is None for what was asked outside any turn that still runs."""
+
+    session: Session
+    request_id: str
+    decision: Decision
+    turn_id: str | None
+
+
+async def respond(sessions: Sessions, reference: str, request_id: str, answer: Answer) -> Decided:
+    """Answer one open question.
+
+    Raises:
+        UsageError: the message is too long.
+        QuestionNotOpen: it is answered already, was closed, or never was asked.
+        SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
+    """
+    if len(answer.message or "") > MAX_MESSAGE_CHARS:
+        raise UsageError(f"The message is too long: at most {MAX_MESSAGE_CHARS} characters.")
+    args = {
+        "requestId": request_id[:MAX_REQUEST_ID_CHARS],
+        "decision": answer.decision.value,
+        "message": answer.message,
+    }
+    try:
+        session, told = await _request(sessions, reference, args)
+    except AgentRefused as error:
+        how = line(error.message, 200)
+        match error.code:
+            case "decided":
+                raise QuestionNotOpen(
+                    f"Question {request_id[:MAX_REQUEST_ID_CHARS]} is not open any more: {how}.",
+                    hint="get_turn, or 'claude-mcp turn', tells what Claude did since.",
+                ) from error
+            case "no-question":
+                raise QuestionNotOpen(
+                    f"Session {reference!r} asks no question {how!r}.",
+                    hint="get_turn, or 'claude-mcp turn', tells which are open.",
+                ) from error
+            case _:
+                raise
+    return Decided(session, request_id, answer.decision, _turn_id(told.get("turnId")))
+
+
+async def _request(
+    sessions: Sessions, reference: str, args: dict[str, Any]
+) -> tuple[Session, dict[str, Any]]:
+    """Ask the agent, and once more when the channel was lost: the answer counts once anyway."""
+    try:
+        return await sessions.request(reference, "respond", args, start=False)
+    except AgentError as error:
+        if not isinstance(error.__cause__, ChannelLost):
+            raise
+    return await sessions.request(reference, "respond", args, start=False)
+
+
+def _turn_id(value: object) -> str | None:
+    try:
+        return str(uuid.UUID(str(value)))
+    except ValueError:
+        return None
