@@ -19,6 +19,7 @@ from mcp.types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
@@ -29,6 +30,7 @@ from claude_mcp.config import Config
 from claude_mcp.server import arguments
 from claude_mcp.server.calls import Call
 from claude_mcp.server.cancellations import Cancellations
+from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.errors import error_text
 from claude_mcp.server.progress import Reporter
 from claude_mcp.server.results import clean
@@ -58,7 +60,9 @@ def build(config: Config) -> Server[Sessions]:
 
     cancellations = Cancellations()
 
-    async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(
+        context: Context, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
         with cancellations.watch(context.request_id) as cancelled_by_client:
             return await _call_tool(context, params, cancelled_by_client)
 
@@ -83,19 +87,22 @@ async def _call_tool(
     context: Context,
     params: CallToolRequestParams,
     cancelled_by_client: Callable[[], Awaitable[bool]],
-) -> CallToolResult:
+) -> CallToolResult | InputRequiredResult:
     declaration = BY_NAME.get(params.name)
     if declaration is None:
         near = difflib.get_close_matches(params.name, BY_NAME, n=1)
         question = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(BY_NAME)}."
         raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:80]}.{question}")
     reporter = Reporter(context.session.report_progress)
-    call = Call(reporter, cancelled_by_client)
+    call = Call(reporter, cancelled_by_client, Elicitation.of(context, params))
     try:
         checked = arguments.parse(declaration.arguments, params.arguments)
-        result, text = await reporter.follow(
+        outcome = await reporter.follow(
             lambda: declaration.call(context.lifespan_context, checked, call)
         )
+        if isinstance(outcome, InputRequiredResult):
+            return outcome
+        result, text = outcome
         return CallToolResult(
             content=[TextContent(text=clean(text))], structured_content=result.wire()
         )

@@ -71,7 +71,8 @@ class CreateArguments(Arguments):
         str | None, Field(description="Claude model; default: the server's, else Claude Code's.")
     ] = None
     strict_permissions: Annotated[
-        bool, Field(description="Deny what Claude has no permission for, instead of allowing all.")
+        bool,
+        Field(description="Ask before what needs a permission."),
     ] = False
     mcp_config: Annotated[
         McpConfig | None,
@@ -138,6 +139,13 @@ class TurnArguments(Arguments):
 class CancelArguments(Arguments):
     session_id: SessionId
     turn_id: Annotated[str | None, Field(description="Default: the one that runs.")] = None
+
+
+class PermissionArguments(Arguments):
+    session_id: SessionId
+    request_id: str
+    decision: Literal["allow", "deny"]
+    message: Annotated[str | None, Field(description="Why, for Claude.")] = None
 
 
 class ListArguments(Arguments):

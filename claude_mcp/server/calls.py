@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
+from mcp.types import InputRequiredResult
 
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import ClaudeMcpError, UsageError
@@ -23,10 +24,12 @@ from claude_mcp.server.arguments import (
     DestroyArguments,
     ListArguments,
     LogsArguments,
+    PermissionArguments,
     PromptArguments,
     TransferArguments,
     TurnArguments,
 )
+from claude_mcp.server.elicitation import NOBODY, Elicitation
 from claude_mcp.server.results import (
     CancelResult,
     CommandOutcome,
@@ -34,6 +37,7 @@ from claude_mcp.server.results import (
     DestroyResult,
     ListResult,
     LogsResult,
+    PermissionResult,
     PromptResult,
     Result,
     TransferResult,
@@ -42,21 +46,24 @@ from claude_mcp.server.results import (
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Progress, Sessions
+    from claude_mcp.sessions.turn_results import TurnResult
 
 logger = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 15.0
 """How long a cancelled call may take to see its turn interrupted."""
 
-Outcome = tuple[Result, str]
+Outcome = tuple[Result, str] | InputRequiredResult
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The circumstances of one call: how to report progress, and whether the client ended it."""
+    """The circumstances of one call: how to report progress, whether the client ended it, and
+    how its user is asked."""
 
     progress: Progress
     cancelled_by_client: Callable[[], Awaitable[bool]]
+    elicitation: Elicitation = NOBODY
 
 
 async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> Outcome:
@@ -114,26 +121,48 @@ async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> 
         max_budget_usd=arguments.max_budget_usd,
         new_conversation=arguments.new_conversation,
     )
-    turn_id = turns.new_turn_id(arguments.turn_id)
+    begun = call.elicitation.turn_id
+    turn_id = begun or turns.new_turn_id(arguments.turn_id)
     try:
-        turn = await turns.prompt(
-            sessions,
-            arguments.session_id,
-            arguments.prompt,
-            options=options,
-            turn_id=turn_id,
-            wait_seconds=arguments.wait_seconds,
-            queue=arguments.when_busy == "wait",
-            progress=call.progress,
-        )
+        if begun:
+            turn = await _follow(sessions, arguments, begun, call)
+        else:
+            turn = await turns.prompt(
+                sessions,
+                arguments.session_id,
+                arguments.prompt,
+                options=options,
+                turn_id=turn_id,
+                wait_seconds=arguments.wait_seconds,
+                queue=arguments.when_busy == "wait",
+                progress=call.progress,
+                ask=call.elicitation.ask if arguments.wait_seconds else None,
+            )
     except anyio.get_cancelled_exc_class():
         # A client that merely went away gets its answer when it asks again.
         if await call.cancelled_by_client():
             with anyio.move_on_after(CANCEL_SECONDS, shield=True):
                 await _interrupt(sessions, arguments.session_id, turn_id)
         raise
+    required = call.elicitation.required(turn) if arguments.wait_seconds else None
     result = PromptResult.of(turn)
-    return result, text.prompt(result)
+    return required or (result, text.prompt(result))
+
+
+async def _follow(
+    sessions: Sessions, arguments: PromptArguments | TurnArguments, turn_id: str | None, call: Call
+) -> TurnResult:
+    from claude_mcp.sessions import turns
+
+    return await turns.follow(
+        sessions,
+        arguments.session_id,
+        turn_id,
+        cursor=arguments.cursor if isinstance(arguments, TurnArguments) else None,
+        wait_seconds=arguments.wait_seconds,
+        progress=call.progress,
+        ask=call.elicitation.ask if arguments.wait_seconds else None,
+    )
 
 
 async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
@@ -148,20 +177,27 @@ async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
 async def turn(sessions: Sessions, arguments: TurnArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import turns
 
-    reference, number = arguments.session_id, arguments.event
-    found = await turns.follow(
-        sessions,
-        reference,
-        arguments.turn_id,
-        cursor=arguments.cursor,
-        wait_seconds=0 if number else arguments.wait_seconds,
-        progress=call.progress,
-    )
+    number = arguments.event
     if number:
-        _, event = await turns.event(sessions, reference, number)
+        arguments = arguments.model_copy(update={"wait_seconds": 0})
+    found = await _follow(sessions, arguments, call.elicitation.turn_id or arguments.turn_id, call)
+    if number:
+        _, event = await turns.event(sessions, arguments.session_id, number)
         found = replace(found, events=(event,))
+    required = call.elicitation.required(found) if arguments.wait_seconds else None
     result = TurnView.of(found)
-    return result, text.turn(result)
+    return required or (result, text.turn(result))
+
+
+async def respond(sessions: Sessions, arguments: PermissionArguments, call: Call) -> Outcome:
+    from claude_mcp.sessions import permissions
+
+    answer = permissions.Answer(permissions.Decision(arguments.decision), arguments.message)
+    decided = await permissions.respond(
+        sessions, arguments.session_id, arguments.request_id, answer
+    )
+    result = PermissionResult.of(decided)
+    return result, text.decided(result)
 
 
 async def cancel(sessions: Sessions, arguments: CancelArguments, call: Call) -> Outcome:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.creation import Created
     from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.lifecycle import Destroyed, Listed
+    from claude_mcp.sessions.permissions import Decided
     from claude_mcp.sessions.transfer import Transferred
     from claude_mcp.sessions.turn_results import Event, TurnResult
 
@@ -94,6 +95,13 @@ class PermissionDenial(Result):
     tool_input: dict[str, Any]
 
 
+class QuestionEntry(Result):
+    request_id: str
+    tool_name: str
+    tool_input: dict[str, Any]
+    description: str | None
+
+
 class EventEntry(Result):
     number: int
     time: str
@@ -124,6 +132,7 @@ class PromptResult(Result):
     cost_usd: float
     usage: dict[str, int]
     permission_denials: list[PermissionDenial]
+    questions: list[QuestionEntry]
     notes: list[str]
     cursor: int
 
@@ -149,6 +158,15 @@ class PromptResult(Result):
                 PermissionDenial(tool_name=each.tool_name, tool_input=dict(each.tool_input))
                 for each in turn.permission_denials
             ],
+            questions=[
+                QuestionEntry(
+                    request_id=each.request_id,
+                    tool_name=each.tool_name,
+                    tool_input=dict(each.tool_input),
+                    description=each.description,
+                )
+                for each in turn.questions
+            ],
             notes=[*turn.notes, *waiting],
             cursor=turn.cursor,
         )
@@ -173,6 +191,15 @@ class CancelResult(Result):
         if turn is None:
             return cls(session_id=session_id, turn_id=None, status=None)
         return cls(session_id=session_id, turn_id=turn.turn_id, status=turn.status.value)
+
+
+class PermissionResult(Result):
+    session_id: str
+    turn_id: str | None
+
+    @classmethod
+    def of(cls, decided: Decided) -> PermissionResult:
+        return cls(session_id=decided.session.id, turn_id=decided.turn_id)
 
 
 class SessionEntry(Result):

@@ -10,11 +10,13 @@ from claude_mcp.server.results import (
     EventEntry,
     ListResult,
     LogsResult,
+    PermissionResult,
     PromptResult,
     SessionEntry,
     TransferResult,
     TurnView,
 )
+from claude_mcp.sessions.questions import question_text
 
 
 def create(result: CreateResult) -> str:
@@ -51,8 +53,10 @@ def prompt(result: PromptResult) -> str:
         case "cancelled":
             lines.append(f"[cancelled: {figures}]")
             lines.append("The conversation is kept; the next prompt goes on from here.")
-        case "running" | "needs_permission":
-            lines.append(f"[{result.status}: turn {result.turn_id}]")
+        case "needs_permission":
+            lines.append(f"[needs_permission: turn {result.turn_id}]")
+        case "running":
+            lines.append(f"[running: turn {result.turn_id}]")
             lines.append(
                 f'Next: get_turn with sessionId "{result.session_id}" waits for the result; '
                 "cancel_turn ends it."
@@ -60,7 +64,20 @@ def prompt(result: PromptResult) -> str:
     lines += [f"Note: {note}" for note in result.notes]
     for denial in result.permission_denials:
         lines.append(f"Denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+    for question in result.questions:
+        asked = question_text(question.tool_name, question.tool_input, question.description)
+        lines.append(f'Claude asks for permission (requestId "{question.request_id}"): {asked}')
+    if result.questions:
+        lines.append(
+            f'Next: respond_permission with sessionId "{result.session_id}" and each requestId; '
+            "in doubt, ask your user first. get_turn then waits for the result. What nobody "
+            "answers is denied after a time."
+        )
     return "\n".join(lines)
+
+
+def decided(result: PermissionResult) -> str:
+    return f'Claude is told. Next: get_turn with sessionId "{result.session_id}" waits on.'
 
 
 def turn(result: TurnView) -> str:

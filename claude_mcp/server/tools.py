@@ -21,6 +21,7 @@ from claude_mcp.server.arguments import (
     DestroyArguments,
     ListArguments,
     LogsArguments,
+    PermissionArguments,
     PromptArguments,
     TransferArguments,
     TurnArguments,
@@ -32,6 +33,7 @@ from claude_mcp.server.results import (
     DestroyResult,
     ListResult,
     LogsResult,
+    PermissionResult,
     PromptResult,
     Result,
     TransferResult,
@@ -135,6 +137,18 @@ DECLARATIONS: Final = (
         result=CancelResult,
         call=calls.cancel,
         hints=_changes(destructive=True, idempotent=True, open_world=False),
+    ),
+    Declaration(
+        name="respond_permission",
+        title="Allow or deny",
+        description=(
+            "Answers what Claude asks for when a turn has status 'needs_permission'; get_turn "
+            "waits on."
+        ),
+        arguments=PermissionArguments,
+        result=PermissionResult,
+        call=calls.respond,
+        hints=_changes(destructive=True, idempotent=False, open_world=True),
     ),
     Declaration(
         name="list_sessions",

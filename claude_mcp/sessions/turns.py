@@ -151,21 +151,22 @@ async def _put(
     """Put what the turn asks to ``ask``, one after the other, and follow it on; the prompt is not
     sent again for that."""
     answered: set[str] = set()
-    while ask is not None and turn.questions:
+    all_answered = True
+    while ask is not None and turn.questions and all_answered:
         for question in turn.questions:
             answer = None
             if question.request_id not in answered:  # else the session repeats itself
                 with anyio.CancelScope(deadline=deadline):
                     answer = await ask(question)
             if answer is None:
-                ask = None
-                break
+                all_answered = False
+                continue
             answered.add(question.request_id)
             try:
                 await respond(sessions, reference, question.request_id, answer)
             except QuestionNotOpen as error:  # somebody else was faster, or its time was up
                 await progress(error.message)
-        left = max(0.0, deadline - anyio.current_time()) if ask is not None else 0.0
+        left = max(0.0, deadline - anyio.current_time()) if all_answered else 0.0
         args = {
             "turnId": turn.turn_id,
             "cursor": cursor,

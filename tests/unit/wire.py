@@ -26,6 +26,7 @@ def turn(session: str, **changes: Any) -> dict[str, Any]:
         "costUsd": 0.0,
         "usage": {},
         "permissionDenials": [],
+        "questions": [],
         "notes": [],
         "cursor": 2,
         **changes,

@@ -104,6 +104,7 @@ async def test_a_session_s_life(
             "costUsd": 0.0123,
             "usage": {"inputTokens": 3, "outputTokens": 2},
             "permissionDenials": [],
+            "questions": [],
             "notes": [],
             "cursor": 2,
         }
@@ -281,7 +282,7 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
 ) -> None:
     program.unlink()
     async with Client(build(config)) as client:
-        assert len((await client.list_tools()).tools) == 9
+        assert len((await client.list_tools()).tools) == 10
         result = await client.call_tool("list_sessions", {})
     assert text(result) == f"'{program}' is not installed or not on PATH."
 

@@ -9,7 +9,13 @@ import pytest
 from claude_mcp.credentials import Secret
 from claude_mcp.server.results import CancelResult, EventEntry, PromptResult, TurnView
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.turn_results import Event, PermissionDenial, TurnResult, TurnStatus
+from claude_mcp.sessions.turn_results import (
+    Event,
+    PermissionDenial,
+    Question,
+    TurnResult,
+    TurnStatus,
+)
 from tests.unit import wire
 from tests.unit.wire import TURN
 
@@ -50,6 +56,7 @@ def test_a_turn_that_is_over_is_told_in_full() -> None:
         permission_denials=(
             PermissionDenial("Bash", {"command": ["cat", "sk-ant-in-a-result-0123"]}),
         ),
+        questions=(Question("q1", "Bash", {"command": "sk-ant-in-a-result-0123"}, "why"),),
         notes=("It has sk-ant-in-a-result-0123.",),
         events=(Event(7, "then", "message", "x\udfff sk-ant-in-a-result-0123", 3),),
         cursor=9,
@@ -67,6 +74,14 @@ def test_a_turn_that_is_over_is_told_in_full() -> None:
         "usage": {"inputTokens": 3, "cacheReadInputTokens": 4},
         "permissionDenials": [
             {"toolName": "Bash", "toolInput": {"command": ["cat", "[redacted]"]}}
+        ],
+        "questions": [
+            {
+                "requestId": "q1",
+                "toolName": "Bash",
+                "toolInput": {"command": "[redacted]"},
+                "description": "why",
+            }
         ],
         "notes": ["It has [redacted]."],
         "cursor": 9,

@@ -13,7 +13,9 @@ from claude_mcp.server.results import (
     LogsResult,
     McpServerStatus,
     PermissionDenial,
+    PermissionResult,
     PromptResult,
+    QuestionEntry,
     SessionEntry,
     TransferResult,
     TurnView,
@@ -44,6 +46,7 @@ TURN = PromptResult(
     cost_usd=0.0123,
     usage={},
     permission_denials=[],
+    questions=[],
     notes=[],
     cursor=7,
 )
@@ -111,12 +114,51 @@ def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
     ]
 
 
-@pytest.mark.parametrize("status", ["running", "needs_permission"])
-def test_a_turn_that_goes_on_says_how_to_wait_for_it_and_how_to_end_it(status: str) -> None:
-    assert text.prompt(RUNNING.model_copy(update={"status": status})).splitlines() == [
-        f"[{status}: turn 6b0b0f3e-0000-4000-8000-000000000000]",
+def test_a_turn_that_goes_on_says_how_to_wait_for_it_and_how_to_end_it() -> None:
+    assert text.prompt(RUNNING).splitlines() == [
+        "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
         'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn ends it.',
     ]
+
+
+QUESTION = QuestionEntry(
+    request_id="q1",
+    tool_name="Bash",
+    tool_input={"command": "ls\nrm x", "timeout": 5, "description": "why"},
+    description="why",
+)
+ASKS = [
+    'Claude asks for permission (requestId "q1"): Bash',
+    "  command: ls",
+    "    rm x",
+    "  timeout: 5",
+    "  description: why",
+]
+ANSWER = (
+    'Next: respond_permission with sessionId "0123456789ab" and each requestId; in doubt, ask '
+    "your user first. get_turn then waits for the result. What nobody answers is denied after a "
+    "time."
+)
+
+
+def test_a_turn_that_needs_a_permission_says_what_for_and_how_to_answer() -> None:
+    asking = RUNNING.model_copy(update={"status": "needs_permission", "questions": [QUESTION]})
+    head = "[needs_permission: turn 6b0b0f3e-0000-4000-8000-000000000000]"
+    assert text.prompt(asking).splitlines() == [head, *ASKS, ANSWER]
+
+
+def test_a_turn_that_is_over_says_what_its_subagents_ask() -> None:
+    question = QUESTION.model_copy(update={"tool_input": {}})
+    over = TURN.model_copy(update={"questions": [question]})
+    assert text.prompt(over).splitlines()[2:] == [
+        "[completed: 12.3 s, 3 model calls, $0.0123]", ASKS[0], "  (why)", ANSWER
+    ]  # fmt: skip
+
+
+def test_an_answer_to_a_question_names_the_next_step() -> None:
+    decided = PermissionResult(session_id="0123456789ab", turn_id=None)
+    said = 'Claude is told. Next: get_turn with sessionId "0123456789ab" waits on.'
+    assert text.decided(decided) == said
 
 
 def test_an_answer_without_words_is_said_to_be_one() -> None:

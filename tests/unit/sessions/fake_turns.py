@@ -5,6 +5,10 @@ without a limit, or with the tools' default one, waits until then and writes ``h
 ``calls``, and ``left`` when the waiting is given up; any other limit is up at once. An interrupt
 writes ``interrupted``. ``hang and end`` is over by itself before the interrupt comes, and who
 interrupts ``hang on`` gets no answer.
+
+The prompt ``ask 2`` asks two questions for permission, ``q1`` and ``q2``, writes ``submitted``
+to ``calls``, and is over when both are answered: its result is the answers. ``ask on`` asks
+another question behind each answer.
 """
 
 from __future__ import annotations
@@ -31,6 +35,12 @@ def install(directory: Path) -> Path:
     assert here != there
     program.write_text(here)
     return program
+
+
+def question(number: int) -> dict[str, Any]:
+    """One of the prompt ``ask``."""
+    command = f"rm {number}"
+    return {"requestId": f"q{number}", "toolName": "Bash", "toolInput": {"command": command}}
 
 
 def settings(program: Path) -> dict[str, Any]:
@@ -108,6 +118,16 @@ class Agent(fake_engine.Engine):
         return self.follow(number, args)
 
     def outcome(self, number: int, args: dict[str, Any], ahead: int) -> dict[str, Any]:
+        if args["prompt"].startswith("ask"):
+            self.note("submitted")
+            count = args["prompt"].removeprefix("ask ")
+            numbers = range(1, 2 if count == "on" else int(count) + 1)
+            return {
+                "status": "needs_permission",
+                "questions": [question(number) for number in numbers],
+                "answers": [],
+                "notes": [],
+            }
         if args["prompt"].startswith("hang"):
             answer(number, event={"progress": "Bash: ls"})
             return {"status": "running", "ahead": ahead, "notes": []}
@@ -141,6 +161,23 @@ class Agent(fake_engine.Engine):
         fields = {key: value for key, value in turn.items() if key != "prompt"}
         return {**fields, "events": events, "cursor": len(EVENTS)}
 
+    def respond(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        turns = self.turns()
+        turn = next((each for each in turns if each.get("questions")), None)
+        left = [] if turn is None else turn["questions"]
+        if args["requestId"] not in [each["requestId"] for each in left]:
+            known = args["requestId"].startswith("q")
+            raise Refusal(*(("decided", "denied (answered)") if known else ("no-question", "x")))
+        assert turn is not None
+        turn["questions"] = [each for each in left if each["requestId"] != args["requestId"]]
+        turn["answers"].append([args["requestId"], args["decision"], args["message"]])
+        if turn["prompt"] == "ask on":
+            turn["questions"] = [question(len(turn["answers"]) + 1)]
+        if not turn["questions"]:
+            turn.update(status="completed", result=json.dumps(turn["answers"]))
+        self.keep(turns)
+        return {"turnId": turn["turnId"]}
+
     def event(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         for each, kind, text in EVENTS:
             if each == args["number"]:
@@ -149,13 +186,15 @@ class Agent(fake_engine.Engine):
         raise Refusal("no-event", str(args["number"]))
 
     def interrupt(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:
-        running = [turn["turnId"] for turn in self.turns() if turn["status"] == "running"]
+        going = ("running", "needs_permission")
+        running = [turn["turnId"] for turn in self.turns() if turn["status"] in going]
         if args["turnId"] is None and not running:
             raise Refusal("not-running", "")
         turn = self.named(args["turnId"] or running[0])
-        if turn["status"] == "running":
+        if turn["status"] in going:
             ends = {"status": "cancelled", "error": "The turn was cancelled."}
             turn.update({"status": "completed"} if turn["prompt"] == "hang and end" else ends)
+            turn["questions"] = []
             turns = self.turns()
             self.keep([turn if each["turnId"] == turn["turnId"] else each for each in turns])
             self.note("interrupted")

@@ -107,14 +107,15 @@ async def test_who_follows_can_be_asked_too_and_reads_on_from_the_same_cursor(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("answered", "left"), [(FIRST, SECOND), (SECOND, FIRST)])
 async def test_a_question_without_an_answer_stays_open_and_what_was_answered_does_not(
-    sessions: Sessions, asking: ScriptedEngine
+    sessions: Sessions, asking: ScriptedEngine, answered: Question, left: Question
 ) -> None:
     async def ask(question: Question) -> Answer | None:
-        return DENY if question.request_id == "q1" else None
+        return DENY if question == answered else None
 
     turn = await prompt(sessions, "fix", "do it", turn_id=TURN, ask=ask)
-    assert (turn.status, turn.questions) == (TurnStatus.NEEDS_PERMISSION, (SECOND,))
+    assert (turn.status, turn.questions) == (TurnStatus.NEEDS_PERMISSION, (left,))
 
 
 async def test_who_is_asked_has_no_longer_than_the_caller_waits(

@@ -1,0 +1,167 @@
+"""Puts what Claude asks permission for to the client's user, as the connection's protocol has it.
+
+Up to 2025-11-25 the client is asked in the midst of the call. Since 2026-07-28 the call ends with
+what is asked, and the client makes it again with the answers: it then attaches to its turn.
+A client that cannot ask its user gets the questions as the result.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp import MCPError
+from mcp.server import ServerRequestContext
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+)
+from mcp.types.version import is_version_at_least
+from pydantic import ValidationError
+
+from claude_mcp.server.results import clean
+from claude_mcp.sessions.questions import question_text
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.permissions import Answer, Ask
+    from claude_mcp.sessions.turn_results import Question, TurnResult
+
+logger = logging.getLogger(__name__)
+
+CALLED_AGAIN_SINCE: Final = "2026-07-28"
+MAX_ROUNDS: Final = 8
+"""How often one call is made again; clients give up after ten times."""
+
+FORM: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "decision": {"type": "string", "title": "Decision", "enum": ["allow", "deny"]},
+        "message": {
+            "type": "string",
+            "title": "Message",
+            "description": "With a denial: what Claude is told.",
+        },
+    },
+    "required": ["decision"],
+}
+
+
+@dataclass(frozen=True)
+class Elicitation:
+    """How the client of one call can be asked; ``turn_id`` is that of a call made again."""
+
+    context: ServerRequestContext[Any, Any] | None = None
+    turn_id: str | None = None
+    rounds: int = 0
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    """What the client answered, by the questions' ids."""
+
+    @classmethod
+    def of(
+        cls, context: ServerRequestContext[Any, Any], params: CallToolRequestParams
+    ) -> Elicitation:
+        """Raises MCPError when what the client gives back never came from here."""
+        if params.request_state is None:
+            return cls(context)
+        try:
+            state = json.loads(params.request_state)
+            turn_id, rounds = str(uuid.UUID(state["turnId"])), int(state["rounds"])
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ):
+            raise MCPError(INVALID_PARAMS, "requestState is not what this server gave.") from None
+        return cls(context, turn_id, rounds, params.input_responses or {})
+
+    @property
+    def ask(self) -> Ask | None:
+        """Asks the client's user; None when that cannot be done in the midst of this call."""
+        if self.turn_id is not None:
+            return self._look_up
+        return self._elicit if self._can_be_asked and not self._is_called_again else None
+
+    @property
+    def _is_called_again(self) -> bool:
+        return self.context is not None and is_version_at_least(
+            self.context.protocol_version, CALLED_AGAIN_SINCE
+        )
+
+    @property
+    def _can_be_asked(self) -> bool:
+        capabilities = self.context.session.client_capabilities if self.context else None
+        elicitation = capabilities.elicitation if capabilities else None
+        # Without any mode it is from the time when there was only the form.
+        return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+    async def _look_up(self, question: Question) -> Answer | None:
+        answer = self.answers.get(question.request_id)
+        return _answer(answer) if isinstance(answer, ElicitResult) else None
+
+    async def _elicit(self, question: Question) -> Answer | None:
+        assert self.context is not None
+        try:
+            answer = await self.context.session.elicit_form(
+                _message(question), FORM, related_request_id=self.context.request_id
+            )
+        except (MCPError, ValidationError) as error:  # it cannot after all, or has gone away
+            logger.info("the client did not answer a question: %s", type(error).__name__)
+            return None
+        return _answer(answer)
+
+    def required(self, turn: TurnResult) -> InputRequiredResult | None:
+        """What ends a call that is to be made again with answers."""
+        dismissed = {
+            key
+            for key, answer in self.answers.items()
+            if not isinstance(answer, ElicitResult) or _answer(answer) is None
+        }
+        asked = [each for each in turn.questions if each.request_id not in dismissed]
+        if not (asked and self._is_called_again and self._can_be_asked):
+            return None
+        if len(asked) < len(turn.questions) or self.rounds >= MAX_ROUNDS:
+            return None
+        return InputRequiredResult(
+            input_requests={
+                each.request_id: ElicitRequest(
+                    params=ElicitRequestFormParams(message=_message(each), requested_schema=FORM)
+                )
+                for each in asked
+            },
+            request_state=json.dumps({"turnId": turn.turn_id, "rounds": self.rounds + 1}),
+        )
+
+
+NOBODY: Final = Elicitation()
+"""Of a client that cannot be asked."""
+
+
+def _message(question: Question) -> str:
+    return clean(
+        "Claude asks for permission: "
+        + question_text(question.tool_name, question.tool_input, question.description)
+    )
+
+
+def _answer(result: ElicitResult) -> Answer | None:
+    """None for a form that was dismissed, or sent without a decision."""
+    from claude_mcp.sessions.permissions import Answer, Decision
+
+    if result.action == "decline":
+        return Answer(Decision.DENY)
+    content = result.content or {}
+    decision, message = content.get("decision"), content.get("message")
+    if result.action != "accept" or decision not in tuple(Decision):
+        return None
+    return Answer(Decision(decision), message if isinstance(message, str) and message else None)
