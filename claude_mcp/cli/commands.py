@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli import render
 from claude_mcp.cli.paths import endpoints, parse_mount, read_mcp_config
+from claude_mcp.cli.permissions import respond
 from claude_mcp.cli.prompts import cancel, prompt, turn
 from claude_mcp.cli.running import follow, report, talk, watched, within
 from claude_mcp.config import Config
@@ -229,6 +230,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "prompt": prompt,
     "turn": turn,
     "cancel": cancel,
+    "respond": respond,
     "exec": execute,
     "list": list_sessions,
     "destroy": destroy,

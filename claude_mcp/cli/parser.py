@@ -71,7 +71,7 @@ def _create(parser: _Parser) -> None:
     parser.option(
         "--strict-permissions",
         action="store_true",
-        help="deny what Claude has no permission for, instead of allowing all",
+        help="have Claude ask before what needs a permission, instead of allowing all",
     )
     parser.option(
         "--mount",
@@ -127,6 +127,15 @@ def _turn(parser: _Parser) -> None:
 def _cancel(parser: _Parser) -> None:
     _session(parser)
     parser.add_argument("turn", metavar="TURN", nargs="?", help="its id; else what runs")
+    _json(parser)
+
+
+def _respond(parser: _Parser) -> None:
+    _session(parser)
+    parser.add_argument("request", metavar="REQUEST", help="the question's id")
+    parser.option("--allow", action="store_true", help="let Claude do it")
+    parser.option("--deny", action="store_true", help="do not; Claude goes on without it")
+    parser.option("--message", metavar="TEXT", help="with --deny: what Claude is told")
     _json(parser)
 
 
@@ -212,6 +221,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[_Parser], None]]] = {
         _turn,
     ),
     "cancel": ("interrupt a turn", "claude-mcp cancel fix-tests", _cancel),
+    "respond": (
+        "answer what Claude asks permission for",
+        "claude-mcp respond fix-tests 3f0c9a41b27e --deny --message 'Not in that directory'",
+        _respond,
+    ),
     "exec": (
         "run a command in a session; its exit code is ours",
         "claude-mcp exec fix-tests 'make test 2>&1 | tail'\n"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
 from claude_mcp.cli.paths import read_mcp_config
+from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
 from claude_mcp.cli.running import follow, talk, watched, within
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
@@ -54,6 +55,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
                 wait_seconds=0 if arguments.detach else arguments.wait,
                 queue=arguments.queue,
                 progress=follow(arguments),
+                ask=None if arguments.detach else asker(arguments),
             )
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
@@ -68,7 +70,8 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     elif arguments.detach:
         render.write(f"{turn.turn_id}\n")
     code = _show(turn, arguments.json, watched(arguments))
-    return 0 if arguments.detach and code == RUNNING_EXIT_CODE else code
+    going = code in (RUNNING_EXIT_CODE, PERMISSION_EXIT_CODE)
+    return 0 if arguments.detach and going else code
 
 
 async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
@@ -104,6 +107,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
             cursor=arguments.cursor,
             wait_seconds=arguments.wait,
             progress=follow(arguments),
+            ask=asker(arguments),
         ),
     )
     if arguments.json:
@@ -155,7 +159,10 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
         talk(f"note: {note}")
     for denial in turn.permission_denials:
         talk(f"denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+    tell(turn)
     match turn.status.value:
+        case "needs_permission":
+            return PERMISSION_EXIT_CODE
         case "completed":
             if figures:
                 talk(f"[{render.figures(turn)}]")

@@ -1,0 +1,148 @@
+"""Questions for permission at a terminal: asked there, else told, and answered by `respond`."""
+
+from __future__ import annotations
+
+import json
+import os
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_mcp.cli import permissions
+from tests.unit import fake_engine, wire
+from tests.unit.cli.conftest import Run
+from tests.unit.sessions.fake_turns import question
+from tests.unit.wire import TURN
+
+ASKS = "Claude asks for permission: Bash\n  command: rm 1\n"
+ANSWER = "answer with: claude-mcp respond fix-tests q1 --allow (or --deny)\n"
+GO_ON = f"then go on with: claude-mcp turn fix-tests {TURN}\n"
+
+
+def ask(run: Run, session: str, *more: str) -> tuple[int, str, str]:
+    return run("prompt", session, "ask 1", "--turn-id", TURN, *more)
+
+
+class Terminal:
+    """The program, at a terminal where somebody types a word as soon as something is asked."""
+
+    def __init__(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._run, self._monkeypatch = run, monkeypatch
+        self._master, self._slave = os.openpty()
+        self.name = os.ttyname(self._slave)
+        self.typed: list[bytes] = []
+
+    def __call__(self, *argv: str) -> tuple[int, str, str]:
+        # Not in the fixture: another stderr takes its place before the test begins.
+        self._monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        return self._run(*argv)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def flush(self, descriptor: int, queue: int) -> None:
+        flush(descriptor, queue)
+        self.type(self.typed.pop(0))
+
+    def close(self) -> None:
+        os.close(self._master)
+        os.close(self._slave)
+
+
+flush = termios.tcflush
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[Terminal]:
+    made = Terminal(run, monkeypatch)
+    monkeypatch.setattr(permissions, "TERMINAL", made.name)
+    monkeypatch.setattr("termios.tcflush", made.flush)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "decision"),
+    [(b"y\n", "allow"), (b" YES \n", "allow"), (b"n\n", "deny"), (b"\n", "deny"), (b"x\n", "deny")],
+)
+def test_whoever_sits_at_the_terminal_is_asked(
+    terminal: Terminal, session: str, typed: bytes, decision: str, program: Path
+) -> None:
+    terminal.typed = [typed]
+    code, out, err = ask(terminal, session)
+    assert (code, json.loads(out)) == (0, [["q1", decision, None]])
+    assert err == f"{ASKS}Allow it? [y/N] [0.0 s, 0 model calls]\n"
+    assert fake_engine.calls(program).count("submitted") == 1
+
+
+def test_what_was_typed_before_answers_nothing(terminal: Terminal, session: str) -> None:
+    terminal.type(b"y\ny\n")
+    terminal.typed = [b"n\n"]
+    _, out, _ = ask(terminal, session)
+    assert json.loads(out) == [["q1", "deny", None]]
+
+
+def test_who_leaves_a_question_is_told_how_to_answer_later(
+    terminal: Terminal, session: str
+) -> None:
+    terminal.typed = [b"\4"]
+    expected = (9, "", f"{ASKS}Allow it? [y/N] \n{ASKS}{ANSWER}{GO_ON}")
+    assert ask(terminal, session) == expected
+
+
+def test_who_waits_for_a_turn_is_asked_too(terminal: Terminal, session: str) -> None:
+    assert ask(terminal, session, "--detach")[:2] == (0, f"{TURN}\n")
+    terminal.typed = [b"y\n"]
+    code, out, _ = terminal("turn", session)
+    assert (code, json.loads(out)) == (0, [["q1", "allow", None]])
+
+
+def test_a_program_that_reads_json_is_not_asked(terminal: Terminal, session: str) -> None:
+    code, out, err = ask(terminal, session, "--json")
+    shown: list[dict[str, Any]] = [{**question(1), "description": None}]
+    told = wire.turn(session, status="needs_permission", questions=shown)
+    assert (code, json.loads(out)) == (9, told)
+    assert err == f"{ASKS}{ANSWER}{GO_ON}"
+
+
+def test_without_a_terminal_a_question_is_told_and_answered_by_a_command(
+    run: Run, session: str
+) -> None:
+    assert ask(run, session) == (9, "", f"{ASKS}{ANSWER}{GO_ON}")
+    assert run("turn", session) == (9, "", f"{ASKS}{ANSWER}{GO_ON}")
+    assert run("respond", session, "q1", "--deny", "--message", "not that") == (
+        0,
+        "",
+        f"Claude is told; go on with: claude-mcp turn fix-tests {TURN}\n",
+    )
+    code, out, _ = run("turn", session)
+    assert (code, json.loads(out)) == (0, [["q1", "deny", "not that"]])
+    assert run("respond", session, "q1", "--allow") == (
+        3,
+        "",
+        "claude-mcp: Question q1 is not open any more: denied (answered).\n"
+        "get_turn, or 'claude-mcp turn', tells what Claude did since.\n",
+    )
+
+
+def test_a_terminal_that_cannot_be_read_is_none(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permissions, "TERMINAL", "/nosuch")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert ask(run, session)[0] == 9
+
+
+def test_an_answer_can_be_had_as_json(run: Run, session: str) -> None:
+    ask(run, session)
+    code, out, err = run("respond", session, "q1", "--allow", "--json")
+    assert (code, json.loads(out), err) == (0, {"sessionId": session, "turnId": TURN}, "")
+
+
+@pytest.mark.parametrize("flags", [(), ("--allow", "--deny")])
+def test_an_answer_is_one_of_two(run: Run, session: str, flags: tuple[str, ...]) -> None:
+    expected = (2, "", "claude-mcp: Say either --allow or --deny.\n")
+    assert run("respond", session, "q1", *flags) == expected
