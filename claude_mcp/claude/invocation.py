@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-PermissionMode = Literal["bypass", "ask", "deny"]
+PermissionMode = Literal["bypass", "ask"]
 
 _PERMISSION_ARGV: Mapping[PermissionMode, tuple[str, ...]] = {
     "bypass": ("--dangerously-skip-permissions",),
     "ask": ("--permission-mode=default", "--permission-prompt-tool=stdio"),
-    "deny": ("--permission-mode=default",),
 }
 
 # What an image or an outer Claude Code left behind must not mix with a session's provider.
@@ -51,7 +50,7 @@ class Invocation:
     """One start of Claude Code. None leaves a choice to Claude Code itself.
 
     `permission_mode`: in `ask` each question comes as a `ControlRequest` and waits for its answer
-    on stdin, which must stay open; in `deny` nobody is asked, what needs permission is refused.
+    on stdin, which must stay open; in `bypass` none is asked.
     `tools` are the built-in ones to offer; () offers none.
     """
 

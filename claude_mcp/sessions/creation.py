@@ -98,7 +98,7 @@ async def create(
     settings = {
         "model": request.model or sessions.config.model,
         "smallFastModel": sessions.config.small_fast_model,
-        "permissionMode": "deny" if request.strict_permissions else "bypass",
+        "permissionMode": "ask" if request.strict_permissions else "bypass",
         "idleSeconds": sessions.config.idle_seconds,
         "permissionSeconds": sessions.config.permission_seconds,
     }

@@ -20,14 +20,14 @@ def start(engine: Engine, environ: dict[str, str]) -> Callable[..., Any]:
     """Starts `claude-mcp serve` behind a client."""
 
     @asynccontextmanager
-    async def connect(mode: str = "auto") -> AsyncIterator[Peer]:
+    async def connect(mode: str = "auto", **options: Any) -> AsyncIterator[Peer]:
         before = set(processes())
         parameters = StdioServerParameters(
             command=sys.executable,
             args=["-m", "claude_mcp", f"--engine={engine.program}", "serve"],
             env=environ,
         )
-        async with Client(parameters, mode=mode) as client:  # type: ignore[arg-type]
+        async with Client(parameters, mode=mode, **options) as client:  # type: ignore[arg-type]
             mine = [
                 pid
                 for pid, (parent, command) in processes().items()

@@ -212,20 +212,6 @@ async def test_limits_of_a_turn_are_that_turns_alone(sessions: Sessions, session
     assert (free.status, free.result) == (TurnStatus.COMPLETED, "done")
 
 
-async def test_strict_permissions_deny_what_would_need_a_permission(
-    sessions: Sessions, project: Path, name: str
-) -> None:
-    request = CreateRequest(str(project), session_name=name, strict_permissions=True)
-    await create(sessions, request)
-    try:
-        write = {"file_path": "/workspace/made", "content": "x"}
-        result = await turns.prompt(sessions, name, script({"tool": "Write", "input": write}))
-    finally:
-        await sessions.destroy(name)
-    assert not (project / "made").exists()
-    assert [denial.tool_name for denial in result.permission_denials] == ["Write"]
-
-
 async def test_restarted_session_gets_the_servers_credentials_again_and_remembers(
     sessions: Sessions, session: Session, standin: Standin, bare: Bare, environ: dict[str, str]
 ) -> None:

@@ -37,7 +37,6 @@ def test_a_plain_start_bypasses_permissions_and_trusts_no_project() -> None:
     [
         ("bypass", (BYPASS,)),
         ("ask", ("--permission-mode=default", "--permission-prompt-tool=stdio")),
-        ("deny", ("--permission-mode=default",)),
     ],
 )
 def test_a_permission_mode_is_a_group_of_options(

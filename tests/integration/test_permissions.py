@@ -1,0 +1,231 @@
+"""What the real Claude Code asks permission for: allowed, denied, left open, interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from messages_standin import Standin
+
+from claude_mcp.config import Config
+from claude_mcp.errors import QuestionNotOpen
+from claude_mcp.sessions import commands, turns
+from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.permissions import Answer, Decision, respond
+from claude_mcp.sessions.turn_results import Question, TurnResult, TurnStatus
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+PATIENCE_SECONDS = 60
+ALLOW = Answer(Decision.ALLOW)
+DENY = Answer(Decision.DENY, "not in that directory")
+
+
+def script(*steps: dict[str, Any]) -> str:
+    """A prompt that tells the stand-in what the model does."""
+    return "standin: " + json.dumps(steps)
+
+
+def write(name: str) -> dict[str, Any]:
+    return {"tool": "Write", "input": {"file_path": f"/workspace/{name}", "content": "x"}}
+
+
+def bash(command: str) -> dict[str, Any]:
+    return {"tool": "Bash", "input": {"command": command}}
+
+
+def subagent(*steps: dict[str, Any]) -> dict[str, Any]:
+    task = {"description": "part", "prompt": script(*steps), "subagent_type": "general-purpose"}
+    return {"tool": "Agent", "input": task}
+
+
+@asynccontextmanager
+async def created(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
+    request = CreateRequest(str(project), session_name=name, strict_permissions=True)
+    made = await create(sessions, request)
+    try:
+        yield made.session
+    finally:
+        await sessions.destroy(name)
+
+
+@pytest.fixture
+async def strict(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
+    async with created(sessions, project, name) as session:
+        yield session
+
+
+async def ended(sessions: Sessions, turn: TurnResult) -> TurnResult:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        return await turns.follow(sessions, turn.session.id, turn.turn_id)
+
+
+def only(turn: TurnResult) -> Question:
+    assert turn.status is TurnStatus.NEEDS_PERMISSION
+    [question] = turn.questions
+    return question
+
+
+async def logged(sessions: Sessions, session: Session, question: Question) -> list[str]:
+    """What the session's log says of a question, behind its id."""
+    _, lines = await commands.logs(sessions, session.id)
+    marked = (line.partition(f"permission {question.request_id} ") for line in lines)
+    return [said for _, found, said in marked if found]
+
+
+def sent(standin: Standin, prompt: str) -> int:
+    """How often the prompt began a turn of the model."""
+    return sum(
+        request.prompts[-1:] == (prompt,) and not request.tool_results
+        for request in standin.model_calls
+    )
+
+
+async def test_what_is_allowed_is_done(
+    sessions: Sessions, strict: Session, project: Path, standin: Standin
+) -> None:
+    prompt = script(write("made"), {"say": "done"})
+    asked = await turns.prompt(sessions, strict.id, prompt)
+    question = only(asked)
+    assert question.tool_name == "Write"
+    assert question.tool_input == {"file_path": "/workspace/made", "content": "x"}
+    assert not (project / "made").exists()
+    decided = await respond(sessions, strict.id, question.request_id, ALLOW)
+    assert decided.turn_id == asked.turn_id
+    done = await ended(sessions, asked)
+    assert (done.status, done.result, done.permission_denials) == (TurnStatus.COMPLETED, "done", ())
+    assert (project / "made").read_text() == "x"
+    assert await logged(sessions, strict, question) == [
+        "asked: Write: made", "allowed (answered)"
+    ]  # fmt: skip
+    assert sent(standin, prompt) == 1
+    with pytest.raises(QuestionNotOpen, match=r"allowed \(answered\)"):
+        await respond(sessions, strict.id, question.request_id, DENY)
+
+
+async def test_what_is_denied_is_not_done_and_the_model_is_told_why(
+    sessions: Sessions, strict: Session, project: Path
+) -> None:
+    asked = await turns.prompt(sessions, strict.id, script(bash("touch made"), {"report": True}))
+    question = only(asked)
+    await respond(sessions, strict.id, question.request_id, DENY)
+    done = await ended(sessions, asked)
+    assert (done.status, done.result) == (TurnStatus.COMPLETED, "not in that directory")
+    assert [denial.tool_name for denial in done.permission_denials] == ["Bash"]
+    assert not (project / "made").exists()
+    assert await logged(sessions, strict, question) == [
+        "asked: Bash: touch made", "denied (answered): not in that directory"
+    ]  # fmt: skip
+
+
+async def test_what_nobody_answers_is_denied_after_a_time(
+    config: Config, project: Path, name: str
+) -> None:
+    async with (
+        open_sessions(replace(config, permission_seconds=0.5)) as sessions,
+        created(sessions, project, name) as session,
+    ):
+        asked = await turns.prompt(sessions, name, script(write("made"), {"say": "went on"}))
+        question = only(asked)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while (done := await ended(sessions, asked)).status is not TurnStatus.COMPLETED:
+                await anyio.sleep(0.05)
+        assert done.result == "went on"
+        why = "nobody answered within 0.5 s"
+        assert done.notes == (f"Permission for Write was denied: {why}.",)
+        assert not (project / "made").exists()
+        told = await logged(sessions, session, question)
+        assert told == ["asked: Write: made", f"denied ({why})"]
+
+
+async def test_who_can_be_asked_decides_each_question_and_the_prompt_is_sent_once(
+    sessions: Sessions, strict: Session, project: Path, standin: Standin
+) -> None:
+    put: list[str] = []
+
+    async def ask(question: Question) -> Answer:
+        put.append(question.tool_name)
+        return ALLOW if question.tool_name == "Write" else DENY
+
+    both = {"tools": [write("made"), bash("touch other")]}
+    prompt = script(both, {"say": "done"})
+    done = await turns.prompt(sessions, strict.id, prompt, ask=ask)
+    assert (done.status, put) == (TurnStatus.COMPLETED, ["Write", "Bash"])
+    assert (project / "made").exists()
+    assert not (project / "other").exists()
+    assert sent(standin, prompt) == 1
+
+
+async def test_questions_of_subagents_are_open_side_by_side_and_outlive_the_turn(
+    sessions: Sessions, strict: Session, project: Path
+) -> None:
+    both = {"tools": [subagent(write("one")), subagent(write("two"))]}
+    turn = await turns.prompt(sessions, strict.id, script(both, {"say": "begun"}))
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while len(turn.questions) < 2 or turn.status is not TurnStatus.COMPLETED:
+            await anyio.sleep(0.05)
+            turn = await turns.follow(sessions, strict.id, turn.turn_id, wait_seconds=0)
+    assert turn.result == "begun"
+    by_path = {question.tool_input["file_path"]: question for question in turn.questions}
+    await respond(sessions, strict.id, by_path["/workspace/one"].request_id, ALLOW)
+    await respond(sessions, strict.id, by_path["/workspace/two"].request_id, DENY)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not (project / "one").exists():
+            await anyio.sleep(0.05)
+    assert not (project / "two").exists()
+    assert (await turns.follow(sessions, strict.id, turn.turn_id)).questions == ()
+
+
+async def test_interrupting_a_turn_closes_its_question_and_the_conversation_goes_on(
+    sessions: Sessions, strict: Session, project: Path
+) -> None:
+    asked = await turns.prompt(sessions, strict.id, script(write("made"), {"say": "never"}))
+    question = only(asked)
+    cancelled = await turns.interrupt(sessions, strict.id, asked.turn_id)
+    assert cancelled is not None
+    assert (cancelled.status, cancelled.questions) == (TurnStatus.CANCELLED, ())
+    with pytest.raises(QuestionNotOpen, match="the turn was interrupted"):
+        await respond(sessions, strict.id, question.request_id, ALLOW)
+    after = await turns.prompt(sessions, strict.id, "And now?")
+    assert (after.status, after.notes) == (TurnStatus.COMPLETED, ())
+    assert not (project / "made").exists()
+    assert await logged(sessions, strict, question) == [
+        "asked: Write: made", "closed (the turn was interrupted)"
+    ]  # fmt: skip
+
+
+async def test_a_claude_that_is_killed_takes_its_question_along(
+    sessions: Sessions, strict: Session, bare: Bare
+) -> None:
+    asked = await turns.prompt(sessions, strict.id, script(write("made"), {"say": "never"}))
+    question = only(asked)
+    kill = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in " \
+           "claude\\ *) kill -9 ${p#/proc/};; esac; done"  # fmt: skip
+    bare("exec", strict.container_id, "sh", "-c", kill)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while (lost := await ended(sessions, asked)).status is not TurnStatus.FAILED:
+            await anyio.sleep(0.05)
+    assert lost.questions == ()
+    told = await logged(sessions, strict, question)
+    assert told == ["asked: Write: made", "closed (Claude Code ended)"]
+
+
+async def test_another_front_end_answers_what_this_one_was_asked(
+    config: Config, sessions: Sessions, strict: Session, project: Path
+) -> None:
+    asked = await turns.prompt(sessions, strict.id, script(write("made"), {"say": "done"}))
+    async with open_sessions(config) as others:
+        seen = await turns.follow(others, strict.name, wait_seconds=0)
+        assert seen.questions == asked.questions
+        await respond(others, strict.name, only(seen).request_id, ALLOW)
+    assert (await ended(sessions, asked)).status is TurnStatus.COMPLETED
+    assert (project / "made").exists()
