@@ -121,8 +121,13 @@ class Permissions:
         return list(self._open.values())
 
     def of(self, turn_id: str) -> list[dict[str, Any]]:
-        """What is asked in a turn, and outside any that runs, as callers see it."""
-        return [q.shown for q in self.all() if q.turn is None or q.turn.id == turn_id]
+        """What is asked in a turn, as callers see it; and what nobody waits for who might answer
+        it, because it is asked in a turn that nobody began, or outside any."""
+        return [
+            question.shown
+            for question in self.all()
+            if question.turn is None or question.turn.prompt is None or question.turn.id == turn_id
+        ]
 
     def decide(self, question_id: str, allow: bool, message: str | None) -> str | None:
         """Answer a question; returns its turn's id.

@@ -253,10 +253,10 @@ def test_a_question_that_the_turns_end_leaves_open_is_closed(session: Session, g
     assert respond(caller, question(answer)) == refused
 
 
-def test_questions_of_a_claude_that_died_are_closed(session: Session, claude: Claude) -> None:
+def test_questions_of_a_claude_that_died_are_closed(session: Session, gate: Gate) -> None:
     caller = session.start()
-    answer = asked(caller, f"{TOUCH}; {TELL}")
-    claude.kill()
+    answer = asked(caller, f"{TOUCH}; wait_at({gate.path!r}); os.kill(os.getpid(), 9)")
+    gate.open()
     assert until(lambda: followed(caller, answer)["status"] == "failed")
     refused = {"error": {"code": "decided", "message": "closed (Claude Code ended)"}}
     assert respond(caller, question(answer)) == refused
@@ -301,10 +301,11 @@ def test_more_questions_than_can_be_open_are_denied_at_once(
     monkeypatch.setattr(permissions, "MAX_OPEN", 1)
     caller = session.start()
     program = (
-        f"{TOUCH}; can_use('Write', 'b'); came = decision(); text(json.dumps(came)); decision()\n"
+        f"{TOUCH}; can_use('Write', 'b'); came = decision(); text('denied'); decision()\n"
         "result(came['request_id'] + came['response']['message'])"
     )
     answer = asked(caller, program)
+    until(lambda: "denied" in str(followed(caller, answer, cursor=0)["events"]))
     respond(caller, question(answer))
     why = "1 questions are open already"
     assert followed(caller, answer)["result"] == f"bIt could not be asked: {why}."
@@ -364,3 +365,17 @@ def test_what_claude_says_about_a_question_is_shown(session: Session) -> None:
     [shown] = asked(caller, f"{frame}; {TELL}")["questions"]
     assert shown["description"] == "why\noutside"
     respond(caller, shown["requestId"])
+
+
+def test_what_is_asked_in_a_turn_that_nobody_began_shows_in_the_others(session: Session) -> None:
+    caller = session.start()
+    one = turn_id()
+    ask(caller, f"begin(); result(); init(); {TOUCH}; came = decision(); result()", turnId=one)
+    shown = until(lambda: caller.ask("follow", turnId=one)["ok"].get("questions"))
+    later = caller.send(
+        "turn", turnId=turn_id(), prompt="result(came['response']['behavior'])", whenBusy="wait"
+    )
+    waiting = caller.answer(later)["ok"]
+    assert (waiting["status"], waiting["questions"]) == ("needs_permission", shown)
+    respond(caller, shown[0]["requestId"])
+    assert followed(caller, waiting)["result"] == "allow"
