@@ -175,10 +175,10 @@ async def test_a_user_who_does_not_answer_within_the_wait_is_not_asked_any_longe
 ) -> None:
     user = User(None)
     async with asking(config, "legacy", user) as client:
-        left = content(await prompt(client, session, waitSeconds=0.1))
+        left = content(await prompt(client, session, waitSeconds=0.3))
         assert left == open_turn(session, 1)
         with anyio.fail_after(20):
-            while not user.given_up:
+            while len(user.asked) > user.given_up:  # on a slow machine the time was up before
                 await anyio.sleep(0.005)
 
 
