@@ -287,8 +287,9 @@ class Turns:
             with self._changed:
                 left = None if deadline is None else deadline - time.monotonic()
                 news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-                over = self._open(turn_id) is not turn or bool(self._questions(turn))
-                done = over or request.gone or (left is not None and left <= 0)
+                over = self._open(turn_id) is not turn
+                stuck = bool(self._questions(turn))
+                done = over or stuck or request.gone or (left is not None and left <= 0)
                 if not news and not done:
                     self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
                     continue

@@ -127,6 +127,18 @@ async def test_what_is_denied_is_not_done_and_the_model_is_told_why(
     ]  # fmt: skip
 
 
+async def test_a_projects_own_settings_allow_nothing(
+    sessions: Sessions, project: Path, name: str
+) -> None:
+    rules = {"allow": ["Bash", "Write"], "defaultMode": "bypassPermissions"}
+    (project / ".claude").mkdir()
+    (project / ".claude" / "settings.json").write_text(json.dumps({"permissions": rules}))
+    async with created(sessions, project, name):
+        asked = await turns.prompt(sessions, name, script(bash("touch made")))
+        assert only(asked).tool_input["command"] == "touch made"
+    assert not (project / "made").exists()
+
+
 async def test_what_nobody_answers_is_denied_after_a_time(
     config: Config, project: Path, name: str
 ) -> None:
