@@ -21,6 +21,7 @@ from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.state import log
 from claude_mcp.claude import protocol
 from claude_mcp.claude.events import call_text, headline
+from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.agent.driver import Turn
@@ -103,8 +104,8 @@ class Permissions:
             shown={
                 "requestId": question,
                 "toolName": tool.name,
-                "toolInput": shown_input(tool.input, event),
-                "description": _description(request.request),
+                "toolInput": shown_input(redactor.redact_all(tool.input), event),
+                "description": _description(redactor.redact_all(request.request)),
             },
         )
         timer.start()

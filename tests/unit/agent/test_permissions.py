@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent import permissions
-from tests.unit.agent.scripted import CANCELLED, COMPLETED, ask, told, turn_id, until
+from tests.unit.agent.scripted import CANCELLED, COMPLETED, SECRETS, ask, told, turn_id, until
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Claude, Gate, Session
@@ -74,6 +74,18 @@ def test_a_question_ends_the_waiting_and_says_what_is_asked(session: Session) ->
     }
     assert followed(caller, answer)["status"] == "needs_permission"
     assert followed(caller, answer, cursor=1, waitSeconds=60)["questions"] == answer["questions"]
+
+
+def test_a_secret_in_a_question_is_hidden_and_what_is_allowed_is_whole(session: Session) -> None:
+    key = "sk-in-a-question-0123"
+    caller = session.start({**SECRETS, "secretValues": [key]})
+    echo = f"can_use('Bash', command='echo {key[:9]}' + '{key[9:]}', description='{key}')"
+    told = "result(str(len(decision()['response']['updatedInput']['command'])))"
+    answer = asked(caller, f"{echo}; {told}")
+    assert key not in str(answer)
+    assert answer["questions"][0]["toolInput"]["command"] == "echo [redacted]"
+    respond(caller, question(answer))
+    assert followed(caller, answer)["result"] == str(len(f"echo {key}"))
 
 
 def test_what_is_allowed_is_done_with_the_input_that_was_asked_for(
