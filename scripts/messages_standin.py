@@ -61,6 +61,8 @@ _NOT_A_PROMPT = (
 _KEPT_HEADERS = (
     "authorization",
     "x-api-key",
+    "api-key",
+    "x-amz-security-token",
     "user-agent",
     "anthropic-beta",
     "anthropic-version",
@@ -196,10 +198,12 @@ def split_calls(steps: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return calls
 
 
-class _Answer:
+class Answer:
     """One answer, as events or as one JSON body; nothing is sent before its first word."""
 
-    def __init__(self, http: _Handler, body: dict[str, Any], size: int) -> None:
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, http: Handler, body: dict[str, Any], size: int) -> None:
         self._http = http
         self._stream = body.get("stream") is True
         self._blocks: list[dict[str, Any]] = []
@@ -233,7 +237,7 @@ class _Answer:
             return
         self.begun = True
         if self._stream:
-            self._http.start_stream("text/event-stream; charset=utf-8")
+            self._http.start_stream(self.content_type)
             self.event("message_start", message={**self._message, "usage": self._usage(1)})
 
     def _block(self, block: dict[str, Any], empty: dict[str, Any], kind: str, text: str) -> None:
@@ -299,7 +303,7 @@ class _Answer:
         self._http.drop()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # An answer is many small writes: without this each would wait for the client's delayed ACK.
     disable_nagle_algorithm = True
@@ -381,7 +385,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         asked = body if isinstance(body, dict) else {}
         conversation = standin.record(self, asked)
-        answer = _Answer(self, asked, len(data))
+        answer = Answer(self, asked, len(data))
         if path == "/v1/messages/count_tokens":
             self.send_json(200, {"input_tokens": max(1, len(data) // 4)})
         elif path != "/v1/messages":
@@ -389,16 +393,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif not isinstance(body, dict):
             answer.fail(400, text="the body is not a JSON object")
         else:
-            try:
-                steps = standin.steps_for(conversation)
-            except DirectiveError as error:
-                answer.fail(400, text=str(error))
-                return
-            self._perform(answer, conversation, steps)
+            self.perform(answer, conversation)
 
-    def _perform(
-        self, answer: _Answer, conversation: Conversation, steps: Sequence[dict[str, Any]]
-    ) -> None:
+    def perform(self, answer: Answer, conversation: Conversation) -> None:
+        """Do what the prompt says."""
+        try:
+            steps = self.server.standin.steps_for(conversation)
+        except DirectiveError as error:
+            answer.fail(400, text=str(error))
+            return
         stop_reason = "end_turn"
         for number, step in enumerate(steps):
             if {"fail", "cut", "never"} & step.keys():
@@ -449,6 +452,8 @@ class _Server(ThreadingHTTPServer):
 class Standin:
     """The server with its records: `with Standin() as standin: ... standin.url`."""
 
+    handler = Handler
+
     def __init__(
         self,
         host: str = "127.0.0.1",
@@ -490,7 +495,7 @@ class Standin:
 
     def start(self) -> Standin:
         self.stopping.clear()
-        self._server = _Server(self._address, _Handler)
+        self._server = _Server(self._address, self.handler)
         self._server.standin = self
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
@@ -544,7 +549,7 @@ class Standin:
         calls = split_calls(steps)
         return calls[min(conversation.calls_done, len(calls) - 1)]
 
-    def record(self, http: _Handler, body: Mapping[str, Any]) -> Conversation:
+    def record(self, http: Handler, body: Mapping[str, Any]) -> Conversation:
         conversation = read_conversation(body.get("messages"))
         tools = body.get("tools")
         with self._changed:
@@ -574,7 +579,7 @@ class Standin:
         return conversation
 
     def still(
-        self, http: _Handler, conversation: Conversation, step: int, times: int | None
+        self, http: Handler, conversation: Conversation, step: int, times: int | None
     ) -> bool:
         """Count a request that meets a failing step; False when it has failed often enough."""
         if times is None:
