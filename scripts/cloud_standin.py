@@ -1,4 +1,4 @@
-"""Local stand-ins for Bedrock, Vertex and Foundry, in front of the Messages API's; scripted as that.
+"""Local stand-ins for Bedrock, Vertex and Foundry, scripted as the one for the Messages API is.
 
 All three answer at one address and are told apart by their paths. The rule: a request that does
 not prove a known credential is refused with 403, so an answer is the proof. Standard library only.
@@ -101,12 +101,14 @@ class Known:
     aws_keys: Mapping[str, AwsKey] = field(default_factory=dict)
     """By key id."""
     bearer_tokens: frozenset[str] = frozenset()
-    """For Bedrock, and for Vertex as its metadata service gives them."""
+    """For Bedrock."""
     google_keys: Mapping[str, RsaKey] = field(default_factory=dict)
     """By the service account's address."""
     foundry_keys: frozenset[str] = frozenset()
     role: str | None = None
     """The id of the AWS key that the machine's metadata service gives out."""
+    google_token: str | None = None
+    """What the machine's metadata service gives out for Vertex."""
 
 
 class BedrockAnswer(Answer):
@@ -123,7 +125,10 @@ class CloudHandler(Handler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if path.startswith("/latest/meta-data/iam/security-credentials/"):
+        if path.startswith("/computeMetadata/v1/instance"):
+            self.server.standin.record(self, {})
+            self._give_account(path)
+        elif path.startswith("/latest/meta-data/iam/security-credentials/"):
             self.server.standin.record(self, {})
             self._give_role(path)
         elif path == "/inference-profiles":
@@ -155,6 +160,15 @@ class CloudHandler(Handler):
                 "Expiration": METADATA_EXPIRY,
             }
             self.send_json(200, given)
+
+    def _give_account(self, path: str) -> None:
+        known: Known = self.server.standin.known
+        flavor = {"Metadata-Flavor": "Google"}  # the client takes no answer without it
+        if path.endswith("/token") and known.google_token:
+            token = {"access_token": known.google_token, "token_type": "Bearer"}
+            self.send_json(200, {**token, "expires_in": METADATA_TOKEN_SECONDS}, flavor)
+        else:
+            self.send_json(200 if path.endswith("/instance") else 404, {}, flavor)
 
     def _send_text(self, text: str) -> None:
         self.send_response(200)
@@ -257,7 +271,7 @@ def proves_google_key(known: Known, headers: HTTPMessage) -> bool:
     scheme, _, token = (headers["authorization"] or "").partition(" ")
     if scheme != "Bearer":
         return False
-    if token in known.bearer_tokens:
+    if known.google_token is not None and token == known.google_token:
         return True
     signed, _, signature = token.rpartition(".")
     key = known.google_keys.get(google_account(token) or "")

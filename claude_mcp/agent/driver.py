@@ -14,13 +14,13 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, mcp_servers, processes
+from claude_mcp.agent import contract, machine_role, mcp_servers, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.permissions import Permissions
 from claude_mcp.agent.records import Result
 from claude_mcp.agent.state import State, log
-from claude_mcp.claude import invocation, protocol
+from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.claude.events import events_of
 from claude_mcp.redaction import redactor
 
@@ -271,7 +271,10 @@ class Driver:
 
     def _start(self, options: dict[str, Any], resume: str | None, tries: int = START_TRIES) -> Live:
         secrets = self._secrets
-        provider = _provider(self._settings, secrets)
+        settings = self._settings
+        provider = providers.handed_over(
+            secrets, settings.get("model"), settings.get("smallFastModel"), machine_role.COMMAND
+        )
         tools = options.get("tools")
         argv = invocation.claude_argv(
             invocation.Invocation(
@@ -286,7 +289,7 @@ class Driver:
         )
         environment = invocation.claude_environment(provider, os.getuid(), self._environment)
         environment.update(secrets.get("proxies") or {})
-        credentials = invocation.credentials(provider)
+        credentials = providers.credentials(provider)
         try:
             with self._changed:  # so that it cannot end before we know it
                 live = Live(argv, environment, credentials, self._on_frame, self._on_end)
@@ -456,16 +459,3 @@ def _outcome(result: protocol.Result, cost_usd: float) -> Result:
             for denial in result.permission_denials
         ],
     }
-
-
-def _provider(settings: dict[str, Any], secrets: dict[str, Any]) -> invocation.Provider:
-    credential = secrets.get("credential") or {}
-    kind, value = credential.get("kind"), credential.get("value")
-    return invocation.Anthropic(
-        base_url=secrets.get("baseUrl"),
-        model=settings.get("model"),
-        small_model=settings.get("smallFastModel"),
-        api_key=value if kind == "apiKey" else None,
-        auth_token=value if kind == "authToken" else None,
-        oauth_token=value if kind == "oauthToken" else None,
-    )

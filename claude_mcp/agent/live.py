@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Callable
 
-from claude_mcp.agent import processes
+from claude_mcp.agent import contract, files, processes
 from claude_mcp.agent.commands import Capture, exit_code
 from claude_mcp.agent.lines import Splitter
 from claude_mcp.agent.state import log
-from claude_mcp.claude import invocation, protocol
+from claude_mcp.claude import protocol, providers
 
 STDERR_BYTES = 16 * 1024
 READ_BYTES = 256 * 1024
@@ -36,6 +36,7 @@ TERM_SECONDS = 2.0
 REAP_GRACE_SECONDS = 0.2
 LAST_SECONDS = 0.5
 """How long its last output may take to come when it has ended."""
+SECRETS_DIRECTORY = contract.RUN_DIRECTORY
 
 OnFrame = Callable[["Live", protocol.Frame], None]
 OnEnd = Callable[["Live"], None]
@@ -48,7 +49,7 @@ class Live:
         self,
         argv: tuple[str, ...],
         environment: dict[str, str],
-        credentials: invocation.Credentials,
+        credentials: providers.Credentials,
         on_frame: OnFrame,
         on_end: OnEnd,
     ) -> None:
@@ -264,9 +265,9 @@ def _drain(pipe: IO[bytes], capture: Capture) -> None:
 
 
 def _start(
-    argv: tuple[str, ...], environment: dict[str, str], credentials: invocation.Credentials
+    argv: tuple[str, ...], environment: dict[str, str], credentials: providers.Credentials
 ) -> subprocess.Popen[bytes]:
-    """Start Claude Code with its secrets in pipes that are full and closed behind them."""
+    """Start Claude Code with its secrets in files, and in pipes that are closed behind them."""
     descriptors = []
     try:
         for variable, secret in credentials.descriptors.items():
@@ -275,6 +276,13 @@ def _start(
             environment[variable] = str(reading)
             with os.fdopen(writing, "wb") as pipe:
                 pipe.write(secret.encode())
+        if credentials.files:
+            directory = os.open(SECRETS_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
+            descriptors.append(directory)
+            for file in credentials.files:
+                files.replace(os.path.join(SECRETS_DIRECTORY, file.name), file.text.encode())
+                if file.variable is not None:
+                    environment[file.variable] = f"/proc/self/fd/{directory}/{file.name}"
         environment.update(credentials.environment)
         return subprocess.Popen(
             argv,

@@ -1,16 +1,17 @@
-"""How Claude Code is started: its argv, its environment, and how credentials reach it.
+"""How Claude Code is started: its argv and its environment; its credentials are in `providers`.
 
 Pure functions; runs on Python 3.9. The rule: nothing that comes from a user becomes an option by
-itself (`--name=value`), and no secret is in argv; one is in the environment only where Claude Code
-has no other way in.
+itself (`--name=value`), and no secret is in argv.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+from claude_mcp.claude import providers
 
 PermissionMode = Literal["bypass", "ask"]
 
@@ -19,26 +20,7 @@ _PERMISSION_ARGV: Mapping[PermissionMode, tuple[str, ...]] = {
     "ask": ("--permission-mode=default", "--permission-prompt-tool=stdio"),
 }
 
-# What an image or an outer Claude Code left behind must not mix with a session's provider.
-_NOT_INHERITED = frozenset(
-    {
-        "CLAUDECODE",
-        "CLAUDE_CODE_ENTRYPOINT",
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "ANTHROPIC_BASE_URL",
-        "ANTHROPIC_CUSTOM_HEADERS",
-        "ANTHROPIC_MODEL",
-        "ANTHROPIC_SMALL_FAST_MODEL",
-        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
-        "CLAUDE_CODE_OAUTH_TOKEN",
-        "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
-        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
-        "CLAUDE_CODE_USE_BEDROCK",
-        "CLAUDE_CODE_USE_VERTEX",
-        "CLAUDE_CODE_USE_FOUNDRY",
-    }
-)
+_NOT_INHERITED = frozenset({"CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", *providers.NOT_INHERITED})
 
 
 DEFAULT_MODEL = "default"
@@ -63,38 +45,6 @@ class Invocation:
     append_system_prompt: str | None = None
     mcp_config_path: str | None = None
     trust_project: bool = False
-
-
-@dataclass(frozen=True)
-class Anthropic:
-    """Anthropic's API or a gateway that speaks it; what is None is not passed on."""
-
-    base_url: str | None = None
-    model: str | None = None
-    small_model: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    auth_token: str | None = field(default=None, repr=False)
-    oauth_token: str | None = field(default=None, repr=False)
-
-
-# Bedrock, Vertex and Foundry each become a dataclass like `Anthropic`, with a branch in
-# `_provider_environment` and `credentials`.
-Provider = Anthropic
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Which secret goes which way.
-
-    `descriptors`: for each variable, the secret to write into a pipe; the variable names the
-    descriptor of its reading end. A pipe, closed behind the secret: Claude Code reads it to its
-    end and waits until then, keeps the descriptor open but hands it to no child, so that nobody
-    can read it a second time from `/proc`, as could be done with a file (all measured).
-    `environment`: what has no other way in.
-    """
-
-    descriptors: Mapping[str, str] = field(default_factory=dict, repr=False)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str, ...]:
@@ -135,9 +85,9 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
 
 
 def claude_environment(
-    provider: Provider, uid: int, inherited: Mapping[str, str]
+    provider: providers.Provider, uid: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """Claude Code's whole environment but for its credentials: see `credentials`.
+    """Claude Code's whole environment but for its credentials: see `providers`.
 
     `inherited` is the environment of the agent; what could mix with `provider` is left out.
     """
@@ -151,30 +101,5 @@ def claude_environment(
     )
     if uid == 0:
         environment["IS_SANDBOX"] = "1"  # else root is refused --dangerously-skip-permissions
-    environment.update(_provider_environment(provider))
+    environment.update(providers.environment(provider))
     return environment
-
-
-def credentials(provider: Provider) -> Credentials:
-    """How the secrets of a provider reach Claude Code."""
-    descriptors: dict[str, str] = {}
-    environment: dict[str, str] = {}
-    if provider.api_key is not None:
-        descriptors["CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"] = provider.api_key
-    if provider.oauth_token is not None:
-        descriptors["CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR"] = provider.oauth_token
-    if provider.auth_token is not None:
-        # No descriptor for this one, and apiKeyHelper is refused under PROVIDER_MANAGED_BY_HOST.
-        environment["ANTHROPIC_AUTH_TOKEN"] = provider.auth_token
-    return Credentials(descriptors, environment)
-
-
-def _provider_environment(provider: Provider) -> dict[str, str]:
-    values = {
-        "ANTHROPIC_BASE_URL": provider.base_url,
-        "ANTHROPIC_MODEL": provider.model,
-        # The new name and the old one of the model for small tasks.
-        "ANTHROPIC_DEFAULT_HAIKU_MODEL": provider.small_model,
-        "ANTHROPIC_SMALL_FAST_MODEL": provider.small_model,
-    }
-    return {name: value for name, value in values.items() if value is not None}

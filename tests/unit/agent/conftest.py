@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import mcp_servers
+from claude_mcp.agent import live, mcp_servers
 from claude_mcp.agent.connections import Connection, Operation
 from claude_mcp.agent.state import State
 from claude_mcp.agent.turns import Turns
@@ -420,4 +420,5 @@ def session(
     connect: Connect, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Session:
     monkeypatch.setattr(mcp_servers, "CONFIG_PATH", str(tmp_path / "mcp.json"))
+    monkeypatch.setattr(live, "SECRETS_DIRECTORY", str(tmp_path))
     return Session(connect, claude, tmp_path)

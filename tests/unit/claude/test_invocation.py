@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from claude_mcp.claude.invocation import (
-    Anthropic,
-    Credentials,
     Invocation,
     PermissionMode,
     claude_argv,
     claude_environment,
-    credentials,
 )
+from claude_mcp.claude.providers import Anthropic
 
 ALWAYS = (
     "claude",
@@ -113,31 +109,3 @@ def test_nothing_inherited_mixes_with_the_provider_or_an_outer_claude() -> None:
         "LANG": "C.UTF-8",
     }
     assert claude_environment(Anthropic(), 1000, inherited) == {**ENVIRONMENT, "LANG": "C.UTF-8"}
-
-
-@pytest.mark.parametrize(
-    ("provider", "descriptors", "environment"),
-    [
-        (Anthropic(), {}, {}),
-        (Anthropic(api_key="k"), {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": "k"}, {}),
-        (Anthropic(oauth_token="o"), {"CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR": "o"}, {}),
-        (Anthropic(auth_token="a"), {}, {"ANTHROPIC_AUTH_TOKEN": "a"}),
-    ],
-)
-def test_a_secret_is_in_the_environment_only_where_there_is_no_descriptor_for_it(
-    provider: Anthropic, descriptors: dict[str, str], environment: dict[str, str]
-) -> None:
-    assert credentials(provider) == Credentials(descriptors, environment)
-
-
-@pytest.mark.parametrize("kind", ["api_key", "auth_token", "oauth_token"])
-def test_a_secret_shows_in_no_repr_argv_or_plain_environment(kind: str) -> None:
-    secret: dict[str, Any] = {kind: "sentinel-value"}
-    provider = Anthropic(base_url="http://gateway", **secret)
-    shown = (
-        repr(provider),
-        repr(credentials(provider)),
-        repr(claude_environment(provider, 0, {})),
-        repr(claude_argv(Invocation())),
-    )
-    assert "sentinel-value" not in "".join(shown)

@@ -1,0 +1,271 @@
+"""Who serves the model, as Claude Code is told: by its environment, descriptors and files.
+
+Pure functions; runs on Python 3.9. The rule: a secret is in the environment only where Claude Code
+has no other way in, and then only in a variable that it takes out of its commands' environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+ROLE_FILE = "machine-role.json"
+
+# What an image or an outer Claude Code left behind must not mix with a session's provider.
+NOT_INHERITED = frozenset(
+    {
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_MODEL",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+        "ANTHROPIC_BEDROCK_BASE_URL",
+        "ANTHROPIC_VERTEX_BASE_URL",
+        "ANTHROPIC_VERTEX_PROJECT_ID",
+        "ANTHROPIC_FOUNDRY_API_KEY",
+        "ANTHROPIC_FOUNDRY_AUTH_TOKEN",
+        "ANTHROPIC_FOUNDRY_BASE_URL",
+        "ANTHROPIC_FOUNDRY_RESOURCE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_USE_FOUNDRY",
+        "CLAUDE_CODE_SKIP_BEDROCK_AUTH",
+        "CLAUDE_CODE_SKIP_VERTEX_AUTH",
+        "CLAUDE_CODE_SKIP_FOUNDRY_AUTH",
+        "CLOUD_ML_REGION",
+        "GCE_METADATA_HOST",
+        "GCLOUD_PROJECT",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CLOUD_PROJECT",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Anthropic:
+    """Anthropic's API or a gateway that speaks it; what is None is not passed on."""
+
+    base_url: str | None = None
+    model: str | None = None
+    small_model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    auth_token: str | None = field(default=None, repr=False)
+    oauth_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Bedrock:
+    """AWS Bedrock with keys, a bearer token, or the machine's role.
+
+    `machine_role` tells `role_command` where to ask; that prints credentials as the AWS SDK wants
+    them from a `credential_process`. Claude Code does not ask a metadata service by itself when
+    its provider is chosen for it (measured with 2.1.330).
+    """
+
+    region: str
+    base_url: str | None = None
+    model: str | None = None
+    small_model: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
+    machine_role: Mapping[str, str] | None = field(default=None, repr=False)
+    role_command: str = ""
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """Google Vertex AI; without `credentials` (JSON) the metadata service is asked."""
+
+    project_id: str
+    region: str
+    base_url: str | None = None
+    model: str | None = None
+    small_model: str | None = None
+    credentials: str | None = field(default=None, repr=False)
+    metadata_host: str | None = None
+
+
+@dataclass(frozen=True)
+class Foundry:
+    """Azure Foundry, at a resource or at a base URL."""
+
+    resource: str | None = None
+    base_url: str | None = None
+    model: str | None = None
+    small_model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+Provider = Union[Anthropic, Bedrock, Vertex, Foundry]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file in the agent's directory; `variable` names it to Claude Code."""
+
+    name: str
+    text: str = field(repr=False)
+    variable: str | None = None
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Which secret goes which way.
+
+    `descriptors`: for each variable, the secret to write into a pipe; the variable names the
+    descriptor of its reading end. A pipe, closed behind the secret: Claude Code reads it to its
+    end and waits until then, keeps the descriptor open but hands it to no child, so that nobody
+    can read it a second time from `/proc`, as could be done with a file (all measured).
+    `files`: what is read more than once. They are named through a descriptor of their directory,
+    `/proc/self/fd/N/NAME`, which Claude's commands do not have: the variable, which they do have,
+    leads them nowhere (measured).
+    `environment`: what has no other way in.
+    """
+
+    descriptors: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: tuple[File, ...] = ()
+
+
+def environment(provider: Provider) -> dict[str, str]:
+    """Which provider it is, where it is and its models, as variables."""
+    values = {
+        "ANTHROPIC_MODEL": provider.model,
+        # The new name and the old one of the model for small tasks.
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": provider.small_model,
+        "ANTHROPIC_SMALL_FAST_MODEL": provider.small_model,
+    }
+    if isinstance(provider, Anthropic):
+        values["ANTHROPIC_BASE_URL"] = provider.base_url
+    elif isinstance(provider, Bedrock):
+        values.update(
+            CLAUDE_CODE_USE_BEDROCK="1",
+            AWS_REGION=provider.region,
+            ANTHROPIC_BEDROCK_BASE_URL=provider.base_url,
+        )
+    elif isinstance(provider, Vertex):
+        values.update(
+            CLAUDE_CODE_USE_VERTEX="1",
+            CLOUD_ML_REGION=provider.region,
+            ANTHROPIC_VERTEX_PROJECT_ID=provider.project_id,
+            ANTHROPIC_VERTEX_BASE_URL=provider.base_url,
+            GCE_METADATA_HOST=provider.metadata_host,
+        )
+    else:
+        values.update(
+            CLAUDE_CODE_USE_FOUNDRY="1",
+            ANTHROPIC_FOUNDRY_RESOURCE=provider.resource,
+            ANTHROPIC_FOUNDRY_BASE_URL=provider.base_url,
+        )
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def credentials(provider: Provider) -> Credentials:
+    """How the secrets of a provider reach Claude Code."""
+    if isinstance(provider, Anthropic):
+        descriptors = {
+            "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": provider.api_key,
+            "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR": provider.oauth_token,
+        }
+        # No descriptor for this one, and apiKeyHelper is refused under PROVIDER_MANAGED_BY_HOST.
+        variables = {"ANTHROPIC_AUTH_TOKEN": provider.auth_token}
+        return Credentials(_given(descriptors), _given(variables))
+    if isinstance(provider, Bedrock):
+        variables = {"AWS_BEARER_TOKEN_BEDROCK": provider.bearer_token}
+        return Credentials(environment=_given(variables), files=_aws_files(provider))
+    if isinstance(provider, Vertex):
+        if provider.credentials is None:
+            return Credentials()
+        file = File("google.json", provider.credentials, "GOOGLE_APPLICATION_CREDENTIALS")
+        return Credentials(files=(file,))
+    return Credentials(environment=_given({"ANTHROPIC_FOUNDRY_API_KEY": provider.api_key}))
+
+
+def _aws_files(provider: Bedrock) -> tuple[File, ...]:
+    if provider.machine_role is not None:
+        process = f"[default]\ncredential_process = {provider.role_command}\n"
+        return (
+            File(ROLE_FILE, json.dumps(dict(provider.machine_role))),
+            File("aws-config", process, "AWS_CONFIG_FILE"),
+        )
+    keys = _given(
+        {
+            "aws_access_key_id": provider.access_key_id,
+            "aws_secret_access_key": provider.secret_access_key,
+            "aws_session_token": provider.session_token,
+        }
+    )
+    if not keys:
+        return ()
+    lines = "".join(f"{name} = {value}\n" for name, value in keys.items())
+    return (File("aws-credentials", f"[default]\n{lines}", "AWS_SHARED_CREDENTIALS_FILE"),)
+
+
+def _given(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def handed_over(
+    secrets: Mapping[str, Any], model: str | None, small_model: str | None, role_command: str
+) -> Provider:
+    """The provider as the session's creator handed it over."""
+    credential = secrets.get("credential") or {}
+    kind, value = credential.get("kind"), credential.get("value")
+    name, base_url = secrets.get("provider"), secrets.get("baseUrl")
+    if name == "bedrock":
+        return Bedrock(
+            region=secrets["region"],
+            base_url=base_url,
+            model=model,
+            small_model=small_model,
+            access_key_id=credential.get("accessKeyId"),
+            secret_access_key=credential.get("secretAccessKey"),
+            session_token=credential.get("sessionToken"),
+            bearer_token=value if kind == "bearerToken" else None,
+            machine_role=value if kind == "machine" else None,
+            role_command=role_command,
+        )
+    if name == "vertex":
+        return Vertex(
+            project_id=secrets["projectId"],
+            region=secrets["region"],
+            base_url=base_url,
+            model=model,
+            small_model=small_model,
+            credentials=value if kind == "google" else None,
+            metadata_host=secrets.get("metadataHost"),
+        )
+    if name == "foundry":
+        return Foundry(
+            resource=secrets.get("resource"),
+            base_url=base_url,
+            model=model,
+            small_model=small_model,
+            api_key=value,
+        )
+    return Anthropic(
+        base_url=base_url,
+        model=model,
+        small_model=small_model,
+        api_key=value if kind == "apiKey" else None,
+        auth_token=value if kind == "authToken" else None,
+        oauth_token=value if kind == "oauthToken" else None,
+    )
