@@ -23,8 +23,50 @@ DEFAULT_IMAGE: Final = "claude-code-custom:latest"
 IDLE_SECONDS: Final = 1800.0
 PERMISSION_SECONDS: Final = 600.0
 
+AWS_KEY_NAMES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+CLOUD_SECRET_NAMES: Final = frozenset(
+    {
+        *AWS_KEY_NAMES,
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        "ANTHROPIC_FOUNDRY_API_KEY",
+    }
+)
 SECRET_NAMES: Final = frozenset(
-    {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}
+    {
+        *CLOUD_SECRET_NAMES,
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+    }
+)
+SWITCHES: Final = {
+    "bedrock": "CLAUDE_CODE_USE_BEDROCK",
+    "vertex": "CLAUDE_CODE_USE_VERTEX",
+    "foundry": "CLAUDE_CODE_USE_FOUNDRY",
+}
+"""What makes a cloud the provider of the sessions that ask for none."""
+CLOUD_NAMES: Final = frozenset(
+    {
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_CONFIG_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "ANTHROPIC_BEDROCK_BASE_URL",
+        "ANTHROPIC_VERTEX_BASE_URL",
+        "ANTHROPIC_VERTEX_PROJECT_ID",
+        "CLOUD_ML_REGION",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GCE_METADATA_HOST",
+        "ANTHROPIC_FOUNDRY_BASE_URL",
+        "ANTHROPIC_FOUNDRY_RESOURCE",
+    }
 )
 PROXY_NAMES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 ENGINE_NAMES: Final = frozenset(
@@ -36,6 +78,8 @@ NAMES: Final = frozenset(
         *SECRET_NAMES,
         *PROXY_NAMES,
         *ENGINE_NAMES,
+        *CLOUD_NAMES,
+        *SWITCHES.values(),
         "ANTHROPIC_BASE_URL",
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
@@ -46,7 +90,7 @@ NAMES: Final = frozenset(
         "MCP_CLAUDE_DEBUG",
     }
 )
-BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG"})
+BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", *SWITCHES.values()})
 NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS", "CLAUDE_MCP_PERMISSION_SECONDS"})
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
@@ -67,6 +111,11 @@ class Config:
     base_url: str | None = None
     model: str | None = None
     small_fast_model: str | None = None
+    clouds: tuple[str, ...] = ()
+    """Those that are switched on; more than one is a contradiction."""
+    cloud: Mapping[str, str] = field(default_factory=dict)
+    """The variables of the clouds, as far as they are set."""
+    cloud_secrets: Mapping[str, Secret] = field(default_factory=dict)
     idle_seconds: float = IDLE_SECONDS
     """How long a session's Claude Code may be idle before it is stopped to free its memory."""
     permission_seconds: float = PERMISSION_SECONDS
@@ -139,6 +188,9 @@ def load(
     named = file or environ.get(FILE_VARIABLE)
     path = Path(named).expanduser() if named else default_file(environ)
     settings = read_file(path, required=bool(named))
+    if any(environ.get(name) for name in AWS_KEY_NAMES):
+        # Parts of two keys make none.
+        settings = {name: value for name, value in settings.items() if name not in AWS_KEY_NAMES}
     for name in NAMES:
         value = environ.get(name) or (environ.get(name.lower()) if name in PROXY_NAMES else None)
         if value:
@@ -149,23 +201,34 @@ def load(
         value = settings.get(name, "").strip()
         return Secret(value) if value else None
 
+    def switched_on(name: str) -> bool:
+        return settings.get(name, "").lower() not in _FALSE
+
     return Config(
         environment=_engine_environment(environ, settings),
         engine=engine or settings.get("CLAUDE_MCP_ENGINE"),
         image=image or settings.get("DEFAULT_CLAUDE_IMAGE", DEFAULT_IMAGE),
-        debug=(
-            settings.get("MCP_CLAUDE_DEBUG", "").lower() not in _FALSE if debug is None else debug
-        ),
+        debug=switched_on("MCP_CLAUDE_DEBUG") if debug is None else debug,
         api_key=secret("ANTHROPIC_API_KEY"),
         auth_token=secret("ANTHROPIC_AUTH_TOKEN"),
         oauth_token=secret("CLAUDE_CODE_OAUTH_TOKEN"),
         base_url=settings.get("ANTHROPIC_BASE_URL"),
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
+        clouds=tuple(cloud for cloud, name in SWITCHES.items() if switched_on(name)),
+        cloud={name: settings[name] for name in sorted(CLOUD_NAMES) if name in settings},
+        cloud_secrets={
+            name: found for name in sorted(CLOUD_SECRET_NAMES) if (found := secret(name))
+        },
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
         permission_seconds=_seconds(settings, "CLAUDE_MCP_PERMISSION_SECONDS", PERMISSION_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
     )
+
+
+def variable(name: str) -> str | None:
+    """A variable that a person named, to keep its value out of the command line."""
+    return os.environ.get(name)
 
 
 def _is_number(value: object) -> bool:

@@ -43,11 +43,13 @@ def serve(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def create(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.cli.providers import parse_provider
     from claude_mcp.sessions import creation
 
     request = creation.CreateRequest(
         project_path=os.path.abspath(arguments.project),
         session_name=arguments.name,
+        provider=parse_provider(arguments),
         image=arguments.image,
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp import __version__, config
 from claude_mcp.errors import ClaudeMcpError, UsageError
@@ -14,6 +14,22 @@ from claude_mcp.errors import ClaudeMcpError, UsageError
 if TYPE_CHECKING:
     from claude_mcp.engine.engine import Engine
     from claude_mcp.sessions.lifecycle import Sessions
+    from claude_mcp.sessions.provider import Provider
+
+
+CREDENTIALS: Final = {
+    "anthropic": (),
+    "bedrock": (
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ),
+    "vertex": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "foundry": ("ANTHROPIC_FOUNDRY_API_KEY",),
+}
+"""In the order in which they win."""
 
 
 class Verdict(StrEnum):
@@ -83,24 +99,41 @@ async def _image(engine: Engine, image: str) -> Finding:
 def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
     from claude_mcp.sessions import provider
 
-    given = [
-        name
-        for name, value in (
+    try:
+        chosen = provider.resolve(settings, engine.dialect)
+    except UsageError as error:
+        return [Finding("provider", Verdict.FAILED, error.message, error.hint)]
+    findings = [Finding("provider", Verdict.OK, _told(chosen))]
+    given = _credentials(settings, chosen.name)
+    if given:
+        unused = f"; not used: {', '.join(given[1:])}" if given[1:] else ""
+        findings.append(Finding("credentials", Verdict.OK, f"{given[0]} is set{unused}"))
+    return [*findings, *(Finding("credentials", Verdict.WARNING, each) for each in chosen.warnings)]
+
+
+def _told(chosen: Provider) -> str:
+    """The provider, where it is, and its model."""
+    places = ("region", "projectId", "resource", "baseUrl")
+    parts = [f"{name} {value}" for name in places if (value := chosen.handover.get(name))]
+    model = f"model {chosen.model}" if chosen.model else "Claude Code's default model"
+    return ", ".join([chosen.name, *parts, model])
+
+
+def _credentials(settings: config.Config, name: str) -> list[str]:
+    """The variables with this provider's credentials that are set; the first one is used."""
+    return [
+        variable
+        for variable in CREDENTIALS[name]
+        if variable in settings.cloud or variable in settings.cloud_secrets
+    ] + [
+        variable
+        for variable, value in (
             ("ANTHROPIC_AUTH_TOKEN", settings.auth_token),
             ("ANTHROPIC_API_KEY", settings.api_key),
             ("CLAUDE_CODE_OAUTH_TOKEN", settings.oauth_token),
         )
-        if value is not None
+        if value is not None and name == "anthropic"
     ]
-    try:
-        chosen = provider.resolve(settings, engine.dialect)
-    except UsageError as error:
-        return [Finding("credentials", Verdict.FAILED, error.message, error.hint)]
-    findings = [Finding("credentials", Verdict.WARNING, each) for each in chosen.warnings]
-    if given:
-        unused = f"; not used: {', '.join(given[1:])}" if given[1:] else ""
-        findings.insert(0, Finding("credentials", Verdict.OK, f"{given[0]} is set{unused}"))
-    return findings
 
 
 def usable(findings: list[Finding]) -> bool:

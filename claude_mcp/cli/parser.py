@@ -23,7 +23,7 @@ example:
   claude-mcp destroy $id
 
 A SESSION is a session's id, the beginning of it, or its name. Credentials come from the
-environment or the configuration file, never from a flag.
+environment, files or stdin, never from a flag itself.
 """
 
 
@@ -68,6 +68,19 @@ def _create(parser: _Parser) -> None:
     parser.option("--name", help="a unique name for the session")
     parser.option("--image", help="another image than the default")
     parser.option("--model", help="the Claude model for all its prompts")
+    parser.option(
+        "--provider",
+        metavar="NAME",
+        help="anthropic, bedrock, vertex or foundry, instead of the server's",
+    )
+    parser.option(
+        "--provider-option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="for that provider, such as region=eu-west-1; the value of a secret is "
+        "env:VARIABLE, file:PATH or '-' for stdin; may be repeated",
+    )
     parser.option(
         "--strict-permissions",
         action="store_true",

@@ -60,6 +60,32 @@ class McpConfig(BaseModel):
     mcpServers: dict[str, dict[str, Any]]
 
 
+def _as_text(value: Any) -> Any:
+    """A credential that is JSON, handed over as the object that it is."""
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+class ProviderOptions(Arguments):
+    """Which provider takes which of them is told by its description, and checked later on."""
+
+    api_key: str | None = None
+    auth_token: str | None = None
+    oauth_token: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    bearer_token: str | None = None
+    project_id: str | None = None
+    credentials: Annotated[
+        str | None, BeforeValidator(_as_text), Field(description="JSON of a service account.")
+    ] = None
+    resource: str | None = None
+    base_url: str | None = None
+    model: str | None = None
+    small_model: str | None = None
+
+
 class CreateArguments(Arguments):
     project_path: Annotated[
         str,
@@ -87,8 +113,21 @@ class CreateArguments(Arguments):
     api_key: Annotated[
         str | None, Field(description="Anthropic API key instead of the server's credentials.")
     ] = None
+    provider: Annotated[
+        Literal["anthropic", "bedrock", "vertex", "foundry"] | None,
+        Field(description="Who serves the model; default: the server's."),
+    ] = None
+    provider_options: Annotated[
+        ProviderOptions | None,
+        BeforeValidator(_from_text),
+        Field(
+            description="Over the server's settings. anthropic: apiKey, authToken or oauthToken; "
+            "bedrock: region, keys or bearerToken; vertex: projectId, region, credentials; "
+            "foundry: resource, apiKey."
+        ),
+    ] = None
     use_bedrock: Annotated[
-        bool, Field(description="Bedrock, and all aws* and bedrock*: not in this version.")
+        bool, Field(description="The same as provider bedrock; aws* and bedrock* are its options.")
     ] = False
     aws_region: str | None = None
     aws_access_key_id: str | None = None
@@ -96,6 +135,13 @@ class CreateArguments(Arguments):
     aws_session_token: str | None = None
     bedrock_model: str | None = None
     bedrock_small_model: str | None = None
+
+
+_NESTED: dict[str, type[Arguments]] = {
+    "mcpMounts": MountArguments,
+    "providerOptions": ProviderOptions,
+}
+"""The arguments that hold others, and take nothing but what they know."""
 
 
 class PromptArguments(Arguments):
@@ -214,9 +260,8 @@ def _problem(model: type[Arguments], error: Any) -> str:
         case "missing":
             return f"{location} is missing"
         case "extra_forbidden":
-            # Of the nested models, mounts alone take nothing but what they know.
-            nested = len(error["loc"]) > 1
-            fields = (MountArguments if nested else model).model_fields.values()
+            inside = str(error["loc"][0]) if len(error["loc"]) > 1 else None
+            fields = (_NESTED[inside] if inside else model).model_fields.values()
             name = to_camel(str(error["loc"][-1])[:80])
             near = difflib.get_close_matches(name, [str(field.alias) for field in fields], n=1)
             question = f", did you mean {near[0]}" if near else ""

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from mcp.types import InputRequiredResult
 
-from claude_mcp.credentials import Secret
-from claude_mcp.errors import ClaudeMcpError, UsageError
+from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.server import text
 from claude_mcp.server.arguments import (
     CancelArguments,
@@ -46,6 +45,7 @@ from claude_mcp.server.results import (
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Progress, Sessions
+    from claude_mcp.sessions.provider_options import ProviderRequest
     from claude_mcp.sessions.turn_results import TurnResult
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,11 @@ class Call:
 async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> Outcome:
     from claude_mcp.sessions import creation
 
-    _refuse_bedrock(arguments)
     config = arguments.mcp_config
     request = creation.CreateRequest(
         project_path=arguments.project_path,
         session_name=arguments.session_name,
-        api_key=arguments.api_key,
+        provider=_provider(arguments),
         image=arguments.image,
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
@@ -89,25 +88,17 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
     return result, text.create(result)
 
 
-def _refuse_bedrock(arguments: CreateArguments) -> None:
-    for secret in (
-        arguments.aws_access_key_id,
-        arguments.aws_secret_access_key,
-        arguments.aws_session_token,
-    ):
-        if secret:
-            Secret(secret)  # known to the redactor from here on
-    given = [
-        str(field.alias)
-        for name, field in CreateArguments.model_fields.items()
-        if name.startswith(("use_bedrock", "aws_", "bedrock_")) and getattr(arguments, name)
-    ]
-    if given:
-        raise UsageError(
-            f"This version does not support Bedrock ({', '.join(given)}); no session was made.",
-            hint="Leave these arguments out and use an Anthropic API key, a subscription token "
-            "or a gateway.",
-        )
+def _provider(arguments: CreateArguments) -> ProviderRequest:
+    from claude_mcp.sessions.provider_options import ARGUMENTS, ProviderRequest
+
+    options = arguments.provider_options
+    given = arguments.model_dump(by_alias=True, exclude_none=True)
+    return ProviderRequest(
+        provider=arguments.provider,
+        options=options.model_dump(by_alias=True, exclude_none=True) if options else {},
+        use_bedrock=arguments.use_bedrock,
+        arguments={name: given[name] for name in ARGUMENTS if name in given},
+    )
 
 
 async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> Outcome:

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -31,6 +31,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import labels, mcp_config, mcp_servers, payload, policy, provider
 from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+from claude_mcp.sessions.provider_options import ProviderRequest
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class CreateRequest:
 
     project_path: str
     session_name: str | None = None
-    api_key: str | None = None
+    provider: ProviderRequest = provider.NOTHING_ASKED
     image: str | None = None
     model: str | None = None
     strict_permissions: bool = False
@@ -93,11 +94,12 @@ async def create(
     mounts = _bind_mounts(request.mounts)
     servers_config = mcp_config.check(request.mcp_config)
     engine = await sessions.engine()
-    chosen = provider.resolve(sessions.config, engine.dialect, request.api_key)
+    asked = replace(request.provider, model=request.model)
+    chosen = provider.resolve(sessions.config, engine.dialect, asked)
     image = request.image or sessions.config.image
     settings = {
-        "model": request.model or sessions.config.model,
-        "smallFastModel": sessions.config.small_fast_model,
+        "model": chosen.model,
+        "smallFastModel": chosen.small_model,
         "permissionMode": "ask" if request.strict_permissions else "bypass",
         "idleSeconds": sessions.config.idle_seconds,
         "permissionSeconds": sessions.config.permission_seconds,
@@ -112,6 +114,7 @@ async def create(
             project_path=project.path,
             provider=chosen.name,
             credentials=chosen.source,
+            places=chosen.places,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
         mounts=(BindMount(project.path, contract.WORKSPACE, read_only=False), *mounts),
@@ -144,6 +147,7 @@ async def create(
             credentials=chosen.source,
             status=Status.RUNNING,
             created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            places=chosen.places,
         )
         sessions.remember(session)
         servers: tuple[mcp_servers.McpServer, ...] = ()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -19,6 +20,8 @@ NAME: Final = "claude-mcp.name"
 PROJECT: Final = "claude-mcp.project"
 PROVIDER: Final = "claude-mcp.provider"
 CREDENTIALS: Final = "claude-mcp.credentials"
+PLACES: Final = "claude-mcp.places"
+"""JSON: the region or project of the session's own, if it has one with the server's credentials."""
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -59,6 +62,7 @@ class Session:
     credentials: CredentialSource
     status: Status
     created_at: str
+    places: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def check_name(name: str) -> str:
@@ -85,9 +89,16 @@ def container_name(name: str) -> str:
 
 
 def session_labels(
-    *, name: str, project_path: str, provider: str, credentials: CredentialSource
+    *,
+    name: str,
+    project_path: str,
+    provider: str,
+    credentials: CredentialSource,
+    places: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
+    labels = {PLACES: json.dumps(dict(places), separators=(",", ":"))} if places else {}
     return {
+        **labels,
         SESSION: SCHEMA,
         NAME: name,
         PROJECT: project_path,
@@ -133,6 +144,15 @@ def _status(container: Container, now: datetime) -> Status:
             return Status.BROKEN
 
 
+def _places(label: str | None) -> dict[str, str]:
+    try:
+        places = json.loads(label or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    fits = isinstance(places, dict) and all(isinstance(each, str) for each in places.values())
+    return places if fits else {}
+
+
 def session_of(container: Container, now: datetime | None = None) -> Session | None:
     """The session that a container is, or None if it is not one of ours."""
     labels: Mapping[str, str] = container.labels
@@ -153,4 +173,5 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         credentials=credentials,
         status=_status(container, now or datetime.now(UTC)),
         created_at=format_time(container.created),
+        places=_places(labels.get(PLACES)),
     )

@@ -276,9 +276,10 @@ class Sessions:
 
         Raises:
             SessionNotReady: it was made with credentials of its own, or the server has none.
+            UsageError: the server's settings for its provider do not fit together any more.
         """
         engine, channels = await self._connection()
-        handover = provider.restore(self.config, engine.dialect, session.credentials)
+        handover = provider.restore(self.config, engine.dialect, session)
         if handover is None and session.credentials is CredentialSource.SESSION:
             raise SessionNotReady(
                 f"The session {session.name!r} was started again and has lost its credentials, "

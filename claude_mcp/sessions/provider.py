@@ -5,25 +5,29 @@ What is missing or contradictory is said before a container exists, all problems
 
 from __future__ import annotations
 
-import ipaddress
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 from claude_mcp.config import Config
-from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions.labels import CredentialSource
+from claude_mcp.sessions import clouds
+from claude_mcp.sessions.labels import CredentialSource, Session
+from claude_mcp.sessions.provider_options import (
+    ANTHROPIC,
+    BEDROCK,
+    FOUNDRY,
+    OPTIONS,
+    VERTEX,
+    ProviderRequest,
+    settle,
+)
+from claude_mcp.sessions.search import Found, Search
 
-ANTHROPIC: Final = "anthropic"
-BASE_URL: Final = "ANTHROPIC_BASE_URL"
-PROC_TCP: Final = ("/proc/net/tcp", "/proc/net/tcp6")
-_LISTEN: Final = "0A"
+PLACES: Final = ("region", "projectId")
+"""What a session may choose for itself and yet use the server's credentials."""
+NOTHING_ASKED: Final = ProviderRequest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,163 +36,116 @@ class Provider:
 
     name: str
     source: CredentialSource
-    handover: dict[str, Any]
+    handover: dict[str, Any] = field(repr=False)
     needs_host_alias: bool
     warnings: tuple[str, ...]
+    model: str | None = None
+    small_model: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+    """The session's own choices that must be remembered to hand in credentials again."""
 
 
-def resolve(config: Config, dialect: Dialect, api_key: str | None = None) -> Provider:
-    """The provider for a session; ``api_key`` is the session's own.
+def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING_ASKED) -> Provider:
+    """The provider for a session.
 
-    Values given for a session win over the server's as a whole: with a key of its own, none
-    of the server's credentials goes in.
+    Values given for a session win over the server's as a whole: with a credential of its own,
+    none of the server's goes in.
 
     Raises:
         UsageError: naming every problem.
     """
     problems: list[str] = []
-    warnings: list[str] = []
-    source = CredentialSource.SERVER
-    credential: tuple[str, Secret] | None = None
-    if api_key is not None:
-        source = CredentialSource.SESSION
-        if not api_key.strip():
-            problems.append("apiKey is empty.")
-        credential = ("apiKey", Secret(api_key.strip()))
-    elif config.auth_token is not None:
-        credential = ("authToken", config.auth_token)
-    elif config.api_key is not None:
-        credential = ("apiKey", config.api_key)
-    elif config.oauth_token is not None:
-        credential = ("oauthToken", config.oauth_token)
-    if credential is None:
-        source = CredentialSource.NONE
-        warnings.append(
-            "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
-            "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
-        )
-
-    translated = False
-    base_url = None
-    if config.base_url is not None:
-        base_url, moved = _address(BASE_URL, config.base_url, dialect, problems, warnings)
-        translated |= moved
-    proxies: dict[str, str] = {}
-    for name, value in config.proxies.items():
-        if name == "NO_PROXY":
-            proxies[name] = value
-            continue
-        proxies[name], moved = _address(name, value, dialect, problems, warnings)
-        translated |= moved
+    settled = settle(config, request, problems)
+    search = Search(config, dialect, settled, problems)
+    found = _FIND[settled.provider](search)
+    proxies = _proxies(search)
     if problems:
         raise UsageError(" ".join(problems))
-    if base_url != config.base_url and proxies:
-        # No proxy knows the name by which a container reaches this host.
-        names = (proxies.get("NO_PROXY"), dialect.host_alias)
-        proxies["NO_PROXY"] = ",".join(filter(None, names))
+    # The server's models have the names that its own provider gives them.
+    servers = settled.provider in (config.clouds or (ANTHROPIC,))
+    options = settled.options
     return Provider(
-        name=ANTHROPIC,
-        source=source,
+        name=settled.provider,
+        source=found.source,
         handover={
-            "provider": ANTHROPIC,
-            "credential": credential and {"kind": credential[0], "value": credential[1].reveal()},
-            "baseUrl": base_url,
+            "provider": settled.provider,
+            "credential": found.credential,
+            **found.handover,
             "proxies": proxies,
         },
-        needs_host_alias=translated,
-        warnings=tuple(warnings),
+        needs_host_alias=search.translated,
+        warnings=tuple(search.warnings),
+        model=options.get("model") or (config.model if servers else None),
+        small_model=options.get("smallModel") or (config.small_fast_model if servers else None),
+        places={
+            name: options[name]
+            for name in PLACES
+            if name in options and found.source is not CredentialSource.SESSION
+        },
     )
 
 
-def _address(
-    name: str, value: str, dialect: Dialect, problems: list[str], warnings: list[str]
-) -> tuple[str, bool]:
-    """An address as the container must write it, and whether that differs.
-
-    On the host's loopback nothing but the host itself is reached; a container reaches the
-    host under another name, and only what listens on more than loopback.
-    """
-    try:
-        # A proxy is often written without its scheme; for a base URL that would be a guess.
-        plain = "://" in value or name == BASE_URL
-        parts = urlsplit(value if plain else f"http://{value}")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        problems.append(f"{name} is not a URL.")
-        return value, False
-    if parts.password:
-        redactor.add(parts.password)
-        redactor.add(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        problems.append(f"{name} must be an http or https URL.")
-        return value, False
-    if not _is_loopback(parts.hostname):
-        return value, False
-    if sys.platform == "linux" and not dialect.in_virtual_machine:
-        match _listeners(port):
-            case "loopback":
-                problems.append(
-                    f"{name} points at {parts.hostname}:{port}, which listens on the host's "
-                    "loopback only, and a container cannot reach that. Let it listen on all "
-                    "addresses of the host (0.0.0.0), or give an address that other machines "
-                    "can reach."
-                )
-            case "nobody":
-                warnings.append(f"{name} points at {parts.hostname}:{port}: nothing listens there.")
-    return _with_host(parts, dialect.host_alias).geturl(), True
+def _anthropic(search: Search) -> Found:
+    config = search.config
+    kinds = OPTIONS[ANTHROPIC][:3]
+    own = [(kind, value) for kind in kinds if (value := search.option(kind)) is not None]
+    if len(own) > 1:
+        names = " and ".join(search.settled.told_as[kind] for kind, _ in own)
+        search.problems.append(f"{names}: give one of them.")
+    credential: dict[str, str] | None = None
+    source = CredentialSource.SERVER
+    servers = (config.auth_token, config.api_key, config.oauth_token)
+    if own:
+        source = CredentialSource.SESSION
+        kind, value = own[0]
+        told = search.settled.told_as[kind]
+        credential = {"kind": kind, "value": search.key(told, value)}
+    else:
+        order = zip(("authToken", "apiKey", "oauthToken"), servers, strict=True)
+        credential = next(
+            ({"kind": kind, "value": secret.reveal()} for kind, secret in order if secret), None
+        )
+    if credential is None:
+        source = CredentialSource.NONE
+        search.warnings.append(
+            "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
+            "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
+        )
+    base_url = search.base_url("ANTHROPIC_BASE_URL", source, config.base_url)
+    return Found(source, credential, {"baseUrl": base_url})
 
 
-def _with_host(parts: SplitResult, host: str) -> SplitResult:
-    userinfo, at, _ = parts.netloc.rpartition("@")
-    port = f":{parts.port}" if parts.port is not None else ""
-    return parts._replace(netloc=f"{userinfo}{at}{host}{port}")
+def _proxies(search: Search) -> dict[str, str]:
+    past_them = search.translated
+    proxies = {
+        name: value if name == "NO_PROXY" else search.address(name, value, scheme_optional=True)
+        for name, value in search.config.proxies.items()
+    }
+    if past_them and proxies:
+        # No proxy knows the name by which a container reaches this host.
+        names = (proxies.get("NO_PROXY"), search.dialect.host_alias)
+        proxies["NO_PROXY"] = ",".join(filter(None, names))
+    return proxies
 
 
-def _is_loopback(host: str) -> bool:
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+_FIND: Final = {
+    ANTHROPIC: _anthropic,
+    BEDROCK: clouds.bedrock,
+    VERTEX: clouds.vertex,
+    FOUNDRY: clouds.foundry,
+}
 
 
-def _listeners(port: int, tables: tuple[str, ...] = PROC_TCP) -> str:
-    """Who listens on a TCP port of this host: ``nobody``, ``loopback`` only, or ``wide``.
-
-    Read from the kernel's tables: columns local_address (hexadecimal, 32-bit words in host
-    order) and st.
-    """
-    found = "nobody"
-    for table in tables:
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            address, _, hexadecimal_port = fields[1].partition(":")
-            if fields[3] != _LISTEN or int(hexadecimal_port, 16) != port:
-                continue
-            if not _kernel_address(address).is_loopback:
-                return "wide"
-            found = "loopback"
-    return found
-
-
-def _kernel_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped if mapped is not None else address
-
-
-def restore(config: Config, dialect: Dialect, source: CredentialSource) -> Mapping[str, Any] | None:
+def restore(config: Config, dialect: Dialect, session: Session) -> Mapping[str, Any] | None:
     """The server's handover for a session that has no credentials (any more), or None.
 
     A session that was made with credentials of its own never gets the server's.
+
+    Raises:
+        UsageError: the server's settings lack something by now.
     """
-    if source is CredentialSource.SESSION:
+    if session.credentials is CredentialSource.SESSION:
         return None
-    provider = resolve(config, dialect)
+    name = session.provider if session.provider in OPTIONS else ANTHROPIC
+    provider = resolve(config, dialect, ProviderRequest(name, session.places))
     return provider.handover if provider.source is CredentialSource.SERVER else None

@@ -19,6 +19,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.lifecycle import open_sessions
+from claude_mcp.sessions.provider_options import ProviderRequest
 from claude_mcp.sessions.turn_results import TurnStatus
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ async def test_api_key_is_nowhere_but_in_the_request(
 ) -> None:
     sentinel = f"sk-ant-sentinel-{random.token_hex(16)}"
     caplog.set_level(logging.DEBUG)
-    own = None
+    asked = ProviderRequest()
     if source == "server":
         environ["ANTHROPIC_API_KEY"] = sentinel
     else:
-        own = sentinel
+        asked = ProviderRequest(arguments={"apiKey": sentinel})
     told: list[str] = []
 
     async def progress(line: str) -> None:
@@ -81,7 +82,7 @@ async def test_api_key_is_nowhere_but_in_the_request(
 
     with ArgvSampler(sentinel) as sampler:
         async with open_sessions(load(environ, engine=engine.program, debug=True)) as sessions:
-            request = CreateRequest(str(project), session_name=name, api_key=own)
+            request = CreateRequest(str(project), session_name=name, provider=asked)
             created = await create(sessions, request, progress)
             container = created.session.container_id
             steps = (

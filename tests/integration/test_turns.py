@@ -18,6 +18,7 @@ from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.provider_options import ProviderRequest
 from claude_mcp.sessions.turn_results import TurnOptions, TurnStatus
 
 if TYPE_CHECKING:
@@ -226,7 +227,8 @@ async def test_restarted_session_gets_the_servers_credentials_again_and_remember
 async def test_restarted_session_with_its_own_credentials_says_what_it_misses(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
-    request = CreateRequest(str(project), session_name=name, api_key="sk-ant-own-key-0123456789")
+    own = ProviderRequest(arguments={"apiKey": "sk-ant-own-key-0123456789"})
+    request = CreateRequest(str(project), session_name=name, provider=own)
     created = await create(sessions, request)
     try:
         assert (await turns.prompt(sessions, name, "hello")).status is TurnStatus.COMPLETED

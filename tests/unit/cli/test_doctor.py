@@ -23,6 +23,7 @@ def test_everything_there(run: Run, program: Path) -> None:
         "ok       configuration: /dev/null\n"
         f"ok       engine: Docker 24.0.0 ({program}), as root\n"
         "ok       image: claude-code-custom:latest is there\n"
+        "ok       provider: anthropic, Claude Code's default model\n"
         "ok       credentials: ANTHROPIC_API_KEY is set\n",
         "",
     )
@@ -78,6 +79,7 @@ def test_what_is_missing_is_said_with_what_to_do(
         [
             "failed   image: Docker has no image missing:latest",
             f"         {BUILD}",
+            "ok       provider: anthropic, Claude Code's default model",
             "warning  credentials: No credentials: prompts will fail. Set "
             "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey "
             "to create_session.",
@@ -96,3 +98,34 @@ def test_of_several_credentials_the_one_in_use_is_named(
         "CLAUDE_CODE_OAUTH_TOKEN"
     )
     assert "0123456789" not in out
+
+
+def test_a_cloud_is_told_with_its_place_its_model_and_what_it_does_not_use(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "AKIADOCTOR",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-doctor",
+        "AWS_PROFILE": "unused",
+        "ANTHROPIC_MODEL": "a-model",
+    }.items():
+        monkeypatch.setenv(name, value)
+    code, out, _ = run("doctor")
+    assert (code, out.splitlines()[-2:]) == (
+        0,
+        [
+            "ok       provider: bedrock, region eu-west-1, model a-model",
+            "ok       credentials: AWS_ACCESS_KEY_ID is set; not used: AWS_PROFILE",
+        ],
+    )
+
+
+def test_a_cloud_that_lacks_something_is_a_failure(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_USE_FOUNDRY", "true")
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert out.splitlines()[-1].startswith("failed   provider: Foundry needs a key")

@@ -223,9 +223,8 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "create_session",
             {"projectPath": "/tmp", "useBedrock": True, "awsSecretAccessKey": "wJalrXUtnFEMI"},
-            "This version does not support Bedrock (useBedrock, awsSecretAccessKey); no session "
-            "was made.\nLeave these arguments out and use an Anthropic API key, a subscription "
-            "token or a gateway.",
+            "awsAccessKeyId is missing: awsSecretAccessKey is given, and the server's keys are not "
+            "mixed with a session's. Bedrock needs a region: pass awsRegion or set AWS_REGION.",
         ),
         (
             "execute_command",

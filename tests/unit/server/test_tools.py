@@ -16,8 +16,8 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
         ["sessionName", "image", "model", "strictPermissions", "mcpConfig", "mcpMounts", "apiKey",
-         "useBedrock", "awsRegion", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken",
-         "bedrockModel", "bedrockSmallModel"],
+         "provider", "providerOptions", "useBedrock", "awsRegion", "awsAccessKeyId",
+         "awsSecretAccessKey", "awsSessionToken", "bedrockModel", "bedrockSmallModel"],
     ),
     "execute_in_session": (
         ["sessionId", "prompt"],

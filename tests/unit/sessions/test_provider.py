@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from socket import create_server, socket
 from typing import Any
 
@@ -16,9 +14,9 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
 from claude_mcp.redaction import redactor
-from claude_mcp.sessions import provider
-from claude_mcp.sessions.labels import CredentialSource
+from claude_mcp.sessions.labels import CredentialSource, Session, Status
 from claude_mcp.sessions.provider import Provider, resolve, restore
+from claude_mcp.sessions.provider_options import ProviderRequest
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 PODMAN = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)
@@ -29,22 +27,6 @@ NO_CREDENTIALS = (
     "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
     "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
 )
-
-HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
-
-
-def row(address: str, port: int, state: str = "0A") -> str:
-    return f"   0: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000\n"
-
-
-def v4(address: str) -> str:
-    """As a little-endian kernel writes it, which is what these tests run on."""
-    return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
-
-
-LOOPBACK_V6 = "00000000000000000000000001000000"
-ANY_V6 = "0" * 32
-MAPPED_LOOPBACK = "0000000000000000FFFF00000100007F"
 
 
 @pytest.fixture
@@ -67,6 +49,26 @@ def nobody() -> Iterator[int]:
     with socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
+
+
+def own(**arguments: str) -> ProviderRequest:
+    return ProviderRequest(arguments=arguments)
+
+
+def session(source: CredentialSource, provider: str = "anthropic", **places: str) -> Session:
+    return Session(
+        id="0" * 12,
+        container_id="0" * 64,
+        name="a",
+        container_name="claude-mcp-a",
+        project_path="/p",
+        image="i",
+        provider=provider,
+        credentials=source,
+        status=Status.RUNNING,
+        created_at="2026-11-23T06:26:12Z",
+        places=places,
+    )
 
 
 def handover(**changes: Any) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def test_a_session_with_a_key_of_its_own_gets_nothing_of_the_servers() -> None:
     config = replace(
         WITH_KEY, auth_token=Secret("server-token"), oauth_token=Secret("server-oauth")
     )
-    resolved = resolve(config, DOCKER, api_key=" sk-of-its-own\n")
+    resolved = resolve(config, DOCKER, own(apiKey=" sk-of-its-own\n"))
     assert resolved == Provider(
         name="anthropic",
         source=CredentialSource.SESSION,
@@ -209,7 +211,7 @@ def test_all_problems_are_told_at_once(narrow: int) -> None:
         proxies={"HTTP_PROXY": "http://proxy:99999", "HTTPS_PROXY": f"localhost:{narrow}"},
     )
     with pytest.raises(UsageError) as caught:
-        resolve(config, DOCKER, api_key=" ")
+        resolve(config, DOCKER, own(apiKey=" "))
     assert str(caught.value).startswith(
         "apiKey is empty. ANTHROPIC_BASE_URL must be an http or https URL. HTTP_PROXY is not a "
         f"URL. HTTPS_PROXY points at localhost:{narrow}, which listens"
@@ -234,42 +236,11 @@ def test_a_base_url_that_is_none_is_refused(url: str) -> None:
         resolve(replace(WITH_KEY, base_url=url), DOCKER)
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the tables are those of such a kernel")
-@pytest.mark.parametrize(
-    ("tables", "found"),
-    [
-        ([], "nobody"),
-        ([row(v4("127.0.0.1"), 8080)], "loopback"),
-        ([row(v4("127.8.9.1"), 8080)], "loopback"),
-        ([row(v4("0.0.0.0"), 8080)], "wide"),
-        ([row(v4("192.168.1.7"), 8080)], "wide"),
-        ([row(LOOPBACK_V6, 8080)], "loopback"),
-        ([row(ANY_V6, 8080)], "wide"),
-        ([row(MAPPED_LOOPBACK, 8080)], "loopback"),
-        ([row(v4("127.0.0.1"), 8080), row(v4("10.0.0.1"), 8080)], "wide"),
-        ([row(v4("0.0.0.0"), 8081), row(v4("0.0.0.0"), 80)], "nobody"),
-        ([row(v4("0.0.0.0"), 8080, state="01")], "nobody"),
-    ],
-)
-def test_who_listens_is_read_from_the_kernels_tables(
-    tmp_path: Path, tables: list[str], found: str
-) -> None:
-    (tmp_path / "tcp").write_text(HEADER + "".join(tables))
-    assert provider._listeners(8080, (str(tmp_path / "missing"), str(tmp_path / "tcp"))) == found
-
-
-def test_one_table_is_enough_to_be_reached(tmp_path: Path) -> None:
-    (tmp_path / "tcp").write_text(HEADER + row(v4("127.0.0.1"), 8080))
-    (tmp_path / "tcp6").write_text(HEADER + row(ANY_V6, 8080))
-    tables = (str(tmp_path / "tcp"), str(tmp_path / "tcp6"))
-    assert provider._listeners(8080, tables) == "wide"
-
-
 def test_a_session_gets_the_servers_credentials_again_unless_it_had_its_own() -> None:
-    again = {source: restore(WITH_KEY, DOCKER, source) for source in CredentialSource}
+    again = {source: restore(WITH_KEY, DOCKER, session(source)) for source in CredentialSource}
     assert again == {
         CredentialSource.SERVER: handover(),
         CredentialSource.SESSION: None,
         CredentialSource.NONE: handover(),
     }
-    assert restore(NOTHING, DOCKER, CredentialSource.SERVER) is None
+    assert restore(NOTHING, DOCKER, session(CredentialSource.SERVER)) is None

@@ -1,0 +1,105 @@
+"""Addresses of this host as a container must write them, and whether it can reach them at all."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from claude_mcp.engine.dialects import Dialect
+from claude_mcp.redaction import redactor
+
+PROC_TCP: Final = ("/proc/net/tcp", "/proc/net/tcp6")
+_LISTEN: Final = "0A"
+
+
+def in_container(
+    name: str,
+    value: str,
+    dialect: Dialect,
+    problems: list[str],
+    warnings: list[str],
+    *,
+    scheme_optional: bool = False,
+) -> tuple[str, bool]:
+    """An address as the container must write it, and whether that differs.
+
+    A proxy is often written without its scheme; for a base URL that would be a guess.
+
+    On the host's loopback nothing but the host itself is reached; a container reaches the
+    host under another name, and only what listens on more than loopback.
+    """
+    try:
+        plain = "://" in value or not scheme_optional
+        parts = urlsplit(value if plain else f"http://{value}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        problems.append(f"{name} is not a URL.")
+        return value, False
+    if parts.password:
+        redactor.add(parts.password)
+        redactor.add(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        problems.append(f"{name} must be an http or https URL.")
+        return value, False
+    if not is_loopback(parts.hostname):
+        return value, False
+    if sys.platform == "linux" and not dialect.in_virtual_machine:
+        match _listeners(port):
+            case "loopback":
+                problems.append(
+                    f"{name} points at {parts.hostname}:{port}, which listens on the host's "
+                    "loopback only, and a container cannot reach that. Let it listen on all "
+                    "addresses of the host (0.0.0.0), or give an address that other machines "
+                    "can reach."
+                )
+            case "nobody":
+                warnings.append(f"{name} points at {parts.hostname}:{port}: nothing listens there.")
+    return _with_host(parts, dialect.host_alias).geturl(), True
+
+
+def _with_host(parts: SplitResult, host: str) -> SplitResult:
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    port = f":{parts.port}" if parts.port is not None else ""
+    return parts._replace(netloc=f"{userinfo}{at}{host}{port}")
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listeners(port: int, tables: tuple[str, ...] = PROC_TCP) -> str:
+    """Who listens on a TCP port of this host: ``nobody``, ``loopback`` only, or ``wide``.
+
+    Read from the kernel's tables: columns local_address (hexadecimal, 32-bit words in host
+    order) and st.
+    """
+    found = "nobody"
+    for table in tables:
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            address, _, hexadecimal_port = fields[1].partition(":")
+            if fields[3] != _LISTEN or int(hexadecimal_port, 16) != port:
+                continue
+            if not _kernel_address(address).is_loopback:
+                return "wide"
+            found = "loopback"
+    return found
+
+
+def _kernel_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if mapped is not None else address

@@ -1,0 +1,57 @@
+"""Who listens where on this host, as its kernel tells."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.sessions import addresses
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
+
+
+def row(address: str, port: int, state: str = "0A") -> str:
+    return f"   0: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000\n"
+
+
+def v4(address: str) -> str:
+    """As a little-endian kernel writes it, which is what these tests run on."""
+    return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
+
+
+LOOPBACK_V6 = "00000000000000000000000001000000"
+ANY_V6 = "0" * 32
+MAPPED_LOOPBACK = "0000000000000000FFFF00000100007F"
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the tables are those of such a kernel")
+@pytest.mark.parametrize(
+    ("tables", "found"),
+    [
+        ([], "nobody"),
+        ([row(v4("127.0.0.1"), 8080)], "loopback"),
+        ([row(v4("127.8.9.1"), 8080)], "loopback"),
+        ([row(v4("0.0.0.0"), 8080)], "wide"),
+        ([row(v4("192.168.1.7"), 8080)], "wide"),
+        ([row(LOOPBACK_V6, 8080)], "loopback"),
+        ([row(ANY_V6, 8080)], "wide"),
+        ([row(MAPPED_LOOPBACK, 8080)], "loopback"),
+        ([row(v4("127.0.0.1"), 8080), row(v4("10.0.0.1"), 8080)], "wide"),
+        ([row(v4("0.0.0.0"), 8081), row(v4("0.0.0.0"), 80)], "nobody"),
+        ([row(v4("0.0.0.0"), 8080, state="01")], "nobody"),
+    ],
+)
+def test_who_listens_is_read_from_the_kernels_tables(
+    tmp_path: Path, tables: list[str], found: str
+) -> None:
+    (tmp_path / "tcp").write_text(HEADER + "".join(tables))
+    assert addresses._listeners(8080, (str(tmp_path / "missing"), str(tmp_path / "tcp"))) == found
+
+
+def test_one_table_is_enough_to_be_reached(tmp_path: Path) -> None:
+    (tmp_path / "tcp").write_text(HEADER + row(v4("127.0.0.1"), 8080))
+    (tmp_path / "tcp6").write_text(HEADER + row(ANY_V6, 8080))
+    tables = (str(tmp_path / "tcp"), str(tmp_path / "tcp6"))
+    assert addresses._listeners(8080, tables) == "wide"
