@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets as random
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from argv_sampler import ArgvSampler
 from messages_standin import Standin
 
 from claude_mcp.agent import contract
@@ -24,36 +24,6 @@ from claude_mcp.sessions.turn_results import TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare
-
-
-class ArgvSampler:
-    """Reads the argv of every process of the host, over and over."""
-
-    def __init__(self, sentinel: str) -> None:
-        self._sentinel = sentinel.encode()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-        self.found: set[bytes] = set()
-        self.rounds = 0
-
-    def __enter__(self) -> ArgvSampler:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.is_set():
-            for process in Path("/proc").glob("[0-9]*"):
-                try:
-                    argv = (process / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if self._sentinel in argv:
-                    self.found.add(argv[:200])
-            self.rounds += 1
 
 
 @pytest.mark.parametrize("source", ["server", "session"])

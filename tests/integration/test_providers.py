@@ -1,0 +1,353 @@
+"""Cloud providers with the real Claude Code; the stand-in answers only what a known key proves."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from argv_sampler import ArgvSampler
+from cloud_standin import (
+    AwsKey,
+    CloudStandin,
+    Known,
+    RsaKey,
+    google_account,
+    service_account,
+)
+from messages_standin import Request, Standin
+
+from claude_mcp.config import load
+from claude_mcp.engine.engine import Engine
+from claude_mcp.sessions import commands, turns
+from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions.turn_results import TurnResult, TurnStatus
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+TAG = secrets.token_hex(8)
+OWN_KEYS = {
+    "region": "ap-own-1",
+    "accessKeyId": f"AKIAOWN{TAG}",
+    "secretAccessKey": f"own/secret+{TAG}",
+    "sessionToken": f"own-session-token-{TAG}",
+}
+SERVER_KEY = f"AKIASERVER{TAG}"
+SERVER_SECRET = f"server/secret+{TAG}"
+SERVER_TOKEN = f"server-session-token-{TAG}"
+ROLE_KEY = f"ASIAROLE{TAG}"
+BEARER = f"own-bearer-{TAG}"
+FOUNDRY_OWN, FOUNDRY_SERVER = f"own-foundry-{TAG}", f"server-foundry-{TAG}"
+GOOGLE_TOKEN = f"metadata-token-{TAG}"
+OWN_RSA, SERVER_RSA = RsaKey.new(), RsaKey.new()
+OWN_ACCOUNT, SERVER_ACCOUNT = f"own-{TAG}@standin.example", f"server-{TAG}@standin.example"
+OWN_GOOGLE = service_account(OWN_ACCOUNT, OWN_RSA)
+SERVER_GOOGLE = service_account(SERVER_ACCOUNT, SERVER_RSA)
+
+KNOWN = Known(
+    aws_keys={
+        OWN_KEYS["accessKeyId"]: AwsKey(OWN_KEYS["secretAccessKey"], OWN_KEYS["sessionToken"]),
+        SERVER_KEY: AwsKey(SERVER_SECRET, SERVER_TOKEN),
+        ROLE_KEY: AwsKey(f"role-secret-{TAG}", f"role-token-{TAG}"),
+    },
+    bearer_tokens=frozenset({BEARER}),
+    google_keys={OWN_ACCOUNT: OWN_RSA, SERVER_ACCOUNT: SERVER_RSA},
+    foundry_keys=frozenset({FOUNDRY_OWN, FOUNDRY_SERVER}),
+    role=ROLE_KEY,
+    google_token=GOOGLE_TOKEN,
+)
+SECRETS = (
+    OWN_KEYS["accessKeyId"],
+    OWN_KEYS["secretAccessKey"],
+    OWN_KEYS["sessionToken"],
+    SERVER_KEY,
+    SERVER_SECRET,
+    SERVER_TOKEN,
+    ROLE_KEY,
+    f"role-secret-{TAG}",
+    BEARER,
+    FOUNDRY_OWN,
+    FOUNDRY_SERVER,
+    GOOGLE_TOKEN,
+    json.loads(OWN_GOOGLE)["private_key"][40:90],
+    json.loads(SERVER_GOOGLE)["private_key"][40:90],
+)
+SHOW = (
+    "env; cat $AWS_SHARED_CREDENTIALS_FILE $AWS_CONFIG_FILE $GOOGLE_APPLICATION_CREDENTIALS "
+    "</dev/null; ls /proc/self/fd/*/ </dev/null; true"
+)
+SHOWING = "standin: " + json.dumps([{"tool": "Bash", "input": {"command": SHOW}}, {"say": "shown"}])
+
+
+@pytest.fixture
+def cloud() -> Iterator[CloudStandin]:
+    with CloudStandin(KNOWN, host="0.0.0.0") as running:
+        yield running
+
+
+@pytest.fixture
+def environ(cloud: CloudStandin, environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A server that has credentials for every cloud."""
+    google = tmp_path / "google.json"
+    google.write_text(SERVER_GOOGLE)
+    address = f"http://127.0.0.1:{cloud.port}"
+    return {
+        **environ,
+        "AWS_REGION": "eu-server-1",
+        "AWS_ACCESS_KEY_ID": SERVER_KEY,
+        "AWS_SECRET_ACCESS_KEY": SERVER_SECRET,
+        "AWS_SESSION_TOKEN": SERVER_TOKEN,
+        "ANTHROPIC_BEDROCK_BASE_URL": address,
+        "CLOUD_ML_REGION": "eu-server-2",
+        "ANTHROPIC_VERTEX_PROJECT_ID": "the-server-s",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(google),
+        "ANTHROPIC_VERTEX_BASE_URL": f"{address}/v1",
+        "ANTHROPIC_FOUNDRY_API_KEY": FOUNDRY_SERVER,
+        "ANTHROPIC_FOUNDRY_BASE_URL": f"{address}/anthropic",
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    asked: ProviderRequest
+    proof: Callable[[Request], str]
+    """Whose request it is, and where it went."""
+    expected: str
+
+
+def aws(request: Request) -> str:
+    """Key id and region that signed a request."""
+    scheme, _, rest = request.headers["authorization"].partition(" ")
+    scope = rest.split(",")[0].removeprefix("Credential=").split("/")
+    return rest if scheme == "Bearer" else f"{scope[0]} {scope[2]}"
+
+
+def google(request: Request) -> str:
+    token = request.headers["authorization"].removeprefix("Bearer ")
+    _, _, _, project, _, region, *_ = request.path.split("/")
+    return f"{google_account(token) or token} {project} {region}"
+
+
+def foundry(request: Request) -> str:
+    return request.headers.get("api-key") or request.headers["x-api-key"]
+
+
+def asked(provider: str, **options: str) -> ProviderRequest:
+    return ProviderRequest(provider, options)
+
+
+CASES = {
+    "bedrock, its own keys": Case(
+        asked("bedrock", **OWN_KEYS), aws, f"{OWN_KEYS['accessKeyId']} ap-own-1"
+    ),
+    "bedrock, its own bearer token": Case(
+        asked("bedrock", bearerToken=BEARER, model="a.model-of-my-own"), aws, BEARER
+    ),
+    "bedrock, the server's keys": Case(
+        ProviderRequest(use_bedrock=True, arguments={"awsRegion": "us-own-2"}),
+        aws,
+        f"{SERVER_KEY} us-own-2",
+    ),
+    "vertex, its own account": Case(
+        asked("vertex", credentials=OWN_GOOGLE, projectId="mine", region="global"),
+        google,
+        f"{OWN_ACCOUNT} mine global",
+    ),
+    "vertex, the server's account": Case(
+        asked("vertex"), google, f"{SERVER_ACCOUNT} the-server-s eu-server-2"
+    ),
+    "foundry, its own key": Case(asked("foundry", apiKey=FOUNDRY_OWN), foundry, FOUNDRY_OWN),
+    "foundry, the server's key": Case(asked("foundry"), foundry, FOUNDRY_SERVER),
+}
+
+
+def model_calls(standin: Standin) -> list[Request]:
+    return [each for each in standin.requests if each.method == "POST" and each.prompts]
+
+
+async def prompt(sessions: Sessions, name: str, text: str = "hello") -> TurnResult:
+    turn = await turns.prompt(sessions, name, text)
+    assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
+    return turn
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_a_request_is_signed_with_the_right_credential_that_no_command_sees(
+    case: Case,
+    cloud: CloudStandin,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+) -> None:
+    with ArgvSampler(*SECRETS) as sampler:
+        async with open_sessions(load(environ, engine=engine.program)) as sessions:
+            request = CreateRequest(str(project), session_name=name, provider=case.asked)
+            created = await create(sessions, request)
+            await prompt(sessions, name, SHOWING)
+            shell = await commands.execute(sessions, name, SHOW)
+            inspected = bare("inspect", created.session.container_id)
+            _, log = await commands.logs(sessions, name)
+            await sessions.destroy(name)
+    calls = model_calls(cloud)
+    assert {case.proof(each) for each in calls} == {case.expected}
+    models = {each.model for each in calls}
+    own_model = case.asked.options.get("model")
+    assert models == {own_model} if own_model else all(models)
+    [bash] = calls[-1].tool_results
+    assert "CLAUDECODE=1" in bash
+    for where, text in {
+        "Claude's Bash": bash,
+        "a command": shell.stdout + shell.stderr,
+        "inspect": inspected,
+        "log": "\n".join(log),
+        "created": repr(created) + repr(request),
+    }.items():
+        assert [each for each in SECRETS if each in text] == [], where
+    assert sampler.rounds > 5
+    assert sampler.found == set()
+
+
+async def test_two_sessions_at_once_use_each_its_own(
+    cloud: CloudStandin,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+) -> None:
+    other = f"{name}-other"
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+
+        async def use(called: str, case: Case) -> None:
+            request = CreateRequest(str(project), session_name=called, provider=case.asked)
+            await create(sessions, request)
+            for number in range(3):
+                await prompt(sessions, called, f"{called}: {number}")
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(use, name, CASES["bedrock, its own keys"])
+                tasks.start_soon(use, other, CASES["bedrock, the server's keys"])
+        finally:
+            for each in (name, other):
+                bare.remove_all(each)
+    signed = {
+        (each.prompts[-1].partition(":")[0], aws(each))
+        for each in model_calls(cloud)
+        if each.prompts[-1].startswith(name)
+    }
+    assert signed == {
+        (name, f"{OWN_KEYS['accessKeyId']} ap-own-1"),
+        (other, f"{SERVER_KEY} us-own-2"),
+    }
+
+
+async def test_a_profile_of_the_host_is_used_without_its_files(
+    cloud: CloudStandin,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    tmp_path: Path,
+    bare: Bare,
+) -> None:
+    own = OWN_KEYS
+    file = tmp_path / "aws-credentials"
+    file.write_text(
+        f"[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n"
+        f"[work]\naws_access_key_id = {own['accessKeyId']}\n"
+        f"aws_secret_access_key = {own['secretAccessKey']}\n"
+        f"aws_session_token = {own['sessionToken']}\n"
+    )
+    config = tmp_path / "aws-config"
+    config.write_text("[profile work]\nregion = eu-profile-1\n")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        del environ[variable]
+    del environ["AWS_REGION"]
+    environ |= {
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "AWS_PROFILE": "work",
+        "AWS_SHARED_CREDENTIALS_FILE": str(file),
+        "AWS_CONFIG_FILE": str(config),
+    }
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        await prompt(sessions, name)
+        inspected = bare("inspect", created.session.container_id)
+        await sessions.destroy(name)
+    assert created.session.provider == "bedrock"
+    assert {aws(each) for each in model_calls(cloud)} == {f"{own['accessKeyId']} eu-profile-1"}
+    assert str(file) not in inspected
+
+
+def without(environ: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names}
+
+
+async def test_the_role_of_the_machine_is_asked_of_its_metadata_service(
+    cloud: CloudStandin,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+) -> None:
+    environ = without(environ, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://127.0.0.1:{cloud.port}"
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        request = CreateRequest(str(project), session_name=name, provider=asked("bedrock"))
+        created = await create(sessions, request)
+        await prompt(sessions, name)
+        await sessions.destroy(name)
+    assert created.warnings[0].startswith("No AWS keys are given")
+    assert {aws(each) for each in model_calls(cloud)} == {f"{ROLE_KEY} eu-server-1"}
+
+
+async def test_the_account_of_the_machine_is_asked_of_its_metadata_service(
+    cloud: CloudStandin,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+) -> None:
+    environ = without(environ, "GOOGLE_APPLICATION_CREDENTIALS")
+    environ["GCE_METADATA_HOST"] = f"127.0.0.1:{cloud.port}"
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        request = CreateRequest(str(project), session_name=name, provider=asked("vertex"))
+        await create(sessions, request)
+        await prompt(sessions, name)
+        await sessions.destroy(name)
+    expected = f"{GOOGLE_TOKEN} the-server-s eu-server-2"
+    assert {google(each) for each in model_calls(cloud)} == {expected}
+
+
+async def test_after_a_restart_the_servers_credentials_go_to_the_sessions_own_place(
+    cloud: CloudStandin,
+    engine: Engine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+) -> None:
+    environ["CLAUDE_CODE_USE_VERTEX"] = "1"  # another provider than the session's
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        request = CreateRequest(
+            str(project), session_name=name, provider=CASES["bedrock, the server's keys"].asked
+        )
+        created = await create(sessions, replace(request, model="a.model"))
+        bare("restart", "--time=1", created.session.container_id)
+        turn = await prompt(sessions, name)
+        await sessions.destroy(name)
+    assert turn.result == "ok: hello"
+    assert {(aws(each), each.model) for each in model_calls(cloud)} == {
+        (f"{SERVER_KEY} us-own-2", "a.model")
+    }
