@@ -148,7 +148,7 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
         raise ConfigError(f"The configuration file {path} is not UTF-8 text.") from error
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
     settings: dict[str, str] = {}
     for name, value in values.items():

@@ -351,3 +351,26 @@ async def test_after_a_restart_the_servers_credentials_go_to_the_sessions_own_pl
     assert {(aws(each), each.model) for each in model_calls(cloud)} == {
         (f"{SERVER_KEY} us-own-2", "a.model")
     }
+
+
+@pytest.mark.parametrize("kind", ["apiKey", "authToken", "oauthToken"])
+async def test_a_session_has_a_gateway_of_its_own_with_a_credential_of_its_own(
+    kind: str, standin: Standin, engine: Engine, environ: dict[str, str], project: Path, name: str
+) -> None:
+    sentinel = f"own-{kind}-{TAG}"
+    environ |= {"ANTHROPIC_BASE_URL": "http://192.0.2.1:1", "CLAUDE_CODE_USE_BEDROCK": "1"}
+    options = {kind: sentinel, "baseUrl": f"http://127.0.0.1:{standin.port}"}
+    before = len(standin.requests)
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        provider = ProviderRequest("anthropic", options)
+        await create(sessions, CreateRequest(str(project), session_name=name, provider=provider))
+        await prompt(sessions, name, SHOWING)
+        shell = await commands.execute(sessions, name, SHOW)
+        await sessions.destroy(name)
+    calls = [each for each in standin.requests[before:] if each.prompts]
+    header = "x-api-key" if kind == "apiKey" else "authorization"
+    expected = sentinel if kind == "apiKey" else f"Bearer {sentinel}"
+    assert {each.headers.get(header) for each in calls} == {expected}
+    [bash] = calls[-1].tool_results
+    assert "CLAUDECODE=1" in bash
+    assert sentinel not in bash + shell.stdout + shell.stderr

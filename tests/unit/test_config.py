@@ -6,8 +6,22 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from claude_mcp.config import DEFAULT_IMAGE, IDLE_SECONDS, PERMISSION_SECONDS, Config, load
+from claude_mcp.config import (
+    BOOLEANS,
+    CLOUD_SECRET_NAMES,
+    DEFAULT_IMAGE,
+    IDLE_SECONDS,
+    NAMES,
+    NUMBERS,
+    PERMISSION_SECONDS,
+    Config,
+    load,
+    read_file,
+    variable,
+)
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import ConfigError
 
@@ -265,3 +279,104 @@ def test_an_engine_finds_the_socket_of_a_user_whose_runtime_directory_was_not_pa
     directory = f"/run/user/{os.geteuid()}"
     added = {"XDG_RUNTIME_DIR": directory} if os.path.isdir(directory) else {}
     assert load(environ).environment == {**environ, **added}
+
+
+def test_the_clouds_have_their_variables(environ: dict[str, str], file: Path) -> None:
+    file.write_text('CLAUDE_CODE_USE_VERTEX = true\nCLOUD_ML_REGION = "eu-1"\n')
+    given = {
+        "CLAUDE_CODE_USE_BEDROCK": "0",
+        "AWS_PROFILE": "work",
+        "AWS_BEARER_TOKEN_BEDROCK": " bearer-0123456789\n",
+    }
+    config = load({**environ, **given})
+    assert (config.clouds, config.cloud, config.cloud_secrets) == (
+        ("vertex",),
+        {"AWS_PROFILE": "work", "CLOUD_ML_REGION": "eu-1"},
+        {"AWS_BEARER_TOKEN_BEDROCK": Secret("bearer-0123456789")},
+    )
+
+
+def test_parts_of_two_keys_are_not_joined(environ: dict[str, str], file: Path) -> None:
+    file.write_text('AWS_ACCESS_KEY_ID = "AKIAFILE"\nAWS_SESSION_TOKEN = "token-of-the-file"\n')
+    environ |= {"AWS_ACCESS_KEY_ID": "AKIAENV", "AWS_SECRET_ACCESS_KEY": "secret-of-the-env"}
+    assert load(environ).cloud_secrets == {
+        "AWS_ACCESS_KEY_ID": Secret("AKIAENV"),
+        "AWS_SECRET_ACCESS_KEY": Secret("secret-of-the-env"),
+    }
+
+
+def test_the_engine_gets_no_credential_of_a_cloud(environ: dict[str, str]) -> None:
+    given = {name: f"value of {name}" for name in CLOUD_SECRET_NAMES}
+    assert load({**environ, **given}).environment == environ
+
+
+def test_a_variable_that_a_person_named_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_VARIABLE", "its value")
+    assert (variable("SOME_VARIABLE"), variable("NO_SUCH_VARIABLE")) == ("its value", None)
+
+
+def read(path: Path) -> tuple[dict[str, str], str | None]:
+    """What a file holds, or why it is refused."""
+    try:
+        return read_file(path, required=True), None
+    except ConfigError as error:
+        return {}, str(error)
+
+
+TEXT = st.text("""abc019 =#[]{}'".-\\\n""", max_size=60)
+LINES = st.lists(
+    st.tuples(st.sampled_from(sorted(NAMES)), st.sampled_from(['"', "'", "true", "1", "[]"]), TEXT)
+)
+
+
+@settings(deadline=None)
+@given(st.one_of(st.binary(), LINES.map(lambda lines: "\n".join(map(" ".join, lines)).encode())))
+def test_any_file_is_settings_or_a_refusal_that_names_it(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
+    path.write_bytes(content)
+    found, refusal = read(path)
+    assert found.keys() <= NAMES
+    assert refusal is None or str(path) in refusal
+
+
+SCALARS = st.one_of(st.booleans(), st.integers(), st.text("abc /:.-_0", max_size=20))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(NAMES)), SCALARS))
+def test_a_setting_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, bool | int | str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
+    path.write_text(
+        "".join(
+            f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
+            for name, value in values.items()
+        )
+    )
+    wrong = [
+        name
+        for name, value in values.items()
+        if (isinstance(value, bool) and name not in BOOLEANS)
+        or (type(value) is int and name not in NUMBERS)
+    ]
+    found, refusal = read(path)
+    if wrong:
+        assert refusal is not None
+        assert [name for name in wrong if f" {name} must be " in refusal]
+    else:
+        assert (found, refusal) == (
+            {
+                name: str(int(value) if isinstance(value, bool) else value)
+                for name, value in values.items()
+            },
+            None,
+        )
+
+
+def test_a_file_that_is_nested_without_end_is_refused(file: Path) -> None:
+    file.write_text(f"DOCKER_HOST = {'[' * 100_000}")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        read_file(file, required=True)

@@ -118,6 +118,24 @@ def test_a_nested_misspelling_is_named_by_its_path() -> None:
     )
 
 
+def test_a_misspelled_provider_option_is_named_by_its_path() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(CreateArguments, {"projectPath": "/p", "providerOptions": {"regoin": "x"}})
+    assert caught.value.message == (
+        "Nothing was done: there is no argument 'providerOptions.regoin', did you mean region."
+    )
+
+
+def test_a_google_credential_may_be_text_or_the_object_that_it_is() -> None:
+    texts = []
+    for given in ('{"type": "service_account"}', {"type": "service_account"}):
+        options = {"provider": "vertex", "providerOptions": {"credentials": given}}
+        parsed = parse(CreateArguments, {"projectPath": "/p", **options})
+        assert parsed.provider_options is not None
+        texts.append(parsed.provider_options.credentials)
+    assert texts == ['{"type": "service_account"}'] * 2
+
+
 def test_a_rejected_value_is_not_repeated() -> None:
     secret = "sk-ant-not-to-be-seen"
     given = {"apiKey": [secret], "awsSecretAccessKey": {"a": secret}, "apikey": secret}

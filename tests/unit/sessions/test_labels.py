@@ -15,6 +15,7 @@ from claude_mcp.errors import UsageError
 from claude_mcp.sessions.labels import (
     CREATING_SECONDS,
     MAX_NAME_CHARS,
+    PLACES,
     CredentialSource,
     Session,
     Status,
@@ -90,6 +91,31 @@ def test_the_labels_are_these() -> None:
 @pytest.mark.parametrize("labels", [{}, {"claude-mcp.name": "a"}, {"com.example": "1"}])
 def test_a_container_without_our_label_is_no_session(labels: dict[str, str]) -> None:
     assert session_of(replace(CONTAINER, labels=labels), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "places"),
+    [
+        ('{"region":"eu-1"}', {"region": "eu-1"}),
+        ("", {}),
+        ("{", {}),
+        ("[1]", {}),
+        ('{"region":1}', {}),
+    ],
+)
+def test_places_of_its_own_are_in_a_label(label: str, places: dict[str, str]) -> None:
+    session = session_of(replace(CONTAINER, labels={**CONTAINER.labels, PLACES: label}), NOW)
+    assert session is not None
+    assert session.places == places
+    if places:
+        written = session_labels(
+            name="a",
+            project_path="/p",
+            provider="bedrock",
+            credentials=CredentialSource.SERVER,
+            places=places,
+        )
+        assert written[PLACES] == label
 
 
 def test_a_container_with_only_our_label_is_a_session_with_what_is_known() -> None:

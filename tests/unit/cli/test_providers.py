@@ -1,0 +1,70 @@
+"""A provider as it is typed: secrets are named, never written."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.cli.providers import parse_provider
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions.provider_options import ProviderRequest
+
+
+def typed(*options: str, provider: str | None = None) -> ProviderRequest:
+    return parse_provider(argparse.Namespace(provider=provider, provider_option=list(options)))
+
+
+def test_a_secret_is_read_from_a_variable_a_file_or_stdin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("of a file\n")
+    monkeypatch.setenv("MY_KEY_ID", "of a variable")
+    monkeypatch.setattr("sys.stdin", io.StringIO("of stdin"))
+    request = typed(
+        "region=eu-1",
+        "accessKeyId=env:MY_KEY_ID",
+        f"secretAccessKey=file:{tmp_path}/secret",
+        "sessionToken=-",
+        provider="bedrock",
+    )
+    assert request == ProviderRequest(
+        "bedrock",
+        {
+            "region": "eu-1",
+            "accessKeyId": "of a variable",
+            "secretAccessKey": "of a file\n",
+            "sessionToken": "of stdin",
+        },
+    )
+
+
+def test_nothing_typed_is_the_servers_provider() -> None:
+    assert typed() == ProviderRequest()
+
+
+def test_a_secret_that_is_typed_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError) as caught:
+        typed("apiKey=sk-ant-typed-0123")
+    assert (caught.value.message, caught.value.hint) == (
+        "apiKey is a secret, and everybody on this machine can read a command line.",
+        "Give --provider-option apiKey=env:VARIABLE, apiKey=file:PATH or apiKey=- (stdin).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["region"], "--provider-option takes NAME=VALUE."),
+        (["region=a", "region=b"], "--provider-option region is given twice."),
+        (["apiKey=env:NO_SUCH_VARIABLE"], "apiKey: there is no variable NO_SUCH_VARIABLE."),
+        (["apiKey=file:/no/such"], "apiKey: /no/such cannot be read: No such file or directory."),
+        (["apiKey=file:"], "apiKey is a secret, and everybody on this machine can read"),
+    ],
+)
+def test_what_cannot_be_understood_is_said(options: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        typed(*options)
+    assert caught.value.message.startswith(said)
