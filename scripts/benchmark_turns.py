@@ -27,7 +27,7 @@ from benchmark_measuring import (
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from claude_mcp.claude import invocation, protocol
+from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.sessions import channel, creation, provider, turns
 from claude_mcp.sessions.lifecycle import open_sessions
 
@@ -96,7 +96,7 @@ def _invocation(bench: Bench) -> tuple[tuple[str, ...], list[str]]:
     """What a session's Claude Code is started with, its argv and variables for the engine."""
     chosen = provider.resolve(bench.config, bench.engine.dialect)
     environment = invocation.claude_environment(
-        invocation.Anthropic(base_url=chosen.handover["baseUrl"]), os.geteuid(), {}
+        providers.Anthropic(base_url=chosen.handover["baseUrl"]), os.geteuid(), {}
     )
     environment["ANTHROPIC_API_KEY"] = chosen.handover["credential"]["value"]
     variables = [f"--env={name}={value}" for name, value in environment.items()]

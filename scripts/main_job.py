@@ -22,7 +22,14 @@ import anyio
 from mcp import Client, StdioServerParameters
 from messages_standin import Standin
 
-CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+CREDENTIALS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+)
 STANDIN_KEY = "sk-ant-standin-no-real-key"
 
 GREETING = 'def greet(name):\n    return "Hello " + name\n\n\nprint(greet("world"))\n'

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from messages_standin import Standin
 
-from claude_mcp.config import Config, load
+from claude_mcp.config import SWITCHES, Config, load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import creation, labels
@@ -57,6 +57,7 @@ def environ(standin: Standin) -> dict[str, str]:
     """The environment of a server that uses the stand-in."""
     return {
         **os.environ,
+        **dict.fromkeys(SWITCHES.values(), ""),
         "CLAUDE_MCP_CONFIG": os.devnull,
         "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{standin.port}",
         "ANTHROPIC_API_KEY": API_KEY,

@@ -73,7 +73,7 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
     request = creation.CreateRequest(
         project_path=arguments.project_path,
         session_name=arguments.session_name,
-        provider=_provider(arguments),
+        provider=provider_of(arguments),
         image=arguments.image,
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
@@ -88,7 +88,8 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
     return result, text.create(result)
 
 
-def _provider(arguments: CreateArguments) -> ProviderRequest:
+def provider_of(arguments: CreateArguments) -> ProviderRequest:
+    """What the arguments say of the session's provider; its secrets are redacted from here on."""
     from claude_mcp.sessions.provider_options import ARGUMENTS, ProviderRequest
 
     options = arguments.provider_options

@@ -197,6 +197,7 @@ def vertex(search: Search) -> Found:
 def _google(search: Search, told: str, text: str) -> dict[str, Any] | None:
     """A credential that stands for itself: other kinds name files or programs of the host."""
     try:
+        text.encode()  # what came as JSON can hold half a pair of surrogates
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None

@@ -105,6 +105,8 @@ def settle(config: Config, request: ProviderRequest, problems: list[str]) -> Set
             problems.append(f"{told_as[option]} and {told} mean the same: give one of them.")
         elif not value.strip():
             problems.append(f"{told} is empty.")
+        elif option not in SECRET_OPTIONS and not value.strip().isprintable():
+            problems.append(f"{told} holds characters that cannot be passed on.")
         options[option], told_as[option] = value.strip(), told
 
     for name, value in request.options.items():
@@ -120,7 +122,7 @@ def settle(config: Config, request: ProviderRequest, problems: list[str]) -> Set
             problems.append(
                 f"{name} is for {TITLES[owner]}, and the session's provider is {provider}."
             )
-    if request.model is not None:
+    if request.model:
         if options.get("model", request.model) != request.model:
             problems.append(f"model and {told_as['model']} contradict each other: give one.")
         options.setdefault("model", request.model)

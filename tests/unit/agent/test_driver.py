@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import stat
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -333,6 +335,35 @@ def test_what_cannot_be_written_for_a_start_fails_the_turn_and_not_those_after_i
     assert answer["status"] == "failed"
     (session.home / "missing").mkdir()
     assert ask(caller, "result()", waitSeconds=5) == COMPLETED
+
+
+KEYS = {"kind": "keys", "accessKeyId": "AKIA", "secretAccessKey": "the-secret"}
+BEDROCK = {"provider": "bedrock", "region": "eu-1", "credential": KEYS}
+
+
+def test_a_secret_in_a_file_is_the_users_alone_and_is_found_through_a_descriptor(
+    session: Session,
+) -> None:
+    elsewhere = session.home / "elsewhere"
+    file = session.home / "aws-credentials"
+    file.symlink_to(elsewhere)
+    program = "path = os.environ['AWS_SHARED_CREDENTIALS_FILE']; result(path + open(path).read())"
+    answer = ask(session.start(BEDROCK), program)
+    written = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = the-secret\n"
+    path, _, text = answer["result"].partition("[")
+    assert "[" + text == written == file.read_text()
+    assert re.fullmatch(r"/proc/self/fd/\d+/aws-credentials", path)
+    assert stat.S_IMODE(file.lstat().st_mode) == 0o600
+    assert not elsewhere.exists()
+
+
+def test_new_credentials_replace_those_before(session: Session, claude: Claude) -> None:
+    caller = session.start(BEDROCK)
+    assert ask(caller, "result()") == COMPLETED
+    claude.kill()
+    caller.ask("configure", secrets={**BEDROCK, "credential": {**KEYS, "accessKeyId": "NEW"}})
+    program = "result(open(os.environ['AWS_SHARED_CREDENTIALS_FILE']).read())"
+    assert "aws_access_key_id = NEW\n" in ask(caller, program)["result"]
 
 
 # It is ended.

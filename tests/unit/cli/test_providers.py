@@ -20,9 +20,9 @@ def typed(*options: str, provider: str | None = None) -> ProviderRequest:
 def test_a_secret_is_read_from_a_variable_a_file_or_stdin(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "secret").write_text("of a file\n")
-    monkeypatch.setenv("MY_KEY_ID", "of a variable")
-    monkeypatch.setattr("sys.stdin", io.StringIO("of stdin"))
+    (tmp_path / "secret").write_text("secret-of-a-file\n")
+    monkeypatch.setenv("MY_KEY_ID", "AKIA-OF-A-VARIABLE")
+    monkeypatch.setattr("sys.stdin", io.StringIO("token-of-stdin"))
     request = typed(
         "region=eu-1",
         "accessKeyId=env:MY_KEY_ID",
@@ -34,9 +34,9 @@ def test_a_secret_is_read_from_a_variable_a_file_or_stdin(
         "bedrock",
         {
             "region": "eu-1",
-            "accessKeyId": "of a variable",
-            "secretAccessKey": "of a file\n",
-            "sessionToken": "of stdin",
+            "accessKeyId": "AKIA-OF-A-VARIABLE",
+            "secretAccessKey": "secret-of-a-file\n",
+            "sessionToken": "token-of-stdin",
         },
     )
 

@@ -270,18 +270,18 @@ MIXED = "and the server's keys are not mixed with a session's."
         ),
         (
             server(AWS),
-            arguments(True, awsSessionToken="token"),
+            arguments(True, awsSessionToken="own-token"),
             f"awsAccessKeyId is missing: awsSessionToken is given, {MIXED} "
             f"awsSecretAccessKey is missing: awsSessionToken is given, {MIXED}",
         ),
         (
             server(AWS),
-            asked("bedrock", secretAccessKey="secret"),
+            asked("bedrock", secretAccessKey="own-secret"),
             f"accessKeyId is missing: secretAccessKey is given, {MIXED}",
         ),
         (
             server(AWS),
-            asked("bedrock", bearerToken="bearer", **KEYS),
+            asked("bedrock", bearerToken="own-bearer", **KEYS),
             "bearerToken and accessKeyId, secretAccessKey: give one or the other.",
         ),
         (
@@ -368,6 +368,17 @@ MIXED = "and the server's keys are not mixed with a session's."
             server(),
             asked(apiKey="a\nb"),
             "apiKey holds blanks or characters that no key has.",
+        ),
+        (
+            server(),
+            asked(authToken="a", baseUrl="https://x\ud800", model="\0"),
+            "baseUrl holds characters that cannot be passed on. model holds characters that "
+            "cannot be passed on.",
+        ),
+        (
+            server(VERTEX),
+            asked("vertex", credentials='{"type": "service_account", "x": "\ud800"}'),
+            "credentials is not the JSON of a Google credential.",
         ),
         (
             server(CLAUDE_CODE_USE_BEDROCK="1", CLAUDE_CODE_USE_VERTEX="1", AWS_REGION="eu-1"),

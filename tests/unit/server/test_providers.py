@@ -1,0 +1,61 @@
+"""What the arguments of create_session say of a provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from claude_mcp.credentials import redactor
+from claude_mcp.server import calls
+from claude_mcp.server.arguments import CreateArguments, parse
+from claude_mcp.sessions.provider_options import ProviderRequest
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({}, ProviderRequest()),
+        ({"apiKey": "k"}, ProviderRequest(arguments={"apiKey": "k"})),
+        ({"useBedrock": False, "awsRegion": None}, ProviderRequest()),
+        (
+            {
+                "useBedrock": True,
+                "awsRegion": "r",
+                "awsAccessKeyId": "a",
+                "awsSecretAccessKey": "s",
+                "awsSessionToken": "t",
+                "bedrockModel": "m",
+                "bedrockSmallModel": "n",
+            },
+            ProviderRequest(
+                use_bedrock=True,
+                arguments={
+                    "awsRegion": "r",
+                    "awsAccessKeyId": "a",
+                    "awsSecretAccessKey": "s",
+                    "awsSessionToken": "t",
+                    "bedrockModel": "m",
+                    "bedrockSmallModel": "n",
+                },
+            ),
+        ),
+        (
+            {
+                "provider": "foundry",
+                "providerOptions": '{"apiKey": "k", "baseUrl": "https://x", "smallModel": "s"}',
+            },
+            ProviderRequest("foundry", {"apiKey": "k", "baseUrl": "https://x", "smallModel": "s"}),
+        ),
+    ],
+)
+def test_arguments_become_a_request(given: dict[str, Any], asked: ProviderRequest) -> None:
+    assert calls.provider_of(parse(CreateArguments, {"projectPath": "/p", **given})) == asked
+
+
+def test_a_secret_is_known_before_anything_can_be_refused() -> None:
+    options = {"sessionToken": "token-of-an-option"}
+    given = {"projectPath": "/p", "awsSecretAccessKey": "secret-of-an-argument"}
+    calls.provider_of(parse(CreateArguments, {**given, "providerOptions": options}))
+    text = "secret-of-an-argument, token-of-an-option"
+    assert redactor.redact(text) == "[redacted], [redacted]"
