@@ -97,6 +97,8 @@ class Settled:
 def settle(config: Config, request: ProviderRequest, problems: list[str]) -> Settled:
     """Which provider it is, with which options; contradictions are added to ``problems``."""
     provider = _provider(config, request, problems)
+    if provider is None:
+        return Settled(ANTHROPIC, {}, {})
     options: dict[str, str] = {}
     told_as: dict[str, str] = {}
 
@@ -129,13 +131,14 @@ def settle(config: Config, request: ProviderRequest, problems: list[str]) -> Set
     return Settled(provider, options, told_as)
 
 
-def _provider(config: Config, request: ProviderRequest, problems: list[str]) -> str:
+def _provider(config: Config, request: ProviderRequest, problems: list[str]) -> str | None:
+    """Its name, or None when there is none such, which leaves its options without a meaning."""
     asked = request.provider
     if asked is not None and asked not in OPTIONS:
         near = difflib.get_close_matches(asked.lower(), OPTIONS, n=1)
         question = f"; did you mean {near[0]}?" if near else "."
         problems.append(f"There is no such provider; there are {', '.join(OPTIONS)}{question}")
-        asked = None
+        return None
     if request.use_bedrock and asked not in (None, BEDROCK):
         problems.append(f"useBedrock and provider {asked} contradict each other.")
     if asked is not None:

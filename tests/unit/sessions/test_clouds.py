@@ -399,7 +399,7 @@ MIXED = "and the server's keys are not mixed with a session's."
         ),
         (
             server(),
-            asked("bedrok"),
+            asked("bedrok", region="eu-1"),
             "There is no such provider; there are anthropic, bedrock, vertex, foundry; did you "
             "mean bedrock?",
         ),
