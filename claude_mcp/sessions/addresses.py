@@ -6,7 +6,7 @@ import ipaddress
 import sys
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.redaction import redactor
@@ -38,9 +38,8 @@ def in_container(
     except ValueError:
         problems.append(f"{name} is not a URL.")
         return value, False
-    if parts.password:
-        redactor.add(parts.password)
-        redactor.add(value)
+    for secret in secrets_of(value):
+        redactor.add(secret)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         problems.append(f"{name} must be an http or https URL.")
         return value, False
@@ -58,6 +57,15 @@ def in_container(
             case "nobody":
                 warnings.append(f"{name} points at {parts.hostname}:{port}: nothing listens there.")
     return _with_host(parts, dialect.host_alias).geturl(), True
+
+
+def secrets_of(address: str) -> list[str]:
+    """The password in an address, and the address with it."""
+    try:
+        password = urlsplit(address if "://" in address else f"http://{address}").password
+    except ValueError:
+        return []
+    return [address, password, unquote(password)] if password else []
 
 
 def _with_host(parts: SplitResult, host: str) -> SplitResult:

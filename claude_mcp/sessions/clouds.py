@@ -17,7 +17,7 @@ from claude_mcp.errors import UsageError
 from claude_mcp.redaction import redactor
 from claude_mcp.sessions import aws_profile
 from claude_mcp.sessions.labels import CredentialSource
-from claude_mcp.sessions.provider_options import learn_google
+from claude_mcp.sessions.provider_options import google_secrets
 from claude_mcp.sessions.search import Found, Search, own_credential
 
 REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
@@ -171,7 +171,8 @@ def vertex(search: Search) -> Found:
     elif server is not None:
         text = _read(search, *server)
         if text is not None:
-            learn_google(text)
+            for secret in google_secrets(text):
+                redactor.add(secret)
             credential = _google(search, server[0], text)
     else:
         credential = {"kind": "machine"}

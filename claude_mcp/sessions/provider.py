@@ -12,7 +12,7 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import clouds
+from claude_mcp.sessions import addresses, clouds
 from claude_mcp.sessions.labels import CredentialSource, Session
 from claude_mcp.sessions.provider_options import (
     ANTHROPIC,
@@ -21,6 +21,7 @@ from claude_mcp.sessions.provider_options import (
     OPTIONS,
     VERTEX,
     ProviderRequest,
+    google_secrets,
     settle,
 )
 from claude_mcp.sessions.search import Found, Search
@@ -61,18 +62,19 @@ def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING
     proxies = _proxies(search)
     if problems:
         raise UsageError(" ".join(problems))
+    handover = {
+        "provider": settled.provider,
+        "credential": found.credential,
+        **found.handover,
+        "proxies": proxies,
+    }
     # The server's models have the names that its own provider gives them.
     servers = settled.provider in (config.clouds or (ANTHROPIC,))
     options = settled.options
     return Provider(
         name=settled.provider,
         source=found.source,
-        handover={
-            "provider": settled.provider,
-            "credential": found.credential,
-            **found.handover,
-            "proxies": proxies,
-        },
+        handover={**handover, "secretValues": _secret_values(handover)},
         needs_host_alias=search.translated,
         warnings=tuple(search.warnings),
         model=options.get("model") or (config.model if servers else None),
@@ -83,6 +85,23 @@ def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING
             if name in options and found.source is not CredentialSource.SESSION
         },
     )
+
+
+def _secret_values(handover: Mapping[str, Any]) -> list[str]:
+    """What of a handover must not be shown, for the redactor inside the session."""
+    values: list[str] = []
+    credential = dict(handover["credential"] or {})
+    kind = credential.pop("kind", None)
+    for value in credential.values():
+        if kind == "google":
+            values += google_secrets(value)
+        elif isinstance(value, str):
+            values.append(value)
+        else:  # a machine's role, of which only the token is secret
+            values += [value["token"]] if "token" in value else []
+    for address in (handover.get("baseUrl"), *handover["proxies"].values()):
+        values += addresses.secrets_of(address or "")
+    return values
 
 
 def _anthropic(search: Search) -> Found:

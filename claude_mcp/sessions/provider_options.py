@@ -80,7 +80,8 @@ class ProviderRequest:
         for name, value in (*self.options.items(), *self.arguments.items()):
             option = ARGUMENTS[name][1] if name in ARGUMENTS else name
             if option == "credentials":
-                learn_google(value)
+                for secret in google_secrets(value):
+                    redactor.add(secret)
             elif option in SECRET_OPTIONS:
                 redactor.add(value.strip())
 
@@ -166,15 +167,12 @@ def _unknown(name: str, provider: str) -> str:
     return f"There is no provider option {shown}; {provider} takes {', '.join(known)}."
 
 
-def learn_google(text: str) -> None:
-    """Let no part of a Google credential be shown."""
-    redactor.add(text.strip())
+def google_secrets(text: str) -> list[str]:
+    """The parts of a Google credential that must not be shown, and the whole."""
     try:
         credential = json.loads(text)
     except (ValueError, RecursionError):
-        return
-    for name in ("private_key", "refresh_token", "client_secret"):
-        value = credential.get(name) if isinstance(credential, dict) else None
-        if isinstance(value, str):
-            redactor.add(value)
-            redactor.add(json.dumps(value)[1:-1])
+        credential = None
+    names = ("private_key", "refresh_token", "client_secret")
+    parts = [credential.get(name) for name in names] if isinstance(credential, dict) else []
+    return [text.strip(), *(part for part in parts if isinstance(part, str))]

@@ -14,8 +14,8 @@ from messages_standin import Standin
 
 from claude_mcp.agent import contract
 from claude_mcp.config import load
-from claude_mcp.credentials import MASK
 from claude_mcp.engine.engine import Engine
+from claude_mcp.redaction import MASK
 from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.lifecycle import open_sessions

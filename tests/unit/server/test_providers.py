@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.credentials import redactor
+from claude_mcp.redaction import redactor
 from claude_mcp.server import calls
 from claude_mcp.server.arguments import CreateArguments, parse
 from claude_mcp.sessions.provider_options import ProviderRequest

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config, load
-from claude_mcp.credentials import redactor
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
+from claude_mcp.redaction import redactor
+from claude_mcp.sessions.clouds import AWS_OPTIONS
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 from claude_mcp.sessions.provider import resolve, restore
 from claude_mcp.sessions.provider_options import ProviderRequest
@@ -208,6 +209,12 @@ def test_a_session_has_the_servers_credential_or_its_own_and_never_parts_of_both
 def test_a_handover_holds_nothing_but_what_its_provider_needs() -> None:
     everything = server(AWS, VERTEX, FOUNDRY, ANTHROPIC_API_KEY="sk-server")
     found = {name: resolve(everything, DOCKER, asked(name)).handover for name in NAMES}
+    assert {name: each.pop("secretValues") for name, each in found.items()} == {
+        "anthropic": ["sk-server"],
+        "bedrock": [SERVER_KEYS[name] for name in AWS_OPTIONS],
+        "vertex": [],
+        "foundry": [found["foundry"]["credential"]["value"]],
+    }
     assert found == {
         "anthropic": {
             "provider": "anthropic",
@@ -535,3 +542,33 @@ def test_a_metadata_service_on_the_host_is_reached_from_the_container() -> None:
     assert bedrock.handover["credential"]["value"] == role
     assert vertex.handover["metadataHost"] == "http://host.docker.internal:8080"
     assert (bedrock.needs_host_alias, vertex.needs_host_alias) == (True, True)
+
+
+def test_what_is_secret_in_a_handover_is_named() -> None:
+    """For the redactor inside the session, which knows nothing else of it."""
+    google = json.dumps({"type": "service_account", "private_key": "-----BEGIN\nMII\n"})
+    own = {
+        "vertex": {"credentials": google, "baseUrl": "https://me:p%2Fw@gateway.example"},
+        "bedrock": {"bearerToken": "bearer-0123"},
+    }
+    found = {
+        name: resolve(server(VERTEX, AWS), DOCKER, asked(name, **options)).handover["secretValues"]
+        for name, options in own.items()
+    }
+    assert found == {
+        "vertex": [
+            google,
+            "-----BEGIN\nMII\n",
+            "https://me:p%2Fw@gateway.example",
+            "p%2Fw",
+            "p/w",
+        ],
+        "bedrock": ["bearer-0123"],
+    }
+    role = server(
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.7/role"},
+        CLAUDE_CODE_USE_BEDROCK="1",
+        AWS_REGION="eu-a-1",
+        AWS_CONTAINER_AUTHORIZATION_TOKEN="token-of-ecs",
+    )
+    assert resolve(role, DOCKER).handover["secretValues"] == ["token-of-ecs"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.credentials import MASK, Secret
+from claude_mcp.credentials import Secret
 from claude_mcp.errors import SessionNotReady
+from claude_mcp.redaction import MASK
 from claude_mcp.sessions.lifecycle import Sessions
 from claude_mcp.sessions.mcp_servers import McpServer, wait, warnings
 from tests.unit.sessions.conftest import ScriptedEngine, container

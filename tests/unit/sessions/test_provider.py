@@ -78,7 +78,9 @@ def handover(**changes: Any) -> dict[str, Any]:
         "baseUrl": None,
         "proxies": {},
     }
-    return {**usual, **changes}
+    expected = {**usual, **changes}
+    credential = expected["credential"]
+    return {"secretValues": [credential["value"]] if credential else [], **expected}
 
 
 def test_the_servers_key_is_handed_over() -> None:
