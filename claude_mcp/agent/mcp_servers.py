@@ -28,7 +28,8 @@ STDERR_LINES = 5
 STDERR_CHARACTERS = 4000
 LOST = (
     "The session's MCP servers are gone since its container was started again: {}. Their "
-    "configuration is kept in memory only: hand it in again, or create the session anew."
+    "configuration is kept in memory only: hand it in again with set_credentials, or "
+    "'claude-mcp credentials'."
 )
 _LOGGED_STDERR = "Server stderr: "
 _LOGGED_FAILURE = "Connection failed"

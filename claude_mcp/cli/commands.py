@@ -71,6 +71,27 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
+def credentials(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.cli.providers import parse_options
+    from claude_mcp.sessions import handing_in
+
+    options = parse_options(arguments)
+    servers = read_mcp_config(arguments.mcp_config)
+    handed = within(
+        config,
+        lambda sessions: handing_in.hand_in(sessions, arguments.session, options, servers),
+    )
+    for warning in handed.warnings:
+        talk(f"warning: {warning}")
+    if arguments.json:
+        from claude_mcp.server.results import CredentialsResult
+
+        render.write_json(CredentialsResult.of(handed).wire())
+    else:
+        talk(f"Session {handed.session.name} has them from its next prompt on.")
+    return 0
+
+
 def execute(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions import commands
 
@@ -233,6 +254,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "turn": turn,
     "cancel": cancel,
     "respond": respond,
+    "credentials": credentials,
     "exec": execute,
     "list": list_sessions,
     "destroy": destroy,

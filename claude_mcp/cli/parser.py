@@ -73,14 +73,7 @@ def _create(parser: _Parser) -> None:
         metavar="NAME",
         help="anthropic, bedrock, vertex or foundry, instead of the server's",
     )
-    parser.option(
-        "--provider-option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="for that provider, such as region=eu-west-1; the value of a secret is "
-        "env:VARIABLE, file:PATH or '-' for stdin; may be repeated",
-    )
+    _provider_option(parser, "for that provider, such as region=eu-west-1")
     parser.option(
         "--strict-permissions",
         action="store_true",
@@ -93,12 +86,15 @@ def _create(parser: _Parser) -> None:
         default=[],
         help="a further host path, read-only without :rw; may be repeated",
     )
-    parser.option(
-        "--mcp-config",
-        metavar="FILE",
-        help="a JSON file with mcpServers for the Claude inside; '-' reads stdin",
-    )
+    _mcp_config(parser)
     _verbose(parser)
+    _json(parser)
+
+
+def _credentials(parser: _Parser) -> None:
+    _session(parser)
+    _provider_option(parser, "a credential, such as apiKey=env:MY_KEY")
+    _mcp_config(parser)
     _json(parser)
 
 
@@ -116,9 +112,6 @@ def _prompt(parser: _Parser) -> None:
     )
     parser.option("--turn-id", metavar="UUID", help="makes a repeated call safe")
     parser.option("--queue", action="store_true", help="stand in line while another prompt runs")
-    parser.option(
-        "--mcp-config", metavar="FILE", help="MCP servers to have from now on; '-' reads stdin"
-    )
     _wait(parser)
     parser.option("--detach", action="store_true", help="do not wait at all")
     _verbose(parser)
@@ -200,6 +193,25 @@ def _session(parser: _Parser) -> None:
     parser.add_argument("session", metavar="SESSION", help="id, beginning of the id, or name")
 
 
+def _provider_option(parser: _Parser, what: str) -> None:
+    parser.option(
+        "--provider-option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help=f"{what}; the value of a secret is env:VARIABLE, file:PATH or '-' for stdin; may be "
+        "repeated",
+    )
+
+
+def _mcp_config(parser: _Parser) -> None:
+    parser.option(
+        "--mcp-config",
+        metavar="FILE",
+        help="a JSON file with mcpServers for the Claude inside; '-' reads stdin",
+    )
+
+
 def _json(parser: _Parser) -> None:
     parser.option("--json", action="store_true", help="print JSON, as the MCP tools return it")
 
@@ -238,6 +250,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[_Parser], None]]] = {
         "answer what Claude asks permission for",
         "claude-mcp respond fix-tests 3f0c9a41b27e --deny --message 'Not in that directory'",
         _respond,
+    ),
+    "credentials": (
+        "hand credentials or MCP servers in to a session",
+        "claude-mcp credentials fix-tests --provider-option apiKey=env:MY_KEY",
+        _credentials,
     ),
     "exec": (
         "run a command in a session; its exit code is ours",

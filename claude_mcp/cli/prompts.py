@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
-from claude_mcp.cli.paths import read_mcp_config
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
 from claude_mcp.cli.running import follow, talk, watched, within
 from claude_mcp.config import Config
@@ -28,8 +27,6 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions import turns
     from claude_mcp.sessions.turn_results import TurnOptions
 
-    if arguments.mcp_config == "-" and arguments.prompt in (None, "-"):
-        raise UsageError("Stdin holds either the prompt or the MCP servers.")
     text = _prompt_text(arguments.prompt)
     tools = arguments.tools
     options = TurnOptions(
@@ -40,11 +37,8 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
         new_conversation=arguments.new_conversation,
     )
     turn_id = turns.new_turn_id(arguments.turn_id)
-    mcp_config = read_mcp_config(arguments.mcp_config)
 
     async def work(sessions: Sessions) -> TurnResult:
-        if mcp_config is not None:
-            await sessions.hand_in_mcp_config(arguments.session, mcp_config)
         try:
             return await turns.prompt(
                 sessions,

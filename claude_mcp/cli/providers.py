@@ -12,7 +12,12 @@ from claude_mcp.sessions.provider_options import SECRET_OPTIONS, ProviderRequest
 
 
 def parse_provider(arguments: argparse.Namespace) -> ProviderRequest:
-    """What ``--provider`` and ``--provider-option`` say.
+    """What ``--provider`` and ``--provider-option`` say; see ``parse_options``."""
+    return ProviderRequest(provider=arguments.provider, options=parse_options(arguments))
+
+
+def parse_options(arguments: argparse.Namespace) -> dict[str, str]:
+    """What ``--provider-option`` says, with the secrets read from where it says that they are.
 
     Raises:
         UsageError: an option is given twice or has no value, or a secret is not where it is said.
@@ -25,7 +30,7 @@ def parse_provider(arguments: argparse.Namespace) -> ProviderRequest:
         if name in options:
             raise UsageError(f"--provider-option {name} is given twice.")
         options[name] = _secret(name, value) if name in SECRET_OPTIONS else value
-    return ProviderRequest(provider=arguments.provider, options=options)
+    return options
 
 
 def _secret(name: str, where: str) -> str:

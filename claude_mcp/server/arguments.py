@@ -86,6 +86,20 @@ class ProviderOptions(Arguments):
     small_model: str | None = None
 
 
+class CredentialOptions(Arguments):
+    """The secrets among ``ProviderOptions``; a base URL is one when it holds a password."""
+
+    api_key: str | None = None
+    auth_token: str | None = None
+    oauth_token: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    bearer_token: str | None = None
+    credentials: Annotated[str | None, BeforeValidator(_as_text)] = None
+    base_url: str | None = None
+
+
 class CreateArguments(Arguments):
     project_path: Annotated[
         str,
@@ -142,6 +156,16 @@ _NESTED: dict[str, type[Arguments]] = {
     "providerOptions": ProviderOptions,
 }
 """The arguments that hold others, and take nothing but what they know."""
+
+
+class CredentialsArguments(Arguments):
+    session_id: SessionId
+    provider_options: Annotated[
+        CredentialOptions | None,
+        BeforeValidator(_from_text),
+        Field(description="Credentials for the session's provider; default: the server's."),
+    ] = None
+    mcp_config: Annotated[McpConfig | None, BeforeValidator(_from_text)] = None
 
 
 class PromptArguments(Arguments):

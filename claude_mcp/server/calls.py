@@ -20,6 +20,7 @@ from claude_mcp.server.arguments import (
     CancelArguments,
     CommandArguments,
     CreateArguments,
+    CredentialsArguments,
     DestroyArguments,
     ListArguments,
     LogsArguments,
@@ -33,6 +34,7 @@ from claude_mcp.server.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
+    CredentialsResult,
     DestroyResult,
     ListResult,
     LogsResult,
@@ -100,6 +102,20 @@ def provider_of(arguments: CreateArguments) -> ProviderRequest:
         use_bedrock=arguments.use_bedrock,
         arguments={name: given[name] for name in ARGUMENTS if name in given},
     )
+
+
+async def credentials(sessions: Sessions, arguments: CredentialsArguments, call: Call) -> Outcome:
+    from claude_mcp.sessions import handing_in
+
+    options, config = arguments.provider_options, arguments.mcp_config
+    handed = await handing_in.hand_in(
+        sessions,
+        arguments.session_id,
+        options.model_dump(by_alias=True, exclude_none=True) if options else {},
+        config.model_dump() if config else None,
+    )
+    result = CredentialsResult.of(handed)
+    return result, text.credentials(result)
 
 
 async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> Outcome:

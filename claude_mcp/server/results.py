@@ -16,6 +16,7 @@ from claude_mcp.redaction import redactor
 if TYPE_CHECKING:
     from claude_mcp.sessions.commands import CommandResult
     from claude_mcp.sessions.creation import Created
+    from claude_mcp.sessions.handing_in import HandedIn
     from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.lifecycle import Destroyed, Listed
     from claude_mcp.sessions.permissions import Decided
@@ -243,6 +244,24 @@ class ListResult(Result):
     @classmethod
     def of(cls, listed: list[Listed]) -> ListResult:
         return cls(sessions=[SessionEntry.of(each) for each in listed])
+
+
+class CredentialsResult(Result):
+    session_id: str
+    session_name: str
+    credentials: str | None
+    mcp_servers: list[str]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, handed: HandedIn) -> CredentialsResult:
+        return cls(
+            session_id=handed.session.id,
+            session_name=handed.session.name,
+            credentials=handed.credentials.value if handed.credentials else None,
+            mcp_servers=list(handed.mcp_servers),
+            warnings=list(handed.warnings),
+        )
 
 
 class DestroyResult(Result):

@@ -6,6 +6,7 @@ from claude_mcp.server.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
+    CredentialsResult,
     DestroyResult,
     EventEntry,
     ListResult,
@@ -121,6 +122,17 @@ def _entry(entry: SessionEntry) -> str:
     if entry.cost_usd:
         facts.append(f"${entry.cost_usd:.4f} so far")
     return ", ".join(facts)
+
+
+def credentials(result: CredentialsResult) -> str:
+    what = []
+    if result.credentials:
+        what.append("the server's credentials" if result.credentials == "server" else "credentials")
+    if result.mcp_servers:
+        what.append(f"MCP servers {', '.join(result.mcp_servers)}")
+    given = " and ".join(what) or "no MCP servers"
+    lines = [f"Session {result.session_name} has {given} from its next prompt on."]
+    return "\n".join([*lines, *(f"Warning: {warning}" for warning in result.warnings)])
 
 
 def destroy(result: DestroyResult) -> str:

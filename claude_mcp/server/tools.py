@@ -18,6 +18,7 @@ from claude_mcp.server.arguments import (
     CancelArguments,
     CommandArguments,
     CreateArguments,
+    CredentialsArguments,
     DestroyArguments,
     ListArguments,
     LogsArguments,
@@ -30,6 +31,7 @@ from claude_mcp.server.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
+    CredentialsResult,
     DestroyResult,
     ListResult,
     LogsResult,
@@ -149,6 +151,19 @@ DECLARATIONS: Final = (
         result=PermissionResult,
         call=calls.respond,
         hints=_changes(destructive=True, idempotent=False, open_world=True),
+    ),
+    Declaration(
+        name="set_credentials",
+        title="Hand in credentials",
+        description=(
+            "Gives a session credentials of its own or MCP servers again when a restart of its "
+            "container lost them, or new ones; without either, the server's. Its next prompt has "
+            "them."
+        ),
+        arguments=CredentialsArguments,
+        result=CredentialsResult,
+        call=calls.credentials,
+        hints=_changes(destructive=False, idempotent=True, open_world=False),
     ),
     Declaration(
         name="list_sessions",

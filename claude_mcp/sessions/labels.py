@@ -21,7 +21,8 @@ PROJECT: Final = "claude-mcp.project"
 PROVIDER: Final = "claude-mcp.provider"
 CREDENTIALS: Final = "claude-mcp.credentials"
 PLACES: Final = "claude-mcp.places"
-"""JSON: the region or project of the session's own, if it has one with the server's credentials."""
+"""JSON: the region, project, resource or base URL of the session's own, as far as it has one; an
+empty one is a secret."""
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12

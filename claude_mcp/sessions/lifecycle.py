@@ -26,9 +26,9 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import labels, mcp_config, provider
+from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
-from claude_mcp.sessions.labels import CredentialSource, Session, Status
+from claude_mcp.sessions.labels import Session, Status
 
 logger = logging.getLogger(__name__)
 
@@ -257,44 +257,9 @@ class Sessions:
         """The session loses it with its credentials, and gets it back with them."""
         self._mcp_configs[session.container_id] = config
 
-    async def hand_in_mcp_config(self, reference: str, config: Mapping[str, Any]) -> None:
-        """Give a session these MCP servers; the next prompt starts Claude Code with them.
-
-        Raises:
-            UsageError: the configuration cannot be used.
-            SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
-        """
-        checked = mcp_config.check(config) or {"mcpServers": {}}
-        secrets = mcp_config.handover(checked)
-        session, _ = await self.request(reference, "configure", {"secrets": secrets})
-        self.keep_mcp_config(session, checked)
-
-    async def hand_in_credentials(self, session: Session) -> None:
-        """Give a session that has no credentials (any more) those of the server.
-
-        Its MCP servers go along, if it was created by this process.
-
-        Raises:
-            SessionNotReady: it was made with credentials of its own, or the server has none.
-            UsageError: the server's settings for its provider do not fit together any more.
-        """
-        engine, channels = await self._connection()
-        handover = provider.restore(self.config, engine.dialect, session)
-        if handover is None and session.credentials is CredentialSource.SESSION:
-            raise SessionNotReady(
-                f"The session {session.name!r} was started again and has lost its credentials, "
-                "which are kept in memory only.",
-                hint="Destroy it and create it anew with its credentials.",
-            )
-        if handover is None:
-            raise SessionNotReady(
-                f"The session {session.name!r} has no credentials, and neither has the server.",
-                hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for "
-                "the server, or create a session with apiKey.",
-            )
-        servers = mcp_config.handover(self._mcp_configs.get(session.container_id))
-        secrets = {**handover, **servers}
-        await channels.request(session.container_id, "configure", {"secrets": secrets})
+    def mcp_config_of(self, session: Session) -> Mapping[str, Any] | None:
+        """What was kept of it in this process."""
+        return self._mcp_configs.get(session.container_id)
 
 
 def check_reference(reference: str) -> None:

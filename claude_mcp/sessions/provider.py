@@ -26,8 +26,7 @@ from claude_mcp.sessions.provider_options import (
 )
 from claude_mcp.sessions.search import Found, Search
 
-PLACES: Final = ("region", "projectId")
-"""What a session may choose for itself and yet use the server's credentials."""
+PLACES: Final = ("region", "projectId", "resource", "baseUrl")
 NOTHING_ASKED: Final = ProviderRequest()
 
 
@@ -43,7 +42,8 @@ class Provider:
     model: str | None = None
     small_model: str | None = None
     places: Mapping[str, str] = field(default_factory=dict)
-    """The session's own choices that must be remembered to hand in credentials again."""
+    """The session's own choices that must be remembered to hand in credentials again; one that
+    is a secret itself is empty."""
 
 
 def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING_ASKED) -> Provider:
@@ -80,9 +80,9 @@ def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING
         model=options.get("model") or (config.model if servers else None),
         small_model=options.get("smallModel") or (config.small_fast_model if servers else None),
         places={
-            name: options[name]
+            name: "" if addresses.secrets_of(options[name]) else options[name]
             for name in PLACES
-            if name in options and found.source is not CredentialSource.SESSION
+            if name in options
         },
     )
 
@@ -155,6 +155,10 @@ _FIND: Final = {
 }
 
 
+def name_of(session: Session) -> str:
+    return session.provider if session.provider in OPTIONS else ANTHROPIC
+
+
 def restore(config: Config, dialect: Dialect, session: Session) -> Mapping[str, Any] | None:
     """The server's handover for a session that has no credentials (any more), or None.
 
@@ -165,6 +169,5 @@ def restore(config: Config, dialect: Dialect, session: Session) -> Mapping[str, 
     """
     if session.credentials is CredentialSource.SESSION:
         return None
-    name = session.provider if session.provider in OPTIONS else ANTHROPIC
-    provider = resolve(config, dialect, ProviderRequest(name, session.places))
+    provider = resolve(config, dialect, ProviderRequest(name_of(session), session.places))
     return provider.handover if provider.source is CredentialSource.SERVER else None

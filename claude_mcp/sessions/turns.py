@@ -20,6 +20,7 @@ from claude_mcp.errors import (
     UsageError,
 )
 from claude_mcp.redaction import redactor
+from claude_mcp.sessions import handing_in
 from claude_mcp.sessions.answers import line
 from claude_mcp.sessions.channel import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session
@@ -101,7 +102,7 @@ async def prompt(
     except AgentRefused as error:
         if error.code != "unconfigured":
             raise
-        await sessions.hand_in_credentials(await sessions.find(reference))
+        await handing_in.restore(sessions, await sessions.find(reference))
         turn = await _ask(sessions, reference, "turn", args, progress)
     return await _put(sessions, reference, turn, ask, deadline, None, progress)
 

@@ -13,6 +13,7 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, Mount, create
+from claude_mcp.sessions.handing_in import hand_in
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 from claude_mcp.sessions.mcp_servers import McpServer
 from claude_mcp.sessions.turn_results import TurnOptions, TurnStatus
@@ -164,14 +165,15 @@ async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     async with open_sessions(config) as others:
         turn = await turns.prompt(others, name, "hello")
         later = await turns.prompt(others, name, "hello")
-        await others.hand_in_mcp_config(name, {"mcpServers": {"tiny": tiny()}})
+        await hand_in(others, name, {}, {"mcpServers": {"tiny": tiny()}})
         handed_in = await turns.prompt(others, name, CALL)
     await sessions.destroy(name)
     assert (handed_in.status, handed_in.result) == (TurnStatus.COMPLETED, "desserts/0")
     assert turn.status is TurnStatus.COMPLETED
     assert [note for note in turn.notes if "MCP servers" in note] == [
         "The session's MCP servers are gone since its container was started again: tiny. Their "
-        "configuration is kept in memory only: hand it in again, or create the session anew."
+        "configuration is kept in memory only: hand it in again with set_credentials, or "
+        "'claude-mcp credentials'."
     ]
     assert later.notes == ()
 

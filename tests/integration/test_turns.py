@@ -16,6 +16,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, UsageError
 from claude_mcp.sessions import commands, turns
 from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.handing_in import hand_in
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 from claude_mcp.sessions.provider_options import ProviderRequest
@@ -224,8 +225,8 @@ async def test_restarted_session_gets_the_servers_credentials_again_and_remember
     assert environ["ANTHROPIC_API_KEY"] in (headers.get("x-api-key"), headers.get("X-Api-Key"))
 
 
-async def test_restarted_session_with_its_own_credentials_says_what_it_misses(
-    sessions: Sessions, project: Path, name: str, bare: Bare
+async def test_restarted_session_with_its_own_credentials_says_what_it_misses_and_takes_it(
+    sessions: Sessions, project: Path, name: str, bare: Bare, standin: Standin
 ) -> None:
     own = ProviderRequest(arguments={"apiKey": "sk-ant-own-key-0123456789"})
     request = CreateRequest(str(project), session_name=name, provider=own)
@@ -233,9 +234,20 @@ async def test_restarted_session_with_its_own_credentials_says_what_it_misses(
     try:
         assert (await turns.prompt(sessions, name, "hello")).status is TurnStatus.COMPLETED
         bare("restart", "--time=0", created.session.container_id)
-        with pytest.raises(SessionNotReady, match="has lost its credentials"):
+        with pytest.raises(SessionNotReady, match="Hand them in again with set_credentials"):
             await turns.prompt(sessions, name, "hello again")
         assert (await commands.execute(sessions, name, "echo works")).stdout == "works\n"
+        await hand_in(sessions, name, {"apiKey": "sk-ant-own-key-once-more"})
+        recalled = await turns.prompt(sessions, name, script({"recall": True}))
+        assert "hello" in (recalled.result or "")
+        await hand_in(sessions, name, {"apiKey": "sk-ant-own-key-renewed"})
+        await turns.prompt(sessions, name, "hello with another key")
+        headers = [
+            {name.lower(): value for name, value in call.headers.items()}
+            for call in standin.model_calls[-2:]
+        ]
+        keys = [each["x-api-key"] for each in headers]
+        assert keys == ["sk-ant-own-key-once-more", "sk-ant-own-key-renewed"]
     finally:
         await sessions.destroy(name)
 

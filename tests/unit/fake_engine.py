@@ -197,7 +197,8 @@ class Engine:
         return {**done, "status": "completed", "result": json.dumps(said), "costUsd": 0.0123}
 
     def configure(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
-        (self.state / "servers").write_text(json.dumps(args["secrets"]["mcpConfig"]))
+        servers = args["secrets"].get("mcpConfig")
+        (self.state / "servers").write_text(json.dumps(servers))
         return {}
 
     def mcp(self, number: int, args: dict[str, Any]) -> dict[str, Any]:

@@ -195,7 +195,8 @@ def test_lost_servers_are_named_in_the_turn_that_starts_claude_without_them(
     assert again.ask("configure", secrets=SECRETS) == {"ok": {}}
     assert ask(again, "begin(); result()")["notes"] == [
         "The session's MCP servers are gone since its container was started again: a, b. Their "
-        "configuration is kept in memory only: hand it in again, or create the session anew."
+        "configuration is kept in memory only: hand it in again with set_credentials, or "
+        "'claude-mcp credentials'."
     ]
     assert ask(again, "begin(); result()")["notes"] == []
 

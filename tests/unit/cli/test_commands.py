@@ -328,3 +328,33 @@ def test_an_image_that_is_not_there_says_how_to_get_one(run: Run, project: Path)
         "Build the session image with scripts/build-custom-image.sh, or name another with "
         "DEFAULT_CLAUDE_IMAGE.",
     ]
+
+
+def test_credentials_are_handed_in_from_a_variable(
+    run: Run, session: str, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-own-in-a-variable")
+    typed = "--provider-option=apiKey=env:MY_KEY"
+    refused = run("credentials", session, typed)
+    assert refused == (
+        2,
+        "",
+        "claude-mcp: The session 'fix-tests' uses the server's credentials and gets them by "
+        "itself.\nFor other credentials, create a session with those.\n",
+    )
+
+
+def test_the_servers_credentials_are_handed_in_as_they_are_now(run: Run, session: str) -> None:
+    code, out, _ = run("credentials", session, "--json")
+    result = json.loads(out)
+    assert (code, result["credentials"], result["mcpServers"]) == (0, "server", [])
+
+
+def test_mcp_servers_are_handed_in(
+    run: Run, session: str, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"mcpServers": {"files": {"command": "npx"}}}
+    monkeypatch.setattr("sys.stdin", Input(json.dumps(config).encode()))
+    code, out, _ = run("credentials", session, "--mcp-config=-", "--json")
+    assert (code, json.loads(out)["mcpServers"]) == (0, ["files"])
+    assert json.loads((program.parent / "servers").read_text()) == config

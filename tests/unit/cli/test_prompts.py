@@ -62,24 +62,6 @@ def test_prompt_passes_every_option_on(run: Run, session: str) -> None:
     )
 
 
-def test_prompt_hands_in_mcp_servers(
-    run: Run, program: Path, session: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = {"mcpServers": {"files": {"command": "npx"}}}
-    monkeypatch.setattr("sys.stdin", Input(json.dumps(config).encode()))
-    code, out, _ = run("prompt", session, "hi", "--mcp-config=-")
-    assert (code, json.loads(out)) == (0, asked(prompt="hi"))
-    assert json.loads((program.parent / "servers").read_text()) == config
-
-
-@pytest.mark.parametrize("arguments", [(), ("-",)])
-def test_stdin_cannot_hold_both_prompt_and_mcp_servers(
-    run: Run, session: str, arguments: tuple[str, ...]
-) -> None:
-    said = "claude-mcp: Stdin holds either the prompt or the MCP servers.\n"
-    assert run("prompt", session, *arguments, "--mcp-config=-") == (2, "", said)
-
-
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 def test_prompt_reads_stdin(
     run: Run, session: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]

@@ -281,7 +281,7 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
 ) -> None:
     program.unlink()
     async with Client(build(config)) as client:
-        assert len((await client.list_tools()).tools) == 10
+        assert len((await client.list_tools()).tools) == 11
         result = await client.call_tool("list_sessions", {})
     assert text(result) == f"'{program}' is not installed or not on PATH."
 

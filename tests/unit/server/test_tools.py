@@ -27,6 +27,7 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "get_turn": (["sessionId"], ["turnId", "cursor", "waitSeconds", "event"]),
     "cancel_turn": (["sessionId"], ["turnId"]),
     "respond_permission": (["sessionId", "requestId", "decision"], ["message"]),
+    "set_credentials": (["sessionId"], ["providerOptions", "mcpConfig"]),
     "list_sessions": ([], []),
     "destroy_session": (["sessionId"], []),
     "transfer_files": (["sessionId", "direction", "sourcePath", "destPath"], ["overwrite"]),
@@ -40,6 +41,7 @@ HINTS = {
     "get_turn": {"readOnly": True, "openWorld": False},
     "cancel_turn": {"destructive": True, "idempotent": True, "openWorld": False},
     "respond_permission": {"destructive": True, "idempotent": False, "openWorld": True},
+    "set_credentials": {"destructive": False, "idempotent": True, "openWorld": False},
     "list_sessions": {"readOnly": True, "openWorld": False},
     "destroy_session": {"destructive": True, "idempotent": True, "openWorld": False},
     "transfer_files": {"destructive": True, "idempotent": False, "openWorld": False},
@@ -49,7 +51,7 @@ HINTS = {
 
 
 # Beyond the reference system's seven.
-FURTHER = {"get_turn", "cancel_turn", "respond_permission"}
+FURTHER = {"get_turn", "cancel_turn", "respond_permission", "set_credentials"}
 
 
 def wire(tool: Tool) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def size(names: Iterable[str]) -> int:
 
 def test_the_base_tools_are_under_12_kb_and_all_of_them_not_much_more() -> None:
     assert size(name for name in TOOLS if name not in FURTHER) < 12_000
-    assert size(TOOLS) < 16_000
+    assert size(TOOLS) < 18_000
 
 
 @pytest.mark.parametrize("name", CONTRACT)

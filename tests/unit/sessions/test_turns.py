@@ -448,7 +448,7 @@ async def test_a_session_that_lost_credentials_of_its_own_does_not_get_the_serve
         "answer(request()['id'], error={'code': 'unconfigured', 'message': 'x'})\n"
         "sys.exit(99 if sys.stdin.readline() else 0)"
     )
-    with pytest.raises(SessionNotReady, match="has lost its credentials"):
+    with pytest.raises(SessionNotReady, match="Hand them in again with set_credentials"):
         await prompt(sessions, "fix", "do it")
 
 
