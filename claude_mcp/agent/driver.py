@@ -19,6 +19,7 @@ from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.permissions import Permissions
 from claude_mcp.agent.records import Result
+from claude_mcp.agent.relay import Relays
 from claude_mcp.agent.state import State, log
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.claude.events import events_of
@@ -91,6 +92,7 @@ class Driver:
         self._journal = journal
         self._finish_unasked = finish_unasked
         self.permissions = Permissions(float(settings["permissionSeconds"]), journal, changed)
+        self._relays = Relays()
         self._live: Live | None = None
         self._live_secrets = self._secrets
         """What the live Claude Code was started with."""
@@ -288,7 +290,7 @@ class Driver:
             )
         )
         environment = invocation.claude_environment(provider, os.getuid(), self._environment)
-        environment.update(secrets.get("proxies") or {})
+        environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
         credentials = providers.credentials(provider)
         try:
             with self._changed:  # so that it cannot end before we know it

@@ -6,10 +6,12 @@ has no other way in, and then only in a variable that it takes out of its comman
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
+from urllib.parse import unquote, urlsplit
 
 ROLE_FILE = "machine-role.json"
 
@@ -59,9 +61,10 @@ NOT_INHERITED = frozenset(
 
 @dataclass(frozen=True)
 class Anthropic:
-    """Anthropic's API or a gateway that speaks it; what is None is not passed on."""
+    """Anthropic's API or a gateway that speaks it; what is None is not passed on. `base_url` may
+    hold a user and a password."""
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     model: str | None = None
     small_model: str | None = None
     api_key: str | None = field(default=None, repr=False)
@@ -154,7 +157,7 @@ def environment(provider: Provider) -> dict[str, str]:
         "ANTHROPIC_SMALL_FAST_MODEL": provider.small_model,
     }
     if isinstance(provider, Anthropic):
-        values["ANTHROPIC_BASE_URL"] = provider.base_url
+        values["ANTHROPIC_BASE_URL"] = provider.base_url and _without_userinfo(provider.base_url)
     elif isinstance(provider, Bedrock):
         values.update(
             CLAUDE_CODE_USE_BEDROCK="1",
@@ -186,7 +189,10 @@ def credentials(provider: Provider) -> Credentials:
             "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR": provider.oauth_token,
         }
         # No descriptor for this one, and apiKeyHelper is refused under PROVIDER_MANAGED_BY_HOST.
-        variables = {"ANTHROPIC_AUTH_TOKEN": provider.auth_token}
+        variables = {
+            "ANTHROPIC_AUTH_TOKEN": provider.auth_token,
+            "ANTHROPIC_CUSTOM_HEADERS": _basic_authorization(provider.base_url or ""),
+        }
         return Credentials(_given(descriptors), _given(variables))
     if isinstance(provider, Bedrock):
         variables = {"AWS_BEARER_TOKEN_BEDROCK": provider.bearer_token}
@@ -197,6 +203,21 @@ def credentials(provider: Provider) -> Credentials:
         file = File("google.json", provider.credentials, "GOOGLE_APPLICATION_CREDENTIALS")
         return Credentials(files=(file,))
     return Credentials(environment=_given({"ANTHROPIC_FOUNDRY_API_KEY": provider.api_key}))
+
+
+def _without_userinfo(url: str) -> str:
+    """Claude's commands have the variable too."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _basic_authorization(url: str) -> str | None:
+    """The header in which the user and the password of an address go."""
+    parts = urlsplit(url)
+    if parts.username is None and parts.password is None:
+        return None
+    userinfo = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return f"Authorization: Basic {base64.b64encode(userinfo.encode()).decode()}"
 
 
 def _aws_files(provider: Bedrock) -> tuple[File, ...]:

@@ -130,7 +130,10 @@ def _anthropic(search: Search) -> Found:
             "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
             "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
         )
-    base_url = search.base_url("ANTHROPIC_BASE_URL", source, config.base_url)
+    holds_password = credential is None or credential["kind"] == "apiKey"
+    base_url = search.base_url(
+        "ANTHROPIC_BASE_URL", source, config.base_url, holds_password=holds_password
+    )
     return Found(source, credential, {"baseUrl": base_url})
 
 

@@ -68,16 +68,31 @@ class Search:
         return written
 
     def base_url(
-        self, variable: str, source: CredentialSource, servers: str | None = None
+        self,
+        variable: str,
+        source: CredentialSource,
+        servers: str | None = None,
+        *,
+        holds_password: bool = False,
     ) -> str | None:
-        """The session's own, which the server's credential never goes to, or the server's."""
-        own = self.option("baseUrl")
-        if own is not None:
-            if source is not CredentialSource.SESSION:
-                self.problems.append(own_credential("baseUrl"))
-            return self.address("baseUrl", own) if own else own
-        found = servers if servers is not None else self.config.cloud.get(variable)
-        return None if found is None else self.address(variable, found)
+        """The session's own, which the server's credential never goes to, or the server's.
+
+        A password in it becomes an Authorization header, of which a request has one.
+        """
+        told, found = "baseUrl", self.option("baseUrl")
+        if found is None:
+            told = variable
+            found = servers if servers is not None else self.config.cloud.get(variable)
+        elif source is not CredentialSource.SESSION:
+            self.problems.append(own_credential("baseUrl"))
+        if found is None or (not found and told == "baseUrl"):
+            return found
+        written = self.address(told, found)
+        if addresses.secrets_of(found) and not holds_password:
+            self.problems.append(
+                f"{told} holds a password, and the credential takes its place in each request."
+            )
+        return written
 
     def place(
         self,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import secrets as random
+import socketserver
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from argv_sampler import ArgvSampler
 from messages_standin import Standin
@@ -123,6 +127,92 @@ async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_pa
     assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
     assert (shell.stdout, shell.stderr) == ("", "")
     assert sentinel not in inspected
+
+
+async def test_a_password_of_a_gateway_is_in_its_requests_alone(
+    engine: Engine, environ: dict[str, str], project: Path, name: str, standin: Standin, bare: Bare
+) -> None:
+    sentinel = f"sentinel-{random.token_hex(16)}"
+    address = environ["ANTHROPIC_BASE_URL"]
+    environ["ANTHROPIC_BASE_URL"] = address.replace("http://", f"http://me:{sentinel}@")
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        bash = '{"tool":"Bash","input":{"command":"env"}}'
+        turn = await turns.prompt(sessions, name, f"standin: [{bash}]")
+        shell = await commands.execute(sessions, name, "env")
+        inspected = bare("inspect", created.session.container_id)
+        await sessions.destroy(name)
+    assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
+    call = standin.model_calls[-1]
+    headers = {key.lower(): value for key, value in call.headers.items()}
+    expected = base64.b64encode(f"me:{sentinel}".encode()).decode()
+    assert headers["authorization"] == f"Basic {expected}"
+    [env] = call.tool_results
+    assert "CLAUDECODE=1" in env
+    assert sentinel not in env + inspected
+    assert expected not in env + inspected
+    assert MASK not in shell.stdout
+
+
+class PasswordProxy:
+    """A proxy that answers nobody without the password."""
+
+    def __init__(self, password: str) -> None:
+        self._expected = "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
+        self.tunnels: list[str] = []
+        self.refused = 0
+        outer = self
+
+        class Proxy(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                line = self.rfile.readline().decode()
+                headers = {}
+                while header := self.rfile.readline().decode().strip():
+                    key, _, value = header.partition(":")
+                    headers[key.lower()] = value.strip()
+                if headers.get("proxy-authorization") != outer._expected:
+                    outer.refused += 1
+                    self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+                    return
+                outer.tunnels.append(line.split()[1])
+                self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        self._server = socketserver.ThreadingTCPServer(("0.0.0.0", 0), Proxy)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+async def test_a_proxys_password_reaches_the_proxy_and_no_command(
+    engine: Engine, environ: dict[str, str], project: Path, name: str
+) -> None:
+    sentinel = f"sentinel-{random.token_hex(16)}"
+    proxy = PasswordProxy(sentinel)
+    try:
+        environ |= {
+            "HTTPS_PROXY": f"http://me:{sentinel}@127.0.0.1:{proxy.port}",
+            "ANTHROPIC_BASE_URL": "https://api.standin.example",
+        }
+        async with open_sessions(load(environ, engine=engine.program)) as sessions:
+            await create(sessions, CreateRequest(str(project), session_name=name))
+            turn_id = turns.new_turn_id()
+            await turns.prompt(sessions, name, "hello", turn_id=turn_id, wait_seconds=0)
+            with anyio.fail_after(30):
+                while not proxy.tunnels:
+                    await anyio.sleep(0.1)
+            await turns.interrupt(sessions, name, turn_id)
+            await sessions.destroy(name)
+    finally:
+        proxy.close()
+    assert set(proxy.tunnels) == {"api.standin.example:443"}
+    assert proxy.refused == 0
 
 
 async def test_secrets_of_mcp_servers_are_with_the_servers_alone(

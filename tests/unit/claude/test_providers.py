@@ -121,6 +121,14 @@ def test_a_secret_is_in_the_environment_only_where_there_is_no_other_way(
     assert credentials(provider) == expected
 
 
+def test_the_password_of_an_address_goes_as_a_header_that_commands_do_not_have() -> None:
+    provider = Anthropic(base_url="https://me:p%2Fw@gate.example:8443/v1", api_key="k")
+    assert environment(provider)["ANTHROPIC_BASE_URL"] == "https://gate.example:8443/v1"
+    assert credentials(provider).environment == {
+        "ANTHROPIC_CUSTOM_HEADERS": "Authorization: Basic bWU6cC93"  # me:p/w
+    }
+
+
 SECRET_FIELDS: list[tuple[Any, str]] = [
     *((Anthropic, kind) for kind in ("api_key", "auth_token", "oauth_token")),
     *(

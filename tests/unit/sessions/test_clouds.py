@@ -548,7 +548,8 @@ def test_what_is_secret_in_a_handover_is_named() -> None:
     """For the redactor inside the session, which knows nothing else of it."""
     google = json.dumps({"type": "service_account", "private_key": "-----BEGIN\nMII\n"})
     own = {
-        "vertex": {"credentials": google, "baseUrl": "https://me:p%2Fw@gateway.example"},
+        "vertex": {"credentials": google},
+        "anthropic": {"apiKey": "own-key-0123", "baseUrl": "https://me:p%2Fw@gateway.example"},
         "bedrock": {"bearerToken": "bearer-0123"},
     }
     found = {
@@ -556,9 +557,9 @@ def test_what_is_secret_in_a_handover_is_named() -> None:
         for name, options in own.items()
     }
     assert found == {
-        "vertex": [
-            google,
-            "-----BEGIN\nMII\n",
+        "vertex": [google, "-----BEGIN\nMII\n"],
+        "anthropic": [
+            "own-key-0123",
             "https://me:p%2Fw@gateway.example",
             "p%2Fw",
             "p/w",
@@ -572,3 +573,20 @@ def test_what_is_secret_in_a_handover_is_named() -> None:
         AWS_CONTAINER_AUTHORIZATION_TOKEN="token-of-ecs",
     )
     assert resolve(role, DOCKER).handover["secretValues"] == ["token-of-ecs"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "options"),
+    [
+        ("vertex", {"credentials": GOOGLE}),
+        ("bedrock", {"bearerToken": "bearer-0123"}),
+        ("foundry", {"apiKey": "own-key-0123"}),
+        ("anthropic", {"authToken": "own-token-0123"}),
+    ],
+)
+def test_a_password_in_an_address_and_a_credential_cannot_be_in_one_request(
+    provider: str, options: dict[str, str]
+) -> None:
+    request = asked(provider, **options, baseUrl="https://me:pass-word@gateway.example")
+    with pytest.raises(UsageError, match="baseUrl holds a password, and the credential takes"):
+        resolve(server(VERTEX, AWS), DOCKER, request)

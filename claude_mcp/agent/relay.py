@@ -1,0 +1,134 @@
+"""Relays to a proxy that wants a password, which then nobody but the agent has to know.
+
+Claude Code can be told of a proxy by its environment alone, which all of its commands inherit.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from claude_mcp.agent.state import log
+
+HEAD_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+CONNECT_SECONDS = 30.0
+HOP_BY_HOP = (b"proxy-authorization", b"proxy-connection", b"connection")
+FAILED = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+
+
+class Relay:
+    """Listens on the session's loopback for as long as the agent runs."""
+
+    def __init__(self, proxy: str) -> None:
+        self._proxy = _parts(proxy)
+        user, password = self._proxy.username or "", self._proxy.password or ""
+        userinfo = f"{unquote(user)}:{unquote(password)}".encode()
+        self._authorization = b"Proxy-Authorization: Basic " + base64.b64encode(userinfo)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            head, rest = _head(client)
+            if head is None:
+                return
+            try:
+                proxy = self._connect()
+            except OSError as error:
+                where = f"{self._proxy.hostname}:{self._proxy.port}"
+                log(f"the proxy {where} cannot be reached: {error}")
+                client.sendall(f"{FAILED}The proxy {where} cannot be reached.\n".encode())
+                return
+            with proxy:
+                proxy.sendall(_authorized(head, self._authorization) + rest)
+                back = threading.Thread(target=_pump, args=(proxy, client), daemon=True)
+                back.start()
+                _pump(client, proxy)
+                back.join()
+
+    def _connect(self) -> socket.socket:
+        secure = self._proxy.scheme == "https"
+        port = self._proxy.port or (443 if secure else 80)
+        host = self._proxy.hostname or ""
+        connection = socket.create_connection((host, port), CONNECT_SECONDS)
+        try:
+            if secure:
+                context = ssl.create_default_context()
+                connection = context.wrap_socket(connection, server_hostname=host)
+            connection.settimeout(None)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _parts(proxy: str) -> SplitResult:
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _head(client: socket.socket) -> tuple[list[bytes] | None, bytes]:
+    """The lines of a request's head, and what came behind it; None for what is none."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = client.recv(READ_BYTES)
+        if not more or len(data) > HEAD_BYTES:
+            return None, b""
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head.split(b"\r\n"), rest
+
+
+def _authorized(head: list[bytes], authorization: bytes) -> bytes:
+    """The head with our authorization; but for a tunnel, its connection has no second request,
+    which would come without one."""
+    request, *headers = head
+    kept = [line for line in headers if line.partition(b":")[0].strip().lower() not in HOP_BY_HOP]
+    if not request.startswith(b"CONNECT "):
+        kept.append(b"Connection: close")
+    return b"\r\n".join([request, *kept, authorization, b"", b""])
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, and that nothing more comes."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(READ_BYTES):
+            target.sendall(data)
+    for each, how in ((target, socket.SHUT_WR), (source, socket.SHUT_RD)):
+        with contextlib.suppress(OSError):
+            each.shutdown(how)
+
+
+class Relays:
+    """One for each proxy that needs it."""
+
+    def __init__(self) -> None:
+        self._relays: dict[str, Relay] = {}
+
+    def without_passwords(self, proxies: Mapping[str, str]) -> dict[str, str]:
+        """The variables that name proxies, with a relay in the place of one with a password."""
+        return {name: self._instead_of(value) for name, value in proxies.items()}
+
+    def _instead_of(self, proxy: str) -> str:
+        try:
+            if _parts(proxy).password is None:
+                return proxy
+        except ValueError:
+            return proxy
+        if proxy not in self._relays:
+            self._relays[proxy] = Relay(proxy)
+        return self._relays[proxy].url
