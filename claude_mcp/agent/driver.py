@@ -249,6 +249,7 @@ class Driver:
                 tools=None if tools is None else tuple(tools),
                 max_turns=options.get("maxTurns"),
                 max_budget_usd=options.get("maxBudgetUsd"),
+                append_system_prompt=self._settings.get("appendSystemPrompt"),
                 mcp_config_path=_write_mcp_config(secrets.get("mcpConfig")),
             )
         )

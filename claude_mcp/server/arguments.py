@@ -73,6 +73,13 @@ class CreateArguments(Arguments):
     strict_permissions: Annotated[
         bool, Field(description="Deny what Claude has no permission for, instead of allowing all.")
     ] = False
+    trust_git: Annotated[
+        bool,
+        Field(
+            description="Let it write .git/config and .git/hooks (git config, git remote add), "
+            "which git on the host obeys."
+        ),
+    ] = False
     mcp_config: Annotated[
         McpConfig | None,
         BeforeValidator(_from_text),

@@ -28,7 +28,7 @@ from claude_mcp.errors import (
     SessionExists,
     UsageError,
 )
-from claude_mcp.sessions import labels, payload, policy, provider
+from claude_mcp.sessions import git_guard, labels, payload, policy, provider
 from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
 
@@ -64,6 +64,8 @@ class CreateRequest:
     image: str | None = None
     model: str | None = None
     strict_permissions: bool = False
+    trust_git: bool = False
+    """The session may change what makes the host's git run programs."""
     mounts: tuple[Mount, ...] = ()
     mcp_config: Mapping[str, Any] | None = None
 
@@ -97,6 +99,9 @@ async def create(
         "permissionMode": "deny" if request.strict_permissions else "bypass",
         "idleSeconds": sessions.config.idle_seconds,
     }
+    git = git_guard.Protection() if request.trust_git else await sessions.git.protect(project.path)
+    if git.mounts:
+        settings["appendSystemPrompt"] = git_guard.NOTE_FOR_CLAUDE
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(
         name=labels.container_name(name),
@@ -107,9 +112,14 @@ async def create(
             project_path=project.path,
             provider=chosen.name,
             credentials=chosen.source,
+            git_state=git.state,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
-        mounts=(BindMount(project.path, contract.WORKSPACE, read_only=False), *mounts),
+        mounts=(
+            BindMount(project.path, contract.WORKSPACE, read_only=False),
+            *git.mounts,
+            *mounts,
+        ),
         workdir=contract.WORKSPACE,
         user=users.get("user"),
         userns=users.get("userns"),
@@ -143,10 +153,11 @@ async def create(
         credentials=chosen.source,
         status=Status.RUNNING,
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        git_state=git.state,
     )
     sessions.remember(session)
     warnings += _owner_warnings(engine, project)
-    return Created(session, engine.dialect.name.value, (*chosen.warnings, *warnings))
+    return Created(session, engine.dialect.name.value, (*chosen.warnings, *git.warnings, *warnings))
 
 
 def _default_name(project_path: str) -> str:

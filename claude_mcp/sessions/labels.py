@@ -19,6 +19,7 @@ NAME: Final = "claude-mcp.name"
 PROJECT: Final = "claude-mcp.project"
 PROVIDER: Final = "claude-mcp.provider"
 CREDENTIALS: Final = "claude-mcp.credentials"
+GIT: Final = "claude-mcp.git"
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -59,6 +60,8 @@ class Session:
     credentials: CredentialSource
     status: Status
     created_at: str
+    git_state: str = ""
+    """How git's files were at create; '' for a session that is trusted with them."""
 
 
 def check_name(name: str) -> str:
@@ -85,7 +88,12 @@ def container_name(name: str) -> str:
 
 
 def session_labels(
-    *, name: str, project_path: str, provider: str, credentials: CredentialSource
+    *,
+    name: str,
+    project_path: str,
+    provider: str,
+    credentials: CredentialSource,
+    git_state: str = "",
 ) -> dict[str, str]:
     return {
         SESSION: SCHEMA,
@@ -93,6 +101,7 @@ def session_labels(
         PROJECT: project_path,
         PROVIDER: provider,
         CREDENTIALS: credentials.value,
+        **({GIT: git_state} if git_state else {}),
     }
 
 
@@ -153,4 +162,5 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         credentials=credentials,
         status=_status(container, now or datetime.now(UTC)),
         created_at=format_time(container.created),
+        git_state=labels.get(GIT, ""),
     )

@@ -186,7 +186,12 @@ def test_destroy_takes_several_and_goes_on_after_a_failure(run: Run, session: st
 
 def test_destroy_as_json(run: Run, session: str) -> None:
     code, out, _ = run("destroy", session, "--json")
-    destroyed = {"sessionId": session, "sessionName": "fix-tests", "existed": True}
+    destroyed = {
+        "sessionId": session,
+        "sessionName": "fix-tests",
+        "existed": True,
+        "warnings": [],
+    }
     assert (code, json.loads(out)) == (0, {"destroyed": [destroyed]})
 
 
