@@ -53,6 +53,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         image=arguments.image,
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
+        trust_project=arguments.trust_project,
         trust_git=arguments.trust_git,
         mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
         mcp_config=mcp_config,

@@ -74,6 +74,11 @@ def _create(parser: _Parser) -> None:
         help="deny what Claude has no permission for, instead of allowing all",
     )
     parser.option(
+        "--trust-project",
+        action="store_true",
+        help="obey the project's hooks, .mcp.json and settings inside the session",
+    )
+    parser.option(
         "--trust-git",
         action="store_true",
         help="let it write .git/config and .git/hooks, which git on the host obeys",

@@ -73,6 +73,9 @@ class CreateArguments(Arguments):
     strict_permissions: Annotated[
         bool, Field(description="Deny what Claude has no permission for, instead of allowing all.")
     ] = False
+    trust_project: Annotated[
+        bool, Field(description="Obey the project's hooks, .mcp.json and settings.")
+    ] = False
     trust_git: Annotated[
         bool,
         Field(

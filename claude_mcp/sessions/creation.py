@@ -45,6 +45,13 @@ BUILD_HINT: Final = (
 )
 
 
+UNTRUSTED_NOTE_FOR_CLAUDE: Final = (
+    "The settings, skills, commands and agents in the project's .claude directory are not loaded "
+    "here, nor are CLAUDE.local.md and the CLAUDE.md files of subdirectories: read these when you "
+    "work on what they are about."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A further host path for the session; both paths absolute."""
@@ -64,6 +71,8 @@ class CreateRequest:
     image: str | None = None
     model: str | None = None
     strict_permissions: bool = False
+    trust_project: bool = False
+    """What the project's own settings name may run, inside the session."""
     trust_git: bool = False
     """The session may change what makes the host's git run programs."""
     mounts: tuple[Mount, ...] = ()
@@ -100,8 +109,15 @@ async def create(
         "idleSeconds": sessions.config.idle_seconds,
     }
     git = git_guard.Protection() if request.trust_git else await sessions.git.protect(project.path)
+    notes = []
+    if request.trust_project:
+        settings["trustProject"] = True
+    else:
+        notes.append(UNTRUSTED_NOTE_FOR_CLAUDE)
     if git.mounts:
-        settings["appendSystemPrompt"] = git_guard.NOTE_FOR_CLAUDE
+        notes.append(git_guard.NOTE_FOR_CLAUDE)
+    if notes:
+        settings["appendSystemPrompt"] = "\n".join(notes)
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(
         name=labels.container_name(name),

@@ -66,10 +66,16 @@ def test_the_agent_is_told_how_long_claude_may_be_idle(
     run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_MCP_IDLE_SECONDS", "90.5")
-    code, _, _ = run("create", str(project), "--model", "m")
+    code, _, _ = run("create", str(project), "--model", "m", "--trust-project")
     assert (code, fake_turns.settings(program)) == (
         0,
-        {"model": "m", "smallFastModel": None, "permissionMode": "bypass", "idleSeconds": 90.5},
+        {
+            "model": "m",
+            "smallFastModel": None,
+            "permissionMode": "bypass",
+            "idleSeconds": 90.5,
+            "trustProject": True,
+        },
     )
 
 

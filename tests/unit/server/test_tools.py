@@ -15,8 +15,8 @@ TOOLS = {tool.name: tool for tool in tools()}
 CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
-        ["sessionName", "image", "model", "strictPermissions", "trustGit", "mcpConfig",
-         "mcpMounts", "apiKey", "useBedrock", "awsRegion", "awsAccessKeyId",
+        ["sessionName", "image", "model", "strictPermissions", "trustProject", "trustGit",
+         "mcpConfig", "mcpMounts", "apiKey", "useBedrock", "awsRegion", "awsAccessKeyId",
          "awsSecretAccessKey", "awsSessionToken", "bedrockModel", "bedrockSmallModel"],
     ),
     "execute_in_session": (
