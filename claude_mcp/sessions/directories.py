@@ -6,7 +6,9 @@ directory that its parent listed.
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from typing import Final
 
 MAX_DIRECTORIES: Final = 5_000
 WALK_SECONDS: Final = 0.25
+MAX_ENTRIES: Final = 100_000
+"""Of one directory."""
 SETTLED_NANOSECONDS: Final = 100_000_000
 """A directory that changed less than this before it was listed may change once more within the
 same tick of the file system's clock."""
@@ -35,6 +39,7 @@ class Listing:
     """Its ctime, which a session cannot set."""
     marks: frozenset[str]
     children: tuple[tuple[str, Identity], ...]
+    whole: bool
 
 
 class Tree:
@@ -47,6 +52,8 @@ class Tree:
         self._marks = marks
         self._closed = closed
         self._listings: dict[str, Listing] = {}
+        self.lock = threading.Lock()
+        """For one walk at a time, and what it found."""
         self.complete = True
         """Whether the last walk came to its end."""
 
@@ -67,6 +74,7 @@ class Tree:
             if listing is None:
                 continue
             self._listings[path] = listing
+            self.complete &= listing.whole
             yield path, listing.marks
             prefix = f"{path}/" if path else ""
             waiting.extend((prefix + name, which) for name, which in listing.children)
@@ -91,25 +99,28 @@ class Tree:
             if identity not in (None, _identity(status)):
                 return None
             settled = time.time_ns() - status.st_ctime_ns > SETTLED_NANOSECONDS
-            names, children = self._read(descriptor)
+            marks, children, whole = self._read(descriptor)
         except OSError:
             return None
         finally:
             os.close(descriptor)
         changed = status.st_ctime_ns if settled else -1
-        return Listing(_identity(status), changed, names, children)
+        return Listing(_identity(status), changed, marks, children, whole)
 
-    def _read(self, descriptor: int) -> tuple[frozenset[str], tuple[tuple[str, Identity], ...]]:
+    def _read(
+        self, descriptor: int
+    ) -> tuple[frozenset[str], tuple[tuple[str, Identity], ...], bool]:
         marks, children = set(), []
         with os.scandir(descriptor) as entries:
-            for entry in entries:
+            for entry in itertools.islice(entries, MAX_ENTRIES):
                 name = entry.name
                 if name in self._marks:
                     marks.add(name)
                 with suppress(OSError):  # it may be gone by now
                     if name not in self._closed and entry.is_dir(follow_symlinks=False):
                         children.append((name, _identity(entry.stat(follow_symlinks=False))))
-        return frozenset(marks), tuple(sorted(children))
+            whole = next(entries, None) is None
+        return frozenset(marks), tuple(sorted(children)), whole
 
 
 def _identity(status: os.stat_result) -> Identity:

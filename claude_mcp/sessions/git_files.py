@@ -31,6 +31,9 @@ WORKTREE_COMMONDIR: Final = b"../.."
 """What git itself writes there: the repository that the worktree belongs to."""
 MAX_FILES: Final = 1_000
 MAX_FILE_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 32 * 1024 * 1024
+MAX_OPENED: Final = 20_000
+"""Directories, counted each time that one is opened."""
 MAX_DEPTH: Final = 8
 _INCLUDE: Final = re.compile(r"\s*\[\s*include", re.IGNORECASE)
 _PATH: Final = re.compile(r"(hooks)?path\s*=\s*(.*)", re.IGNORECASE)
@@ -58,25 +61,36 @@ def survey(
 ) -> Survey:
     """Read what there is now. What cannot be read is left out."""
     reader = _Reader(project)
-    try:
-        for directory, marks in tree.walk(limit, seconds):
-            if GIT in marks:
-                reader.add_git(posixpath.join(directory, GIT))
-            if marks >= BARE or marks >= SHARED:
-                reader.add_repository(directory)
-    finally:
-        reader.close()
-    complete = tree.complete and len(reader.files) < MAX_FILES
-    return Survey(reader.files, tree.walked, complete)
+    with tree.lock:
+        try:
+            for directory, marks in tree.walk(limit, seconds):
+                if GIT in marks:
+                    reader.add_git(posixpath.join(directory, GIT))
+                if marks >= BARE or marks >= SHARED:
+                    reader.add_repository(directory)
+        finally:
+            reader.close()
+        return Survey(reader.files, tree.walked, tree.complete and not reader.exhausted)
 
 
 class _Reader:
     def __init__(self, project: str) -> None:
         self._project = project
         self._root = -1
+        self._opened_so_far = 0
+        self._bytes = 0
         self.files: dict[str, bytes] = {}
         with suppress(OSError):
             self._root = os.open(project, OPEN_DIRECTORY)
+
+    @property
+    def exhausted(self) -> bool:
+        """There was more than is read, so that not all is known."""
+        return (
+            len(self.files) >= MAX_FILES
+            or self._bytes >= MAX_BYTES
+            or self._opened_so_far >= MAX_OPENED
+        )
 
     def close(self) -> None:
         if self._root >= 0:
@@ -106,7 +120,7 @@ class _Reader:
 
     def _add_modules(self, path: str, depth: int) -> None:
         """The repositories of submodules, whose names may hold slashes."""
-        if depth > MAX_DEPTH or len(self.files) >= MAX_FILES:
+        if depth > MAX_DEPTH or self.exhausted:
             return
         for name in self._names(path):
             inner = posixpath.join(path, name)
@@ -157,7 +171,7 @@ class _Reader:
                 if stat.S_ISLNK(status.st_mode):
                     self._add_link(path, os.readlink(name, dir_fd=parent))
                     return None
-            except OSError:
+            except (OSError, ValueError):
                 return None
         content = self._content(path)
         if content is not None and (usual is None or content.strip() != usual):
@@ -188,7 +202,9 @@ class _Reader:
                 return None
             with suppress(OSError), open(descriptor, "rb") as file:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return file.read(MAX_FILE_BYTES)
+                    content = file.read(min(MAX_FILE_BYTES, MAX_BYTES - self._bytes))
+                    self._bytes += len(content)
+                    return content
         return None
 
     def _is_directory(self, path: str) -> bool:
@@ -210,7 +226,10 @@ class _Reader:
     def _opened(self, path: str) -> Iterator[int | None]:
         """A directory of the project, reached one step after the other without links."""
         descriptor: int | None = None
+        self._opened_so_far += 1
         try:
+            if self._opened_so_far > MAX_OPENED:
+                raise OSError("enough")
             descriptor = os.dup(self._root)
             for step in filter(None, path.split("/")):
                 following = os.open(step, OPEN_DIRECTORY, dir_fd=descriptor)

@@ -62,50 +62,21 @@ class GitGuard:
         self._trees: dict[str, Tree] = {}
 
     async def protect(self, project: str) -> Protection:
-        return await anyio.to_thread.run_sync(self._protect, project)
+        return await anyio.to_thread.run_sync(
+            _protect, project, self._tree(project), abandon_on_cancel=True
+        )
 
     async def differences(self, session: Session) -> tuple[str, ...]:
         """What is not as it was when the session was created, as warnings."""
         if not session.git_state:
             return ()
         return await anyio.to_thread.run_sync(
-            self._differences, session.project_path, session.git_state
+            _differences,
+            session.project_path,
+            self._tree(session.project_path),
+            session.git_state,
+            abandon_on_cancel=True,
         )
-
-    def _protect(self, project: str) -> Protection:
-        mounts, warnings = _mounts(project)
-        survey = git_files.survey(project, self._tree(project))
-        if not survey.complete:
-            warnings.append(
-                f"The project is large: only its first {survey.directories} directories are "
-                "watched for git repositories that appear."
-            )
-        return Protection(tuple(mounts), _encode(survey), tuple(warnings))
-
-    def _differences(self, project: str, state: str) -> tuple[str, ...]:
-        if not os.path.isdir(project):
-            return ()  # moved away, or of another machine
-        try:
-            limit, known, key = _decode(state)
-        except (ValueError, struct.error):
-            return ()
-        survey = git_files.survey(
-            project, self._tree(project), limit or MAX_DIRECTORIES, COMPARE_SECONDS
-        )
-        found = [
-            f"{path} ({'changed' if name in known else 'new'})"
-            for path, content in survey.files.items()
-            if known.get(name := _digest(key, os.fsencode(path))) != _digest(key, content)
-        ]
-        warnings = []
-        if found:
-            warnings.append(_warning(found))
-        if not limit and not survey.complete:
-            warnings.append(
-                f"The project has grown: only its first {survey.directories} directories were "
-                "looked through for git repositories that appeared."
-            )
-        return tuple(warnings)
 
     def _tree(self, project: str) -> Tree:
         tree = self._trees.pop(project, None) or git_files.tree_of(project)
@@ -113,6 +84,41 @@ class GitGuard:
         while len(self._trees) > KEPT_TREES:
             del self._trees[next(iter(self._trees))]
         return tree
+
+
+def _protect(project: str, tree: Tree) -> Protection:
+    mounts, warnings = _mounts(project)
+    survey = git_files.survey(project, tree)
+    if not survey.complete:
+        warnings.append(
+            f"The project is large: only its first {survey.directories} directories are "
+            "watched for git repositories that appear."
+        )
+    return Protection(tuple(mounts), _encode(survey), tuple(warnings))
+
+
+def _differences(project: str, tree: Tree, state: str) -> tuple[str, ...]:
+    if not os.path.isdir(project):
+        return ()  # moved away, or of another machine
+    try:
+        limit, known, key = _decode(state)
+    except (ValueError, struct.error):
+        return ()
+    survey = git_files.survey(project, tree, limit or MAX_DIRECTORIES, COMPARE_SECONDS)
+    found = [
+        f"{path} ({'changed' if name in known else 'new'})"
+        for path, content in survey.files.items()
+        if known.get(name := _digest(key, os.fsencode(path))) != _digest(key, content)
+    ]
+    warnings = []
+    if found:
+        warnings.append(_warning(found))
+    if not limit and not survey.complete:
+        warnings.append(
+            f"The project has grown: only its first {survey.directories} directories were "
+            "looked through for git repositories that appeared."
+        )
+    return tuple(warnings)
 
 
 def _warning(found: list[str]) -> str:
@@ -166,19 +172,30 @@ def _mounts(project: str) -> tuple[list[BindMount], list[str]]:
         return [_bind(project, GIT, read_only=False), *_read_only(project, GIT)], []
     if not stat.S_ISREG(mode):
         return [], [f"{path} is a link: what git obeys there is compared, but not read-only."]
-    with open(path, "rb", opener=_without_links) as file:
-        text = os.fsdecode(file.read(GITFILE_BYTES))
-    aim = os.path.normpath(os.path.join(project, text.removeprefix(GITFILE_PREFIX).strip()))
     mounts = [_bind(project, GIT, read_only=True)]
+    aim = _aim(project, path)
     inner = os.path.relpath(aim, project)
     if inner.startswith("..") or not os.path.isdir(aim):
         return mounts, [
             f"{path} is of a worktree or submodule, whose repository {line(aim, 200)} is not in "
             "the project: git does not work in the session. Use the main checkout for that."
         ]
-    if os.path.realpath(aim) == aim:
+    if aim == project:
+        mounts += _read_only(project, "")
+    elif os.path.realpath(aim) == aim:
         mounts += [_bind(project, inner, read_only=False), *_read_only(project, inner)]
     return mounts, []
+
+
+def _aim(project: str, path: Path) -> str:
+    """Where a `.git` file says that the repository is."""
+    try:
+        with open(path, "rb", opener=_without_links) as file:
+            text = os.fsdecode(file.read(GITFILE_BYTES))
+    except OSError:
+        text = ""
+    aim = text.removeprefix(GITFILE_PREFIX).strip().replace("\0", "")
+    return os.path.normpath(os.path.join(project, aim or ".."))
 
 
 def _without_links(path: str, flags: int) -> int:

@@ -69,6 +69,15 @@ def test_links_are_not_followed_wherever_they_take_a_directory_s_place(
     assert seen == [("", set()), ("a", set()), ("c", {".git"})]
 
 
+def test_a_directory_with_too_many_entries_is_not_complete(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "MAX_ENTRIES", 1)
+    for _ in range(2):
+        walked(tree)
+        assert not tree.complete
+
+
 def test_a_walk_that_meets_its_limit_is_not_complete(tree: Tree) -> None:
     assert walked(tree, 2) == [("", set()), ("a", set())]
     assert not tree.complete

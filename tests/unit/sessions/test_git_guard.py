@@ -128,6 +128,35 @@ async def test_hostile_files_neither_hang_nor_fill_the_comparison(repository: Pa
     assert " more. Look at it" in told[0]
 
 
+async def test_a_configuration_may_name_anything_at_all(repository: Path) -> None:
+    state = (await GitGuard().protect(str(repository))).state
+    names = ["a\0b", "../../../../etc/passwd", "/etc/passwd", "~", "", '"', "x" * 5_000, "."]
+    text = "".join(f"[include]\n\tpath = {name}\n[core] hooksPath = {name}\n" for name in names)
+    (repository / ".git/config").write_text(text)
+    assert ".git/config (changed)" in await changes(repository, state)
+
+
+async def test_too_many_directories_of_submodules_are_told_and_not_searched_for_ever(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = (await GitGuard().protect(str(repository))).state
+    for number in range(30):
+        (repository / f".git/modules/{number}/a/b/c").mkdir(parents=True)
+    monkeypatch.setattr(git_files, "MAX_OPENED", 60)
+    (told,) = await GitGuard().differences(session(repository, state))
+    assert "The project has grown" in told
+
+
+async def test_a_large_file_ends_the_reading_and_that_is_told(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = (await GitGuard().protect(str(repository))).state
+    monkeypatch.setattr(git_files, "MAX_BYTES", 1_000)
+    (repository / ".git/config").write_bytes(b"#" * 2_000)
+    told = await GitGuard().differences(session(repository, state))
+    assert len(told) == 2
+
+
 @pytest.mark.parametrize("state", ["", "x", "0:", "0:!!!!", "1:AAAA", "٣:AAAA"])
 async def test_a_label_that_is_not_ours_is_no_error(repository: Path, state: str) -> None:
     await GitGuard().differences(session(repository, state))
