@@ -45,6 +45,8 @@ PROMPT = "standin: " + json.dumps(
     ]
 )
 
+ACCEPTED = json.dumps({"projects": {"/workspace": {"hasTrustDialogAccepted": True}}})
+
 
 @dataclass
 class Trap:
@@ -239,8 +241,8 @@ def plugin(trap: Trap) -> None:
 
 Way = Callable[[Trap], None]
 
-# What this version of Claude Code does by itself, and whether it does with trustProject too: the
-# provider stays ours then.
+# What this version of Claude Code does by itself once its trust dialog was accepted; and whether
+# it does so with trustProject, where nobody accepts that dialog and the provider stays ours.
 WAYS: list[tuple[Way, bool, bool]] = [
     (hooks, True, True),
     (local_hooks, True, True),
@@ -263,8 +265,8 @@ WAYS: list[tuple[Way, bool, bool]] = [
     (skill_with_shell, True, True),
     (skill_with_hooks, True, True),
     (command_with_shell, True, True),
-    (agent_with_hooks_and_servers, False, False),
-    (plugin, False, False),
+    (agent_with_hooks_and_servers, True, False),
+    (plugin, True, False),
 ]
 
 
@@ -292,10 +294,12 @@ async def test_project_runs_nothing_and_moves_no_traffic(
         done = await commands.execute(
             sessions,
             name,
-            f"ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=x IS_SANDBOX=1 timeout 20 "
+            f"mkdir /tmp/control && echo {shlex.quote(ACCEPTED)} >/tmp/control/.claude.json && "
+            "CLAUDE_CONFIG_DIR=/tmp/control CLAUDE_CODE_SYNC_PLUGIN_INSTALL=1 "
+            f"ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=x IS_SANDBOX=1 timeout 60 "
             f"claude -p --dangerously-skip-permissions {shlex.quote(PROMPT)} </dev/null",
         )
-        assert trap.sprung, done.stdout + done.stderr
+        assert trap.sprung, f"{done.exit_code} {done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize(
