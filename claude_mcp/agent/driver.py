@@ -286,10 +286,17 @@ class Driver:
                 tools=None if tools is None else tuple(tools),
                 max_turns=options.get("maxTurns"),
                 max_budget_usd=options.get("maxBudgetUsd"),
+                trust_project=self._settings.get("trustProject", False),
+                append_system_prompt=self._settings.get("appendSystemPrompt"),
                 mcp_config_path=mcp_servers.write(secrets.get("mcpConfig")),
             )
         )
-        environment = invocation.claude_environment(provider, os.getuid(), self._environment)
+        environment = invocation.claude_environment(
+            provider,
+            os.getuid(),
+            self._environment,
+            trust_project=self._settings.get("trustProject", False),
+        )
         environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
         credentials = providers.credentials(provider)
         try:

@@ -62,10 +62,11 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
     # switch an OAuth token off: "Not logged in". An empty one here stands before it (measured).
     settings: dict[str, object] = {"apiKeyHelper": ""}
     if not invocation.trust_project:
-        # With PROVIDER_MANAGED_BY_HOST these keep a project's hooks and .mcp.json from running
-        # programs and its settings from moving the model's traffic; its CLAUDE.md is still read.
+        # Nothing is loaded from the project: neither its settings, whose `env` alone runs programs
+        # (BASH_ENV, PATH, CLAUDE_CODE_SHELL), nor skills and commands, which may hold shell. Named
+        # as a further directory, its CLAUDE.md is read nevertheless (measured).
         settings["disableAllHooks"] = True
-        argv.append("--strict-mcp-config")
+        argv += ["--strict-mcp-config", "--setting-sources=user", "--add-dir=."]
     argv.append(f"--settings={json.dumps(settings, separators=(',', ':'))}")
     if invocation.resume is not None:
         argv.append(f"--resume={invocation.resume}")
@@ -85,7 +86,11 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
 
 
 def claude_environment(
-    provider: providers.Provider, uid: int, inherited: Mapping[str, str]
+    provider: providers.Provider,
+    uid: int,
+    inherited: Mapping[str, str],
+    *,
+    trust_project: bool = False,
 ) -> dict[str, str]:
     """Claude Code's whole environment but for its credentials: see `providers`.
 
@@ -99,6 +104,10 @@ def claude_environment(
         # that are in this environment are taken out of that of Claude's commands (measured).
         CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST="1",
     )
+    if not trust_project:
+        environment["CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD"] = "1"
+        # Else prompts of the project's .claude/scheduled_tasks.json run unasked (measured).
+        environment["CLAUDE_CODE_DISABLE_CRON"] = "1"
     if uid == 0:
         environment["IS_SANDBOX"] = "1"  # else root is refused --dangerously-skip-permissions
     environment.update(providers.environment(provider))

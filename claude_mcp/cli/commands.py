@@ -53,6 +53,8 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         image=arguments.image,
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
+        trust_project=arguments.trust_project,
+        trust_git=arguments.trust_git,
         mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
         mcp_config=read_mcp_config(arguments.mcp_config),
     )
@@ -172,6 +174,8 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
                 done.append(DestroyResult.of(destroyed).wire())
             elif destroyed.session is not None:
                 render.write(f"{destroyed.session.id}\n")
+            for warning in destroyed.warnings:
+                talk(f"warning: {warning}")
             if not destroyed.existed:
                 talk(f"There was no session {reference!r} any more.")
         return done, code

@@ -80,6 +80,16 @@ def _create(parser: _Parser) -> None:
         help="have Claude ask before what needs a permission, instead of allowing all",
     )
     parser.option(
+        "--trust-project",
+        action="store_true",
+        help="obey the project's hooks, .mcp.json and settings inside the session",
+    )
+    parser.option(
+        "--trust-git",
+        action="store_true",
+        help="let it write .git/config and .git/hooks, which git on the host obeys",
+    )
+    parser.option(
         "--mount",
         metavar="HOST:CONTAINER[:rw]",
         action="append",

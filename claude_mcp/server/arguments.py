@@ -114,6 +114,16 @@ class CreateArguments(Arguments):
         bool,
         Field(description="Ask before what needs a permission."),
     ] = False
+    trust_project: Annotated[
+        bool, Field(description="Obey the project's hooks, .mcp.json and settings.")
+    ] = False
+    trust_git: Annotated[
+        bool,
+        Field(
+            description="Let it write .git/config and .git/hooks (git config, git remote add), "
+            "which git on the host obeys."
+        ),
+    ] = False
     mcp_config: Annotated[
         McpConfig | None,
         BeforeValidator(_from_text),

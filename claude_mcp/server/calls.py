@@ -79,6 +79,8 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
         image=arguments.image,
         model=arguments.model,
         strict_permissions=arguments.strict_permissions,
+        trust_project=arguments.trust_project,
+        trust_git=arguments.trust_git,
         mounts=tuple(
             creation.Mount(each.host_path, each.container_path, each.read_only)
             for each in arguments.mcp_mounts or ()

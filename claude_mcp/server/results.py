@@ -268,6 +268,7 @@ class DestroyResult(Result):
     session_id: str
     session_name: str | None
     existed: bool
+    warnings: list[str]
 
     @classmethod
     def of(cls, destroyed: Destroyed) -> DestroyResult:
@@ -276,6 +277,7 @@ class DestroyResult(Result):
             session_id=session.id if session else destroyed.reference,
             session_name=session.name if session else None,
             existed=destroyed.existed,
+            warnings=list(destroyed.warnings),
         )
 
 

@@ -137,7 +137,8 @@ def credentials(result: CredentialsResult) -> str:
 
 def destroy(result: DestroyResult) -> str:
     if result.existed:
-        return f"Session {result.session_name} ({result.session_id}) is destroyed."
+        lines = [f"Session {result.session_name} ({result.session_id}) is destroyed."]
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in result.warnings)])
     return f"There was no session {result.session_id} any more; nothing had to be done."
 
 

@@ -28,7 +28,15 @@ from claude_mcp.errors import (
     SessionExists,
     UsageError,
 )
-from claude_mcp.sessions import labels, mcp_config, mcp_servers, payload, policy, provider
+from claude_mcp.sessions import (
+    git_guard,
+    labels,
+    mcp_config,
+    mcp_servers,
+    payload,
+    policy,
+    provider,
+)
 from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
 from claude_mcp.sessions.provider_options import ProviderRequest
@@ -45,6 +53,13 @@ LOG_MAX_SIZE: Final = "10m"
 BUILD_HINT: Final = (
     "Build the session image with scripts/build-custom-image.sh, or name another with "
     "DEFAULT_CLAUDE_IMAGE."
+)
+
+
+UNTRUSTED_NOTE_FOR_CLAUDE: Final = (
+    "The settings, skills, commands and agents in the project's .claude directory are not loaded "
+    "here, nor are CLAUDE.local.md and the CLAUDE.md files of subdirectories: read these when you "
+    "work on what they are about."
 )
 
 
@@ -67,6 +82,10 @@ class CreateRequest:
     image: str | None = None
     model: str | None = None
     strict_permissions: bool = False
+    trust_project: bool = False
+    """What the project's own settings name may run, inside the session."""
+    trust_git: bool = False
+    """The session may change what makes the host's git run programs."""
     mounts: tuple[Mount, ...] = ()
     mcp_config: Mapping[str, Any] | None = None
 
@@ -104,6 +123,16 @@ async def create(
         "idleSeconds": sessions.config.idle_seconds,
         "permissionSeconds": sessions.config.permission_seconds,
     }
+    git = git_guard.Protection() if request.trust_git else await sessions.git.protect(project.path)
+    notes = []
+    if request.trust_project:
+        settings["trustProject"] = True
+    else:
+        notes.append(UNTRUSTED_NOTE_FOR_CLAUDE)
+    if git.mounts:
+        notes.append(git_guard.NOTE_FOR_CLAUDE)
+    if notes:
+        settings["appendSystemPrompt"] = "\n".join(notes)
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(
         name=labels.container_name(name),
@@ -115,9 +144,14 @@ async def create(
             provider=chosen.name,
             credentials=chosen.source,
             places=chosen.places,
+            git_state=git.state,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
-        mounts=(BindMount(project.path, contract.WORKSPACE, read_only=False), *mounts),
+        mounts=(
+            BindMount(project.path, contract.WORKSPACE, read_only=False),
+            *git.mounts,
+            *mounts,
+        ),
         workdir=contract.WORKSPACE,
         user=users.get("user"),
         userns=users.get("userns"),
@@ -148,6 +182,7 @@ async def create(
             status=Status.RUNNING,
             created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             places=chosen.places,
+            git_state=git.state,
         )
         sessions.remember(session)
         servers: tuple[mcp_servers.McpServer, ...] = ()
@@ -160,7 +195,8 @@ async def create(
             await _roll_back(engine, container_id)
         raise
     warnings += (*_owner_warnings(engine, project), *mcp_servers.warnings(servers))
-    return Created(session, engine.dialect.name.value, (*chosen.warnings, *warnings), servers)
+    warnings = (*chosen.warnings, *git.warnings, *warnings)
+    return Created(session, engine.dialect.name.value, warnings, servers)
 
 
 def _default_name(project_path: str) -> str:

@@ -23,6 +23,7 @@ CREDENTIALS: Final = "claude-mcp.credentials"
 PLACES: Final = "claude-mcp.places"
 """JSON: the region, project, resource or base URL of the session's own, as far as it has one; an
 empty one is a secret."""
+GIT: Final = "claude-mcp.git"
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -64,6 +65,8 @@ class Session:
     status: Status
     created_at: str
     places: Mapping[str, str] = field(default_factory=dict, hash=False)
+    git_state: str = ""
+    """How git's files were at create; '' for a session that is trusted with them."""
 
 
 def check_name(name: str) -> str:
@@ -96,6 +99,7 @@ def session_labels(
     provider: str,
     credentials: CredentialSource,
     places: Mapping[str, str] | None = None,
+    git_state: str = "",
 ) -> dict[str, str]:
     labels = {PLACES: json.dumps(dict(places), separators=(",", ":"))} if places else {}
     return {
@@ -105,6 +109,7 @@ def session_labels(
         PROJECT: project_path,
         PROVIDER: provider,
         CREDENTIALS: credentials.value,
+        **({GIT: git_state} if git_state else {}),
     }
 
 
@@ -175,4 +180,5 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         status=_status(container, now or datetime.now(UTC)),
         created_at=format_time(container.created),
         places=_places(labels.get(PLACES)),
+        git_state=labels.get(GIT, ""),
     )

@@ -28,6 +28,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
+from claude_mcp.sessions.git_guard import GitGuard
 from claude_mcp.sessions.labels import Session, Status
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Destroyed:
     reference: str
     session: Session | None
     existed: bool
+    warnings: tuple[str, ...] = ()
 
 
 class Sessions:
@@ -75,6 +77,7 @@ class Sessions:
         self._connected: tuple[Engine, Channels] | None = None
         self._resolved: dict[str, Session] = {}
         self._mcp_configs: dict[str, Mapping[str, Any]] = {}
+        self.git = GitGuard()
 
     async def engine(self) -> Engine:
         """The engine, connected to at the first call; see ``Engine.connect`` for the errors."""
@@ -178,7 +181,8 @@ class Sessions:
             self._mcp_configs.pop(known.container_id, None)
             channels.close(known.container_id)
             if await engine.remove(known.container_id):
-                return Destroyed(reference, known, existed=True)
+                warnings = await self.git.differences(known)
+                return Destroyed(reference, known, existed=True, warnings=warnings)
         try:
             session = await self.find(reference)
         except SessionNotFound:
@@ -186,7 +190,8 @@ class Sessions:
         self._mcp_configs.pop(session.container_id, None)
         channels.close(session.container_id)
         existed = await engine.remove(session.container_id)
-        return Destroyed(reference, session, existed=existed)
+        warnings = await self.git.differences(session)
+        return Destroyed(reference, session, existed=existed, warnings=warnings)
 
     def remember(self, session: Session) -> None:
         """A session need not be looked for again under its ids and its name.

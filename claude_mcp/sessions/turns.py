@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from dataclasses import replace
 from typing import Any, Final
 
 import anyio
@@ -30,6 +31,7 @@ from claude_mcp.sessions.turn_results import (
     Event,
     TurnOptions,
     TurnResult,
+    TurnStatus,
     parse_events,
     parse_result,
 )
@@ -261,7 +263,10 @@ async def _ask(
         if refusal is None:
             raise
         raise refusal from error
-    return parse_result(session, args.get("turnId"), answer)
+    turn = parse_result(session, args.get("turnId"), answer)
+    if turn.status is TurnStatus.RUNNING:
+        return turn
+    return replace(turn, notes=(*await sessions.git.differences(session), *turn.notes))
 
 
 def _refusal(error: AgentRefused, reference: str) -> ClaudeMcpError | None:

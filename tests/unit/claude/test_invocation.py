@@ -21,7 +21,12 @@ ALWAYS = (
     "--replay-user-messages",
 )
 BYPASS = "--dangerously-skip-permissions"
-UNTRUSTED = ("--strict-mcp-config", '--settings={"apiKeyHelper":"","disableAllHooks":true}')
+UNTRUSTED = (
+    "--strict-mcp-config",
+    "--setting-sources=user",
+    "--add-dir=.",
+    '--settings={"apiKeyHelper":"","disableAllHooks":true}',
+)
 
 
 def test_a_plain_start_bypasses_permissions_and_trusts_no_project() -> None:
@@ -79,6 +84,8 @@ ENVIRONMENT = {
     "DISABLE_AUTOUPDATER": "1",
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1",
+    "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
+    "CLAUDE_CODE_DISABLE_CRON": "1",
 }
 
 
@@ -92,6 +99,11 @@ def test_the_environment_names_the_provider_and_its_models() -> None:
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "small",
         "ANTHROPIC_SMALL_FAST_MODEL": "small",
     }
+
+
+def test_a_trusted_project_s_schedule_runs() -> None:
+    trusted = {name: ENVIRONMENT[name] for name in list(ENVIRONMENT)[:3]}
+    assert claude_environment(Anthropic(), 1000, {}, trust_project=True) == trusted
 
 
 def test_root_is_said_to_be_contained() -> None:

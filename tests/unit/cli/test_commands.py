@@ -67,7 +67,7 @@ def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
 ) -> None:
     monkeypatch.setenv("CLAUDE_MCP_IDLE_SECONDS", "90.5")
     monkeypatch.setenv("CLAUDE_MCP_PERMISSION_SECONDS", "20")
-    code, _, _ = run("create", str(project), "--model", "m")
+    code, _, _ = run("create", str(project), "--model", "m", "--trust-project")
     assert (code, fake_turns.settings(program)) == (
         0,
         {
@@ -76,6 +76,7 @@ def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
             "permissionMode": "bypass",
             "idleSeconds": 90.5,
             "permissionSeconds": 20.0,
+            "trustProject": True,
         },
     )
 
@@ -241,7 +242,12 @@ def test_destroy_takes_several_and_goes_on_after_a_failure(run: Run, session: st
 
 def test_destroy_as_json(run: Run, session: str) -> None:
     code, out, _ = run("destroy", session, "--json")
-    destroyed = {"sessionId": session, "sessionName": "fix-tests", "existed": True}
+    destroyed = {
+        "sessionId": session,
+        "sessionName": "fix-tests",
+        "existed": True,
+        "warnings": [],
+    }
     assert (code, json.loads(out)) == (0, {"destroyed": [destroyed]})
 
 

@@ -144,6 +144,7 @@ async def test_a_session_s_life(
                 "sessionId": identifier if existed else "fix-tests",
                 "sessionName": "fix-tests" if existed else None,
                 "existed": existed,
+                "warnings": [],
             }
 
 

@@ -284,10 +284,15 @@ def test_an_empty_list_names_the_tool_that_fills_it() -> None:
 
 
 def test_destroying_says_whether_there_was_anything() -> None:
-    destroyed = DestroyResult(session_id="0123456789ab", session_name="fix-tests", existed=True)
-    gone = DestroyResult(session_id="nope", session_name=None, existed=False)
+    destroyed = DestroyResult(
+        session_id="0123456789ab",
+        session_name="fix-tests",
+        existed=True,
+        warnings=["Git would obey .git/commondir."],
+    )
+    gone = DestroyResult(session_id="nope", session_name=None, existed=False, warnings=[])
     assert (text.destroy(destroyed), text.destroy(gone)) == (
-        "Session fix-tests (0123456789ab) is destroyed.",
+        "Session fix-tests (0123456789ab) is destroyed.\nWarning: Git would obey .git/commondir.",
         "There was no session nope any more; nothing had to be done.",
     )
 

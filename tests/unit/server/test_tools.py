@@ -15,8 +15,9 @@ TOOLS = {tool.name: tool for tool in tools()}
 CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
-        ["sessionName", "image", "model", "strictPermissions", "mcpConfig", "mcpMounts", "apiKey",
-         "provider", "providerOptions", "useBedrock", "awsRegion", "awsAccessKeyId",
+        ["sessionName", "image", "model", "strictPermissions", "trustProject", "trustGit",
+         "mcpConfig", "mcpMounts", "apiKey", "provider", "providerOptions", "useBedrock",
+         "awsRegion", "awsAccessKeyId",
          "awsSecretAccessKey", "awsSessionToken", "bedrockModel", "bedrockSmallModel"],
     ),
     "execute_in_session": (

@@ -1,0 +1,246 @@
+"""Which files of a project make git run a program, and what is in them.
+
+Git itself is never run here: it would obey the very files that are looked at. They may have been
+written by a session, so that sizes, numbers and time are bounded and no link is followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from claude_mcp.sessions.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, WALK_SECONDS, Tree
+
+GIT: Final = ".git"
+BARE: Final = frozenset({"HEAD", "objects", "refs"})
+SHARED: Final = frozenset({"HEAD", "commondir"})
+MARKS: Final = frozenset({GIT, *BARE, *SHARED})
+# `commondir` moves config and hooks elsewhere; `remotes` and `branches` are old forms of config.
+FILES: Final = ("config", "config.worktree", "commondir")
+DIRECTORIES: Final = ("hooks", "remotes", "branches")
+REBASE_TODO: Final = "rebase-merge/git-rebase-todo"
+WORKTREE_COMMONDIR: Final = b"../.."
+"""What git itself writes there: the repository that the worktree belongs to."""
+MAX_FILES: Final = 1_000
+MAX_FILE_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 32 * 1024 * 1024
+MAX_OPENED: Final = 20_000
+"""Directories, counted each time that one is opened."""
+MAX_DEPTH: Final = 8
+_INCLUDE: Final = re.compile(r"\s*\[\s*include", re.IGNORECASE)
+_PATH: Final = re.compile(r"(hooks)?path\s*=\s*(.*)", re.IGNORECASE)
+_COMMAND: Final = re.compile(rb"^\s*(?:x|exec)\s.*", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Digests of all such files, by their path in the project.
+
+    A repository is there by the path of its directory too, ended by a slash.
+    """
+
+    files: dict[str, bytes]
+    directories: int
+    complete: bool
+
+
+def tree_of(project: str) -> Tree:
+    return Tree(project, marks=MARKS, closed=frozenset({GIT}))
+
+
+def survey(
+    project: str, tree: Tree, limit: int = MAX_DIRECTORIES, seconds: float = WALK_SECONDS
+) -> Survey:
+    """Read what there is now. What cannot be read is left out."""
+    reader = _Reader(project)
+    with tree.lock:
+        try:
+            for directory, marks in tree.walk(limit, seconds):
+                if GIT in marks:
+                    reader.add_git(posixpath.join(directory, GIT))
+                if marks >= BARE or marks >= SHARED:
+                    reader.add_repository(directory)
+        finally:
+            reader.close()
+        return Survey(reader.files, tree.walked, tree.complete and not reader.exhausted)
+
+
+class _Reader:
+    def __init__(self, project: str) -> None:
+        self._project = project
+        self._root = -1
+        self._opened_so_far = 0
+        self._bytes = 0
+        self.files: dict[str, bytes] = {}
+        with suppress(OSError):
+            self._root = os.open(project, OPEN_DIRECTORY)
+
+    @property
+    def exhausted(self) -> bool:
+        """There was more than is read, so that not all is known."""
+        return (
+            len(self.files) >= MAX_FILES
+            or self._bytes >= MAX_BYTES
+            or self._opened_so_far >= MAX_OPENED
+        )
+
+    def close(self) -> None:
+        if self._root >= 0:
+            os.close(self._root)
+
+    def add_git(self, path: str) -> None:
+        """A directory, or a file or link that leads to one elsewhere."""
+        if self._is_directory(path):
+            self.add_repository(path)
+        else:
+            self._add(path)
+
+    def add_repository(self, path: str, depth: int = 0) -> None:
+        self._note(f"{path}/", b"repository")
+        for name in FILES:
+            content = self._add(posixpath.join(path, name))
+            if content is not None and name != "commondir":
+                self._add_named(path, content)
+        for name in DIRECTORIES:
+            self._add_all(posixpath.join(path, name))
+        self._add_rebase(posixpath.join(path, REBASE_TODO))
+        worktrees = posixpath.join(path, "worktrees")
+        for name in self._names(worktrees):
+            self._add(posixpath.join(worktrees, name, "config.worktree"))
+            self._add(posixpath.join(worktrees, name, "commondir"), usual=WORKTREE_COMMONDIR)
+        self._add_modules(posixpath.join(path, "modules"), depth + 1)
+
+    def _add_modules(self, path: str, depth: int) -> None:
+        """The repositories of submodules, whose names may hold slashes."""
+        if depth > MAX_DEPTH or self.exhausted:
+            return
+        for name in self._names(path):
+            inner = posixpath.join(path, name)
+            if "HEAD" in self._names(inner):
+                self.add_repository(inner, depth)
+            else:
+                self._add_modules(inner, depth + 1)
+
+    def _add_named(self, repository: str, config: bytes) -> None:
+        """Further files that a configuration names, as far as they are in the project."""
+        including = False
+        for line in config.decode("utf-8", "replace").splitlines():
+            if line.lstrip().startswith("["):
+                including = _INCLUDE.match(line) is not None
+            found = _PATH.search(line)
+            if found is None or not (found[1] or including):
+                continue
+            # Hooks are looked for from the working tree on, includes from the file on.
+            start = posixpath.dirname(repository) if found[1] else repository
+            value = found[2].strip().strip('"').removeprefix(f"{self._project}/")
+            path = posixpath.normpath(posixpath.join(start, value))
+            if not value or path.startswith(("/", "..")):
+                continue
+            if self._is_directory(path):
+                self._add_all(path)
+            else:
+                self._add(path)
+
+    def _add_all(self, directory: str) -> None:
+        for name in self._names(directory):
+            if not name.endswith(".sample"):
+                self._add(posixpath.join(directory, name))
+
+    def _add_rebase(self, path: str) -> None:
+        """A rebase that was begun runs its commands when it is continued."""
+        commands = _COMMAND.findall(self._content(path) or b"")
+        if commands:
+            self._note(path, b"\n".join(commands))
+
+    def _add(self, path: str, usual: bytes | None = None) -> bytes | None:
+        """Note a file if there is one, and return what is in it."""
+        with self._opened(posixpath.dirname(path)) as parent:
+            if parent is None:
+                return None
+            name = posixpath.basename(path)
+            try:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    self._add_link(path, os.readlink(name, dir_fd=parent))
+                    return None
+            except (OSError, ValueError):
+                return None
+        content = self._content(path)
+        if content is not None and (usual is None or content.strip() != usual):
+            runs = b"x" if status.st_mode & 0o111 else b"-"
+            rest = b"" if status.st_size < MAX_FILE_BYTES else b"%d" % status.st_ctime_ns
+            self._note(path, runs + rest + b"\0" + content)
+        return content
+
+    def _add_link(self, path: str, target: str) -> None:
+        """The link, and what it leads to, if that is a file in the project."""
+        aim = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        content = None if aim.startswith(("/", "..")) else self._content(aim)
+        self._note(path, b"l" + os.fsencode(target) + b"\0" + (content or b""))
+
+    def _note(self, path: str, content: bytes) -> None:
+        if len(self.files) < MAX_FILES:
+            self.files[path] = hashlib.sha256(content).digest()
+
+    def _content(self, path: str) -> bytes | None:
+        """The beginning of a regular file; None for anything else."""
+        with self._opened(posixpath.dirname(path)) as parent:
+            if parent is None:
+                return None
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            try:
+                descriptor = os.open(posixpath.basename(path), flags, dir_fd=parent)
+            except (OSError, ValueError):
+                return None
+            with suppress(OSError), open(descriptor, "rb") as file:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    content = file.read(min(MAX_FILE_BYTES, MAX_BYTES - self._bytes))
+                    self._bytes += len(content)
+                    return content
+        return None
+
+    def _is_directory(self, path: str) -> bool:
+        with self._opened(path) as descriptor:
+            return descriptor is not None
+
+    def _names(self, path: str) -> list[str]:
+        with self._opened(path) as descriptor:
+            if descriptor is None:
+                return []
+            try:
+                with os.scandir(descriptor) as entries:
+                    names = [entry.name for entry in itertools.islice(entries, MAX_FILES)]
+            except OSError:
+                return []
+        return sorted(names)
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[int | None]:
+        """A directory of the project, reached one step after the other without links."""
+        descriptor: int | None = None
+        self._opened_so_far += 1
+        try:
+            if self._opened_so_far > MAX_OPENED:
+                raise OSError("enough")
+            descriptor = os.dup(self._root)
+            for step in filter(None, path.split("/")):
+                following = os.open(step, OPEN_DIRECTORY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = following
+        except (OSError, ValueError):
+            if descriptor is not None:
+                os.close(descriptor)
+                descriptor = None
+        try:
+            yield descriptor
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)

@@ -1,0 +1,84 @@
+"""Directories that a session may change while they are walked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.sessions import directories
+from claude_mcp.sessions.directories import Tree
+
+
+def walked(tree: Tree, limit: int = 100) -> list[tuple[str, set[str]]]:
+    return [(path, set(marks)) for path, marks in tree.walk(limit)]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "c/.git/inside").mkdir(parents=True)
+    (tmp_path / "a/other").touch()
+    return Tree(str(tmp_path), marks=frozenset({".git"}), closed=frozenset({".git"}))
+
+
+def test_the_walk_is_breadth_first_and_tells_marks_but_does_not_enter_what_is_closed(
+    tree: Tree,
+) -> None:
+    expected: list[tuple[str, set[str]]] = [
+        ("", set()), ("a", set()), ("c", {".git"}), ("a/b", set())
+    ]  # fmt: skip
+    assert walked(tree) == expected
+    assert walked(tree) == expected
+    assert tree.complete
+
+
+def test_a_second_walk_sees_what_came_and_went_at_once(tree: Tree, tmp_path: Path) -> None:
+    walked(tree)
+    for number in range(20):
+        (tmp_path / f"a/b/{number}").mkdir()
+        assert (f"a/b/{number}", set()) in walked(tree)
+    (tmp_path / "c/.git/inside").rmdir()
+    (tmp_path / "c/.git").rmdir()
+    assert ("c", set()) in walked(tree)
+
+
+def test_an_unchanged_directory_is_not_read_again(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "SETTLED_NANOSECONDS", -(10**18))
+    before = walked(tree)
+    monkeypatch.setattr(os, "scandir", None)
+    assert walked(tree) == before
+
+
+def test_links_are_not_followed_wherever_they_take_a_directory_s_place(
+    tree: Tree, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "b").mkdir()
+    (outside / "b/.git").mkdir()
+    (tmp_path / "link").symlink_to(outside)
+    seen = []
+    for path, marks in tree.walk():
+        seen.append((path, set(marks)))
+        if path == "c":  # `a/b` is still to come, and is another one now
+            (tmp_path / "a").rename(tmp_path / "moved")
+            (tmp_path / "a").symlink_to(outside)
+    assert seen == [("", set()), ("a", set()), ("c", {".git"})]
+
+
+def test_a_directory_with_too_many_entries_is_not_complete(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "MAX_ENTRIES", 1)
+    for _ in range(2):
+        walked(tree)
+        assert not tree.complete
+
+
+def test_a_walk_that_meets_its_limit_is_not_complete(tree: Tree) -> None:
+    assert walked(tree, 2) == [("", set()), ("a", set())]
+    assert not tree.complete
+    assert tree.walked == 2
