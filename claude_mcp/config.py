@@ -38,6 +38,7 @@ NAMES: Final = frozenset(
         "ANTHROPIC_BASE_URL",
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
+        "CLAUDE_MCP_ALLOWED_ROOTS",
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
         "DEFAULT_CLAUDE_IMAGE",
@@ -46,6 +47,9 @@ NAMES: Final = frozenset(
 )
 BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG"})
 NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS"})
+ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
+LISTS: Final = {ROOTS_NAME: ROOTS_NAME, "allowedRoots": ROOTS_NAME}
+"""Names that may be a list of paths in the file, and the variable that means the same."""
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -68,6 +72,10 @@ class Config:
     idle_seconds: float = IDLE_SECONDS
     """How long a session's Claude Code may be idle before it is stopped to free its memory."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allowed_roots: tuple[str, ...] = ()
+    """Absolute paths; where there are any, sessions get host paths in them and no others."""
+    files: tuple[str, ...] = field(default=(), compare=False)
+    """Where configuration is kept: our directory, and the file that this was read from."""
 
 
 def default_file(environ: Mapping[str, str]) -> Path:
@@ -99,6 +107,9 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
         raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
     settings: dict[str, str] = {}
     for name, value in values.items():
+        if name in LISTS:
+            settings[LISTS[name]] = _roots_text(path, name, value)
+            continue
         if name not in NAMES:
             near = difflib.get_close_matches(name.upper(), NAMES, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(NAMES))}."
@@ -160,7 +171,31 @@ def load(
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
+        allowed_roots=_roots(settings.get(ROOTS_NAME)),
+        files=(str(default_file(environ).parent), str(path)),
     )
+
+
+def _roots_text(path: Path, name: str, value: object) -> str:
+    """As the variable has it. A colon in a path would make two of one, and an empty list nothing
+    of a restriction."""
+    paths = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(paths, list) or not paths or not all(map(_is_root, paths)):
+        raise ConfigError(f"In {path}, {name} must be a list of absolute paths without a colon.")
+    return os.pathsep.join(paths)
+
+
+def _is_root(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in ("/", "~") and os.pathsep not in value
+
+
+def _roots(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    roots = tuple(os.path.expanduser(root) for root in text.split(os.pathsep) if root)
+    if not roots or not all(root.startswith("/") for root in roots):
+        raise ConfigError(f"{ROOTS_NAME} must be absolute paths with colons between them.")
+    return roots
 
 
 def _is_number(value: object) -> bool:

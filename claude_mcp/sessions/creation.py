@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from claude_mcp.agent import contract
+from claude_mcp.config import Config
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import ContainerNameInUse, Engine
@@ -84,10 +85,10 @@ async def create(
         UsageError, SessionExists, ImageNotFound, ImageUnfit, AgentError, EngineError:
             in each case, as when cancelled, nothing is left behind.
     """
-    project = policy.project(request.project_path)
+    project = policy.project(request.project_path, sessions.config)
     name = request.session_name
     name = _default_name(project.path) if name is None else labels.check_name(name)
-    mounts = tuple(_bind_mount(mount) for mount in request.mounts)
+    mounts = tuple(_bind_mount(mount, sessions.config) for mount in request.mounts)
     engine = await sessions.engine()
     chosen = provider.resolve(sessions.config, engine.dialect, request.api_key)
     image = request.image or sessions.config.image
@@ -154,10 +155,8 @@ def _default_name(project_path: str) -> str:
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 
 
-def _bind_mount(mount: Mount) -> BindMount:
-    source = policy.host_path(mount.host_path, "mcpMounts.hostPath")
-    if not source.exists():
-        raise UsageError(f"There is no {mount.host_path!r} to mount.")
+def _bind_mount(mount: Mount, config: Config) -> BindMount:
+    source = policy.mount_source(mount.host_path, config)
     # Two slashes at the beginning mean the same as one, but not to pathlib.
     given = policy.absolute(mount.container_path, "A mount's path in the session")
     target = PurePosixPath(f"/{given.lstrip('/')}")
@@ -166,7 +165,7 @@ def _bind_mount(mount: Mount) -> BindMount:
         raise UsageError(f"A mount's path in the session cannot contain '..', as {given!r} does.")
     if target in taken or target.is_relative_to(contract.RUN_DIRECTORY):
         raise UsageError(f"{given!r} is taken by the session itself.")
-    return BindMount(str(source.resolve()), str(target), mount.read_only)
+    return BindMount(source, str(target), mount.read_only)
 
 
 def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:
