@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,12 +42,20 @@ NAMES: Final = frozenset(
         "CLAUDE_MCP_ALLOWED_ROOTS",
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
+        "CLAUDE_MCP_TRANSFER_BYTES",
+        "CLAUDE_MCP_TRANSFER_FILES",
         "DEFAULT_CLAUDE_IMAGE",
         "MCP_CLAUDE_DEBUG",
     }
 )
 BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG"})
-NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS"})
+NUMBERS: Final = frozenset(
+    {"CLAUDE_MCP_IDLE_SECONDS", "CLAUDE_MCP_TRANSFER_BYTES", "CLAUDE_MCP_TRANSFER_FILES"}
+)
+TRANSFER_BYTES: Final = 10 * 1024**3
+TRANSFER_FILES: Final = 500_000
+TRANSFER_BYTES_NAME: Final = "CLAUDE_MCP_TRANSFER_BYTES"
+TRANSFER_FILES_NAME: Final = "CLAUDE_MCP_TRANSFER_FILES"
 ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
 LISTS: Final = {ROOTS_NAME: ROOTS_NAME, "allowedRoots": ROOTS_NAME}
 """Names that may be a list of paths in the file, and the variable that means the same."""
@@ -74,6 +83,9 @@ class Config:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     allowed_roots: tuple[str, ...] = ()
     """Absolute paths; where there are any, sessions get host paths in them and no others."""
+    transfer_bytes: int = TRANSFER_BYTES
+    """The most that one transfer out of a session may bring."""
+    transfer_files: int = TRANSFER_FILES
     files: tuple[str, ...] = field(default=(), compare=False)
     """Where configuration is kept: our directory, and the file that this was read from."""
 
@@ -172,6 +184,8 @@ def load(
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
         allowed_roots=_roots(settings.get(ROOTS_NAME)),
+        transfer_bytes=_count(settings, TRANSFER_BYTES_NAME, TRANSFER_BYTES),
+        transfer_files=_count(settings, TRANSFER_FILES_NAME, TRANSFER_FILES),
         files=(str(default_file(environ).parent), str(path)),
     )
 
@@ -210,6 +224,13 @@ def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < seconds < math.inf:
         raise ConfigError(f"{name} must be a number of seconds, more than 0.")
     return seconds
+
+
+def _count(settings: Mapping[str, str], name: str, default: int) -> int:
+    value = settings.get(name, str(default))
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", value):
+        raise ConfigError(f"{name} must be a whole number, more than 0.")
+    return int(value)
 
 
 def _engine_environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:

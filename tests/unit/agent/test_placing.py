@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent.placing import PlaceError, check, place, target_of
+from claude_mcp.agent import placing
+from claude_mcp.agent.descriptors import opened
+from claude_mcp.agent.placing import PlaceError, target_of
+
+
+def check(staged_is_directory: bool, target: str, overwrite: bool) -> None:
+    with opened(os.path.dirname(target)) as parent:
+        placing.check(staged_is_directory, parent, target, overwrite)
+
+
+def place(staged: str, target: str, overwrite: bool) -> None:
+    directory, name = os.path.split(staged)
+    with opened(directory) as staging, opened(os.path.dirname(target)) as parent:
+        placing.place(staging, name, parent, target, overwrite)
 
 
 def tree(path: Path) -> dict[str, str | None]:

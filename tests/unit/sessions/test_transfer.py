@@ -176,9 +176,14 @@ class TestOut:
                 "Nothing was copied: tree is no file, directory or link and was left out.",
             ),
             (
-                "import sys; sys.stdout.write('garbage')",
+                "import sys; sys.stdout.write('garbage' * 100)",
                 TransferError,
                 "The session sent a broken archive",
+            ),
+            (
+                GIVE.format(entries=f"{TREE}; archive.fileobj.close(); sys.exit(0)"),
+                TransferError,
+                "Nothing was copied: what the session sent is cut off.",
             ),
         ],
     )
