@@ -121,6 +121,8 @@ async def create(
         # They may hold a password; what is configured reaches Claude Code on the agent's stdin.
         http_proxy=False if engine.dialect.hands_on_proxies else None,
     )
+    mounted = [mount.source for mount in spec.mounts]
+    checked = policy.identities(mounted)
     await progress(f"creating container {spec.name} from image {image}")
     container_id = await _create_container(engine, spec, name)
     try:
@@ -129,6 +131,9 @@ async def create(
         warnings = await _hand_over(
             engine, container_id, spec, {**chosen.handover, "mcpConfig": request.mcp_config}
         )
+        # The engine looked the paths up by itself, and another session may write around them.
+        if None in checked or policy.identities(mounted) != checked:
+            raise UsageError("A path to be mounted became another while it was; try again.")
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _roll_back(engine, container_id)

@@ -1,16 +1,18 @@
 """Which host paths a session may have: as a mount, or in a transfer.
 
 What is checked is the real path, without links. Whoever then opens it does that with
-``directories.open_at``, which follows no link that was put there since.
+``agent/descriptors.py``, which follows no link that was put there since.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from claude_mcp.agent import descriptors
 from claude_mcp.config import ROOTS_NAME, Config
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.mounts import HostMount, Place, below, is_within, place_of, read_mounts
@@ -201,6 +203,21 @@ def _outside(path: str, roots: tuple[str, ...]) -> tuple[str, str] | None:
 
 def _in_root(path: str, root: str) -> bool:
     return path == root or path.startswith(f"{root.rstrip('/')}/")
+
+
+def identities(paths: Iterable[str]) -> list[tuple[int, int] | None]:
+    """Device and inode of each real path; None where there is a link or nothing by now."""
+    found: list[tuple[int, int] | None] = []
+    for path in paths:
+        directory, name = os.path.split(path)
+        try:
+            with descriptors.opened(directory) as opened:
+                status = os.stat(name, dir_fd=opened, follow_symlinks=False)
+        except OSError:
+            found.append(None)
+            continue
+        found.append(None if stat.S_ISLNK(status.st_mode) else (status.st_dev, status.st_ino))
+    return found
 
 
 def current_uid() -> int:
