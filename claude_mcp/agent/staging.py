@@ -32,14 +32,15 @@ def staging(parent: int) -> Iterator[tuple[str, int]]:
     _sweep(parent)
     name = PREFIX + secrets.token_hex(8)
     os.mkdir(name, 0o700, dir_fd=parent)
+    directory = os.open(name, descriptors.READ, dir_fd=parent)
     try:
-        directory = os.open(name, descriptors.READ, dir_fd=parent)
+        # Whoever owns the parent may have put another there, and it will be emptied.
+        if os.fstat(directory).st_uid != os.geteuid() or os.listdir(directory):
+            raise PermissionError(errno.EPERM, "the staging directory was replaced")
     except OSError:
-        os.rmdir(name, dir_fd=parent)
+        os.close(directory)
         raise
     try:
-        if os.fstat(directory).st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "the staging directory was replaced")
         _lock(directory)
         yield name, directory
     finally:

@@ -34,6 +34,29 @@ def test_what_somebody_put_in_its_place_stays(tmp_path: Path) -> None:
     assert list((tmp_path / "moved").iterdir()) == []
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_what_is_put_in_its_place_at_once_is_neither_used_nor_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    real = os.mkdir
+
+    def mkdir(name: str, mode: int, *, dir_fd: int) -> None:
+        real(name, mode, dir_fd=dir_fd)
+        (tmp_path / name).rename(tmp_path / "moved")
+        if full:
+            (tmp_path / "precious").rename(tmp_path / name)
+        else:
+            (tmp_path / name).symlink_to("precious")
+
+    monkeypatch.setattr(module.os, "mkdir", mkdir)
+    refused = pytest.raises(OSError, match=r"replaced|Not a dir")
+    with opened(str(tmp_path)) as parent, refused, staging(parent):
+        pytest.fail("it was used")
+    assert [path.name for path in tmp_path.rglob("file")] == ["file"]
+
+
 def age(path: Path, seconds: float = STALE_SECONDS + 1) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
 
