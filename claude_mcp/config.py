@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,15 +84,32 @@ NAMES: Final = frozenset(
         "ANTHROPIC_BASE_URL",
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
+        "CLAUDE_MCP_ALLOWED_ROOTS",
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
         "CLAUDE_MCP_PERMISSION_SECONDS",
+        "CLAUDE_MCP_TRANSFER_BYTES",
+        "CLAUDE_MCP_TRANSFER_FILES",
         "DEFAULT_CLAUDE_IMAGE",
         "MCP_CLAUDE_DEBUG",
     }
 )
 BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", *SWITCHES.values()})
-NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS", "CLAUDE_MCP_PERMISSION_SECONDS"})
+NUMBERS: Final = frozenset(
+    {
+        "CLAUDE_MCP_IDLE_SECONDS",
+        "CLAUDE_MCP_PERMISSION_SECONDS",
+        "CLAUDE_MCP_TRANSFER_BYTES",
+        "CLAUDE_MCP_TRANSFER_FILES",
+    }
+)
+TRANSFER_BYTES: Final = 10 * 1024**3
+TRANSFER_FILES: Final = 500_000
+TRANSFER_BYTES_NAME: Final = "CLAUDE_MCP_TRANSFER_BYTES"
+TRANSFER_FILES_NAME: Final = "CLAUDE_MCP_TRANSFER_FILES"
+ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
+LISTS: Final = {ROOTS_NAME: ROOTS_NAME, "allowedRoots": ROOTS_NAME}
+"""Names that may be a list of paths in the file, and the variable that means the same."""
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -121,6 +139,13 @@ class Config:
     permission_seconds: float = PERMISSION_SECONDS
     """How long Claude's questions for permission wait before they are denied."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allowed_roots: tuple[str, ...] = ()
+    """Absolute paths; where there are any, sessions get host paths in them and no others."""
+    transfer_bytes: int = TRANSFER_BYTES
+    """The most that one transfer out of a session may bring."""
+    transfer_files: int = TRANSFER_FILES
+    files: tuple[str, ...] = field(default=(), compare=False)
+    """Where configuration is kept: our directory, and the file that this was read from."""
 
 
 def default_file(environ: Mapping[str, str]) -> Path:
@@ -152,6 +177,9 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
         raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
     settings: dict[str, str] = {}
     for name, value in values.items():
+        if name in LISTS:
+            settings[LISTS[name]] = _roots_text(path, name, value)
+            continue
         if name not in NAMES:
             near = difflib.get_close_matches(name.upper(), NAMES, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(NAMES))}."
@@ -223,12 +251,38 @@ def load(
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
         permission_seconds=_seconds(settings, "CLAUDE_MCP_PERMISSION_SECONDS", PERMISSION_SECONDS),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
+        allowed_roots=_roots(settings.get(ROOTS_NAME)),
+        transfer_bytes=_count(settings, TRANSFER_BYTES_NAME, TRANSFER_BYTES),
+        transfer_files=_count(settings, TRANSFER_FILES_NAME, TRANSFER_FILES),
+        files=(str(default_file(environ).parent), str(path)),
     )
 
 
 def variable(name: str) -> str | None:
     """A variable that a person named, to keep its value out of the command line."""
     return os.environ.get(name)
+
+
+def _roots_text(path: Path, name: str, value: object) -> str:
+    """As the variable has it. A colon in a path would make two of one, and an empty list nothing
+    of a restriction."""
+    paths = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(paths, list) or not paths or not all(map(_is_root, paths)):
+        raise ConfigError(f"In {path}, {name} must be a list of absolute paths without a colon.")
+    return os.pathsep.join(paths)
+
+
+def _is_root(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in ("/", "~") and os.pathsep not in value
+
+
+def _roots(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    roots = tuple(os.path.expanduser(root) for root in text.split(os.pathsep) if root)
+    if not roots or not all(root.startswith("/") for root in roots):
+        raise ConfigError(f"{ROOTS_NAME} must be absolute paths with colons between them.")
+    return roots
 
 
 def _is_number(value: object) -> bool:
@@ -243,6 +297,13 @@ def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < seconds < math.inf:
         raise ConfigError(f"{name} must be a number of seconds, more than 0.")
     return seconds
+
+
+def _count(settings: Mapping[str, str], name: str, default: int) -> int:
+    value = settings.get(name, str(default))
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", value):
+        raise ConfigError(f"{name} must be a whole number, more than 0.")
+    return int(value)
 
 
 def _engine_environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:

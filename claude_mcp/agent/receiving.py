@@ -8,15 +8,12 @@ nothing.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 
-from claude_mcp.agent import placing
+from claude_mcp.agent import descriptors, placing
 from claude_mcp.agent.connections import Answer, Request, RequestError
+from claude_mcp.agent.staging import staging
 from claude_mcp.agent.state import log
-
-STAGING_PREFIX = ".claude-mcp-transfer-"
 
 
 class Receiving:
@@ -31,14 +28,26 @@ class Receiving:
         name, overwrite = args["name"], bool(args.get("overwrite"))
         try:
             target = placing.target_of(os.path.join(os.getcwd(), args["destination"]), name)
-            placing.check(bool(args["directory"]), target, overwrite)
-            staging = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=os.path.dirname(target))
+        except placing.PlaceError as error:
+            raise RequestError("bad-destination", str(error)) from error
+        try:
+            with descriptors.opened(os.path.dirname(target)) as parent:
+                placing.check(bool(args["directory"]), parent, target, overwrite)
+                with staging(parent) as (staging_name, directory):
+                    path = os.path.join(os.path.dirname(target), staging_name)
+                    if not self._has_arrived(request, path, target):
+                        return {}
+                    _place(directory, name, parent, target, overwrite)
         except placing.PlaceError as error:
             raise RequestError("bad-destination", str(error)) from error
         except OSError as error:
             why = f"{os.path.dirname(target)}: {error.strerror}"
             raise RequestError("bad-destination", why) from error
-        event = self._arrived[staging] = threading.Event()
+        return {"path": target}
+
+    def _has_arrived(self, request: Request, path: str, target: str) -> bool:
+        """Name the staging directory to the caller and wait; False if it was given up."""
+        event = self._arrived[path] = threading.Event()
         stopped = threading.Event()
 
         def stop() -> None:
@@ -47,24 +56,13 @@ class Receiving:
 
         request.on_cancel(stop)
         try:
-            request.event({"staging": staging, "uid": os.getuid(), "gid": os.getgid()})
+            request.event({"staging": path, "uid": os.getuid(), "gid": os.getgid()})
             event.wait()
-            if stopped.is_set():
-                log(f"a transfer to {target} was given up")
-                return {}
-            staged = os.path.join(staging, name)
-            if not os.path.lexists(staged):
-                raise RequestError(
-                    "bad-destination", f"{target} is on a file system the engine cannot write to"
-                )
-            try:
-                placing.place(staged, target, overwrite)
-            except placing.PlaceError as error:
-                raise RequestError("bad-destination", str(error)) from error
-            return {"path": target}
         finally:
-            del self._arrived[staging]
-            shutil.rmtree(staging, ignore_errors=True)
+            del self._arrived[path]
+        if stopped.is_set():
+            log(f"a transfer to {target} was given up")
+        return not stopped.is_set()
 
     def arrived(self, request: Request) -> Answer:
         event = self._arrived.get(request.args["staging"])
@@ -72,3 +70,9 @@ class Receiving:
             raise RequestError("no-transfer", "no such transfer is under way")
         event.set()
         return {}
+
+
+def _place(staged: int, name: str, parent: int, target: str, overwrite: bool) -> None:
+    if name not in os.listdir(staged):
+        raise placing.PlaceError(f"{target} is on a file system the engine cannot write to")
+    placing.place(staged, name, parent, target, overwrite)

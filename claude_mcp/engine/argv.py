@@ -163,11 +163,6 @@ def copy_in_argv(program: str, ref: str, directory: str) -> Argv:
     return (program, "cp", "-", f"{reference(ref)}:{directory}")
 
 
-def copy_file_in_argv(program: str, ref: str, source: str, path: str) -> Argv:
-    """A file of the host becomes ``path``; both absolute, so that neither is an option."""
-    return (program, "cp", source, f"{reference(ref)}:{path}")
-
-
 def copy_out_argv(program: str, ref: str, path: str, *, follow_link: bool) -> Argv:
     """A tar archive of ``path``, an absolute path, comes out on stdout."""
     options = ("--follow-link",) if follow_link else ()

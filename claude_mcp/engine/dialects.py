@@ -84,11 +84,6 @@ class Dialect:
         return self.name is EngineName.DOCKER
 
     @property
-    def copies_as_session_user(self) -> bool:
-        """``cp`` of a file gives it to the container's user; Docker gives it to root."""
-        return self.name is EngineName.PODMAN
-
-    @property
     def spools_archives(self) -> bool:
         """``cp -`` writes its stdin to a file below TMPDIR and leaves it there (Podman 4.3.1)."""
         return self.name is EngineName.PODMAN

@@ -26,7 +26,6 @@ from claude_mcp.engine.failures import (
 )
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
-PATTERN_CHARACTERS: Final = frozenset("*?[\\")
 VERB_TIMEOUT_SECONDS: Final = 60.0
 """No verb that we wait for takes this long on a healthy engine."""
 
@@ -234,22 +233,6 @@ class Engine:
                 ends_by_itself=self.dialect.copies_in_daemon,
             )
         self._check_copy(completed, broken, f"copy into container {ref[:12]}", directory)
-
-    async def copy_file_in(self, ref: str, source: str, path: str) -> bool:
-        """Copy one file of the host, owned by the container's user; False if it takes an archive.
-
-        Half the time of an archive where the engine spools those. But Podman reads the path as a
-        pattern (measured, 4.3).
-
-        Raises:
-            PathNotFound: as for ``copy_in``.
-        """
-        if not self.dialect.copies_as_session_user or set(source) & PATTERN_CHARACTERS:
-            return False
-        argv = build.copy_file_in_argv(self.program, ref, source, path)
-        completed = await self._run(argv, bounded=False)
-        self._check_copy(completed, None, f"copy into container {ref[:12]}", path)
-        return True
 
     @contextmanager
     def _spool(self) -> Iterator[Mapping[str, str]]:

@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from claude_mcp.agent import contract
+from claude_mcp.config import Config
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import ContainerNameInUse, Engine
@@ -107,10 +108,10 @@ async def create(
         UsageError, SessionExists, ImageNotFound, ImageUnfit, AgentError, EngineError:
             in each case, as when cancelled, nothing is left behind.
     """
-    project = policy.project(request.project_path)
+    project = policy.project(request.project_path, sessions.config)
     name = request.session_name
     name = _default_name(project.path) if name is None else labels.check_name(name)
-    mounts = _bind_mounts(request.mounts)
+    mounts = _bind_mounts(request.mounts, sessions.config)
     servers_config = mcp_config.check(request.mcp_config)
     engine = await sessions.engine()
     asked = replace(request.provider, model=request.model)
@@ -162,6 +163,8 @@ async def create(
         # They may hold a password; what is configured reaches Claude Code on the agent's stdin.
         http_proxy=False if engine.dialect.hands_on_proxies else None,
     )
+    mounted = [mount.source for mount in spec.mounts]
+    checked = policy.identities(mounted)
     await progress(f"creating container {spec.name} from image {image}")
     container_id = await _create_container(engine, spec, name)
     try:
@@ -170,6 +173,9 @@ async def create(
         warnings = await _hand_over(
             engine, container_id, spec, {**chosen.handover, **mcp_config.handover(servers_config)}
         )
+        # The engine looked the paths up by itself, and another session may write around them.
+        if None in checked or policy.identities(mounted) != checked:
+            raise UsageError("A path to be mounted became another while it was; try again.")
         session = Session(
             id=container_id[: labels.ID_CHARS],
             container_id=container_id,
@@ -204,8 +210,8 @@ def _default_name(project_path: str) -> str:
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 
 
-def _bind_mounts(mounts: tuple[Mount, ...]) -> tuple[BindMount, ...]:
-    bound = tuple(map(_bind_mount, mounts))
+def _bind_mounts(mounts: tuple[Mount, ...], config: Config) -> tuple[BindMount, ...]:
+    bound = tuple(_bind_mount(mount, config) for mount in mounts)
     targets = [mount.target for mount in bound]
     for target in targets:
         if targets.count(target) > 1:
@@ -213,17 +219,8 @@ def _bind_mounts(mounts: tuple[Mount, ...]) -> tuple[BindMount, ...]:
     return bound
 
 
-def _bind_mount(mount: Mount) -> BindMount:
-    source = policy.host_path(mount.host_path, "mcpMounts.hostPath")
-    try:
-        source = source.resolve(strict=True)
-    except FileNotFoundError:
-        raise UsageError(f"There is no {mount.host_path!r} to mount.") from None
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{mount.host_path!r} cannot be mounted: {reason}.") from error
-    if str(source) == "/":
-        raise UsageError("The root of the file system cannot be mounted.")
+def _bind_mount(mount: Mount, config: Config) -> BindMount:
+    source = policy.mount_source(mount.host_path, config)
     # Two slashes at the beginning mean the same as one, but not to pathlib.
     given = policy.absolute(mount.container_path, "A mount's path in the session")
     target = PurePosixPath(f"/{given.lstrip('/')}")
@@ -232,7 +229,7 @@ def _bind_mount(mount: Mount) -> BindMount:
     kernels = any(map(target.is_relative_to, KERNEL_PATHS))
     if kernels or str(target) in ("/", contract.WORKSPACE):
         raise UsageError(f"{given!r} is taken by the session itself; choose another path there.")
-    return BindMount(str(source), str(target), mount.read_only)
+    return BindMount(source, str(target), mount.read_only)
 
 
 def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import functools
 import importlib.resources
 import io
 import zipfile
+import zlib
 from typing import Final
 
 from claude_mcp.agent import contract
@@ -28,12 +29,12 @@ _BOOT: Final = f"""\
 import sys
 if sys.version_info < (3, 9):
     sys.exit("claude-mcp: python3 is %d.%d here; 3.9 or later is needed" % sys.version_info[:2])
-import binascii, os
+import binascii, os, zlib
 directory = {contract.RUN_DIRECTORY!r}
 os.makedirs(directory, mode=0o700, exist_ok=True)
 archive = directory + "/agent.zip"
 with open(archive, "wb") as file:
-    file.write(binascii.a2b_base64(os.environ[{contract.PAYLOAD_VARIABLE!r}]))
+    file.write(zlib.decompress(binascii.a2b_base64(os.environ[{contract.PAYLOAD_VARIABLE!r}])))
 sys.path.insert(0, archive)
 from claude_mcp.agent.starting import main
 main()
@@ -63,8 +64,8 @@ control.recv(1)
 
 @functools.cache
 def archive() -> str:
-    """The agent and what it imports, as a base64 zip: the value of
-    ``contract.PAYLOAD_VARIABLE``."""
+    """The agent and what it imports, as a zip, deflated as a whole (a quarter less than file by
+    file), in base64: the value of ``contract.PAYLOAD_VARIABLE``."""
     # Only the name of the package is needed inside; what the host has in it is not.
     files = {f"{PACKAGE}/__init__.py": b""}
     for name in MODULES:
@@ -74,11 +75,11 @@ def archive() -> str:
             if file.name.endswith(".py"):
                 files[f"{PACKAGE}/{part}/{file.name}"] = file.read_bytes()
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+    with zipfile.ZipFile(buffer, "w") as bundle:
         for name in sorted(files):
             # An entry's time is a constant, so that the same code makes the same archive.
-            bundle.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
-    return base64.b64encode(buffer.getvalue()).decode()
+            bundle.writestr(zipfile.ZipInfo(name), files[name])
+    return base64.b64encode(zlib.compress(buffer.getvalue(), 9)).decode()
 
 
 def agent_command(settings_json: str) -> tuple[str, ...]:

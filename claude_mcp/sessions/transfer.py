@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 
-from claude_mcp.agent import contract, placing
-from claude_mcp.agent.receiving import STAGING_PREFIX
+from claude_mcp.agent import contract, descriptors, placing
+from claude_mcp.agent.staging import staging
 from claude_mcp.engine.engine import PathNotFound
 from claude_mcp.errors import AgentError, TransferError, UsageError
 from claude_mcp.sessions import policy
-from claude_mcp.sessions.archive import Tally, read_archive, write_archive
+from claude_mcp.sessions.archive import Tally, write_archive
 from claude_mcp.sessions.channel import AgentRefused
 from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+from claude_mcp.sessions.unpacking import Limits, Unpacked, read_archive
 
 PROGRESS_SECONDS: Final = 1.0
 
@@ -85,15 +84,17 @@ async def _send(
     given = policy.host_path(source, "sourcePath")
     try:
         path = given.resolve(strict=True)
+        status = path.stat()
     except (OSError, RuntimeError):
         raise UsageError(f"There is no {source!r} on the host.") from None
     name = path.name if given.name in ("", "..") else given.name
-    if not (path.is_file() or path.is_dir()) or not path.name:
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or not path.name:
         raise UsageError(f"{source!r} is neither a file nor a directory.")
+    policy.check(str(path), f"The source {source!r}", sessions.config, status.st_uid)
     args = {
         "destination": destination,
         "name": name,
-        "directory": path.is_dir(),
+        "directory": stat.S_ISDIR(status.st_mode),
         "overwrite": overwrite,
     }
     tally = Tally()
@@ -101,18 +102,14 @@ async def _send(
     engine = await sessions.engine()
 
     async def copy(event: dict[str, Any]) -> None:
-        staging, owner = _staging(event)
-        if path.is_file() and await engine.copy_file_in(
-            session.container_id, str(path), f"{staging}/{name}"
-        ):
-            tally.files, tally.size = 1, path.stat().st_size
-        else:
+        directory, owner = _staging(event)
+        with _opened(str(path.parent)) as parent:
             await engine.copy_in(
                 session.container_id,
-                staging,
-                lambda pipe: write_archive(str(path), name, owner, pipe, tally),
+                directory,
+                lambda pipe: write_archive(parent, str(path), name, owner, pipe, tally),
             )
-        await sessions.request(session.id, "arrived", {"staging": staging})
+        await sessions.request(session.id, "arrived", {"staging": directory})
 
     try:
         async with _reported(tally, progress):
@@ -149,30 +146,31 @@ async def _fetch(
     given = policy.host_path(destination, "destPath")
     session = await sessions.find(reference)
     engine = await sessions.engine()
+    tally = Tally()
+    limits = Limits(sessions.config.transfer_bytes, sessions.config.transfer_files)
+    unpacked: list[Unpacked] = []
     try:
         target = placing.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
-        # Whether it is a directory is not known yet; this only refuses what is there already.
-        if not overwrite:
-            placing.check(False, target, overwrite)
-        parent = os.path.dirname(target)
-        staging = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent)
-    except placing.PlaceError as error:
-        raise _nothing_copied(str(error)) from error
-    except OSError as error:
-        raise TransferError(f"Nothing was copied: {parent}: {error.strerror}.") from error
-    tally = Tally()
-    roots: list[str] = []
-    try:
-        owner = _owner(parent)
-        async with _reported(tally, progress):
-            await engine.copy_out(
-                session.container_id,
-                path,
-                lambda pipe: roots.append(read_archive(pipe, staging, owner, tally)),
-            )
-        await anyio.to_thread.run_sync(
-            _place, os.path.join(staging, roots[0]), target, overwrite, tally
-        )
+        with _opened(os.path.dirname(target)) as parent:
+            status = os.fstat(parent)
+            policy.check(target, f"The destination {target!r}", sessions.config, status.st_uid)
+            # Whether it is a directory is not known yet; this only refuses what is there already.
+            if not overwrite:
+                placing.check(False, parent, target, overwrite)
+            # Who gets the files when we are root: the owner of the directory they land in.
+            owner = (status.st_uid, status.st_gid) if policy.current_uid() == 0 else None
+            async with _staged(parent, target) as directory:
+                async with _reported(tally, progress):
+                    await engine.copy_out(
+                        session.container_id,
+                        path,
+                        lambda pipe: unpacked.append(
+                            read_archive(pipe, directory, owner, tally, limits)
+                        ),
+                    )
+                await anyio.to_thread.run_sync(
+                    _place, unpacked[0], directory, parent, target, overwrite, tally
+                )
     except placing.PlaceError as error:
         raise _nothing_copied(str(error)) from error
     except PathNotFound as error:
@@ -180,18 +178,53 @@ async def _fetch(
             f"There is no {source!r} in session {session.name!r}.",
             hint="What lies in a tmpfs cannot be copied either; copy it elsewhere first.",
         ) from error
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(shutil.rmtree, staging, True)
     return Transferred(
         session, Direction.FROM_CONTAINER, target, tally.files, tally.size, tuple(tally.warnings)
     )
 
 
-def _place(staged: str, target: str, overwrite: bool, tally: Tally) -> None:
-    if not os.path.lexists(staged):
+@contextmanager
+def _opened(directory: str) -> Iterator[int]:
+    """A directory of the host, open, if its path is still the one that was looked at."""
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(descriptors.opened(directory))
+        except OSError as error:
+            raise TransferError(
+                f"Nothing was copied: {directory} cannot be opened, or became another meanwhile: "
+                f"{error.strerror}."
+            ) from error
+        yield descriptor
+
+
+@asynccontextmanager
+async def _staged(parent: int, target: str) -> AsyncIterator[int]:
+    """A staging directory beside the target, made and removed in a thread."""
+    made = staging(parent)
+    try:
+        _, directory = await anyio.to_thread.run_sync(made.__enter__)
+    except OSError as error:
+        why = f"{os.path.dirname(target)}: {error.strerror}"
+        raise TransferError(f"Nothing was copied: {why}.") from error
+    try:
+        yield directory
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(made.__exit__, None, None, None)
+
+
+def _place(
+    unpacked: Unpacked, directory: int, parent: int, target: str, overwrite: bool, tally: Tally
+) -> None:
+    if not unpacked.complete:
+        raise TransferError("Nothing was copied: what the session sent is cut off.")
+    if unpacked.name not in os.listdir(directory):
         raise TransferError(f"Nothing was copied: {tally.warnings[0]}")
-    placing.place(staged, target, overwrite)
+    try:
+        placing.place(directory, unpacked.name, parent, target, overwrite)
+    except OSError as error:
+        raise TransferError(f"Nothing was copied: {target}: {error.strerror}.") from error
+    unpacked.set_modes(parent, os.path.basename(target))
 
 
 def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
@@ -208,14 +241,6 @@ def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
 def _nothing_copied(why: str) -> TransferError:
     hint = "Pass overwrite to replace it." if "overwrite" in why else "Choose another destination."
     return TransferError(f"Nothing was copied: {why}.", hint=hint)
-
-
-def _owner(directory: str) -> tuple[int, int] | None:
-    """Who gets the files when we are root: the owner of the directory they land in."""
-    if policy.current_uid() != 0:
-        return None
-    status = Path(directory).stat()
-    return status.st_uid, status.st_gid
 
 
 @asynccontextmanager

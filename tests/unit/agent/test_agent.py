@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,12 +43,14 @@ def payload_for(directory: Path) -> str:
     """The agent's code, with ``contract.RUN_DIRECTORY`` moved."""
     moved = io.BytesIO()
     with (
-        zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.archive()))) as original,
-        zipfile.ZipFile(moved, "w", zipfile.ZIP_DEFLATED) as bundle,
+        zipfile.ZipFile(
+            io.BytesIO(zlib.decompress(base64.b64decode(payload.archive())))
+        ) as original,
+        zipfile.ZipFile(moved, "w") as bundle,
     ):
         for name in original.namelist():
             bundle.writestr(name, elsewhere(original.read(name).decode(), directory))
-    return base64.b64encode(moved.getvalue()).decode()
+    return base64.b64encode(zlib.compress(moved.getvalue())).decode()
 
 
 class Container:

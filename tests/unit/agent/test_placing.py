@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent.placing import PlaceError, check, place, target_of
+from claude_mcp.agent import placing
+from claude_mcp.agent.descriptors import opened
+from claude_mcp.agent.placing import PlaceError, target_of
+
+
+def check(staged_is_directory: bool, target: str, overwrite: bool) -> None:
+    with opened(os.path.dirname(target)) as parent:
+        placing.check(staged_is_directory, parent, target, overwrite)
+
+
+def place(staged: str, target: str, overwrite: bool) -> None:
+    directory, name = os.path.split(staged)
+    with opened(directory) as staging, opened(os.path.dirname(target)) as parent:
+        placing.place(staging, name, parent, target, overwrite)
 
 
 def tree(path: Path) -> dict[str, str | None]:
@@ -156,3 +169,80 @@ def test_a_merge_does_not_follow_a_link_to_a_directory(tmp_path: Path) -> None:
     with pytest.raises(PlaceError, match=f"^{target}/sub is there and is not a directory$"):
         place(str(staged), str(target), True)
     assert tree(victim) == {"x": "untouched"}
+
+
+def test_a_merge_that_cannot_be_finished_is_undone(tmp_path: Path) -> None:
+    new = {"a": "new", "b": None, "b/both": "new", "b/added": "new", "c": None, "l": "new"}
+    old = {"a": "old", "b": None, "b/both": "old", "b/kept": "old", "c": "a file", "l": "-> a"}
+    for number, last in enumerate(("c", "a", "b", "l")):
+        staged = make(tmp_path / f"staged-{number}", {**new, "z": None})
+        target = make(tmp_path / f"target-{number}", {**old, "z": "a file"})
+        before = {path: path.lstat().st_ino for path in target.rglob("*")}
+        with pytest.raises(PlaceError, match="is there and is not a directory"):
+            place(str(staged), str(target), True)
+        assert tree(target) == {**old, "z": "a file"}
+        assert {path: path.lstat().st_ino for path in target.rglob("*")} == before, last
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_was_moved_is_taken_back_when_the_rest_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Whichever move it is that fails, and also where the file system has no hard links."""
+    if not links:
+
+        def no_link(*args: object, **named: object) -> None:
+            raise PermissionError(1, "no links here")
+
+        monkeypatch.setattr(os, "link", no_link)
+    old = {"a": "old", "b": None, "b/both": "old", "l": "-> a"}
+    new = {"a": "new", "b": None, "b/both": "new", "b/added": "new", "d": None, "l": "new"}
+    real = {"replace": os.replace, "rename": os.rename}
+    failed = 0
+    for fails_at in range(1, 20):
+        target = make(tmp_path / f"target-{fails_at}", dict(old))
+        staged = make(tmp_path / f"staged-{fails_at}", dict(new))
+        count = 0
+
+        def move(name: str, *args: object, **named: object) -> None:
+            nonlocal count
+            count += 1
+            if count == fails_at:  # noqa: B023
+                raise OSError(5, "the disk broke")
+            real[name](*args, **named)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", lambda *a, **k: move("replace", *a, **k))
+            patch.setattr(os, "rename", lambda *a, **k: move("rename", *a, **k))
+            try:
+                place(str(staged), str(target), True)
+            except OSError:
+                failed += 1
+                assert tree(target) == old
+            else:
+                assert tree(target) == new
+                break
+    assert failed >= 4
+    assert sorted(path.name for path in tmp_path.iterdir() if "replaced" in path.name) == []
+
+
+def test_what_came_to_the_target_since_it_was_looked_at_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = tmp_path / "staged"
+    staged.write_text("new")
+    (tmp_path / "target").write_text("theirs")
+    monkeypatch.setattr(placing, "_status", lambda *_: None)
+    with pytest.raises(PlaceError, match="target exists already, and overwrite is off"):
+        place(str(staged), f"{tmp_path}/target", False)
+    assert tree(tmp_path) == {"staged": "new", "target": "theirs"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_is_not_writable_can_be_placed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    staged = make(tmp_path / "staged", {"file": "x"})
+    staged.chmod(0o555)
+    place(str(staged), f"{tmp_path}/there/target", False)
+    assert (tmp_path / "there" / "target").stat().st_mode & 0o777 == 0o555
+    (tmp_path / "there" / "target").chmod(0o755)

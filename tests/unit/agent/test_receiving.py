@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent.connections import Answer, Request
-from claude_mcp.agent.receiving import STAGING_PREFIX, Receiving
+from claude_mcp.agent.receiving import Receiving
+from claude_mcp.agent.staging import PREFIX
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Connect
@@ -47,7 +48,7 @@ def test_what_arrives_is_moved_to_its_place(caller: Caller, tmp_path: Path) -> N
     (tmp_path / "sub").mkdir()
     staging = begin(caller, destination="sub/")
     assert staging.parent == tmp_path / "sub"
-    assert staging.name.startswith(STAGING_PREFIX)
+    assert staging.name.startswith(PREFIX)
     assert staging.stat().st_mode & 0o777 == 0o700
     (staging / "new").write_text("content")
     assert arrive(caller, staging) == [{"ok": {"path": f"{tmp_path}/sub/new"}}, {"ok": {}}]

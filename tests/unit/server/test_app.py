@@ -223,7 +223,7 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         ),
         (
             "create_session",
-            {"projectPath": "/tmp", "useBedrock": True, "awsSecretAccessKey": "wJalrXUtnFEMI"},
+            {"projectPath": "/srv", "useBedrock": True, "awsSecretAccessKey": "wJalrXUtnFEMI"},
             "awsAccessKeyId is missing: awsSecretAccessKey is given, and the server's keys are not "
             "mixed with a session's. Bedrock needs a region: pass awsRegion or set AWS_REGION.",
         ),

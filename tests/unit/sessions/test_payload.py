@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 from claude_mcp.agent import contract
@@ -19,7 +20,9 @@ MAX_VARIABLE_BYTES = 128 * 1024
 
 
 def files() -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.archive()))) as bundle:
+    with zipfile.ZipFile(
+        io.BytesIO(zlib.decompress(base64.b64decode(payload.archive())))
+    ) as bundle:
         return {name: bundle.read(name) for name in bundle.namelist()}
 
 
@@ -32,7 +35,9 @@ def test_only_the_agent_and_what_it_imports_travels() -> None:
 def test_the_archive_depends_on_nothing_but_the_code() -> None:
     before = payload.archive()
     payload.archive.cache_clear()
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.archive()))) as bundle:
+    with zipfile.ZipFile(
+        io.BytesIO(zlib.decompress(base64.b64decode(payload.archive())))
+    ) as bundle:
         assert {each.date_time for each in bundle.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert payload.archive() == before
 
@@ -68,7 +73,7 @@ def test_the_code_imports_the_standard_library_and_itself() -> None:
 
 def test_every_module_can_be_imported_without_the_hosts_packages(tmp_path: Path) -> None:
     archive = tmp_path / "agent.zip"
-    archive.write_bytes(base64.b64decode(payload.archive()))
+    archive.write_bytes(zlib.decompress(base64.b64decode(payload.archive())))
     modules = [name[:-3].replace("/", ".") for name in files() if not name.endswith("__.py")]
     script = f"import sys; sys.path.insert(0, {str(archive)!r}); import {', '.join(modules)}"
     done = subprocess.run(

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from claude_mcp.agent import contract
+from claude_mcp.config import Config
 from claude_mcp.engine.argv import BindMount
 from claude_mcp.errors import UsageError
+from claude_mcp.sessions import policy, protected
 from claude_mcp.sessions.creation import Mount, _bind_mount, _bind_mounts
-from claude_mcp.sessions.policy import Project, host_path, project
+from claude_mcp.sessions.policy import Project, check, host_path, mount_source, project
 
 
-def test_a_project_is_known_by_its_real_path_and_its_owner(tmp_path: Path) -> None:
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def config(home: Path) -> Config:
+    return Config(environment={"HOME": str(home)}, files=(f"{home}/own/config.toml",))
+
+
+def test_a_project_is_known_by_its_real_path_and_its_owner(tmp_path: Path, config: Config) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     expected = Project(f"{tmp_path}/real", os.getuid(), os.getgid())
-    assert project(f"{tmp_path}/real") == expected
-    assert project(f"{tmp_path}/link/") == expected
-    assert project(f"{tmp_path}/real/../link/.") == expected
+    assert project(f"{tmp_path}/real", config) == expected
+    assert project(f"{tmp_path}/link/", config) == expected
+    assert project(f"{tmp_path}/real/../link/.", config) == expected
 
 
-def test_a_home_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_may_be_written_as_a_tilde(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "project").mkdir()
-    assert project("~/project").path == f"{tmp_path}/project"
+    assert project("~/project", config).path == f"{tmp_path}/project"
 
 
 @pytest.mark.parametrize(
@@ -47,18 +67,18 @@ def test_a_home_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.Mo
         ("{here}/loop", "The project path '{here}/loop' cannot be used: "),
         ("{here}/" + "x" * 300, "The project path '{here}/xxx"),
         ("/a\ud800", "projectPath must be valid Unicode."),
-        ("/", "The root of the file system cannot be a project."),
-        ("/tmp/..", "The root of the file system cannot be a project."),
+        ("/", "The project path '/' is refused: it is the root of the file system. Name a dir"),
+        ("/tmp/..", "The project path '/tmp/..' is refused: it is the root of the file system."),
     ],
 )
 def test_a_project_path_that_cannot_be_used_is_refused(
-    tmp_path: Path, path: str, message: str
+    tmp_path: Path, config: Config, path: str, message: str
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "dangling").symlink_to("missing")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UsageError) as caught:
-        project(path.format(here=tmp_path))
+        project(path.format(here=tmp_path), config)
     assert str(caught.value).startswith(message.format(here=tmp_path))
 
 
@@ -68,12 +88,12 @@ def test_a_refused_path_is_shown_cut() -> None:
     assert str(caught.value) == f"sourcePath must be an absolute path, and {'x' * 200!r} is not."
 
 
-def test_a_further_mount_is_read_only_unless_told(tmp_path: Path) -> None:
+def test_a_further_mount_is_read_only_unless_told(tmp_path: Path, config: Config) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
     here = f"{tmp_path}/link"
-    assert _bind_mount(Mount(here, "/data")) == BindMount(f"{tmp_path}/data", "/data")
-    assert _bind_mount(Mount(here, "/workspace/data", read_only=False)) == BindMount(
+    assert _bind_mount(Mount(here, "/data"), config) == BindMount(f"{tmp_path}/data", "/data")
+    assert _bind_mount(Mount(here, "/workspace/data", read_only=False), config) == BindMount(
         f"{tmp_path}/data", "/workspace/data", read_only=False
     )
 
@@ -103,14 +123,18 @@ def test_a_further_mount_is_read_only_unless_told(tmp_path: Path) -> None:
         "/da\ud800ta",
     ],
 )
-def test_a_mount_cannot_take_what_belongs_to_the_session(tmp_path: Path, target: str) -> None:
+def test_a_mount_cannot_take_what_belongs_to_the_session(
+    tmp_path: Path, config: Config, target: str
+) -> None:
+    (tmp_path / "data").mkdir()
     with pytest.raises(UsageError):
-        _bind_mount(Mount(str(tmp_path), target))
+        _bind_mount(Mount(str(tmp_path / "data"), target), config)
 
 
 @pytest.mark.parametrize("target", ["/process", "/device", "/workspaces", "/etc/ssl/own.pem"])
-def test_a_mount_may_be_anywhere_else(tmp_path: Path, target: str) -> None:
-    assert _bind_mount(Mount(str(tmp_path), target)).target == target
+def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: str) -> None:
+    (tmp_path / "data").mkdir()
+    assert _bind_mount(Mount(str(tmp_path / "data"), target), config).target == target
 
 
 @pytest.mark.parametrize(
@@ -122,16 +146,231 @@ def test_a_mount_may_be_anywhere_else(tmp_path: Path, target: str) -> None:
         ("/etc/passwd/a", "'/etc/passwd/a' cannot be mounted: Not a directory."),
         ("/" + "x" * 300, f"'/{'x' * 300}' cannot be mounted: File name too long."),
         ("/a\0b", "mcpMounts.hostPath holds a NUL character."),
-        ("/", "The root of the file system cannot be mounted."),
+        ("/", "The mount of '/' is refused: it is the root of the file system."),
     ],
 )
-def test_what_is_mounted_must_be_there(source: str, message: str) -> None:
+def test_what_is_mounted_must_be_there(source: str, message: str, config: Config) -> None:
     with pytest.raises(UsageError) as caught:
-        _bind_mount(Mount(source, "/data"))
+        _bind_mount(Mount(source, "/data"), config)
     assert caught.value.message == message
 
 
-def test_two_mounts_cannot_have_one_place(tmp_path: Path) -> None:
-    mounts = (Mount(str(tmp_path), "/data"), Mount(str(tmp_path), "//data/"))
+def test_two_mounts_cannot_have_one_place(tmp_path: Path, config: Config) -> None:
+    (tmp_path / "data").mkdir()
+    mounts = tuple(Mount(str(tmp_path / "data"), target) for target in ("/data", "//data/"))
     with pytest.raises(UsageError, match="Two mounts have the same path in the session, '/data'"):
-        _bind_mounts(mounts)
+        _bind_mounts(mounts, config)
+
+
+def refusal(path: str | Path, config: Config, owner: int | None = None) -> str:
+    """Why a path is refused; empty if it is not."""
+    try:
+        check(str(path), "It", config, os.getuid() if owner is None else owner)
+    except UsageError as error:
+        return str(error).removeprefix("It is refused: ")
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/", "it is the root of the file system. Name a directory."),
+        ("/etc", "it is a directory of the system. Copy what the session needs to"),
+        ("/etc/ssl/certs", "it lies in /etc, which is a directory of the system."),
+        ("/ETC/ssl", "it lies in /etc, which is a directory of the system."),
+        ("/usr/bin", "it is a directory of the system."),
+        ("/usr/bin/python3", "it lies in /bin, which is a directory of the system."),
+        ("/proc/1/root", "it lies in /proc, which is a directory of the system."),
+        ("/dev/sda", "it lies in /dev, which is a directory of the system."),
+        ("/run/docker.sock", "it lies in /run, which is a directory of the system."),
+        ("/var/lib/docker/volumes", "it lies in /var/lib/docker, which is a container engine's"),
+        ("/var", "it is a directory that all programs of this machine share. Name a directory in"),
+        ("/tmp", "it is a directory that all programs of this machine share."),
+        ("/home", "it is a directory that all programs of this machine share."),
+        ("{home}", "it is a home directory. Name a directory in it."),
+        ("{home}/../home", "it is a home directory."),
+        ("{home}/.ssh", "it is a place for credentials."),
+        ("{home}/.ssh/keys/of/work", "it lies in {home}/.ssh, which is a place for credentials."),
+        ("{home}/.SSH", "it lies in {home}/.ssh, which is a place for credentials."),
+        ("{home}/.aws/cli", "it lies in {home}/.aws, which is a place for credentials."),
+        ("{home}/.gnupg", "it is a place for credentials."),
+        ("{home}/.docker/config.json", "it lies in {home}/.docker, which is a place for cred"),
+        ("{home}/.kube", "it is a place for credentials."),
+        ("{home}/.config/gcloud", "it is a place for credentials."),
+        ("{home}/.mozilla/firefox", "it lies in {home}/.mozilla, which is a browser's profile."),
+        ("{home}/.config/chromium", "it is a browser's profile."),
+        ("{home}/snap/firefox/common", "it lies in {home}/snap/firefox, which is a browser's"),
+        ("{home}/.config/claude-mcp", "it is our own configuration."),
+        ("{home}/own/config.toml", "it is our own configuration."),
+        ("{home}/own", "{home}/own/config.toml is in it, and is our own configuration. Name a"),
+        ("{home}/.config", "{home}/.config/gcloud is in it, and is a place for credentials."),
+        ("{home}/.claude", "{home}/.claude/.credentials.json is in it, and is a place for"),
+        ("{home}/.local", "{home}/.local/share/keyrings is in it, and is a place for"),
+        ("{home}/snap", "{home}/snap/chromium is in it, and is a browser's profile."),
+    ],
+)
+def test_a_protected_path_is_refused_with_the_rule_and_what_to_do(
+    config: Config, home: Path, path: str, why: str
+) -> None:
+    given = os.path.normpath(path.format(home=home))
+    assert refusal(given, config).startswith(why.format(home=home))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/srv", "/srv/shop", "/opt/shop", "/tmp/shop", "/var/tmp/shop", "/var/www/shop",
+        "/var/lib/jenkins/workspace", "/mnt/data", "/usr/local/src/shop", "/run/media/me/stick",
+        "/etcetera", "{home}/src", "{home}/.config/nvim", "{home}/.sshd", "{home}/shop/.docker",
+        "{home}/.claude/skills", "{home}/.dotfiles", "{home}/owner",
+    ],
+)  # fmt: skip
+def test_where_projects_are_is_fine(config: Config, home: Path, path: str) -> None:
+    assert refusal(path.format(home=home), config) == ""
+
+
+def test_a_link_does_not_lead_past_a_rule(config: Config, home: Path, tmp_path: Path) -> None:
+    (home / ".ssh").mkdir()
+    (tmp_path / "innocent").symlink_to(home / ".ssh")
+    for value in (f"{tmp_path}/innocent", f"{tmp_path}/innocent/../.ssh/."):
+        with pytest.raises(UsageError, match="is refused: it is a place for credentials"):
+            project(value, config)
+        with pytest.raises(UsageError, match="is refused: it is a place for credentials"):
+            mount_source(value, config)
+
+
+def test_what_a_protected_path_links_to_is_protected(
+    config: Config, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk" / "keys").mkdir(parents=True)
+    (home / ".ssh").symlink_to(tmp_path / "disk" / "keys")
+    expected = f"it lies in {home}/.ssh, which is a place for credentials."
+    assert refusal(tmp_path / "disk" / "keys" / "id", config).startswith(expected)
+    expected = f"{home}/.ssh is in it, and is a place for credentials."
+    assert refusal(tmp_path / "disk", config).startswith(expected)
+
+
+def test_homes_of_others_are_protected_too(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that runs as root, or for somebody else's project, meets their credentials."""
+
+    def user(uid: int, name: str) -> protected.pwd.struct_passwd:
+        return protected.pwd.struct_passwd((name, "x", uid, uid, "", f"{tmp_path}/{name}", "sh"))
+
+    listed = [user(0, "root"), user(33, "web"), user(1000, "ann"), user(65534, "nobody")]
+    monkeypatch.setattr(protected.pwd, "getpwall", lambda: list(listed))
+    monkeypatch.setattr(protected.pwd, "getpwuid", lambda uid: user(uid, f"listed-nowhere-{uid}"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    homes = {
+        name: refusal(tmp_path / name, config, owner=7) == "it is a home directory. "
+        "Name a directory in it."
+        for name in ("root", "web", "ann", "nobody", "listed-nowhere-7")
+    }
+    assert homes == {
+        "root": True, "web": False, "ann": True, "nobody": False, "listed-nowhere-7": True,
+    }  # fmt: skip
+    assert refusal(f"{tmp_path}/ann/.ssh", config).startswith("it is a place for credentials")
+
+
+def test_variables_that_move_things_move_the_protection(config: Config, tmp_path: Path) -> None:
+    environment = {
+        **config.environment,
+        "DOCKER_HOST": f"unix://{tmp_path}/engine/d",
+        "CONTAINER_HOST": f"unix:{tmp_path}/engine/p",
+        "KUBECONFIG": f"{tmp_path}/k1:{tmp_path}/k2",
+        "XDG_CONFIG_HOME": f"{tmp_path}/xdg",
+        "XDG_RUNTIME_DIR": f"{tmp_path}/runtime",
+        "SSH_AUTH_SOCK": f"{tmp_path}/agent/1",
+    }
+    moved = replace(config, environment=environment)
+    expected = {
+        "engine/d": "it is a container engine's socket.",
+        "engine/p": "it is a container engine's socket.",
+        "engine": f"{tmp_path}/engine/d is in it, and is a container engine's socket.",
+        "k2": "it is a place for credentials, as KUBECONFIG says.",
+        "xdg/gcloud": "it is a place for credentials.",
+        "xdg/claude-mcp": "it is our own configuration.",
+        "runtime/bus": f"it lies in {tmp_path}/runtime, which is where the sockets of a user's",
+        "agent": f"{tmp_path}/agent/1 is in it, and is the socket of an SSH agent.",
+    }
+    for path, why in expected.items():
+        assert refusal(tmp_path / path, moved).startswith(why)
+        assert refusal(tmp_path / path, config) == ""
+
+
+@pytest.mark.parametrize("value", ["tcp://1.2.3.4:2375", "ssh://me@there", "unix://", "unix", ""])
+def test_an_engine_that_is_no_socket_here_protects_nothing(config: Config, value: str) -> None:
+    far = replace(config, environment={**config.environment, "DOCKER_HOST": value})
+    assert refusal("/srv/shop", far) == ""
+
+
+def test_an_engines_socket_is_known_by_its_name_wherever_it_is(
+    config: Config, tmp_path: Path
+) -> None:
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{sockets}/docker.sock")
+        assert refusal(f"{sockets}/docker.sock", config).startswith("it is a container engine's")
+        expected = f"{sockets}/docker.sock is in it, and is a container engine's socket."
+        assert refusal(sockets, config).startswith(expected)
+    (tmp_path / "docker.sock").touch()
+    assert refusal(tmp_path / "docker.sock", config) == ""
+
+
+def test_allowed_roots_narrow_and_never_widen(config: Config, home: Path, tmp_path: Path) -> None:
+    for name in ("src", "src2"):
+        (tmp_path / name / "shop").mkdir(parents=True)
+    (tmp_path / "root").symlink_to("src")
+    narrowed = replace(config, allowed_roots=(f"{tmp_path}/root", "/etc", str(home)))
+    assert refusal(tmp_path / "src" / "shop", narrowed) == ""
+    assert refusal(tmp_path / "src", narrowed) == ""
+    assert refusal(tmp_path / "src2" / "shop", narrowed) == (
+        f"it is in none of the allowed roots ({tmp_path}/root, /etc, {home}). "
+        "Name a path in one of them, or add its directory to CLAUDE_MCP_ALLOWED_ROOTS."
+    )
+    assert refusal(tmp_path / "SRC" / "shop", narrowed).startswith("it is in none of the allowed")
+    assert refusal("/etc/ssl", narrowed).startswith("it lies in /etc")
+    assert refusal(home / ".ssh", narrowed).startswith("it is a place for credentials")
+    assert refusal(home / "src", narrowed) == ""
+    assert refusal("/srv", replace(config, allowed_roots=("/",))) == ""
+
+
+@pytest.fixture
+def alias(home: Path, tmp_path: Path) -> Iterator[Path]:
+    """The home, mounted at a second place."""
+    path = tmp_path / "alias"
+    path.mkdir()
+    subprocess.run(["mount", "--bind", str(home), str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_second_name_by_a_bind_mount_is_seen_through(
+    config: Config, home: Path, tmp_path: Path, alias: Path
+) -> None:
+    (home / "src").mkdir()
+    assert refusal(alias, config) == "it is a home directory. Name a directory in it."
+    expected = f"it lies in {home}/.ssh, which is a place for credentials."
+    assert refusal(alias / ".ssh" / "x", config).startswith(expected)
+    assert refusal(alias / ".ssh", config).startswith("it is a place for credentials.")
+    assert refusal(alias / ".config", config).startswith(f"{home}/.config/gcloud is in it")
+    assert refusal(alias / "src", config) == ""
+    (tmp_path / "outer" / "in").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(home), str(tmp_path / "outer" / "in")], check=True)
+    try:
+        assert refusal(tmp_path / "outer", config).startswith(f"{home} is in it, and is a home")
+    finally:
+        subprocess.run(["umount", str(tmp_path / "outer" / "in")], check=True)
+    assert refusal(tmp_path / "outer", config) == ""
+
+
+def test_without_a_list_of_mounts_the_names_count(
+    config: Config, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "read_mounts", lambda: ())
+    assert refusal(home / ".ssh" / "x", config).startswith(f"it lies in {home}/.ssh")
+    assert refusal(home / "src", config) == ""

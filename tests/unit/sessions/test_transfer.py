@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ import anyio.to_thread
 import pytest
 
 from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, TransferError, UsageError
-from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions import transfer as module
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 from claude_mcp.sessions.transfer import Direction, Transferred, _staging, transfer
 from tests.unit.sessions.conftest import container
 
@@ -42,6 +44,13 @@ TREE = (
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
     path = tmp_path / "host"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
     path.mkdir()
     return path
 
@@ -88,6 +97,48 @@ class TestChecks:
             await transfer(sessions, "fix", direction, source, destination)
         assert str(caught.value) == message
         assert engine.calls == []
+
+    @pytest.mark.parametrize(
+        ("direction", "source", "destination", "message"),
+        [
+            (IN, "/etc/hostname", "/x", "The source '/etc/hostname' is refused: it lies in /etc"),
+            (IN, "{home}/.ssh", "/x", "The source '{home}/.ssh' is refused: it is a place for"),
+            (IN, "{home}/link/id", "/x", "The source '{home}/link/id' is refused: it lies in"),
+            (IN, "{home}", "/x", "The source '{home}' is refused: it is a home directory."),
+            (OUT, "/x", "{home}/.ssh/", "The destination '{home}/.ssh/x' is refused: it lies in"),
+            (OUT, "/x", "{home}/link/", "The destination '{home}/.ssh/x' is refused: it lies in"),
+            (OUT, "/x/.ssh", "{home}", "The destination '{home}/.ssh' is refused: it is a place"),
+            (OUT, "/x", "{home}/.config", "The destination '{home}/.config/x' is refused: it is"),
+            (OUT, "/x/.config", "{home}", "The destination '{home}/.config' is refused: "),
+            (OUT, "/x", "/etc/x", "The destination '/etc/x' is refused: it lies in /etc"),
+        ],
+    )
+    async def test_the_rules_for_paths_hold_on_the_host(
+        self,
+        engine: ScriptedEngine,
+        home: Path,
+        direction: Direction,
+        source: str,
+        destination: str,
+        message: str,
+    ) -> None:
+        """A home's ``.config`` is refused for what is in it, and ``src`` is allowed alone."""
+        config = replace(
+            engine.config,
+            environment={**engine.config.environment, "HOME": str(home)},
+            allowed_roots=("/etc", f"{home}/src", f"{home}/.ssh"),
+        )
+        (home / ".ssh").mkdir()
+        (home / ".ssh" / "id").touch()
+        (home / ".config").mkdir()
+        (home / "link").symlink_to(".ssh")
+        async with open_sessions(config) as sessions:
+            source, destination = source.format(home=home), destination.format(home=home)
+            with pytest.raises(UsageError) as caught:
+                await transfer(sessions, "fix", direction, source, destination)
+        assert caught.value.message.startswith(message.format(home=home))
+        assert "cp" not in engine.calls
+        assert sorted(os.listdir(home / ".ssh")) == ["id"]
 
 
 class TestOut:
@@ -176,9 +227,14 @@ class TestOut:
                 "Nothing was copied: tree is no file, directory or link and was left out.",
             ),
             (
-                "import sys; sys.stdout.write('garbage')",
+                "import sys; sys.stdout.write('garbage' * 100)",
                 TransferError,
                 "The session sent a broken archive",
+            ),
+            (
+                GIVE.format(entries=f"{TREE}; archive.fileobj.close(); sys.exit(0)"),
+                TransferError,
+                "Nothing was copied: what the session sent is cut off.",
             ),
         ],
     )
@@ -196,6 +252,39 @@ class TestOut:
             await transfer(sessions, "fix", OUT, "tree", str(host))
         assert caught.value.message.startswith(message)
         assert names(host) == []
+
+    async def test_more_than_is_allowed_leaves_nothing(
+        self, engine: ScriptedEngine, host: Path
+    ) -> None:
+        for limits in ({"transfer_bytes": 6}, {"transfer_files": 2}):
+            async with open_sessions(replace(engine.config, **limits)) as sessions:
+                with pytest.raises(TransferError, match="The session sent more than"):
+                    await transfer(sessions, "fix", OUT, "tree", str(host))
+            assert names(host) == []
+
+    async def test_a_long_copy_tells_its_progress(
+        self,
+        engine: ScriptedEngine,
+        sessions: Sessions,
+        host: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The engine goes on once the progress of what it gave so far was told."""
+        gate = host.with_name("gate")
+        os.mkfifo(gate)
+        entries = f"{TREE}; add('tree/large', content=bytes(100_000)); open('{gate}').read()"
+        engine.on("cp", GIVE.format(entries=entries))
+        monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
+        told = []
+
+        async def progress(message: str) -> None:
+            told.append(message)
+            if message == "1 files, 0.0 MB copied" and told.count(message) == 1:
+                await anyio.to_thread.run_sync(gate.write_text, "go on")
+
+        await transfer(sessions, "fix", OUT, "tree", str(host), progress=progress)
+        assert "1 files, 0.0 MB copied" in told
+        assert names(host) == ["tree", "tree/file", "tree/large"]
 
     async def test_a_cancelled_copy_leaves_nothing(
         self, engine: ScriptedEngine, sessions: Sessions, host: Path, lifeline: Lifeline

@@ -1,0 +1,90 @@
+"""The rules for paths where an engine is involved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions import commands
+from claude_mcp.sessions.creation import CreateRequest, Mount, create
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.transfer import Direction, transfer
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+
+async def test_a_protected_path_makes_no_container(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    for request in (
+        CreateRequest("/etc", session_name=name),
+        CreateRequest(os.path.expanduser("~"), session_name=name),
+        CreateRequest(str(project), session_name=name, mounts=(Mount("/run", "/host"),)),
+    ):
+        with pytest.raises(UsageError, match="is refused: it is "):
+            await create(sessions, request)
+    assert bare.containers(name) == []
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+async def test_a_path_that_becomes_a_link_while_it_is_mounted_makes_no_session(
+    sessions: Sessions, project: Path, tmp_path: Path, name: str, bare: Bare, mounted: bool
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "data").mkdir()
+    swapped = tmp_path / "data" if mounted else project
+
+    async def swap(message: str) -> None:
+        if message == "starting the session":
+            swapped.rename(tmp_path / "moved")
+            swapped.symlink_to("secret")
+
+    request = CreateRequest(
+        str(project), session_name=name, mounts=(Mount(str(tmp_path / "data"), "/data"),)
+    )
+    with pytest.raises(UsageError, match="became another while it was; try again"):
+        await create(sessions, request, swap)
+    assert bare.containers(name) == []
+
+
+async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(
+    sessions: Sessions, session: Session, project: Path, tmp_path: Path
+) -> None:
+    """Out of the project, into a place that the rules refuse."""
+    await commands.execute(
+        sessions, session.id, "ln -s /etc etc; ln -s /etc/hostname name; touch file"
+    )
+    for name in ("etc/hostname", "name", "etc"):
+        with pytest.raises(UsageError, match=r"is refused: it (lies in|is) "):
+            await transfer(
+                sessions, session.id, Direction.TO_CONTAINER, f"{project}/{name}", "/tmp/x"
+            )
+    for name in ("etc/claude-mcp-test", "etc/"):
+        with pytest.raises(UsageError, match=r"is refused: it lies in /etc"):
+            await transfer(
+                sessions, session.id, Direction.FROM_CONTAINER, "file", f"{project}/{name}"
+            )
+    assert not Path("/etc/claude-mcp-test").exists()
+    assert not Path("/etc/file").exists()
+    copied = await transfer(
+        sessions, session.id, Direction.FROM_CONTAINER, "file", f"{project}/name", overwrite=True
+    )
+    assert (copied.path, (project / "name").is_symlink()) == (f"{project}/name", False)
+
+
+async def test_a_sparse_file_of_a_session_does_not_fill_the_host(
+    sessions: Sessions, session: Session, tmp_path: Path
+) -> None:
+    await commands.execute(sessions, session.id, "truncate -s 900G /var/tmp/sparse")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Exception, match="The session sent more than 10737418240 bytes"):
+        await transfer(
+            sessions, session.id, Direction.FROM_CONTAINER, "/var/tmp/sparse", f"{tmp_path}/out/"
+        )
+    assert list((tmp_path / "out").iterdir()) == []

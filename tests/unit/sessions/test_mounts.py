@@ -1,0 +1,68 @@
+"""What the kernel says of mounts, read."""
+
+from __future__ import annotations
+
+import pytest
+
+from claude_mcp.sessions.mounts import (
+    HostMount,
+    Place,
+    below,
+    is_within,
+    parse_mounts,
+    place_of,
+    read_mounts,
+)
+
+MOUNTINFO = b"""\
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 27 254:0 /home/me /mnt/my\\040home rw,relatime shared:1 - ext4 /dev/vda rw
+31 27 0:23 / /run rw - tmpfs tmpfs rw
+32 31 0:40 / /run/user/1 rw master:3 propagate_from:2 - tmpfs tmpfs rw
+33 31 0:41 /sub /run/user/1 rw - tmpfs tmpfs rw
+"""
+MOUNTS = parse_mounts(MOUNTINFO)
+
+
+def test_a_mount_is_a_point_and_what_is_shown_there() -> None:
+    assert MOUNTS[1] == HostMount("/mnt/my home", Place("254:0", "/home/me"))
+
+
+@pytest.mark.parametrize(
+    ("path", "device", "shown"),
+    [
+        ("/", "254:0", "/"),
+        ("/home/me/x", "254:0", "/home/me/x"),
+        ("/mnt/my home", "254:0", "/home/me"),
+        ("/mnt/my home/x/y", "254:0", "/home/me/x/y"),
+        ("/mnt/my homes", "254:0", "/mnt/my homes"),
+        ("/run", "0:23", "/"),
+        ("/run/x", "0:23", "/x"),
+        ("/run/user/1/bus", "0:41", "/sub/bus"),
+    ],
+)
+def test_a_path_is_where_the_innermost_and_latest_mount_shows_it(
+    path: str, device: str, shown: str
+) -> None:
+    assert place_of(path, MOUNTS) == Place(device, shown)
+
+
+def test_what_is_mounted_in_a_directory_is_found() -> None:
+    assert below("/mnt", MOUNTS) == [Place("254:0", "/home/me")]
+    assert below("/run", MOUNTS) == [Place("0:23", "/"), Place("0:40", "/"), Place("0:41", "/sub")]
+    assert below("/home", MOUNTS) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "expected"),
+    [
+        ("/a", "/a", True), ("/a/b", "/a", True), ("/ab", "/a", False), ("/a", "/a/b", False),
+        ("/a", "/", True), ("/A/b", "/a", True), ("/a/b", "/A/", True),
+    ],
+)  # fmt: skip
+def test_within_is_told_by_whole_names(path: str, directory: str, expected: bool) -> None:
+    assert is_within(path, directory) is expected
+
+
+def test_this_machines_mounts_are_understood() -> None:
+    assert any(mount.point == "/" for mount in read_mounts())
