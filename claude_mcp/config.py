@@ -25,6 +25,12 @@ IDLE_SECONDS: Final = 1800.0
 SECRET_NAMES: Final = frozenset(
     {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"}
 )
+LIMIT_NAMES: Final = {
+    "memory": "CLAUDE_MCP_MEMORY",
+    "cpus": "CLAUDE_MCP_CPUS",
+    "pids": "CLAUDE_MCP_PIDS",
+    "disk": "CLAUDE_MCP_DISK",
+}
 PROXY_NAMES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 ENGINE_NAMES: Final = frozenset(
     {"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "CONTAINERS_CONF",
@@ -35,17 +41,20 @@ NAMES: Final = frozenset(
         *SECRET_NAMES,
         *PROXY_NAMES,
         *ENGINE_NAMES,
+        *LIMIT_NAMES.values(),
         "ANTHROPIC_BASE_URL",
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
+        "CLAUDE_MCP_READ_ONLY_ROOTFS",
+        "CLAUDE_MCP_RUNTIME",
         "DEFAULT_CLAUDE_IMAGE",
         "MCP_CLAUDE_DEBUG",
     }
 )
-BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG"})
-NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS"})
+BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", "CLAUDE_MCP_READ_ONLY_ROOTFS"})
+NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS", *LIMIT_NAMES.values()})
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -67,6 +76,10 @@ class Config:
     small_fast_model: str | None = None
     idle_seconds: float = IDLE_SECONDS
     """How long a session's Claude Code may be idle before it is stopped to free its memory."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """By the names of ``LIMIT_NAMES``, as they were written."""
+    read_only_root: bool = False
+    runtime: str | None = None
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -149,9 +162,7 @@ def load(
         environment=_engine_environment(environ, settings),
         engine=engine or settings.get("CLAUDE_MCP_ENGINE"),
         image=image or settings.get("DEFAULT_CLAUDE_IMAGE", DEFAULT_IMAGE),
-        debug=(
-            settings.get("MCP_CLAUDE_DEBUG", "").lower() not in _FALSE if debug is None else debug
-        ),
+        debug=_truth(settings, "MCP_CLAUDE_DEBUG") if debug is None else debug,
         api_key=secret("ANTHROPIC_API_KEY"),
         auth_token=secret("ANTHROPIC_AUTH_TOKEN"),
         oauth_token=secret("CLAUDE_CODE_OAUTH_TOKEN"),
@@ -159,12 +170,19 @@ def load(
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
         idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
+        limits={key: settings[name] for key, name in LIMIT_NAMES.items() if name in settings},
+        read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
+        runtime=settings.get("CLAUDE_MCP_RUNTIME"),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
     )
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _truth(settings: Mapping[str, str], name: str) -> bool:
+    return settings.get(name, "").lower() not in _FALSE
 
 
 def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:

@@ -18,7 +18,7 @@ from claude_mcp.cli import render
 from claude_mcp.cli.paths import endpoints, parse_mount
 from claude_mcp.cli.prompts import cancel, prompt, turn
 from claude_mcp.cli.running import follow, report, talk, watched, within
-from claude_mcp.config import Config
+from claude_mcp.config import LIMIT_NAMES, Config
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         strict_permissions=arguments.strict_permissions,
         mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
         mcp_config=mcp_config,
+        limits={
+            name: value for name in LIMIT_NAMES if (value := getattr(arguments, name)) is not None
+        },
+        read_only_root=arguments.read_only,
+        runtime=arguments.runtime,
     )
     created = within(config, lambda sessions: creation.create(sessions, request, follow(arguments)))
     for warning in created.warnings:

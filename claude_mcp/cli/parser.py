@@ -83,6 +83,17 @@ def _create(parser: _Parser) -> None:
     parser.option(
         "--mcp-config", metavar="FILE", help="a JSON file with mcpServers for the Claude inside"
     )
+    parser.option("--memory", metavar="SIZE", help="such as 4g; 0 is no limit, as with all four")
+    parser.option("--cpus", metavar="N", help="such as 1.5")
+    parser.option("--pids", metavar="N", help="how many processes and threads")
+    parser.option("--disk", metavar="SIZE", help="for files outside the project")
+    parser.option(
+        "--read-only",
+        action="store_true",
+        default=None,
+        help="only the project, and /tmp in memory, can be written",
+    )
+    parser.option("--runtime", metavar="NAME", help="the OCI runtime, such as runsc")
     _verbose(parser)
     _json(parser)
 

@@ -52,6 +52,13 @@ class MountArguments(Arguments):
     read_only: bool = True
 
 
+class LimitArguments(Arguments):
+    memory: str | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    disk: str | None = None
+
+
 class McpConfig(BaseModel):
     """Claude Code's own format; what it holds besides ``mcpServers`` is passed on."""
 
@@ -83,6 +90,15 @@ class CreateArguments(Arguments):
         BeforeValidator(_from_text),
         Field(description="Further host paths for the session."),
     ] = None
+    limits: Annotated[
+        LimitArguments | None,
+        BeforeValidator(_from_text),
+        Field(description="Sizes as 512m or 4g; 0: no limit; else the server's defaults."),
+    ] = None
+    read_only_rootfs: Annotated[
+        bool | None, Field(description="Only the project, and /tmp in memory, can be written.")
+    ] = None
+    runtime: Annotated[str | None, Field(description="OCI runtime, such as runsc.")] = None
     api_key: Annotated[
         str | None, Field(description="Anthropic API key instead of the server's credentials.")
     ] = None
@@ -200,15 +216,18 @@ def _names(model: type[Arguments]) -> str:
     return ", ".join(names) or "no arguments"
 
 
+_NESTED: dict[str, type[Arguments]] = {"mcpMounts": MountArguments, "limits": LimitArguments}
+"""The models inside the arguments that take nothing but what they know."""
+
+
 def _problem(model: type[Arguments], error: Any) -> str:
     location = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case "missing":
             return f"{location} is missing"
         case "extra_forbidden":
-            # Of the nested models, mounts alone take nothing but what they know.
-            nested = len(error["loc"]) > 1
-            fields = (MountArguments if nested else model).model_fields.values()
+            nested = _NESTED.get(error["loc"][0]) if len(error["loc"]) > 1 else None
+            fields = (nested or model).model_fields.values()
             name = to_camel(str(error["loc"][-1])[:80])
             near = difflib.get_close_matches(name, [str(field.alias) for field in fields], n=1)
             question = f", did you mean {near[0]}" if near else ""

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -19,7 +19,7 @@ import anyio.lowlevel
 from claude_mcp.agent import contract
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import BindMount, ContainerSpec
-from claude_mcp.engine.engine import ContainerNameInUse, Engine
+from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -28,7 +28,7 @@ from claude_mcp.errors import (
     SessionExists,
     UsageError,
 )
-from claude_mcp.sessions import labels, payload, policy, provider
+from claude_mcp.sessions import labels, limits, payload, policy, provider
 from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
 
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 READY_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
-PIDS_LIMIT: Final = 2048
 LOG_MAX_SIZE: Final = "10m"
 BUILD_HINT: Final = (
     "Build the session image with scripts/build-custom-image.sh, or name another with "
@@ -66,6 +65,10 @@ class CreateRequest:
     strict_permissions: bool = False
     mounts: tuple[Mount, ...] = ()
     mcp_config: Mapping[str, Any] | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """See ``limits.contain``."""
+    read_only_root: bool | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,13 @@ async def create(
         "permissionMode": "deny" if request.strict_permissions else "bypass",
         "idleSeconds": sessions.config.idle_seconds,
     }
+    containment = limits.contain(
+        sessions.config,
+        engine.dialect,
+        request.limits,
+        read_only_root=request.read_only_root,
+        runtime_name=request.runtime,
+    )
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(
         name=labels.container_name(name),
@@ -107,6 +117,7 @@ async def create(
             project_path=project.path,
             provider=chosen.name,
             credentials=chosen.source,
+            home_in_memory=containment.read_only_root,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
         mounts=(BindMount(project.path, contract.WORKSPACE, read_only=False), *mounts),
@@ -114,24 +125,21 @@ async def create(
         user=users.get("user"),
         userns=users.get("userns"),
         extra_hosts=engine.dialect.extra_hosts if chosen.needs_host_alias else (),
-        pids_limit=PIDS_LIMIT,
+        limits=containment.limits,
+        max_user_processes=containment.max_user_processes,
+        runtime=containment.runtime,
+        read_only_root=containment.read_only_root,
+        implicit_tmpfs=False if engine.dialect.adds_tmpfs else None,
+        tmpfs_mounts=containment.tmpfs_mounts,
+        security_options=containment.security_options,
         log_driver=engine.dialect.log_driver,
         log_max_size=LOG_MAX_SIZE,
         # They may hold a password; what is configured reaches Claude Code on the agent's stdin.
         http_proxy=False if engine.dialect.hands_on_proxies else None,
     )
     await progress(f"creating container {spec.name} from image {image}")
-    container_id = await _create_container(engine, spec, name)
-    try:
-        await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
-        await progress("starting the session")
-        warnings = await _hand_over(
-            engine, container_id, spec, {**chosen.handover, "mcpConfig": request.mcp_config}
-        )
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await _roll_back(engine, container_id)
-        raise
+    handover = {**chosen.handover, "mcpConfig": request.mcp_config}
+    container_id, warnings = await _bring_up(engine, spec, name, handover, progress)
     session = Session(
         id=container_id[: labels.ID_CHARS],
         container_id=container_id,
@@ -145,8 +153,38 @@ async def create(
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     sessions.remember(session)
+    warnings = (*chosen.warnings, *containment.warnings, *warnings)
     warnings += _owner_warnings(engine, project)
-    return Created(session, engine.dialect.name.value, (*chosen.warnings, *warnings))
+    return Created(session, engine.dialect.name.value, warnings)
+
+
+async def _bring_up(
+    engine: Engine,
+    spec: ContainerSpec,
+    name: str,
+    handover: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[str, tuple[str, ...]]:
+    """A session that runs, without the limits that this host cannot set: its id and warnings."""
+    left_out: list[str] = []
+    while True:
+        try:
+            created = await _create_container(engine, spec, name)
+            try:
+                await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
+                await progress("starting the session")
+                warnings = await _hand_over(engine, created.id, spec, handover)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await _roll_back(engine, created.id)
+                raise
+        except LimitRefused as error:
+            if getattr(spec.limits, error.limit) is None:
+                raise
+            spec = limits.without(spec, error.limit)
+            left_out.append(limits.cannot_set(engine.dialect, error.limit, error.reason))
+        else:
+            return created.id, (*left_out, *created.ignored, *warnings)
 
 
 def _default_name(project_path: str) -> str:
@@ -178,11 +216,11 @@ def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:
     return ()
 
 
-async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> str:
+async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> NewContainer:
     """The engine's `create`; not interrupted, because a daemon finishes what it began."""
     try:
         with anyio.CancelScope(shield=True):
-            container_id = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
+            created = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
     except ContainerNameInUse as error:
         raise SessionExists(
             f"A session named {name!r} exists already.",
@@ -192,7 +230,7 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> s
         raise ImageNotFound(
             f"{engine.title} has no image {spec.image}.", hint=BUILD_HINT
         ) from error
-    return container_id
+    return created
 
 
 async def _hand_over(

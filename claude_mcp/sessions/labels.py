@@ -19,6 +19,9 @@ NAME: Final = "claude-mcp.name"
 PROJECT: Final = "claude-mcp.project"
 PROVIDER: Final = "claude-mcp.provider"
 CREDENTIALS: Final = "claude-mcp.credentials"
+HOME: Final = "claude-mcp.home"
+IN_MEMORY: Final = "memory"
+"""The home of a session whose root file system is read-only: a stop takes it away."""
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -85,15 +88,21 @@ def container_name(name: str) -> str:
 
 
 def session_labels(
-    *, name: str, project_path: str, provider: str, credentials: CredentialSource
+    *,
+    name: str,
+    project_path: str,
+    provider: str,
+    credentials: CredentialSource,
+    home_in_memory: bool = False,
 ) -> dict[str, str]:
-    return {
+    labels = {
         SESSION: SCHEMA,
         NAME: name,
         PROJECT: project_path,
         PROVIDER: provider,
         CREDENTIALS: credentials.value,
     }
+    return {**labels, HOME: IN_MEMORY} if home_in_memory else labels
 
 
 def parse_time(value: str) -> datetime | None:
@@ -127,8 +136,9 @@ def _status(container: Container, now: datetime) -> Status:
             young = created is not None and (now - created).total_seconds() < CREATING_SECONDS
             return Status.CREATING if young and not container.error else Status.BROKEN
         case "exited" | "stopped" | "restarting" | "stopping":
+            gone = container.labels.get(HOME) == IN_MEMORY
             abandoned = container.exit_code == ABANDONED_EXIT_CODE
-            return Status.BROKEN if abandoned else Status.STOPPED
+            return Status.BROKEN if gone or abandoned else Status.STOPPED
         case _:
             return Status.BROKEN
 

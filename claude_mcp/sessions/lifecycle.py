@@ -294,7 +294,8 @@ def _not_ready(session: Session) -> SessionNotReady:
             )
         case _:
             return SessionNotReady(
-                f"The session {session.name!r} is broken: its creation was never completed.",
+                f"The session {session.name!r} is broken: its creation was never completed, or "
+                "it has lost its home, which a read-only root leaves in memory, with its stop.",
                 hint="Destroy it and create it anew.",
             )
 

@@ -39,6 +39,9 @@ def test_nothing_set_gives_the_defaults(environ: dict[str, str]) -> None:
         model=None,
         small_fast_model=None,
         idle_seconds=IDLE_SECONDS,
+        limits={},
+        read_only_root=False,
+        runtime=None,
         proxies={},
     )
 
@@ -53,6 +56,12 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         "ANTHROPIC_SMALL_FAST_MODEL": "small",
         "CLAUDE_MCP_ENGINE": "podman",
         "CLAUDE_MCP_IDLE_SECONDS": "90",
+        "CLAUDE_MCP_MEMORY": "4g",
+        "CLAUDE_MCP_CPUS": "1.5",
+        "CLAUDE_MCP_PIDS": "512",
+        "CLAUDE_MCP_DISK": "10g",
+        "CLAUDE_MCP_READ_ONLY_ROOTFS": "yes",
+        "CLAUDE_MCP_RUNTIME": "runsc",
         "DEFAULT_CLAUDE_IMAGE": "mine:1",
         "MCP_CLAUDE_DEBUG": "1",
         "HTTPS_PROXY": "http://proxy:3128",
@@ -76,6 +85,9 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         model="big",
         small_fast_model="small",
         idle_seconds=90.0,
+        limits={"memory": "4g", "cpus": "1.5", "pids": "512", "disk": "10g"},
+        read_only_root=True,
+        runtime="runsc",
         proxies={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost"},
     )
 

@@ -15,7 +15,8 @@ TOOLS = {tool.name: tool for tool in tools()}
 CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
-        ["sessionName", "image", "model", "strictPermissions", "mcpConfig", "mcpMounts", "apiKey",
+        ["sessionName", "image", "model", "strictPermissions", "mcpConfig", "mcpMounts", "limits",
+         "readOnlyRootfs", "runtime", "apiKey",
          "useBedrock", "awsRegion", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken",
          "bedrockModel", "bedrockSmallModel"],
     ),
@@ -73,7 +74,7 @@ def size(names: Iterable[str]) -> int:
 
 def test_the_base_tools_are_under_12_kb_and_all_of_them_not_much_more() -> None:
     assert size(name for name in TOOLS if name not in FURTHER) < 12_000
-    assert size(TOOLS) < 13_500
+    assert size(TOOLS) < 14_200
 
 
 @pytest.mark.parametrize("name", CONTRACT)
