@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from claude_mcp.agent import processes
+from claude_mcp.agent import exhaustion, processes
 from claude_mcp.redaction import redactor
 
 READ_BYTES = 256 * 1024
@@ -86,6 +86,7 @@ class Command:
         else:
             argv = [b"/bin/sh", b"-c", b"--", encoded]
         self._started = time.monotonic()
+        self._exhausted = exhaustion.counts()
         try:
             self._process = subprocess.Popen(
                 argv,
@@ -99,6 +100,7 @@ class Command:
         except BaseException:
             self._close()
             raise
+        exhaustion.be_chosen_first(self._process.pid)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -132,7 +134,13 @@ class Command:
         }
         out, err = captures.values()
         ended = threading.Thread(target=self._wait_process, daemon=True)
-        ended.start()
+        try:
+            ended.start()
+        except RuntimeError:  # there is no room for another thread
+            processes.kill(self._activity, 0, root=process.pid)
+            process.wait()
+            self._close()
+            raise
         deadline = None if timeout_seconds is None else self._started + timeout_seconds
         drain_until: float | None = None
         timed_out = False
@@ -185,6 +193,7 @@ class Command:
             "durationMs": round((time.monotonic() - self._started) * 1000),
             "timedOut": timed_out,
             "cancelled": self._cancelled.is_set(),
+            "notes": exhaustion.notes(self._exhausted),
         }
 
     def _wait_process(self) -> None:

@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, processes
+from claude_mcp.agent import contract, exhaustion, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.records import Result
@@ -62,6 +62,8 @@ class Turn:
     before: processes.Snapshot = field(default_factory=dict)
     tasks: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    exhausted: exhaustion.Counts | None = None
+    """How often limits had been reached when it began."""
     cancelled: bool = False
     refused: str | None = None
     """Why it must not go on."""

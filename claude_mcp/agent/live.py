@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Callable
 
-from claude_mcp.agent import processes
+from claude_mcp.agent import exhaustion, processes
 from claude_mcp.agent.commands import Capture, exit_code
 from claude_mcp.agent.lines import Splitter
 from claude_mcp.agent.state import log
@@ -77,6 +77,7 @@ class Live:
         self.replayed = ""
         self.background: set[str] = set()
         self.reported_usd = 0.0
+        exhaustion.be_chosen_first(self._process.pid)
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._writer.start()
         threading.Thread(target=self._follow, daemon=True).start()

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from claude_mcp.agent.turns import Turns
 
 
+def no_room() -> RequestError:
+    return RequestError(
+        "no-room", "the session has no room for another process: as many run as its limit allows"
+    )
+
+
 class Agent:
     """Joins the operations to what they act on."""
 
@@ -84,8 +90,15 @@ class Agent:
             raise RequestError("bad-workdir", f"there is no directory {workdir!r}") from error
         except PermissionError as error:
             raise RequestError("bad-workdir", f"the session may not enter {workdir!r}") from error
+        except BlockingIOError as error:
+            raise no_room() from error
         request.on_cancel(command.cancel)
-        result = command.wait(args.get("timeoutSeconds"))
+        try:
+            result = command.wait(args.get("timeoutSeconds"))
+        except RuntimeError as error:
+            raise no_room() from error
+        for note in result["notes"]:
+            log(f"{activity}: {note}")
         if result["timedOut"] or result["cancelled"]:
             why = "time limit" if result["timedOut"] else "cancelled"
             log(f"{activity} killed ({why}) after {result['durationMs']} ms")
@@ -131,4 +144,8 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
         while True:
             control, _ = accepting.accept()
             thread = threading.Thread(target=serve_channel, args=(control, agent), daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                log(f"a channel could not be served: {error}")
+                control.close()

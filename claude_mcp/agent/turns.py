@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from claude_mcp.agent import exhaustion
 from claude_mcp.agent.connections import Answer, Request, RequestError
 from claude_mcp.agent.driver import OPTIONS, Driver, Turn
 from claude_mcp.agent.journal import Event, Journal
@@ -224,6 +225,7 @@ class Turns:
                 else:
                     return None
             self._current = self._waiting.popleft()
+            self._current.exhausted = exhaustion.counts()
             return self._current
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
@@ -234,6 +236,10 @@ class Turns:
         result.setdefault("conversationId", self._state.conversation_id)
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
+        if turn.exhausted is not None:
+            for note in exhaustion.notes(turn.exhausted):
+                log(f"turn {turn.id}: {note}")
+                turn.notes.append(note)
         result["notes"] = turn.notes
         result = redactor.redact_all(result)
         last = self._journal.last

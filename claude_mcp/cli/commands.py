@@ -117,6 +117,8 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
     render.write(completed.stdout)
     sys.stdout.flush()
     render.write(completed.stderr, sys.stderr)
+    for note in completed.notes:
+        talk(f"claude-mcp: {note}")
     if completed.truncated:
         talk(f"claude-mcp: cut in the middle: {completed.truncated}")
     if completed.timed_out:

@@ -259,6 +259,7 @@ class CommandOutcome(Result):
     truncated: str | None
     duration_ms: int
     timed_out: bool
+    notes: list[str]
 
     @classmethod
     def of(cls, command: CommandResult) -> CommandOutcome:
@@ -270,6 +271,7 @@ class CommandOutcome(Result):
             truncated=command.truncated or None,
             duration_ms=command.duration_ms,
             timed_out=command.timed_out,
+            notes=list(command.notes),
         )
 
 

@@ -131,6 +131,7 @@ def command(result: CommandOutcome) -> str:
         ]
     else:
         lines = [f"Exit code {result.exit_code} after {took}."]
+    lines += [f"Note: {note}" for note in result.notes]
     for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
         if output:
             lines += [f"{name}:", output.removesuffix("\n")]

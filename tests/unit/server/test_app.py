@@ -70,6 +70,7 @@ async def test_a_session_s_life(
             "truncated": None,
             "durationMs": 12,
             "timedOut": False,
+            "notes": [],
         }
         turn_id = "6b0b0f3e-0000-4000-8000-000000000000"
         answered = await client.call_tool(

@@ -56,6 +56,7 @@ COMMAND = CommandOutcome(
     truncated=None,
     duration_ms=12,
     timed_out=False,
+    notes=[],
 )
 ENTRY = SessionEntry(
     session_id="0123456789ab",

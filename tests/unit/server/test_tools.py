@@ -138,7 +138,8 @@ def test_a_schema_in_full() -> None:
         {
             "type": "object",
             "required": [
-                "sessionId", "exitCode", "stdout", "stderr", "truncated", "durationMs", "timedOut"
+                "sessionId", "exitCode", "stdout", "stderr", "truncated", "durationMs", "timedOut",
+                "notes",
             ],
             "properties": {
                 "sessionId": {"type": "string"},
@@ -148,6 +149,7 @@ def test_a_schema_in_full() -> None:
                 "truncated": {"type": ["string", "null"]},
                 "durationMs": {"type": "integer"},
                 "timedOut": {"type": "boolean"},
+                "notes": {"type": "array", "items": {"type": "string"}},
             },
         },
     )  # fmt: skip
