@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,11 +51,22 @@ NAMES: Final = frozenset(
         "CLAUDE_MCP_READ_ONLY_ROOTFS",
         "CLAUDE_MCP_RUNTIME",
         "DEFAULT_CLAUDE_IMAGE",
+        "DEFAULT_SESSION_IDLE_TIMEOUT",
+        "DEFAULT_SESSION_TIMEOUT",
+        "MAX_CONCURRENT_SESSIONS",
         "MCP_CLAUDE_DEBUG",
     }
 )
 BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", "CLAUDE_MCP_READ_ONLY_ROOTFS"})
-NUMBERS: Final = frozenset({"CLAUDE_MCP_IDLE_SECONDS", *LIMIT_NAMES.values()})
+NUMBERS: Final = frozenset(
+    {
+        "CLAUDE_MCP_IDLE_SECONDS",
+        "DEFAULT_SESSION_IDLE_TIMEOUT",
+        "DEFAULT_SESSION_TIMEOUT",
+        "MAX_CONCURRENT_SESSIONS",
+        *LIMIT_NAMES.values(),
+    }
+)
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -78,6 +90,12 @@ class Config:
     """How long a session's Claude Code may be idle before it is stopped to free its memory."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """By the names of ``LIMIT_NAMES``, as they were written."""
+    max_sessions: int | None = None
+    """How many may run at a time, whoever made them."""
+    session_timeout_seconds: float | None = None
+    """How long after its creation a session is removed."""
+    session_idle_seconds: float | None = None
+    """After how long without use."""
     read_only_root: bool = False
     runtime: str | None = None
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -169,7 +187,10 @@ def load(
         base_url=settings.get("ANTHROPIC_BASE_URL"),
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
-        idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
+        idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS") or IDLE_SECONDS,
+        max_sessions=_count(settings, "MAX_CONCURRENT_SESSIONS"),
+        session_timeout_seconds=_seconds(settings, "DEFAULT_SESSION_TIMEOUT"),
+        session_idle_seconds=_seconds(settings, "DEFAULT_SESSION_IDLE_TIMEOUT"),
         limits={key: settings[name] for key, name in LIMIT_NAMES.items() if name in settings},
         read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
         runtime=settings.get("CLAUDE_MCP_RUNTIME"),
@@ -185,14 +206,25 @@ def _truth(settings: Mapping[str, str], name: str) -> bool:
     return settings.get(name, "").lower() not in _FALSE
 
 
-def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(settings: Mapping[str, str], name: str) -> float | None:
+    """None if it is not set."""
+    if name not in settings:
+        return None
     try:
-        seconds = float(settings.get(name, default))
+        seconds = float(settings[name])
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise ConfigError(f"{name} must be a number of seconds, more than 0.")
     return seconds
+
+
+def _count(settings: Mapping[str, str], name: str) -> int | None:
+    """None if it is not set."""
+    text = settings.get(name, "1").strip()
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise ConfigError(f"{name} must be a whole number, more than 0.")
+    return int(text) if name in settings else None
 
 
 def _engine_environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:

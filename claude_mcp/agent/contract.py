@@ -18,6 +18,12 @@ SOCKET_PATH = RUN_DIRECTORY + "/socket"
 ABANDONED_EXIT_CODE = 78
 """The agent's exit code when the creation of the session was never completed."""
 
+EXPIRED_EXIT_CODE = 79
+"""The agent's exit code when the session's time was over, or nobody had used it for long."""
+
+EXPIRY_GRACE_SECONDS = 60.0
+"""How long the result of a turn that outlived the session's time can be fetched."""
+
 NO_AGENT_EXIT_CODE = 97
 """The connector's exit code when no agent answers at the socket."""
 

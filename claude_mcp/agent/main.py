@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from claude_mcp.agent import commands, contract
-from claude_mcp.agent.connections import Answer, Connection, Request, RequestError
+from claude_mcp.agent.connections import Answer, Connection, Operation, Request, RequestError
+from claude_mcp.agent.expiry import Expiry
 from claude_mcp.agent.receiving import Receiving
 from claude_mcp.agent.state import State, log
 
@@ -44,18 +45,28 @@ class Agent:
         self._secrets = secrets
         self._turns: Turns | None = None
         self._receiving = Receiving()
+        self.expiry = Expiry(settings, lambda: self.turns)
         self.operations = {
             "ping": lambda request: {},
-            "command": self._command,
+            "command": self._used(self._command),
             "status": lambda request: self.turns.status(),
             "configure": lambda request: self.turns.configure(request),
             "turn": lambda request: self.turns.submit(request),
             "follow": lambda request: self.turns.follow(request),
             "event": lambda request: self.turns.event(request),
             "interrupt": lambda request: self.turns.interrupt(request),
-            "receive": self._receiving.receive,
+            "receive": self._used(self._receiving.receive),
             "arrived": self._receiving.arrived,
         }
+
+    def _used(self, operation: Operation) -> Operation:
+        """The same, and the session does not expire meanwhile."""
+
+        def perform(request: Request) -> Answer:
+            with self.expiry.use():
+                return operation(request)
+
+        return perform
 
     @property
     def turns(self) -> Turns:
@@ -140,6 +151,7 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
     else:
         log("session started")
         agent.warm_up()
+    agent.expiry.start()
     with socket.socket(fileno=listener) as accepting:
         while True:
             control, _ = accepting.accept()

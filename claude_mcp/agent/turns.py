@@ -127,12 +127,24 @@ class Turns:
             self._driver.cancel_unasked(turn)
         return self._follow(request, turn_id, turn, INTERRUPT_ANSWER_SECONDS, seen)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a turn runs or is in line."""
+        return bool(self._current or self._driver.unasked or self._waiting)
+
+    def wait_until_quiet(self) -> float:
+        """Until no turn runs; when the last one ended, in seconds since 1970."""
+        with self._changed:
+            while self.busy:
+                self._changed.wait()
+            return self._last_activity
+
     def status(self) -> Answer:
         with self._changed:
             running = self._current or self._driver.unasked
             moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
             return {
-                "turnRunning": running is not None or bool(self._waiting),
+                "turnRunning": self.busy,
                 "turnId": running.id if running else self._state.latest_turn,
                 "lastActivityAt": moment,
                 "costUsd": self._state.cost_usd,

@@ -29,6 +29,7 @@ OOM_SCORE: Final = 500
 INSPECT_FORMAT: Final = (
     '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
     '"status":{{json .State.Status}},"exitCode":{{json .State.ExitCode}},'
+    '"started":{{json .State.StartedAt}},'
     '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
 )
 

@@ -52,7 +52,7 @@ class PathNotFound(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What ``inspect`` says of a container; ``created`` is RFC 3339, as the engine writes it."""
+    """What ``inspect`` says of a container; times are RFC 3339, as the engine writes them."""
 
     id: str
     name: str
@@ -62,6 +62,7 @@ class Container:
     error: str
     image: str
     labels: Mapping[str, str]
+    started: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +338,7 @@ def parse_inspect(stdout: str) -> list[Container]:
                     error=fields["error"] or "",
                     image=fields["image"],
                     labels=fields["labels"] or {},
+                    started=fields["started"],
                 )
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:

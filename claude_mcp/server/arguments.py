@@ -98,6 +98,12 @@ class CreateArguments(Arguments):
     read_only_rootfs: Annotated[
         bool | None, Field(description="Only the project, and /tmp in memory, can be written.")
     ] = None
+    timeout_seconds: Annotated[
+        float | None, Field(ge=0, description="Removed after this time; 0: never.")
+    ] = None
+    idle_timeout_seconds: Annotated[
+        float | None, Field(ge=0, description="Removed when unused for so long.")
+    ] = None
     runtime: Annotated[str | None, Field(description="OCI runtime, such as runsc.")] = None
     api_key: Annotated[
         str | None, Field(description="Anthropic API key instead of the server's credentials.")

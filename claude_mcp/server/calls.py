@@ -83,6 +83,8 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
         },
         read_only_root=arguments.read_only_rootfs,
         runtime=arguments.runtime,
+        timeout_seconds=arguments.timeout_seconds,
+        idle_timeout_seconds=arguments.idle_timeout_seconds,
     )
     created = await creation.create(sessions, request, call.progress)
     result = CreateResult.of(created, config.mcpServers if config else {})

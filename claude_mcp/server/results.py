@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.creation import Created
     from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.lifecycle import Destroyed, Listed
+    from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.transfer import Transferred
     from claude_mcp.sessions.turn_results import Event, TurnResult
 
@@ -65,6 +66,7 @@ class CreateResult(Result):
     provider: str
     status: str
     created_at: str
+    expires_at: str | None
     mcp_servers: list[McpServerStatus]
     warnings: list[str]
 
@@ -81,6 +83,7 @@ class CreateResult(Result):
             provider=session.provider,
             status=session.status.value,
             created_at=session.created_at,
+            expires_at=session.expires_at,
             # Claude Code connects to them when it starts, and that is with the first prompt.
             mcp_servers=[McpServerStatus(name=name, status="pending") for name in mcp_servers],
             warnings=list(created.warnings),
@@ -201,7 +204,7 @@ class SessionEntry(Result):
             image=session.image,
             engine=listed.engine,
             created_at=session.created_at,
-            expires_at=None,
+            expires_at=session.expires_at,
             turn_running=listed.turn_running,
             last_activity_at=listed.last_activity_at,
             cost_usd=None if listed.cost_usd is None else round(listed.cost_usd, 6),
@@ -228,6 +231,22 @@ class DestroyResult(Result):
             session_id=session.id if session else destroyed.reference,
             session_name=session.name if session else None,
             existed=destroyed.existed,
+        )
+
+
+class PrunedEntry(Result):
+    session_id: str
+    session_name: str
+    reason: str
+    removed: bool
+
+    @classmethod
+    def of(cls, pruned: Pruned) -> PrunedEntry:
+        return cls(
+            session_id=pruned.session.id,
+            session_name=pruned.session.name,
+            reason=pruned.reason,
+            removed=pruned.removed,
         )
 
 

@@ -22,6 +22,7 @@ def create(result: CreateResult) -> str:
         f"Session {result.session_name} ({result.session_id}) is ready: {result.project_path} is "
         f"its /workspace. Image {result.image}, {result.engine}.",
         *(f"MCP server {each.name}: {each.status}." for each in result.mcp_servers),
+        *([f"It is removed at {result.expires_at}."] if result.expires_at else []),
         *(f"Warning: {warning}" for warning in result.warnings),
         f'Next: execute_in_session with sessionId "{result.session_id}" and a prompt; '
         "destroy_session when the work is done.",
@@ -101,6 +102,8 @@ def _entry(entry: SessionEntry) -> str:
     facts.append(f"project {entry.project_path}")
     facts.append(f"image {entry.image}")
     facts.append(f"created {entry.created_at}")
+    if entry.expires_at:
+        facts.append(f"expires {entry.expires_at}")
     if entry.cost_usd:
         facts.append(f"${entry.cost_usd:.4f} so far")
     return ", ".join(facts)

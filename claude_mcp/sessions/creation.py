@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from claude_mcp.agent import contract
+from claude_mcp.config import Config
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 READY_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
+LONGEST_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400.0
 LOG_MAX_SIZE: Final = "10m"
 BUILD_HINT: Final = (
     "Build the session image with scripts/build-custom-image.sh, or name another with "
@@ -69,6 +71,9 @@ class CreateRequest:
     """See ``limits.contain``."""
     read_only_root: bool | None = None
     runtime: str | None = None
+    timeout_seconds: float | None = None
+    """The session's time, and how long it may go unused; 0 for no end."""
+    idle_timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ async def create(
         "permissionMode": "deny" if request.strict_permissions else "bypass",
         "idleSeconds": sessions.config.idle_seconds,
     }
+    expires, expiry = _expiry(sessions.config, request)
+    settings.update(expiry)
     containment = limits.contain(
         sessions.config,
         engine.dialect,
@@ -117,6 +124,7 @@ async def create(
             project_path=project.path,
             provider=chosen.name,
             credentials=chosen.source,
+            expires=expires,
             home_in_memory=containment.read_only_root,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
@@ -139,7 +147,7 @@ async def create(
     )
     await progress(f"creating container {spec.name} from image {image}")
     handover = {**chosen.handover, "mcpConfig": request.mcp_config}
-    container_id, warnings = await _bring_up(engine, spec, name, handover, progress)
+    container_id, warnings = await _bring_up(sessions, engine, spec, name, handover, progress)
     session = Session(
         id=container_id[: labels.ID_CHARS],
         container_id=container_id,
@@ -150,7 +158,8 @@ async def create(
         provider=chosen.name,
         credentials=chosen.source,
         status=Status.RUNNING,
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=labels.written_time(datetime.now(UTC)),
+        expires_at=None if expires is None else labels.written_time(expires),
     )
     sessions.remember(session)
     warnings = (*chosen.warnings, *containment.warnings, *warnings)
@@ -158,7 +167,28 @@ async def create(
     return Created(session, engine.dialect.name.value, warnings)
 
 
+def _expiry(config: Config, request: CreateRequest) -> tuple[datetime | None, dict[str, float]]:
+    """When the session's time is over, and what the agent must know to end by itself."""
+    given = (request.timeout_seconds, request.idle_timeout_seconds)
+    if not all(seconds is None or 0 <= seconds <= LONGEST_TIMEOUT_SECONDS for seconds in given):
+        raise UsageError("A session's times must be seconds between 0, for no end, and 10 years.")
+    lifetime, idle = (
+        default if seconds is None else seconds
+        for seconds, default in zip(
+            given, (config.session_timeout_seconds, config.session_idle_seconds), strict=True
+        )
+    )
+    expires = datetime.now(UTC) + timedelta(seconds=lifetime) if lifetime else None
+    expiry = {}
+    if expires is not None:
+        expiry["expiresAt"] = expires.timestamp()
+    if idle:
+        expiry["idleTimeoutSeconds"] = idle
+    return expires, expiry
+
+
 async def _bring_up(
+    sessions: Sessions,
     engine: Engine,
     spec: ContainerSpec,
     name: str,
@@ -173,7 +203,7 @@ async def _bring_up(
             try:
                 await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
                 await progress("starting the session")
-                warnings = await _hand_over(engine, created.id, spec, handover)
+                warnings = await _hand_over(sessions, engine, created.id, spec, handover)
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await _roll_back(engine, created.id)
@@ -234,7 +264,11 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> N
 
 
 async def _hand_over(
-    engine: Engine, container_id: str, spec: ContainerSpec, handover: Mapping[str, Any]
+    sessions: Sessions,
+    engine: Engine,
+    container_id: str,
+    spec: ContainerSpec,
+    handover: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
     line = json.dumps({"secrets": handover}, separators=(",", ":")).encode() + b"\n"
@@ -252,6 +286,7 @@ async def _hand_over(
                         f"{' and '.join(missing)}.",
                         hint=BUILD_HINT,
                     )
+                await sessions.check_room(container_id)
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(contract.COMMIT.encode() + b"\n")
                 await _expect(engine, spec, stream, contract.COMMITTED)

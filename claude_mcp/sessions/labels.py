@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from claude_mcp.agent.contract import ABANDONED_EXIT_CODE
+from claude_mcp.agent.contract import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
 
@@ -19,6 +20,8 @@ NAME: Final = "claude-mcp.name"
 PROJECT: Final = "claude-mcp.project"
 PROVIDER: Final = "claude-mcp.provider"
 CREDENTIALS: Final = "claude-mcp.credentials"
+EXPIRES: Final = "claude-mcp.expires"
+"""RFC 3339; the agent was told the same."""
 HOME: Final = "claude-mcp.home"
 IN_MEMORY: Final = "memory"
 """The home of a session whose root file system is read-only: a stop takes it away."""
@@ -38,6 +41,7 @@ class Status(StrEnum):
     PAUSED = "paused"
     STOPPED = "stopped"
     BROKEN = "broken"
+    EXPIRED = "expired"
 
 
 class CredentialSource(StrEnum):
@@ -62,6 +66,7 @@ class Session:
     credentials: CredentialSource
     status: Status
     created_at: str
+    expires_at: str | None = None
 
 
 def check_name(name: str) -> str:
@@ -93,6 +98,7 @@ def session_labels(
     project_path: str,
     provider: str,
     credentials: CredentialSource,
+    expires: datetime | None = None,
     home_in_memory: bool = False,
 ) -> dict[str, str]:
     labels = {
@@ -102,7 +108,11 @@ def session_labels(
         PROVIDER: provider,
         CREDENTIALS: credentials.value,
     }
-    return {**labels, HOME: IN_MEMORY} if home_in_memory else labels
+    if expires is not None:
+        labels[EXPIRES] = written_time(expires)
+    if home_in_memory:
+        labels[HOME] = IN_MEMORY
+    return labels
 
 
 def parse_time(value: str) -> datetime | None:
@@ -120,9 +130,21 @@ def parse_time(value: str) -> datetime | None:
         return None
 
 
+def written_time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def format_time(value: str) -> str:
     moment = parse_time(value)
-    return value if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value if moment is None else written_time(moment)
+
+
+def overdue_seconds(session: Session, now: datetime | None = None) -> float:
+    """For how long a session's time has been over; negative before, and if it has no end."""
+    expires = parse_time(session.expires_at or "")
+    if expires is None:
+        return -math.inf
+    return ((now or datetime.now(UTC)) - expires).total_seconds()
 
 
 def _status(container: Container, now: datetime) -> Status:
@@ -136,6 +158,10 @@ def _status(container: Container, now: datetime) -> Status:
             young = created is not None and (now - created).total_seconds() < CREATING_SECONDS
             return Status.CREATING if young and not container.error else Status.BROKEN
         case "exited" | "stopped" | "restarting" | "stopping":
+            expires = parse_time(container.labels.get(EXPIRES, ""))
+            over = expires is not None and expires <= now
+            if over or container.exit_code == EXPIRED_EXIT_CODE:
+                return Status.EXPIRED
             gone = container.labels.get(HOME) == IN_MEMORY
             abandoned = container.exit_code == ABANDONED_EXIT_CODE
             return Status.BROKEN if gone or abandoned else Status.STOPPED
@@ -163,4 +189,5 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         credentials=credentials,
         status=_status(container, now or datetime.now(UTC)),
         created_at=format_time(container.created),
+        expires_at=labels.get(EXPIRES),
     )

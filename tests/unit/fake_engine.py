@@ -67,6 +67,7 @@ def new_container(name: str, image: str, labels: dict[str, str]) -> dict[str, An
         "status": "created",
         "exitCode": 0,
         "error": "",
+        "started": "",
         "image": image,
         "labels": labels,
     }

@@ -56,6 +56,7 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
             "engine": "docker",
             "provider": "anthropic",
             "status": "running",
+            "expiresAt": None,
             "mcpServers": [{"name": "files", "status": "pending"}],
             "warnings": [],
         },
@@ -140,9 +141,10 @@ def test_list_is_a_table(run: Run, session: str, project: Path) -> None:
     code, out, err = run("list")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "ID            NAME       STATUS   TURN  CREATED               IMAGE"
+        "ID            NAME       STATUS   TURN  CREATED               EXPIRES  IMAGE"
         "                      PROJECT",
-        f"{session}  fix-tests  running  -     {created}  claude-code-custom:latest  {project}",
+        f"{session}  fix-tests  running  -     {created}  -        claude-code-custom:latest"
+        f"  {project}",
     ]
 
 

@@ -62,6 +62,7 @@ def inspected(id: str, **changes: Any) -> str:
         "status": "running",
         "exitCode": 0,
         "error": "",
+        "started": "2026-11-23T06:26:12.5Z",
         "image": "image:1",
         "labels": {"claude-mcp.session": "1"},
     }
@@ -78,6 +79,7 @@ def container(id: str) -> Container:
         error="",
         image="image:1",
         labels={"claude-mcp.session": "1"},
+        started="2026-11-23T06:26:12.5Z",
     )
 
 

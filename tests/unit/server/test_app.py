@@ -56,6 +56,7 @@ async def test_a_session_s_life(
             "provider": "anthropic",
             "status": "running",
             "createdAt": moment,
+            "expiresAt": None,
             "mcpServers": [{"name": "files", "status": "pending"}],
             "warnings": [],
         }

@@ -29,6 +29,7 @@ CREATED = CreateResult(
     provider="anthropic",
     status="running",
     created_at="2026-01-02T03:04:05Z",
+    expires_at=None,
     mcp_servers=[],
     warnings=[],
 )

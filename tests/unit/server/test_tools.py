@@ -16,7 +16,7 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
         ["sessionName", "image", "model", "strictPermissions", "mcpConfig", "mcpMounts", "limits",
-         "readOnlyRootfs", "runtime", "apiKey",
+         "readOnlyRootfs", "timeoutSeconds", "idleTimeoutSeconds", "runtime", "apiKey",
          "useBedrock", "awsRegion", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken",
          "bedrockModel", "bedrockSmallModel"],
     ),
