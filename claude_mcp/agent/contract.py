@@ -27,6 +27,12 @@ EXPIRY_GRACE_SECONDS = 60.0
 NO_AGENT_EXIT_CODE = 97
 """The connector's exit code when no agent answers at the socket."""
 
+NO_ROOM_EXIT_CODE = 98
+"""The connector's exit code when the agent can serve no further channel."""
+
+NO_ROOM = b"!"
+"""What the agent tells a connector then."""
+
 REQUIRED_PROGRAMS = ("claude", "ps")
 """Besides python3 and sh, without which the agent could not even say what is missing."""
 

@@ -7,10 +7,13 @@ they may be those of the host, and are not read.
 from __future__ import annotations
 
 import os
+import threading
 
 CGROUP = "/sys/fs/cgroup"
 UNLIMITED_BYTES = 1 << 60
 """Version 1 writes no limit as a number near 2 ** 63."""
+
+PROBES = 5
 
 Counts = dict[str, int]
 """How often each limit was reached: ``memory`` in processes killed, ``pids`` in failed forks."""
@@ -75,6 +78,23 @@ def notes(before: Counts, cgroup: str = CGROUP) -> list[str]:
             f"{pids_limit(cgroup)} processes and threads."
         )
     return said
+
+
+def no_room(before: Counts, cgroup: str = CGROUP) -> bool:
+    """Whether processes could not be started since ``before``, or cannot be now.
+
+    A limit that is no cgroup's has no counter.
+    """
+    if counts(cgroup)["pids"] > before["pids"]:
+        return True
+    try:
+        for _ in range(PROBES):
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+    except RuntimeError:
+        return True
+    return False
 
 
 def be_chosen_first(pid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import signal
@@ -101,13 +102,10 @@ class Agent:
             raise RequestError("bad-workdir", f"there is no directory {workdir!r}") from error
         except PermissionError as error:
             raise RequestError("bad-workdir", f"the session may not enter {workdir!r}") from error
-        except BlockingIOError as error:
+        except (BlockingIOError, RuntimeError) as error:
             raise no_room() from error
         request.on_cancel(command.cancel)
-        try:
-            result = command.wait(args.get("timeoutSeconds"))
-        except RuntimeError as error:
-            raise no_room() from error
+        result = command.wait(args.get("timeoutSeconds"))
         for note in result["notes"]:
             log(f"{activity}: {note}")
         if result["timedOut"] or result["cancelled"]:
@@ -130,6 +128,13 @@ def serve_channel(control: socket.socket, agent: Agent) -> None:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def turn_away(control: socket.socket) -> None:
+    with control, contextlib.suppress(OSError):
+        control.setblocking(False)
+        control.send(contract.NO_ROOM)
+        control.shutdown(socket.SHUT_WR)
 
 
 def stop(number: int, frame: object) -> NoReturn:
@@ -160,4 +165,4 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
                 thread.start()
             except RuntimeError as error:
                 log(f"a channel could not be served: {error}")
-                control.close()
+                turn_away(control)

@@ -17,6 +17,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.engine import host
+from claude_mcp.engine.dialects import EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import commands, creation, labels, pruning, turns
@@ -96,9 +97,11 @@ async def test_limits_reach_the_kernel(sessions: Sessions, make: Make, limits_me
     assert created.warnings == ()
     read = (
         "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes pids.max pids/pids.max "
-        "cpu.max cpu/cpu.cfs_quota_us 2>/dev/null; cat /proc/self/oom_score_adj"
+        "cpu.max cpu/cpu.cfs_quota_us 2>/dev/null; "
+        # The agent sets this one right after the start.
+        "until grep 700 /proc/$$/oom_score_adj; do :; done"
     )
-    _, out = await run(sessions, created, read)
+    _, out = await run(sessions, created, read, timeout_seconds=PATIENCE_SECONDS)
     assert out.replace("\n", " ").split() in (
         [str(512 << 20), "300", "100000", "700"],
         [str(512 << 20), "300", "100000", "100000", "700"],
@@ -177,7 +180,7 @@ async def test_a_disk_limit_that_cannot_be_set_is_a_warning(sessions: Sessions, 
 
 
 async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
-    sessions: Sessions, make: Make, bare: Bare
+    engine: Engine, sessions: Sessions, make: Make, bare: Bare
 ) -> None:
     created = await make()
     # The engine reads what the main process's stderr is, and so may a process of its user.
@@ -185,7 +188,9 @@ async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
     with anyio.fail_after(PATIENCE_SECONDS):
         done = await run(sessions, created, flood)
     assert done == (0, "")
-    path = Path(bare("inspect", "--format={{.LogPath}}", created.session.container_id).strip())
+    podman = engine.dialect.name is EngineName.PODMAN
+    where = "{{.HostConfig.LogConfig.Path}}" if podman else "{{.LogPath}}"
+    path = Path(bare("inspect", f"--format={where}", created.session.container_id).strip())
     if path.is_file():
         kept = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
         assert kept < LOG_BYTES

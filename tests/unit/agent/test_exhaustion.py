@@ -60,3 +60,20 @@ def test_without_a_limit_the_counters_are_somebody_elses(
 def test_a_kernel_that_tells_nothing_is_no_reason_to_fail(tmp_path: Path) -> None:
     assert exhaustion.counts(str(tmp_path)) == {"memory": 0, "pids": 0}
     exhaustion.be_chosen_first(0)
+
+
+def test_there_is_no_room_when_a_fork_failed_or_a_thread_cannot_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroup = str(tmp_path)
+    version_2(tmp_path, "max", 0, 1)
+    before = exhaustion.counts(cgroup)
+    assert exhaustion.no_room(before, cgroup) is False
+    version_2(tmp_path, "max", 0, 2)
+    assert exhaustion.no_room(before, cgroup) is True
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    assert exhaustion.no_room({"memory": 0, "pids": 2}, cgroup) is True
+
+
+def refuse(thread: object) -> None:
+    raise RuntimeError("can't start new thread")
