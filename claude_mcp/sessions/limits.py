@@ -97,6 +97,19 @@ def contain(
     )
 
 
+def described(containment: Containment) -> str:
+    """The limits in one line, for people."""
+    limits = containment.limits
+    pids = limits.pids or containment.max_user_processes
+    parts = [
+        None if limits.memory is None else f"{limits.memory / GIB:.1f} GiB of memory",
+        None if limits.cpus is None else f"{limits.cpus:g} CPUs",
+        None if pids is None else f"{pids} processes",
+        None if limits.disk is None else f"{limits.disk / GIB:.1f} GiB on disk",
+    ]
+    return ", ".join(part for part in parts if part) or "none"
+
+
 def without(spec: ContainerSpec, limit: str) -> ContainerSpec:
     """The same container without the limit that the engine refused."""
     changed: Any = {limit: None}

@@ -191,7 +191,7 @@ async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
     podman = engine.dialect.name is EngineName.PODMAN
     where = "{{.HostConfig.LogConfig.Path}}" if podman else "{{.LogPath}}"
     path = Path(bare("inspect", f"--format={where}", created.session.container_id).strip())
-    if path.is_file():
+    if os.access(path, os.R_OK):  # rootless Docker and Podman keep it from their user
         kept = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
         assert kept < LOG_BYTES
     _, lines = await commands.logs(sessions, created.session.id, 10)

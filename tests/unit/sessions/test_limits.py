@@ -12,7 +12,7 @@ from claude_mcp.engine import host
 from claude_mcp.engine.argv import Limits, TmpfsMount
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.limits import GIB, MIB, Containment, contain, parse_size
+from claude_mcp.sessions.limits import GIB, MIB, Containment, contain, described, parse_size
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 ROOTLESS = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)
@@ -179,3 +179,11 @@ def test_a_host_without_systemd_is_left_to_the_engine(machine: Machine) -> None:
     machine.controllers = None
     found = contained(dialect=ROOTLESS)
     assert (found.limits, found.warnings) == (Limits(memory=8 * GIB, cpus=7, pids=2048), ())
+
+
+def test_limits_are_described_in_a_line(machine: Machine) -> None:
+    assert described(contained()) == "8.0 GiB of memory, 7 CPUs, 2048 processes"
+    machine.controllers = frozenset()
+    assert described(contained(dialect=ROOTLESS)) == "2048 processes"
+    nothing = {"memory": "0", "cpus": "0", "pids": "0"}
+    assert described(contained(nothing)) == "none"
