@@ -63,6 +63,19 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
     )
 
 
+def test_a_session_is_created_again_without_the_limit_that_keeps_it_from_starting(
+    run: Run, program: Path, project: Path
+) -> None:
+    code, out, err = run("create", str(project), "--image=no-cpu:latest", "--cpus=1")
+    assert code == 0
+    assert err == (
+        "warning: Docker cannot limit this session's CPU here: OCI runtime error: crun: the "
+        "requested cgroup controller `cpu` is not available.\n"
+    )
+    assert fake_engine.calls(program) == ["version", "create", "start", "rm", "create", "start"]
+    assert [each["sessionId"] for each in sessions(run)] == [out.strip()]
+
+
 def test_the_agent_is_told_how_long_claude_may_be_idle(
     run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
