@@ -149,7 +149,7 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
     if _NO_SPACE.search(stderr):
         return EngineError(
             f"{message}{last_line(stderr, _NO_SPACE)}",
-            hint="Free some space, or destroy sessions that are no longer needed.",
+            hint="Free some space, or remove old sessions with 'claude-mcp prune'.",
         )
     if _NO_SUCH_IMAGE.search(stderr):
         return ImageNotFound(f"{message}{last_line(stderr, _NO_SUCH_IMAGE)}")

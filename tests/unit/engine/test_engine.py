@@ -473,5 +473,5 @@ class TestCopies:
             await engine.copy_in("c", "/work", lambda pipe: None)
         assert str(caught.value) == (
             "Docker could not copy into container c: no space left on device. Free some space, "
-            "or destroy sessions that are no longer needed."
+            "or remove old sessions with 'claude-mcp prune'."
         )

@@ -193,8 +193,8 @@ def test_a_failure_that_people_can_mend_says_how() -> None:
         "Podman: set CLAUDE_MCP_ENGINE=podman.",
         DOCKER_FORBIDDEN: "Add your user to the group that owns the socket (often 'docker') and "
         "log in again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
-        "write /x: no space left on device": "Free some space, or destroy sessions that are no "
-        "longer needed.",
+        "write /x: no space left on device": "Free some space, or remove old sessions with "
+        "'claude-mcp prune'.",
     }
 
 
