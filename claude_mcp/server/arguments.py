@@ -93,14 +93,14 @@ class CreateArguments(Arguments):
     limits: Annotated[
         LimitArguments | None,
         BeforeValidator(_from_text),
-        Field(description="Sizes as 512m or 4g; 0: no limit; else the server's defaults."),
+        Field(description="Sizes as 512m or 4g; 0: no limit."),
     ] = None
     read_only_rootfs: Annotated[
         bool | None, Field(description="Only the project, and /tmp in memory, can be written.")
     ] = None
-    timeout_seconds: Annotated[
-        float | None, Field(ge=0, description="Removed after this time; 0: never.")
-    ] = None
+    timeout_seconds: Annotated[float | None, Field(ge=0, description="Removed then; 0: never.")] = (
+        None
+    )
     idle_timeout_seconds: Annotated[
         float | None, Field(ge=0, description="Removed when unused for so long.")
     ] = None
