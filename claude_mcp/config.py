@@ -69,6 +69,12 @@ CLOUD_NAMES: Final = frozenset(
         "ANTHROPIC_FOUNDRY_RESOURCE",
     }
 )
+LIMIT_NAMES: Final = {
+    "memory": "CLAUDE_MCP_MEMORY",
+    "cpus": "CLAUDE_MCP_CPUS",
+    "pids": "CLAUDE_MCP_PIDS",
+    "disk": "CLAUDE_MCP_DISK",
+}
 PROXY_NAMES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 ENGINE_NAMES: Final = frozenset(
     {"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "CONTAINERS_CONF",
@@ -81,6 +87,7 @@ NAMES: Final = frozenset(
         *ENGINE_NAMES,
         *CLOUD_NAMES,
         *SWITCHES.values(),
+        *LIMIT_NAMES.values(),
         "ANTHROPIC_BASE_URL",
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
@@ -90,17 +97,26 @@ NAMES: Final = frozenset(
         "CLAUDE_MCP_PERMISSION_SECONDS",
         "CLAUDE_MCP_TRANSFER_BYTES",
         "CLAUDE_MCP_TRANSFER_FILES",
+        "CLAUDE_MCP_READ_ONLY_ROOTFS",
+        "CLAUDE_MCP_RUNTIME",
         "DEFAULT_CLAUDE_IMAGE",
+        "DEFAULT_SESSION_IDLE_TIMEOUT",
+        "DEFAULT_SESSION_TIMEOUT",
+        "MAX_CONCURRENT_SESSIONS",
         "MCP_CLAUDE_DEBUG",
     }
 )
-BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", *SWITCHES.values()})
+BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", "CLAUDE_MCP_READ_ONLY_ROOTFS", *SWITCHES.values()})
 NUMBERS: Final = frozenset(
     {
         "CLAUDE_MCP_IDLE_SECONDS",
         "CLAUDE_MCP_PERMISSION_SECONDS",
         "CLAUDE_MCP_TRANSFER_BYTES",
         "CLAUDE_MCP_TRANSFER_FILES",
+        "DEFAULT_SESSION_IDLE_TIMEOUT",
+        "DEFAULT_SESSION_TIMEOUT",
+        "MAX_CONCURRENT_SESSIONS",
+        *LIMIT_NAMES.values(),
     }
 )
 TRANSFER_BYTES: Final = 10 * 1024**3
@@ -138,6 +154,16 @@ class Config:
     """How long a session's Claude Code may be idle before it is stopped to free its memory."""
     permission_seconds: float = PERMISSION_SECONDS
     """How long Claude's questions for permission wait before they are denied."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """By the names of ``LIMIT_NAMES``, as they were written."""
+    max_sessions: int | None = None
+    """How many may run at a time, whoever made them."""
+    session_timeout_seconds: float | None = None
+    """How long after its creation a session is removed."""
+    session_idle_seconds: float | None = None
+    """After how long without use."""
+    read_only_root: bool = False
+    runtime: str | None = None
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     allowed_roots: tuple[str, ...] = ()
     """Absolute paths; where there are any, sessions get host paths in them and no others."""
@@ -229,31 +255,36 @@ def load(
         value = settings.get(name, "").strip()
         return Secret(value) if value else None
 
-    def switched_on(name: str) -> bool:
-        return settings.get(name, "").lower() not in _FALSE
-
     return Config(
         environment=_engine_environment(environ, settings),
         engine=engine or settings.get("CLAUDE_MCP_ENGINE"),
         image=image or settings.get("DEFAULT_CLAUDE_IMAGE", DEFAULT_IMAGE),
-        debug=switched_on("MCP_CLAUDE_DEBUG") if debug is None else debug,
+        debug=_truth(settings, "MCP_CLAUDE_DEBUG") if debug is None else debug,
         api_key=secret("ANTHROPIC_API_KEY"),
         auth_token=secret("ANTHROPIC_AUTH_TOKEN"),
         oauth_token=secret("CLAUDE_CODE_OAUTH_TOKEN"),
         base_url=settings.get("ANTHROPIC_BASE_URL"),
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),
-        clouds=tuple(cloud for cloud, name in SWITCHES.items() if switched_on(name)),
+        clouds=tuple(cloud for cloud, name in SWITCHES.items() if _truth(settings, name)),
         cloud={name: settings[name] for name in sorted(CLOUD_NAMES) if name in settings},
         cloud_secrets={
             name: found for name in sorted(CLOUD_SECRET_NAMES) if (found := secret(name))
         },
-        idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS", IDLE_SECONDS),
-        permission_seconds=_seconds(settings, "CLAUDE_MCP_PERMISSION_SECONDS", PERMISSION_SECONDS),
+        idle_seconds=_seconds(settings, "CLAUDE_MCP_IDLE_SECONDS") or IDLE_SECONDS,
+        permission_seconds=(
+            _seconds(settings, "CLAUDE_MCP_PERMISSION_SECONDS") or PERMISSION_SECONDS
+        ),
+        max_sessions=_count(settings, "MAX_CONCURRENT_SESSIONS"),
+        session_timeout_seconds=_seconds(settings, "DEFAULT_SESSION_TIMEOUT"),
+        session_idle_seconds=_seconds(settings, "DEFAULT_SESSION_IDLE_TIMEOUT"),
+        limits={key: settings[name] for key, name in LIMIT_NAMES.items() if name in settings},
+        read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
+        runtime=settings.get("CLAUDE_MCP_RUNTIME"),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
         allowed_roots=_roots(settings.get(ROOTS_NAME)),
-        transfer_bytes=_count(settings, TRANSFER_BYTES_NAME, TRANSFER_BYTES),
-        transfer_files=_count(settings, TRANSFER_FILES_NAME, TRANSFER_FILES),
+        transfer_bytes=_count(settings, TRANSFER_BYTES_NAME) or TRANSFER_BYTES,
+        transfer_files=_count(settings, TRANSFER_FILES_NAME) or TRANSFER_FILES,
         files=(str(default_file(environ).parent), str(path)),
     )
 
@@ -289,9 +320,16 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:
+def _truth(settings: Mapping[str, str], name: str) -> bool:
+    return settings.get(name, "").lower() not in _FALSE
+
+
+def _seconds(settings: Mapping[str, str], name: str) -> float | None:
+    """None if it is not set."""
+    if name not in settings:
+        return None
     try:
-        seconds = float(settings.get(name, default))
+        seconds = float(settings[name])
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
@@ -299,11 +337,12 @@ def _seconds(settings: Mapping[str, str], name: str, default: float) -> float:
     return seconds
 
 
-def _count(settings: Mapping[str, str], name: str, default: int) -> int:
-    value = settings.get(name, str(default))
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", value):
+def _count(settings: Mapping[str, str], name: str) -> int | None:
+    """None if it is not set."""
+    text = settings.get(name, "1").strip()
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
         raise ConfigError(f"{name} must be a whole number, more than 0.")
-    return int(value)
+    return int(text) if name in settings else None
 
 
 def _engine_environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@
     ├── TurnNotFound             3
     ├── QuestionNotOpen          3
     ├── SessionNotReady          4   the session is there but cannot do this now
+    ├── TooManySessions          4   as many run as the configuration allows
     ├── EngineError              5   the engine could not do what it was asked
     │   ├── EngineNotFound       5
     │   ├── EngineUnavailable    5   the program is there, its daemon does not answer
@@ -75,6 +76,12 @@ class QuestionNotOpen(ClaudeMcpError):
 
 class SessionNotReady(ClaudeMcpError):
     """The session exists, but is stopped, broken, busy or lacks its credentials."""
+
+    exit_code = 4
+
+
+class TooManySessions(ClaudeMcpError):
+    """As many sessions run as may; the message names them."""
 
     exit_code = 4
 

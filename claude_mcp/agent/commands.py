@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from claude_mcp.agent import processes
+from claude_mcp.agent import exhaustion, processes
 from claude_mcp.redaction import redactor
 
 READ_BYTES = 256 * 1024
@@ -86,7 +86,13 @@ class Command:
         else:
             argv = [b"/bin/sh", b"-c", b"--", encoded]
         self._started = time.monotonic()
+        self._exhausted = exhaustion.counts()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._begun = threading.Event()
+        self._waiter = threading.Thread(target=self._wait_process, daemon=True)
         try:
+            # Before the command: it may leave no room for another thread.
+            self._waiter.start()
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -97,8 +103,11 @@ class Command:
                 start_new_session=True,
             )
         except BaseException:
+            self._begun.set()
             self._close()
             raise
+        self._begun.set()
+        exhaustion.be_chosen_first(self._process.pid)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -121,9 +130,11 @@ class Command:
         """Run to the end, the time limit or the cancellation; call once.
 
         A command that ends by itself leaves its background children running, as in any
-        shell; one that is stopped takes all of them with it.
+        shell; one that is stopped takes all of them with it, and so does one that used up the
+        session's processes.
         """
         process = self._process
+        assert process is not None
         assert process.stdout is not None
         assert process.stderr is not None
         captures = {
@@ -131,8 +142,6 @@ class Command:
             process.stderr.fileno(): Capture(self._limit_bytes),
         }
         out, err = captures.values()
-        ended = threading.Thread(target=self._wait_process, daemon=True)
-        ended.start()
         deadline = None if timeout_seconds is None else self._started + timeout_seconds
         drain_until: float | None = None
         timed_out = False
@@ -172,7 +181,12 @@ class Command:
             # The shell may have replaced itself, and its environment with it.
             root = process.pid if process.returncode is None else 0
             processes.kill(self._activity, TERM_GRACE_SECONDS, root=root)
-        ended.join()
+        self._waiter.join()
+        notes = exhaustion.notes(self._exhausted)
+        if not stopped and exhaustion.no_room(self._exhausted):
+            # What it left behind would keep the session from running anything at all.
+            processes.kill(self._activity, 0)
+            notes.append("What the command had left running was killed, to make room again.")
         process.stdout.close()
         process.stderr.close()
         self._close()
@@ -185,8 +199,11 @@ class Command:
             "durationMs": round((time.monotonic() - self._started) * 1000),
             "timedOut": timed_out,
             "cancelled": self._cancelled.is_set(),
+            "notes": notes,
         }
 
     def _wait_process(self) -> None:
-        self._process.wait()
-        self._wake()
+        self._begun.wait()
+        if self._process is not None:
+            self._process.wait()
+            self._wake()

@@ -169,7 +169,13 @@ class Connection:
         request = Request(self, number, args)
         with self._requests_lock:
             self._requests[number] = request
-        threading.Thread(target=self._perform, args=(name, number, request), daemon=True).start()
+        thread = threading.Thread(target=self._perform, args=(name, number, request), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the session runs as many processes as it may
+            with self._requests_lock:
+                del self._requests[number]
+            self._write(_failure(number, "no-room", f"the request could not be begun: {error}"))
 
     def _perform(self, name: str, number: int, request: Request) -> None:
         operation = self._operations.get(name)

@@ -18,8 +18,20 @@ SOCKET_PATH = RUN_DIRECTORY + "/socket"
 ABANDONED_EXIT_CODE = 78
 """The agent's exit code when the creation of the session was never completed."""
 
+EXPIRED_EXIT_CODE = 79
+"""The agent's exit code when the session's time was over, or nobody had used it for long."""
+
+EXPIRY_GRACE_SECONDS = 60.0
+"""How long the result of a turn that outlived the session's time can be fetched."""
+
 NO_AGENT_EXIT_CODE = 97
 """The connector's exit code when no agent answers at the socket."""
+
+NO_ROOM_EXIT_CODE = 98
+"""The connector's exit code when the agent can serve no further channel."""
+
+NO_ROOM = b"!"
+"""What the agent tells a connector then."""
 
 REQUIRED_PROGRAMS = ("claude", "ps")
 """Besides python3 and sh, without which the agent could not even say what is missing."""

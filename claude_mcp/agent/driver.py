@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, machine_role, mcp_servers, processes
+from claude_mcp.agent import contract, exhaustion, machine_role, mcp_servers, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.permissions import Permissions
@@ -64,6 +64,8 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     expired: int = 0
     """How many of its questions nobody answered."""
+    exhausted: exhaustion.Counts | None = None
+    """How often limits had been reached when it began."""
     cancelled: bool = False
     refused: str | None = None
     """Why it must not go on."""

@@ -5,6 +5,7 @@ The agent is the only writer to its stdin, always whole lines: a fragment would 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import math
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Callable
 
-from claude_mcp.agent import contract, files, processes
+from claude_mcp.agent import contract, exhaustion, files, processes
 from claude_mcp.agent.commands import Capture, exit_code
 from claude_mcp.agent.lines import Splitter
 from claude_mcp.agent.state import log
@@ -80,24 +81,33 @@ class Live:
         self.replayed = ""
         self.background: set[str] = set()
         self.reported_usd = 0.0
+        exhaustion.be_chosen_first(self._process.pid)
+        assert self._process.stderr is not None
+        assert self._process.stdout is not None
+        gone, going = os.pipe()
         self._writer = threading.Thread(target=self._write, daemon=True)
-        self._writer.start()
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._drainer = threading.Thread(
+            target=_drain, args=(self._process.stderr, self._stderr), daemon=True
+        )
+        try:
+            self._writer.start()
+            self._drainer.start()
+            threading.Thread(target=self._reap, args=(going,), daemon=True).start()
+            threading.Thread(target=self._follow, args=(gone,), daemon=True).start()
+        except RuntimeError as error:  # the session has no room for another thread
+            self._outbox.put(None)
+            processes.kill(self.activity, 0, root=self.pid)
+            self._process.stdout.close()
+            os.close(gone)
+            raise OSError(errno.EAGAIN, str(error)) from error
         self._request({"subtype": "initialize"})
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def _follow(self) -> None:
-        assert self._process.stderr is not None
+    def _follow(self, gone: int) -> None:
         assert self._process.stdout is not None
-        stderr = threading.Thread(
-            target=_drain, args=(self._process.stderr, self._stderr), daemon=True
-        )
-        stderr.start()
-        gone, going = os.pipe()
-        threading.Thread(target=self._reap, args=(going,), daemon=True).start()
         for line in _lines(self._process.stdout, gone):
             frame = protocol.parse_line(line)
             if isinstance(frame, protocol.ControlResponse):
@@ -113,7 +123,7 @@ class Live:
         self._gone.wait(LAST_SECONDS)
         self._outbox.put(None)
         self._writer.join(LAST_SECONDS)
-        stderr.join(LAST_SECONDS)
+        self._drainer.join(LAST_SECONDS)
         self.code = exit_code(self._process.wait())
         self._tell_end()
         self._on_end(self)

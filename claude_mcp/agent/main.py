@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import signal
@@ -12,12 +13,19 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from claude_mcp.agent import commands, contract
-from claude_mcp.agent.connections import Answer, Connection, Request, RequestError
+from claude_mcp.agent.connections import Answer, Connection, Operation, Request, RequestError
+from claude_mcp.agent.expiry import Expiry
 from claude_mcp.agent.receiving import Receiving
 from claude_mcp.agent.state import State, log
 
 if TYPE_CHECKING:
     from claude_mcp.agent.turns import Turns
+
+
+def no_room() -> RequestError:
+    return RequestError(
+        "no-room", "the session has no room for another process: as many run as its limit allows"
+    )
 
 
 class Agent:
@@ -38,9 +46,10 @@ class Agent:
         self._secrets = secrets
         self._turns: Turns | None = None
         self._receiving = Receiving()
+        self.expiry = Expiry(settings, lambda: self.turns)
         self.operations = {
             "ping": lambda request: {},
-            "command": self._command,
+            "command": self._used(self._command),
             "status": lambda request: self.turns.status(),
             "configure": lambda request: self.turns.configure(request),
             "mcp": lambda request: self.turns.mcp_servers(request),
@@ -49,9 +58,18 @@ class Agent:
             "event": lambda request: self.turns.event(request),
             "interrupt": lambda request: self.turns.interrupt(request),
             "respond": lambda request: self.turns.respond(request),
-            "receive": self._receiving.receive,
+            "receive": self._used(self._receiving.receive),
             "arrived": self._receiving.arrived,
         }
+
+    def _used(self, operation: Operation) -> Operation:
+        """The same, and the session does not expire meanwhile."""
+
+        def perform(request: Request) -> Answer:
+            with self.expiry.use():
+                return operation(request)
+
+        return perform
 
     @property
     def turns(self) -> Turns:
@@ -86,8 +104,12 @@ class Agent:
             raise RequestError("bad-workdir", f"there is no directory {workdir!r}") from error
         except PermissionError as error:
             raise RequestError("bad-workdir", f"the session may not enter {workdir!r}") from error
+        except (BlockingIOError, RuntimeError) as error:
+            raise no_room() from error
         request.on_cancel(command.cancel)
         result = command.wait(args.get("timeoutSeconds"))
+        for note in result["notes"]:
+            log(f"{activity}: {note}")
         if result["timedOut"] or result["cancelled"]:
             why = "time limit" if result["timedOut"] else "cancelled"
             log(f"{activity} killed ({why}) after {result['durationMs']} ms")
@@ -110,6 +132,13 @@ def serve_channel(control: socket.socket, agent: Agent) -> None:
                 os.close(descriptor)
 
 
+def turn_away(control: socket.socket) -> None:
+    with control, contextlib.suppress(OSError):
+        control.setblocking(False)
+        control.send(contract.NO_ROOM)
+        control.shutdown(socket.SHUT_WR)
+
+
 def stop(number: int, frame: object) -> NoReturn:
     os.write(2, b"stopped by signal %d\n" % number)  # sys.stderr may be in the middle of a line
     os._exit(0)
@@ -129,8 +158,13 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
     else:
         log("session started")
         agent.warm_up()
+    agent.expiry.start()
     with socket.socket(fileno=listener) as accepting:
         while True:
             control, _ = accepting.accept()
             thread = threading.Thread(target=serve_channel, args=(control, agent), daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                log(f"a channel could not be served: {error}")
+                turn_away(control)

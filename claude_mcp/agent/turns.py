@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from claude_mcp.agent import exhaustion
 from claude_mcp.agent.connections import Answer, Request, RequestError
 from claude_mcp.agent.driver import OPTIONS, Driver, Turn
 from claude_mcp.agent.journal import Event, Journal
@@ -136,12 +137,24 @@ class Turns:
             )
         return {"turnId": turn_id}
 
+    @property
+    def busy(self) -> bool:
+        """Whether a turn runs or is in line."""
+        return bool(self._current or self._driver.unasked or self._waiting)
+
+    def wait_until_quiet(self) -> float:
+        """Until no turn runs; when the last one ended, in seconds since 1970."""
+        with self._changed:
+            while self.busy:
+                self._changed.wait()
+            return self._last_activity
+
     def status(self) -> Answer:
         with self._changed:
             running = self._current or self._driver.unasked
             moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
             return {
-                "turnRunning": running is not None or bool(self._waiting),
+                "turnRunning": self.busy,
                 "turnId": running.id if running else self._state.latest_turn,
                 "lastActivityAt": moment,
                 "costUsd": self._state.cost_usd,
@@ -239,6 +252,7 @@ class Turns:
                 else:
                     return None
             self._current = self._waiting.popleft()
+            self._current.exhausted = exhaustion.counts()
             return self._current
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
@@ -249,6 +263,10 @@ class Turns:
         result.setdefault("conversationId", self._state.conversation_id)
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
+        if turn.exhausted is not None:
+            for note in exhaustion.notes(turn.exhausted):
+                log(f"turn {turn.id}: {note}")
+                turn.notes.append(note)
         result["notes"] = turn.notes
         result = redactor.redact_all(result)
         last = self._journal.last

@@ -17,11 +17,11 @@ from claude_mcp.cli.paths import endpoints, parse_mount, read_mcp_config
 from claude_mcp.cli.permissions import respond
 from claude_mcp.cli.prompts import cancel, prompt, turn
 from claude_mcp.cli.running import follow, report, talk, watched, within
-from claude_mcp.config import Config
+from claude_mcp.config import LIMIT_NAMES, Config
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Sessions
+    from claude_mcp.sessions.lifecycle import Listed, Sessions
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than a tool result holds, and it still fits one answer."""
@@ -57,6 +57,13 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         trust_git=arguments.trust_git,
         mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
         mcp_config=read_mcp_config(arguments.mcp_config),
+        limits={
+            name: value for name in LIMIT_NAMES if (value := getattr(arguments, name)) is not None
+        },
+        read_only_root=arguments.read_only,
+        runtime=arguments.runtime,
+        timeout_seconds=arguments.timeout,
+        idle_timeout_seconds=arguments.idle_timeout,
     )
     created = within(config, lambda sessions: creation.create(sessions, request, follow(arguments)))
     for warning in created.warnings:
@@ -119,6 +126,8 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
     render.write(completed.stdout)
     sys.stdout.flush()
     render.write(completed.stderr, sys.stderr)
+    for note in completed.notes:
+        talk(f"claude-mcp: {note}")
     if completed.truncated:
         talk(f"claude-mcp: cut in the middle: {completed.truncated}")
     if completed.timed_out:
@@ -127,16 +136,45 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
-    listed = within(config, lambda sessions: sessions.list())
-    if arguments.json:
-        from claude_mcp.server.results import ListResult
+    async def work(sessions: Sessions) -> BrokenPipeError | None:
+        listed = await sessions.list()
+        try:
+            show(listed)
+        except BrokenPipeError as error:  # task groups would wrap it
+            return error
+        return None
 
-        render.write_json(ListResult.of(listed).wire())
-    elif listed:
-        render.write(render.table(listed))
-    elif sys.stderr.isatty():
-        talk("There are no sessions.")
+    def show(listed: list[Listed]) -> None:
+        if arguments.json:
+            from claude_mcp.server.results import ListResult
+
+            render.write_json(ListResult.of(listed).wire())
+        elif listed:
+            render.write(render.table(listed))
+        elif sys.stderr.isatty():
+            talk("There are no sessions.")
+        sys.stdout.flush()  # leaving may take until expired sessions are removed
+
+    broken = within(config, work)
+    if broken is not None:
+        raise broken
     return 0
+
+
+def prune(arguments: argparse.Namespace, config: Config) -> int:
+    pruned = within(config, lambda sessions: sessions.prune(dry_run=arguments.dry_run))
+    if arguments.json:
+        from claude_mcp.server.results import PrunedEntry
+
+        render.write_json({"pruned": [PrunedEntry.of(each).wire() for each in pruned]})
+    else:
+        render.write(render.pruned(pruned))
+        if not pruned:
+            talk("There is nothing to remove.")
+    left = [each for each in pruned if not each.removed and not arguments.dry_run]
+    for each in left:
+        talk(f"claude-mcp: {each.session.name} could not be removed; --debug tells why")
+    return 5 if left else 0
 
 
 def destroy(arguments: argparse.Namespace, config: Config) -> int:
@@ -262,6 +300,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "exec": execute,
     "list": list_sessions,
     "destroy": destroy,
+    "prune": prune,
     "copy": copy,
     "logs": logs,
     "doctor": doctor,

@@ -64,6 +64,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
         *findings,
         Finding("engine", Verdict.OK, title),
         await _image(engine, sessions.config.image),
+        *_limits(sessions.config, engine),
         *_provider(sessions.config, engine),
     ]
 
@@ -94,6 +95,17 @@ async def _image(engine: Engine, image: str) -> Finding:
     if there:
         return Finding("image", Verdict.OK, f"{image} is there")
     return Finding("image", Verdict.FAILED, f"{engine.title} has no image {image}", BUILD_HINT)
+
+
+def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
+    from claude_mcp.sessions import limits
+
+    try:
+        found = limits.contain(settings, engine.dialect, {})
+    except UsageError as error:
+        return [Finding("limits", Verdict.FAILED, error.message, error.hint)]
+    warnings = [Finding("limits", Verdict.WARNING, each) for each in found.warnings]
+    return [Finding("limits", Verdict.OK, limits.described(found)), *warnings]
 
 
 def _provider(settings: config.Config, engine: Engine) -> list[Finding]:

@@ -97,6 +97,23 @@ def _create(parser: _Parser) -> None:
         help="a further host path, read-only without :rw; may be repeated",
     )
     _mcp_config(parser)
+    parser.option("--memory", metavar="SIZE", help="such as 4g; 0 is no limit, as with all four")
+    parser.option("--cpus", metavar="N", help="such as 1.5")
+    parser.option("--pids", metavar="N", help="how many processes and threads")
+    parser.option("--disk", metavar="SIZE", help="for files outside the project")
+    parser.option(
+        "--read-only",
+        action="store_true",
+        default=None,
+        help="only the project, and /tmp in memory, can be written",
+    )
+    parser.option(
+        "--timeout", metavar="SECONDS", type=float, help="remove it after this time; 0 is never"
+    )
+    parser.option(
+        "--idle-timeout", metavar="SECONDS", type=float, help="remove it when unused for so long"
+    )
+    parser.option("--runtime", metavar="NAME", help="the OCI runtime, such as runsc")
     _verbose(parser)
     _json(parser)
 
@@ -176,6 +193,11 @@ def _destroy(parser: _Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*")
     parser.option("--all", action="store_true", help="every session there is")
     parser.option("--yes", "-y", action="store_true", help="do not ask")
+    _json(parser)
+
+
+def _prune(parser: _Parser) -> None:
+    parser.option("--dry-run", action="store_true", help="only print what would be removed")
     _json(parser)
 
 
@@ -277,6 +299,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[_Parser], None]]] = {
         "remove sessions and all that belongs to them but their projects",
         "claude-mcp destroy fix-tests 4f2a",
         _destroy,
+    ),
+    "prune": (
+        "remove sessions that have expired or were never completed",
+        "claude-mcp prune --dry-run",
+        _prune,
     ),
     "copy": (
         "copy files into a session or out of it",

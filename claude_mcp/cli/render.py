@@ -11,9 +11,10 @@ from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.lifecycle import Listed
+    from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.turn_results import Event, TurnResult
 
-HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "IMAGE", "PROJECT")
+HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", "IMAGE", "PROJECT")
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -53,11 +54,20 @@ def _row(listed: Listed) -> tuple[str, ...]:
         session.status.value,
         turn,
         session.created_at,
+        session.expires_at or "-",
         session.image,
         session.project_path,
     )
     # A name can hold a line's end; here one line is one session.
     return tuple(" ".join(visible(cell).split()) for cell in cells)
+
+
+def pruned(pruned: list[Pruned]) -> str:
+    """One session per line: its id, why it is over, its name."""
+    return "".join(
+        f"{each.session.id}  {each.reason}  {' '.join(visible(each.session.name).split())}\n"
+        for each in pruned
+    )
 
 
 def event(event: Event) -> str:

@@ -20,11 +20,16 @@ Argv = tuple[str, ...]
 
 REFERENCE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:/@-]{0,511}")
+RUNTIME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 KEY: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,127}")
+
+OOM_SCORE: Final = 500
+"""When the host itself runs out of memory, the kernel looks for its victim in a session first."""
 
 INSPECT_FORMAT: Final = (
     '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
     '"status":{{json .State.Status}},"exitCode":{{json .State.ExitCode}},'
+    '"started":{{json .State.StartedAt}},'
     '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
 )
 
@@ -36,6 +41,27 @@ class BindMount:
     source: str
     target: str
     read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """A directory in memory, open to every user of the container; programs in it may be run."""
+
+    target: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may take of the host; None is no limit, sizes are bytes."""
+
+    memory: int | None = None
+    """Swap is not given on top of it."""
+    cpus: float | None = None
+    pids: int | None = None
+    disk: int | None = None
+    """Of what is written beside the mounts; few storage drivers can bound that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +84,15 @@ class ContainerSpec:
     user: str | None = None
     userns: str | None = None
     extra_hosts: tuple[str, ...] = ()
-    pids_limit: int | None = None
+    limits: Limits = Limits()
+    max_user_processes: int | None = None
+    """RLIMIT_NPROC, for a container with a user namespace of its own."""
+    runtime: str | None = None
+    read_only_root: bool = False
+    implicit_tmpfs: bool | None = None
+    """Podman's option: whether a read-only root gets tmpfs mounts that were not asked for."""
+    tmpfs_mounts: tuple[TmpfsMount, ...] = ()
+    security_options: tuple[str, ...] = ()
     log_driver: str | None = None
     log_max_size: str | None = None
     http_proxy: bool | None = None
@@ -75,6 +109,17 @@ def reference(value: str) -> str:
 def image_reference(value: str) -> str:
     if not IMAGE.fullmatch(value):
         raise UsageError(f"{value[:80]!r} is not an image's name.")
+    return value
+
+
+def runtime(value: str) -> str:
+    """The name of a runtime that the engine's own configuration declares: a path would let
+    whoever creates a session choose a program to be run on the host."""
+    if not RUNTIME.fullmatch(value):
+        raise UsageError(
+            f"{value[:80]!r} is not a runtime's name.",
+            hint="Declare the runtime in the engine's configuration and give its name there.",
+        )
     return value
 
 
@@ -95,6 +140,24 @@ def mount_value(mount: BindMount) -> str:
     return line.getvalue().removesuffix("\r\n")
 
 
+def _tmpfs_value(mount: TmpfsMount) -> str:
+    # Docker alone would add noexec; Podman takes no owner, so the mode is what opens it.
+    return f"{mount.target}:rw,exec,nosuid,nodev,mode=1777,size={mount.size}"
+
+
+def _limit_options(limits: Limits) -> list[str]:
+    options = [f"--oom-score-adj={OOM_SCORE}"]
+    if limits.memory is not None:
+        options += [f"--memory={limits.memory}", f"--memory-swap={limits.memory}"]
+    if limits.cpus is not None:
+        options.append(f"--cpus={limits.cpus:g}")
+    if limits.pids is not None:
+        options.append(f"--pids-limit={limits.pids}")
+    if limits.disk is not None:
+        options.append(f"--storage-opt=size={limits.disk}")
+    return options
+
+
 def create_argv(program: str, spec: ContainerSpec) -> Argv:
     argv = [program, "create", "--pull=never", f"--name={reference(spec.name)}"]
     # stdin must exist: the session's settings and secrets arrive on it.
@@ -102,8 +165,17 @@ def create_argv(program: str, spec: ContainerSpec) -> Argv:
     argv += [f"--label={_key(key)}={value}" for key, value in spec.labels.items()]
     # What a session needs of the kernel is what an ordinary process needs: nothing more.
     argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
-    if spec.pids_limit is not None:
-        argv.append(f"--pids-limit={spec.pids_limit}")
+    argv += [f"--security-opt={option}" for option in spec.security_options]
+    argv += _limit_options(spec.limits)
+    if spec.max_user_processes is not None:
+        argv.append(f"--ulimit=nproc={spec.max_user_processes}:{spec.max_user_processes}")
+    if spec.runtime is not None:
+        argv.append(f"--runtime={runtime(spec.runtime)}")
+    if spec.read_only_root:
+        argv.append("--read-only")
+    if spec.implicit_tmpfs is not None:
+        argv.append(f"--read-only-tmpfs={str(spec.implicit_tmpfs).lower()}")
+    argv += [f"--tmpfs={_tmpfs_value(mount)}" for mount in spec.tmpfs_mounts]
     if spec.log_driver is not None:
         argv.append(f"--log-driver={spec.log_driver}")
     if spec.log_max_size is not None:

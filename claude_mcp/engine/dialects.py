@@ -74,6 +74,12 @@ class Dialect:
         return self.name is EngineName.PODMAN
 
     @property
+    def adds_tmpfs(self) -> bool:
+        """Mounts memory, without a bound, over directories of a read-only root, unless told not
+        to."""
+        return self.name is EngineName.PODMAN
+
+    @property
     def copies_links(self) -> bool:
         """``cp`` out of a container takes a link at the path for itself, unless told otherwise."""
         return self.name is EngineName.DOCKER

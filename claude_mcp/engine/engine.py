@@ -22,7 +22,10 @@ from claude_mcp.engine.failures import (
     NO_SUCH_PATH,
     classify,
     failure,
+    ignored_limits,
+    last_line,
     matches,
+    refused_limit,
 )
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
@@ -48,7 +51,7 @@ class PathNotFound(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What ``inspect`` says of a container; ``created`` is RFC 3339, as the engine writes it."""
+    """What ``inspect`` says of a container; times are RFC 3339, as the engine writes them."""
 
     id: str
     name: str
@@ -58,6 +61,23 @@ class Container:
     error: str
     image: str
     labels: Mapping[str, str]
+    started: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewContainer:
+    id: str
+    ignored: tuple[str, ...] = ()
+    """What the engine says of limits that it cannot set here."""
+
+
+class LimitRefused(EngineError):
+    """The engine makes or starts no container with the limit ``limit`` of ``argv.Limits``."""
+
+    def __init__(self, message: str, limit: str, reason: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +126,25 @@ class Engine:
                 hint="Look at the engine's own log; its storage or daemon may hang.",
             ) from error
 
-    async def create(self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None) -> str:
-        """Create a container and return its full id.
+    async def create(
+        self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
+    ) -> NewContainer:
+        """Create a container.
 
         ``inherited`` gives the values of ``spec.inherited``.
 
         Raises:
-            ContainerNameInUse, ImageNotFound, EngineError
+            ContainerNameInUse, ImageNotFound, LimitRefused, EngineError
         """
         completed = await self._run(
             build.create_argv(self.program, spec), extra_environment=inherited
         )
         if completed.returncode == 0:
-            return completed.out.strip().splitlines()[-1]
+            id = completed.out.strip().splitlines()[-1]
+            return NewContainer(id, ignored_limits(completed.err))
         if matches(NAME_IN_USE, completed):
             raise ContainerNameInUse(f"A container named {spec.name} exists already.")
-        raise failure(self.title, f"create container {spec.name}", completed)
+        raise self.failed(f"create container {spec.name}", completed.err)
 
     @asynccontextmanager
     async def start_attached(self, ref: str) -> AsyncIterator[process.Stream]:
@@ -272,8 +295,12 @@ class Engine:
         return completed.returncode == 0
 
     def failed(self, tried: str, stderr: str) -> EngineError:
-        """The typed error for a held process that failed with this stderr."""
-        return classify(self.title, tried, stderr)
+        """The typed error for a process that failed with this stderr."""
+        error = classify(self.title, tried, stderr)
+        limit = refused_limit(stderr)
+        if limit is not None and type(error) is EngineError:
+            return LimitRefused(error.message, limit, last_line(stderr))
+        return error
 
 
 def parse_inspect(stdout: str) -> list[Container]:
@@ -294,6 +321,7 @@ def parse_inspect(stdout: str) -> list[Container]:
                     error=fields["error"] or "",
                     image=fields["image"],
                     labels=fields["labels"] or {},
+                    started=fields["started"],
                 )
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:

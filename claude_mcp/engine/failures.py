@@ -36,6 +36,11 @@ NOT_RUNNING: Final = re.compile(
     r"|is paused",
     re.IGNORECASE,
 )
+NO_ROOM: Final = re.compile(
+    r"resource temporarily unavailable|can't start new thread|newosproc|pthread_create failed",
+    re.IGNORECASE,
+)
+"""A process could not be started in a container, for as many run there as its limit allows."""
 AMBIGUOUS: Final = re.compile(
     r"multiple IDs found with provided prefix|more than one (container|result)", re.IGNORECASE
 )
@@ -58,6 +63,38 @@ _NO_PROGRAM: Final = re.compile(
     r"executable file [`'\"]?\S+?[`'\"]? not found in \$PATH|exec: \S+: stat \S+ no such file"
     r"|executable file not found|exec \S+ failed: No such file or directory"  # tini
     r"|failed to exec pid1: No such file",  # catatonit
+    re.IGNORECASE,
+)
+_REFUSED: Final = {
+    "cpus": re.compile(
+        r"NanoCPUs can not be set|Range of CPUs is from"  # Docker
+        r"|controller [`'\"]?cpu[`'\"]? is not available"  # crun
+        r"|cpu\.(max|cfs_quota_us|cfs_period_us)\b",  # runc
+        re.IGNORECASE,
+    ),
+    "memory": re.compile(
+        r"controller [`'\"]?memory[`'\"]? is not available"
+        r"|memory\.(max|swap\.max|limit_in_bytes|memsw\.limit_in_bytes)\b",
+        re.IGNORECASE,
+    ),
+    "pids": re.compile(
+        r"controller [`'\"]?pids[`'\"]? is not available|\bpids\.max\b", re.IGNORECASE
+    ),
+    "disk": re.compile(
+        r"--storage-opt is (not )?supported|storage option overlay\.size"
+        r"|storage option (size|\S+\.size)|storage-opt",
+        re.IGNORECASE,
+    ),
+}
+"""How engines and runtimes refuse a limit that this host cannot set."""
+_IGNORED: Final = re.compile(
+    r"limit\w* (are|is) not supported|limitation discarded|limit discarded"
+    r"|memory limited without swap",
+    re.IGNORECASE,
+)
+"""How they say, of a container that was made, that a limit is not set."""
+_NO_RUNTIME: Final = re.compile(
+    r"unknown runtime specified|unknown or invalid runtime name|OCI runtime \S+ not found",
     re.IGNORECASE,
 )
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -103,16 +140,33 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
             hint="Start it (for example 'systemctl start docker'), correct DOCKER_HOST, or use "
             "Podman: set CLAUDE_MCP_ENGINE=podman.",
         )
+    if _NO_RUNTIME.search(stderr):
+        return EngineError(
+            f"{message}{last_line(stderr, _NO_RUNTIME)}",
+            hint="Install the runtime and declare it in the engine's configuration, or choose "
+            "another one.",
+        )
     if _NO_SPACE.search(stderr):
         return EngineError(
             f"{message}{last_line(stderr, _NO_SPACE)}",
-            hint="Free some space, or destroy sessions that are no longer needed.",
+            hint="Free some space, or remove old sessions with 'claude-mcp prune'.",
         )
     if _NO_SUCH_IMAGE.search(stderr):
         return ImageNotFound(f"{message}{last_line(stderr, _NO_SUCH_IMAGE)}")
     if _NO_PROGRAM.search(stderr):
         return ImageUnfit(f"{message}{last_line(stderr, _NO_PROGRAM)}")
     return EngineError(f"{message}{last_line(stderr)}")
+
+
+def refused_limit(stderr: str) -> str | None:
+    """The field of ``argv.Limits`` that the engine could not set, and made no container."""
+    return next((name for name, pattern in _REFUSED.items() if pattern.search(stderr)), None)
+
+
+def ignored_limits(stderr: str) -> tuple[str, ...]:
+    """The engine's sentences about limits that it left out of a container that it made."""
+    lines = dict.fromkeys(line for line in stderr.splitlines() if _IGNORED.search(line))
+    return tuple(last_line(line).removeprefix("WARNING: ") for line in lines)
 
 
 def matches(pattern: re.Pattern[str], completed: Completed) -> bool:

@@ -10,7 +10,14 @@ import difflib
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from claude_mcp.errors import UsageError
@@ -46,10 +53,21 @@ WaitSeconds = Annotated[
 ]
 
 
+OPEN_OBJECT = WithJsonSchema({"type": "object"})
+"""Its fields are told in a description, which is shorter, and checked all the same."""
+
+
 class MountArguments(Arguments):
     host_path: str
     container_path: str
     read_only: bool = True
+
+
+class LimitArguments(Arguments):
+    memory: str | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    disk: str | None = None
 
 
 class McpConfig(BaseModel):
@@ -134,6 +152,22 @@ class CreateArguments(Arguments):
         BeforeValidator(_from_text),
         Field(description="Further host paths for the session."),
     ] = None
+    limits: Annotated[
+        LimitArguments | None,
+        BeforeValidator(_from_text),
+        OPEN_OBJECT,
+        Field(description="memory and disk (512m, 4g), cpus, pids; 0: no limit."),
+    ] = None
+    read_only_rootfs: Annotated[
+        bool | None, Field(description="Only the project, and /tmp in memory, can be written.")
+    ] = None
+    timeout_seconds: Annotated[float | None, Field(ge=0, description="Removed then; 0: never.")] = (
+        None
+    )
+    idle_timeout_seconds: Annotated[
+        float | None, Field(ge=0, description="Removed when unused for so long.")
+    ] = None
+    runtime: Annotated[str | None, Field(description="OCI runtime, such as runsc.")] = None
     api_key: Annotated[
         str | None, Field(description="Anthropic API key instead of the server's credentials.")
     ] = None
@@ -144,10 +178,12 @@ class CreateArguments(Arguments):
     provider_options: Annotated[
         ProviderOptions | None,
         BeforeValidator(_from_text),
+        OPEN_OBJECT,
         Field(
             description="Over the server's settings. anthropic: apiKey, authToken or oauthToken; "
-            "bedrock: region, keys or bearerToken; vertex: projectId, region, credentials; "
-            "foundry: resource, apiKey."
+            "bedrock: region, and accessKeyId, secretAccessKey, sessionToken or bearerToken; "
+            "vertex: projectId, region, credentials (JSON); foundry: resource, apiKey; all: "
+            "baseUrl, model, smallModel."
         ),
     ] = None
     use_bedrock: Annotated[
@@ -163,6 +199,7 @@ class CreateArguments(Arguments):
 
 _NESTED: dict[str, type[Arguments]] = {
     "mcpMounts": MountArguments,
+    "limits": LimitArguments,
     "providerOptions": ProviderOptions,
 }
 """The arguments that hold others, and take nothing but what they know."""
@@ -173,6 +210,7 @@ class CredentialsArguments(Arguments):
     provider_options: Annotated[
         CredentialOptions | None,
         BeforeValidator(_from_text),
+        OPEN_OBJECT,
         Field(description="Credentials for the session's provider; default: the server's."),
     ] = None
     mcp_config: Annotated[McpConfig | None, BeforeValidator(_from_text)] = None
@@ -294,8 +332,8 @@ def _problem(model: type[Arguments], error: Any) -> str:
         case "missing":
             return f"{location} is missing"
         case "extra_forbidden":
-            inside = str(error["loc"][0]) if len(error["loc"]) > 1 else None
-            fields = (_NESTED[inside] if inside else model).model_fields.values()
+            nested = _NESTED.get(error["loc"][0]) if len(error["loc"]) > 1 else None
+            fields = (nested or model).model_fields.values()
             name = to_camel(str(error["loc"][-1])[:80])
             near = difflib.get_close_matches(name, [str(field.alias) for field in fields], n=1)
             question = f", did you mean {near[0]}" if near else ""

@@ -86,6 +86,15 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
             for each in arguments.mcp_mounts or ()
         ),
         mcp_config=config.model_dump() if config else None,
+        limits={
+            name: str(value)
+            for name, value in (arguments.limits.model_dump() if arguments.limits else {}).items()
+            if value is not None
+        },
+        read_only_root=arguments.read_only_rootfs,
+        runtime=arguments.runtime,
+        timeout_seconds=arguments.timeout_seconds,
+        idle_timeout_seconds=arguments.idle_timeout_seconds,
     )
     created = await creation.create(sessions, request, call.progress)
     result = CreateResult.of(created)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.lifecycle import Destroyed, Listed
     from claude_mcp.sessions.permissions import Decided
+    from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.transfer import Transferred
     from claude_mcp.sessions.turn_results import Event, TurnResult
 
@@ -67,6 +68,7 @@ class CreateResult(Result):
     provider: str
     status: str
     created_at: str
+    expires_at: str | None
     mcp_servers: list[McpServerStatus]
     warnings: list[str]
 
@@ -83,6 +85,7 @@ class CreateResult(Result):
             provider=session.provider,
             status=session.status.value,
             created_at=session.created_at,
+            expires_at=session.expires_at,
             mcp_servers=[
                 McpServerStatus(name=each.name, status=each.status, error=each.error)
                 for each in created.mcp_servers
@@ -231,7 +234,7 @@ class SessionEntry(Result):
             image=session.image,
             engine=listed.engine,
             created_at=session.created_at,
-            expires_at=None,
+            expires_at=session.expires_at,
             turn_running=listed.turn_running,
             last_activity_at=listed.last_activity_at,
             cost_usd=None if listed.cost_usd is None else round(listed.cost_usd, 6),
@@ -281,6 +284,22 @@ class DestroyResult(Result):
         )
 
 
+class PrunedEntry(Result):
+    session_id: str
+    session_name: str
+    reason: str
+    removed: bool
+
+    @classmethod
+    def of(cls, pruned: Pruned) -> PrunedEntry:
+        return cls(
+            session_id=pruned.session.id,
+            session_name=pruned.session.name,
+            reason=pruned.reason,
+            removed=pruned.removed,
+        )
+
+
 class TransferResult(Result):
     session_id: str
     direction: str
@@ -309,6 +328,7 @@ class CommandOutcome(Result):
     truncated: str | None
     duration_ms: int
     timed_out: bool
+    notes: list[str]
 
     @classmethod
     def of(cls, command: CommandResult) -> CommandOutcome:
@@ -320,6 +340,7 @@ class CommandOutcome(Result):
             truncated=command.truncated or None,
             duration_ms=command.duration_ms,
             timed_out=command.timed_out,
+            notes=list(command.notes),
         )
 
 

@@ -25,6 +25,7 @@ def create(result: CreateResult) -> str:
         f"Session {result.session_name} ({result.session_id}) is ready: {result.project_path} is "
         f"its /workspace. Image {result.image}, {result.engine}.",
         *(f"MCP server {each.name}: {each.status}." for each in result.mcp_servers),
+        *([f"It is removed at {result.expires_at}."] if result.expires_at else []),
         *(f"Warning: {warning}" for warning in result.warnings),
         f'Next: execute_in_session with sessionId "{result.session_id}" and a prompt; '
         "destroy_session when the work is done.",
@@ -119,6 +120,8 @@ def _entry(entry: SessionEntry) -> str:
     facts.append(f"project {entry.project_path}")
     facts.append(f"image {entry.image}")
     facts.append(f"created {entry.created_at}")
+    if entry.expires_at:
+        facts.append(f"expires {entry.expires_at}")
     if entry.cost_usd:
         facts.append(f"${entry.cost_usd:.4f} so far")
     return ", ".join(facts)
@@ -161,6 +164,7 @@ def command(result: CommandOutcome) -> str:
         ]
     else:
         lines = [f"Exit code {result.exit_code} after {took}."]
+    lines += [f"Note: {note}" for note in result.notes]
     for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
         if output:
             lines += [f"{name}:", output.removesuffix("\n")]

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from claude_mcp.agent import contract
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import Engine
-from claude_mcp.engine.failures import NO_SUCH_CONTAINER, NOT_RUNNING
+from claude_mcp.engine.failures import NO_ROOM, NO_SUCH_CONTAINER, NOT_RUNNING
 from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, SessionNotReady
 from claude_mcp.sessions.payload import connect_command
 
@@ -155,6 +155,11 @@ class Channel:
             return NotRunning("The session's container is not running.")
         if returncode == contract.NO_AGENT_EXIT_CODE:
             return AgentError("The session's agent does not answer.")
+        if returncode == contract.NO_ROOM_EXIT_CODE or (returncode and NO_ROOM.search(stderr)):
+            return SessionNotReady(
+                "The session has no room for another process: as many run as its limit allows.",
+                hint="Wait until what it runs has ended, or destroy it.",
+            )
         if returncode == 0 or not stderr:
             return ChannelLost("The connection to the session was lost before its answer came.")
         return self._engine.failed("reach the session", stderr)

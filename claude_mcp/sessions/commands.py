@@ -18,6 +18,8 @@ OUTPUT_BYTES: Final = 64 * 1024
 """Kept of each stream by default: its first and its last half."""
 TIMEOUT_SECONDS: Final = 600.0
 MAX_COMMAND_BYTES: Final = 8 * 1024 * 1024
+MAX_NOTES: Final = 5
+NOTE_CHARS: Final = 500
 MAX_TAIL_LINES: Final = 10_000
 LOG_BYTES: Final = 512 * 1024
 
@@ -33,6 +35,8 @@ class CommandResult:
     truncated: str
     duration_ms: int
     timed_out: bool
+    notes: tuple[str, ...] = ()
+    """What the session says of limits that were reached."""
 
 
 async def execute(
@@ -92,9 +96,16 @@ def parse_result(session: Session, answer: Mapping[str, Any], output_bytes: int)
             truncated=_left_out(answer, output_bytes),
             duration_ms=int(answer["durationMs"]),
             timed_out=bool(answer["timedOut"]),
+            notes=_notes(answer.get("notes")),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AgentError("The session's agent gave an answer that makes no sense.") from error
+
+
+def _notes(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(redactor.redact(str(note))[:NOTE_CHARS] for note in value[:MAX_NOTES])
 
 
 def _left_out(answer: Mapping[str, Any], output_bytes: int) -> str:

@@ -8,8 +8,8 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from claude_mcp.agent import contract
 from claude_mcp.config import Config
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import BindMount, ContainerSpec
-from claude_mcp.engine.engine import ContainerNameInUse, Engine
+from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -32,6 +32,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import (
     git_guard,
     labels,
+    limits,
     mcp_config,
     mcp_servers,
     payload,
@@ -49,7 +50,7 @@ LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Where nothing of ours can be mounted; the agent's own directory is in /dev."""
-PIDS_LIMIT: Final = 2048
+LONGEST_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400.0
 LOG_MAX_SIZE: Final = "10m"
 BUILD_HINT: Final = (
     "Build the session image with scripts/build-custom-image.sh, or name another with "
@@ -89,6 +90,13 @@ class CreateRequest:
     """The session may change what makes the host's git run programs."""
     mounts: tuple[Mount, ...] = ()
     mcp_config: Mapping[str, Any] | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """See ``limits.contain``."""
+    read_only_root: bool | None = None
+    runtime: str | None = None
+    timeout_seconds: float | None = None
+    """The session's time, and how long it may go unused; 0 for no end."""
+    idle_timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,15 @@ async def create(
         notes.append(git_guard.NOTE_FOR_CLAUDE)
     if notes:
         settings["appendSystemPrompt"] = "\n".join(notes)
+    expires, expiry = _expiry(sessions.config, request)
+    settings.update(expiry)
+    containment = limits.contain(
+        sessions.config,
+        engine.dialect,
+        request.limits,
+        read_only_root=request.read_only_root,
+        runtime_name=request.runtime,
+    )
     users = engine.dialect.user_options(project.uid, project.gid)
     spec = ContainerSpec(
         name=labels.container_name(name),
@@ -146,6 +163,8 @@ async def create(
             credentials=chosen.source,
             places=chosen.places,
             git_state=git.state,
+            expires=expires,
+            home_in_memory=containment.read_only_root,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
         mounts=(
@@ -157,7 +176,13 @@ async def create(
         user=users.get("user"),
         userns=users.get("userns"),
         extra_hosts=engine.dialect.extra_hosts if chosen.needs_host_alias else (),
-        pids_limit=PIDS_LIMIT,
+        limits=containment.limits,
+        max_user_processes=containment.max_user_processes,
+        runtime=containment.runtime,
+        read_only_root=containment.read_only_root,
+        implicit_tmpfs=False if engine.dialect.adds_tmpfs else None,
+        tmpfs_mounts=containment.tmpfs_mounts,
+        security_options=containment.security_options,
         log_driver=engine.dialect.log_driver,
         log_max_size=LOG_MAX_SIZE,
         # They may hold a password; what is configured reaches Claude Code on the agent's stdin.
@@ -166,32 +191,29 @@ async def create(
     mounted = [mount.source for mount in spec.mounts]
     checked = policy.identities(mounted)
     await progress(f"creating container {spec.name} from image {image}")
-    container_id = await _create_container(engine, spec, name)
+    handover = {**chosen.handover, **mcp_config.handover(servers_config)}
+    container_id, warnings = await _bring_up(sessions, engine, spec, name, handover, progress)
+    session = Session(
+        id=container_id[: labels.ID_CHARS],
+        container_id=container_id,
+        name=name,
+        container_name=spec.name,
+        project_path=project.path,
+        image=image,
+        provider=chosen.name,
+        credentials=chosen.source,
+        status=Status.RUNNING,
+        created_at=labels.written_time(datetime.now(UTC)),
+        places=chosen.places,
+        git_state=git.state,
+        expires_at=None if expires is None else labels.written_time(expires),
+    )
+    sessions.remember(session)
+    servers: tuple[mcp_servers.McpServer, ...] = ()
     try:
-        await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
-        await progress("starting the session")
-        warnings = await _hand_over(
-            engine, container_id, spec, {**chosen.handover, **mcp_config.handover(servers_config)}
-        )
         # The engine looked the paths up by itself, and another session may write around them.
         if None in checked or policy.identities(mounted) != checked:
             raise UsageError("A path to be mounted became another while it was; try again.")
-        session = Session(
-            id=container_id[: labels.ID_CHARS],
-            container_id=container_id,
-            name=name,
-            container_name=spec.name,
-            project_path=project.path,
-            image=image,
-            provider=chosen.name,
-            credentials=chosen.source,
-            status=Status.RUNNING,
-            created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            places=chosen.places,
-            git_state=git.state,
-        )
-        sessions.remember(session)
-        servers: tuple[mcp_servers.McpServer, ...] = ()
         if servers_config is not None:
             sessions.keep_mcp_config(session, servers_config)
             await progress("waiting for the MCP servers")
@@ -200,9 +222,65 @@ async def create(
         with anyio.CancelScope(shield=True):
             await _roll_back(engine, container_id)
         raise
-    warnings += (*_owner_warnings(engine, project), *mcp_servers.warnings(servers))
-    warnings = (*chosen.warnings, *git.warnings, *warnings)
+    warnings = (
+        *chosen.warnings,
+        *containment.warnings,
+        *git.warnings,
+        *warnings,
+        *_owner_warnings(engine, project),
+        *mcp_servers.warnings(servers),
+    )
     return Created(session, engine.dialect.name.value, warnings, servers)
+
+
+def _expiry(config: Config, request: CreateRequest) -> tuple[datetime | None, dict[str, float]]:
+    """When the session's time is over, and what the agent must know to end by itself."""
+    given = (request.timeout_seconds, request.idle_timeout_seconds)
+    if not all(seconds is None or 0 <= seconds <= LONGEST_TIMEOUT_SECONDS for seconds in given):
+        raise UsageError("A session's times must be seconds between 0, for no end, and 10 years.")
+    lifetime, idle = (
+        default if seconds is None else seconds
+        for seconds, default in zip(
+            given, (config.session_timeout_seconds, config.session_idle_seconds), strict=True
+        )
+    )
+    expires = datetime.now(UTC) + timedelta(seconds=lifetime) if lifetime else None
+    expiry = {}
+    if expires is not None:
+        expiry["expiresAt"] = expires.timestamp()
+    if idle:
+        expiry["idleTimeoutSeconds"] = idle
+    return expires, expiry
+
+
+async def _bring_up(
+    sessions: Sessions,
+    engine: Engine,
+    spec: ContainerSpec,
+    name: str,
+    handover: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[str, tuple[str, ...]]:
+    """A session that runs, without the limits that this host cannot set: its id and warnings."""
+    left_out: list[str] = []
+    while True:
+        try:
+            created = await _create_container(engine, spec, name)
+            try:
+                await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
+                await progress("starting the session")
+                warnings = await _hand_over(sessions, engine, created.id, spec, handover)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await _roll_back(engine, created.id)
+                raise
+        except LimitRefused as error:
+            if getattr(spec.limits, error.limit) is None:
+                raise
+            spec = limits.without(spec, error.limit)
+            left_out.append(limits.cannot_set(engine.dialect, error.limit, error.reason))
+        else:
+            return created.id, (*left_out, *created.ignored, *warnings)
 
 
 def _default_name(project_path: str) -> str:
@@ -241,11 +319,11 @@ def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:
     return ()
 
 
-async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> str:
+async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> NewContainer:
     """The engine's `create`; not interrupted, because a daemon finishes what it began."""
     try:
         with anyio.CancelScope(shield=True):
-            container_id = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
+            created = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
     except ContainerNameInUse as error:
         raise SessionExists(
             f"A session named {name!r} exists already.",
@@ -255,11 +333,15 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> s
         raise ImageNotFound(
             f"{engine.title} has no image {spec.image}.", hint=BUILD_HINT
         ) from error
-    return container_id
+    return created
 
 
 async def _hand_over(
-    engine: Engine, container_id: str, spec: ContainerSpec, handover: Mapping[str, Any]
+    sessions: Sessions,
+    engine: Engine,
+    container_id: str,
+    spec: ContainerSpec,
+    handover: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
     line = json.dumps({"secrets": handover}, separators=(",", ":")).encode() + b"\n"
@@ -277,6 +359,7 @@ async def _hand_over(
                         f"{' and '.join(missing)}.",
                         hint=BUILD_HINT,
                     )
+                await sessions.check_room(container_id)
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(contract.COMMIT.encode() + b"\n")
                 await _expect(engine, spec, stream, contract.COMMITTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from claude_mcp.agent.contract import ABANDONED_EXIT_CODE
+from claude_mcp.agent.contract import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
 
@@ -24,6 +25,11 @@ PLACES: Final = "claude-mcp.places"
 """JSON: the region, project, resource or base URL of the session's own, as far as it has one; an
 empty one is a secret."""
 GIT: Final = "claude-mcp.git"
+EXPIRES: Final = "claude-mcp.expires"
+"""RFC 3339; the agent was told the same."""
+HOME: Final = "claude-mcp.home"
+IN_MEMORY: Final = "memory"
+"""The home of a session whose root file system is read-only: a stop takes it away."""
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -40,6 +46,7 @@ class Status(StrEnum):
     PAUSED = "paused"
     STOPPED = "stopped"
     BROKEN = "broken"
+    EXPIRED = "expired"
 
 
 class CredentialSource(StrEnum):
@@ -67,6 +74,7 @@ class Session:
     places: Mapping[str, str] = field(default_factory=dict, hash=False)
     git_state: str = ""
     """How git's files were at create; '' for a session that is trusted with them."""
+    expires_at: str | None = None
 
 
 def check_name(name: str) -> str:
@@ -100,17 +108,25 @@ def session_labels(
     credentials: CredentialSource,
     places: Mapping[str, str] | None = None,
     git_state: str = "",
+    expires: datetime | None = None,
+    home_in_memory: bool = False,
 ) -> dict[str, str]:
-    labels = {PLACES: json.dumps(dict(places), separators=(",", ":"))} if places else {}
-    return {
-        **labels,
+    labels = {
         SESSION: SCHEMA,
         NAME: name,
         PROJECT: project_path,
         PROVIDER: provider,
         CREDENTIALS: credentials.value,
-        **({GIT: git_state} if git_state else {}),
     }
+    if places:
+        labels[PLACES] = json.dumps(dict(places), separators=(",", ":"))
+    if git_state:
+        labels[GIT] = git_state
+    if expires is not None:
+        labels[EXPIRES] = written_time(expires)
+    if home_in_memory:
+        labels[HOME] = IN_MEMORY
+    return labels
 
 
 def parse_time(value: str) -> datetime | None:
@@ -128,9 +144,21 @@ def parse_time(value: str) -> datetime | None:
         return None
 
 
+def written_time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def format_time(value: str) -> str:
     moment = parse_time(value)
-    return value if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value if moment is None else written_time(moment)
+
+
+def overdue_seconds(session: Session, now: datetime | None = None) -> float:
+    """For how long a session's time has been over; negative before, and if it has no end."""
+    expires = parse_time(session.expires_at or "")
+    if expires is None:
+        return -math.inf
+    return ((now or datetime.now(UTC)) - expires).total_seconds()
 
 
 def _status(container: Container, now: datetime) -> Status:
@@ -144,8 +172,13 @@ def _status(container: Container, now: datetime) -> Status:
             young = created is not None and (now - created).total_seconds() < CREATING_SECONDS
             return Status.CREATING if young and not container.error else Status.BROKEN
         case "exited" | "stopped" | "restarting" | "stopping":
+            expires = parse_time(container.labels.get(EXPIRES, ""))
+            over = expires is not None and expires <= now
+            if over or container.exit_code == EXPIRED_EXIT_CODE:
+                return Status.EXPIRED
+            gone = container.labels.get(HOME) == IN_MEMORY
             abandoned = container.exit_code == ABANDONED_EXIT_CODE
-            return Status.BROKEN if abandoned else Status.STOPPED
+            return Status.BROKEN if gone or abandoned else Status.STOPPED
         case _:
             return Status.BROKEN
 
@@ -181,4 +214,5 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         created_at=format_time(container.created),
         places=_places(labels.get(PLACES)),
         git_state=labels.get(GIT, ""),
+        expires_at=labels.get(EXPIRES),
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
@@ -24,9 +25,10 @@ from claude_mcp.errors import (
     SessionAmbiguous,
     SessionNotFound,
     SessionNotReady,
+    TooManySessions,
     UsageError,
 )
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import labels, pruning
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
 from claude_mcp.sessions.git_guard import GitGuard
 from claude_mcp.sessions.labels import Session, Status
@@ -34,6 +36,8 @@ from claude_mcp.sessions.labels import Session, Status
 logger = logging.getLogger(__name__)
 
 MAX_REFERENCE_CHARS: Final = 200
+SWEEP_SECONDS: Final = 10.0
+"""How long the removal of expired sessions may hold up the end of this process."""
 STATUS_SECONDS: Final = 1.0
 """How long `list` waits for what a session itself has to say."""
 
@@ -78,6 +82,7 @@ class Sessions:
         self._resolved: dict[str, Session] = {}
         self._mcp_configs: dict[str, Mapping[str, Any]] = {}
         self.git = GitGuard()
+        self._sweeps: dict[str, anyio.Event] = {}
 
     async def engine(self) -> Engine:
         """The engine, connected to at the first call; see ``Engine.connect`` for the errors."""
@@ -140,7 +145,73 @@ class Sessions:
     async def _all(self, engine: Engine) -> list[Session]:
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
+        self._sweep(found)
         return sorted(found, key=lambda session: (session.created_at, session.name))
+
+    def _sweep(self, found: Sequence[Session]) -> None:
+        """Whoever looks at the sessions removes those that have expired; nobody waits for it."""
+        for session in found:
+            if pruning.is_over(session) and session.id not in self._sweeps:
+                self._sweeps[session.id] = anyio.Event()
+                self._tasks.start_soon(self._remove_expired, session)
+
+    async def _remove_expired(self, session: Session) -> None:
+        try:
+            engine, channels = await self._connection()
+            await pruning.prune(engine, channels, [session], broken=False)
+        except Exception:  # nobody asked for it, and the others must not suffer
+            logger.warning("session %s was not removed", session.name, exc_info=True)
+        finally:
+            self._sweeps.pop(session.id).set()
+
+    async def finish_sweeping(self) -> None:
+        with anyio.move_on_after(SWEEP_SECONDS):
+            for done in [*self._sweeps.values()]:
+                await done.wait()
+
+    async def prune(self, *, dry_run: bool = False) -> list[pruning.Pruned]:
+        """Remove expired and broken sessions; in a dry run only tell which.
+
+        Raises:
+            EngineError
+        """
+        engine, channels = await self._connection()
+        containers = await engine.containers(labels.SESSION)
+        found = [session for each in containers if (session := labels.session_of(each))]
+        return await pruning.prune(engine, channels, found, broken=True, dry_run=dry_run)
+
+    async def check_room(self, newcomer: str | None = None) -> None:
+        """Whether one more session may run; without a limit, no engine call.
+
+        A new session asks when it runs already and can be seen by all others that ask: who
+        started first stays, so that two servers come to the same answer.
+
+        Raises:
+            TooManySessions
+        """
+        limit = self.config.max_sessions
+        if limit is None:
+            return
+        engine = await self.engine()
+        running = [
+            (labels.parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
+            for each in await engine.containers(labels.SESSION)
+            if each.status in ("running", "paused")
+        ]
+        ahead = []
+        for _, id, each in sorted(running):
+            if id == newcomer:
+                break
+            ahead.append(each)
+        if len(ahead) < limit:
+            return
+        found = [session for each in ahead if (session := labels.session_of(each))]
+        names = ", ".join(f"{one.name} ({one.id})" for one in found[:10])
+        raise TooManySessions(
+            f"{len(ahead)} of the {limit} sessions run that MAX_CONCURRENT_SESSIONS allows: "
+            f"{names}.",
+            hint="Destroy one that is no longer needed.",
+        )
 
     async def list(self) -> list[Listed]:
         """All sessions, oldest first: two engine calls.
@@ -235,7 +306,7 @@ class Sessions:
                 logger.debug("session %s is not what it was: %s", known.name, error)
             self._forget(known)
         session = await self.find(reference)
-        if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED):
+        if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED, Status.EXPIRED):
             raise _not_ready(session)
         self.remember(session)
         try:
@@ -249,6 +320,7 @@ class Sessions:
                     hint="The next prompt or command starts it again.",
                 ) from None
             logger.info("starting the stopped session %s again", session.name)
+            await self.check_room()
             await engine.start(session.container_id)
             session = replace(session, status=Status.RUNNING)
             self.remember(session)
@@ -282,13 +354,19 @@ def _not_ready(session: Session) -> SessionNotReady:
                 f"The session {session.name!r} is paused.",
                 hint=f"Unpause its container {session.container_name} first.",
             )
+        case Status.EXPIRED:
+            return SessionNotReady(
+                f"The session {session.name!r} has expired and is being removed.",
+                hint="Create a new one, with a larger timeoutSeconds or idleTimeoutSeconds.",
+            )
         case Status.CREATING:
             return SessionNotReady(
                 f"The session {session.name!r} is being created.", hint="Try again in a moment."
             )
         case _:
             return SessionNotReady(
-                f"The session {session.name!r} is broken: its creation was never completed.",
+                f"The session {session.name!r} is broken: its creation was never completed, or "
+                "it has lost its home, which a read-only root leaves in memory, with its stop.",
                 hint="Destroy it and create it anew.",
             )
 
@@ -310,7 +388,9 @@ async def open_sessions(config: Config) -> AsyncIterator[Sessions]:
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         try:
-            yield Sessions(config, tasks)
+            sessions = Sessions(config, tasks)
+            yield sessions
+            await sessions.finish_sweeping()
         except Exception as error:
             failure = error  # raised below as itself, not as a member of the group
         finally:

@@ -58,7 +58,8 @@ while True:
         time.sleep(0.02)
 streams = (0).to_bytes(4, sys.byteorder) + (1).to_bytes(4, sys.byteorder)
 control.sendmsg([b"x"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
-control.recv(1)
+if control.recv(1) == {contract.NO_ROOM!r}:
+    sys.exit({contract.NO_ROOM_EXIT_CODE})
 """
 
 

@@ -370,7 +370,7 @@ async def test_session_whose_creation_was_never_completed_says_so(
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
     )
-    container = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
+    container = (await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})).id
     async with engine.start_attached(container) as stream:
         await stream.send(b'{"secrets": {}}\n')
         async for line in stream.lines():

@@ -67,6 +67,7 @@ def new_container(name: str, image: str, labels: dict[str, str]) -> dict[str, An
         "status": "created",
         "exitCode": 0,
         "error": "",
+        "started": "",
         "image": image,
         "labels": labels,
     }
@@ -112,7 +113,8 @@ class Engine:
             return fail("Error: No such image: missing:latest")
         if self.find(name):
             return fail(f'Conflict. The container name "/{name}" is already in use by another.')
-        container = new_container(name, image, labels)
+        limited = any(word.startswith("--cpus=") for word in argv)
+        container = {**new_container(name, image, labels), "limited": limited}
         self.save(container)
         print(container["id"])
         return 0
@@ -124,6 +126,11 @@ class Engine:
             self.note("hanging")
             sys.stdin.read()
             return 0
+        if container["image"] == "no-cpu:latest" and container["limited"]:
+            return fail(
+                "Error: OCI runtime error: crun: the requested cgroup controller `cpu` is not "
+                "available"
+            )
         handed = json.loads(sys.stdin.readline())["secrets"]
         (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
         missing = ["claude"] if container["image"] == "unfit:latest" else []

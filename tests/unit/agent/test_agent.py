@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ class Container:
             "HOME": str(self.home),
             contract.PAYLOAD_VARIABLE: payload_for(self.run),
         }
+        self.settings = dict(SETTINGS)
         self._processes: list[subprocess.Popen[str]] = []
 
     def _start(self, command: tuple[str, ...], environment: dict[str, str]) -> Any:
@@ -88,7 +90,7 @@ class Container:
 
     def start(self) -> Any:
         """Start the main process, as the engine does, also again."""
-        return self._start(payload.agent_command(json.dumps(SETTINGS)), self.environment)
+        return self._start(payload.agent_command(json.dumps(self.settings)), self.environment)
 
     def started(self) -> Any:
         """A main process whose session is complete."""
@@ -381,3 +383,36 @@ class TestHome:
         assert home_of(str(tmp_path / home)) == f"{tmp_path}/fallback"
         assert (tmp_path / "fallback").stat().st_mode & 0o777 == 0o700
         assert home_of("/") == f"{tmp_path}/fallback"
+
+
+def test_a_session_whose_time_is_over_ends_itself_and_at_once_when_started_again(
+    container: Container,
+) -> None:
+    container.settings["expiresAt"] = 0
+    container.started().wait(PATIENCE_SECONDS)
+    again = container.start()
+    said = "started again; credentials are gone\nsession expired: its time is over\n"
+    assert end_of(again, "") == (contract.EXPIRED_EXIT_CODE, "", said)
+
+
+def test_a_session_that_nobody_uses_ends_itself(container: Container) -> None:
+    container.settings["idleTimeoutSeconds"] = 0.1
+    process = container.started()
+    said = "session started\nsession expired: nobody has used it for 0.1 s\n"
+    assert end_of(process, "") == (contract.EXPIRED_EXIT_CODE, "", said)
+
+
+def test_no_session_ends_while_a_turn_or_a_command_runs(container: Container, gate: Gate) -> None:
+    container.settings["expiresAt"] = time.time() + 1
+    container.started()
+    channel = container.connect()
+    one = turn_id()
+    prompt = f"begin(); text('working'); wait_at({gate.path!r}); result()"
+    channel.send("turn", turnId=one, prompt=prompt)
+    channel.receive()
+    another = container.connect()
+    assert another.run("sleep 1.5; echo out") == (0, "out\n", "")
+    gate.open()
+    # What outlived the session's time can still be asked for.
+    assert channel.receive()["ok"]["status"] == "completed"
+    assert another.ask("follow", turnId=one)["status"] == "completed"

@@ -64,6 +64,7 @@ def result(
         "stderrBytes": len(stderr.encode()),
         "timedOut": timed_out,
         "cancelled": cancelled,
+        "notes": [],
     }
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import stat
+import threading
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -634,3 +635,25 @@ def test_new_credentials_reach_the_next_turn_of_a_live_claude(
     assert ask(caller, program)["result"] == "token-0123"
     assert ask(caller, PID)["result"] != first
     assert claude.resumed == [None, "c-1"]
+
+
+def test_a_claude_for_which_there_is_no_thread_is_ended_and_the_next_one_is_tried(
+    session: Session, claude: Claude, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = session.start()
+    ask(caller, "begin('c-1'); result()")
+    session.wait_until_at_rest()
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        target = vars(thread)["_target"]
+        if target.__name__ == "_follow":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    claude.kill()
+    said = "Claude Code could not be started: [Errno 11] can't start new thread."
+    assert ask(caller, "result()")["error"] == f"{said} The prompt was not sent."
+    monkeypatch.undo()
+    assert ask(caller, "result()")["status"] == "completed"

@@ -56,10 +56,24 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
             "engine": "docker",
             "provider": "anthropic",
             "status": "running",
+            "expiresAt": None,
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         },
     )
+
+
+def test_a_session_is_created_again_without_the_limit_that_keeps_it_from_starting(
+    run: Run, program: Path, project: Path
+) -> None:
+    code, out, err = run("create", str(project), "--image=no-cpu:latest", "--cpus=1")
+    assert code == 0
+    assert err == (
+        "warning: Docker cannot limit this session's CPU here: OCI runtime error: crun: the "
+        "requested cgroup controller `cpu` is not available.\n"
+    )
+    assert fake_engine.calls(program) == ["version", "create", "start", "rm", "create", "start"]
+    assert [each["sessionId"] for each in sessions(run)] == [out.strip()]
 
 
 def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
@@ -196,9 +210,10 @@ def test_list_is_a_table(run: Run, session: str, project: Path) -> None:
     code, out, err = run("list")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "ID            NAME       STATUS   TURN  CREATED               IMAGE"
+        "ID            NAME       STATUS   TURN  CREATED               EXPIRES  IMAGE"
         "                      PROJECT",
-        f"{session}  fix-tests  running  -     {created}  claude-code-custom:latest  {project}",
+        f"{session}  fix-tests  running  -     {created}  -        claude-code-custom:latest"
+        f"  {project}",
     ]
 
 

@@ -16,6 +16,17 @@ BUILD = (
 )
 
 
+LIMITS = {"CLAUDE_MCP_MEMORY": "4g", "CLAUDE_MCP_CPUS": "1.5", "CLAUDE_MCP_PIDS": "512"}
+LIMITS_LINE = "ok       limits: 4.0 GiB of memory, 1.5 CPUs, 512 processes"
+
+
+@pytest.fixture(autouse=True)
+def limits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that follow from this machine."""
+    for name, value in LIMITS.items():
+        monkeypatch.setenv(name, value)
+
+
 def test_everything_there(run: Run, program: Path) -> None:
     assert run("doctor") == (
         0,
@@ -23,6 +34,7 @@ def test_everything_there(run: Run, program: Path) -> None:
         "ok       configuration: /dev/null\n"
         f"ok       engine: Docker 24.0.0 ({program}), as root\n"
         "ok       image: claude-code-custom:latest is there\n"
+        f"{LIMITS_LINE}\n"
         "ok       provider: anthropic, Claude Code's default model\n"
         "ok       credentials: ANTHROPIC_API_KEY is set\n",
         "",
@@ -79,12 +91,22 @@ def test_what_is_missing_is_said_with_what_to_do(
         [
             "failed   image: Docker has no image missing:latest",
             f"         {BUILD}",
+            LIMITS_LINE,
             "ok       provider: anthropic, Claude Code's default model",
             "warning  credentials: No credentials: prompts will fail. Set "
             "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey "
             "to create_session.",
         ],
     )
+
+
+def test_a_limit_that_cannot_be_understood_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_MCP_MEMORY", "lots")
+    code, out, _ = run("doctor")
+    said = "CLAUDE_MCP_MEMORY must be a size such as 512m or 4g, or 0 for no limit."
+    assert (code, f"failed   limits: {said}" in out) == (1, True)
 
 
 def test_of_several_credentials_the_one_in_use_is_named(

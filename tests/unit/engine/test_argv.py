@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.engine import argv
-from claude_mcp.engine.argv import BindMount, ContainerSpec
+from claude_mcp.engine.argv import BindMount, ContainerSpec, Limits, TmpfsMount
 from claude_mcp.errors import UsageError
 
 ALWAYS = ("--interactive", "--init")
@@ -43,6 +43,7 @@ def test_the_least_container_is_interactive_hardened_and_never_pulled() -> None:
         "--name=c",
         *ALWAYS,
         *HARDENED,
+        "--oom-score-adj=500",
         "--entrypoint=",
         "i",
         "run",
@@ -62,7 +63,13 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         user="1000:1000",
         userns="keep-id",
         extra_hosts=("host.docker.internal:host-gateway",),
-        pids_limit=2048,
+        limits=Limits(memory=4294967296, cpus=1.5, pids=2048, disk=1073741824),
+        max_user_processes=2048,
+        runtime="runsc",
+        read_only_root=True,
+        implicit_tmpfs=False,
+        tmpfs_mounts=(TmpfsMount("/tmp", 1024), TmpfsMount("/var/tmp", 2048)),
+        security_options=("label=disable",),
         http_proxy=False,
         log_driver="json-file",
         log_max_size="10m",
@@ -76,7 +83,19 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--label=claude-mcp.name=-v /:/host",
         "--label=claude-mcp.project=/a b\n--privileged",
         *HARDENED,
+        "--security-opt=label=disable",
+        "--oom-score-adj=500",
+        "--memory=4294967296",
+        "--memory-swap=4294967296",
+        "--cpus=1.5",
         "--pids-limit=2048",
+        "--storage-opt=size=1073741824",
+        "--ulimit=nproc=2048:2048",
+        "--runtime=runsc",
+        "--read-only",
+        "--read-only-tmpfs=false",
+        "--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size=1024",
+        "--tmpfs=/var/tmp:rw,exec,nosuid,nodev,mode=1777,size=2048",
         "--log-driver=json-file",
         "--log-opt=max-size=10m",
         "--http-proxy=false",

@@ -18,6 +18,8 @@ from claude_mcp.engine.engine import (
     ContainerNameInUse,
     ContainerNotFound,
     Engine,
+    LimitRefused,
+    NewContainer,
     PathNotFound,
     ReferenceAmbiguous,
     parse_inspect,
@@ -60,6 +62,7 @@ def inspected(id: str, **changes: Any) -> str:
         "status": "running",
         "exitCode": 0,
         "error": "",
+        "started": "2026-11-23T06:26:12.5Z",
         "image": "image:1",
         "labels": {"claude-mcp.session": "1"},
     }
@@ -76,6 +79,7 @@ def container(id: str) -> Container:
         error="",
         image="image:1",
         labels={"claude-mcp.session": "1"},
+        started="2026-11-23T06:26:12.5Z",
     )
 
 
@@ -87,9 +91,36 @@ async def test_create_gives_the_id_whatever_the_engine_says_before_it(fp: FakePr
     fp.register(
         list(create_argv("docker", SPEC)),
         stdout=f"{ID}\n",
-        stderr="WARNING: Your kernel does not support swap limit capabilities\n",
+        stderr="WARNING: Your kernel does not like this\n",
     )
-    assert await DOCKER.create(SPEC, {"PAYLOAD": "code"}) == ID
+    assert await DOCKER.create(SPEC, {"PAYLOAD": "code"}) == NewContainer(ID)
+
+
+async def test_create_tells_which_limits_the_engine_left_out(fp: FakeProcess) -> None:
+    fp.register(
+        list(create_argv("docker", SPEC)),
+        stdout=f"{ID}\n",
+        stderr="WARNING: Your kernel does not support memory limit capabilities or the cgroup is "
+        "not mounted. Limitation discarded.\n",
+    )
+    created = await DOCKER.create(SPEC, {"PAYLOAD": "code"})
+    said = (
+        "Your kernel does not support memory limit capabilities or the cgroup is not mounted. "
+        "Limitation discarded."
+    )
+    assert created == NewContainer(ID, (said,))
+
+
+async def test_a_limit_that_keeps_a_container_from_being_made_is_named(fp: FakeProcess) -> None:
+    reason = "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+    fp.register(
+        list(create_argv("docker", SPEC)),
+        stderr=f"Error response from daemon: {reason}\n",
+        returncode=1,
+    )
+    with pytest.raises(LimitRefused) as caught:
+        await DOCKER.create(SPEC)
+    assert (caught.value.limit, caught.value.reason) == ("cpus", f"{reason}.")
 
 
 async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path) -> None:
@@ -97,7 +128,7 @@ async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path)
     program.write_text('#!/bin/sh\nprintf %s "$PAYLOAD"\n')
     program.chmod(0o755)
     engine = Engine(str(program), DOCKER.dialect, {"PAYLOAD": "ours"})
-    assert await engine.create(SPEC, {"PAYLOAD": "the code"}) == "the code"
+    assert await engine.create(SPEC, {"PAYLOAD": "the code"}) == NewContainer("the code")
     assert engine.environment == {"PAYLOAD": "ours"}
 
 
@@ -442,5 +473,5 @@ class TestCopies:
             await engine.copy_in("c", "/work", lambda pipe: None)
         assert str(caught.value) == (
             "Docker could not copy into container c: no space left on device. Free some space, "
-            "or destroy sessions that are no longer needed."
+            "or remove old sessions with 'claude-mcp prune'."
         )

@@ -193,8 +193,8 @@ def test_a_failure_that_people_can_mend_says_how() -> None:
         "Podman: set CLAUDE_MCP_ENGINE=podman.",
         DOCKER_FORBIDDEN: "Add your user to the group that owns the socket (often 'docker') and "
         "log in again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
-        "write /x: no space left on device": "Free some space, or destroy sessions that are no "
-        "longer needed.",
+        "write /x: no space left on device": "Free some space, or remove old sessions with "
+        "'claude-mcp prune'.",
     }
 
 
@@ -241,3 +241,73 @@ def test_a_completed_call_is_judged_by_its_stderr() -> None:
     completed = Completed(("podman",), 125, b"No such image", b"Error: \xff what\n")
     error = failures.failure("Podman", "list containers", completed)
     assert str(error) == "Podman could not list containers: \N{REPLACEMENT CHARACTER} what."
+
+
+@pytest.mark.parametrize(
+    ("limit", "stderr"),
+    [
+        (
+            "cpus",
+            "Error response from daemon: NanoCPUs can not be set, as your kernel does not support "
+            "CPU CFS scheduler or the cgroup is not mounted\n",
+        ),
+        (
+            "cpus",
+            "Error: OCI runtime error: crun: the requested cgroup controller `cpu` is not "
+            "available\n",
+        ),
+        (
+            "memory",
+            "Error: OCI runtime error: crun: the requested cgroup controller `memory` is not "
+            "available\n",
+        ),
+        (
+            "pids",
+            "Error: OCI runtime error: crun: the requested cgroup controller `pids` is not "
+            "available\n",
+        ),
+        (
+            "cpus",
+            "runc create failed: unable to start container process: error setting cgroup config "
+            "for procHooks process: openat2 /sys/fs/cgroup/a/cpu.max: no such file or directory\n",
+        ),
+        (
+            "disk",
+            "Error response from daemon: --storage-opt is supported only for overlay over xfs "
+            "with 'pquota' mount option\n",
+        ),
+        (
+            "disk",
+            "Error: storage option overlay.size and overlay.inodes only supported for backingFS "
+            "XFS. Found extfs\n",
+        ),
+        (None, DOCKER_NO_CONTAINER),
+        (None, "Error: crun: the requested cgroup controller `cpuset` is not available\n"),
+    ],
+)
+def test_the_limit_that_an_engine_refuses_is_told(limit: str | None, stderr: str) -> None:
+    assert failures.refused_limit(stderr) == limit
+
+
+def test_limits_that_were_left_out_are_told_once_each() -> None:
+    ignored = "Resource limits are not supported and ignored on cgroups V1 rootless systems\n"
+    stderr = f"{ignored}WARNING: something else\n{ignored}"
+    assert failures.ignored_limits(stderr) == (
+        "Resource limits are not supported and ignored on cgroups V1 rootless systems.",
+    )
+    assert failures.ignored_limits("") == ()
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "Error response from daemon: Unknown runtime specified runsc\n",
+        "Error response from daemon: unknown or invalid runtime name: runsc\n",
+        'Error: default OCI runtime "runsc" not found: invalid argument\n',
+    ],
+)
+def test_a_missing_runtime_is_said_with_what_to_do(stderr: str) -> None:
+    error = failures.classify("Docker", "create it", stderr)
+    assert error.hint == (
+        "Install the runtime and declare it in the engine's configuration, or choose another one."
+    )

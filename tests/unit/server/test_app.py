@@ -56,6 +56,7 @@ async def test_a_session_s_life(
             "provider": "anthropic",
             "status": "running",
             "createdAt": moment,
+            "expiresAt": None,
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         }
@@ -70,6 +71,7 @@ async def test_a_session_s_life(
             "truncated": None,
             "durationMs": 12,
             "timedOut": False,
+            "notes": [],
         }
         turn_id = "6b0b0f3e-0000-4000-8000-000000000000"
         answered = await client.call_tool(

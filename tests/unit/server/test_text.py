@@ -31,6 +31,7 @@ CREATED = CreateResult(
     provider="anthropic",
     status="running",
     created_at="2026-01-02T03:04:05Z",
+    expires_at=None,
     mcp_servers=[],
     warnings=[],
 )
@@ -59,6 +60,7 @@ COMMAND = CommandOutcome(
     truncated=None,
     duration_ms=12,
     timed_out=False,
+    notes=[],
 )
 ENTRY = SessionEntry(
     session_id="0123456789ab",

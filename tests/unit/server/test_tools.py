@@ -16,9 +16,10 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
         ["sessionName", "image", "model", "strictPermissions", "trustProject", "trustGit",
-         "mcpConfig", "mcpMounts", "apiKey", "provider", "providerOptions", "useBedrock",
-         "awsRegion", "awsAccessKeyId",
-         "awsSecretAccessKey", "awsSessionToken", "bedrockModel", "bedrockSmallModel"],
+         "mcpConfig", "mcpMounts", "limits", "readOnlyRootfs", "timeoutSeconds",
+         "idleTimeoutSeconds", "runtime", "apiKey", "provider", "providerOptions", "useBedrock",
+         "awsRegion", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken", "bedrockModel",
+         "bedrockSmallModel"],
     ),
     "execute_in_session": (
         ["sessionId", "prompt"],
@@ -142,7 +143,8 @@ def test_a_schema_in_full() -> None:
         {
             "type": "object",
             "required": [
-                "sessionId", "exitCode", "stdout", "stderr", "truncated", "durationMs", "timedOut"
+                "sessionId", "exitCode", "stdout", "stderr", "truncated", "durationMs", "timedOut",
+                "notes",
             ],
             "properties": {
                 "sessionId": {"type": "string"},
@@ -152,6 +154,7 @@ def test_a_schema_in_full() -> None:
                 "truncated": {"type": ["string", "null"]},
                 "durationMs": {"type": "integer"},
                 "timedOut": {"type": "boolean"},
+                "notes": {"type": "array", "items": {"type": "string"}},
             },
         },
     )  # fmt: skip

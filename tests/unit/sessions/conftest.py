@@ -101,6 +101,7 @@ def container(id: str, name: str, status: str = "running", **changes: Any) -> di
         "status": status,
         "exitCode": 0,
         "error": "",
+        "started": "",
         "image": "image:1",
         "labels": made,
     }

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from claude_mcp.agent import contract
-from claude_mcp.errors import AgentError, EngineError, SessionNotFound
+from claude_mcp.errors import AgentError, EngineError, SessionNotFound, SessionNotReady
 from claude_mcp.sessions import channel as channel_module
 from claude_mcp.sessions.channel import AgentRefused, Channels, NotRunning
 
@@ -265,6 +265,16 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
             f"request(); sys.exit({contract.NO_AGENT_EXIT_CODE})",
             AgentError,
             "The session's agent does not answer. Its last words: last words",
+        ),
+        (
+            f"sys.exit({contract.NO_ROOM_EXIT_CODE})",
+            SessionNotReady,
+            "The session has no room for another process: as many run as its limit allows.",
+        ),
+        (
+            "sys.exit('OCI runtime exec failed: fork/exec: resource temporarily unavailable')",
+            SessionNotReady,
+            "The session has no room for another process: as many run as its limit allows.",
         ),
         (
             "sys.exit('Error response from daemon: No such container: c0ffee')",

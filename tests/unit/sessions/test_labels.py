@@ -241,3 +241,17 @@ def test_a_session_whose_creation_was_abandoned_is_broken(state: str) -> None:
     session = session_of(ended, NOW)
     assert session is not None
     assert session.status is Status.BROKEN
+
+
+def test_a_home_in_memory_does_not_outlive_a_stop() -> None:
+    labels = session_labels(
+        name="a",
+        project_path="/p",
+        provider="anthropic",
+        credentials=CredentialSource.NONE,
+        home_in_memory=True,
+    )
+    for status, expected in (("running", Status.RUNNING), ("exited", Status.BROKEN)):
+        session = session_of(replace(CONTAINER, labels=labels, status=status), NOW)
+        assert session is not None
+        assert session.status is expected

@@ -313,7 +313,10 @@ class TestRequest:
             with pytest.raises(SessionNotReady) as caught:
                 await sessions.request(name, "command", {})
             messages[name] = str(caught.value)
-        never = "its creation was never completed. Destroy it and create it anew."
+        never = (
+            "its creation was never completed, or it has lost its home, which a read-only root "
+            "leaves in memory, with its stop. Destroy it and create it anew."
+        )
         assert messages == {
             "paused": "The session 'paused' is paused. Unpause its container claude-mcp-paused "
             "first.",

@@ -1,0 +1,108 @@
+"""What the kernel did in this session because a limit was reached.
+
+The counters are those of the container's own cgroup, of either version. Where there is no limit,
+they may be those of the host, and are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+CGROUP = "/sys/fs/cgroup"
+UNLIMITED_BYTES = 1 << 60
+"""Version 1 writes no limit as a number near 2 ** 63."""
+
+PROBES = 5
+
+Counts = dict[str, int]
+"""How often each limit was reached: ``memory`` in processes killed, ``pids`` in failed forks."""
+
+
+def _limit(directory: str, name: str) -> int | None:
+    text = _read(os.path.join(directory, name)).strip()
+    return int(text) if text.isdigit() and int(text) < UNLIMITED_BYTES else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(10_000)
+    except OSError:
+        return ""
+
+
+def _count(path: str, key: str) -> int:
+    for line in _read(path).splitlines():
+        name, _, number = line.partition(" ")
+        if name == key and number.isdigit():
+            return int(number)
+    return 0
+
+
+def memory_limit(cgroup: str = CGROUP) -> int | None:
+    """In bytes."""
+    return _limit(cgroup, "memory.max") or _limit(f"{cgroup}/memory", "memory.limit_in_bytes")
+
+
+def pids_limit(cgroup: str = CGROUP) -> int | None:
+    return _limit(cgroup, "pids.max") or _limit(f"{cgroup}/pids", "pids.max")
+
+
+def counts(cgroup: str = CGROUP) -> Counts:
+    """Since the container was started."""
+    memory = pids = 0
+    if memory_limit(cgroup) is not None:
+        memory = _count(f"{cgroup}/memory.events", "oom_kill") or _count(
+            f"{cgroup}/memory/memory.oom_control", "oom_kill"
+        )
+    if pids_limit(cgroup) is not None:
+        pids = _count(f"{cgroup}/pids.events", "max") or _count(f"{cgroup}/pids/pids.events", "max")
+    return {"memory": memory, "pids": pids}
+
+
+def notes(before: Counts, cgroup: str = CGROUP) -> list[str]:
+    """What has happened since ``before``, a sentence for each limit that was reached."""
+    now = counts(cgroup)
+    said = []
+    killed, failed = (now[name] - before[name] for name in ("memory", "pids"))
+    if killed > 0:
+        size = (memory_limit(cgroup) or 0) >> 20
+        said.append(
+            f"Out of memory: the kernel killed {killed} process(es) here; the session's limit is "
+            f"{size} MiB."
+        )
+    if failed > 0:
+        said.append(
+            f"Out of processes: {failed} could not be started here; the session's limit is "
+            f"{pids_limit(cgroup)} processes and threads."
+        )
+    return said
+
+
+def no_room(before: Counts, cgroup: str = CGROUP) -> bool:
+    """Whether processes could not be started since ``before``, or cannot be now.
+
+    A limit that is no cgroup's has no counter.
+    """
+    if counts(cgroup)["pids"] > before["pids"]:
+        return True
+    try:
+        for _ in range(PROBES):
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+    except RuntimeError:
+        return True
+    return False
+
+
+def be_chosen_first(pid: int) -> None:
+    """When memory runs out, the kernel shall kill what the session runs before its agent."""
+    try:
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            own = int(file.read())
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(min(1000, own + 200)))
+    except (OSError, ValueError):  # it has ended, or this kernel has no such file
+        return

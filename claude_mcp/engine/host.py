@@ -1,0 +1,44 @@
+"""What this machine has and lets an engine do, as far as limits depend on it.
+
+Read from the machine that we run on, which is the engine's own unless that is remote or in a
+virtual machine: what follows from it must do no harm there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+SYSFS: Final = Path("/sys/fs")
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpus() -> int:
+    return os.cpu_count() or 1
+
+
+def has_selinux(sysfs: Path = SYSFS) -> bool:
+    return (sysfs / "selinux" / "enforce").exists()
+
+
+def delegated_controllers(uid: int, sysfs: Path = SYSFS) -> frozenset[str] | None:
+    """The cgroup controllers that a user's own containers can use; None if that is not known."""
+    if not (sysfs / "cgroup/cgroup.controllers").exists():
+        return frozenset()  # version 1 cannot be delegated
+    service = sysfs / f"cgroup/user.slice/user-{uid}.slice/user@{uid}.service"
+    try:
+        return frozenset((service / "cgroup.controllers").read_text().split())
+    except OSError:
+        return None
+
+
+def counts_processes_by_namespace(release: str | None = None) -> bool:
+    """Whether RLIMIT_NPROC bounds what runs in one user namespace (Linux 5.14 and later), and not
+    all that belongs to a user of the host."""
+    numbers = re.findall(r"\d+", os.uname().release if release is None else release)
+    return tuple(map(int, numbers[:2])) >= (5, 14)

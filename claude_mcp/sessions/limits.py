@@ -1,0 +1,202 @@
+"""What a session may take of its host, and how it is closed off besides.
+
+A limit comes from the session's creator, else from the configuration, else from what this
+machine has. One that the engine cannot set is a warning: a session with fewer limits is what
+rootless engines give on many hosts.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from claude_mcp.config import Config
+from claude_mcp.engine import host
+from claude_mcp.engine.argv import ContainerSpec, Limits, TmpfsMount, runtime
+from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.errors import UsageError
+
+KIB: Final = 1024
+MIB: Final = KIB * KIB
+GIB: Final = KIB * MIB
+
+DEFAULT_PIDS: Final = 2048
+LEAST_DEFAULT_MEMORY: Final = 2 * GIB
+MINIMUM_MEMORY: Final = 256 * MIB
+"""Claude Code alone takes about as much."""
+MINIMUM_PIDS: Final = 64
+MINIMUM_DISK: Final = 16 * MIB
+MINIMUM_CPUS: Final = 0.01
+DEFAULT_TMPFS_BYTES: Final = GIB
+TMPFS_TARGETS: Final = ("/tmp", "/var/tmp")
+"""Of a session whose root file system is read-only; its home is then below the second one."""
+NO_LIMIT: Final = frozenset({"0", "none"})
+TITLES: Final = {"memory": "memory", "cpus": "CPU", "pids": "processes", "disk": "disk"}
+
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?(?:([kmgt])i?)?b?", re.IGNORECASE)
+_CONTROLLERS: Final = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
+
+
+_UNDELEGATED: Final = (
+    "your user has no cgroup controller for it. With systemd and cgroup version 2, "
+    "'Delegate=cpu memory pids' in user@.service gives it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Containment:
+    """The fields of a container's specification that hold it in, and what is to be said of them."""
+
+    limits: Limits
+    max_user_processes: int | None
+    runtime: str | None
+    read_only_root: bool
+    tmpfs_mounts: tuple[TmpfsMount, ...]
+    security_options: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def contain(
+    config: Config,
+    dialect: Dialect,
+    wanted: Mapping[str, str],
+    *,
+    read_only_root: bool | None = None,
+    runtime_name: str | None = None,
+) -> Containment:
+    """``wanted`` holds the limits that the creator asks for, as text, under the names of
+    ``Limits``; None means what is configured.
+
+    Raises:
+        UsageError: one of them cannot be understood, or is too small to work in.
+    """
+    read_only = config.read_only_root if read_only_root is None else read_only_root
+    wished = _limits(config, wanted)
+    limits, max_user_processes, warnings = _settable(dialect, wished)
+    tmpfs_mounts: tuple[TmpfsMount, ...] = ()
+    if read_only:
+        # All that can be written is in these then, and their size bounds it on any storage.
+        size = limits.disk or DEFAULT_TMPFS_BYTES
+        tmpfs_mounts = tuple(TmpfsMount(target, size) for target in TMPFS_TARGETS)
+        limits = replace(limits, disk=None)
+    name = runtime_name or config.runtime
+    return Containment(
+        limits=limits,
+        max_user_processes=max_user_processes,
+        runtime=None if name is None else runtime(name),
+        read_only_root=read_only,
+        tmpfs_mounts=tmpfs_mounts,
+        # SELinux would keep the session from the project. The other way, giving the project's
+        # files a container's label, changes the user's files for good, and slowly.
+        security_options=("label=disable",) if host.has_selinux() else (),
+        warnings=warnings,
+    )
+
+
+def described(containment: Containment) -> str:
+    """The limits in one line, for people."""
+    limits = containment.limits
+    pids = limits.pids or containment.max_user_processes
+    parts = [
+        None if limits.memory is None else f"{limits.memory / GIB:.1f} GiB of memory",
+        None if limits.cpus is None else f"{limits.cpus:g} CPUs",
+        None if pids is None else f"{pids} processes",
+        None if limits.disk is None else f"{limits.disk / GIB:.1f} GiB on disk",
+    ]
+    return ", ".join(part for part in parts if part) or "none"
+
+
+def without(spec: ContainerSpec, limit: str) -> ContainerSpec:
+    """The same container without the limit that the engine refused."""
+    changed: Any = {limit: None}
+    return replace(spec, limits=replace(spec.limits, **changed))
+
+
+def cannot_set(dialect: Dialect, limit: str, reason: str) -> str:
+    return f"{dialect.title} cannot limit this session's {TITLES[limit]} here: {reason}"
+
+
+def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
+    given = {
+        name: (f"CLAUDE_MCP_{name.upper()}", value) for name, value in config.limits.items()
+    } | {name: (f"limits.{name}", value) for name, value in wanted.items()}
+
+    def size(name: str, least: int, default: int | None) -> int | None:
+        return _size(*given[name], least) if name in given else default
+
+    def number(name: str, least: float, default: float | None) -> float | None:
+        return _number(*given[name], least) if name in given else default
+
+    cpus = host.cpus()
+    pids = number("pids", MINIMUM_PIDS, DEFAULT_PIDS)
+    return Limits(
+        # Half is room for a build, and leaves the host able to work while a session takes all.
+        memory=size("memory", MINIMUM_MEMORY, max(LEAST_DEFAULT_MEMORY, host.memory_bytes() // 2)),
+        cpus=number("cpus", MINIMUM_CPUS, cpus - 1 if cpus > 2 else None),
+        pids=None if pids is None else int(pids),
+        disk=size("disk", MINIMUM_DISK, None),
+    )
+
+
+def _settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tuple[str, ...]]:
+    """What rootless Podman can set of the limits, for it leaves them out or fails to start.
+
+    Returns also the bound that replaces the one on processes, and warnings about the rest.
+    """
+    delegated = (
+        host.delegated_controllers(os.geteuid())
+        if dialect.rootless and dialect.name is EngineName.PODMAN
+        else None
+    )
+    if delegated is None:
+        return limits, None, ()
+    missing = [
+        name
+        for name, controller in _CONTROLLERS.items()
+        if controller not in delegated and getattr(limits, name) is not None
+    ]
+    nothing: Any = dict.fromkeys(missing)
+    processes = None
+    if "pids" in missing and host.counts_processes_by_namespace():
+        missing.remove("pids")
+        processes = limits.pids
+    warnings = tuple(cannot_set(dialect, name, _UNDELEGATED) for name in missing)
+    return replace(limits, **nothing), processes, warnings
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes, from a number with or without k, m, g or t (powers of 1024); None if it is not one."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    number, unit = match.groups()
+    return int(float(number) * KIB ** ("kmgt".index(unit.lower()) + 1 if unit else 0))
+
+
+def _size(what: str, text: str, least: int) -> int | None:
+    if text.strip().lower() in NO_LIMIT:
+        return None
+    size = parse_size(text)
+    if size is None:
+        raise UsageError(f"{what} must be a size such as 512m or 4g, or 0 for no limit.")
+    if size < least:
+        raise UsageError(f"{what} must be at least {least // MIB}m, or 0 for no limit.")
+    return size
+
+
+def _number(what: str, text: str, least: float) -> float | None:
+    if text.strip().lower() in NO_LIMIT:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if number == 0:
+        return None
+    if not least <= number < math.inf:
+        raise UsageError(f"{what} must be a number, at least {least:g}, or 0 for no limit.")
+    return number

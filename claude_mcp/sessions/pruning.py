@@ -1,0 +1,95 @@
+"""Which sessions are over, and their removal; never of one in which a turn runs.
+
+A session ends itself when its time is over (``agent.expiry``), so mostly it is a stopped
+container that is removed. One that runs on all the same is asked whether a turn runs. What does
+not answer may be busy, and is left alone for an hour.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from claude_mcp.agent.contract import EXPIRY_GRACE_SECONDS
+from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.sessions.labels import Session, Status, overdue_seconds
+
+if TYPE_CHECKING:
+    from claude_mcp.engine.engine import Engine
+    from claude_mcp.sessions.channel import Channels
+
+logger = logging.getLogger(__name__)
+
+OVERDUE_SECONDS: Final = EXPIRY_GRACE_SECONDS + 60.0
+"""So long after its time a session that does nothing should have ended itself."""
+UNANSWERED_SECONDS: Final = 3600.0
+ANSWER_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A session that is over; ``removed`` is False in a dry run, and when it could not be."""
+
+    session: Session
+    reason: str
+    removed: bool
+
+
+def is_over(session: Session) -> bool:
+    """Its time is over, and it has stopped or should have."""
+    return session.status is Status.EXPIRED or overdue_seconds(session) > OVERDUE_SECONDS
+
+
+async def prune(
+    engine: Engine,
+    channels: Channels,
+    sessions: Sequence[Session],
+    *,
+    broken: bool,
+    dry_run: bool = False,
+) -> list[Pruned]:
+    """Remove those that are over, with ``broken`` also those whose creation was never completed."""
+    found: dict[str, Pruned] = {}
+
+    async def look(session: Session) -> None:
+        if is_over(session):
+            if session.status is not Status.EXPIRED and await _has_turn(channels, session):
+                return
+            reason = "expired"
+        elif broken and session.status is Status.BROKEN:
+            reason = "broken"
+        else:
+            return
+        removed = not dry_run and await _remove(engine, channels, session)
+        found[session.id] = Pruned(session, reason, removed)
+
+    async with anyio.create_task_group() as tasks:
+        for session in sessions:
+            tasks.start_soon(look, session)
+    return [found[session.id] for session in sessions if session.id in found]
+
+
+async def _has_turn(channels: Channels, session: Session) -> bool:
+    if session.status is not Status.RUNNING:
+        return False
+    try:
+        with anyio.fail_after(ANSWER_SECONDS):
+            state = await channels.request(session.container_id, "status", {})
+    except (ClaudeMcpError, TimeoutError) as error:
+        logger.info("session %s, which is over, did not answer: %s", session.name, error)
+        return overdue_seconds(session) < UNANSWERED_SECONDS
+    return state.get("turnRunning") is True
+
+
+async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:
+    channels.close(session.container_id)
+    try:
+        await engine.remove(session.container_id)
+    except ClaudeMcpError as error:
+        logger.warning("the session %s could not be removed: %s", session.name, error)
+        return False
+    return True

@@ -1,0 +1,38 @@
+"""When a session is over, from what it was told and when it was last used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from claude_mcp.agent.contract import EXPIRY_GRACE_SECONDS
+from claude_mcp.agent.expiry import Expiry
+
+
+def unused() -> Any:
+    raise AssertionError("the turns are not asked")
+
+
+@pytest.fixture
+def began(monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    return 1000.0
+
+
+def test_whichever_comes_first_ends_it(began: float) -> None:
+    settings = {"expiresAt": 5000.0, "idleTimeoutSeconds": 60.0}
+    expiry = Expiry(settings, unused)
+    assert expiry._due(began) == (1060.0, "nobody has used it for 60 s")
+    assert expiry._due(4990.0) == (5000.0, "its time is over")
+
+
+def test_what_outlived_the_time_can_be_fetched_for_a_while_once(began: float) -> None:
+    expiry = Expiry({"expiresAt": 2000.0}, unused)
+    over = (2500.0 + EXPIRY_GRACE_SECONDS, "its time is over")
+    assert expiry._due(2500.0) == over
+    assert expiry._due(2550.0) == over
+
+
+def test_a_session_that_is_started_after_its_time_is_over(began: float) -> None:
+    assert Expiry({"expiresAt": 500.0}, unused)._due(began) == (500.0, "its time is over")

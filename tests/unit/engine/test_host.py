@@ -1,0 +1,48 @@
+"""What this machine lets an engine do, read from files as a kernel shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.engine import host
+
+
+def test_version_1_of_cgroups_delegates_nothing(tmp_path: Path) -> None:
+    assert host.delegated_controllers(1000, tmp_path) == frozenset()
+
+
+def test_the_controllers_of_a_user_are_those_of_its_service(tmp_path: Path) -> None:
+    service = tmp_path / "cgroup/user.slice/user-1000.slice/user@1000.service"
+    service.mkdir(parents=True)
+    (tmp_path / "cgroup/cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (service / "cgroup.controllers").write_text("memory pids\n")
+    assert host.delegated_controllers(1000, tmp_path) == {"memory", "pids"}
+    assert host.delegated_controllers(1001, tmp_path) is None
+
+
+def test_selinux_is_on_where_its_file_system_is_mounted(tmp_path: Path) -> None:
+    assert host.has_selinux(tmp_path) is False
+    (tmp_path / "selinux").mkdir()
+    (tmp_path / "selinux/enforce").write_text("0")
+    assert host.has_selinux(tmp_path) is True
+
+
+@pytest.mark.parametrize(
+    ("release", "answer"),
+    [
+        ("6.1.0-28-amd64", True),
+        ("5.14.0-503.el9", True),
+        ("5.10.0", False),
+        ("4.18.0", False),
+        ("?", False),
+    ],
+)
+def test_processes_are_counted_by_namespace_since_5_14(release: str, answer: bool) -> None:
+    assert host.counts_processes_by_namespace(release) is answer
+
+
+def test_this_machine_has_memory_and_a_cpu() -> None:
+    assert host.memory_bytes() > 0
+    assert host.cpus() > 0

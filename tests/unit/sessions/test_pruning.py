@@ -1,0 +1,180 @@
+"""Sessions that are over go, whoever looks; those in which a turn may run stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from claude_mcp.errors import SessionNotReady, TooManySessions
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.labels import Status
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.pruning import OVERDUE_SECONDS, UNANSWERED_SECONDS
+from tests.unit.sessions.conftest import container
+
+if TYPE_CHECKING:
+    from tests.unit.sessions.conftest import ScriptedEngine
+
+EXPIRED = {"status": "exited", "exitCode": 79}
+
+
+def expiring(id: str, name: str, seconds_ago: float, **changes: Any) -> dict[str, Any]:
+    """A session whose time was over then."""
+    made = container(id, name, **changes)
+    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    made["labels"][labels.EXPIRES] = labels.written_time(moment)
+    return made
+
+
+def state(running: bool) -> str:
+    answer = {"turnRunning": running}
+    return f"for line in sys.stdin: answer(json.loads(line)['id'], ok={answer!r})"
+
+
+async def pruned(sessions: Sessions, **options: Any) -> list[tuple[str, str, bool]]:
+    found = await sessions.prune(**options)
+    return sorted((each.session.name, each.reason, each.removed) for each in found)
+
+
+async def test_expired_and_broken_sessions_are_pruned_and_no_others(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(
+        container("a1", "ended", **EXPIRED),
+        expiring("a2", "stopped-and-over", 1, status="exited"),
+        expiring("a3", "over-just-now", 1),
+        expiring("a4", "not-yet", -100, status="exited"),
+        container("a5", "stopped", status="exited"),
+        container("a6", "abandoned", status="exited", exitCode=78),
+        container("a7", "running"),
+    )
+    over = [("abandoned", "broken"), ("ended", "expired"), ("stopped-and-over", "expired")]
+    assert await pruned(sessions, dry_run=True) == [(*each, False) for each in over]
+    assert "rm" not in scripted.calls
+    assert await pruned(sessions) == [(*each, True) for each in over]
+    assert await pruned(sessions) == []
+
+
+@pytest.mark.parametrize(
+    ("running", "seconds_ago", "goes"),
+    [
+        (True, OVERDUE_SECONDS + 10, False),
+        (True, UNANSWERED_SECONDS + 10, False),
+        (False, OVERDUE_SECONDS + 10, True),
+        (None, OVERDUE_SECONDS + 10, False),
+        (None, UNANSWERED_SECONDS + 10, True),
+    ],
+)
+async def test_one_that_should_have_ended_goes_unless_a_turn_runs_or_may_run(
+    scripted: ScriptedEngine,
+    sessions: Sessions,
+    running: bool | None,
+    seconds_ago: float,
+    goes: bool,
+) -> None:
+    scripted.on("exec", "import sys; sys.exit(1)") if running is None else scripted.agent(
+        state(running)
+    )
+    scripted.holds(expiring("a1", "overdue", seconds_ago))
+    assert await pruned(sessions) == ([("overdue", "expired", True)] if goes else [])
+
+
+async def test_one_that_cannot_be_removed_is_told(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("a1", "ended", **EXPIRED))
+    await sessions.engine()
+    program = scripted.engine.program
+    with open(program) as file:
+        script = file.read()
+    with open(program, "w") as file:
+        file.write(script.replace("rm)", "rm) fail busy; exit 1;;\nnever)"))
+    assert await pruned(sessions) == [("ended", "expired", False)]
+
+
+async def test_whoever_lists_removes_what_has_expired_without_waiting_for_it(
+    scripted: ScriptedEngine,
+) -> None:
+    scripted.holds(
+        container("a1", "ended", **EXPIRED),
+        container("a2", "broken", status="exited", exitCode=78),
+        container("a3", "running"),
+    )
+    async with open_sessions(scripted.config) as sessions:
+        listed = await sessions.list()
+        assert scripted.calls == ["version", "ps", "container"]
+        assert {each.session.name: each.session.status for each in listed} == {
+            "ended": Status.EXPIRED,
+            "broken": Status.BROKEN,
+            "running": Status.RUNNING,
+        }
+    # Leaving waited for it.
+    assert scripted.calls == ["version", "ps", "container", "rm"]
+
+
+async def test_an_expired_session_is_not_started_again(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("a1", "ended", **EXPIRED))
+    with pytest.raises(SessionNotReady, match="'ended' has expired and is being removed"):
+        await sessions.request("ended", "command", {})
+    assert "start" not in scripted.calls
+
+
+class TestRoom:
+    """Who may run, when many have started."""
+
+    THERE = (
+        container("b1", "second", started="2026-11-23T06:26:13.000000002Z"),
+        container("a1", "third", started="2026-11-23T06:26:14Z"),
+        container("c1", "first", "paused", started="2026-11-23T06:26:12Z"),
+        container("d1", "stopped", "exited", started="2026-11-23T06:26:11Z"),
+        container("e1", "unstarted", "created", started="0001-01-01T00:00:00Z"),
+    )
+
+    @pytest.mark.parametrize(
+        ("newcomer", "limit", "fits"),
+        [
+            ("c1", 1, True),
+            ("b1", 1, False),
+            ("b1", 2, True),
+            ("a1", 2, False),
+            ("a1", 3, True),
+            (None, 3, False),
+            (None, 4, True),
+        ],
+    )
+    async def test_those_that_started_first_stay(
+        self, scripted: ScriptedEngine, newcomer: str | None, limit: int, fits: bool
+    ) -> None:
+        scripted.holds(*self.THERE)
+        async with open_sessions(replace(scripted.config, max_sessions=limit)) as sessions:
+            id = None if newcomer is None else f"{newcomer:0<64}"
+            if fits:
+                await sessions.check_room(id)
+            else:
+                with pytest.raises(TooManySessions) as caught:
+                    await sessions.check_room(id)
+                assert caught.value.message.startswith(
+                    f"{limit} of the {limit} sessions run that MAX_CONCURRENT_SESSIONS allows: "
+                    "first (c10000000000)"
+                )
+        assert scripted.calls == ["version", "ps", "container"]
+
+    async def test_without_a_limit_the_engine_is_not_asked(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        await sessions.check_room()
+        assert scripted.calls == []
+
+    async def test_a_stopped_session_is_not_started_when_there_is_no_room(
+        self, scripted: ScriptedEngine
+    ) -> None:
+        scripted.holds(*self.THERE)
+        async with open_sessions(replace(scripted.config, max_sessions=3)) as sessions:
+            with pytest.raises(TooManySessions):
+                await sessions.request("stopped", "command", {})
+        assert "start" not in scripted.calls
