@@ -26,6 +26,7 @@ MARKS: Final = frozenset({GIT, *BARE, *SHARED})
 # `commondir` moves config and hooks elsewhere; `remotes` and `branches` are old forms of config.
 FILES: Final = ("config", "config.worktree", "commondir")
 DIRECTORIES: Final = ("hooks", "remotes", "branches")
+INNER: Final = ("modules", "worktrees", "rebase-merge")
 REBASE_TODO: Final = "rebase-merge/git-rebase-todo"
 WORKTREE_COMMONDIR: Final = b"../.."
 """What git itself writes there: the repository that the worktree belongs to."""
@@ -105,6 +106,8 @@ class _Reader:
 
     def add_repository(self, path: str, depth: int = 0) -> None:
         self._note(f"{path}/", b"repository")
+        for name in (*DIRECTORIES, *INNER):
+            self._add(posixpath.join(path, name))  # it may be a link
         for name in FILES:
             content = self._add(posixpath.join(path, name))
             if content is not None and name != "commondir":
@@ -114,6 +117,7 @@ class _Reader:
         self._add_rebase(posixpath.join(path, REBASE_TODO))
         worktrees = posixpath.join(path, "worktrees")
         for name in self._names(worktrees):
+            self._add(posixpath.join(worktrees, name))
             self._add(posixpath.join(worktrees, name, "config.worktree"))
             self._add(posixpath.join(worktrees, name, "commondir"), usual=WORKTREE_COMMONDIR)
         self._add_modules(posixpath.join(path, "modules"), depth + 1)
@@ -124,6 +128,7 @@ class _Reader:
             return
         for name in self._names(path):
             inner = posixpath.join(path, name)
+            self._add(inner)
             if "HEAD" in self._names(inner):
                 self.add_repository(inner, depth)
             else:
@@ -181,9 +186,14 @@ class _Reader:
         return content
 
     def _add_link(self, path: str, target: str) -> None:
-        """The link, and what it leads to, if that is a file in the project."""
+        """The link, and what it leads to, if that is in the project."""
         aim = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        content = None if aim.startswith(("/", "..")) else self._content(aim)
+        content = None
+        if not aim.startswith(("/", "..")):
+            content = self._content(aim)
+            for name in self._names(aim):
+                inner = posixpath.join(aim, name)
+                self._note(inner, self._content(inner) or b"")
         self._note(path, b"l" + os.fsencode(target) + b"\0" + (content or b""))
 
     def _note(self, path: str, content: bytes) -> None:

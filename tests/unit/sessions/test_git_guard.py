@@ -104,6 +104,30 @@ async def test_links_of_the_project_are_neither_mounted_nor_followed(
     assert ".git/config (changed)" in await changes(repository, state)
 
 
+@pytest.mark.parametrize(
+    "place", ["hooks", "modules", "modules/sub", "modules/sub/hooks", "worktrees", "worktrees/x"]
+)
+async def test_a_directory_that_becomes_a_link_is_told(repository: Path, place: str) -> None:
+    git = repository / ".git"
+    (git / "modules/sub/hooks").mkdir(parents=True)
+    (git / "modules/sub/HEAD").touch()
+    (git / "worktrees/x").mkdir(parents=True)
+    (repository / "planted").mkdir()
+    state = (await GitGuard().protect(str(repository))).state
+    assert await changes(repository, state) == ()
+    (git / place).rename(repository / "moved")
+    (git / place).symlink_to(repository / "planted")
+    assert f".git/{place} (new)" in await changes(repository, state)
+
+
+async def test_hooks_behind_a_link_are_compared(repository: Path) -> None:
+    (repository / ".git/hooks").rename(repository / "tracked")
+    (repository / ".git/hooks").symlink_to("../tracked")
+    state = (await GitGuard().protect(str(repository))).state
+    (repository / "tracked/pre-commit").write_text("#!/bin/sh\nother\n")
+    assert await changes(repository, state) == ("tracked/pre-commit (changed)",)
+
+
 async def test_a_git_directory_that_is_a_link_is_told(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project/.git").symlink_to("/etc")
