@@ -11,16 +11,16 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, exhaustion, machine_role, mcp_servers, processes
+from claude_mcp.agent import contract, machine_role, mcp_servers, outcomes, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.permissions import Permissions
 from claude_mcp.agent.records import Result
 from claude_mcp.agent.relay import Relays
 from claude_mcp.agent.state import State, log
+from claude_mcp.agent.turn import Turn
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.claude.events import events_of
 from claude_mcp.redaction import redactor
@@ -31,48 +31,11 @@ INTERRUPT_SECONDS = 1.0
 """How long Claude Code may take to end a turn that was interrupted, before it is killed."""
 STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
-TASK_TOOLS = {"Agent", "Task"}
-"""One tool, which has a new and an old name."""
 NO_CONVERSATION = "No conversation found"
-
-UNREAD: Result = {"status": "unread"}
-"""The outcome of a prompt that Claude Code certainly did not read before it ended."""
-
-OPTIONS = ("tools", "model", "maxTurns", "maxBudgetUsd")
-"""What a turn may have of its own; Claude Code takes them only when it starts."""
 
 
 class StartFailed(Exception):
     """Claude Code did not come up; the message says why."""
-
-
-@dataclass(eq=False)
-class Turn:
-    """One prompt on its way, or, without one, what Claude Code began unasked."""
-
-    id: str
-    first: int
-    """The number of the journal's last event before it."""
-    prompt: str | None = None
-    digest: str = ""
-    """The prompt's, as the record has it."""
-    options: dict[str, Any] = field(default_factory=dict)
-    new_conversation: bool = False
-    started: float = field(default_factory=time.monotonic)
-    before: processes.Snapshot = field(default_factory=dict)
-    tasks: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
-    expired: int = 0
-    """How many of its questions nobody answered."""
-    exhausted: exhaustion.Counts | None = None
-    """How often limits had been reached when it began."""
-    cancelled: bool = False
-    refused: str | None = None
-    """Why it must not go on."""
-    posted: float = math.inf
-    """Where its line ends in Claude Code's input, once it is there."""
-    outcome: Result | None = None
-    """What Claude Code made of it; the turn is over only when all is cleaned up."""
 
 
 class Driver:
@@ -185,7 +148,7 @@ class Driver:
                     self._asked = turn
                     turn.posted = live.post(line)
                 outcome = self._await(turn, live)
-                if outcome is not UNREAD:
+                if outcome is not outcomes.UNREAD:
                     break
                 turn.outcome, turn.posted = None, math.inf
         except StartFailed as error:
@@ -381,7 +344,7 @@ class Driver:
         if asked is not None and asked.cancelled:
             live.interrupt()  # the first one came too early: the prompt was still in line
         elif asked is not None and self._speaker(live) is asked:
-            asked.refused = _unknown_tools(asked.options.get("tools"), frame.tools)
+            asked.refused = outcomes.unknown_tools(asked.options.get("tools"), frame.tools)
             self._changed.notify_all()
         if self._speaker(live) is None:
             self.unasked = Turn(str(uuid.uuid4()), self._journal.last, before=processes.snapshot())
@@ -395,7 +358,7 @@ class Driver:
         if cost:
             self._state.add_cost(cost)
         asked, unasked = self._asked, self.unasked
-        outcome = _outcome(result, cost)
+        outcome = outcomes.answered(result, cost)
         untold = not live.tells_lifecycle and not result.prompt_uuids
         if asked is not None and (
             asked.id in result.prompt_uuids or (untold and live.replayed == asked.id)
@@ -424,49 +387,7 @@ class Driver:
             self._ended_before = live.stopping or f"it had ended with exit code {live.code}"
             if self._asked is not None and self._asked.outcome is None:
                 read = live.may_have_read(self._asked.posted)
-                self._asked.outcome = _died(live) if read else UNREAD
+                self._asked.outcome = outcomes.died(live) if read else outcomes.UNREAD
             if self.unasked is not None:
-                self._end_unasked(self.unasked, _died(live))
+                self._end_unasked(self.unasked, outcomes.died(live))
             self._changed.notify_all()
-
-
-def _unknown_tools(wanted: list[str] | None, offered: tuple[str, ...]) -> str | None:
-    """What is wrong with the tools of a turn: Claude Code leaves out what it does not know."""
-    known = set(offered)
-    if known & TASK_TOOLS:
-        known |= TASK_TOOLS
-    unknown = [tool for tool in wanted or () if tool not in known]
-    if not unknown:
-        return None
-    names = ", ".join(repr(tool[:100]) for tool in unknown[:10])
-    return (
-        f"Claude Code has no tool called {names} here, so the turn was ended at once. Names are "
-        "as Claude Code spells them, such as Bash, Read or Edit."
-    )
-
-
-def _died(live: Live) -> Result:
-    words = live.last_words.splitlines()
-    why = live.stopping or (words[-1][:500] if words else "it said nothing")
-    return {
-        "status": "failed",
-        "error": f"Claude Code ended in the middle of the turn, exit code {live.code}: {why}. "
-        "The model may have seen the prompt, which is not sent again by itself.",
-    }
-
-
-def _outcome(result: protocol.Result, cost_usd: float) -> Result:
-    return {
-        "status": "failed" if result.is_error else "completed",
-        "result": result.text or None,
-        "error": result.error,
-        "conversationId": result.conversation_id,
-        "numTurns": result.num_turns,
-        "durationMs": result.duration_ms,
-        "costUsd": cost_usd,
-        "usage": dict(result.usage),
-        "permissionDenials": [
-            {"toolName": denial.tool_name, "toolInput": dict(denial.tool_input)}
-            for denial in result.permission_denials
-        ],
-    }

@@ -24,8 +24,8 @@ from claude_mcp.claude.events import call_text, headline
 from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.driver import Turn
     from claude_mcp.agent.live import Live
+    from claude_mcp.agent.turn import Turn
 
 MAX_OPEN = 32
 MAX_INPUT_CHARACTERS = 4 * 1024 * 1024

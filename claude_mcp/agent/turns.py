@@ -14,10 +14,11 @@ from typing import Any
 
 from claude_mcp.agent import exhaustion
 from claude_mcp.agent.connections import Answer, Request, RequestError
-from claude_mcp.agent.driver import OPTIONS, Driver, Turn
+from claude_mcp.agent.driver import Driver
 from claude_mcp.agent.journal import Event, Journal
 from claude_mcp.agent.records import TURN_ID, Record, Records, Result, digest
 from claude_mcp.agent.state import State, log
+from claude_mcp.agent.turn import OPTIONS, Turn
 from claude_mcp.claude.events import headline
 from claude_mcp.redaction import redactor
 
