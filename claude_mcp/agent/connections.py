@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
+from claude_mcp.agent import threads
 from claude_mcp.agent.lines import Splitter
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -169,13 +170,10 @@ class Connection:
         request = Request(self, number, args)
         with self._requests_lock:
             self._requests[number] = request
-        thread = threading.Thread(target=self._perform, args=(name, number, request), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the session runs as many processes as it may
+        if not threads.start(self._perform, name, number, request):
             with self._requests_lock:
                 del self._requests[number]
-            self._write(_failure(number, "no-room", f"the request could not be begun: {error}"))
+            self._write(_failure(number, "no-room", "the request could not be begun"))
 
     def _perform(self, name: str, number: int, request: Request) -> None:
         operation = self._operations.get(name)

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from claude_mcp.agent import commands, contract
+from claude_mcp.agent import commands, contract, threads
 from claude_mcp.agent.connections import Answer, Connection, Operation, Request, RequestError
 from claude_mcp.agent.expiry import Expiry
 from claude_mcp.agent.receiving import Receiving
@@ -162,9 +162,6 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
     with socket.socket(fileno=listener) as accepting:
         while True:
             control, _ = accepting.accept()
-            thread = threading.Thread(target=serve_channel, args=(control, agent), daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                log(f"a channel could not be served: {error}")
+            if not threads.start(serve_channel, control, agent):
+                log("a channel could not be served: there is no room for a thread")
                 turn_away(control)

@@ -108,7 +108,12 @@ class Permissions:
                 "description": _description(redactor.redact_all(request.request)),
             },
         )
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # no process is left; nobody could deny it later
+            self._close(self._open[question], "the session has no room for another process")
+            live.post(protocol.deny_line(request.request_id, "It could not be asked."))
+            return
         if turn is not None and turn.cancelled:
             self._close(self._open[question], "the turn was interrupted")
 

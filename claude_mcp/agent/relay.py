@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from claude_mcp.agent import threads
 from claude_mcp.agent.state import log
 
 HEAD_BYTES = 64 * 1024
@@ -40,7 +41,8 @@ class Relay:
     def _serve(self) -> None:
         while True:
             client, _ = self._listener.accept()
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+            if not threads.start(self._relay, client):
+                client.close()
 
     def _relay(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):

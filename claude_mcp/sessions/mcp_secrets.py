@@ -18,7 +18,8 @@ _INNOCENT: Final = frozenset(
     | {"tmpdir", "accept", "content-type", "user-agent"}
 )
 _SECRETIVE: Final = re.compile(r"key|token|secret|passw|auth|sig|credential|cookie", re.IGNORECASE)
-_URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
+# Bounded, because a long word without a colon would be searched anew from each of its letters.
+_URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,30}://\S+")
 
 
 def secrets_of(servers: Iterable[Any]) -> list[str]:

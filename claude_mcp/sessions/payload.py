@@ -57,7 +57,10 @@ while True:
             sys.exit({contract.NO_AGENT_EXIT_CODE})
         time.sleep(0.02)
 streams = (0).to_bytes(4, sys.byteorder) + (1).to_bytes(4, sys.byteorder)
-control.sendmsg([b"x"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+try:
+    control.sendmsg([b"x"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+except BrokenPipeError:
+    pass  # turned away already
 if control.recv(1) == {contract.NO_ROOM!r}:
     sys.exit({contract.NO_ROOM_EXIT_CODE})
 """

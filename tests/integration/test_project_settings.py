@@ -368,7 +368,7 @@ async def test_project_gives_itself_no_permission(
     await create(sessions, request)
     step = {"tool": "Bash", "input": {"command": f"echo; {RUN_IT}"}}
     turn = await turns.prompt(sessions, name, "standin: " + json.dumps([step]))
-    assert [each.tool_name for each in turn.permission_denials] == ["Bash"]
+    assert [each.tool_name for each in turn.questions] == ["Bash"]
     assert not trap.sprung
 
 
