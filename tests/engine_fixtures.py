@@ -159,13 +159,20 @@ def give_to(as_root: bool) -> Callable[[Path, int], None]:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: concerns Docker's daemon; not run on Podman")
     config.addinivalue_line("markers", "stress: takes long; run with CLAUDE_MCP_STRESS=1")
+    config.addinivalue_line(
+        "markers",
+        "claude: concerns Claude Code alone, the same on each engine; on Podman it is run with "
+        "CLAUDE_MCP_STRESS=1",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = set()
     if os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
-        left_out.add("docker")
-    if not os.environ.get("CLAUDE_MCP_STRESS"):
+        left_out |= {"docker", "claude"}
+    if os.environ.get("CLAUDE_MCP_STRESS"):
+        left_out.discard("claude")
+    else:
         left_out.add("stress")
     others = [item for item in items if any(item.get_closest_marker(each) for each in left_out)]
     config.hook.pytest_deselected(items=others)

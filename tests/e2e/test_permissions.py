@@ -19,6 +19,8 @@ from peers import script
 
 from claude_mcp.engine.engine import Engine
 
+pytestmark = pytest.mark.claude
+
 Call = Callable[..., Any]
 ERAS = ["legacy", "auto"]
 PATIENCE_SECONDS = 60

@@ -25,6 +25,8 @@ from claude_mcp.sessions.turn_results import Question, TurnResult, TurnStatus
 if TYPE_CHECKING:
     from engine_fixtures import Bare
 
+pytestmark = pytest.mark.claude
+
 PATIENCE_SECONDS = 60
 ALLOW = Answer(Decision.ALLOW)
 DENY = Answer(Decision.DENY, "not in that directory")

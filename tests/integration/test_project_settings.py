@@ -22,6 +22,8 @@ from claude_mcp.sessions.creation import CreateRequest, create
 from claude_mcp.sessions.lifecycle import Sessions
 from claude_mcp.sessions.turn_results import TurnStatus
 
+pytestmark = pytest.mark.claude
+
 RAN = "ran-it"
 RUN_IT = f"touch /workspace/{RAN}"
 HOOK = [{"hooks": [{"type": "command", "command": RUN_IT}]}]

@@ -33,6 +33,8 @@ from claude_mcp.sessions.turn_results import TurnResult, TurnStatus
 if TYPE_CHECKING:
     from engine_fixtures import Bare
 
+pytestmark = pytest.mark.claude
+
 TAG = secrets.token_hex(8)
 OWN_KEYS = {
     "region": "ap-own-1",
