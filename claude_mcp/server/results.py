@@ -6,6 +6,7 @@ secrets, and text that is no Unicode and would break the connection.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -31,8 +32,10 @@ def clean(text: str) -> str:
 
 
 def clean_value(value: Any) -> Any:
-    """``clean`` for every string in a JSON value."""
+    """``clean`` for every string in a JSON value, and null for what JSON has no number for."""
     match value:
+        case float() if not math.isfinite(value):
+            return None
         case str():
             return clean(value)
         case dict():

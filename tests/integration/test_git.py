@@ -13,7 +13,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.creation import Created, CreateRequest, create
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 
 MARK = "planted-program-ran"
@@ -89,22 +89,28 @@ IDENTITY = (
 )
 
 
-@pytest.mark.parametrize("owner", [None, 4321], ids=["mine", "somebody-elses"])
+def told(created: Created) -> list[str]:
+    """The warnings but for those about limits, which rootless engines cannot always set."""
+    return [each for each in created.warnings if "cannot limit this session" not in each]
+
+
+# Only root can give a project to somebody else.
+OWNERS = {"mine": None, "somebody-elses": 4321} if os.geteuid() == 0 else {"mine": None}
+
+
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 async def test_everyday_git_works_inside(
     sessions: Sessions,
     repository: HostGit,
     name: str,
     owner: int | None,
-    as_root: bool,
     give_to: Callable[[Path, int], None],
 ) -> None:
     if owner is not None:
-        if not as_root:
-            pytest.skip("only root can give a project to somebody else")
         repository.project.parent.chmod(0o755)
         give_to(repository.project, owner)
     created = await create(sessions, CreateRequest(str(repository.project), session_name=name))
-    assert created.warnings == ()
+    assert told(created) == []
     await run(
         sessions,
         name,
@@ -314,8 +320,8 @@ async def test_worktree_as_a_project_is_told_at_create_and_keeps_its_git_file(
     repository("worktree", "add", "-q", "../elsewhere")
     project = repository.project.parent / "elsewhere"
     created = await create(sessions, CreateRequest(str(project), session_name=name))
-    assert len(created.warnings) == 1
-    assert "git does not work in the session" in created.warnings[0]
+    [warning] = told(created)
+    assert "git does not work in the session" in warning
     done = await commands.execute(sessions, name, "rm .git; mv .git x; echo gitdir: x >.git")
     assert done.exit_code != 0
     assert HostGit(project)("status", "--short") == ""
@@ -328,7 +334,7 @@ async def test_repository_beside_its_git_file_in_the_project_works_and_is_guarde
     git("init", "-q", "-b", "main", "--separate-git-dir=.bare", ".")
     (git.project / ".git").write_text("gitdir: .bare\n")
     created = await create(sessions, CreateRequest(str(git.project), session_name=name))
-    assert created.warnings == ()
+    assert told(created) == []
     await run(sessions, name, IDENTITY, "echo 1 >file && git add file && git commit -qm first")
     for attempt in ("mv .bare x", "git config a.b c", "touch .bare/hooks/x", "rm .git"):
         assert (await commands.execute(sessions, name, attempt)).exit_code != 0, attempt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import secrets as random
@@ -152,6 +153,57 @@ async def test_a_password_of_a_gateway_is_in_its_requests_alone(
     assert sentinel not in env + inspected
     assert expected not in env + inspected
     assert MASK not in shell.stdout
+
+
+@pytest.mark.parametrize(
+    "kind", ["gateway's token", "gateway's password", "bearer token", "Foundry key", "proxy"]
+)
+async def test_what_is_in_claudes_environment_is_in_that_of_no_hook_and_no_mcp_server(
+    kind: str, engine: Engine, environ: dict[str, str], project: Path, name: str
+) -> None:
+    sentinel = f"sentinel-{random.token_hex(16)}"
+    address = environ["ANTHROPIC_BASE_URL"]
+    environ |= {
+        "gateway's token": {"ANTHROPIC_AUTH_TOKEN": sentinel},
+        "gateway's password": {
+            "ANTHROPIC_BASE_URL": address.replace("http://", f"http://me:{sentinel}@")
+        },
+        "bearer token": {
+            "CLAUDE_CODE_USE_BEDROCK": "1",
+            "AWS_REGION": "eu-1",
+            "AWS_BEARER_TOKEN_BEDROCK": sentinel,
+            "ANTHROPIC_BEDROCK_BASE_URL": address,
+        },
+        "Foundry key": {
+            "CLAUDE_CODE_USE_FOUNDRY": "1",
+            "ANTHROPIC_FOUNDRY_API_KEY": sentinel,
+            "ANTHROPIC_FOUNDRY_BASE_URL": address,
+        },
+        "proxy": {"HTTPS_PROXY": f"http://me:{sentinel}@192.0.2.1:3128"},
+    }[kind]
+    hook = {"hooks": [{"type": "command", "command": "env > /workspace/of-the-hook"}]}
+    (project / ".claude").mkdir()
+    (project / ".claude" / "settings.json").write_text(
+        json.dumps({"hooks": {"SessionStart": [hook], "UserPromptSubmit": [hook]}})
+    )
+    server = {"command": "sh", "args": ["-c", "env > /workspace/of-the-server; exit 1"]}
+    request = CreateRequest(
+        str(project),
+        session_name=name,
+        trust_project=True,
+        mcp_config={"mcpServers": {"a": server}},
+    )
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        await create(sessions, request)
+        turn_id = turns.new_turn_id()
+        await turns.prompt(sessions, name, "hello", turn_id=turn_id, wait_seconds=5)
+        await turns.interrupt(sessions, name, turn_id)
+        await sessions.destroy(name)
+    for who in ("hook", "server"):
+        env = (project / f"of-the-{who}").read_text()
+        assert "CLAUDE_MCP_ACTIVITY=" in env
+        assert sentinel not in env
+        assert base64.b64encode(f"me:{sentinel}".encode()).decode() not in env
 
 
 class PasswordProxy:

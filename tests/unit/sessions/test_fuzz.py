@@ -34,7 +34,8 @@ from claude_mcp.sessions.unpacking import Limits, read_archive
 
 EXAMPLES = 100_000 if os.environ.get("CLAUDE_MCP_STRESS") else 60
 often = settings(
-    max_examples=EXAMPLES,
+    # Hypothesis finds more in fewer, and its memory grows with each; dice make the rest.
+    max_examples=min(EXAMPLES, 2_000),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -43,10 +44,11 @@ pytestmark = pytest.mark.timeout(3600 if EXAMPLES > 1000 else 120)
 
 # Names that mean something to a shell, an option parser, a path or a tar, among any others.
 text = st.text(max_size=40)
-telling = st.sampled_from(
+TELLING = (
     ["", "/", "..", ".", "-", "--", "--privileged", "-v=/:/host", "a", "l", "r", "\n", "\0", ",",
      '"', "=", "$(id)", "é", "\udcff", "\ud800", " ", "~", ".ssh", ".SSH", "etc", "tmp", "home"]
 )  # fmt: skip
+telling = st.sampled_from(TELLING)
 word = st.lists(telling | text, min_size=1, max_size=4).map("".join)
 path = st.lists(word, max_size=5).map("/".join)
 
@@ -74,9 +76,11 @@ def forbidden(root: Path, real: str) -> bool:
     )
 
 
+ODD_PARTS = ["a", "l", "r", "up", "..", ".", "", "project", "home", ".ssh", "etc", "tmp", "proc"]
+
+
 @often
-@given(st.lists(st.sampled_from(["a", "l", "r", "up", "..", ".", "", "project", "home", ".ssh",
-                                 "etc", "tmp", "proc"]) | word, max_size=7))  # fmt: skip
+@given(st.lists(st.sampled_from(ODD_PARTS) | word, max_size=7))
 def test_no_path_gets_past_the_policy(root: Path, parts: list[str]) -> None:
     config = Config(environment={"HOME": str(root / "home")})
     value = "/".join([str(root / "project"), *parts])
@@ -185,6 +189,48 @@ def test_a_session_name_is_refused_or_makes_a_containers_name(name: str) -> None
     assert argv.reference(labels.container_name(checked)).startswith("claude-mcp-")
 
 
+def made_up(dice: random.Random) -> Any:
+    """A maker of words like those above."""
+
+    def word() -> str:
+        parts = [dice.choice(TELLING) for _ in range(dice.randrange(1, 5))]
+        if dice.random() < 0.3:
+            parts.append("".join(map(chr, dice.choices(range(0x250), k=dice.randrange(8)))))
+        return "".join(parts)
+
+    return word
+
+
+def test_none_of_many_made_up_values_gets_through_either(root: Path) -> None:
+    """The checks above, on values made by dice."""
+    dice = random.Random(21)
+    word = made_up(dice)
+
+    def words(most: int) -> list[str]:
+        return [word() for _ in range(dice.randrange(most + 1))]
+
+    def pairs(most: int) -> dict[str, str]:
+        return {word(): word() for _ in range(dice.randrange(most + 1))}
+
+    def check(test: Any, *args: Any) -> None:
+        test.hypothesis.inner_test(*args)
+
+    ours = [labels.SESSION, labels.NAME, labels.PROVIDER, labels.CREDENTIALS, labels.PLACES,
+            labels.EXPIRES, labels.GIT]  # fmt: skip
+    for _ in range(EXAMPLES):
+        mounts = [BindMount(word(), word(), dice.random() < 0.5) for _ in range(dice.randrange(3))]
+        check(test_no_value_becomes_an_option_of_create, word(), word(), words(3), pairs(3),
+              pairs(3), words(2), mounts, dice.choice((None, word())), dice.choice((None, word())),
+              words(2))  # fmt: skip
+        check(test_no_reference_becomes_an_option, word(), words(2), "/".join(words(4)))
+        found = {**pairs(2), **{dice.choice(ours): word() for _ in range(dice.randrange(4))}}
+        check(test_labels_of_any_container_are_read, found, word(), word(), word(), 1)
+        check(test_a_session_name_is_refused_or_makes_a_containers_name, word())
+        check(test_no_mount_takes_a_place_of_the_session, root, word(), "/".join(words(4)))
+        parts = dice.choices([*ODD_PARTS, word()], k=dice.randrange(8))
+        check(test_no_path_gets_past_the_policy, root, parts)
+
+
 kinds = st.sampled_from(
     [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
      tarfile.FIFOTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, b"x", b"g", b"L", b"K", b"S", b"V", b"~"]
@@ -248,7 +294,7 @@ def unpack(data: bytes, root: Path) -> None:
         os.close(reading)
 
 
-@settings(often, max_examples=min(EXAMPLES, 2000))
+@often
 @given(archives() | st.binary(max_size=3000))
 def test_no_archive_gets_out_of_its_directory_or_breaks_the_reader(root: Path, data: bytes) -> None:
     unpack(data, root)
