@@ -138,6 +138,7 @@ def test_no_value_becomes_an_option_of_create(
     known = {
         "--pull", "--name", "--interactive", "--init", "--label", "--cap-drop", "--security-opt",
         "--user", "--workdir", "--add-host", "--mount", "--env", "--entrypoint",
+        "--oom-score-adj",
     }  # fmt: skip
     options = made[2 : len(made) - len(command) - 1]
     assert made[len(made) - len(command) - 1 :] == (image, *command)
