@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 READY_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
+LAST_WORDS_LINES: Final = 5
+LAST_WORDS_BYTES: Final = 4096
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Where nothing of ours can be mounted; the agent's own directory is in /dev."""
 LONGEST_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400.0
@@ -351,7 +353,7 @@ async def _hand_over(
                 # An agent that has ended reads no more; why is told where its answer is awaited.
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(line)
-                ready = await _expect(engine, spec, stream, contract.READY)
+                ready = await _expect(engine, container_id, spec, stream, contract.READY)
                 writable, *missing = ready.split()
                 if missing:
                     raise ImageUnfit(
@@ -362,7 +364,7 @@ async def _hand_over(
                 await sessions.check_room(container_id)
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(contract.COMMIT.encode() + b"\n")
-                await _expect(engine, spec, stream, contract.COMMITTED)
+                await _expect(engine, container_id, spec, stream, contract.COMMITTED)
     except TimeoutError:
         raise AgentError(
             f"The session's agent was not ready within {READY_SECONDS:g} s.",
@@ -373,7 +375,9 @@ async def _hand_over(
     return ()
 
 
-async def _expect(engine: Engine, spec: ContainerSpec, stream: process.Stream, start: str) -> str:
+async def _expect(
+    engine: Engine, container_id: str, spec: ContainerSpec, stream: process.Stream, start: str
+) -> str:
     """The rest of the next line that begins with ``start``; other lines are talk."""
     async for line in stream.lines():
         if line.startswith(start):
@@ -381,13 +385,23 @@ async def _expect(engine: Engine, spec: ContainerSpec, stream: process.Stream, s
     # stdout has ended, so the client is about to: its stderr tells why.
     with anyio.move_on_after(LAST_WORDS_SECONDS):
         await stream.wait()
-    error = engine.failed(f"start session container {spec.name}", stream.stderr_tail)
+    said = stream.stderr_tail or await _logged(engine, container_id)
+    error = engine.failed(f"start session container {spec.name}", said)
     if isinstance(error, ImageUnfit):
         raise ImageUnfit(
             f"Image {spec.image} is not fit for a session: it has no python3 on PATH.",
             hint=BUILD_HINT,
         )
     raise error
+
+
+async def _logged(engine: Engine, container_id: str) -> str:
+    """What a container left in its log: Podman's client may attach too late to tell it."""
+    try:
+        return (await engine.logs(container_id, LAST_WORDS_LINES, LAST_WORDS_BYTES)).err
+    except ClaudeMcpError as error:
+        logger.debug("container %s has no log: %s", container_id[:12], error)
+        return ""
 
 
 async def _roll_back(engine: Engine, container_id: str) -> None:

@@ -1,13 +1,18 @@
-"""What a session is called when nobody gave it a name."""
+"""What a session is called when nobody gave it a name, and why one did not come to be."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from claude_mcp.sessions.creation import _default_name
+from claude_mcp.engine.argv import ContainerSpec
+from claude_mcp.errors import EngineError, ImageUnfit
+from claude_mcp.sessions.creation import _default_name, _expect
 from claude_mcp.sessions.labels import check_name, container_name
+from tests.unit.sessions.conftest import ScriptedEngine
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,38 @@ def test_a_default_name_says_the_project_and_is_its_own_container_name(
     for name in names:
         assert re.fullmatch(re.escape(slug) + "-[0-9a-f]{4}", name)
         assert container_name(check_name(name)) == f"claude-mcp-{name}"
+
+
+class Silent:
+    """A client that ended without a word, as Podman's does when it attaches too late."""
+
+    stderr_tail = ""
+
+    async def lines(self) -> AsyncIterator[str]:
+        for line in ():
+            yield line
+
+    async def wait(self) -> int:
+        return 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("log", "error", "said"),
+    [
+        (
+            "ERROR (catatonit:6): failed to exec pid1: No such file or directory",
+            ImageUnfit,
+            "it has no python3 on PATH",
+        ),
+        ("", EngineError, "Docker could not start session container one: it said nothing."),
+    ],
+)
+async def test_why_a_container_did_not_start_is_in_its_log_where_the_client_is_silent(
+    scripted: ScriptedEngine, log: str, error: type[EngineError], said: str
+) -> None:
+    scripted.on("logs", f"import sys; sys.stderr.write({log!r})")
+    stream: Any = Silent()
+    spec = ContainerSpec(name="one", image="image:1", command=())
+    with pytest.raises(error, match=said):
+        await _expect(scripted.engine, "ab12", spec, stream, "ready ")
