@@ -50,6 +50,8 @@ LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
 LAST_WORDS_LINES: Final = 5
 LAST_WORDS_BYTES: Final = 4096
+LOG_SECONDS: Final = 2.0
+LOG_POLL_SECONDS: Final = 0.2
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Where nothing of ours can be mounted; the agent's own directory is in /dev."""
 LONGEST_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400.0
@@ -396,12 +398,23 @@ async def _expect(
 
 
 async def _logged(engine: Engine, container_id: str) -> str:
-    """What a container left in its log: Podman's client may attach too late to tell it."""
-    try:
-        return (await engine.logs(container_id, LAST_WORDS_LINES, LAST_WORDS_BYTES)).err
-    except ClaudeMcpError as error:
-        logger.debug("container %s has no log: %s", container_id[:12], error)
-        return ""
+    """What a container left in its log: Podman's client may attach too late to tell it.
+
+    Read until it does not change any more: it is written piece by piece.
+    """
+    said = ""
+    with anyio.move_on_after(LOG_SECONDS):
+        while True:
+            try:
+                log = await engine.logs(container_id, LAST_WORDS_LINES, LAST_WORDS_BYTES)
+            except ClaudeMcpError as error:
+                logger.debug("container %s has no log: %s", container_id[:12], error)
+                break
+            if log.err and log.err == said:
+                break
+            said = log.err
+            await anyio.sleep(LOG_POLL_SECONDS)
+    return said
 
 
 async def _roll_back(engine: Engine, container_id: str) -> None:
