@@ -62,7 +62,7 @@ _NO_PERMISSION: Final = re.compile(
 _NO_PROGRAM: Final = re.compile(
     r"executable file [`'\"]?\S+?[`'\"]? not found in \$PATH|exec: \S+: stat \S+ no such file"
     r"|executable file not found|exec \S+ failed: No such file or directory"  # tini
-    r"|failed to exec pid1: No such file",  # catatonit
+    r"|failed to exec pid1:\s*No such file",  # catatonit
     re.IGNORECASE,
 )
 _REFUSED: Final = {

@@ -48,7 +48,8 @@ logger = logging.getLogger(__name__)
 READY_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 10.0
 """How long a client whose container did not start may take to say why."""
-LAST_WORDS_LINES: Final = 5
+ALL_LINES: Final = -1
+LOG_TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT\S+", re.MULTILINE)
 LAST_WORDS_BYTES: Final = 4096
 LOG_SECONDS: Final = 2.0
 LOG_POLL_SECONDS: Final = 0.2
@@ -400,13 +401,14 @@ async def _expect(
 async def _logged(engine: Engine, container_id: str) -> str:
     """What a container left in its log: Podman's client may attach too late to tell it.
 
-    Read until it does not change any more: it is written piece by piece.
+    Read until it does not change any more: it is written piece by piece, a line of its own and a
+    time for each.
     """
     said = ""
     with anyio.move_on_after(LOG_SECONDS):
         while True:
             try:
-                log = await engine.logs(container_id, LAST_WORDS_LINES, LAST_WORDS_BYTES)
+                log = await engine.logs(container_id, ALL_LINES, LAST_WORDS_BYTES)
             except ClaudeMcpError as error:
                 logger.debug("container %s has no log: %s", container_id[:12], error)
                 break
@@ -414,7 +416,7 @@ async def _logged(engine: Engine, container_id: str) -> str:
                 break
             said = log.err
             await anyio.sleep(LOG_POLL_SECONDS)
-    return said
+    return " ".join(LOG_TIME.sub("", said).split())
 
 
 async def _roll_back(engine: Engine, container_id: str) -> None:

@@ -60,6 +60,13 @@ class Silent:
             ImageUnfit,
             "it has no python3 on PATH",
         ),
+        (
+            "2026-11-26T03:06:33.1Z ERROR (catatonit:7):\n"
+            "2026-11-26T03:06:33.2+01:00 failed to exec pid1:\n"
+            "2026-11-26T03:06:33.3Z No such file or directory\n2026-11-26T03:06:33.4Z",
+            ImageUnfit,
+            "it has no python3 on PATH",
+        ),
         ("", EngineError, "Docker could not start session container one: it said nothing."),
     ],
 )
