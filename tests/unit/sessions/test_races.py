@@ -27,7 +27,7 @@ from claude_mcp.sessions.unpacking import Limits, read_archive
 from tests.unit.sessions.test_archive import tar
 
 SECRET = b"what no session may have"
-SECONDS = [3.0, pytest.param(30.0, marks=[pytest.mark.stress, pytest.mark.timeout(120)])]
+SECONDS = [1.0, pytest.param(30.0, marks=[pytest.mark.stress, pytest.mark.timeout(120)])]
 MANY = Limits(10**9, 10**6)
 
 # Each name is by turns a directory, with a file of its own, and a link to where the secret is.
