@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
-import tempfile
 import threading
 import time
 from typing import Any
@@ -79,6 +78,8 @@ class Command:
         self._script: str | None = None
         encoded = command.encode("utf-8", "surrogateescape")
         if len(encoded) > INLINE_COMMAND_BYTES:
+            import tempfile  # takes long, and a first command would wait for it
+
             handle, self._script = tempfile.mkstemp(prefix="command-", suffix=".sh")
             with os.fdopen(handle, "wb") as file:
                 file.write(encoded)

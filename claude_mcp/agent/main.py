@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -15,11 +16,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from claude_mcp.agent import commands, contract, threads
 from claude_mcp.agent.connections import Answer, Connection, Operation, Request, RequestError
 from claude_mcp.agent.expiry import Expiry
-from claude_mcp.agent.receiving import Receiving
 from claude_mcp.agent.state import State, log
 
 if TYPE_CHECKING:
+    from claude_mcp.agent.receiving import Receiving
     from claude_mcp.agent.turns import Turns
+
+
+WARM_UP_DELAY_SECONDS = 0.1
+"""A command that comes at once would share the processor with our imports; a prompt does not wait
+for this."""
 
 
 def no_room() -> RequestError:
@@ -38,14 +44,14 @@ class Agent:
             name: value for name, value in os.environ.items() if name != contract.PAYLOAD_VARIABLE
         }
         self._environment["HOME"] = home
-        self._activities = 0
+        self._activities = itertools.count(1)
         self._lock = threading.Lock()
         self._directory = os.path.join(home, contract.STATE_DIRECTORY)
         self.state = State(self._directory)
         self._settings = settings
         self._secrets = secrets
         self._turns: Turns | None = None
-        self._receiving = Receiving()
+        self._receiving: Receiving | None = None
         self.expiry = Expiry(settings, lambda: self.turns)
         self.operations = {
             "ping": lambda request: {},
@@ -58,8 +64,8 @@ class Agent:
             "event": lambda request: self.turns.event(request),
             "interrupt": lambda request: self.turns.interrupt(request),
             "respond": lambda request: self.turns.respond(request),
-            "receive": self._used(self._receiving.receive),
-            "arrived": self._receiving.arrived,
+            "receive": self._used(lambda request: self.receiving.receive(request)),
+            "arrived": lambda request: self.receiving.arrived(request),
         }
 
     def _used(self, operation: Operation) -> Operation:
@@ -83,14 +89,22 @@ class Agent:
                 )
             return self._turns
 
+    @property
+    def receiving(self) -> Receiving:
+        from claude_mcp.agent.receiving import Receiving
+
+        with self._lock:
+            if self._receiving is None:
+                self._receiving = Receiving()
+            return self._receiving
+
     def warm_up(self) -> None:
         """Start Claude Code, so that the first prompt is as fast as the tenth."""
-        threading.Thread(target=lambda: self.turns, daemon=True).start()
+        threading.Timer(WARM_UP_DELAY_SECONDS, lambda: self.turns).start()
 
     def activity(self, kind: str) -> str:
-        with self._lock:
-            self._activities += 1
-            return f"{kind}-{os.getpid()}-{self._activities}"
+        # Without the lock, which is held while Claude Code is being started ahead.
+        return f"{kind}-{os.getpid()}-{next(self._activities)}"
 
     def _command(self, request: Request) -> Answer:
         args = request.args

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -70,6 +69,8 @@ class Relay:
         connection = socket.create_connection((host, port), CONNECT_SECONDS)
         try:
             if secure:
+                import ssl  # takes long, and a first command would wait for it
+
                 context = ssl.create_default_context()
                 connection = context.wrap_socket(connection, server_hostname=host)
             connection.settimeout(None)
