@@ -86,7 +86,7 @@ def _configuration(settings: config.Config, file: str | None) -> Finding:
 
 
 async def _image(engine: Engine, image: str) -> Finding:
-    from claude_mcp.sessions.creation import BUILD_HINT
+    from claude_mcp.sessions.bringing_up import BUILD_HINT
 
     try:
         there = await engine.image_exists(image)
