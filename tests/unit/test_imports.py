@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "config": {"errors", "credentials"},
     "engine": ROOT,
     "claude": set(),
+    "proxy": set(),
     "agent": {"claude", "redaction"},
-    "sessions": {*ROOT, "engine", "claude", "agent"},
+    "sessions": {*ROOT, "engine", "claude", "proxy", "agent"},
     "server": {*ROOT, "engine", "sessions"},
     # `serve` is the server, and `--json` prints the same results as its tools.
     "cli": {*ROOT, "engine", "sessions", "server"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 FRONT_ENDS = {"server", "cli", "__main__"}
-INSIDE = {"agent", "claude", "redaction"}
+INSIDE = {"agent", "claude", "proxy", "redaction"}
 THIRD_PARTY = {"anyio": {"engine", "sessions", "server", "cli"}, "pydantic": {"server"},
                "mcp": {"server"}, "mcp_types": {"server"}}  # fmt: skip
 

@@ -1,0 +1,175 @@
+"""Connections to what is allowed: a name is resolved here, once, and its addresses are checked.
+
+Runs on Python 3.9. The address that was checked is the address that is connected to, so that a name
+cannot mean one thing to the check and another to the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from claude_mcp.proxy.heads import END, MOST_BYTES, connect
+from claude_mcp.proxy.names import parse_address
+from claude_mcp.proxy.policy import Policy, Upstream
+from claude_mcp.proxy.pump import READ_BYTES, End, Gone
+
+CONNECT_SECONDS = 15.0
+MOST_ADDRESSES = 8
+LOOKUPS = 24
+"""At a time, but for the provider: a slow name server must not keep the model waiting."""
+KEEPALIVE_SECONDS = 60
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class Refused(Exception):
+    """It is not allowed; the message says why."""
+
+
+class Failed(Exception):
+    """It is allowed, but cannot be reached."""
+
+
+async def look_up(name: str, port: int) -> Sequence[str]:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise Failed(f"its name cannot be resolved ({why or error})") from error
+    return [str(entry[4][0]) for entry in found]
+
+
+class Connector:
+    """Connects as one policy allows."""
+
+    def __init__(self, policy: Policy, resolve: Resolve = look_up) -> None:
+        self._policy = policy
+        self._resolve = resolve
+        self._lookups = asyncio.Semaphore(LOOKUPS)
+
+    async def open(self, host: str, port: int, *, tunnel: bool, authorization: str) -> End:
+        """A connection to a host, or with ``tunnel`` through one, be it by a further proxy.
+
+        Raises:
+            Refused, Failed
+        """
+        upstream = self._policy.upstream(host, port, tunnel=tunnel)
+        try:
+            if upstream is None:
+                addresses = await self._addresses(host, port)
+                return await asyncio.wait_for(_connect(addresses, port), CONNECT_SECONDS)
+            return await asyncio.wait_for(
+                _through(upstream, host, port, tunnel, authorization), CONNECT_SECONDS
+            )
+        except asyncio.TimeoutError:
+            raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
+        except Gone as error:
+            raise Failed("the connection broke off") from error
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        if parse_address(host) is not None:
+            found: Sequence[str] = [host]
+        elif self._policy.serves_model(host, port):
+            found = await self._resolve(host, port)
+        else:
+            async with self._lookups:
+                found = await self._resolve(host, port)
+        accepted = []
+        for text in dict.fromkeys(found):
+            address = parse_address(text)
+            if address is not None and self._policy.accepts(address, host, port):
+                accepted.append(text)
+        if not accepted:
+            raise Refused("it is at an address that is not public")
+        return accepted[:MOST_ADDRESSES]
+
+
+async def _connect(addresses: Sequence[str], port: int) -> End:
+    """The first that answers."""
+    loop = asyncio.get_running_loop()
+    why = "it has no address"
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, (address, port))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return End(connection)
+        except OSError as error:
+            connection.close()
+            why = error.strerror or str(error)
+        except BaseException:
+            connection.close()
+            raise
+    raise Failed(why)
+
+
+class _TlsEnd(End):
+    """A connection to a proxy that speaks TLS itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._unused = b""
+        self._loop = asyncio.get_running_loop()
+        self.used = self._loop.time()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._reader.read(READ_BYTES)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise Gone(str(error)) from error
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise Gone(str(error)) from error
+        self.used = self._loop.time()
+
+    def finish(self) -> None:
+        """TLS cannot be ended one way only; the whole of it ends with ``close``."""
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def _through(
+    upstream: Upstream, host: str, port: int, tunnel: bool, authorization: str
+) -> End:
+    end = await _to_proxy(upstream)
+    if not tunnel:
+        return end
+    try:
+        await end.write(connect(host, port, authorization))
+        answer = await end.read_until(END, MOST_BYTES)
+        status = (answer or b"").split(b"\r\n")[0].decode("latin-1").split(" ", 2)
+        if len(status) < 2 or not status[0].startswith("HTTP/1.") or status[1][:1] != "2":
+            said = " ".join(status[1:])[:100]
+            raise Failed(f"the proxy {upstream.host}:{upstream.port} answered: {said or 'nothing'}")
+    except BaseException:
+        end.close()
+        raise
+    return end
+
+
+async def _to_proxy(upstream: Upstream) -> End:
+    where = f"the proxy {upstream.host}:{upstream.port}"
+    try:
+        if not upstream.tls:
+            return await _connect(await look_up(upstream.host, upstream.port), upstream.port)
+        import ssl  # takes long, and few need it
+
+        reader, writer = await asyncio.open_connection(
+            upstream.host, upstream.port, ssl=ssl.create_default_context(), limit=READ_BYTES
+        )
+    except (OSError, Failed) as error:
+        raise Failed(f"{where} cannot be reached: {error}") from error
+    return _TlsEnd(reader, writer)

@@ -1,0 +1,116 @@
+"""What a session may reach, as its creator settled it; runs on Python 3.9."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from claude_mcp.proxy.names import (
+    Address,
+    Host,
+    allows,
+    is_public,
+    is_reachable,
+    parse_host,
+)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A further proxy, through which everything goes; its password comes with each connection."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of one proxy.
+
+    ``provider`` and ``allowed`` may be reached, ``private`` too, and that at addresses that are not
+    public. What goes to the ``provider`` has room of its own.
+    """
+
+    provider: tuple[Host, ...] = ()
+    allowed: tuple[Host, ...] = ()
+    private: tuple[Host, ...] = ()
+    http: Upstream | None = None
+    https: Upstream | None = None
+    direct: tuple[str, ...] = ()
+    """Hosts that no further proxy is used for, as NO_PROXY has them."""
+
+    def serves_model(self, name: str, port: int) -> bool:
+        return allows(self.provider, name, port)
+
+    def permits(self, name: str, port: int) -> bool:
+        return allows((*self.provider, *self.allowed, *self.private), name, port)
+
+    def accepts(self, address: Address, name: str, port: int) -> bool:
+        """Whether a host that is permitted may be at this address."""
+        if is_public(address):
+            return True
+        return allows(self.private, name, port) and is_reachable(address)
+
+    def upstream(self, name: str, port: int, *, tunnel: bool) -> Upstream | None:
+        through = self.https if tunnel else self.http
+        return None if through is None or self._goes_directly(name, port) else through
+
+    def _goes_directly(self, name: str, port: int) -> bool:
+        for entry in self.direct:
+            if entry == "*":
+                return True
+            bare, _, digits = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
+            suffix = bare.lower().lstrip("*").lstrip(".").strip("[]")
+            if digits and digits != str(port):
+                continue
+            if suffix and (name == suffix or name.endswith(f".{suffix}")):
+                return True
+        return False
+
+    def to_json(self) -> str:
+        """The same policy is always the same text."""
+
+        def upstream(value: Upstream | None) -> list[Any] | None:
+            return None if value is None else [value.host, value.port, value.tls]
+
+        fields = {
+            "provider": sorted(map(str, self.provider)),
+            "allowed": sorted(map(str, self.allowed)),
+            "private": sorted(map(str, self.private)),
+            "http": upstream(self.http),
+            "https": upstream(self.https),
+            "direct": sorted(self.direct),
+        }
+        return json.dumps({key: value for key, value in fields.items() if value}, sort_keys=True)
+
+
+def from_json(text: str) -> Policy:
+    """Raises ValueError for what ``to_json`` did not write."""
+    fields: Mapping[str, Any] = json.loads(text)
+
+    def hosts(key: str) -> tuple[Host, ...]:
+        found = tuple(parse_host(each, addresses=True) for each in fields.get(key, ()))
+        if None in found:
+            raise ValueError(f"{key} is malformed")
+        return tuple(each for each in found if each is not None)
+
+    def upstream(key: str) -> Upstream | None:
+        return Upstream(*fields[key]) if key in fields else None
+
+    return Policy(
+        provider=hosts("provider"),
+        allowed=hosts("allowed"),
+        private=hosts("private"),
+        http=upstream("http"),
+        https=upstream("https"),
+        direct=tuple(fields.get("direct", ())),
+    )
+
+
+def split_direct(text: str) -> tuple[str, ...]:
+    """The entries of a NO_PROXY."""
+    return tuple(entry for entry in re.split(r"[\s,]+", text) if entry)

@@ -1,0 +1,78 @@
+"""The proxy: takes connections on a Unix socket, and passes on what its policy allows.
+
+Runs on Python 3.9; see ``exchange`` for what is spoken. Each decision is a line of JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import socket
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from claude_mcp.proxy.connecting import LOOKUPS, Connector, Resolve, look_up
+from claude_mcp.proxy.exchange import Exchange, Tell
+from claude_mcp.proxy.policy import Policy, from_json
+from claude_mcp.proxy.pump import End
+from claude_mcp.proxy.rooms import Rooms
+
+READY = "ready"
+BACKLOG = 256
+ACCEPT_PAUSE_SECONDS = 0.1
+PROVIDER_LOOKUPS = 8
+DESCRIPTORS = 4096
+
+
+def tell(fields: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+async def serve(
+    listener: socket.socket, policy: Policy, resolve: Resolve = look_up, tell: Tell = tell
+) -> None:
+    """Serve until cancelled."""
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(LOOKUPS + PROVIDER_LOOKUPS))
+    connector = Connector(policy, resolve)
+    rooms = Rooms()
+    tasks: set[asyncio.Future[None]] = set()
+    while True:
+        try:
+            connection, _ = await loop.sock_accept(listener)
+        except OSError as error:  # no descriptor is left
+            tell({"problem": str(error)})
+            await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+            continue
+        exchange = Exchange(End(connection), policy, connector, rooms, tell)
+        task = asyncio.ensure_future(exchange.run())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+def listen(path: str) -> socket.socket:
+    """A socket at a path that is ours alone to write; whoever sees it may connect."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def main(path: str, policy: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    listener = listen(path)
+    sys.stdout.write(READY + "\n")
+    sys.stdout.flush()
+    asyncio.run(serve(listener, from_json(policy)))
