@@ -44,6 +44,15 @@ class BindMount:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A named volume, which the engine makes when it is first used."""
+
+    name: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class TmpfsMount:
     """A directory in memory, open to every user of the container; programs in it may be run."""
 
@@ -80,10 +89,15 @@ class ContainerSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     inherited: tuple[str, ...] = ()
     mounts: tuple[BindMount, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
     workdir: str | None = None
     user: str | None = None
     userns: str | None = None
+    network: str | None = None
+    """None is the engine's default; ``none`` is nothing but a loopback."""
     extra_hosts: tuple[str, ...] = ()
+    restart: str | None = None
+    """When the engine starts it again by itself, such as ``on-failure``."""
     limits: Limits = Limits()
     max_user_processes: int | None = None
     """RLIMIT_NPROC, for a container with a user namespace of its own."""
@@ -140,6 +154,11 @@ def mount_value(mount: BindMount) -> str:
     return line.getvalue().removesuffix("\r\n")
 
 
+def _volume_value(volume: VolumeMount) -> str:
+    read_only = ",ro" if volume.read_only else ""
+    return f"type=volume,source={reference(volume.name)},target={volume.target}{read_only}"
+
+
 def _tmpfs_value(mount: TmpfsMount) -> str:
     # Docker alone would add noexec; Podman takes no owner, so the mode is what opens it.
     return f"{mount.target}:rw,exec,nosuid,nodev,mode=1777,size={mount.size}"
@@ -188,8 +207,13 @@ def create_argv(program: str, spec: ContainerSpec) -> Argv:
         argv.append(f"--user={spec.user}")
     if spec.workdir is not None:
         argv.append(f"--workdir={spec.workdir}")
+    if spec.network is not None:
+        argv.append(f"--network={reference(spec.network)}")
+    if spec.restart is not None:
+        argv.append(f"--restart={spec.restart}")
     argv += [f"--add-host={host}" for host in spec.extra_hosts]
     argv += [f"--mount={mount_value(mount)}" for mount in spec.mounts]
+    argv += [f"--mount={_volume_value(volume)}" for volume in spec.volumes]
     argv += [f"--env={_key(key)}={value}" for key, value in spec.environment.items()]
     argv += [f"--env={_key(key)}" for key in spec.inherited]
     argv.append("--entrypoint=")
@@ -209,8 +233,13 @@ def remove_argv(program: str, ref: str) -> Argv:
     return (program, "rm", "--force", "--volumes", reference(ref))
 
 
-def list_ids_argv(program: str, label: str) -> Argv:
-    return (program, "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={_key(label)}")
+def list_ids_argv(program: str, label: str, value: str | None = None) -> Argv:
+    filtered = _key(label) if value is None else f"{_key(label)}={value}"
+    return (program, "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={filtered}")
+
+
+def remove_volume_argv(program: str, name: str) -> Argv:
+    return (program, "volume", "rm", reference(name))
 
 
 def inspect_argv(program: str, refs: Sequence[str]) -> Argv:

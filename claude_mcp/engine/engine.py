@@ -20,6 +20,7 @@ from claude_mcp.engine.failures import (
     NAME_IN_USE,
     NO_SUCH_CONTAINER,
     NO_SUCH_PATH,
+    NO_SUCH_VOLUME,
     classify,
     failure,
     ignored_limits,
@@ -177,6 +178,12 @@ class Engine:
             return busy
         raise failure(self.title, f"remove container {ref}", completed)
 
+    async def remove_volume(self, name: str) -> None:
+        """Remove a named volume; it is fine if it was not there."""
+        completed = await self._run(build.remove_volume_argv(self.program, name))
+        if completed.returncode != 0 and not matches(NO_SUCH_VOLUME, completed):
+            raise failure(self.title, f"remove volume {name}", completed)
+
     async def inspect(self, refs: Sequence[str]) -> list[Container]:
         """Those of ``refs`` that exist, in no promised order.
 
@@ -200,12 +207,16 @@ class Engine:
             raise failure(self.title, "inspect containers", completed)
         return found, half_removed
 
-    async def containers(self, label: str) -> list[Container]:
-        """All containers, running or not, that carry a label: two engine calls."""
-        completed = await self._run(build.list_ids_argv(self.program, label))
+    async def ids(self, label: str, value: str | None = None) -> list[str]:
+        """Those of all containers, running or not, that carry a label, of any value or this one."""
+        completed = await self._run(build.list_ids_argv(self.program, label, value))
         if completed.returncode != 0:
             raise failure(self.title, "list containers", completed)
-        left = completed.out.split()
+        return completed.out.split()
+
+    async def containers(self, label: str) -> list[Container]:
+        """All containers, running or not, that carry a label: two engine calls."""
+        left = await self.ids(label)
         broken: list[str] = []
         found, half_removed = await self._inspect(left)
         while half_removed and half_removed[0] in left:  # nothing was said of the others

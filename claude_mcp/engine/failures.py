@@ -31,6 +31,7 @@ NO_SUCH_PATH: Final = re.compile(
     r"|destination (\S+ )?must be a directory",
     re.IGNORECASE,
 )
+NO_SUCH_VOLUME: Final = re.compile(r"no such volume", re.IGNORECASE)
 NOT_RUNNING: Final = re.compile(
     r"is not running|container state improper|can only create exec sessions on running containers"
     r"|is paused",
