@@ -15,6 +15,22 @@ directory that the first start left below it, 0755 of root (measured, Podman 4.3
 
 SOCKET_PATH = RUN_DIRECTORY + "/socket"
 
+RESTRICTED = "restricted"
+NO_NETWORK = "none"
+"""What the setting ``network`` may be; without it, the network is open."""
+
+ARCHIVE_PATH = RUN_DIRECTORY + "/agent.zip"
+"""Where the code of ``PAYLOAD_VARIABLE`` lies then."""
+
+PROXY_DIRECTORY = "/run/claude-mcp-proxy"
+"""Where the socket of its proxy is in a session with a restricted network, and in the proxy."""
+PROXY_SOCKET = PROXY_DIRECTORY + "/socket"
+
+PROXY_PORT = 3128
+"""Of the session's loopback, where its programs find the proxy."""
+PROXY_GONE = {"proxy": "gone"}
+"""The event by which a front end is asked to start the proxy again."""
+
 ABANDONED_EXIT_CODE = 78
 """The agent's exit code when the creation of the session was never completed."""
 

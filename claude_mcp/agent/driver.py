@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from claude_mcp.agent import contract, machine_role, mcp_servers, outcomes, processes
 from claude_mcp.agent.journal import Journal
@@ -24,6 +24,9 @@ from claude_mcp.agent.turn import Turn
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.claude.events import events_of
 from claude_mcp.redaction import redactor
+
+if TYPE_CHECKING:
+    from claude_mcp.agent.egress import Egress
 
 START_SECONDS = 60.0
 START_TRIES = 3
@@ -48,6 +51,7 @@ class Driver:
         changed: threading.Condition,
         journal: Journal,
         finish_unasked: Callable[[Turn], None],
+        egress: Egress | None = None,
     ) -> None:
         self._settings = settings
         self._secrets: dict[str, Any] = {}
@@ -58,6 +62,7 @@ class Driver:
         self._finish_unasked = finish_unasked
         self.permissions = Permissions(float(settings["permissionSeconds"]), journal, changed)
         self._relays = Relays()
+        self._egress = egress
         self._live: Live | None = None
         self._live_secrets = self._secrets
         """What the live Claude Code was started with."""
@@ -89,6 +94,8 @@ class Driver:
         for value in (*secrets.get("secretValues", ()), *secrets.get("mcpSecretValues", ())):
             redactor.add(value)
         self._secrets = {**self._secrets, **secrets}
+        if self._egress is not None and "proxies" in secrets:
+            self._egress.hand_in(secrets["proxies"])
         with self._changed:
             self._note_mcp_servers()
 
@@ -118,7 +125,9 @@ class Driver:
     def warm_up(self) -> None:
         """Have Claude Code ready before it is needed; when that fails, the next turn says why."""
         self._not_warmed = None
-        if self._live is None and self.configured:
+        if self._settings.get("network") == contract.NO_NETWORK:
+            self._not_warmed = "the session has no network"
+        elif self._live is None and self.configured:
             try:
                 self._start({}, self._state.conversation_id)
             except Exception as error:  # whatever it was, prompts must be taken
@@ -262,7 +271,8 @@ class Driver:
             self._environment,
             trust_project=self._settings.get("trustProject", False),
         )
-        environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
+        if self._egress is None:
+            environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
         credentials = providers.credentials(provider)
         try:
             with self._changed:  # so that it cannot end before we know it

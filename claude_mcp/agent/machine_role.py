@@ -15,7 +15,7 @@ from claude_mcp.claude.providers import ROLE_FILE
 
 COMMAND = (
     "python3 -I -S -c 'import sys; "
-    f'sys.path.insert(0, "{contract.RUN_DIRECTORY}/agent.zip"); '
+    f'sys.path.insert(0, "{contract.ARCHIVE_PATH}"); '
     "from claude_mcp.agent.machine_role import main; main()'"
 )
 ROLE_PATH = contract.RUN_DIRECTORY + "/" + ROLE_FILE

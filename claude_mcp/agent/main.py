@@ -19,6 +19,7 @@ from claude_mcp.agent.expiry import Expiry
 from claude_mcp.agent.state import State, log
 
 if TYPE_CHECKING:
+    from claude_mcp.agent.egress import Egress
     from claude_mcp.agent.receiving import Receiving
     from claude_mcp.agent.turns import Turns
 
@@ -50,17 +51,22 @@ class Agent:
         self.state = State(self._directory)
         self._settings = settings
         self._secrets = secrets
+        self._egress: Egress | None = None
+        if settings.get("network") == contract.RESTRICTED:
+            from claude_mcp.agent.egress import Egress
+
+            self._egress = Egress(settings["sessionName"], (secrets or {}).get("proxies") or {})
         self._turns: Turns | None = None
         self._receiving: Receiving | None = None
         self.expiry = Expiry(settings, lambda: self.turns)
         self.operations = {
             "ping": lambda request: {},
-            "command": self._used(self._command),
+            "command": self._watched(self._used(self._command)),
             "status": lambda request: self.turns.status(),
             "configure": lambda request: self.turns.configure(request),
             "mcp": lambda request: self.turns.mcp_servers(request),
-            "turn": lambda request: self.turns.submit(request),
-            "follow": lambda request: self.turns.follow(request),
+            "turn": self._watched(lambda request: self.turns.submit(request)),
+            "follow": self._watched(lambda request: self.turns.follow(request)),
             "event": lambda request: self.turns.event(request),
             "interrupt": lambda request: self.turns.interrupt(request),
             "respond": lambda request: self.turns.respond(request),
@@ -77,6 +83,18 @@ class Agent:
 
         return perform
 
+    def _watched(self, operation: Operation) -> Operation:
+        """The same, and the front end hears at once when the session's proxy is gone."""
+        egress = self._egress
+        if egress is None:
+            return operation
+
+        def perform(request: Request) -> Answer:
+            with egress.watch(lambda: request.event(contract.PROXY_GONE)):
+                return operation(request)
+
+        return perform
+
     @property
     def turns(self) -> Turns:
         # Imported when it is first needed, so that readiness does not wait for it.
@@ -85,7 +103,12 @@ class Agent:
         with self._lock:
             if self._turns is None:
                 self._turns = Turns(
-                    self._settings, self._secrets, self._environment, self.state, self._directory
+                    self._settings,
+                    self._secrets,
+                    self._environment,
+                    self.state,
+                    self._directory,
+                    self._egress,
                 )
             return self._turns
 
@@ -110,6 +133,7 @@ class Agent:
         args = request.args
         workdir = args.get("workdir") or None
         activity = self.activity("command")
+        mark = None if self._egress is None else self._egress.mark()
         try:
             command = commands.Command(
                 activity, args["command"], workdir, self._environment, args["limitBytes"]
@@ -122,8 +146,10 @@ class Agent:
             raise no_room() from error
         request.on_cancel(command.cancel)
         result = command.wait(args.get("timeoutSeconds"))
+        blocked = [] if self._egress is None or mark is None else self._egress.notes(mark)
         for note in result["notes"]:
             log(f"{activity}: {note}")
+        result["notes"] += blocked
         if result["timedOut"] or result["cancelled"]:
             why = "time limit" if result["timedOut"] else "cancelled"
             log(f"{activity} killed ({why}) after {result['durationMs']} ms")

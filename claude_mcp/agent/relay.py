@@ -27,9 +27,7 @@ class Relay:
 
     def __init__(self, proxy: str) -> None:
         self._proxy = _parts(proxy)
-        user, password = self._proxy.username or "", self._proxy.password or ""
-        userinfo = f"{unquote(user)}:{unquote(password)}".encode()
-        self._authorization = b"Proxy-Authorization: Basic " + base64.b64encode(userinfo)
+        self._authorization = b"Proxy-Authorization: " + authorization(proxy).encode()
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -78,6 +76,15 @@ class Relay:
             connection.close()
             raise
         return connection
+
+
+def authorization(proxy: str) -> str:
+    """What a proxy is told of the user and the password in its address; "" if there are none."""
+    parts = _parts(proxy)
+    if parts.username is None and parts.password is None:
+        return ""
+    userinfo = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    return f"Basic {base64.b64encode(userinfo).decode()}"
 
 
 def _parts(proxy: str) -> SplitResult:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from claude_mcp.agent import exhaustion, processes
 from claude_mcp.agent.records import Result
+
+if TYPE_CHECKING:
+    from claude_mcp.agent.egress import Mark
 
 OPTIONS = ("tools", "model", "maxTurns", "maxBudgetUsd")
 """What a turn may have of its own; Claude Code takes them only when it starts."""
@@ -34,6 +37,8 @@ class Turn:
     """How many of its questions nobody answered."""
     exhausted: exhaustion.Counts | None = None
     """How often limits had been reached when it began."""
+    mark: Mark | None = None
+    """How it was with the network when it began, where that is restricted."""
     cancelled: bool = False
     refused: str | None = None
     """Why it must not go on."""

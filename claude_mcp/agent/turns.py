@@ -10,9 +10,9 @@ import collections
 import os
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from claude_mcp.agent import exhaustion
+from claude_mcp.agent import contract, exhaustion
 from claude_mcp.agent.connections import Answer, Request, RequestError
 from claude_mcp.agent.driver import Driver
 from claude_mcp.agent.journal import Event, Journal
@@ -21,6 +21,9 @@ from claude_mcp.agent.state import State, log
 from claude_mcp.agent.turn import OPTIONS, Turn
 from claude_mcp.claude.events import headline
 from claude_mcp.redaction import redactor
+
+if TYPE_CHECKING:
+    from claude_mcp.agent.egress import Egress
 
 MAX_WAITING = 50
 LONGEST_WAIT_SECONDS = 3600.0
@@ -48,7 +51,10 @@ class Turns:
         environment: dict[str, str],
         state: State,
         directory: str,
+        egress: Egress | None = None,
     ) -> None:
+        self._egress = egress
+        self._has_network = settings.get("network") != contract.NO_NETWORK
         self._state = state
         self._changed = threading.Condition()
         self._journal = Journal(directory)
@@ -65,6 +71,7 @@ class Turns:
             self._changed,
             self._journal,
             self._finish_unasked,
+            egress,
         )
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -192,6 +199,8 @@ class Turns:
 
     def _accept(self, request: Request, prompt_digest: str) -> Turn:
         args = request.args
+        if not self._has_network:
+            raise RequestError("no-network", "the session has no network")
         if not self._driver.configured:
             raise RequestError("unconfigured", "the session has no credentials")
         if request.cancelled:
@@ -254,6 +263,8 @@ class Turns:
                     return None
             self._current = self._waiting.popleft()
             self._current.exhausted = exhaustion.counts()
+            if self._egress is not None:
+                self._current.mark = self._egress.mark()
             return self._current
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
@@ -268,6 +279,8 @@ class Turns:
             for note in exhaustion.notes(turn.exhausted):
                 log(f"turn {turn.id}: {note}")
                 turn.notes.append(note)
+        if self._egress is not None and turn.mark is not None:
+            turn.notes += self._egress.notes(turn.mark)
         result["notes"] = turn.notes
         result = redactor.redact_all(result)
         last = self._journal.last

@@ -4,3 +4,6 @@ Standard library only, Python 3.9 or later; imports nothing of ours but itself. 
 boundary: what comes from a session is hostile input, and what is not allowed by name, or cannot be
 understood beyond doubt, is refused.
 """
+
+READY = "ready"
+"""What its main process says on stdout once it listens."""

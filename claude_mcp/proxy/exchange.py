@@ -2,10 +2,11 @@
 
 It begins with a line of JSON, ``{"session": name, "http": ..., "https": ...}``: for whom it is, as
 that session says, and with which authorization a further proxy is asked; or ``{"watch": true}``,
-which only waits for our end. Behind it comes one HTTP request, and nothing after that one. The
-answer begins with a line of JSON, ``{"decision", "host", "port", "reason"}``; behind ``allowed``,
-``refused`` and ``failed`` comes the HTTP response. ``tunnel`` asks for what the client wants in the
-tunnel; then there is a second decision, and what the tunnel brings.
+which only waits for our end. Behind it comes one HTTP request, and nothing after that one.
+
+The answer begins with a line of JSON, ``{"decision", "host", "port", "reason", "advice"}``. Behind
+``allowed``, ``refused`` and ``failed`` comes the HTTP response. ``tunnel`` asks for what the client
+wants in the tunnel; then there is a second decision, and what the tunnel brings.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ OPENING_BYTES = 8 * 1024
 CHUNK_LINE_BYTES = 4 * 1024
 MOST_TRAILER_LINES = 100
 NOT_ALLOWED = "it is not allowed for this session"
+ADVICE = "allow it with allowedHosts"
 NO_NAME = "it is an address, and only names are allowed"
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -37,10 +39,11 @@ Tell = Callable[[Mapping[str, Any]], None]
 class Refusal(Exception):
     """The answer is no, and it is over."""
 
-    def __init__(self, decision: str, reason: str) -> None:
+    def __init__(self, decision: str, reason: str, advice: str = "") -> None:
         super().__init__(reason)
         self.decision = decision
         self.reason = reason
+        self.advice = advice
 
 
 class Exchange:
@@ -89,8 +92,9 @@ class Exchange:
                 return
             request = await asyncio.wait_for(self._request(), HEAD_SECONDS)
             if not self._policy.permits(request.host, request.port):
-                named = parse_address(request.host) is None
-                raise Refusal("refused", NOT_ALLOWED if named else NO_NAME)
+                if parse_address(request.host) is None:
+                    raise Refusal("refused", NOT_ALLOWED, ADVICE)
+                raise Refusal("refused", NO_NAME)
             model = self._policy.serves_model(request.host, request.port)
             if not self._move(task, self._rooms.model if model else self._rooms.others):
                 raise Refusal("failed", "too many connections are open")
@@ -101,7 +105,7 @@ class Exchange:
                 await self._decide("allowed", request)
                 await self._exchange(request, self._is_further(request))
         except Refusal as refusal:
-            await self._decide(refusal.decision, request, refusal.reason)
+            await self._decide(refusal.decision, request, refusal.reason, refusal.advice)
             await self._client.write(_response(refusal, request))
 
     async def _opening(self) -> bool:
@@ -127,7 +131,9 @@ class Exchange:
         except Malformed as error:
             raise Refusal("refused", str(error)) from None
 
-    async def _decide(self, decision: str, request: Request | None, reason: str = "") -> None:
+    async def _decide(
+        self, decision: str, request: Request | None, reason: str = "", advice: str = ""
+    ) -> None:
         """Write it down, and tell the client."""
         fields: dict[str, Any] = {"decision": decision}
         if request is not None:
@@ -136,6 +142,8 @@ class Exchange:
             fields["reason"] = reason
         if decision != "tunnel":
             self._tell({**fields, "session": self._session})
+        if advice:
+            fields["advice"] = advice
         await self._client.write(json.dumps(fields).encode() + b"\n")
 
     def _authorization(self, request: Request) -> str:
@@ -247,7 +255,7 @@ def _response(refusal: Refusal, request: Request | None) -> bytes:
     """The reason stands in the first line too: many a client shows nothing else."""
     where = "the request" if request is None else f"{request.host}:{request.port}"
     verb = "refused" if refusal.decision == "refused" else "cannot reach"
-    hint = "; allow it with allowedHosts" if refusal.reason == NOT_ALLOWED else ""
+    hint = f"; {refusal.advice}" if refusal.advice else ""
     text = f"claude-mcp {verb} {where}: {refusal.reason}{hint}"
     line = text.encode("ascii", "replace").decode()
     body = f"{text}\n".encode()

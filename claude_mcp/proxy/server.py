@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from claude_mcp.proxy import READY
 from claude_mcp.proxy.connecting import LOOKUPS, Connector, Resolve, look_up
 from claude_mcp.proxy.exchange import Exchange, Tell
 from claude_mcp.proxy.policy import Policy, from_json
 from claude_mcp.proxy.pump import End
 from claude_mcp.proxy.rooms import Rooms
 
-READY = "ready"
 BACKLOG = 256
 ACCEPT_PAUSE_SECONDS = 0.1
 PROVIDER_LOOKUPS = 8

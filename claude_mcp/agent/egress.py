@@ -1,0 +1,205 @@
+"""The way out of a session whose network is restricted: its forwarder, and what that tells."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
+
+from claude_mcp.agent import contract, threads
+from claude_mcp.agent.lines import Splitter
+from claude_mcp.agent.relay import authorization
+from claude_mcp.agent.state import log
+
+BACKLOG = 256
+READ_BYTES = 64 * 1024
+LONGEST_LINE_BYTES = 64 * 1024
+MOST_HOSTS = 200
+SHOWN_HOSTS = 10
+RESTART_SECONDS = 0.5
+DEFAULT_PORTS = (443, 80)
+UNNAMED = "others"
+
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from claude_mcp.proxy.forwarder import main; main(int(sys.argv[2]), sys.argv[3])"
+)
+
+Refusals = dict[tuple[str, str], int]
+"""How often each host was refused, and why, or what can be done about it."""
+
+
+class Mark:
+    """How it was at a moment."""
+
+    def __init__(self, refusals: Refusals, outages: int) -> None:
+        self.refusals = dict(refusals)
+        self.outages = outages
+
+
+class Egress:
+    """Listens where the session's programs look for a proxy, from its creation on."""
+
+    def __init__(
+        self, session_name: str, proxies: Mapping[str, str], port: int = contract.PROXY_PORT
+    ) -> None:
+        self._session_name = session_name
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
+        self._lock = threading.Lock()
+        self._refusals: Refusals = {}
+        self._outages: list[float] = []
+        """How long each lasted, in seconds; the last one may go on."""
+        self._gone_since: float | None = None
+        self._watchers: list[Callable[[], None]] = []
+        self._authorizations = _authorizations(proxies)
+        self._lines = Splitter()
+        self._process = self._start()
+        threads.start(self._supervise)
+
+    def hand_in(self, proxies: Mapping[str, str]) -> None:
+        """The proxies that stand between the session's own and the world, with their passwords."""
+        with self._lock:
+            self._authorizations = _authorizations(proxies)
+            self._tell()
+
+    def mark(self) -> Mark:
+        with self._lock:
+            return Mark(self._refusals, len(self._outages))
+
+    def notes(self, before: Mark) -> list[str]:
+        """What was refused since then, and whether the proxy was there."""
+        with self._lock:
+            self._hear()
+            reasons: dict[str, list[str]] = {}
+            for (host, reason), count in self._refusals.items():
+                times = count - before.refusals.get((host, reason), 0)
+                if times:
+                    said = f"{host} ({times} times)" if times > 1 else host
+                    reasons.setdefault(reason, []).append(said)
+            notes = [_blocked(hosts, reason) for reason, hosts in reasons.items()]
+            outages = self._outages[before.outages :]
+            if self._gone_since is not None:
+                notes.append(
+                    "The session's proxy is not there: nothing can be reached until it is started "
+                    "again, which the next call does."
+                )
+            elif outages:
+                notes.append(
+                    f"The session's proxy was gone for {sum(outages):.1f} s; what needed the "
+                    "network meanwhile failed or had to wait."
+                )
+            return notes
+
+    @contextlib.contextmanager
+    def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
+        """Call ``on_gone`` whenever the proxy is found gone, at once if it is now."""
+        with self._lock:
+            self._watchers.append(on_gone)
+            gone = self._gone_since is not None
+        if gone:
+            on_gone()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers.remove(on_gone)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        code = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # the archive
+        descriptor = self._listener.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOT, code, str(descriptor), contract.PROXY_SOCKET],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(descriptor,),
+        )
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        self._process = process
+        self._tell()
+        return process
+
+    def _tell(self) -> None:
+        """The forwarder, what a connection to the proxy begins with."""
+        opening = {"session": self._session_name, **self._authorizations}
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended, and the next one is told
+            self._process.stdin.write(json.dumps(opening).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _supervise(self) -> None:
+        while True:
+            process = self._process
+            assert process.stdout is not None
+            select.select([process.stdout], [], [])
+            with self._lock:
+                ended = self._hear()
+                watchers = [*self._watchers] if self._gone_since is not None else []
+            for on_gone in watchers:
+                on_gone()
+            if ended:
+                log(f"the forwarder to the proxy ended, exit code {process.wait()}")
+                time.sleep(RESTART_SECONDS)
+                with self._lock:
+                    self._lines.drop()
+                    self._start()
+
+    def _hear(self) -> bool:
+        """Take what the forwarder has told; True at its end."""
+        assert self._process.stdout is not None
+        while True:
+            try:
+                data = os.read(self._process.stdout.fileno(), READ_BYTES)
+            except BlockingIOError:
+                return False
+            for line in self._lines.feed(data):
+                with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+                    self._take(json.loads(line))
+            if self._lines.pending > LONGEST_LINE_BYTES:
+                self._lines.drop()
+            if not data:
+                return True
+
+    def _take(self, told: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if told.get("proxy") is False and self._gone_since is None:
+            self._gone_since = now
+            self._outages.append(0.0)
+            log("the proxy is gone; nothing can be reached")
+        elif told.get("proxy") is True and self._gone_since is not None:
+            self._outages[-1] = now - self._gone_since
+            self._gone_since = None
+            log("the proxy is there again")
+        elif told.get("decision") == "refused":
+            self._count(told)
+
+    def _count(self, told: Mapping[str, Any]) -> None:
+        reason = str(told.get("advice") or told["reason"])[:200]
+        host = "a request that makes no sense"
+        if "host" in told:
+            port = int(told["port"])
+            host = str(told["host"])[:253] + ("" if port in DEFAULT_PORTS else f":{port}")
+        if (host, reason) not in self._refusals and len(self._refusals) >= MOST_HOSTS:
+            host = UNNAMED
+        count = self._refusals[host, reason] = self._refusals.get((host, reason), 0) + 1
+        if str(count).strip("0") == "1":  # 1, 10, 100: a log is no place for each of a thousand
+            log(f"blocked: {host}: {reason}" + (f" ({count} times)" if count > 1 else ""))
+
+
+def _authorizations(proxies: Mapping[str, str]) -> dict[str, str]:
+    names = (("http", "HTTP_PROXY"), ("https", "HTTPS_PROXY"))
+    return {key: authorization(proxies[name]) for key, name in names if name in proxies}
+
+
+def _blocked(hosts: list[str], reason: str) -> str:
+    shown = ", ".join(hosts[:SHOWN_HOSTS])
+    further = f" and {len(hosts) - SHOWN_HOSTS} more" if len(hosts) > SHOWN_HOSTS else ""
+    return f"Blocked: {shown}{further}; {reason}."
