@@ -91,10 +91,14 @@ NAMES: Final = frozenset(
         "ANTHROPIC_BASE_URL",
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
+        "CLAUDE_MCP_ALLOWED_HOSTS",
         "CLAUDE_MCP_ALLOWED_ROOTS",
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
+        "CLAUDE_MCP_NETWORK",
         "CLAUDE_MCP_PERMISSION_SECONDS",
+        "CLAUDE_MCP_PRIVATE_HOSTS",
+        "CLAUDE_MCP_PROXY_IMAGE",
         "CLAUDE_MCP_TRANSFER_BYTES",
         "CLAUDE_MCP_TRANSFER_FILES",
         "CLAUDE_MCP_READ_ONLY_ROOTFS",
@@ -126,6 +130,8 @@ TRANSFER_FILES_NAME: Final = "CLAUDE_MCP_TRANSFER_FILES"
 ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
 LISTS: Final = {ROOTS_NAME: ROOTS_NAME, "allowedRoots": ROOTS_NAME}
 """Names that may be a list of paths in the file, and the variable that means the same."""
+HOST_LISTS: Final = ("CLAUDE_MCP_ALLOWED_HOSTS", "CLAUDE_MCP_PRIVATE_HOSTS")
+"""Names of hosts, with commas or spaces between them; in the file also lists."""
 FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -164,6 +170,14 @@ class Config:
     """After how long without use."""
     read_only_root: bool = False
     runtime: str | None = None
+    network: str = "open"
+    """Of sessions that ask for no other."""
+    allowed_hosts: tuple[str, ...] = ()
+    """What every restricted session may reach."""
+    private_hosts: tuple[str, ...] = ()
+    """The same, and these may be at addresses that are not public."""
+    proxy_image: str | None = None
+    """What the proxies of restricted sessions run from; None is ``image``."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     allowed_roots: tuple[str, ...] = ()
     """Absolute paths; where there are any, sessions get host paths in them and no others."""
@@ -203,6 +217,8 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
         raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
     settings: dict[str, str] = {}
     for name, value in values.items():
+        if name in HOST_LISTS and isinstance(value, list):
+            value = ",".join(map(str, value))
         if name in LISTS:
             settings[LISTS[name]] = _roots_text(path, name, value)
             continue
@@ -281,6 +297,10 @@ def load(
         limits={key: settings[name] for key, name in LIMIT_NAMES.items() if name in settings},
         read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
         runtime=settings.get("CLAUDE_MCP_RUNTIME"),
+        network=settings.get("CLAUDE_MCP_NETWORK", "open"),
+        allowed_hosts=_hosts(settings, "CLAUDE_MCP_ALLOWED_HOSTS"),
+        private_hosts=_hosts(settings, "CLAUDE_MCP_PRIVATE_HOSTS"),
+        proxy_image=settings.get("CLAUDE_MCP_PROXY_IMAGE"),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
         allowed_roots=_roots(settings.get(ROOTS_NAME)),
         transfer_bytes=_count(settings, TRANSFER_BYTES_NAME) or TRANSFER_BYTES,
@@ -314,6 +334,10 @@ def _roots(text: str | None) -> tuple[str, ...]:
     if not roots or not all(root.startswith("/") for root in roots):
         raise ConfigError(f"{ROOTS_NAME} must be absolute paths with colons between them.")
     return roots
+
+
+def _hosts(settings: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(settings.get(name, "").replace(",", " ").split())
 
 
 def _is_number(value: object) -> bool:

@@ -64,6 +64,8 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         runtime=arguments.runtime,
         timeout_seconds=arguments.timeout,
         idle_timeout_seconds=arguments.idle_timeout,
+        network=arguments.network,
+        allowed_hosts=tuple(arguments.allow),
     )
     created = within(config, lambda sessions: creation.create(sessions, request, follow(arguments)))
     for warning in created.warnings:

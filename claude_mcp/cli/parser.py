@@ -114,6 +114,15 @@ def _create(parser: _Parser) -> None:
         "--idle-timeout", metavar="SECONDS", type=float, help="remove it when unused for so long"
     )
     parser.option("--runtime", metavar="NAME", help="the OCI runtime, such as runsc")
+    parser.option("--network", metavar="NAME", help="open, restricted or none")
+    parser.option(
+        "--allow",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="what a restricted session may reach, such as pypi.org, *.example.org or "
+        "files.example.org:8443; may be repeated",
+    )
     _verbose(parser)
     _json(parser)
 

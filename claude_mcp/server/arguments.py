@@ -121,12 +121,12 @@ class CredentialOptions(Arguments):
 class CreateArguments(Arguments):
     project_path: Annotated[
         str,
-        Field(description="Absolute path of the project on the host; /workspace in the session."),
+        Field(description="Absolute, on the host; /workspace in the session."),
     ]
     session_name: Annotated[str | None, Field(description="A unique name.")] = None
     image: Annotated[str | None, Field(description="Instead of the server's default image.")] = None
     model: Annotated[
-        str | None, Field(description="Claude model; default: the server's, else Claude Code's.")
+        str | None, Field(description="Default: the server's, else Claude Code's.")
     ] = None
     strict_permissions: Annotated[
         bool,
@@ -137,10 +137,7 @@ class CreateArguments(Arguments):
     ] = False
     trust_git: Annotated[
         bool,
-        Field(
-            description="Let it write .git/config and .git/hooks (git config, git remote add), "
-            "which git on the host obeys."
-        ),
+        Field(description="Let it write .git/config and .git/hooks, which git on the host obeys."),
     ] = False
     mcp_config: Annotated[
         McpConfig | None,
@@ -148,9 +145,9 @@ class CreateArguments(Arguments):
         Field(description="MCP servers for the Claude inside."),
     ] = None
     mcp_mounts: Annotated[
-        list[MountArguments] | None,
+        list[Annotated[MountArguments, OPEN_OBJECT]] | None,
         BeforeValidator(_from_text),
-        Field(description="Further host paths for the session."),
+        Field(description="Further host paths: hostPath, containerPath, readOnly (true)."),
     ] = None
     limits: Annotated[
         LimitArguments | None,
@@ -168,19 +165,28 @@ class CreateArguments(Arguments):
         float | None, Field(ge=0, description="Removed when unused for so long.")
     ] = None
     runtime: Annotated[str | None, Field(description="OCI runtime, such as runsc.")] = None
+    network: Annotated[
+        Literal["open", "restricted", "none"] | None,
+        Field(description="restricted: only its provider and allowedHosts."),
+    ] = None
+    allowed_hosts: Annotated[
+        list[str] | None,
+        BeforeValidator(_from_text),
+        Field(description="Such as pypi.org, *.example.org, example.org:8443."),
+    ] = None
     api_key: Annotated[
-        str | None, Field(description="Anthropic API key instead of the server's credentials.")
+        str | None, Field(description="Of Anthropic, instead of the server's credentials.")
     ] = None
     provider: Annotated[
         Literal["anthropic", "bedrock", "vertex", "foundry"] | None,
-        Field(description="Who serves the model; default: the server's."),
+        Field(description="Default: the server's."),
     ] = None
     provider_options: Annotated[
         ProviderOptions | None,
         BeforeValidator(_from_text),
         OPEN_OBJECT,
         Field(
-            description="Over the server's settings. anthropic: apiKey, authToken or oauthToken; "
+            description="anthropic: apiKey, authToken or oauthToken; "
             "bedrock: region, and accessKeyId, secretAccessKey, sessionToken or bearerToken; "
             "vertex: projectId, region, credentials (JSON); foundry: resource, apiKey; all: "
             "baseUrl, model, smallModel."

@@ -95,6 +95,8 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
         runtime=arguments.runtime,
         timeout_seconds=arguments.timeout_seconds,
         idle_timeout_seconds=arguments.idle_timeout_seconds,
+        network=arguments.network,
+        allowed_hosts=tuple(arguments.allowed_hosts or ()),
     )
     created = await creation.create(sessions, request, call.progress)
     result = CreateResult.of(created)

@@ -72,6 +72,7 @@ class CreateResult(Result):
     status: str
     created_at: str
     expires_at: str | None
+    network: str
     mcp_servers: list[McpServerStatus]
     warnings: list[str]
 
@@ -89,6 +90,7 @@ class CreateResult(Result):
             status=session.status.value,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            network=session.network,
             mcp_servers=[
                 McpServerStatus(name=each.name, status=each.status, error=each.error)
                 for each in created.mcp_servers
@@ -220,6 +222,7 @@ class SessionEntry(Result):
     engine: str
     created_at: str
     expires_at: str | None
+    network: str
     turn_running: bool | None
     last_activity_at: str | None
     cost_usd: float | None
@@ -238,6 +241,7 @@ class SessionEntry(Result):
             engine=listed.engine,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            network=session.network,
             turn_running=listed.turn_running,
             last_activity_at=listed.last_activity_at,
             cost_usd=None if listed.cost_usd is None else round(listed.cost_usd, 6),

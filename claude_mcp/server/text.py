@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from claude_mcp.server.results import (
     CancelResult,
     CommandOutcome,
@@ -19,11 +21,17 @@ from claude_mcp.server.results import (
 )
 from claude_mcp.sessions.questions import question_text
 
+NETWORKS: Final = {
+    "restricted": "Its network is restricted to its provider and the allowed hosts.",
+    "none": "It has no network: commands work there, prompts do not.",
+}
+
 
 def create(result: CreateResult) -> str:
     lines = [
         f"Session {result.session_name} ({result.session_id}) is ready: {result.project_path} is "
         f"its /workspace. Image {result.image}, {result.engine}.",
+        *([NETWORKS[result.network]] if result.network in NETWORKS else []),
         *(f"MCP server {each.name}: {each.status}." for each in result.mcp_servers),
         *([f"It is removed at {result.expires_at}."] if result.expires_at else []),
         *(f"Warning: {warning}" for warning in result.warnings),

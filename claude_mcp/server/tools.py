@@ -93,9 +93,9 @@ DECLARATIONS: Final = (
         name="create_session",
         title="Create a Claude Code session",
         description=(
-            "Starts an isolated container with Claude Code on a project directory of the host. "
-            "Use it once for a piece of work. Give the sessionId it returns to the other tools, "
-            "execute_in_session first of all. Claude's changes appear in the project at once."
+            "Starts an isolated container with Claude Code on a project of the host. Use it once "
+            "for a piece of work, and its sessionId with the other tools, execute_in_session "
+            "first of all. Claude's changes appear in the project at once."
         ),
         arguments=CreateArguments,
         result=CreateResult,

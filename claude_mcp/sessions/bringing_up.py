@@ -23,8 +23,9 @@ from claude_mcp.errors import (
     ImageUnfit,
     SessionExists,
 )
-from claude_mcp.sessions import limits, payload
+from claude_mcp.sessions import egress, limits, payload
 from claude_mcp.sessions.lifecycle import Progress, Sessions
+from claude_mcp.sessions.network import Proxy
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ async def bring_up(
     engine: Engine,
     spec: ContainerSpec,
     name: str,
+    proxy: Proxy | None,
     handover: Mapping[str, Any],
     progress: Progress,
 ) -> tuple[str, tuple[str, ...]]:
@@ -57,11 +59,15 @@ async def bring_up(
             created = await _create_container(engine, spec, name)
             try:
                 await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
+                if proxy is not None:
+                    # From here on nobody removes it: the session can be seen to need it.
+                    await progress("making sure of its proxy")
+                    await egress.ensure(engine, proxy)
                 await progress("starting the session")
                 warnings = await _hand_over(sessions, engine, created.id, spec, handover)
             except BaseException:
                 with anyio.CancelScope(shield=True):
-                    await roll_back(engine, created.id)
+                    await roll_back(engine, created.id, proxy)
                 raise
         except LimitRefused as error:
             if getattr(spec.limits, error.limit) is None:
@@ -167,9 +173,11 @@ async def _logged(engine: Engine, container_id: str) -> str:
     return " ".join(LOG_TIME.sub("", said).split())
 
 
-async def roll_back(engine: Engine, container_id: str) -> None:
+async def roll_back(engine: Engine, container_id: str, proxy: Proxy | None) -> None:
     try:
         await engine.remove(container_id)
     except ClaudeMcpError as error:
         # The first error is what the user must see; this one says what is still there.
         logger.error("container %s is left behind: %s", container_id[:12], error)
+    if proxy is not None:
+        await egress.release_or_log(engine, proxy)

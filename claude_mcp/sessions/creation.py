@@ -24,6 +24,7 @@ from claude_mcp.sessions import (
     limits,
     mcp_config,
     mcp_servers,
+    network_policy,
     payload,
     policy,
     provider,
@@ -31,6 +32,7 @@ from claude_mcp.sessions import (
 from claude_mcp.sessions.bringing_up import bring_up, roll_back
 from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
+from claude_mcp.sessions.network import Network
 from claude_mcp.sessions.provider_options import ProviderRequest
 
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
@@ -76,6 +78,10 @@ class CreateRequest:
     timeout_seconds: float | None = None
     """The session's time, and how long it may go unused; 0 for no end."""
     idle_timeout_seconds: float | None = None
+    network: str | None = None
+    """``open``, ``restricted`` or ``none``."""
+    allowed_hosts: tuple[str, ...] = ()
+    """What a restricted session may reach besides its provider; see ``proxy.names.parse_host``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,15 @@ async def create(
         runtime_name=request.runtime,
     )
     users = engine.dialect.user_options(project.uid, project.gid)
+    access = network_policy.settle(
+        sessions.config,
+        request.network,
+        request.allowed_hosts,
+        chosen,
+        f"{project.uid}:{project.gid}",
+    )
+    if access.network is not Network.OPEN:
+        settings.update(network=access.network.value, sessionName=name)
     spec = ContainerSpec(
         name=labels.container_name(name),
         image=image,
@@ -144,6 +159,7 @@ async def create(
             git_state=git.state,
             expires=expires,
             home_in_memory=containment.read_only_root,
+            access=access,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
         mounts=(
@@ -151,10 +167,17 @@ async def create(
             *git.mounts,
             *mounts,
         ),
+        volumes=access.volumes,
+        environment=access.environment,
+        network=access.engine_network,
         workdir=contract.WORKSPACE,
         user=users.get("user"),
         userns=users.get("userns"),
-        extra_hosts=engine.dialect.extra_hosts if chosen.needs_host_alias else (),
+        extra_hosts=(
+            engine.dialect.extra_hosts
+            if chosen.needs_host_alias and access.network is Network.OPEN
+            else ()
+        ),
         limits=containment.limits,
         max_user_processes=containment.max_user_processes,
         runtime=containment.runtime,
@@ -171,7 +194,9 @@ async def create(
     checked = policy.identities(mounted)
     await progress(f"creating container {spec.name} from image {image}")
     handover = {**chosen.handover, **mcp_config.handover(servers_config)}
-    container_id, warnings = await bring_up(sessions, engine, spec, name, handover, progress)
+    container_id, warnings = await bring_up(
+        sessions, engine, spec, name, access.proxy, handover, progress
+    )
     session = Session(
         id=container_id[: labels.ID_CHARS],
         container_id=container_id,
@@ -186,6 +211,8 @@ async def create(
         places=chosen.places,
         git_state=git.state,
         expires_at=None if expires is None else labels.written_time(expires),
+        network=access.network.value,
+        proxy=access.proxy,
     )
     sessions.remember(session)
     servers: tuple[mcp_servers.McpServer, ...] = ()
@@ -199,7 +226,7 @@ async def create(
             servers = await mcp_servers.wait(sessions, session, servers_config)
     except BaseException:
         with anyio.CancelScope(shield=True):
-            await roll_back(engine, container_id)
+            await roll_back(engine, container_id, access.proxy)
         raise
     warnings = (
         *chosen.warnings,
@@ -254,7 +281,9 @@ def _bind_mount(mount: Mount, config: Config) -> BindMount:
     if ".." in target.parts:
         raise UsageError(f"A mount's path in the session cannot contain '..', as {given!r} does.")
     kernels = any(map(target.is_relative_to, KERNEL_PATHS))
-    if kernels or str(target) in ("/", contract.WORKSPACE):
+    proxys = PurePosixPath(contract.PROXY_DIRECTORY)
+    in_the_way = target.is_relative_to(proxys) or proxys.is_relative_to(target)
+    if kernels or in_the_way or str(target) == contract.WORKSPACE:
         raise UsageError(f"{given!r} is taken by the session itself; choose another path there.")
     return BindMount(source, str(target), mount.read_only)
 

@@ -15,6 +15,7 @@ from typing import Final
 from claude_mcp.agent.contract import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
+from claude_mcp.sessions.network import OPEN, Access, Network, Proxy, proxy_from_json
 
 SESSION: Final = "claude-mcp.session"
 NAME: Final = "claude-mcp.name"
@@ -30,6 +31,15 @@ EXPIRES: Final = "claude-mcp.expires"
 HOME: Final = "claude-mcp.home"
 IN_MEMORY: Final = "memory"
 """The home of a session whose root file system is read-only: a stop takes it away."""
+
+NETWORK: Final = "claude-mcp.network"
+"""``restricted`` or ``none``; without it, it is open."""
+EGRESS: Final = "claude-mcp.egress"
+"""The id of the proxy that a restricted session goes through."""
+PROXY: Final = "claude-mcp.proxy"
+"""JSON: that proxy, so that it can be made anew."""
+PROXY_OF: Final = "claude-mcp.proxy-of"
+"""Of the proxy's container itself: its id."""
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -75,6 +85,14 @@ class Session:
     git_state: str = ""
     """How git's files were at create; '' for a session that is trusted with them."""
     expires_at: str | None = None
+    network: str = "open"
+    proxy: Proxy | None = None
+    """Of a restricted session."""
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """What a restricted session may reach besides its provider."""
+        return () if self.proxy is None else self.proxy.allowed_hosts
 
 
 def check_name(name: str) -> str:
@@ -110,6 +128,7 @@ def session_labels(
     git_state: str = "",
     expires: datetime | None = None,
     home_in_memory: bool = False,
+    access: Access = OPEN,
 ) -> dict[str, str]:
     labels = {
         SESSION: SCHEMA,
@@ -126,6 +145,11 @@ def session_labels(
         labels[EXPIRES] = written_time(expires)
     if home_in_memory:
         labels[HOME] = IN_MEMORY
+    if access.network is not Network.OPEN:
+        labels[NETWORK] = access.network.value
+    if access.proxy is not None:
+        labels[EGRESS] = access.proxy.id
+        labels[PROXY] = access.proxy.to_json()
     return labels
 
 
@@ -215,4 +239,6 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         places=_places(labels.get(PLACES)),
         git_state=labels.get(GIT, ""),
         expires_at=labels.get(EXPIRES),
+        network=labels.get(NETWORK, Network.OPEN.value),
+        proxy=proxy_from_json(labels[PROXY]) if PROXY in labels else None,
     )

@@ -28,10 +28,11 @@ from claude_mcp.errors import (
     TooManySessions,
     UsageError,
 )
-from claude_mcp.sessions import labels, pruning
+from claude_mcp.sessions import egress, labels, pruning
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
 from claude_mcp.sessions.git_guard import GitGuard
 from claude_mcp.sessions.labels import Session, Status
+from claude_mcp.sessions.revival import Revival
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Sessions:
         self._mcp_configs: dict[str, Mapping[str, Any]] = {}
         self.git = GitGuard()
         self._sweeps: dict[str, anyio.Event] = {}
+        self._revival = Revival(self.engine, tasks)
 
     async def engine(self) -> Engine:
         """The engine, connected to at the first call; see ``Engine.connect`` for the errors."""
@@ -178,7 +180,10 @@ class Sessions:
         engine, channels = await self._connection()
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
-        return await pruning.prune(engine, channels, found, broken=True, dry_run=dry_run)
+        pruned = await pruning.prune(engine, channels, found, broken=True, dry_run=dry_run)
+        if not dry_run:
+            await egress.prune(engine)
+        return pruned
 
     async def check_room(self, newcomer: str | None = None) -> None:
         """Whether one more session may run; without a limit, no engine call.
@@ -252,6 +257,7 @@ class Sessions:
             self._mcp_configs.pop(known.container_id, None)
             channels.close(known.container_id)
             if await engine.remove(known.container_id):
+                await egress.release_of(engine, known)
                 warnings = await self.git.differences(known)
                 return Destroyed(reference, known, existed=True, warnings=warnings)
         try:
@@ -261,6 +267,7 @@ class Sessions:
         self._mcp_configs.pop(session.container_id, None)
         channels.close(session.container_id)
         existed = await engine.remove(session.container_id)
+        await egress.release_of(engine, session)
         warnings = await self.git.differences(session)
         return Destroyed(reference, session, existed=existed, warnings=warnings)
 
@@ -301,7 +308,8 @@ class Sessions:
             not channels.is_open(known.container_id) or await channels.is_alive(known.container_id)
         ):
             try:
-                return known, await channels.request(known.container_id, op, args, on_event)
+                hear = self._revival.hearing(known, on_event)
+                return known, await channels.request(known.container_id, op, args, hear)
             except (NotRunning, SessionNotFound) as error:
                 logger.debug("session %s is not what it was: %s", known.name, error)
             self._forget(known)
@@ -309,10 +317,11 @@ class Sessions:
         if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED, Status.EXPIRED):
             raise _not_ready(session)
         self.remember(session)
+        hear = self._revival.hearing(session, on_event)
         try:
             if session.status is Status.STOPPED:
                 raise NotRunning("stopped")
-            answer = await channels.request(session.container_id, op, args, on_event)
+            answer = await channels.request(session.container_id, op, args, hear)
         except NotRunning:
             if not start:
                 raise SessionNotReady(
@@ -321,10 +330,12 @@ class Sessions:
                 ) from None
             logger.info("starting the stopped session %s again", session.name)
             await self.check_room()
+            if session.proxy is not None:
+                await egress.ensure(engine, session.proxy)
             await engine.start(session.container_id)
             session = replace(session, status=Status.RUNNING)
             self.remember(session)
-            answer = await channels.request(session.container_id, op, args, on_event)
+            answer = await channels.request(session.container_id, op, args, hear)
         except SessionNotFound:
             self._forget(session)
             raise SessionNotFound(f"The session {session.name!r} no longer exists.") from None

@@ -76,7 +76,7 @@ def contain(
     """
     read_only = config.read_only_root if read_only_root is None else read_only_root
     wished = _limits(config, wanted)
-    limits, max_user_processes, warnings = _settable(dialect, wished)
+    limits, max_user_processes, warnings = settable(dialect, wished)
     tmpfs_mounts: tuple[TmpfsMount, ...] = ()
     if read_only:
         # All that can be written is in these then, and their size bounds it on any storage.
@@ -142,7 +142,7 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
     )
 
 
-def _settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tuple[str, ...]]:
+def settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tuple[str, ...]]:
     """What rootless Podman can set of the limits, for it leaves them out or fails to start.
 
     Returns also the bound that replaces the one on processes, and warnings about the rest.

@@ -18,8 +18,14 @@ from typing import Final
 from claude_mcp.agent import contract
 
 PACKAGE: Final = "claude_mcp"
-PARTS: Final = ("agent", "claude")
-MODULES: Final = ("redaction.py",)
+AGENT_PARTS: Final = ("agent", "claude")
+AGENT_MODULES: Final = (
+    "redaction.py",
+    "proxy/__init__.py",
+    "proxy/forwarder.py",
+    "proxy/pump.py",
+)
+PROXY_PARTS: Final = ("proxy",)
 
 # -I and -S: neither the project's directory nor the image's site-packages can change what the
 # agent imports.
@@ -30,15 +36,13 @@ import sys
 if sys.version_info < (3, 9):
     sys.exit("claude-mcp: python3 is %d.%d here; 3.9 or later is needed" % sys.version_info[:2])
 import binascii, os, zlib
-directory = {contract.RUN_DIRECTORY!r}
-os.makedirs(directory, mode=0o700, exist_ok=True)
-archive = directory + "/agent.zip"
-with open(archive, "wb") as file:
+os.makedirs({contract.RUN_DIRECTORY!r}, mode=0o700, exist_ok=True)
+with open({contract.ARCHIVE_PATH!r}, "wb") as file:
     file.write(zlib.decompress(binascii.a2b_base64(os.environ[{contract.PAYLOAD_VARIABLE!r}])))
-sys.path.insert(0, archive)
-from claude_mcp.agent.starting import main
-main()
+sys.path.insert(0, {contract.ARCHIVE_PATH!r})
 """
+_AGENT: Final = f"{_BOOT}from claude_mcp.agent.starting import main\nmain()\n"
+_PROXY: Final = f"{_BOOT}from claude_mcp.proxy.server import main\nmain(*sys.argv[1:])\n"
 
 # The connector hands its own stdin and stdout to the agent and waits until it is let go; only
 # built-in modules, because its start is what a first command waits for. The socket is missing
@@ -68,13 +72,23 @@ if control.recv(1) == {contract.NO_ROOM!r}:
 
 @functools.cache
 def archive() -> str:
-    """The agent and what it imports, as a zip, deflated as a whole (a quarter less than file by
-    file), in base64: the value of ``contract.PAYLOAD_VARIABLE``."""
+    """The agent and what it imports: the value of ``contract.PAYLOAD_VARIABLE``."""
+    return _archive(AGENT_PARTS, AGENT_MODULES)
+
+
+@functools.cache
+def proxy_archive() -> str:
+    """The same for the container of a proxy."""
+    return _archive(PROXY_PARTS, ())
+
+
+def _archive(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
+    """A zip, deflated as a whole (a quarter less than file by file), in base64."""
     # Only the name of the package is needed inside; what the host has in it is not.
     files = {f"{PACKAGE}/__init__.py": b""}
-    for name in MODULES:
+    for name in modules:
         files[f"{PACKAGE}/{name}"] = importlib.resources.files(PACKAGE).joinpath(name).read_bytes()
-    for part in PARTS:
+    for part in parts:
         for file in importlib.resources.files(f"{PACKAGE}.{part}").iterdir():
             if file.name.endswith(".py"):
                 files[f"{PACKAGE}/{part}/{file.name}"] = file.read_bytes()
@@ -88,7 +102,12 @@ def archive() -> str:
 
 def agent_command(settings_json: str) -> tuple[str, ...]:
     """The container's command; the settings hold no secret."""
-    return (*PYTHON, _BOOT, settings_json)
+    return (*PYTHON, _AGENT, settings_json)
+
+
+def proxy_command(policy_json: str) -> tuple[str, ...]:
+    """The command of a proxy's container."""
+    return (*PYTHON, _PROXY, contract.PROXY_SOCKET, policy_json)
 
 
 def connect_command() -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import anyio
 
 from claude_mcp.agent.contract import EXPIRY_GRACE_SECONDS
 from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.sessions import egress
 from claude_mcp.sessions.labels import Session, Status, overdue_seconds
 
 if TYPE_CHECKING:
@@ -92,4 +93,5 @@ async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:
     except ClaudeMcpError as error:
         logger.warning("the session %s could not be removed: %s", session.name, error)
         return False
+    await egress.release_of(engine, session)
     return True

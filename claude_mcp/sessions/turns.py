@@ -289,6 +289,12 @@ def _refusal(error: AgentRefused, reference: str) -> ClaudeMcpError | None:
                 f"turnId {said} was used for another prompt.",
                 hint="Repeat a turn with the prompt it had, or leave turnId out.",
             )
+        case "no-network":
+            return SessionNotReady(
+                f"Session {reference!r} has no network, so its provider cannot be reached.",
+                hint="Commands and transfers work. For prompts, create a session with network "
+                "'restricted' or 'open'.",
+            )
         case "no-turn":
             which = f"turn {said}" if said else "turn yet"
             return TurnNotFound(f"Session {reference!r} has no {which}.")

@@ -57,6 +57,7 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
             "provider": "anthropic",
             "status": "running",
             "expiresAt": None,
+            "network": "open",
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         },

@@ -57,6 +57,7 @@ async def test_a_session_s_life(
             "status": "running",
             "createdAt": moment,
             "expiresAt": None,
+            "network": "open",
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         }
@@ -127,6 +128,7 @@ async def test_a_session_s_life(
                     "engine": "docker",
                     "createdAt": listed["sessions"][0]["createdAt"],
                     "expiresAt": None,
+                    "network": "open",
                     "turnRunning": False,
                     "lastActivityAt": "2026-01-02T03:04:05Z",
                     "costUsd": 0.5,

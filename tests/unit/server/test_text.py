@@ -32,6 +32,7 @@ CREATED = CreateResult(
     status="running",
     created_at="2026-01-02T03:04:05Z",
     expires_at=None,
+    network="open",
     mcp_servers=[],
     warnings=[],
 )
@@ -73,6 +74,7 @@ ENTRY = SessionEntry(
     engine="docker",
     created_at="2026-01-02T03:04:05Z",
     expires_at=None,
+    network="open",
     turn_running=None,
     last_activity_at=None,
     cost_usd=None,

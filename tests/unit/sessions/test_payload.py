@@ -19,17 +19,29 @@ MAX_VARIABLE_BYTES = 128 * 1024
 """The kernel takes no single variable that is longer."""
 
 
-def files() -> dict[str, bytes]:
-    with zipfile.ZipFile(
-        io.BytesIO(zlib.decompress(base64.b64decode(payload.archive())))
-    ) as bundle:
+def files(archive: str | None = None) -> dict[str, bytes]:
+    """What travels: the agent's archive, or another."""
+    archived = payload.archive() if archive is None else archive
+    with zipfile.ZipFile(io.BytesIO(zlib.decompress(base64.b64decode(archived)))) as bundle:
         return {name: bundle.read(name) for name in bundle.namelist()}
 
 
 def test_only_the_agent_and_what_it_imports_travels() -> None:
     packages = {os.path.dirname(name) for name in files()}
-    assert packages == {"claude_mcp", "claude_mcp/agent", "claude_mcp/claude"}
+    assert packages == {"claude_mcp", "claude_mcp/agent", "claude_mcp/claude", "claude_mcp/proxy"}
     assert files()["claude_mcp/__init__.py"] == b""
+
+
+def test_of_the_proxy_a_session_has_the_forwarder_only() -> None:
+    proxy = {name for name in files() if name.startswith("claude_mcp/proxy/")}
+    assert proxy == {f"claude_mcp/proxy/{name}.py" for name in ("__init__", "forwarder", "pump")}
+
+
+def test_only_the_proxy_travels_to_a_proxy() -> None:
+    travels = files(payload.proxy_archive())
+    assert {os.path.dirname(name) for name in travels} == {"claude_mcp", "claude_mcp/proxy"}
+    assert b"def main(" in travels["claude_mcp/proxy/server.py"]
+    assert len(payload.proxy_archive()) < MAX_VARIABLE_BYTES * 3 / 4
 
 
 def test_the_archive_depends_on_nothing_but_the_code() -> None:
@@ -67,6 +79,7 @@ def test_the_code_imports_the_standard_library_and_itself() -> None:
     assert {".".join(name.split(".")[:2]) for name in ours} == {
         "claude_mcp.agent",
         "claude_mcp.claude",
+        "claude_mcp.proxy",
         "claude_mcp.redaction",
     }
 

@@ -1,0 +1,156 @@
+"""The containers of proxies: made when a session needs one, shared, and gone with the last session.
+
+A proxy keeps nothing: it is started again, or made anew, from what its sessions remember. When it
+crashes, the engine does so by itself; when somebody stops or removes it, whoever uses a session
+that misses it.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Final
+
+import anyio
+
+from claude_mcp.agent import contract
+from claude_mcp.engine import host
+from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
+from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
+from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
+from claude_mcp.proxy import READY
+from claude_mcp.sessions import labels, limits, payload
+from claude_mcp.sessions.network import Proxy, proxy_from_json
+
+logger = logging.getLogger(__name__)
+
+READY_SECONDS: Final = 20.0
+STARTING_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.1
+LOG_MAX_SIZE: Final = "10m"
+USER: Final = "0:0"
+"""Without any capability: the owner of the socket's directory, and of nothing else of use."""
+LIMITS: Final = Limits(memory=256 * limits.MIB, pids=256)
+
+
+async def ensure(engine: Engine, proxy: Proxy) -> None:
+    """Have the proxy run: one engine call if it does.
+
+    Raises:
+        EngineError, ImageNotFound: it cannot.
+    """
+    found = await engine.inspect([proxy.name])
+    if not found:
+        try:
+            await _create(engine, proxy)
+            return
+        except ContainerNameInUse:
+            logger.debug("somebody else makes proxy %s", proxy.id)
+    with anyio.move_on_after(STARTING_SECONDS):
+        while not found or found[0].status != "running":
+            if found and found[0].status in ("exited", "stopped"):
+                break
+            # Whoever made it is about to start it, or the engine is.
+            await anyio.sleep(POLL_SECONDS)
+            found = await engine.inspect([proxy.name])
+    if not found or found[0].status != "running":
+        await engine.start(proxy.name)
+
+
+async def _create(engine: Engine, proxy: Proxy) -> None:
+    spec = _spec(engine, proxy)
+    while True:
+        try:
+            with anyio.CancelScope(shield=True):  # a daemon finishes what it began
+                created = await engine.create(
+                    spec, {contract.PAYLOAD_VARIABLE: payload.proxy_archive()}
+                )
+            try:
+                await _start(engine, created.id)
+            except BaseException:
+                with anyio.CancelScope(shield=True), suppress(ClaudeMcpError):
+                    await engine.remove(created.id)
+                raise
+            return
+        except LimitRefused as error:
+            if getattr(spec.limits, error.limit) is None:
+                raise
+            spec = limits.without(spec, error.limit)
+        except ImageNotFound as error:
+            raise ImageNotFound(
+                f"{engine.title} has no image {proxy.image} to run a session's proxy from.",
+                hint="Build it with scripts/build-custom-image.sh, or name another one that has "
+                "python3 with CLAUDE_MCP_PROXY_IMAGE.",
+            ) from error
+
+
+async def _start(engine: Engine, container_id: str) -> None:
+    """Start it, and wait until it listens."""
+    async with engine.start_attached(container_id) as stream:
+        with anyio.move_on_after(READY_SECONDS) as waiting:
+            async for line in stream.lines():
+                if line == READY:
+                    return
+            await stream.wait()
+    if waiting.cancelled_caught:
+        raise EngineError(
+            f"The proxy of the session was not ready within {READY_SECONDS:g} s.",
+            hint="The machine may be overloaded; try again.",
+        )
+    raise engine.failed("start the session's proxy", stream.stderr_tail)
+
+
+def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
+    dialect = engine.dialect
+    settable, _, _ = limits.settable(dialect, LIMITS)
+    return ContainerSpec(
+        name=proxy.name,
+        image=proxy.image,
+        command=payload.proxy_command(proxy.policy),
+        labels={labels.PROXY_OF: proxy.id, labels.PROXY: proxy.to_json()},
+        inherited=(contract.PAYLOAD_VARIABLE,),
+        volumes=(VolumeMount(proxy.name, contract.PROXY_DIRECTORY, read_only=False),),
+        user=USER,
+        extra_hosts=dialect.extra_hosts if dialect.host_alias in proxy.policy else (),
+        limits=settable,
+        restart="on-failure",
+        read_only_root=True,
+        implicit_tmpfs=False if dialect.adds_tmpfs else None,
+        security_options=("label=disable",) if host.has_selinux() else (),
+        log_driver=dialect.log_driver,
+        log_max_size=LOG_MAX_SIZE,
+        http_proxy=False if dialect.hands_on_proxies else None,
+    )
+
+
+async def release(engine: Engine, proxy: Proxy) -> None:
+    """Remove the proxy if no session needs it any more: one engine call if one does."""
+    if await engine.ids(labels.EGRESS, proxy.id):
+        return
+    await engine.remove(proxy.name)
+    with suppress(ClaudeMcpError):  # a session that came in between uses it
+        await engine.remove_volume(proxy.name)
+    if await engine.ids(labels.EGRESS, proxy.id):
+        await ensure(engine, proxy)
+
+
+async def release_of(engine: Engine, session: labels.Session) -> None:
+    """The same for the proxy of a session that was removed, if it had one."""
+    if session.proxy is not None:
+        await release_or_log(engine, session.proxy)
+
+
+async def release_or_log(engine: Engine, proxy: Proxy) -> None:
+    """``release`` where a session is gone already, and nobody can do anything about a failure."""
+    try:
+        await release(engine, proxy)
+    except ClaudeMcpError as error:
+        logger.warning("proxy %s could not be removed: %s", proxy.name, error)
+
+
+async def prune(engine: Engine) -> None:
+    """Remove proxies that no session needs: whoever removed their sessions could not."""
+    for container in await engine.containers(labels.PROXY_OF):
+        proxy = proxy_from_json(container.labels.get(labels.PROXY, ""))
+        if proxy is not None:
+            await release_or_log(engine, proxy)

@@ -1,0 +1,92 @@
+"""What a session may reach: everything, what its proxy lets through, or nothing.
+
+A restricted session has no network but its loopback (``--network=none``). There its agent listens,
+and takes what programs ask of a proxy through a Unix socket, which lies on a volume, to one in a
+container of its own (``claude_mcp.proxy``). Sessions with the same rules share one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from claude_mcp.agent import contract
+from claude_mcp.engine.argv import VolumeMount
+from claude_mcp.proxy.policy import from_json
+
+PROXY_URL: Final = f"http://127.0.0.1:{contract.PROXY_PORT}"
+LOOPBACK: Final = "localhost,127.0.0.1,::1"
+ENVIRONMENT: Final = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), PROXY_URL),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), LOOPBACK),
+    "NODE_USE_ENV_PROXY": "1",  # else Node.js 24 and later does not look at them
+}
+"""Of everything that runs in a restricted session."""
+
+
+class Network(StrEnum):
+    OPEN = "open"
+    RESTRICTED = "restricted"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy as its sessions remember it: what it is started with, if need be again."""
+
+    id: str
+    image: str
+    policy: str
+    """JSON; see ``claude_mcp.proxy.policy``."""
+
+    @property
+    def name(self) -> str:
+        """Of its container, and of the volume with its socket."""
+        return f"claude-mcp-proxy-{self.id}"
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        return tuple(str(host) for host in from_json(self.policy).allowed)
+
+    def to_json(self) -> str:
+        return json.dumps({"id": self.id, "image": self.image, "policy": self.policy})
+
+
+def proxy_from_json(text: str) -> Proxy | None:
+    """None for what ``to_json`` did not write."""
+    try:
+        fields: Any = json.loads(text)
+        proxy = Proxy(str(fields["id"]), str(fields["image"]), str(fields["policy"]))
+        from_json(proxy.policy)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a session gets; ``proxy`` if it is restricted."""
+
+    network: Network
+    proxy: Proxy | None = None
+
+    @property
+    def engine_network(self) -> str | None:
+        """What the engine is asked for."""
+        return None if self.network is Network.OPEN else "none"
+
+    @property
+    def volumes(self) -> tuple[VolumeMount, ...]:
+        """The socket cannot be replaced by whoever may only connect to it."""
+        proxy = self.proxy
+        return () if proxy is None else (VolumeMount(proxy.name, contract.PROXY_DIRECTORY),)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {} if self.proxy is None else ENVIRONMENT
+
+
+OPEN: Final = Access(Network.OPEN)
