@@ -1,0 +1,77 @@
+"""What tests of restricted sessions share: names that only a session's proxy knows, and listeners
+that notice whoever comes."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine_fixtures import Bare
+
+from claude_mcp.sessions.labels import Session
+
+
+def own_address() -> str:
+    """An address of this machine that containers reach, which is no loopback's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))  # nothing is sent
+        return str(probe.getsockname()[0])
+
+
+def give_names(bare: Bare, session: Session, names: dict[str, str]) -> None:
+    """Have the session's proxy resolve names to addresses; a later one of a name replaces it.
+
+    The engine has the file that is /etc/hosts in a container on the host; it makes it anew whenever
+    the container is started.
+    """
+    assert session.proxy is not None
+    path = Path(bare("inspect", "--format={{.HostsPath}}", session.proxy.name).strip())
+    lines = [line for line in path.read_text().splitlines() if not set(names) & set(line.split())]
+    lines += [f"{address} {name}" for name, address in names.items()]
+    with path.open("r+") as file:  # the same file: it is mounted
+        file.write("\n".join(lines) + "\n")
+        file.truncate()
+
+
+def decisions(bare: Bare, session: Session) -> str:
+    """What the session's proxy has written down."""
+    assert session.proxy is not None
+    return bare("logs", session.proxy.name)
+
+
+@dataclass
+class Listener:
+    """A TCP server that remembers who came and what came first, and answers nothing."""
+
+    port: int
+    visits: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def listening(host: str = "", family: socket.AddressFamily = socket.AF_INET) -> Iterator[Listener]:
+    server = socket.create_server((host, 0), family=family)
+    listener = Listener(server.getsockname()[1])
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, address = server.accept()
+                with connection:
+                    connection.settimeout(0.5)
+                    listener.visits.append((str(address[0]), b""))
+                    with contextlib.suppress(OSError):
+                        listener.visits[-1] = (str(address[0]), connection.recv(4096))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # wakes up whoever accepts
+        server.close()
+        thread.join()
