@@ -172,7 +172,7 @@ def prune(arguments: argparse.Namespace, config: Config) -> int:
     else:
         render.write(render.pruned(pruned))
         if not pruned:
-            talk("There is nothing to remove.")
+            talk("There is no session to remove.")
     left = [each for each in pruned if not each.removed and not arguments.dry_run]
     for each in left:
         talk(f"claude-mcp: {each.session.name} could not be removed; --debug tells why")

@@ -1,0 +1,516 @@
+"""Sessions with a restricted network, and with none: what works, and what is told of the rest.
+
+What must not work is in `test_network_bypass`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets as random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from messages_standin import Standin
+from registries import NAMES, TOOLS, Registries
+from restricted import give_names, own_address
+
+from claude_mcp.config import Config
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import ImageNotFound, SessionNotReady
+from claude_mcp.sessions import commands, turns
+from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.transfer import Direction, transfer
+from claude_mcp.sessions.turn_results import TurnResult, TurnStatus
+
+if TYPE_CHECKING:
+    from engine_fixtures import Bare
+
+MIB = 1 << 20
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        size = self.path.strip("/")
+        if size.isdigit():
+            self.send_header("Content-Length", size)
+        self.end_headers()
+        left = int(size) if size.isdigit() else 1 << 60
+        piece = bytes(1 << 18)
+        try:
+            while left:
+                left -= self.wfile.write(piece[:left])
+        except OSError:
+            pass
+    def log_message(self, *args): pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+server = Server(("0.0.0.0", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+"""`/N` has N bytes, any other path has no end."""
+
+
+@pytest.fixture(scope="session")
+def download_port() -> Iterator[int]:
+    """A server in a process of its own, so that it is not what is slow."""
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    yield int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def config(engine: Engine, config: Config, download_port: int) -> Config:
+    """The operator lets sessions reach this machine under its alias, and the registries' names."""
+    alias = engine.dialect.host_alias
+    return replace(config, private_hosts=(f"{alias}:{download_port}",))
+
+
+@pytest.fixture
+async def restricted(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
+    request = CreateRequest(str(project), session_name=name, network="restricted")
+    created = await create(sessions, request)
+    yield created.session
+    await sessions.destroy(created.session.id)
+
+
+def script(*steps: dict[str, object]) -> str:
+    return "standin: " + json.dumps(steps)
+
+
+def bash(command: str) -> str:
+    """A prompt whose answer is what a command of Claude's Bash tool said."""
+    return script({"tool": "Bash", "input": {"command": command}}, {"report": True})
+
+
+def proxies(bare: Bare) -> list[str]:
+    names = bare("ps", "-a", "--filter=label=claude-mcp.proxy-of", "--format={{.Names}}")
+    return names.split()
+
+
+def volumes(bare: Bare) -> list[str]:
+    return bare("volume", "ls", "--filter=name=claude-mcp-proxy-", "--format={{.Name}}").split()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(30):
+        while not condition():
+            await anyio.sleep(0.05)
+
+
+async def test_claude_works_and_what_was_blocked_is_told(
+    sessions: Sessions, restricted: Session, standin: Standin
+) -> None:
+    command = (
+        "for i in 1 2 3; do curl -sS https://files.example.net/; done; curl -s http://192.0.2.9/"
+    )
+    turn = await turns.prompt(sessions, restricted.id, bash(command))
+    assert turn.status is TurnStatus.COMPLETED
+    assert "CONNECT tunnel failed, response 403" in str(turn.result)
+    assert turn.notes == (
+        "Blocked: files.example.net (3 times); allow it with allowedHosts.",
+        "Blocked: 192.0.2.9; it is an address, and only names are allowed.",
+    )
+    _, log = await commands.logs(sessions, restricted.id)
+    told = [line.partition(" ")[2] for line in log]
+    assert told.count("blocked: files.example.net: allow it with allowedHosts") == 1
+    again = await turns.prompt(sessions, restricted.id, "hello")
+    assert (again.status, again.notes) == (TurnStatus.COMPLETED, ())
+
+
+async def test_a_command_is_told_what_was_blocked_too(
+    sessions: Sessions, restricted: Session
+) -> None:
+    result = await commands.execute(sessions, restricted.id, "curl -sS http://a.example.net:81/")
+    assert result.stdout == (
+        "claude-mcp refused a.example.net:81: it is not allowed for this session; allow it with "
+        "allowedHosts\n"
+    )
+    assert result.notes == ("Blocked: a.example.net:81; allow it with allowedHosts.",)
+
+
+async def test_there_is_nothing_but_a_loopback(sessions: Sessions, restricted: Session) -> None:
+    devices = await commands.execute(
+        sessions, restricted.id, "tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route"
+    )
+    assert devices.stdout.split()[0] == "lo"
+    assert len(devices.stdout.strip().splitlines()) == 2  # the second is the routes' heading
+
+
+async def test_sessions_with_the_same_rules_share_a_proxy_which_goes_with_the_last(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    made = []
+    for number, hosts in enumerate(((), (), ("pypi.org",))):
+        request = CreateRequest(
+            str(project),
+            session_name=f"{name}-{number}",
+            network="restricted",
+            allowed_hosts=hosts,
+        )
+        made.append((await create(sessions, request)).session)
+    first, second, other = (session.proxy for session in made)
+    try:
+        assert first is not None
+        assert other is not None
+        assert first == second != other
+        assert {first.name, other.name} <= set(proxies(bare))
+        assert {first.name, other.name} <= set(volumes(bare))
+        await sessions.destroy(made[0].id)
+        assert {first.name, other.name} <= set(proxies(bare))
+        answer = await commands.execute(sessions, made[1].id, "curl -s http://x.example.net/")
+        assert "claude-mcp refused" in answer.stdout
+    finally:
+        for session in made:
+            await sessions.destroy(session.id)
+    assert not {first.name, other.name} & {*proxies(bare), *volumes(bare)}
+
+
+async def test_a_creation_that_fails_leaves_no_proxy(
+    sessions: Sessions, project: Path, name: str, bare: Bare
+) -> None:
+    before = {*proxies(bare), *volumes(bare)}
+    with pytest.raises(ImageNotFound):
+        await create(
+            sessions,
+            CreateRequest(
+                str(project), session_name=name, network="restricted", image="no-such-image:1"
+            ),
+        )
+    async with open_sessions(replace(sessions.config, proxy_image="no-such-image:1")) as others:
+        with pytest.raises(ImageNotFound, match="proxy"):
+            await create(
+                others, CreateRequest(str(project), session_name=name, network="restricted")
+            )
+    with pytest.raises(TimeoutError):  # in the middle of it
+        with anyio.fail_after(0.15):
+            await create(
+                sessions,
+                CreateRequest(
+                    str(project),
+                    session_name=name,
+                    network="restricted",
+                    allowed_hosts=("cancelled.example.org",),
+                ),
+            )
+    assert bare.containers(name) == []
+    assert {*proxies(bare), *volumes(bare)} == before
+
+
+async def test_a_session_without_a_network_refuses_prompts_at_once_and_works_otherwise(
+    sessions: Sessions, project: Path, name: str, standin: Standin, tmp_path: Path
+) -> None:
+    created = await create(sessions, CreateRequest(str(project), session_name=name, network="none"))
+    try:
+        asked = len(standin.requests)
+        with pytest.raises(SessionNotReady, match="has no network, so its provider cannot"):
+            await turns.prompt(sessions, name, "hello")
+        result = await commands.execute(
+            sessions, name, "echo $HTTP_PROXY; pgrep claude; ls /run/claude*"
+        )
+        assert result.stdout.strip() == ""
+        (tmp_path / "file").write_text("content")
+        await transfer(sessions, name, Direction.TO_CONTAINER, str(tmp_path / "file"), "/tmp/file")
+        assert (await commands.execute(sessions, name, "cat /tmp/file")).stdout == "content"
+        assert len(standin.requests) == asked
+        assert created.session.proxy is None
+    finally:
+        await sessions.destroy(name)
+
+
+def kill_process(bare: Bare, proxy: str) -> None:
+    os.kill(int(bare("inspect", "--format={{.State.Pid}}", proxy)), signal.SIGKILL)
+
+
+def kill_container(bare: Bare, proxy: str) -> None:
+    bare("kill", proxy)
+
+
+def remove_container(bare: Bare, proxy: str) -> None:
+    bare("rm", "--force", proxy)
+
+
+@pytest.mark.parametrize("harm", [kill_process, kill_container, remove_container])
+async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
+    harm: Callable[[Bare, str], None],
+    sessions: Sessions,
+    restricted: Session,
+    project: Path,
+    bare: Bare,
+    engine: Engine,
+    standin: Standin,
+    download_port: int,
+) -> None:
+    assert restricted.proxy is not None
+    alias = engine.dialect.host_alias
+    command = (
+        f"curl -sS http://{alias}:{download_port}/{1 << 50} -o /dev/null & "
+        "touch started; until [ -e harmed ]; do sleep 0.05; done; wait $!; echo download: $?; "
+        f"curl -s -m 25 -o /dev/null -w 'then: %{{http_code}}' http://{alias}:{standin.port}/"
+    )
+    found: list[TurnResult] = []
+
+    async def prompt() -> None:
+        found.append(await turns.prompt(sessions, restricted.id, bash(command)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(prompt)
+        await until((project / "started").exists)
+        await anyio.sleep(0.3)
+        harm(bare, restricted.proxy.name)
+        (project / "harmed").touch()
+    (turn,) = found
+    assert turn.status is TurnStatus.COMPLETED
+    said = str(turn.result).split("\n")
+    # The download broke off, and what came then had to wait for the proxy, and reached its goal.
+    assert said[-2].startswith("download: ")
+    assert said[-2] != "download: 0"
+    assert said[-1] == "then: 200"
+    assert any(note.startswith("The session's proxy was gone for ") for note in turn.notes)
+    _, log = await commands.logs(sessions, restricted.id)
+    assert any("the proxy is gone" in line for line in log)
+    assert any("the proxy is there again" in line for line in log)
+    state = bare("inspect", "--format={{.State.Status}}", restricted.proxy.name)
+    assert state.strip() == "running"
+
+
+async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
+    sessions: Sessions, restricted: Session, bare: Bare, engine: Engine, download_port: int
+) -> None:
+    assert restricted.proxy is not None
+    bare("pause", restricted.proxy.name)
+    try:
+        url = f"http://{engine.dialect.host_alias}:{download_port}/10"
+        result = await commands.execute(
+            sessions, restricted.id, f"curl -sS -m 2 {url}; env -i curl -sS -m 2 {url}"
+        )
+        assert result.stdout == ""
+        through, past = result.stderr.strip().splitlines()
+        assert "timed out" in through
+        assert past.startswith(("curl: (6)", "curl: (7)"))  # no such name, or no way there
+    finally:
+        bare("unpause", restricted.proxy.name)
+
+
+async def test_another_program_starts_what_is_missing_when_the_session_is_used_again(
+    config: Config, sessions: Sessions, restricted: Session, bare: Bare, standin: Standin
+) -> None:
+    assert restricted.proxy is not None
+    bare("stop", "--time=0", restricted.container_id)
+    bare("rm", "--force", restricted.proxy.name)
+    async with open_sessions(config) as others:
+        turn = await turns.prompt(others, restricted.name, "hello")
+        assert turn.status is TurnStatus.COMPLETED
+        found = await others.find(restricted.name)
+    assert (found.network, found.proxy) == ("restricted", restricted.proxy)
+
+
+@pytest.fixture(scope="session")
+def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]:
+    with Registries(tmp_path_factory.mktemp("packages") / "registries") as running:
+        yield running
+
+
+@pytest.fixture
+async def installing(
+    sessions: Sessions, config: Config, project: Path, name: str, registries: Registries, bare: Bare
+) -> AsyncIterator[tuple[Sessions, Session]]:
+    """A session that may reach the registries."""
+    ports = (registries.http_port, registries.https_port)
+    hosts = tuple(f"*.example.org:{port}" for port in ports)
+    async with open_sessions(replace(config, private_hosts=hosts)) as allowing:
+        created = await create(
+            allowing, CreateRequest(str(project), session_name=name, network="restricted")
+        )
+        give_names(bare, created.session, dict.fromkeys(NAMES, own_address()))
+        shutil.copy(registries.ca, project / "ca.pem")
+        yield allowing, created.session
+        await allowing.destroy(name)
+
+
+async def test_package_managers_work(
+    installing: tuple[Sessions, Session], registries: Registries
+) -> None:
+    sessions, session = installing
+    for tool, command in registries.commands("/workspace/ca.pem").items():
+        result = await commands.execute(sessions, session.id, command)
+        assert (tool, result.exit_code, result.notes) == (tool, 0, ()), result.stderr
+    hosts = {request.host.partition(":")[0] for request in registries.requests}
+    assert hosts == set(NAMES)
+
+
+async def test_package_managers_fail_with_a_reason_where_their_hosts_are_not_allowed(
+    sessions: Sessions, restricted: Session, project: Path, registries: Registries
+) -> None:
+    shutil.copy(registries.ca, project / "ca.pem")
+    seen = len(registries.requests)
+    for tool, command in registries.commands("/workspace/ca.pem").items():
+        result = await commands.execute(sessions, restricted.id, command)
+        assert (tool, result.exit_code != 0) == (tool, True)
+        assert any(note.endswith("; allow it with allowedHosts.") for note in result.notes)
+    assert len(registries.commands("")) == len(TOOLS)
+    assert len(registries.requests) == seen
+
+
+async def peaks(sessions: Sessions, session: Session, bare: Bare) -> tuple[int, int]:
+    """The most memory that the proxy and the forwarder ever had, in bytes."""
+    assert session.proxy is not None
+    most = "cat /proc/[0-9]*/status | awk '/VmHWM/ {if ($2 > m) m = $2} END {print m}'"
+    own = await commands.execute(
+        sessions, session.id, "cat /proc/$(pgrep -f proxy.forwarder | head -1)/status | grep VmHWM"
+    )
+    proxy = int(bare("exec", session.proxy.name, "sh", "-c", most))
+    return proxy * 1024, int(own.stdout.split()[1]) * 1024
+
+
+async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
+    sessions: Sessions, restricted: Session, bare: Bare, engine: Engine, download_port: int
+) -> None:
+    url = f"http://{engine.dialect.host_alias}:{download_port}"
+    before = await peaks(sessions, restricted, bare)
+    whole = await commands.execute(
+        sessions, restricted.id, f"curl -sS -o /dev/null -w '%{{size_download}}' {url}/{1 << 30}"
+    )
+    assert whole.stdout == str(1 << 30)
+    downloads = (
+        f"for i in $(seq 50); do curl -s -o /dev/null {url}/endless & done; "
+        f"curl -s --limit-rate 1k -o /dev/null {url}/endless & sleep 300"
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(commands.execute, sessions, restricted.id, downloads)
+        flowing = "test $(pgrep -c curl) = 51 && test $(awk '/lo:/ {print $2}' /proc/net/dev) -gt "
+        with anyio.fail_after(60):
+            while (
+                await commands.execute(sessions, restricted.id, flowing + str(1300 * MIB))
+            ).exit_code:
+                await anyio.sleep(0.2)
+        steps = [{"tool": "Bash", "input": {"command": "true"}}, {"say": "word ", "repeat": 50}]
+        turn = await turns.prompt(sessions, restricted.id, script(*steps * 3))
+        assert turn.status is TurnStatus.COMPLETED
+        still = await commands.execute(sessions, restricted.id, "pgrep -c curl")
+        assert still.stdout.strip() == "51"  # all of it went on meanwhile
+        tasks.cancel_scope.cancel()
+    after = await peaks(sessions, restricted, bare)
+    # Two pieces of 64 KiB for each connection, and what the kernel does not count here.
+    for grown in (after[0] - before[0], after[1] - before[1]):
+        assert grown < 64 * MIB
+
+
+class CorporateProxy:
+    """A proxy that wants a password, and reaches everything on this machine."""
+
+    def __init__(self, password: str) -> None:
+        import base64
+        import socketserver
+
+        expected = b"Basic " + base64.b64encode(f"me:{password}".encode())
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            rbufsize = 0  # what follows the head is left in the socket
+
+            def handle(self) -> None:
+                import socket
+
+                line = self.rfile.readline()
+                fields = [line]
+                while (field := self.rfile.readline()) not in (b"\r\n", b""):
+                    fields.append(field)
+                if b"Proxy-Authorization: " + expected + b"\r\n" not in fields:
+                    self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+                    return
+                method, target, version = line.decode().split()
+                outer.asked.append(f"{method} {target}")
+                address = target if method == "CONNECT" else target.split("/")[2]
+                port = int(address.rpartition(":")[2])
+                with socket.create_connection(("127.0.0.1", port)) as goal:
+                    if method == "CONNECT":
+                        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                    else:
+                        path = target.split("/", 3)[3]
+                        fields[0] = f"{method} /{path} {version}\r\n".encode()
+                        goal.sendall(b"".join(fields) + b"\r\n")
+                    back = threading.Thread(target=self._copy, args=(goal, self.request))
+                    back.start()
+                    self._copy(self.request, goal)
+                    back.join()
+
+            @staticmethod
+            def _copy(source: object, target: object) -> None:
+                import contextlib
+                import socket
+
+                assert isinstance(source, socket.socket)
+                assert isinstance(target, socket.socket)
+                with contextlib.suppress(OSError):
+                    while data := source.recv(65536):
+                        target.sendall(data)
+                    target.shutdown(socket.SHUT_WR)
+
+        self._server = socketserver.ThreadingTCPServer(("0.0.0.0", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+async def test_a_corporate_proxy_stands_behind_ours(
+    config: Config, project: Path, name: str, standin: Standin, registries: Registries, bare: Bare
+) -> None:
+    """It resolves the names; its password reaches it, and nothing that runs in the session."""
+    password = f"sentinel-{random.token_hex(16)}"
+    corporate = CorporateProxy(password)
+    address = f"http://me:{password}@{own_address()}:{corporate.port}"
+    servers = replace(
+        config,
+        proxies={"HTTPS_PROXY": address, "HTTP_PROXY": address},
+        base_url=f"http://gateway.example.com:{standin.port}",
+        private_hosts=(f"files.example.org:{registries.https_port}",),
+    )
+    shutil.copy(registries.ca, project / "ca.pem")
+    try:
+        async with open_sessions(servers) as sessions:
+            created = await create(
+                sessions, CreateRequest(str(project), session_name=name, network="restricted")
+            )
+            turn = await turns.prompt(sessions, name, bash("env; curl -sS https://b.example.net"))
+            command = registries.commands("/workspace/ca.pem")["curl"]
+            fetched = await commands.execute(sessions, name, f"{command}; code=$?; env; exit $code")
+            inspected = bare("inspect", created.session.container_id)
+            assert created.session.proxy is not None
+            inspected += bare("inspect", created.session.proxy.name)
+            inspected += bare("logs", created.session.proxy.name)
+            await sessions.destroy(name)
+    finally:
+        corporate.close()
+    assert turn.status is TurnStatus.COMPLETED
+    assert turn.notes == ("Blocked: b.example.net; allow it with allowedHosts.",)
+    assert fetched.exit_code == 0
+    asked = {line.partition("?")[0] for line in corporate.asked}
+    assert asked == {
+        f"POST http://gateway.example.com:{standin.port}/v1/messages",
+        f"CONNECT files.example.org:{registries.https_port}",
+    }
+    for text in (str(turn.result), fetched.stdout, inspected):
+        assert password not in text
+    assert "HTTPS_PROXY=http://127.0.0.1:3128" in fetched.stdout
