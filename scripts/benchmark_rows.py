@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -92,6 +93,42 @@ async def life(bench: Bench) -> Rows:
         Row("destroy_session", "rm --force", bare["destroy"], ours["destroy"], 1.3),
         # What ours has to end besides is the `exec` that the channel holds.
         Row("  with an open channel", "rm --force", bare["destroy used"], ours["destroy used"]),
+    ]
+
+
+async def network(bench: Bench) -> Rows:
+    """A restricted session beside an open one, while the proxy that it needs runs."""
+
+    async def life_in(network: str, samples: Samples) -> None:
+        request = replace(bench.request(bench.fresh_name()), network=network)
+        with timed(samples, "create"):
+            created = await creation.create(bench.sessions, request)
+        with timed(samples, "destroy"):
+            await bench.sessions.destroy(created.session.id)
+
+    async def in_the_open(samples: Samples) -> None:
+        await life_in("open", samples)
+
+    async def restricted(samples: Samples) -> None:
+        await life_in("restricted", samples)
+
+    async def first(samples: Samples) -> None:
+        """With its proxy, which goes with it."""
+        await life_in("restricted", samples)
+
+    _, alone = await alternate(bench.repetitions(5), in_the_open, first)
+    kept = await creation.create(
+        bench.sessions, replace(bench.request(bench.fresh_name()), network="restricted")
+    )
+    try:
+        opened, shared = await alternate(bench.repetitions(7), in_the_open, restricted)
+    finally:
+        await bench.sessions.destroy(kept.session.id)
+    return [
+        Row("create_session, restricted", "ours, open", opened["create"], shared["create"], 1.5),
+        Row("destroy_session, restricted", "ours, open", opened["destroy"], shared["destroy"]),
+        Row("  the first, with its proxy", "ours, open", opened["create"], alone["create"]),
+        Row("  the last, with its proxy", "ours, open", opened["destroy"], alone["destroy"]),
     ]
 
 
@@ -289,9 +326,15 @@ async def calls(bench: Bench) -> Rows:
     rows: Rows = []
     source, name = bench.directory / "called", bench.fresh_name()
     source.write_text("x")
+    first, second = bench.fresh_name(), bench.fresh_name()
     bench.calls_made()
 
     async with bench.watched() as sessions:
+
+        async def restricted(name: str) -> object:
+            request = replace(bench.request(name), network="restricted")
+            return await creation.create(sessions, request)
+
         steps: list[tuple[str, Callable[[], Awaitable[object]], int | None]] = [
             ("a server's first use of the engine", sessions.engine, None),
             ("create_session", lambda: creation.create(sessions, bench.request(name)), 2),
@@ -315,6 +358,10 @@ async def calls(bench: Bench) -> Rows:
             ("get_session_logs", lambda: commands.logs(sessions, name), None),
             ("list_sessions", sessions.list, 2),
             ("destroy_session", lambda: sessions.destroy(name), None),
+            ("create_session, restricted, its proxy too", lambda: restricted(first), None),
+            ("create_session, restricted", lambda: restricted(second), 3),
+            ("destroy_session, restricted", lambda: sessions.destroy(second), 2),
+            ("destroy_session, restricted, its proxy too", lambda: sessions.destroy(first), None),
         ]
         for what, step, limit in steps:
             await step()
@@ -327,6 +374,7 @@ async def calls(bench: Bench) -> Rows:
 
 GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "life": life,
+    "network": network,
     "command": command,
     "list": listing,
     "transfer": copying,

@@ -293,8 +293,11 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
 async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
     sessions: Sessions, restricted: Session, bare: Bare, engine: Engine, download_port: int
 ) -> None:
-    assert restricted.proxy is not None
-    bare("pause", restricted.proxy.name)
+    def signal_proxy(name: str) -> None:
+        assert restricted.proxy is not None
+        bare("exec", restricted.proxy.name, "sh", "-c", f"kill -{name} $(pgrep -x python3)")
+
+    signal_proxy("STOP")
     try:
         url = f"http://{engine.dialect.host_alias}:{download_port}/10"
         result = await commands.execute(
@@ -305,7 +308,7 @@ async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
         assert "timed out" in through
         assert past.startswith(("curl: (6)", "curl: (7)"))  # no such name, or no way there
     finally:
-        bare("unpause", restricted.proxy.name)
+        signal_proxy("CONT")
 
 
 async def test_another_program_starts_what_is_missing_when_the_session_is_used_again(
