@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp import __version__, config
-from claude_mcp.errors import ClaudeMcpError, UsageError
+from claude_mcp.errors import ClaudeMcpError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from claude_mcp.engine.engine import Engine
@@ -120,7 +120,26 @@ def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
     if given:
         unused = f"; not used: {', '.join(given[1:])}" if given[1:] else ""
         findings.append(Finding("credentials", Verdict.OK, f"{given[0]} is set{unused}"))
-    return [*findings, *(Finding("credentials", Verdict.WARNING, each) for each in chosen.warnings)]
+    findings += [Finding("credentials", Verdict.WARNING, each) for each in chosen.warnings]
+    return [*findings, _network(settings, chosen)]
+
+
+def _network(settings: config.Config, chosen: Provider) -> Finding:
+    """Of sessions that ask for no other."""
+    from claude_mcp.sessions import network_policy
+    from claude_mcp.sessions.network import Network
+
+    try:
+        network = network_policy.settle(settings, None, (), chosen, "").network.value
+        # What is configured for restricted ones alone has to be understood too.
+        proxy = network_policy.settle(settings, "restricted", (), chosen, "").proxy
+    except UsageError as error:
+        if isinstance(error, ConfigError) or settings.network == Network.RESTRICTED:
+            return Finding("network", Verdict.FAILED, error.message, error.hint)
+        return Finding("network", Verdict.OK, f"{settings.network}; {error.message}")
+    assert proxy is not None
+    reached = ", ".join(proxy.reached_hosts)
+    return Finding("network", Verdict.OK, f"{network}; a restricted session reaches {reached}")
 
 
 def _told(chosen: Provider) -> str:

@@ -51,6 +51,13 @@ class Proxy:
     def allowed_hosts(self) -> tuple[str, ...]:
         return tuple(str(host) for host in from_json(self.policy).allowed)
 
+    @property
+    def reached_hosts(self) -> tuple[str, ...]:
+        """The provider's, and all that may be reached besides."""
+        policy = from_json(self.policy)
+        hosts = (*policy.provider, *policy.allowed, *policy.private)
+        return tuple(dict.fromkeys(map(str, hosts)))
+
     def to_json(self) -> str:
         return json.dumps({"id": self.id, "image": self.image, "policy": self.policy})
 

@@ -17,6 +17,7 @@ BUILD = (
 
 
 LIMITS = {"CLAUDE_MCP_MEMORY": "4g", "CLAUDE_MCP_CPUS": "1.5", "CLAUDE_MCP_PIDS": "512"}
+NETWORK_LINE = "ok       network: open; a restricted session reaches api.anthropic.com:443"
 LIMITS_LINE = "ok       limits: 4.0 GiB of memory, 1.5 CPUs, 512 processes"
 
 
@@ -36,7 +37,8 @@ def test_everything_there(run: Run, program: Path) -> None:
         "ok       image: claude-code-custom:latest is there\n"
         f"{LIMITS_LINE}\n"
         "ok       provider: anthropic, Claude Code's default model\n"
-        "ok       credentials: ANTHROPIC_API_KEY is set\n",
+        "ok       credentials: ANTHROPIC_API_KEY is set\n"
+        f"{NETWORK_LINE}\n",
         "",
     )
 
@@ -96,6 +98,7 @@ def test_what_is_missing_is_said_with_what_to_do(
             "warning  credentials: No credentials: prompts will fail. Set "
             "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey "
             "to create_session.",
+            NETWORK_LINE,
         ],
     )
 
@@ -115,7 +118,7 @@ def test_of_several_credentials_the_one_in_use_is_named(
     monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat-0123456789")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "sk-gateway-0123456789")
     _, out, _ = run("doctor")
-    assert out.splitlines()[-1] == (
+    assert out.splitlines()[-2] == (
         "ok       credentials: ANTHROPIC_AUTH_TOKEN is set; not used: ANTHROPIC_API_KEY, "
         "CLAUDE_CODE_OAUTH_TOKEN"
     )
@@ -135,13 +138,59 @@ def test_a_cloud_is_told_with_its_place_its_model_and_what_it_does_not_use(
     }.items():
         monkeypatch.setenv(name, value)
     code, out, _ = run("doctor")
-    assert (code, out.splitlines()[-2:]) == (
+    assert (code, out.splitlines()[-3:]) == (
         0,
         [
             "ok       provider: bedrock, region eu-west-1, model a-model",
             "ok       credentials: AWS_ACCESS_KEY_ID is set; not used: AWS_PROFILE",
+            "ok       network: open; a restricted session reaches "
+            "bedrock-runtime.eu-west-1.amazonaws.com:443, bedrock.eu-west-1.amazonaws.com:443",
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {
+                "CLAUDE_MCP_NETWORK": "restricted",
+                "CLAUDE_MCP_ALLOWED_HOSTS": "pypi.org, *.b.org:81",
+            },
+            "ok       network: restricted; a restricted session reaches api.anthropic.com:443, "
+            "*.b.org:81, pypi.org",
+        ),
+        (
+            {"CLAUDE_MCP_NETWORK": "closed"},
+            "failed   network: CLAUDE_MCP_NETWORK must be open, restricted or none.",
+        ),
+        (
+            {"CLAUDE_MCP_PRIVATE_HOSTS": "https://mirror.example.org"},
+            "failed   network: CLAUDE_MCP_PRIVATE_HOSTS: 'https://mirror.example.org' is no host.",
+        ),
+    ],
+)
+def test_the_network_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], line: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    code, out, _ = run("doctor")
+    assert line in out.splitlines()
+    assert code == line.startswith("failed")
+
+
+@pytest.mark.parametrize(("network", "verdict"), [("open", "ok"), ("restricted", "failed")])
+def test_a_machines_role_is_no_good_in_a_restricted_network(
+    run: Run, monkeypatch: pytest.MonkeyPatch, network: str, verdict: str
+) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_USE_BEDROCK", "1")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("CLAUDE_MCP_NETWORK", network)
+    _, out, _ = run("doctor")
+    (line,) = [line for line in out.splitlines() if " network: " in line]
+    assert line.startswith(verdict)
+    assert "A restricted session cannot ask for the role of this machine" in line
 
 
 def test_a_cloud_that_lacks_something_is_a_failure(
