@@ -263,6 +263,8 @@ class Sessions:
         try:
             session = await self.find(reference)
         except SessionNotFound:
+            if known is not None:  # somebody else removed it, and nothing of its proxy
+                await egress.release_of(engine, known)
             return Destroyed(reference, known, existed=False)
         self._mcp_configs.pop(session.container_id, None)
         channels.close(session.container_id)
