@@ -1,0 +1,18 @@
+"""What the tests of the proxy share."""
+
+from __future__ import annotations
+
+import pytest
+
+from claude_mcp.proxy import names, policy
+from tests.unit.proxy.outside import PUBLIC
+
+
+@pytest.fixture(autouse=True)
+def one_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address of the loopback plays a public one: these tests need no network."""
+    monkeypatch.setattr(
+        policy,
+        "is_public",
+        lambda address: str(address) == PUBLIC or names.is_public(address),
+    )

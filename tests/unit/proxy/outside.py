@@ -1,0 +1,275 @@
+"""A real proxy between clients and hosts that write down all that reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from claude_mcp.proxy import server
+from claude_mcp.proxy.connecting import Resolve
+from claude_mcp.proxy.policy import Policy
+
+PATIENCE_SECONDS = 20.0
+PUBLIC = "127.0.0.2"
+"""Plays an address that is public; every other of the loopback is what it is."""
+INSIDE = "127.0.0.3"
+ANSWER = b"HTTP/1.1 200 OK\r\n\r\nhello"
+ANSWER_TO_TLS = b"\x16 a ServerHello"
+
+Told = dict[str, Any]
+T = Any
+
+
+async def soon(waiting: Awaitable[T]) -> T:
+    """What takes long here hangs."""
+    return await asyncio.wait_for(waiting, PATIENCE_SECONDS)
+
+
+@dataclass
+class Visit:
+    """A connection that reached a host."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    heard: bytearray
+
+    async def hear(self, until: bytes | None = None) -> bytes:
+        """All so far, when that was heard or when nothing comes any more."""
+        while until is None or until not in self.heard:
+            data = await self.reader.read(65536)
+            if not data:
+                break
+            self.heard += data
+        return bytes(self.heard)
+
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+
+Answer = Callable[[Visit], Awaitable[None]]
+
+
+async def greet(visit: Visit) -> None:
+    """An answer to a request or to a ClientHello; then nothing more is said, but all is heard."""
+    visit.heard += await visit.reader.read(1)
+    if visit.heard == b"\x16":
+        visit.heard += await visit.reader.read(65536)
+        await visit.say(ANSWER_TO_TLS)
+    elif b"\r\n\r\n" in await visit.hear(b"\r\n\r\n"):
+        await visit.say(ANSWER)
+    with contextlib.suppress(OSError):
+        visit.writer.write_eof()
+    await visit.hear()
+
+
+class Origin:
+    """A host outside."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.visits: list[Visit] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def heard(self) -> list[bytes]:
+        """What came, of each connection, when all of them have ended."""
+        await self.heard_so_far()
+        if self.tasks:
+            _, left = await asyncio.wait(list(self.tasks), timeout=PATIENCE_SECONDS)
+            assert not left, "a connection to a host is still open"
+        return await self.heard_so_far()
+
+    async def heard_so_far(self) -> list[bytes]:
+        for _ in range(10):
+            await asyncio.sleep(0)  # what is there already is taken
+        return [bytes(visit.heard) for visit in self.visits]
+
+    async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        visit = Visit(reader, writer, bytearray())
+        self.visits.append(visit)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await self._answer(visit)
+        except asyncio.CancelledError:
+            pass  # the host is closed
+        finally:
+            self.tasks.discard(task)
+            with contextlib.suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def origin(
+    address: str = PUBLIC,
+    answer: Answer = greet,
+    *,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Origin]:
+    host = Origin(answer)
+    listener = await asyncio.start_server(host.receive, address, port, ssl=tls)
+    host.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield host
+    finally:
+        listener.close()
+        tasks = list(host.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await soon(asyncio.wait(tasks))
+
+
+class Client:
+    """One connection to the proxy."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await soon(self.writer.drain())
+
+    async def decision(self) -> Told:
+        said: Told = json.loads(await soon(self.reader.readline()))
+        return said
+
+    async def rest(self) -> bytes:
+        """All until the proxy ends it."""
+        data = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while piece := await soon(self.reader.read(65536)):
+                data += piece
+        return bytes(data)
+
+
+@dataclass
+class Outcome:
+    """Of one conversation."""
+
+    decisions: list[Told]
+    response: bytes
+
+    @property
+    def final(self) -> str:
+        return str(self.decisions[-1]["decision"]) if self.decisions else "none"
+
+    @property
+    def reason(self) -> str:
+        return str(self.decisions[-1].get("reason", ""))
+
+
+@dataclass
+class Proxy:
+    path: str
+    told: list[Told] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """The names that were looked up."""
+    problems: list[str] = field(default_factory=list)
+    """What escaped from a task."""
+    opening: Told = field(default_factory=lambda: {"session": "mine"})
+
+    @contextlib.asynccontextmanager
+    async def client(self, opening: bytes | None = None) -> AsyncIterator[Client]:
+        reader, writer = await soon(asyncio.open_unix_connection(self.path))
+        try:
+            line = json.dumps(self.opening).encode() + b"\n" if opening is None else opening
+            writer.write(line)
+            yield Client(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def ask(self, *pieces: bytes, opening: bytes | None = None) -> Outcome:
+        """Say all of it, and hear the answer; behind the last piece nothing will follow."""
+        async with self.client(opening) as client:
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    await client.send(piece)
+                client.writer.write_eof()
+            return heard(await client.rest())
+
+    async def idle(self) -> None:
+        """Wait until no exchange goes on any more."""
+        if running := list(exchanges()):
+            _, left = await asyncio.wait(running, timeout=PATIENCE_SECONDS)
+            assert not left, "an exchange goes on although its client is gone"
+
+
+def exchanges() -> Iterator[asyncio.Task[Any]]:
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "__qualname__", "") == "Exchange.run":
+            yield task
+
+
+def heard(data: bytes) -> Outcome:
+    decisions = []
+    while data.startswith(b'{"decision"'):
+        line, _, data = data.partition(b"\n")
+        decisions.append(json.loads(line))
+        if decisions[-1]["decision"] != "tunnel":
+            break
+    return Outcome(decisions, data)
+
+
+@contextlib.asynccontextmanager
+async def proxy(
+    directory: Path, policy: Policy, names: Mapping[str, Sequence[str]] | Resolve
+) -> AsyncIterator[Proxy]:
+    """A proxy that knows these names; at its end nothing may have gone wrong in it."""
+    made = Proxy(str(directory / "proxy"))
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: made.problems.append(repr(context)))
+
+    async def resolve(name: str, port: int) -> Sequence[str]:
+        made.asked.append(name)
+        return names[name] if isinstance(names, Mapping) else await names(name, port)
+
+    listener = server.listen(made.path)
+    serving = asyncio.ensure_future(
+        server.serve(listener, policy, resolve, lambda each: made.told.append(dict(each)))
+    )
+    try:
+        yield made
+        await made.idle()
+    finally:
+        for task in (serving, *exchanges()):
+            task.cancel()
+            await asyncio.wait([task])
+        listener.close()
+        loop.set_exception_handler(handler)
+    assert made.problems == []
+
+
+def get(host: str, path: str = "/", *fields: str, method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} http://{host}{path} HTTP/1.1", *fields, "", ""]).encode()
+
+
+def connect(host: str, *fields: str) -> bytes:
+    return "\r\n".join([f"CONNECT {host} HTTP/1.1", *fields, "", ""]).encode()
+
+
+def client_hello(name: str | None) -> bytes:
+    """What a real client says first."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    said = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), said, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return said.read()
