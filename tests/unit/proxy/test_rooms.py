@@ -1,0 +1,264 @@
+"""How much there may be at a time, and that nobody waits for somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.proxy import exchange, rooms
+from claude_mcp.proxy.names import Host
+from claude_mcp.proxy.policy import Policy
+from claude_mcp.proxy.pump import End
+from claude_mcp.proxy.rooms import Room, Rooms
+from claude_mcp.proxy.server import DESCRIPTORS
+from tests.unit.proxy.outside import (
+    ANSWER,
+    PUBLIC,
+    Client,
+    Proxy,
+    Visit,
+    connect,
+    exchanges,
+    get,
+    origin,
+    proxy,
+    soon,
+)
+
+NAMES = {"a.example": [PUBLIC], "api.example": [PUBLIC]}
+
+
+def policy(port: int) -> Policy:
+    return Policy(
+        provider=(Host("api.example", port=port),), allowed=(Host("a.example", port=port),)
+    )
+
+
+class Used(End):
+    """Of an end, only when it was used."""
+
+    def __init__(self, used: float) -> None:
+        self.used = used
+
+
+async def test_the_one_that_was_idle_for_the_longest_makes_room() -> None:
+    now = asyncio.get_running_loop().time()
+    room = Room(2, idle_seconds=30.0)
+    first, second, third, fourth = (asyncio.get_running_loop().create_future() for _ in range(4))
+    assert room.enter(first, Used(now - 31))
+    assert room.enter(second, Used(now - 40))
+    assert room.enter(third, Used(now))
+    assert (first.cancelled(), second.cancelled()) == (False, True)
+    room.leave(second)  # whoever was sent away leaves as well
+    assert room.enter(fourth, Used(now))
+    assert first.cancelled()
+    assert not room.enter(first, Used(now))
+    assert [each.cancelled() for each in (third, fourth)] == [False, False]
+    room.leave(third)
+    assert room.enter(second, Used(now))
+
+
+async def test_where_nobody_may_stay_somebody_always_makes_room() -> None:
+    now = asyncio.get_running_loop().time()
+    room = Room(1, idle_seconds=0.0)
+    tasks = [asyncio.get_running_loop().create_future() for _ in range(3)]
+    assert all(room.enter(task, Used(now)) for task in tasks)
+    assert [task.cancelled() for task in tasks] == [True, True, False]
+
+
+def few(monkeypatch: pytest.MonkeyPatch, most: int, idle_seconds: float) -> list[Rooms]:
+    """Rooms for few; returns those that are made."""
+    made: list[Rooms] = []
+
+    class Few(Rooms):
+        def __init__(self) -> None:
+            super().__init__()
+            self.others = Room(most, idle_seconds)
+            self.model = Room(most, idle_seconds)
+            self.beginning = Room(most, 0.0)
+            made.append(self)
+
+    monkeypatch.setattr("claude_mcp.proxy.server.Rooms", Few)
+    return made
+
+
+async def wait_for_ever(visit: Visit) -> None:
+    await visit.hear()
+
+
+@contextlib.asynccontextmanager
+async def opened(made: Proxy, name: str, port: int, count: int) -> AsyncIterator[list[Client]]:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = await stack.enter_async_context(made.client())
+            await client.send(get(f"{name}:{port}"))
+            assert (await client.decision())["decision"] == "allowed"
+            clients.append(client)
+        yield clients
+
+
+async def test_others_do_not_take_the_room_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 3, 30.0)
+    async with (
+        origin(answer=wait_for_ever) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+    ):
+        place = f"a.example:{host.port}"
+        async with opened(made, "a.example", host.port, 3):
+            outcome = await made.ask(get(place))
+            assert (outcome.final, outcome.reason) == ("failed", "too many connections are open")
+            assert made.asked == ["a.example"] * 3
+            async with opened(made, "api.example", host.port, 3):
+                assert (await made.ask(connect(f"api.example:{host.port}"))).final == "failed"
+        for visit in host.visits:
+            visit.writer.close()
+        await made.idle()
+        async with opened(made, "a.example", host.port, 3):
+            for visit in host.visits:
+                visit.writer.close()
+
+
+async def test_an_idle_connection_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 2, 0.0)
+    async with (
+        origin(answer=wait_for_ever) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+    ):
+        async with opened(made, "a.example", host.port, 2) as clients:
+            clients[0].writer.write(b"x")  # not read any more, as its request is whole
+            async with opened(made, "a.example", host.port, 1):
+                assert await clients[0].rest() == b""
+                assert len(list(exchanges())) == 2
+                assert len(await host.heard_so_far()) == 3
+        for visit in host.visits:
+            visit.writer.close()
+
+
+async def test_those_that_say_nothing_make_room_for_those_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 4, 30.0)
+    async with (
+        origin() as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        silent = [await stack.enter_async_context(made.client()) for _ in range(20)]
+        assert (await made.ask(get(f"a.example:{host.port}"))).response == ANSWER
+        for client in silent[:16]:
+            assert await client.rest() == b""
+        assert len(list(exchanges())) <= 4
+
+
+def test_the_rooms_fit_into_the_descriptors() -> None:
+    made = Rooms()
+    two_each = 2 * (made.model._most + made.others._most)
+    assert made.beginning._most + made.watching._most + two_each < DESCRIPTORS
+    assert made.model._idle_seconds == made.others._idle_seconds == rooms.IDLE_SECONDS
+
+
+PIECE = bytes(65536)
+PIECES = 400
+
+
+async def pour(visit: Visit) -> None:
+    """More than is read; ``heard`` counts the pieces that were taken."""
+    await visit.hear(b"\r\n\r\n")
+    visit.heard.clear()
+    await visit.say(b"HTTP/1.1 200 OK\r\n\r\n")
+    for _ in range(PIECES):
+        await visit.say(PIECE)
+        visit.heard += b"."
+
+
+async def settled(visit: Visit) -> int:
+    """How many pieces were taken, when no more are."""
+    taken, idle = -1, 0
+    while idle < 30:
+        await asyncio.sleep(0.001)
+        idle = idle + 1 if len(visit.heard) == taken else 0
+        taken = len(visit.heard)
+    return taken
+
+
+async def test_what_a_host_sends_is_not_kept_for_a_reader_that_has_stopped(tmp_path: Path) -> None:
+    async with (
+        origin(answer=pour) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+        made.client() as client,
+    ):
+        await client.send(get(f"a.example:{host.port}"))
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.01)
+        ahead = await settled(host.visits[0])
+        assert 0 < ahead < PIECES // 2  # what the systems of both keep
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await client.rest()) > PIECES * len(PIECE)
+        assert len(host.visits[0].heard) == PIECES
+
+
+async def test_downloads_and_a_slow_reader_do_not_stop_the_model(tmp_path: Path) -> None:
+    """The model says its words one by one: each after the one before has arrived."""
+    words = 12
+    arrived = asyncio.Semaphore(1)
+
+    async def speak(visit: Visit) -> None:
+        await visit.hear(b"\r\n\r\n")
+        if b"api.example" not in visit.heard:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await visit.say(PIECE)
+        for number in range(words):
+            await soon(arrived.acquire())
+            await visit.say(b"%d\n" % number)
+
+    received = [0] * 50
+
+    async def download(number: int, client: Client) -> None:
+        while data := await client.reader.read(65536):
+            received[number] += len(data)
+
+    async with origin(answer=speak) as host, proxy(tmp_path, policy(host.port), NAMES) as made:
+        async with opened(made, "a.example", host.port, 51) as clients:
+            tasks = [
+                asyncio.ensure_future(download(number, client))
+                for number, client in enumerate(clients[:50])
+            ]
+            async with made.client() as model:
+                await model.send(get(f"api.example:{host.port}"))
+                assert (await model.decision())["decision"] == "allowed"
+                before = sum(received)
+                for number in range(words):
+                    assert await soon(model.reader.readline()) == b"%d\n" % number
+                    arrived.release()
+            assert sum(received) > before
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            for client in clients:
+                client.writer.transport.abort()
+        await made.idle()
+
+
+async def test_a_client_that_drips_has_no_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.1)
+    async with proxy(tmp_path, policy(1), NAMES) as made, made.client() as client:
+        with contextlib.suppress(ConnectionError):
+            for _ in range(10_000):
+                await client.send(b"x")
+                await asyncio.sleep(0.001)
+                if not list(exchanges()):
+                    break
+        assert not list(exchanges())
+        assert await client.rest() == b""
