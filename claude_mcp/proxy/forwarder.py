@@ -84,13 +84,15 @@ class Forwarder:
                     tell({"proxy": False})
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            with contextlib.suppress(Gone):
-                await end.write(json.dumps({"watch": True}).encode() + b"\n")
-                if there is not True:
-                    there = True
-                    tell({"proxy": True})
-                await end.read()
-            end.close()
+            try:
+                with contextlib.suppress(Gone):
+                    await end.write(json.dumps({"watch": True}).encode() + b"\n")
+                    if there is not True:
+                        there = True
+                        tell({"proxy": True})
+                    await end.read()
+            finally:
+                end.close()
             there = False
             tell({"proxy": False})
             await asyncio.sleep(POLL_SECONDS)
