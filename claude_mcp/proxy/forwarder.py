@@ -128,10 +128,14 @@ class Forwarder:
         line = await proxy.read_until(b"\n", DECISION_BYTES)
         if line is None:
             raise Gone("it decided nothing")
-        fields = json.loads(line)
-        if fields["decision"] == "refused":
+        try:
+            fields = json.loads(line)
+            decision = str(fields["decision"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise Gone("it decided nothing that is understood") from None
+        if decision == "refused":
             tell(fields)  # before its client hears of it, who may be looked at at once
-        return str(fields["decision"])
+        return decision
 
 
 def tell(fields: Mapping[str, Any]) -> None:

@@ -364,3 +364,20 @@ async def test_as_a_process(tmp_path: Path) -> None:
         assert line() == {"proxy": False}
     assert os.read(stdout, 1) == b""
     os.close(stdout)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"\n", b"what\n", b"3\n", b"null\n", b"[]\n", b"{}\n", b'{"decision": 1}\n', b"\xff\n",
+     b'{"decision": {}}\n', b'{"decision": "refused"', b"[" * 5_000 + b"\n", b"x" * 100_000,
+     TUNNEL, TUNNEL + b"what\n", TUNNEL + TUNNEL],
+)  # fmt: skip
+async def test_a_proxy_that_decides_garbage(tmp_path: Path, told: Told, garbage: bytes) -> None:
+    async with (
+        scripted(tmp_path / "proxy", garbage) as made,
+        forwarding(tmp_path / "proxy") as port,
+    ):
+        for _ in range(2):
+            assert await ask(port, get("a.example")) in (b"", ESTABLISHED)
+        assert len(made.openings) == 2
+    assert told.said in ([], [{"proxy": True}])
