@@ -177,8 +177,6 @@ class Proxy:
     told: list[Told] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """The names that were looked up."""
-    problems: list[str] = field(default_factory=list)
-    """What escaped from a task."""
     opening: Told = field(default_factory=lambda: {"session": "mine"})
 
     @contextlib.asynccontextmanager
@@ -225,15 +223,34 @@ def heard(data: bytes) -> Outcome:
     return Outcome(decisions, data)
 
 
+@contextlib.contextmanager
+def nothing_escapes() -> Iterator[None]:
+    """Fails if a task ends in an exception that nobody looks at.
+
+    The loop says so too, but not before the task is collected.
+    """
+    loop = asyncio.get_running_loop()
+    made: list[asyncio.Task[Any]] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
+        made.append(asyncio.Task(coroutine, loop=loop, **more))
+        return made[-1]
+
+    before = loop.get_task_factory()
+    loop.set_task_factory(factory)
+    yield
+    loop.set_task_factory(before)
+    for task in made:
+        if task.done() and not task.cancelled() and task._log_traceback:  # type: ignore[attr-defined]
+            raise AssertionError("an exception escaped from a task") from task.exception()
+
+
 @contextlib.asynccontextmanager
 async def proxy(
     directory: Path, policy: Policy, names: Mapping[str, Sequence[str]] | Resolve
 ) -> AsyncIterator[Proxy]:
     """A proxy that knows these names; at its end nothing may have gone wrong in it."""
     made = Proxy(str(directory / "proxy"))
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, context: made.problems.append(repr(context)))
 
     async def resolve(name: str, port: int) -> Sequence[str]:
         made.asked.append(name)
@@ -243,16 +260,15 @@ async def proxy(
     serving = asyncio.ensure_future(
         server.serve(listener, policy, resolve, lambda each: made.told.append(dict(each)))
     )
-    try:
-        yield made
-        await made.idle()
-    finally:
-        for task in (serving, *exchanges()):
-            task.cancel()
-            await asyncio.wait([task])
-        listener.close()
-        loop.set_exception_handler(handler)
-    assert made.problems == []
+    with nothing_escapes():
+        try:
+            yield made
+            await made.idle()
+        finally:
+            for task in (serving, *exchanges()):
+                task.cancel()
+                await asyncio.wait([task])
+            listener.close()
 
 
 def get(host: str, path: str = "/", *fields: str, method: str = "GET") -> bytes:

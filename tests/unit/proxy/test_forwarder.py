@@ -27,6 +27,7 @@ from tests.unit.proxy.outside import (
     client_hello,
     connect,
     get,
+    nothing_escapes,
     origin,
     proxy,
     soon,
@@ -161,12 +162,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 @contextlib.asynccontextmanager
 async def forwarding(path: Path | str) -> AsyncIterator[int]:
     """A forwarder in this process; no exception may be left in a task of it."""
-    problems: list[str] = []
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, context: problems.append(repr(context)))
     before = asyncio.all_tasks()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with nothing_escapes(), socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.ensure_future(Forwarder(str(path), {"session": "mine"}).serve(listener))
         try:
             yield listener.getsockname()[1]
@@ -176,8 +173,6 @@ async def forwarding(path: Path | str) -> AsyncIterator[int]:
                     task.cancel()
                     await asyncio.wait([task])
             assert serving.cancelled()
-            loop.set_exception_handler(handler)
-    assert problems == []
 
 
 async def test_a_tunnel_and_a_plain_request_through_a_real_proxy(
