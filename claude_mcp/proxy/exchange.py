@@ -231,7 +231,7 @@ class Exchange:
             return
         size = 1
         while size:
-            size = chunk_size(await self._line())
+            size = await self._size()
             if size:
                 await self._upstream.write(b"%x\r\n" % size)
                 await self._client.copy(self._upstream, size)
@@ -243,6 +243,12 @@ class Exchange:
                 await self._upstream.write(b"0\r\n\r\n")
                 return
         raise Gone("it has too many trailers")
+
+    async def _size(self) -> int:
+        try:
+            return chunk_size(await self._line())
+        except Malformed as error:
+            raise Gone(str(error)) from error
 
     async def _line(self) -> bytes:
         line = await self._client.read_until(b"\r\n", CHUNK_LINE_BYTES)

@@ -500,3 +500,41 @@ async def test_an_end_that_does_not_close_is_left(
         await client.send(get(f"a.example:{host.port}"))
         assert (await client.rest()).endswith(ANSWER)
         await made.idle()
+
+
+MALFORMED_BODIES = {
+    "no size": b"what\r\n",
+    "an empty size": b"\r\n",
+    "a negative size": b"-1\r\nabc",
+    "a size that is too large": b"f" * 17 + b"\r\nabc",
+    "a chunk that is longer than it says": b"2\r\nabc\r\n0\r\n\r\n",
+    "a chunk that is shorter than it says": b"5\r\nabc\r\n0\r\n\r\n",
+    "a line end that is half": b"3\nabc\n0\n\n",
+    "an extension without end": b"3;" + b"x" * 100_000,
+    "an extension with an odd byte": b"3;\0\r\nabc\r\n0\r\n\r\n",
+    "trailers without end": b"0\r\n" + b"X: y\r\n" * 10_000,
+    "no last chunk": b"3\r\nabc\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED_BODIES)
+async def test_a_body_whose_chunks_are_malformed_has_no_answer(tmp_path: Path, name: str) -> None:
+    """And what was passed on of it does not look whole."""
+
+    async def wait_for_all(visit: Visit) -> None:
+        if (await visit.hear(b"\r\n0\r\n\r\n")).endswith(b"\r\n0\r\n\r\n"):
+            await visit.say(ANSWER)
+
+    async with (
+        origin(answer=wait_for_all) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+    ):
+        request = get(f"a.example:{host.port}", "/", "Transfer-Encoding: chunked", method="POST")
+        whole = await made.ask(request + b"3\r\nabc\r\n0\r\n\r\n")
+        assert whole.response == ANSWER
+        outcome = await made.ask(request + MALFORMED_BODIES[name])
+        assert outcome.response == b""
+        heard = await host.heard()
+    assert len(heard) == 2
+    assert not heard[1].endswith(b"0\r\n\r\n")
