@@ -93,20 +93,20 @@ async def _connect(addresses: Sequence[str], port: int) -> End:
     why = "it has no address"
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.setblocking(False)
-            await loop.sock_connect(connection, (address, port))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return End(connection)
-        except OSError as error:
-            connection.close()
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                connection.setblocking(False)
+                await loop.sock_connect(connection, (address, port))
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return End(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except OSError as error:  # of a socket too: no such addresses here, no descriptor left
             why = error.strerror or str(error)
-        except BaseException:
-            connection.close()
-            raise
     raise Failed(why)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import os
 import socket
 import ssl
@@ -94,6 +95,28 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
             await opened(made, closed)
         end = await connecting._connect(["127.0.0.5", PUBLIC], host.port)
         end.close()
+
+
+async def test_a_kind_of_address_that_the_machine_does_not_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One without version 6 still reaches what has version 4 too."""
+    real = socket.socket
+
+    def without_version_6(
+        family: int = socket.AF_INET, *more: int, **named: int | None
+    ) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *more, **named)
+
+    async with origin() as host:
+        made, _ = connector(Policy(), ["2606:4700::1111", PUBLIC], ["2606:4700::1111"])
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", without_version_6)
+            (await opened(made, host.port)).close()
+            with pytest.raises(Failed, match="Address family not supported"):
+                await opened(made, host.port)
 
 
 async def test_nothing_is_left_of_a_connection_that_is_not_wanted_any_more(
