@@ -7,6 +7,7 @@ cannot mean one thing to the check and another to the connection.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -106,7 +107,8 @@ async def _connect(addresses: Sequence[str], port: int) -> End:
                 connection.close()
                 raise
         except OSError as error:  # of a socket too: no such addresses here, no descriptor left
-            why = error.strerror or str(error)
+            # Not its own text: that of asyncio tells the address.
+            why = os.strerror(error.errno) if error.errno else str(error)
     raise Failed(why)
 
 

@@ -91,7 +91,7 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
         made, _ = connector(Policy(), [PUBLIC])
         with socket.create_server((PUBLIC, 0)) as other:
             closed = other.getsockname()[1]
-        with pytest.raises(Failed):
+        with pytest.raises(Failed, match=r"^Connection refused$"):
             await opened(made, closed)
         end = await connecting._connect(["127.0.0.5", PUBLIC], host.port)
         end.close()
