@@ -77,10 +77,13 @@ class Exchange:
                     end.close()
 
     def _move(self, task: asyncio.Future[None], room: Room) -> bool:
+        """Whether there is room; if not, it stays where it was, to be counted somewhere."""
+        if not room.enter(task, self._client):
+            return False
         if self._inside is not None:
             self._inside.leave(task)
-        self._inside = room if room.enter(task, self._client) else None
-        return self._inside is not None
+        self._inside = room
+        return True
 
     async def _run(self, task: asyncio.Future[None]) -> None:
         self._move(task, self._rooms.beginning)

@@ -159,6 +159,26 @@ async def test_those_that_say_nothing_make_room_for_those_that_do(
         assert len(list(exchanges())) <= 4
 
 
+async def test_those_that_find_no_room_are_not_outside_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they could take all descriptors while they linger, and with them the room of the model."""
+    few(monkeypatch, 3, 30.0)
+    async with (
+        origin(answer=wait_for_ever) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+        opened(made, "a.example", host.port, 3),
+    ):
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(9):
+                client = await stack.enter_async_context(made.client())
+                await client.send(get(f"a.example:{host.port}"))
+                assert (await client.decision())["decision"] == "failed"
+            assert len(list(exchanges())) <= 3 + 3
+        for visit in host.visits:
+            visit.writer.close()
+
+
 def test_the_rooms_fit_into_the_descriptors() -> None:
     made = Rooms()
     two_each = 2 * (made.model._most + made.others._most)
