@@ -51,8 +51,6 @@ def server_name(data: bytes) -> bytes | None:
     Raises:
         NotHello
     """
-    if len(data) > MOST_BYTES:
-        raise NotHello("its ClientHello is too long")
     message = b""
     at = 0
     for _ in range(MOST_RECORDS):
@@ -68,8 +66,11 @@ def server_name(data: bytes) -> bytes | None:
         message += record
         if message[:1] not in (b"", bytes((CLIENT_HELLO,))):
             raise NotHello("it does not begin with a ClientHello")
-        if len(message) >= 4 and len(message) - 4 >= int.from_bytes(message[1:4], "big"):
-            return _name_in(message[4 : 4 + int.from_bytes(message[1:4], "big")])
+        size = int.from_bytes(message[1:4], "big") if len(message) >= 4 else MOST_BYTES
+        if size > MOST_BYTES:
+            raise NotHello("its ClientHello is too long")
+        if len(message) - 4 >= size:
+            return _name_in(message[4 : 4 + size])
         if len(record) < length:
             return None
         at += 5 + length

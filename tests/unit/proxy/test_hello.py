@@ -75,10 +75,14 @@ def test_too_many_records_are_refused() -> None:
 
 
 def test_one_that_is_too_long_is_refused() -> None:
-    endless = b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + bytes((1 << 14) - 4)
-    assert server_name(endless[:16_000]) is None
-    with pytest.raises(NotHello, match="too long"):
-        server_name(endless)
+    long = b"\x01\x00\x40\x01" + bytes((1 << 14) + 1)
+    assert server_name(records(long, 1 << 14)[:8]) is None
+    for count in (9, 16_000, None):
+        with pytest.raises(NotHello, match="too long"):
+            server_name(records(long, 1 << 14)[:count])
+    longest = records(b"\x01\x00\x40\x00" + bytes(1 << 14), 1 << 14)
+    assert server_name(longest[:-1]) is None
+    assert server_name(longest) == b""
 
 
 @pytest.mark.parametrize(
@@ -154,3 +158,11 @@ def test_the_refusal_is_a_fatal_alert() -> None:
     said.write(hello.REFUSED)
     with pytest.raises(ssl.SSLError, match=r"(?i)access.denied"):
         client.do_handshake()
+
+
+def test_much_may_come_behind_it() -> None:
+    """As the data that a client sends with a resumption, before any answer."""
+    early = b"\x17\x03\x03\x40\x00" + bytes(1 << 14)
+    assert server_name(REAL + early * 3) == b"a.example"
+    with pytest.raises(NotHello):
+        server_name(records(REAL[5:200], 1 << 14) + early * 3)
