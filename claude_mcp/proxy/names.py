@@ -43,7 +43,9 @@ def canonical_name(text: str) -> str | None:
     """A host name as it is compared; None for what is none, an address among them."""
     name = text.lower()
     name = name[:-1] if name.endswith(".") else name
-    return name if len(name) <= LONGEST_NAME and _NAME.fullmatch(name) else None
+    # Of other alphabets too, some letters are Latin ones in lower case: a Kelvin sign is a "k".
+    fits = text.isascii() and len(name) <= LONGEST_NAME
+    return name if fits and _NAME.fullmatch(name) else None
 
 
 def parse_address(text: str) -> Address | None:
