@@ -112,10 +112,15 @@ _REFUSED = tuple(
 _NEVER = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/127", "ff00::/8",
-        # Metadata services: of AWS (instances, tasks, pods), Google and others; Alibaba, Oracle.
-        "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "100.100.100.200/32",
-        "192.0.0.192/32", "168.63.129.16/32", "fd00:ec2::254/128", "fd00:ec2::23/128",
+        # This machine, everybody.
+        "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/96", "ff00::/8",
+        # Metadata services on this link, where Podman has the host too (169.254.1.2).
+        "169.254.169.0/24", "169.254.170.0/24", "169.254.0.23/32", "169.254.42.42/32", "fe80::/10",
+        # An address of version 4 within, which may be any: of a translator, 6to4, Teredo.
+        "::ffff:0:0:0/96", "64:ff9b:1::/48", "2001::/32", "2002::/16",
+        # Metadata services elsewhere: Alibaba, Oracle, Azure, AWS, Oracle, Scaleway, Google.
+        "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32", "fd00:ec2::254/128",
+        "fd00:ec2::23/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128",
         "fd20:ce::254/128",
     )
 )  # fmt: skip
