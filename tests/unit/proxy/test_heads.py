@@ -86,6 +86,8 @@ def test_what_is_no_request_to_a_proxy(first: str) -> None:
         ["Content-Length: +3"],
         ["Content-Length: -3"],
         ["Content-Length: 0x3"],
+        ["Content-Length: 010"],
+        ["Content-Length: 00"],
         ["Content-Length: 3 3"],
         ["Content-Length: 3;"],
         ["Content-Length: 3.0"],
