@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -154,7 +155,7 @@ async def _through(
         answer = await end.read_until(END, MOST_BYTES)
         status = (answer or b"").split(b"\r\n")[0].decode("latin-1").split(" ", 2)
         if len(status) < 2 or not status[0].startswith("HTTP/1.") or status[1][:1] != "2":
-            said = " ".join(status[1:])[:100]
+            said = re.sub(r"[^ -~]", "?", " ".join(status[1:])[:100])
             raise Failed(f"the proxy {upstream.host}:{upstream.port} answered: {said or 'nothing'}")
     except BaseException:
         end.close()

@@ -231,6 +231,7 @@ async def test_what_goes_directly_does_not_reach_the_further_proxy() -> None:
         (b"\xff\xfe\0\r\n\r\n", "nothing"),
         (b"SSH-2.0-x\r\n\r\n", "nothing"),
         (b"HTTP/2 200 OK\r\n\r\n", "200 OK"),
+        (b"HTTP/1.1 407 a\nX: y\rZ\0\x1b[0m\xff\r\n\r\n", r"407 a\?X: y\?Z\?\?\[0m\?$"),
         (b"HTTP/1.1 " + b"x" * 1000 + b"\r\n\r\n", "x" * 100),
         (b"x" * 200_000, "nothing"),
     ],
