@@ -90,10 +90,21 @@ class Policy:
 
 def from_json(text: str) -> Policy:
     """Raises ValueError for what ``to_json`` did not write."""
-    fields: Mapping[str, Any] = json.loads(text)
+    try:
+        return _policy(json.loads(text))
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError("it is no policy") from error
+
+
+def _policy(fields: Mapping[str, Any]) -> Policy:
+    def texts(key: str) -> tuple[str, ...]:
+        found = fields.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise ValueError(f"{key} is malformed")
+        return tuple(found)
 
     def hosts(key: str) -> tuple[Host, ...]:
-        found = tuple(parse_host(each, addresses=True) for each in fields.get(key, ()))
+        found = tuple(parse_host(each, addresses=True) for each in texts(key))
         if None in found:
             raise ValueError(f"{key} is malformed")
         return tuple(each for each in found if each is not None)
@@ -107,7 +118,7 @@ def from_json(text: str) -> Policy:
         private=hosts("private"),
         http=upstream("http"),
         https=upstream("https"),
-        direct=tuple(fields.get("direct", ())),
+        direct=texts("direct"),
     )
 
 

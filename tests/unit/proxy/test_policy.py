@@ -112,3 +112,14 @@ def test_a_host_that_is_none_is_no_policy(name: str) -> None:
     for key in ("provider", "allowed", "private"):
         with pytest.raises(ValueError, match=key):
             from_json(f'{{"{key}": ["{name}"]}}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "what", "[]", "3", "null", '"x"', "[" * 100_000, '{"allowed": 3}', '{"allowed": [3]}',
+     '{"allowed": "ab"}', '{"http": ["a"]}', '{"http": 3}', '{"http": {}}', '{"direct": 3}',
+     '{"direct": "*"}', '{"direct": [3]}'],
+)  # fmt: skip
+def test_what_is_no_policy_at_all(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        from_json(text)
