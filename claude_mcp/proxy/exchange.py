@@ -19,7 +19,16 @@ from typing import Any, Callable
 
 from claude_mcp.proxy import hello
 from claude_mcp.proxy.connecting import Connector, Failed, Refused
-from claude_mcp.proxy.heads import END, MOST_BYTES, Malformed, Request, chunk_size, outgoing, parse
+from claude_mcp.proxy.heads import (
+    END,
+    MOST_BYTES,
+    Malformed,
+    Request,
+    chunk_size,
+    first_line,
+    outgoing,
+    parse,
+)
 from claude_mcp.proxy.names import canonical_name, parse_address
 from claude_mcp.proxy.policy import Policy
 from claude_mcp.proxy.pump import End, Gone, join, stop
@@ -126,13 +135,20 @@ class Exchange:
         return watching
 
     async def _request(self, inside: Request | None = None) -> Request:
-        head = await self._client.read_until(END, MOST_BYTES)
-        if head is None:
-            raise Gone("it asked for nothing")
         try:
-            return parse(head, inside)
+            # What speaks another protocol waits for an answer to its first line.
+            first = await self._head(b"\r\n")
+            first_line(first)
+            self._client.unread(first + b"\r\n")
+            return parse(await self._head(END), inside)
         except Malformed as error:
             raise Refusal("refused", str(error)) from None
+
+    async def _head(self, end: bytes) -> bytes:
+        data = await self._client.read_until(end, MOST_BYTES)
+        if data is None:
+            raise Gone("it asked for nothing")
+        return data
 
     async def _decide(
         self, decision: str, request: Request | None, reason: str = "", advice: str = ""

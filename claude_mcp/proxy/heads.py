@@ -60,6 +60,19 @@ def authority(host: str, port: int | None) -> str:
     return name if port is None else f"{name}:{port}"
 
 
+def first_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Method, target and minor version.
+
+    Raises:
+        Malformed
+    """
+    match = _REQUEST.fullmatch(line)
+    if match is None:
+        raise Malformed("that is no HTTP/1.1 request")
+    method, target, minor = match.groups()
+    return method, target, minor
+
+
 def parse(head: bytes, inside: Request | None = None) -> Request:
     """A head without its empty line; ``inside`` is the tunnel that it came through.
 
@@ -67,10 +80,7 @@ def parse(head: bytes, inside: Request | None = None) -> Request:
         Malformed
     """
     first, *lines = head.split(b"\r\n")
-    match = _REQUEST.fullmatch(first)
-    if match is None:
-        raise Malformed("that is no HTTP/1.1 request")
-    method, target, minor = match.groups()
+    method, target, minor = first_line(first)
     fields = tuple(_field(line) for line in lines)
     hosts = [value for name, value in fields if name.lower() == b"host"]
     if len(hosts) > 1:

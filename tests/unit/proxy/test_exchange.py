@@ -150,6 +150,26 @@ REFUSED: dict[str, tuple[Ask, str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"EHLO a.example\r\n", b"USER me\r\nx", b"\r\n"]
+)
+async def test_a_program_that_speaks_another_protocol_is_told_at_once(
+    tmp_path: Path, said: bytes
+) -> None:
+    """It waits for an answer to its first line, and would wait for ever."""
+    async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
+        for tunnelled in (True, False):
+            async with made.client() as client:
+                await client.send((connect(f"a.example:{host.port}") if tunnelled else b"") + said)
+                if tunnelled:
+                    assert (await client.decision())["decision"] == "tunnel"
+                decision = await asyncio.wait_for(client.decision(), 5)
+                assert decision["decision"] == "refused"
+                assert "no HTTP/1.1" in decision["reason"]
+        assert set(await host.heard()) == {b""}
+    assert [each["decision"] for each in made.told] == ["refused"] * 2
+
+
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_is_refused_reaches_nobody(tmp_path: Path, name: str) -> None:
     """A host that may be reached and one that may not; both would write down a byte."""
