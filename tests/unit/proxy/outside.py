@@ -232,7 +232,12 @@ def nothing_escapes() -> Iterator[None]:
     loop = asyncio.get_running_loop()
     made: list[asyncio.Task[Any]] = []
 
+    def escaped(task: asyncio.Task[Any]) -> bool:
+        return task.done() and task._log_traceback  # type: ignore[attr-defined, no-any-return]
+
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
+        if len(made) > 1000:
+            made[:] = [task for task in made if escaped(task) or not task.done()]
         made.append(asyncio.Task(coroutine, loop=loop, **more))
         return made[-1]
 
@@ -240,9 +245,8 @@ def nothing_escapes() -> Iterator[None]:
     loop.set_task_factory(factory)
     yield
     loop.set_task_factory(before)
-    for task in made:
-        if task.done() and not task.cancelled() and task._log_traceback:  # type: ignore[attr-defined]
-            raise AssertionError("an exception escaped from a task") from task.exception()
+    for task in filter(escaped, made):
+        raise AssertionError("an exception escaped from a task") from task.exception()
 
 
 @contextlib.asynccontextmanager

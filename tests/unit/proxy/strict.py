@@ -56,4 +56,6 @@ def lenient(data: bytes) -> Read:
     assert handler.close_connection
     fields = handler.headers
     assert all(len(fields.get_all(name, [])) < 2 for name in FRAMING)
-    return Read(handler.command, handler.path, *(fields.get(name) for name in FRAMING))
+    # Of the path it makes another, as it takes several slashes at its beginning for one.
+    target = handler.requestline.split()[1]
+    return Read(handler.command, target, *(fields.get(name) for name in FRAMING))

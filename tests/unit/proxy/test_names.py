@@ -73,7 +73,8 @@ def test_a_rule_allows_nothing_beside_it(rule: str, name: str, port: int) -> Non
         "a b.example", "a.example\0", "a.example\n.b", "a\0.example", "a.example/", "a@b.example",
         "a.example:0", "a.example:65536", "a.example:080", "a.example:+80", "a.example:", "a:b:80",
         "a.example:80:80", "%61.example", "a.exa\u200bmple", "exämple.example", "\uff41.example",
-        "a\u3002example", "\u212aube.example", "a.example:٨٠", "*.127.0.0.1", "*.0.1", f"{'a' * 64}.example", "a." * 130 + "example",
+        "a\u3002example", "\u212aube.example", "a.example:٨٠", "*.127.0.0.1", "*.0.1",
+        f"{'a' * 64}.example", "a." * 130 + "example",
         "a.example:" + "9" * 10_000,
     ],
 )  # fmt: skip
