@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from claude_mcp.proxy.heads import END, MOST_BYTES, connect
 from claude_mcp.proxy.names import parse_address
 from claude_mcp.proxy.policy import Policy, Upstream
-from claude_mcp.proxy.pump import READ_BYTES, End, Gone
+from claude_mcp.proxy.pump import READ_BYTES, Deaf, End, Gone
 
 CONNECT_SECONDS = 15.0
 MOST_ADDRESSES = 8
@@ -134,7 +134,7 @@ class _TlsEnd(End):
             self._writer.write(data)
             await self._writer.drain()
         except OSError as error:
-            raise Gone(str(error)) from error
+            raise Deaf(str(error)) from error
         self.used = self._loop.time()
 
     def finish(self) -> None:

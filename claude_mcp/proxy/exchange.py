@@ -31,7 +31,7 @@ from claude_mcp.proxy.heads import (
 )
 from claude_mcp.proxy.names import canonical_name, parse_address
 from claude_mcp.proxy.policy import Policy
-from claude_mcp.proxy.pump import End, Gone, join, stop
+from claude_mcp.proxy.pump import Deaf, End, Gone, join, stop
 from claude_mcp.proxy.rooms import Room, Rooms
 
 HEAD_SECONDS = 20.0
@@ -237,7 +237,9 @@ class Exchange:
         try:
             done, _ = await asyncio.wait((body, response), return_when=asyncio.FIRST_COMPLETED)
             if response not in done:
-                body.result()  # a request that is not whole has no response
+                # A request that is not whole has no response, unless its host wants no more of it.
+                with contextlib.suppress(Deaf):
+                    body.result()
                 await response
             response.result()
         finally:

@@ -18,6 +18,10 @@ class Gone(Exception):
     """The other side has closed too early, or broke off."""
 
 
+class Deaf(Gone):
+    """The other side takes nothing more; it may have said something before."""
+
+
 class End:
     """One end of a connection: a socket, and what was read from it but not used yet."""
 
@@ -51,7 +55,7 @@ class End:
         try:
             await self._loop.sock_sendall(self._socket, data)
         except OSError as error:
-            raise Gone(str(error)) from error
+            raise Deaf(str(error)) from error
         self.used = self._loop.time()
 
     def finish(self) -> None:

@@ -233,7 +233,7 @@ def nothing_escapes() -> Iterator[None]:
     made: list[asyncio.Task[Any]] = []
 
     def escaped(task: asyncio.Task[Any]) -> bool:
-        return task.done() and task._log_traceback  # type: ignore[attr-defined, no-any-return]
+        return task.done() and task._log_traceback
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
         if len(made) > 1000:

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -103,9 +104,7 @@ async def test_a_kind_of_address_that_the_machine_does_not_have(
     """One without version 6 still reaches what has version 4 too."""
     real = socket.socket
 
-    def without_version_6(
-        family: int = socket.AF_INET, *more: int, **named: int | None
-    ) -> socket.socket:
+    def without_version_6(family: int = socket.AF_INET, *more: Any, **named: Any) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family, *more, **named)

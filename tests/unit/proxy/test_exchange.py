@@ -558,3 +558,22 @@ async def test_a_body_whose_chunks_are_malformed_has_no_answer(tmp_path: Path, n
         heard = await host.heard()
     assert len(heard) == 2
     assert not heard[1].endswith(b"0\r\n\r\n")
+
+
+async def answer_early(visit: Visit) -> None:
+    """And take nothing more: what still comes is answered by a reset."""
+    await visit.hear(b"\r\n\r\n")
+    await visit.say(ANSWER + bytes(100_000))
+
+
+@pytest.mark.parametrize("field", ["Content-Length: 9000000", "Transfer-Encoding: chunked"])
+async def test_an_answer_may_come_before_the_request_is_whole(tmp_path: Path, field: str) -> None:
+    """As that a body is too large."""
+    async with (
+        origin(answer=answer_early) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+    ):
+        for _ in range(5):
+            body = b"%x\r\n" % 9_000_000 + bytes(9_000_000)
+            outcome = await made.ask(get(f"a.example:{host.port}", "/", field, method="PUT"), body)
+            assert (outcome.final, outcome.response) == ("allowed", ANSWER + bytes(100_000))
