@@ -24,6 +24,7 @@ from tests.unit.proxy.outside import (
     ANSWER_TO_TLS,
     PUBLIC,
     Client,
+    Visit,
     client_hello,
     connect,
     get,
@@ -376,3 +377,19 @@ async def test_a_proxy_that_decides_garbage(tmp_path: Path, told: Told, garbage:
             assert await ask(port, get("a.example")) in (b"", ESTABLISHED)
         assert len(made.openings) == 2
     assert told.said in ([], [{"proxy": True}])
+
+
+async def test_an_answer_may_come_before_the_request_is_whole(tmp_path: Path, told: Told) -> None:
+    async def answer_early(visit: Visit) -> None:
+        await visit.hear(b"\r\n\r\n")
+        await visit.say(ANSWER + bytes(100_000))
+
+    async with origin(answer=answer_early) as host:
+        policy = Policy(allowed=(Host("a.example", port=host.port),))
+        async with (
+            proxy(tmp_path, policy, {"a.example": [PUBLIC]}) as made,
+            forwarding(made.path) as port,
+        ):
+            request = get(f"a.example:{host.port}", "/", "Content-Length: 9000000")
+            for _ in range(5):
+                assert await ask(port, request, bytes(9_000_000)) == ANSWER + bytes(100_000)
