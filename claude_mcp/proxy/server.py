@@ -55,6 +55,7 @@ async def serve(
         task = asyncio.ensure_future(exchange.run())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        await asyncio.sleep(0)  # as long as there are more to accept, nobody else would run
 
 
 def listen(path: str) -> socket.socket:

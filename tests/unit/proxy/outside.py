@@ -198,7 +198,7 @@ class Proxy:
                 for piece in pieces:
                     await client.send(piece)
                 client.writer.write_eof()
-            return heard(await client.rest())
+            return read_outcome(await client.rest())
 
     async def idle(self) -> None:
         """Wait until no exchange goes on any more."""
@@ -213,7 +213,7 @@ def exchanges() -> Iterator[asyncio.Task[Any]]:
             yield task
 
 
-def heard(data: bytes) -> Outcome:
+def read_outcome(data: bytes) -> Outcome:
     decisions = []
     while data.startswith(b'{"decision"'):
         line, _, data = data.partition(b"\n")

@@ -27,6 +27,7 @@ from tests.unit.proxy.outside import (
     get,
     origin,
     proxy,
+    read_outcome,
     soon,
 )
 from tests.unit.proxy.strict import strict
@@ -532,10 +533,11 @@ MALFORMED_BODIES = {
     "a line end that is half": b"3\nabc\n0\n\n",
     "an extension without end": b"3;" + b"x" * 100_000,
     "an extension with an odd byte": b"3;\0\r\nabc\r\n0\r\n\r\n",
-    "trailers without end": b"0\r\n" + b"X: y\r\n" * 10_000,
+    "trailers without end": b"0\r\n" + b"X: y\r\n" * 101,
     "no last chunk": b"3\r\nabc\r\n",
     "nothing": b"",
 }
+WOULD_GO_ON = ("a chunk that is shorter than it says", "no last chunk", "nothing")
 
 
 @pytest.mark.parametrize("name", MALFORMED_BODIES)
@@ -553,11 +555,14 @@ async def test_a_body_whose_chunks_are_malformed_has_no_answer(tmp_path: Path, n
         request = get(f"a.example:{host.port}", "/", "Transfer-Encoding: chunked", method="POST")
         whole = await made.ask(request + b"3\r\nabc\r\n0\r\n\r\n")
         assert whole.response == ANSWER
-        outcome = await made.ask(request + MALFORMED_BODIES[name])
-        assert outcome.response == b""
-        heard = await host.heard()
-    assert len(heard) == 2
-    assert not heard[1].endswith(b"0\r\n\r\n")
+        async with made.client() as client:
+            await client.send(request + MALFORMED_BODIES[name])
+            if name in WOULD_GO_ON or "half" in name:
+                client.writer.write_eof()
+            assert read_outcome(await client.rest()).response == b""
+        arrived = await host.heard()
+    assert len(arrived) == 2
+    assert not arrived[1].endswith(b"0\r\n\r\n")
 
 
 async def answer_early(visit: Visit) -> None:

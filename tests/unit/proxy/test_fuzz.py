@@ -25,9 +25,9 @@ from tests.unit.proxy.outside import (
     client_hello,
     connect,
     get,
-    heard,
     origin,
     proxy,
+    read_outcome,
 )
 from tests.unit.proxy.strict import lenient, strict
 
@@ -235,7 +235,7 @@ async def test_whole_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                             client.writer.transport.abort()
                             return
                         client.writer.write_eof()
-                    response = heard(await client.rest()).response
+                    response = read_outcome(await client.rest()).response
                     answered += response == ANSWER
 
             for _ in range(INPUTS // 20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -179,11 +180,54 @@ async def test_those_that_find_no_room_are_not_outside_of_all(
             visit.writer.close()
 
 
+async def test_those_that_watch_take_no_room_of_those_that_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 4, 30.0)
+    async with (
+        origin() as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(9):
+            await stack.enter_async_context(made.client(b'{"watch": true}\n'))
+            for _ in range(5):
+                await asyncio.sleep(0)
+        for _ in range(5):
+            assert (await made.ask(get(f"a.example:{host.port}"))).response == ANSWER
+        assert len(list(exchanges())) == 9
+        await stack.aclose()
+
+
 def test_the_rooms_fit_into_the_descriptors() -> None:
     made = Rooms()
     two_each = 2 * (made.model._most + made.others._most)
     assert made.beginning._most + made.watching._most + two_each < DESCRIPTORS
     assert made.model._idle_seconds == made.others._idle_seconds == rooms.IDLE_SECONDS
+
+
+async def test_many_that_come_at_once_do_not_keep_others_from_running(tmp_path: Path) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with proxy(tmp_path, policy(1), NAMES) as made:
+        await asyncio.sleep(0)
+        many = []
+        for _ in range(100):
+            many.append(socket.socket(socket.AF_UNIX))
+            many[-1].connect(made.path)
+        running = asyncio.ensure_future(others())
+        while len(list(exchanges())) < len(many):
+            await asyncio.sleep(0)
+        assert turns >= len(many) - 1
+        running.cancel()
+        for each in many:
+            each.close()
 
 
 PIECE = bytes(65536)
