@@ -286,7 +286,7 @@ async def test_nothing_secret_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "opening",
     [b"what\n", b"3\n", b"[]\n", b'"x"\n', b"null\n", b"\xff\xfe\n", b"{\n", b"\n", b"\0\n",
-     b"[" * 6_000 + b"\n", b'{"session":' + b"[" * 3_000 + b"]" * 3_000 + b"}\n",
+     b"[" * 6_000 + b"\n",
      b'{"a":' * 1_500 + b"\n", b"9" * 5_000 + b"\n", get("a.example") + b"\n"],
 )  # fmt: skip
 async def test_a_first_line_that_is_none(tmp_path: Path, opening: bytes) -> None:
@@ -309,6 +309,9 @@ async def test_a_session_is_whatever_it_says(tmp_path: Path) -> None:
         odd: list[object] = [{}, 7, ["x"], None, "\ud800\n", "x" * 5_000]
         for said in odd:
             await made.ask(get("b.example"), opening=json.dumps({"session": said}).encode() + b"\n")
+        deep = b'{"session":' + b"[" * 3_000 + b"]" * 3_000 + b"}\n"
+        assert (await made.ask(get("b.example"), opening=deep)).final == "refused"
+        assert len(made.told) == len(odd) + 1
         assert all(isinstance(each["session"], str) for each in made.told)
         assert max(len(each["session"]) for each in made.told) == 200
         json.dumps(made.told).encode()

@@ -63,7 +63,8 @@ class Scripted:
         if self._server is not None:
             self._server.close()
             self._server = None
-            os.unlink(self._path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # newer versions do it themselves
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
