@@ -61,7 +61,7 @@ class Connector:
         upstream = self._policy.upstream(host, port, tunnel=tunnel)
         try:
             if upstream is None:
-                addresses = await self._addresses(host, port)
+                addresses = await asyncio.wait_for(self._addresses(host, port), CONNECT_SECONDS)
                 return await asyncio.wait_for(_connect(addresses, port), CONNECT_SECONDS)
             return await asyncio.wait_for(
                 _through(upstream, host, port, tunnel, authorization), CONNECT_SECONDS
@@ -77,8 +77,11 @@ class Connector:
         elif self._policy.serves_model(host, port):
             found = await self._resolve(host, port)
         else:
-            async with self._lookups:
-                found = await self._resolve(host, port)
+            await self._lookups.acquire()
+            lookup = asyncio.ensure_future(self._resolve(host, port))
+            lookup.add_done_callback(self._looked_up)
+            # Its thread goes on when nobody waits for it any more, and has its place until then.
+            found = await asyncio.shield(lookup)
         accepted = []
         for text in dict.fromkeys(found):
             address = parse_address(text)
@@ -87,6 +90,11 @@ class Connector:
         if not accepted:
             raise Refused("it is at an address that is not public")
         return accepted[:MOST_ADDRESSES]
+
+    def _looked_up(self, lookup: asyncio.Future[Sequence[str]]) -> None:
+        self._lookups.release()
+        if not lookup.cancelled():
+            lookup.exception()  # which may be of no use to anybody any more
 
 
 async def _connect(addresses: Sequence[str], port: int) -> End:

@@ -18,7 +18,7 @@ from claude_mcp.proxy.connecting import Connector, Failed, Refused, look_up
 from claude_mcp.proxy.names import Host
 from claude_mcp.proxy.policy import Policy, Upstream
 from claude_mcp.proxy.pump import End
-from tests.unit.proxy.outside import INSIDE, PUBLIC, Visit, origin, soon
+from tests.unit.proxy.outside import INSIDE, PUBLIC, Visit, nothing_escapes, origin, soon
 
 BASIC = "Basic " + base64.b64encode(b"me:word").decode()
 
@@ -175,6 +175,49 @@ async def test_slow_names_do_not_keep_the_model_waiting() -> None:
         for each in slow:
             each.cancel()
         await asyncio.wait(slow)
+
+
+async def test_a_slow_name_keeps_its_place_when_nobody_waits_for_it_any_more() -> None:
+    """Its thread is still busy, and the threads are counted by these places."""
+    answer = asyncio.Event()
+    asked = []
+
+    async def resolve(name: str, port: int) -> Sequence[str]:
+        asked.append(name)
+        await answer.wait()
+        if name == "0.example":
+            raise Failed("it cannot be resolved")
+        return [PUBLIC]
+
+    async with origin() as host:
+        made = Connector(Policy(), resolve)
+        with nothing_escapes():
+            for _ in range(3):
+                slow = [
+                    asyncio.ensure_future(opened(made, host.port, f"{number}.example"))
+                    for number in range(connecting.LOOKUPS)
+                ]
+                await asyncio.sleep(0.01)
+                for each in slow:
+                    each.cancel()
+                await asyncio.wait(slow)
+            assert len(asked) == connecting.LOOKUPS
+            waiting = asyncio.ensure_future(opened(made, host.port))
+            await asyncio.sleep(0.01)
+            answer.set()
+            (await waiting).close()
+
+
+async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.02)
+
+    async def resolve(name: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return []
+
+    for policy in (Policy(), Policy(provider=(Host("a.example"),))):
+        with pytest.raises(Failed, match=r"within 0\.02 s"):
+            await opened(Connector(policy, resolve), 443)
 
 
 def through(port: int, *, tls: bool = False) -> Policy:
