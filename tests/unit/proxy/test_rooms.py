@@ -272,7 +272,7 @@ async def test_what_a_host_sends_is_not_kept_for_a_reader_that_has_stopped(tmp_p
 
 async def test_downloads_and_a_slow_reader_do_not_stop_the_model(tmp_path: Path) -> None:
     """The model says its words one by one: each after the one before has arrived."""
-    words = 12
+    words = 6
     arrived = asyncio.Semaphore(1)
 
     async def speak(visit: Visit) -> None:
