@@ -62,7 +62,7 @@ class Connector:
         try:
             if upstream is None:
                 addresses = await asyncio.wait_for(self._addresses(host, port), CONNECT_SECONDS)
-                return await asyncio.wait_for(_connect(addresses, port), CONNECT_SECONDS)
+                return await _connect(addresses, port)
             return await asyncio.wait_for(
                 _through(upstream, host, port, tunnel, authorization), CONNECT_SECONDS
             )
@@ -101,13 +101,15 @@ async def _connect(addresses: Sequence[str], port: int) -> End:
     """The first that answers."""
     loop = asyncio.get_running_loop()
     why = "it has no address"
+    # One that nothing answers at leaves time for the others.
+    seconds = CONNECT_SECONDS / max(1, len(addresses))
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
             try:
                 connection.setblocking(False)
-                await loop.sock_connect(connection, (address, port))
+                await asyncio.wait_for(loop.sock_connect(connection, (address, port)), seconds)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -115,6 +117,8 @@ async def _connect(addresses: Sequence[str], port: int) -> End:
             except BaseException:
                 connection.close()
                 raise
+        except asyncio.TimeoutError:
+            why = f"no connection within {CONNECT_SECONDS:g} s"
         except OSError as error:  # of a socket too: no such addresses here, no descriptor left
             # Not its own text: that of asyncio tells the address.
             why = os.strerror(error.errno) if error.errno else str(error)

@@ -98,6 +98,27 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
         end.close()
 
 
+async def test_an_address_where_nothing_answers_leaves_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.2)
+    deaf = socket.create_server((PUBLIC, 0), backlog=0)
+    port = deaf.getsockname()[1]
+    waiting = []
+    for _ in range(3):  # the queue is full then, and the kernel lets further ones wait
+        waiting.append(socket.socket())
+        waiting[-1].setblocking(False)
+        waiting[-1].connect_ex((PUBLIC, port))
+    try:
+        with pytest.raises(Failed, match="no connection within"):
+            await connecting._connect([PUBLIC], port)
+        async with origin(INSIDE, port=port):
+            (await connecting._connect([PUBLIC, INSIDE], port)).close()
+    finally:
+        for each in (deaf, *waiting):
+            each.close()
+
+
 async def test_a_kind_of_address_that_the_machine_does_not_have(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
