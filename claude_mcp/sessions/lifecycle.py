@@ -12,7 +12,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
@@ -25,10 +24,9 @@ from claude_mcp.errors import (
     SessionAmbiguous,
     SessionNotFound,
     SessionNotReady,
-    TooManySessions,
     UsageError,
 )
-from claude_mcp.sessions import egress, labels, pruning
+from claude_mcp.sessions import egress, labels, pruning, room
 from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
 from claude_mcp.sessions.git_guard import GitGuard
 from claude_mcp.sessions.labels import Session, Status
@@ -186,37 +184,9 @@ class Sessions:
         return pruned
 
     async def check_room(self, newcomer: str | None = None) -> None:
-        """Whether one more session may run; without a limit, no engine call.
-
-        A new session asks when it runs already and can be seen by all others that ask: who
-        started first stays, so that two servers come to the same answer.
-
-        Raises:
-            TooManySessions
-        """
-        limit = self.config.max_sessions
-        if limit is None:
-            return
-        engine = await self.engine()
-        running = [
-            (labels.parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
-            for each in await engine.containers(labels.SESSION)
-            if each.status in ("running", "paused")
-        ]
-        ahead = []
-        for _, id, each in sorted(running):
-            if id == newcomer:
-                break
-            ahead.append(each)
-        if len(ahead) < limit:
-            return
-        found = [session for each in ahead if (session := labels.session_of(each))]
-        names = ", ".join(f"{one.name} ({one.id})" for one in found[:10])
-        raise TooManySessions(
-            f"{len(ahead)} of the {limit} sessions run that MAX_CONCURRENT_SESSIONS allows: "
-            f"{names}.",
-            hint="Destroy one that is no longer needed.",
-        )
+        """Whether one more session may run; without a limit, no engine call; see ``room.check``."""
+        if self.config.max_sessions is not None:
+            await room.check(await self.engine(), self.config.max_sessions, newcomer)
 
     async def list(self) -> list[Listed]:
         """All sessions, oldest first: two engine calls.

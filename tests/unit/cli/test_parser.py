@@ -5,7 +5,8 @@ import argparse
 import pytest
 
 from claude_mcp import __version__
-from claude_mcp.cli.parser import ALIASES, COMMANDS, parse
+from claude_mcp.cli.grammar import ALIASES, COMMANDS
+from claude_mcp.cli.parser import parse
 
 
 def parsed(*argv: str) -> dict[str, object]:
