@@ -52,9 +52,7 @@ def standin() -> Iterator[Standin]:
         yield running
 
 
-@pytest.fixture
-def environ(standin: Standin) -> dict[str, str]:
-    """The environment of a server that uses the stand-in."""
+def environment_with(standin: Standin) -> dict[str, str]:
     return {
         **os.environ,
         **dict.fromkeys(SWITCHES.values(), ""),
@@ -62,6 +60,12 @@ def environ(standin: Standin) -> dict[str, str]:
         "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{standin.port}",
         "ANTHROPIC_API_KEY": API_KEY,
     }
+
+
+@pytest.fixture
+def environ(standin: Standin) -> dict[str, str]:
+    """The environment of a server that uses the stand-in."""
+    return environment_with(standin)
 
 
 @pytest.fixture
@@ -117,6 +121,16 @@ class Bare:
         )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
+
+    def popen(self, *args: str) -> subprocess.Popen[str]:
+        """Of something that is talked with; its stderr is this process's own."""
+        return subprocess.Popen(
+            [self._engine.program, *args],
+            env=dict(self._engine.environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def containers(self, name: str) -> list[str]:
         """Ids of the containers, in any state, that belong to a session name."""

@@ -52,6 +52,12 @@ class Agent:
         self._settings = settings
         self._secrets = secrets
         self._egress: Egress | None = None
+        if settings.get("network") in (contract.RESTRICTED, contract.NO_NETWORK):
+            from claude_mcp.agent import families
+
+            why = families.bound()
+            if why:
+                log(f"sockets of other families than the usual ones are not forbidden here: {why}")
         if settings.get("network") == contract.RESTRICTED:
             from claude_mcp.agent.egress import Egress
 

@@ -50,12 +50,13 @@ class Forwarder:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    async def _connect(self) -> End:
-        loop = asyncio.get_running_loop()
+    def _connect(self) -> End:
+        """BlockingIOError: the proxy's queue is full. The loop's own ``sock_connect`` would take
+        the socket for one that is connecting, and then for one that is connected."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.setblocking(False)
-            await loop.sock_connect(connection, self._path)
+            connection.connect(self._path)
             return End(connection)
         except BaseException:
             connection.close()
@@ -66,7 +67,7 @@ class Forwarder:
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                return await self._connect()
+                return self._connect()
             except OSError:
                 if loop.time() > deadline:
                     return None
@@ -77,7 +78,10 @@ class Forwarder:
         there: bool | None = None
         while True:
             try:
-                end = await self._connect()
+                end = self._connect()
+            except BlockingIOError:  # it is there
+                await asyncio.sleep(POLL_SECONDS)
+                continue
             except OSError:
                 if there is not False:
                     there = False
