@@ -128,6 +128,8 @@ def _entry(entry: SessionEntry) -> str:
     facts.append(f"project {entry.project_path}")
     facts.append(f"image {entry.image}")
     facts.append(f"created {entry.created_at}")
+    if entry.network in NETWORKS:
+        facts.append(f"network {entry.network}")
     if entry.expires_at:
         facts.append(f"expires {entry.expires_at}")
     if entry.cost_usd:

@@ -273,12 +273,12 @@ def test_a_command_is_its_exit_code_and_its_streams_apart(
 
 
 def test_a_list_is_one_line_per_session() -> None:
-    busy = ENTRY.model_copy(update={"turn_running": True, "cost_usd": 0.5})
+    busy = ENTRY.model_copy(update={"turn_running": True, "cost_usd": 0.5, "network": "restricted"})
     assert text.sessions(ListResult(sessions=[ENTRY, busy])).splitlines() == [
         "0123456789ab fix-tests: running, project /src/project, image claude-code-custom:latest, "
         "created 2026-01-02T03:04:05Z",
         "0123456789ab fix-tests: running, a turn is running, project /src/project, image "
-        "claude-code-custom:latest, created 2026-01-02T03:04:05Z, $0.5000 so far",
+        "claude-code-custom:latest, created 2026-01-02T03:04:05Z, network restricted, $0.5000 so far",
     ]
 
 
