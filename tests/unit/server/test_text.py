@@ -278,7 +278,8 @@ def test_a_list_is_one_line_per_session() -> None:
         "0123456789ab fix-tests: running, project /src/project, image claude-code-custom:latest, "
         "created 2026-01-02T03:04:05Z",
         "0123456789ab fix-tests: running, a turn is running, project /src/project, image "
-        "claude-code-custom:latest, created 2026-01-02T03:04:05Z, network restricted, $0.5000 so far",
+        "claude-code-custom:latest, created 2026-01-02T03:04:05Z, network restricted, "
+        "$0.5000 so far",
     ]
 
 
