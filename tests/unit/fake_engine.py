@@ -8,6 +8,8 @@ and the prompt ``hang`` wait until they are cancelled, and write ``cancelled`` t
 # ruff: noqa: T201
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shlex
 import sys
@@ -20,6 +22,10 @@ from claude_mcp.agent import contract
 from claude_mcp.proxy import READY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
     from claude_mcp.sessions.network import Access
 
 VERSION = {"Client": {"Version": "24.0.0", "ApiVersion": "1.43"}, "Server": {"Version": "24.0.0"}}
@@ -43,6 +49,30 @@ def install(directory: Path) -> Path:
     )
     program.chmod(0o755)
     return program
+
+
+def answer_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have calls that end by themselves answered in this process, which is many times faster."""
+    import anyio.lowlevel
+
+    from claude_mcp.engine import process
+
+    run = process.run
+
+    async def answer(argv: Sequence[str], **options: Any) -> process.Completed:
+        program, verb, *_ = argv
+        if verb == "version":
+            return await run(argv, **options)
+        await anyio.lowlevel.checkpoint()
+        Engine(Path(program).parent).note(verb)
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(str(Path(program).parent), argv[1:])
+        return process.Completed(
+            tuple(argv), code, out.getvalue().encode(), err.getvalue().encode()
+        )
+
+    monkeypatch.setattr(process, "run", answer)
 
 
 def add_session(program: Path, name: str, project: Path, access: Access | None = None) -> str:
@@ -288,9 +318,9 @@ def fail(message: str) -> int:
     return 1
 
 
-def main(state: str) -> int:
+def main(state: str, argv: Sequence[str] = ()) -> int:
     engine = Engine(Path(state))
-    argv = sys.argv[1:]
+    argv = [*argv] or sys.argv[1:]
     match argv[0]:
         case "create":
             return engine.create(argv)

@@ -17,7 +17,7 @@ from claude_mcp.agent import contract
 from claude_mcp.engine import host
 from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
 from claude_mcp.engine.dialects import Dialect, EngineName
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.engine import Engine, LimitRefused, NewContainer
 from claude_mcp.errors import EngineError, ImageNotFound, UsageError
 from claude_mcp.sessions import egress, payload
 from claude_mcp.sessions.labels import session_of
@@ -43,6 +43,7 @@ def engine(program: Path) -> Engine:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_engine.answer_here(monkeypatch)
     monkeypatch.setattr(egress, "POLL_SECONDS", 0.001)
 
 
@@ -238,12 +239,14 @@ async def test_a_limit_that_cannot_be_set_is_left_out(engine: Engine, held: Held
 
 
 async def test_a_limit_that_is_refused_though_nobody_set_it_is_an_error(
-    engine: Engine, program: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def create(self: Engine, spec: ContainerSpec, inherited: object) -> NewContainer:
+        raise LimitRefused("no", "memory", "no controller")
+
+    monkeypatch.setattr(Engine, "create", create)
     monkeypatch.setattr(egress, "LIMITS", Limits())
-    said = "the requested cgroup controller 'memory' is not available"
-    program.write_text(f'#!/bin/sh\n[ "$1" = container ] || {{ echo "{said}" >&2; exit 1; }}\n')
-    with pytest.raises(EngineError, match=f"could not create container {PROXY.name}: {said}"):
+    with pytest.raises(LimitRefused):
         await egress.ensure(engine, PROXY)
 
 
@@ -382,18 +385,20 @@ async def test_a_session_without_a_proxy_releases_none(
     assert held.calls == ["ps", "container"]
 
 
-@pytest.mark.parametrize("forged", [PROXY, replace(PROXY, id="../x")])
+@pytest.mark.parametrize("proxy", [PROXY, replace(PROXY, id="../x")])
 async def test_a_proxy_that_cannot_be_released_is_logged(
     engine: Engine,
-    program: Path,
+    held: Held,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    forged: Proxy,
+    proxy: Proxy,
 ) -> None:
-    program.write_text('#!/bin/sh\n[ "$1" = ps ] || { echo "Error: what" >&2; exit 1; }\n')
-    await egress.release_or_log(engine, forged)
+    held.proxy("running")
+    monkeypatch.setattr(fake_engine.Engine, "remove", lambda *args: fake_engine.fail("what"))
+    await egress.release_or_log(engine, proxy)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith(f"proxy {forged.name} could not be removed: ")
+    assert record.getMessage().startswith(f"proxy {proxy.name} could not be removed: ")
 
 
 # prune
