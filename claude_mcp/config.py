@@ -218,7 +218,7 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
     settings: dict[str, str] = {}
     for name, value in values.items():
         if name in HOST_LISTS and isinstance(value, list):
-            value = ",".join(map(str, value))
+            value = _hosts_text(path, name, value)
         if name in LISTS:
             settings[LISTS[name]] = _roots_text(path, name, value)
             continue
@@ -321,6 +321,13 @@ def _roots_text(path: Path, name: str, value: object) -> str:
     if not isinstance(paths, list) or not paths or not all(map(_is_root, paths)):
         raise ConfigError(f"In {path}, {name} must be a list of absolute paths without a colon.")
     return os.pathsep.join(paths)
+
+
+def _hosts_text(path: Path, name: str, hosts: list[object]) -> str:
+    """As the variable has it."""
+    if not all(isinstance(host, str) for host in hosts):
+        raise ConfigError(f"In {path}, {name} must be a list of strings.")
+    return ",".join(map(str, hosts))
 
 
 def _is_root(value: object) -> bool:

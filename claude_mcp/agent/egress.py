@@ -27,6 +27,8 @@ SHOWN_HOSTS = 10
 RESTART_SECONDS = 0.5
 DEFAULT_PORTS = (443, 80)
 UNNAMED = "others"
+NO_SENSE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What lines bring about that something else in the session has written."""
 
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -40,9 +42,9 @@ Refusals = dict[tuple[str, str], int]
 class Mark:
     """How it was at a moment."""
 
-    def __init__(self, refusals: Refusals, outages: int) -> None:
+    def __init__(self, refusals: Refusals) -> None:
         self.refusals = dict(refusals)
-        self.outages = outages
+        self.moment = time.monotonic()
 
 
 class Egress:
@@ -55,10 +57,13 @@ class Egress:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
         self._lock = threading.Lock()
         self._refusals: Refusals = {}
-        self._outages: list[float] = []
-        """How long each lasted, in seconds; the last one may go on."""
+        self._outages: list[tuple[float, float]] = []
+        """From when to when, each that is over."""
         self._gone_since: float | None = None
         self._watchers: list[Callable[[], None]] = []
+        self._wakes, self._wake = os.pipe()
+        """For each outage a byte, whichever thread heard of it."""
+        os.set_blocking(self._wake, False)
         self._authorizations = _authorizations(proxies)
         self._lines = Splitter()
         self._process = self._start()
@@ -72,7 +77,7 @@ class Egress:
 
     def mark(self) -> Mark:
         with self._lock:
-            return Mark(self._refusals, len(self._outages))
+            return Mark(self._refusals)
 
     def notes(self, before: Mark) -> list[str]:
         """What was refused since then, and whether the proxy was there."""
@@ -85,7 +90,11 @@ class Egress:
                     said = f"{host} ({times} times)" if times > 1 else host
                     reasons.setdefault(reason, []).append(said)
             notes = [_blocked(hosts, reason) for reason, hosts in reasons.items()]
-            outages = self._outages[before.outages :]
+            outages = [
+                end - max(start, before.moment)
+                for start, end in self._outages
+                if end > before.moment
+            ]
             if self._gone_since is not None:
                 notes.append(
                     "The session's proxy is not there: nothing can be reached until it is started "
@@ -117,6 +126,7 @@ class Egress:
         descriptor = self._listener.fileno()
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, code, str(descriptor), contract.PROXY_SOCKET],
+            bufsize=0,  # what could not be written would keep its pipe from being closed
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(descriptor,),
@@ -139,18 +149,29 @@ class Egress:
         while True:
             process = self._process
             assert process.stdout is not None
-            select.select([process.stdout], [], [])
+            ready, _, _ = select.select([self._wakes, process.stdout.fileno()], [], [])
+            if self._wakes in ready:
+                os.read(self._wakes, READ_BYTES)
+                with self._lock:
+                    watchers = [*self._watchers] if self._gone_since is not None else []
+                for on_gone in watchers:
+                    on_gone()
+                continue
             with self._lock:
                 ended = self._hear()
-                watchers = [*self._watchers] if self._gone_since is not None else []
-            for on_gone in watchers:
-                on_gone()
             if ended:
-                log(f"the forwarder to the proxy ended, exit code {process.wait()}")
-                time.sleep(RESTART_SECONDS)
-                with self._lock:
-                    self._lines.drop()
-                    self._start()
+                with process:
+                    log(f"the forwarder to the proxy ended, exit code {process.wait()}")
+                    self._start_again()
+
+    def _start_again(self) -> None:
+        while True:
+            time.sleep(RESTART_SECONDS)
+            # As many processes may run as the session's limit allows: then there is no room yet.
+            with self._lock, contextlib.suppress(OSError):
+                self._lines.drop()
+                self._start()
+                return
 
     def _hear(self) -> bool:
         """Take what the forwarder has told; True at its end."""
@@ -161,7 +182,7 @@ class Egress:
             except BlockingIOError:
                 return False
             for line in self._lines.feed(data):
-                with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+                with contextlib.suppress(*NO_SENSE):
                     self._take(json.loads(line))
             if self._lines.pending > LONGEST_LINE_BYTES:
                 self._lines.drop()
@@ -172,10 +193,11 @@ class Egress:
         now = time.monotonic()
         if told.get("proxy") is False and self._gone_since is None:
             self._gone_since = now
-            self._outages.append(0.0)
+            with contextlib.suppress(BlockingIOError):  # then it is awake
+                os.write(self._wake, b"x")
             log("the proxy is gone; nothing can be reached")
         elif told.get("proxy") is True and self._gone_since is not None:
-            self._outages[-1] = now - self._gone_since
+            self._outages.append((self._gone_since, now))
             self._gone_since = None
             log("the proxy is there again")
         elif told.get("decision") == "refused":

@@ -78,12 +78,12 @@ class Policy:
             return None if value is None else [value.host, value.port, value.tls]
 
         fields = {
-            "provider": sorted(map(str, self.provider)),
-            "allowed": sorted(map(str, self.allowed)),
-            "private": sorted(map(str, self.private)),
+            "provider": sorted(set(map(str, self.provider))),
+            "allowed": sorted(set(map(str, self.allowed))),
+            "private": sorted(set(map(str, self.private))),
             "http": upstream(self.http),
             "https": upstream(self.https),
-            "direct": sorted(self.direct),
+            "direct": sorted(set(self.direct)),
         }
         return json.dumps({key: value for key, value in fields.items() if value}, sort_keys=True)
 

@@ -39,22 +39,23 @@ async def ensure(engine: Engine, proxy: Proxy) -> None:
     Raises:
         EngineError, ImageNotFound: it cannot.
     """
-    found = await engine.inspect([proxy.name])
-    if not found:
-        try:
-            await _create(engine, proxy)
+    deadline = anyio.current_time() + STARTING_SECONDS
+    while True:
+        found = await engine.inspect([proxy.name])
+        late = anyio.current_time() > deadline
+        if not found:
+            try:
+                return await _create(engine, proxy)
+            except ContainerNameInUse:
+                if late:
+                    raise
+                logger.debug("somebody else makes proxy %s", proxy.id)
+        elif found[0].status == "running":
             return
-        except ContainerNameInUse:
-            logger.debug("somebody else makes proxy %s", proxy.id)
-    with anyio.move_on_after(STARTING_SECONDS):
-        while not found or found[0].status != "running":
-            if found and found[0].status in ("exited", "stopped"):
-                break
-            # Whoever made it is about to start it, or the engine is.
-            await anyio.sleep(POLL_SECONDS)
-            found = await engine.inspect([proxy.name])
-    if not found or found[0].status != "running":
-        await engine.start(proxy.name)
+        elif late or found[0].status in ("exited", "stopped"):
+            return await engine.start(proxy.name)
+        # Whoever made it is about to start it or to remove it again, or the engine starts it.
+        await anyio.sleep(POLL_SECONDS)
 
 
 async def _create(engine: Engine, proxy: Proxy) -> None:

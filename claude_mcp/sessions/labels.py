@@ -47,7 +47,8 @@ MAX_NAME_CHARS: Final = 100
 CREATING_SECONDS: Final = 30.0
 """A container that was made but not started for longer than this was abandoned."""
 
-_PLAIN: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+_PLAIN: Final = re.compile(r"(?!proxy-[0-9a-f]{16}$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+"""Names that containers can have, but for those of our proxies (``network.Proxy.name``)."""
 
 
 class Status(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -54,7 +55,7 @@ def settle(
     proxies = provider.handover["proxies"]
     policy = Policy(
         provider=model,
-        allowed=tuple(dict.fromkeys((*allowed, *servers))),
+        allowed=(*allowed, *servers),
         private=private,
         http=_upstream(proxies.get("HTTP_PROXY")),
         https=_upstream(proxies.get("HTTPS_PROXY")),
@@ -100,11 +101,20 @@ def _hosts(
 
 
 def _ascii(text: str) -> str:
-    """Names in other scripts have a form in ASCII, which is what programs ask for."""
+    """Names in other scripts have a form in ASCII, which is what programs ask for.
+
+    It must lead back: of some characters, such as the German sharp s, programs make different
+    forms, and those are names of different owners.
+    """
+    if text.isascii():
+        return text
+    name, colon, port = unicodedata.normalize("NFC", text.strip().lower()).partition(":")
     try:
-        return text if text.isascii() else text.encode("idna").decode()
+        written = name.encode("idna")
+        leads_back = written.decode("idna") == name
     except UnicodeError:
         return ""
+    return f"{written.decode()}{colon}{port}" if leads_back else ""
 
 
 def _provider_hosts(provider: Provider) -> tuple[Host, ...]:

@@ -8,15 +8,25 @@ and the prompt ``hang`` wait until they are cancelled, and write ``cancelled`` t
 # ruff: noqa: T201
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shlex
 import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from claude_mcp.agent import contract
+from claude_mcp.proxy import READY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from claude_mcp.sessions.network import Access
 
 VERSION = {"Client": {"Version": "24.0.0", "ApiVersion": "1.43"}, "Server": {"Version": "24.0.0"}}
 
@@ -41,10 +51,35 @@ def install(directory: Path) -> Path:
     return program
 
 
-def add_session(program: Path, name: str, project: Path) -> str:
-    """A running session, without the calls that make one; returns its id."""
-    from claude_mcp.sessions import labels
+def answer_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have calls that end by themselves answered in this process, which is many times faster."""
+    import anyio.lowlevel
 
+    from claude_mcp.engine import process
+
+    run = process.run
+
+    async def answer(argv: Sequence[str], **options: Any) -> process.Completed:
+        program, verb, *_ = argv
+        if verb == "version":
+            return await run(argv, **options)
+        await anyio.lowlevel.checkpoint()
+        Engine(Path(program).parent).note(verb)
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(str(Path(program).parent), argv[1:])
+        return process.Completed(
+            tuple(argv), code, out.getvalue().encode(), err.getvalue().encode()
+        )
+
+    monkeypatch.setattr(process, "run", answer)
+
+
+def add_session(program: Path, name: str, project: Path, access: Access | None = None) -> str:
+    """A running session, without the calls that make one; returns its id."""
+    from claude_mcp.sessions import labels, network
+
+    access = access or network.OPEN
     container = new_container(
         labels.container_name(name),
         "claude-code-custom:latest",
@@ -53,9 +88,11 @@ def add_session(program: Path, name: str, project: Path) -> str:
             project_path=str(project),
             provider="anthropic",
             credentials=labels.CredentialSource.SERVER,
+            access=access,
         ),
     )
-    Engine(program.parent).save({**container, "status": "running"})
+    engine = Engine(program.parent)
+    engine.save({**container, "status": "running"}, *(volume.name for volume in access.volumes))
     return str(container["id"][: labels.ID_CHARS])
 
 
@@ -97,8 +134,27 @@ class Engine:
                 return container
         return None
 
-    def save(self, container: dict[str, Any]) -> None:
+    def save(self, container: dict[str, Any], *volumes: str) -> None:
+        """Keep a container; volumes that it uses are there from then on."""
+        for volume in volumes:
+            (self.state / f"{volume}.volume").touch()
+            container.setdefault("volumes", []).append(volume)
         (self.state / f"{container['id']}.json").write_text(json.dumps(container))
+
+    def ids(self, argv: list[str]) -> int:
+        label, given, value = argv[-1].removeprefix("--filter=label=").partition("=")
+        for each in self.containers():
+            if label in each["labels"] and (not given or each["labels"][label] == value):
+                print(each["id"])
+        return 0
+
+    def remove_volume(self, name: str) -> int:
+        if any(name in each.get("volumes", ()) for each in self.containers()):
+            return fail(f"Error response from daemon: remove {name}: volume is in use - [0]")
+        if not (self.state / f"{name}.volume").exists():
+            return fail(f"Error response from daemon: get {name}: no such volume")
+        (self.state / f"{name}.volume").unlink()
+        return 0
 
     def create(self, argv: list[str]) -> int:
         options = dict(word[2:].split("=", 1) for word in argv if word.startswith("--name="))
@@ -113,24 +169,41 @@ class Engine:
             return fail("Error: No such image: missing:latest")
         if self.find(name):
             return fail(f'Conflict. The container name "/{name}" is already in use by another.')
-        limited = any(word.startswith("--cpus=") for word in argv)
+        refused = {"no-cpu:latest": "--cpus=", "no-memory:latest": "--memory="}.get(image, "never")
+        limited = any(word.startswith(refused) for word in argv)
         container = {**new_container(name, image, labels), "limited": limited}
-        self.save(container)
+        mount = "--mount=type=volume,source="
+        self.save(
+            container,
+            *(word[len(mount) :].partition(",")[0] for word in argv if word.startswith(mount)),
+        )
         print(container["id"])
         return 0
 
     def start(self, argv: list[str]) -> int:
         container = self.find(argv[-1])
-        assert container is not None
+        if container is None:
+            return fail(f"Error response from daemon: No such container: {argv[-1]}")
+        if "--attach" not in argv:
+            self.save({**container, "status": "running"})
+            return 0
         if container["image"] == "hang:latest":
             self.note("hanging")
             sys.stdin.read()
             return 0
-        if container["image"] == "no-cpu:latest" and container["limited"]:
+        if container["limited"]:
+            controller = container["image"].removeprefix("no-").removesuffix(":latest")
             return fail(
-                "Error: OCI runtime error: crun: the requested cgroup controller `cpu` is not "
-                "available"
+                f"Error: OCI runtime error: crun: the requested cgroup controller `{controller}` "
+                "is not available"
             )
+        if "claude-mcp.proxy-of" in container["labels"]:
+            if container["image"] == "broken:latest":
+                return fail("Traceback\nValueError: the policy is broken")
+            self.save({**container, "status": "running"})
+            print(f"talk\n{READY}", flush=True)
+            sys.stdin.read()
+            return 0
         handed = json.loads(sys.stdin.readline())["secrets"]
         (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
         missing = ["claude"] if container["image"] == "unfit:latest" else []
@@ -245,9 +318,9 @@ def fail(message: str) -> int:
     return 1
 
 
-def main(state: str) -> int:
+def main(state: str, argv: Sequence[str] = ()) -> int:
     engine = Engine(Path(state))
-    argv = sys.argv[1:]
+    argv = [*argv] or sys.argv[1:]
     match argv[0]:
         case "create":
             return engine.create(argv)
@@ -256,8 +329,9 @@ def main(state: str) -> int:
         case "container":
             return engine.inspect(argv)
         case "ps":
-            print("\n".join(each["id"] for each in engine.containers()))
-            return 0
+            return engine.ids(argv)
+        case "volume":
+            return engine.remove_volume(argv[-1])
         case "rm":
             return engine.remove(argv)
         case "exec":

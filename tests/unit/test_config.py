@@ -13,6 +13,7 @@ from claude_mcp.config import (
     BOOLEANS,
     CLOUD_SECRET_NAMES,
     DEFAULT_IMAGE,
+    HOST_LISTS,
     IDLE_SECONDS,
     LISTS,
     NAMES,
@@ -61,6 +62,10 @@ def test_nothing_set_gives_the_defaults(environ: dict[str, str]) -> None:
         session_idle_seconds=None,
         read_only_root=False,
         runtime=None,
+        network="open",
+        allowed_hosts=(),
+        private_hosts=(),
+        proxy_image=None,
         proxies={},
     )
 
@@ -82,6 +87,10 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         "CLAUDE_MCP_DISK": "10g",
         "CLAUDE_MCP_READ_ONLY_ROOTFS": "yes",
         "CLAUDE_MCP_RUNTIME": "runsc",
+        "CLAUDE_MCP_NETWORK": "restricted",
+        "CLAUDE_MCP_ALLOWED_HOSTS": "pypi.org, *.example.org\tb.example:8443,",
+        "CLAUDE_MCP_PRIVATE_HOSTS": "10.0.0.1",
+        "CLAUDE_MCP_PROXY_IMAGE": "small:1",
         "MAX_CONCURRENT_SESSIONS": "3",
         "DEFAULT_SESSION_TIMEOUT": "86400",
         "DEFAULT_SESSION_IDLE_TIMEOUT": "7200",
@@ -115,6 +124,10 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         session_idle_seconds=7200.0,
         read_only_root=True,
         runtime="runsc",
+        network="restricted",
+        allowed_hosts=("pypi.org", "*.example.org", "b.example:8443"),
+        private_hosts=("10.0.0.1",),
+        proxy_image="small:1",
         proxies={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost"},
     )
 
@@ -217,6 +230,50 @@ def test_allowed_roots_in_the_file_that_would_restrict_otherwise_than_meant_are_
     assert str(caught.value) == (
         f"In {file}, allowedRoots must be a list of absolute paths without a colon."
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "hosts"),
+    [
+        ('["pypi.org", "b.example:8443"]', ("pypi.org", "b.example:8443")),
+        ('"pypi.org b.example:8443"', ("pypi.org", "b.example:8443")),
+        ("[]", ()),
+        ('""', ()),
+    ],
+)
+def test_hosts_in_the_file_may_be_a_list(
+    environ: dict[str, str], file: Path, written: str, hosts: tuple[str, ...]
+) -> None:
+    file.write_text(
+        f"CLAUDE_MCP_ALLOWED_HOSTS = {written}\nCLAUDE_MCP_PRIVATE_HOSTS = {written}\n"
+        'CLAUDE_MCP_NETWORK = "none"\nCLAUDE_MCP_PROXY_IMAGE = "small:1"\n'
+    )
+    loaded = load(environ)
+    assert (loaded.allowed_hosts, loaded.private_hosts) == (hosts, hosts)
+    assert (loaded.network, loaded.proxy_image) == ("none", "small:1")
+    assert load({**environ, "CLAUDE_MCP_ALLOWED_HOSTS": "c.example"}).allowed_hosts == (
+        "c.example",  # the environment's list takes the place of the file's
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("[true]", "a list of strings"),
+        ('["a.example", 1]', "a list of strings"),
+        ('[["a.example"]]', "a list of strings"),
+        ("true", "a string"),
+        ("1", "a string"),
+    ],
+)
+@pytest.mark.parametrize("name", HOST_LISTS)
+def test_hosts_in_the_file_that_are_no_text_are_refused(
+    environ: dict[str, str], file: Path, name: str, written: str, kind: str
+) -> None:
+    file.write_text(f"{name} = {written}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(environ)
+    assert str(caught.value) == f"In {file}, {name} must be {kind}."
 
 
 def test_the_configuration_knows_where_it_is_kept(environ: dict[str, str], tmp_path: Path) -> None:

@@ -77,6 +77,52 @@ def test_a_session_is_created_again_without_the_limit_that_keeps_it_from_startin
     assert [each["sessionId"] for each in sessions(run)] == [out.strip()]
 
 
+def test_create_makes_sessions_with_a_network_that_is_restricted_or_none(
+    run: Run, program: Path, project: Path
+) -> None:
+    restricted = ["--network=restricted", "--allow", "pypi.org", "--allow=*.example.org:8443"]
+    code, out, err = run("create", str(project), "--name=a", *restricted, "--json", "--verbose")
+    assert (code, json.loads(out)["network"]) == (0, "restricted")
+    assert "  making sure of its proxy\n" in err
+    assert run("create", str(project), "--name=b", "--network", "none")[0] == 0
+    found = {each["sessionName"]: each for each in sessions(run)}
+    assert {name: each["network"] for name, each in found.items()} == {
+        "a": "restricted",
+        "b": "none",
+    }
+    labels = {
+        each["name"]: each["labels"] for each in fake_engine.Engine(program.parent).containers()
+    }
+    policy = json.loads(labels["claude-mcp-a"]["claude-mcp.proxy"])["policy"]
+    assert json.loads(policy)["allowed"] == ["*.example.org:8443", "pypi.org"]
+    assert len(labels) == 3
+    assert run("destroy", "a", "b", "--yes")[0] == 0
+    assert fake_engine.Engine(program.parent).containers() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--network=bridge"], "claude-mcp: network must be open, restricted or none."),
+        (
+            ["--allow=pypi.org"],
+            "claude-mcp: allowedHosts is for the network 'restricted', and this one is 'open'.",
+        ),
+        (
+            ["--network=restricted", "--allow=https://pypi.org"],
+            "claude-mcp: allowedHosts: 'https://pypi.org' is no host.",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_made(
+    run: Run, program: Path, project: Path, arguments: list[str], said: str
+) -> None:
+    code, out, err = run("create", str(project), *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(said)
+    assert fake_engine.calls(program) == ["version"]
+
+
 def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
     run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

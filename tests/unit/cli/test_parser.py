@@ -75,6 +75,17 @@ def test_a_prompt_has_options_for_one_turn() -> None:
     }
 
 
+def test_hosts_are_allowed_one_by_one() -> None:
+    given = ["create", "p", "--network", "restricted", "--allow", "pypi.org", "--allow=*.a.example"]
+    arguments = parsed(*given)
+    assert (arguments["network"], arguments["allow"]) == (
+        "restricted",
+        ["pypi.org", "*.a.example"],
+    )
+    plain = parsed("create", "p")
+    assert (plain["network"], plain["allow"]) == (None, [])
+
+
 def test_a_turn_is_the_latest_unless_it_is_named() -> None:
     latest = {
         **GLOBAL,

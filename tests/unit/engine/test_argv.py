@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.engine import argv
-from claude_mcp.engine.argv import BindMount, ContainerSpec, Limits, TmpfsMount
+from claude_mcp.engine.argv import BindMount, ContainerSpec, Limits, TmpfsMount, VolumeMount
 from claude_mcp.errors import UsageError
 
 ALWAYS = ("--interactive", "--init")
@@ -59,9 +59,12 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         environment={"LANG": "--x=y z"},
         inherited=("PAYLOAD",),
         mounts=(BindMount("/p", "/workspace", read_only=False), BindMount("/a,b", "/c")),
+        volumes=(VolumeMount("v1", "/run/v1"), VolumeMount("v2", "/run/v2", read_only=False)),
         workdir="/workspace",
         user="1000:1000",
         userns="keep-id",
+        network="none",
+        restart="on-failure",
         extra_hosts=("host.docker.internal:host-gateway",),
         limits=Limits(memory=4294967296, cpus=1.5, pids=2048, disk=1073741824),
         max_user_processes=2048,
@@ -102,9 +105,13 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--userns=keep-id",
         "--user=1000:1000",
         "--workdir=/workspace",
+        "--network=none",
+        "--restart=on-failure",
         "--add-host=host.docker.internal:host-gateway",
         "--mount=type=bind,source=/p,target=/workspace",
         '--mount=type=bind,"source=/a,b",target=/c,readonly',
+        "--mount=type=volume,source=v1,target=/run/v1,ro",
+        "--mount=type=volume,source=v2,target=/run/v2",
         "--env=LANG=--x=y z",
         "--env=PAYLOAD",
         "--entrypoint=",
@@ -126,6 +133,7 @@ def test_verbs_on_one_container() -> None:
         argv.copy_in_argv("docker", "c1", "/work:space/-x"),
         argv.copy_out_argv("docker", "c1", "/a b", follow_link=False),
         argv.copy_out_argv("docker", "c1", "/a b", follow_link=True),
+        argv.remove_volume_argv("docker", "v1"),
     ] == [
         ("docker", "start", "c1"),
         ("docker", "start", "--attach", "--interactive", "c1"),
@@ -135,6 +143,7 @@ def test_verbs_on_one_container() -> None:
         ("docker", "cp", "-", "c1:/work:space/-x"),
         ("docker", "cp", "c1:/a b", "-"),
         ("docker", "cp", "--follow-link", "c1:/a b", "-"),
+        ("docker", "volume", "rm", "v1"),
     ]
 
 
@@ -142,11 +151,20 @@ def test_verbs_that_only_look() -> None:
     assert [
         argv.version_argv("podman"),
         argv.list_ids_argv("podman", "claude-mcp.session"),
+        argv.list_ids_argv("podman", "claude-mcp.egress", "a=b c"),
         argv.inspect_argv("podman", ["c1", "c2"]),
         argv.image_id_argv("podman", "claude-code-custom:latest"),
     ] == [
         ("podman", "version", "--format={{json .}}"),
         ("podman", "ps", "--all", "--quiet", "--no-trunc", "--filter=label=claude-mcp.session"),
+        (
+            "podman",
+            "ps",
+            "--all",
+            "--quiet",
+            "--no-trunc",
+            "--filter=label=claude-mcp.egress=a=b c",
+        ),
         ("podman", "container", "inspect", f"--format={argv.INSPECT_FORMAT}", "c1", "c2"),
         ("podman", "image", "inspect", "--format={{.Id}}", "claude-code-custom:latest"),
     ]
@@ -164,9 +182,14 @@ def test_verbs_that_only_look() -> None:
         lambda ref: argv.copy_in_argv("docker", ref, "/"),
         lambda ref: argv.copy_out_argv("docker", ref, "/", follow_link=True),
         lambda ref: argv.create_argv("docker", ContainerSpec(ref, "image", ())),
+        lambda ref: argv.create_argv("docker", ContainerSpec("c", "i", (), network=ref)),
+        lambda ref: argv.create_argv(
+            "docker", ContainerSpec("c", "i", (), volumes=(VolumeMount(ref, "/run/v"),))
+        ),
+        lambda ref: argv.remove_volume_argv("docker", ref),
     ],
 )
-def test_nothing_but_a_name_or_an_id_refers_to_a_container(
+def test_nothing_but_a_name_or_an_id_refers_to_a_container_a_volume_or_a_network(
     build: Callable[[str], Any],
 ) -> None:
     for hostile in HOSTILE_REFERENCES:

@@ -326,6 +326,48 @@ async def test_no_containers_are_listed_with_one_call(fp: FakeProcess) -> None:
         await DOCKER.containers("x")
 
 
+async def test_ids_are_those_with_a_label_and_its_value(fp: FakeProcess) -> None:
+    listing = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
+    fp.register([*listing, "--filter=label=x=1 2"], stdout="a\nb\n")
+    assert await DOCKER.ids("x", "1 2") == ["a", "b"]
+    fp.register([*listing, "--filter=label=x"], stdout="\n")
+    assert await DOCKER.ids("x") == []
+    fp.register([*listing, "--filter=label=x"], stderr=DOWN, returncode=1)
+    with pytest.raises(EngineUnavailable):
+        await DOCKER.ids("x")
+
+
+@pytest.mark.parametrize(
+    ("engine", "answer"),
+    [
+        (DOCKER, {"stdout": "v\n"}),
+        (
+            DOCKER,
+            {"stderr": "Error response from daemon: get v: no such volume\n", "returncode": 1},
+        ),
+        (PODMAN, {"stderr": "Error: no volume with name v: no such volume\n", "returncode": 1}),
+    ],
+)
+async def test_a_volume_that_is_gone_is_as_good_as_removed(
+    fp: FakeProcess, engine: Engine, answer: dict[str, Any]
+) -> None:
+    fp.register([engine.program, "volume", "rm", "v"], **answer)
+    await engine.remove_volume("v")
+    assert len(fp.calls) == 1
+
+
+async def test_a_volume_that_is_used_is_not_removed(fp: FakeProcess) -> None:
+    said = f"remove v: volume is in use - [{ID}]"
+    fp.register(
+        ["docker", "volume", "rm", "v"],
+        stderr=f"Error response from daemon: {said}\n",
+        returncode=1,
+    )
+    with pytest.raises(EngineError) as caught:
+        await DOCKER.remove_volume("v")
+    assert caught.value.message == f"Docker could not remove volume v: {said}."
+
+
 async def test_logs_come_as_they_are(fp: FakeProcess) -> None:
     argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
     fp.register(argv, stdout="1 out\n", stderr="2 no such container, said the session\n")

@@ -152,6 +152,23 @@ async def test_a_session_s_life(
             }
 
 
+async def test_a_restricted_session_is_created_and_listed_as_one(
+    config: Config, project: Path
+) -> None:
+    async with Client(build(config), mode="auto") as client:
+        arguments = {"projectPath": str(project), "sessionName": "fix", "network": "restricted"}
+        wrong = await client.call_tool("create_session", {**arguments, "allowedHosts": ["*.org"]})
+        assert wrong.is_error
+        assert text(wrong).startswith("allowedHosts: '*.org' is no host.")
+        created = await client.call_tool(
+            "create_session", {**arguments, "allowedHosts": ["pypi.org"]}
+        )
+        assert content(created)["network"] == "restricted"
+        assert "Its network is restricted to its provider and the allowed" in text(created)
+        (listed,) = content(await client.call_tool("list_sessions", {}))["sessions"]
+        assert listed["network"] == "restricted"
+
+
 async def test_a_failed_turn_is_a_result_and_not_a_tool_error(config: Config, session: str) -> None:
     async with Client(build(config)) as client:
         arguments = {"sessionId": session, "prompt": "fail"}

@@ -161,6 +161,34 @@ def test_objects_and_lists_may_come_as_json_text() -> None:
     )
 
 
+def test_hosts_may_come_as_a_list_or_as_its_text() -> None:
+    given = {"projectPath": "/p", "network": "restricted"}
+    for hosts in (["pypi.org", "*.a.example"], '["pypi.org", "*.a.example"]'):
+        parsed = parse(CreateArguments, {**given, "allowedHosts": hosts})
+        assert (parsed.network, parsed.allowed_hosts) == ("restricted", ["pypi.org", "*.a.example"])
+    parsed = parse(CreateArguments, {"projectPath": "/p", "network": None, "allowedHosts": None})
+    assert (parsed.network, parsed.allowed_hosts) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"network": "bridge"}, "network: input should be 'open', 'restricted' or 'none'."),
+        ({"network": "Restricted"}, "network: input should be 'open', 'restricted' or 'none'."),
+        ({"allowedHosts": "pypi.org"}, "allowedHosts: input should be a valid list."),
+        ({"allowedHosts": [5]}, "allowedHosts.0: input should be a valid string."),
+        (
+            {"allowedHost": ["pypi.org"]},
+            "there is no argument 'allowedHost', did you mean allowedHosts.",
+        ),
+    ],
+)
+def test_a_network_that_makes_no_sense_is_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(CreateArguments, {"projectPath": "/p", **given})
+    assert caught.value.message == f"Nothing was done: {message}"
+
+
 def test_null_means_not_given() -> None:
     given = {"sessionId": "a", "command": "ls", "workdir": None}
     assert parse(CommandArguments, given) == parse(

@@ -94,6 +94,23 @@ def test_a_created_session_says_what_to_do_next() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("network", "lines"),
+    [
+        ("open", []),
+        (
+            "restricted",
+            ["Its network is restricted to its provider and the allowed hosts."],
+        ),
+        ("none", ["It has no network: commands work there, prompts do not."]),
+        ("forged\n", []),
+    ],
+)
+def test_a_created_session_says_what_it_cannot_reach(network: str, lines: list[str]) -> None:
+    created = CREATED.model_copy(update={"network": network})
+    assert text.create(created).splitlines()[1:-1] == lines
+
+
 def test_a_finished_turn_is_its_answer_and_what_it_took() -> None:
     assert text.prompt(TURN) == "Fixed.\n\n[completed: 12.3 s, 3 model calls, $0.0123]"
 

@@ -17,6 +17,7 @@ from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.network import OPEN, Access, Network, Proxy
 
 PRELUDE = """\
 import json, os, sys, time
@@ -62,7 +63,10 @@ case $1 in
 version)
     exec cat version.json;;
 ps)
-    ls containers | while IFS='=' read -r id name; do echo "$id"; done;;
+    label=$(echo "\\"${{5#--filter=label=}}\\"" | sed 's/=/": "/')
+    grep -lsF "$label" containers/* | sed 's,.*/,,; s,=.*,,';;
+volume)
+    ;;
 container)
     shift 3
     for reference; do
@@ -86,13 +90,16 @@ exit $status
 """
 
 
-def container(id: str, name: str, status: str = "running", **changes: Any) -> dict[str, Any]:
+def container(
+    id: str, name: str, status: str = "running", access: Access = OPEN, **changes: Any
+) -> dict[str, Any]:
     """What ``inspect`` says of a session's container."""
     made = labels.session_labels(
         name=name,
         project_path=f"/projects/{name}",
         provider="anthropic",
         credentials=labels.CredentialSource.SERVER,
+        access=access,
     )
     fields = {
         "id": f"{id:0<64}",
@@ -106,6 +113,16 @@ def container(id: str, name: str, status: str = "running", **changes: Any) -> di
         "labels": made,
     }
     return {**fields, **changes}
+
+
+PROXY = Proxy("0123456789abcdef", "image:1", '{"allowed": ["pypi.org"]}')
+RESTRICTED = Access(Network.RESTRICTED, PROXY)
+
+
+def proxy_container(status: str = "running", proxy: Proxy = PROXY) -> dict[str, Any]:
+    """What ``inspect`` says of a proxy's container; its id is its name."""
+    of = {labels.PROXY_OF: proxy.id, labels.PROXY: proxy.to_json()}
+    return {**container(proxy.name, "", status, labels=of), "name": proxy.name}
 
 
 class ScriptedEngine:
@@ -139,6 +156,11 @@ class ScriptedEngine:
         for each in containers:
             file = self._containers / f"{each['id']}={each['name']}"
             file.write_text(json.dumps(each) + "\n")
+
+    @property
+    def held(self) -> list[dict[str, Any]]:
+        """The containers that there are now."""
+        return [json.loads(file.read_text()) for file in self._containers.iterdir()]
 
     @property
     def config(self) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,11 @@ from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.labels import (
     CREATING_SECONDS,
+    EGRESS,
     MAX_NAME_CHARS,
+    NETWORK,
     PLACES,
+    PROXY,
     CredentialSource,
     Session,
     Status,
@@ -26,6 +30,7 @@ from claude_mcp.sessions.labels import (
     session_labels,
     session_of,
 )
+from claude_mcp.sessions.network import Access, Network, Proxy, proxy_from_json
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
 NOW = datetime(2026, 11, 23, 6, 27, 0, tzinfo=UTC)
@@ -140,6 +145,8 @@ def test_a_container_with_only_our_label_is_a_session_with_what_is_known() -> No
         ("A.b_c-1", "claude-mcp-A.b_c-1"),
         ("fix tests", "claude-mcp-fix-tests-ee9cbc7286"),
         ("ä", "claude-mcp-33e6d73fee"),
+        ("proxy-0123456789", "claude-mcp-proxy-0123456789"),
+        ("proxy-0123456789abcdef", "claude-mcp-proxy-0123456789abcdef-28d012ce9a"),
     ],
 )
 def test_the_container_of_a_name_never_changes(name: str, container: str) -> None:
@@ -153,6 +160,12 @@ def test_every_name_has_a_container_of_its_own_that_the_engine_takes() -> None:
     for container in made:
         assert argv.reference(container) == container
         assert re.fullmatch(r"claude-mcp-[a-zA-Z0-9_.-]{1,63}", container)
+
+
+def test_no_session_has_the_container_of_a_proxy() -> None:
+    proxy = Proxy("0123456789abcdef", "image:1", "{}")
+    for name in ("proxy-0123456789abcdef", "proxy 0123456789abcdef", "proxy-0123456789abcdef\n"):
+        assert container_name(name) != proxy.name
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
@@ -255,3 +268,94 @@ def test_a_home_in_memory_does_not_outlive_a_stop() -> None:
         session = session_of(replace(CONTAINER, labels=labels, status=status), NOW)
         assert session is not None
         assert session.status is expected
+
+
+# The network.
+
+ALLOWING = Proxy("0123456789abcdef", "image:1", '{"allowed": ["*.example.org", "pypi.org:8443"]}')
+
+
+def made(access: Access) -> dict[str, str]:
+    return session_labels(
+        name="a",
+        project_path="/p",
+        provider="anthropic",
+        credentials=CredentialSource.NONE,
+        access=access,
+    )
+
+
+@pytest.mark.parametrize(
+    ("access", "added"),
+    [
+        (Access(Network.OPEN), {}),
+        (Access(Network.NONE), {"claude-mcp.network": "none"}),
+        (
+            Access(Network.RESTRICTED, ALLOWING),
+            {
+                "claude-mcp.network": "restricted",
+                "claude-mcp.egress": "0123456789abcdef",
+                "claude-mcp.proxy": ALLOWING.to_json(),
+            },
+        ),
+    ],
+)
+def test_a_session_remembers_its_network_and_its_proxy(
+    access: Access, added: dict[str, str]
+) -> None:
+    labels = made(access)
+    plain = made(Access(Network.OPEN))
+    assert {key: value for key, value in labels.items() if key not in plain} == added
+    session = session_of(replace(CONTAINER, labels=labels), NOW)
+    assert session is not None
+    assert (session.network, session.proxy) == (access.network.value, access.proxy)
+    hosts = ("*.example.org", "pypi.org:8443") if access.proxy else ()
+    assert session.allowed_hosts == hosts
+    hash(session)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        '"text"',
+        "5",
+        "{}",
+        '{"id": "a", "image": "b"}',
+        '{"id": "a", "image": "b", "policy": null}',
+        '{"id": "a", "image": "b", "policy": "[]"}',
+        '{"id": "a", "image": "b", "policy": "5"}',
+        '{"id": "a", "image": "b", "policy": "{\\"allowed\\": 5}"}',
+        '{"id": "a", "image": "b", "policy": "{\\"allowed\\": [5]}"}',
+        '{"id": "a", "image": "b", "policy": "{\\"allowed\\": [\\"*\\"]}"}',
+        '{"id": "a", "image": "b", "policy": "{\\"http\\": [1]}"}',
+        '{"id": "a", "image": "b", "policy": "{\\"http\\": null}"}',
+        '{"id": "a", "image": "b", "policy": "{\\"direct\\": 5}"}',
+        '{"id": ' + "9" * 5000 + "}",
+        "[" * 200_000,
+        '{"id": ' + "[" * 200_000,
+        json.dumps({"id": "a", "image": "b", "policy": "[" * 200_000}),
+    ],
+)
+def test_a_damaged_proxy_is_none(label: str) -> None:
+    assert proxy_from_json(label) is None
+    labels = {**made(Access(Network.RESTRICTED, ALLOWING)), PROXY: label}
+    session = session_of(replace(CONTAINER, labels=labels), NOW)
+    assert session is not None
+    assert (session.network, session.proxy, session.allowed_hosts) == ("restricted", None, ())
+
+
+def test_labels_of_a_network_may_be_forged() -> None:
+    forged = {**made(Access(Network.OPEN)), NETWORK: "host", EGRESS: "--all"}
+    session = session_of(replace(CONTAINER, labels=forged), NOW)
+    assert session is not None
+    assert (session.network, session.proxy) == ("host", None)
+
+
+def test_a_proxy_is_told_whole_in_a_label() -> None:
+    assert proxy_from_json(ALLOWING.to_json()) == ALLOWING
+    assert ALLOWING.name == "claude-mcp-proxy-0123456789abcdef"
+    assert argv.reference(ALLOWING.name) == ALLOWING.name

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.config import Config
+from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import (
+    EngineError,
     EngineNotFound,
+    ImageNotFound,
     SessionAmbiguous,
     SessionNotFound,
     SessionNotReady,
@@ -25,7 +28,7 @@ from claude_mcp.sessions.lifecycle import (
     _listed,
     open_sessions,
 )
-from tests.unit.sessions.conftest import container
+from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
 if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
@@ -260,6 +263,102 @@ class TestDestroy:
         scripted.holds(container("abcd1", "foreign", labels={}))
         assert (await sessions.destroy("abcd1")).existed is False
         assert "rm" not in scripted.calls
+
+
+class TestDestroyRestricted:
+    """The proxy goes with the last session that needs it."""
+
+    LAST = ("ps", "rm", "volume", "ps")
+
+    def left(self, scripted: ScriptedEngine) -> set[str]:
+        return {each["name"] for each in scripted.held}
+
+    async def test_the_last_session_takes_its_proxy_along(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
+        assert (await sessions.destroy("fix")).existed
+        assert scripted.calls == ["version", "container", "rm", *self.LAST]
+        assert self.left(scripted) == set()
+
+    async def test_another_session_keeps_it(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(
+            container("abcd1", "fix", access=RESTRICTED),
+            container("abcd2", "other", "exited", access=RESTRICTED),
+            proxy_container(),
+        )
+        assert (await sessions.destroy("fix")).existed
+        assert scripted.calls == ["version", "container", "rm", "ps"]
+        assert self.left(scripted) == {"claude-mcp-other", PROXY.name}
+
+    async def test_a_session_that_is_in_use_takes_it_along_too(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
+        scripted.agent(ECHO)
+        await sessions.request("fix", "ping", {})
+        assert (await sessions.destroy("fix")).existed
+        assert scripted.calls == ["version", "container", "exec", "rm", *self.LAST]
+
+    async def test_so_does_one_that_somebody_else_removed(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
+        scripted.agent(ECHO)
+        await sessions.request("fix", "ping", {})
+        scripted.holds(proxy_container())
+        assert (await sessions.destroy("fix")).existed is False
+        assert scripted.calls[-4:] == [*self.LAST]
+        assert self.left(scripted) == set()
+
+    async def test_a_proxy_that_cannot_be_removed_is_no_failure_of_the_destroy(
+        self,
+        scripted: ScriptedEngine,
+        sessions: Sessions,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        async def ids(self: Engine, label: str, value: str | None = None) -> list[str]:
+            raise EngineError("Docker could not list containers: what.")
+
+        scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
+        monkeypatch.setattr(Engine, "ids", ids)
+        assert (await sessions.destroy("fix")).existed
+        assert f"proxy {PROXY.name} could not be removed: Docker could not list" in caplog.text
+
+
+class TestRestartRestricted:
+    """A stopped session finds its proxy running when it starts."""
+
+    async def test_a_stopped_proxy_is_started_first(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(
+            container("abcd1", "fix", "exited", access=RESTRICTED), proxy_container("exited")
+        )
+        scripted.agent(ECHO)
+        found, _ = await sessions.request("fix", "ping", {})
+        assert (found.status, found.network, found.proxy) == (Status.RUNNING, "restricted", PROXY)
+        assert scripted.calls == ["version", "container", "container", "start", "start", "exec"]
+
+    async def test_one_that_runs_is_only_looked_at(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED), proxy_container())
+        scripted.agent(ECHO)
+        await sessions.request("fix", "ping", {})
+        assert scripted.calls == ["version", "container", "container", "start", "exec"]
+
+    async def test_without_it_the_session_is_not_started(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED))
+        scripted.on("create", "import sys; sys.exit('Error: No such image: image:1')")
+        with pytest.raises(ImageNotFound, match="no image image:1 to run a session's proxy from"):
+            await sessions.request("fix", "ping", {})
+        assert scripted.calls == ["version", "container", "container", "create"]
 
 
 class TestRequest:

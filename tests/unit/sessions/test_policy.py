@@ -119,6 +119,11 @@ def test_a_further_mount_is_read_only_unless_told(tmp_path: Path, config: Config
         "/proc",
         "/proc/self",
         "/sys/fs/cgroup",
+        "/run",
+        "//run/.",
+        "/run/claude-mcp-proxy",
+        "/run//claude-mcp-proxy/",
+        "/run/claude-mcp-proxy/socket",
         "/da\0ta",
         "/da\ud800ta",
     ],
@@ -131,7 +136,17 @@ def test_a_mount_cannot_take_what_belongs_to_the_session(
         _bind_mount(Mount(str(tmp_path / "data"), target), config)
 
 
-@pytest.mark.parametrize("target", ["/process", "/device", "/workspaces", "/etc/ssl/own.pem"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/process",
+        "/device",
+        "/workspaces",
+        "/etc/ssl/own.pem",
+        "/run/secrets",
+        "/run/claude-mcp-proxy-2",
+    ],
+)
 def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: str) -> None:
     (tmp_path / "data").mkdir()
     assert _bind_mount(Mount(str(tmp_path / "data"), target), config).target == target

@@ -13,7 +13,7 @@ from claude_mcp.sessions import labels
 from claude_mcp.sessions.labels import Status
 from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 from claude_mcp.sessions.pruning import OVERDUE_SECONDS, UNANSWERED_SECONDS
-from tests.unit.sessions.conftest import container
+from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
 if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
@@ -113,6 +113,35 @@ async def test_whoever_lists_removes_what_has_expired_without_waiting_for_it(
         }
     # Leaving waited for it.
     assert scripted.calls == ["version", "ps", "container", "rm"]
+
+
+async def test_proxies_go_with_the_sessions_that_are_pruned_and_where_none_is_left(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    def left() -> list[str]:
+        return sorted(each["name"] for each in scripted.held)
+
+    orphan, needed = (replace(PROXY, id=id) for id in ("orphan", "needed"))
+    scripted.holds(
+        container("a1", "ended", access=RESTRICTED, **EXPIRED),
+        container("a2", "running", access=replace(RESTRICTED, proxy=needed)),
+        *map(proxy_container, ("running", "exited", "running"), (PROXY, orphan, needed)),
+    )
+    before = left()
+    assert await pruned(sessions, dry_run=True) == [("ended", "expired", False)]
+    assert left() == before
+    assert await pruned(sessions) == [("ended", "expired", True)]
+    assert left() == [needed.name, "claude-mcp-running"]
+
+
+async def test_whoever_lists_releases_the_proxies_of_what_has_expired(
+    scripted: ScriptedEngine,
+) -> None:
+    scripted.holds(container("a1", "ended", access=RESTRICTED, **EXPIRED), proxy_container())
+    async with open_sessions(scripted.config) as sessions:
+        await sessions.list()
+    assert scripted.calls == ["version", "ps", "container", "rm", "ps", "rm", "volume", "ps"]
+    assert scripted.held == []
 
 
 async def test_an_expired_session_is_not_started_again(

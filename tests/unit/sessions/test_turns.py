@@ -381,6 +381,14 @@ async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
             f"turnId {TURN} was used for another prompt.",
             "Repeat a turn with the prompt it had, or leave turnId out.",
         ),
+        (
+            "no-network",
+            "the session has no network",
+            SessionNotReady,
+            "Session 'fix' has no network, so its provider cannot be reached.",
+            "Commands and transfers work. For prompts, create a session with network "
+            "'restricted' or 'open'.",
+        ),
         ("no-turn", TURN, TurnNotFound, f"Session 'fix' has no turn {TURN}.", None),
         ("no-turn", "", TurnNotFound, "Session 'fix' has no turn yet.", None),
         ("bad-turn", "not a UUID", AgentRefused, "not a UUID", None),

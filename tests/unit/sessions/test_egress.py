@@ -1,0 +1,418 @@
+"""The containers of proxies: made when they are needed, and gone with the last that needs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from claude_mcp.agent import contract
+from claude_mcp.engine import host
+from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
+from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.engine import Engine, LimitRefused, NewContainer
+from claude_mcp.errors import EngineError, ImageNotFound, UsageError
+from claude_mcp.sessions import egress, payload
+from claude_mcp.sessions.labels import session_of
+from claude_mcp.sessions.network import Access, Network, Proxy
+from tests.unit import fake_engine
+
+DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
+PODMAN = Dialect(EngineName.PODMAN, "4.3.1", rootless=False)
+PROXY = Proxy("0123456789abcdef", "image:1", '{"allowed": ["pypi.org"]}')
+MADE = ["container", "create", "start"]
+LAST = ["ps", "rm", "volume", "ps"]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    return fake_engine.install(tmp_path / "engine")
+
+
+@pytest.fixture
+def engine(program: Path) -> Engine:
+    return Engine(str(program), DOCKER, {"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_engine.answer_here(monkeypatch)
+    monkeypatch.setattr(egress, "POLL_SECONDS", 0.001)
+
+
+class Held:
+    """What the fake engine has."""
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+        self._engine = fake_engine.Engine(program.parent)
+
+    def proxy(self, status: str, proxy: Proxy = PROXY) -> None:
+        """A proxy's container, from now on in this state."""
+        labels = {"claude-mcp.proxy-of": proxy.id, "claude-mcp.proxy": proxy.to_json()}
+        made = fake_engine.new_container(proxy.name, proxy.image, labels)
+        self._engine.save({**made, "status": status}, proxy.name)
+
+    def no_proxy(self) -> None:
+        found = self._engine.find(PROXY.name)
+        assert found is not None
+        (self._program.parent / f"{found['id']}.json").unlink()
+
+    def session(self, name: str = "one", proxy: Proxy = PROXY) -> None:
+        access = Access(Network.RESTRICTED, proxy)
+        fake_engine.add_session(self._program, name, Path("/p"), access)
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {each["name"]: each["status"] for each in self._engine.containers()}
+
+    @property
+    def volumes(self) -> list[str]:
+        return [file.stem for file in self._program.parent.glob("*.volume")]
+
+    @property
+    def calls(self) -> list[str]:
+        return fake_engine.calls(self._program)
+
+
+@pytest.fixture
+def held(program: Path) -> Held:
+    return Held(program)
+
+
+Meanwhile = Callable[..., None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Have somebody else do something between calls of the engine."""
+
+    def arrange(verb: str, *others: Callable[[], None]) -> None:
+        """The first of ``others`` right before the first ``verb``, and so on."""
+        original: Callable[..., Awaitable[Any]] = getattr(Engine, verb)
+        left = [*others]
+
+        async def call(self: Engine, *args: Any) -> Any:
+            if left:
+                left.pop(0)()
+            return await original(self, *args)
+
+        monkeypatch.setattr(Engine, verb, call)
+
+    return arrange
+
+
+def nothing() -> None:
+    pass
+
+
+# What a proxy's container is.
+
+
+def test_a_proxy_is_as_confined_as_it_can_be(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "has_selinux", lambda: False)
+    usual = ContainerSpec(
+        name="claude-mcp-proxy-0123456789abcdef",
+        image="image:1",
+        command=payload.proxy_command(PROXY.policy),
+        labels={
+            "claude-mcp.proxy-of": "0123456789abcdef",
+            "claude-mcp.proxy": PROXY.to_json(),
+        },
+        inherited=("CLAUDE_MCP_AGENT",),
+        volumes=(VolumeMount(PROXY.name, "/run/claude-mcp-proxy", read_only=False),),
+        user="0:0",
+        limits=Limits(memory=256 * 1024**2, pids=256),
+        restart="on-failure",
+        read_only_root=True,
+        log_driver="json-file",
+        log_max_size="10m",
+    )
+    assert egress._spec(engine, PROXY) == usual
+    monkeypatch.setattr(host, "has_selinux", lambda: True)
+    assert egress._spec(replace(engine, dialect=PODMAN), PROXY) == replace(
+        usual,
+        log_driver="k8s-file",
+        security_options=("label=disable",),
+        implicit_tmpfs=False,
+        http_proxy=False,
+    )
+
+
+def test_a_proxy_knows_the_hosts_name_only_where_its_rules_have_it(engine: Engine) -> None:
+    policy = '{"private": ["host.docker.internal:8080"]}'
+    spec = egress._spec(engine, replace(PROXY, policy=policy))
+    assert spec.extra_hosts == ("host.docker.internal:host-gateway",)
+    assert egress._spec(engine, PROXY).extra_hosts == ()
+
+
+# ensure
+
+
+async def test_a_proxy_that_runs_takes_one_call(engine: Engine, held: Held) -> None:
+    held.proxy("running")
+    await egress.ensure(engine, PROXY)
+    assert held.calls == ["container"]
+
+
+async def test_a_missing_proxy_is_made_and_listens(
+    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    create = Engine.create
+
+    async def spy(self: Engine, *args: Any) -> Any:
+        given.extend(args)
+        return await create(self, *args)
+
+    monkeypatch.setattr(Engine, "create", spy)
+    await egress.ensure(engine, PROXY)
+    assert (held.calls, held.states, held.volumes) == (
+        MADE,
+        {PROXY.name: "running"},
+        [PROXY.name],
+    )
+    assert given[1] == {contract.PAYLOAD_VARIABLE: payload.proxy_archive()}
+
+
+@pytest.mark.parametrize("status", ["exited", "stopped"])
+async def test_a_proxy_that_was_stopped_is_started(engine: Engine, held: Held, status: str) -> None:
+    held.proxy(status)
+    await egress.ensure(engine, PROXY)
+    assert (held.calls, held.states) == (["container", "start"], {PROXY.name: "running"})
+
+
+async def test_a_proxy_that_another_is_starting_is_waited_for(
+    engine: Engine, held: Held, meanwhile: Meanwhile
+) -> None:
+    meanwhile("create", lambda: held.proxy("created"))
+    meanwhile("inspect", nothing, nothing, lambda: held.proxy("running"))
+    await egress.ensure(engine, PROXY)
+    assert held.calls == ["container", "create", "container", "container"]
+
+
+async def test_a_proxy_that_another_made_and_left_is_started(
+    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "STARTING_SECONDS", 0.0)
+    held.proxy("created")
+    await egress.ensure(engine, PROXY)
+    assert (held.calls, held.states) == (["container", "start"], {PROXY.name: "running"})
+
+
+async def test_a_proxy_that_another_made_and_took_back_is_made(
+    engine: Engine, held: Held, meanwhile: Meanwhile
+) -> None:
+    meanwhile("create", lambda: held.proxy("created"))
+    meanwhile("inspect", nothing, nothing, held.no_proxy)
+    await egress.ensure(engine, PROXY)
+    assert held.calls == ["container", "create", "container", *MADE]
+    assert held.states == {PROXY.name: "running"}
+
+
+async def test_a_name_that_is_taken_by_nothing_one_can_see_is_no_endless_wait(
+    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def inspect(self: Engine, refs: object) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(Engine, "inspect", inspect)
+    monkeypatch.setattr(egress, "STARTING_SECONDS", 0.01)
+    held.proxy("created")
+    with pytest.raises(EngineError, match=f"A container named {PROXY.name} exists already"):
+        await egress.ensure(engine, PROXY)
+
+
+async def test_a_limit_that_cannot_be_set_is_left_out(engine: Engine, held: Held) -> None:
+    await egress.ensure(engine, replace(PROXY, image="no-memory:latest"))
+    assert held.calls == [*MADE, "rm", "create", "start"]
+    assert held.states == {PROXY.name: "running"}
+
+
+async def test_a_limit_that_is_refused_though_nobody_set_it_is_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def create(self: Engine, spec: ContainerSpec, inherited: object) -> NewContainer:
+        raise LimitRefused("no", "memory", "no controller")
+
+    monkeypatch.setattr(Engine, "create", create)
+    monkeypatch.setattr(egress, "LIMITS", Limits())
+    with pytest.raises(LimitRefused):
+        await egress.ensure(engine, PROXY)
+
+
+async def test_without_its_image_a_proxy_says_what_to_do(engine: Engine) -> None:
+    with pytest.raises(ImageNotFound) as caught:
+        await egress.ensure(engine, replace(PROXY, image="missing:latest"))
+    assert (caught.value.message, caught.value.hint) == (
+        "Docker has no image missing:latest to run a session's proxy from.",
+        "Build it with scripts/build-custom-image.sh, or name another one that has python3 with "
+        "CLAUDE_MCP_PROXY_IMAGE.",
+    )
+
+
+async def test_a_proxy_that_ends_says_why_and_is_removed(engine: Engine, held: Held) -> None:
+    with pytest.raises(EngineError) as caught:
+        await egress.ensure(engine, replace(PROXY, image="broken:latest"))
+    assert str(caught.value) == (
+        "Docker could not start the session's proxy: ValueError: the policy is broken."
+    )
+    assert (held.calls, held.states) == ([*MADE, "rm"], {})
+
+
+async def test_a_proxy_that_says_nothing_is_given_up(
+    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "READY_SECONDS", 0.01)
+    with pytest.raises(EngineError) as caught:
+        await egress.ensure(engine, replace(PROXY, image="hang:latest"))
+    assert str(caught.value) == (
+        "The proxy of the session was not ready within 0.01 s. The machine may be overloaded; "
+        "try again."
+    )
+    assert held.states == {}
+
+
+async def test_a_proxy_whose_making_is_cancelled_is_removed(engine: Engine, held: Held) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(egress.ensure, engine, replace(PROXY, image="hang:latest"))
+        with anyio.fail_after(20):
+            while "hanging" not in held.calls:
+                await anyio.sleep(0.005)
+        tasks.cancel_scope.cancel()
+    assert (held.calls, held.states) == ([*MADE, "hanging", "rm"], {})
+
+
+async def test_a_cancellation_does_not_interrupt_a_daemon_that_creates(
+    engine: Engine, held: Held, meanwhile: Meanwhile
+) -> None:
+    with anyio.CancelScope() as scope:
+        meanwhile("create", scope.cancel)
+        await egress.ensure(engine, PROXY)
+    assert scope.cancelled_caught
+    assert held.calls[:2] == ["container", "create"]
+    assert (held.calls[-1], held.states) == ("rm", {})
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [replace(PROXY, id="../x"), replace(PROXY, id=" --all"), replace(PROXY, image="--privileged")],
+)
+async def test_a_forged_proxy_is_refused_by_its_name(engine: Engine, forged: Proxy) -> None:
+    with pytest.raises(UsageError):
+        await egress.ensure(engine, forged)
+
+
+# release
+
+
+async def test_a_proxy_that_another_session_needs_stays_after_one_call(
+    engine: Engine, held: Held
+) -> None:
+    held.proxy("running")
+    held.session()
+    await egress.release(engine, PROXY)
+    assert held.calls == ["ps"]
+
+
+async def test_the_last_one_takes_the_proxy_and_its_volume_along(
+    engine: Engine, held: Held
+) -> None:
+    other = replace(PROXY, id="other")
+    for proxy in (PROXY, other):
+        held.proxy("running", proxy)
+    held.session("two", other)
+    await egress.release(engine, PROXY)
+    assert (held.calls, held.volumes) == (LAST, [other.name])
+    assert sorted(held.states) == [other.name, "claude-mcp-two"]
+
+
+async def test_a_proxy_that_is_gone_already_is_fine(engine: Engine, held: Held) -> None:
+    await egress.release(engine, PROXY)
+    assert held.calls == LAST
+
+
+async def test_a_session_that_comes_before_the_volume_goes_keeps_it(
+    engine: Engine, held: Held, meanwhile: Meanwhile
+) -> None:
+    held.proxy("running")
+    meanwhile("remove", held.session)
+    await egress.release(engine, PROXY)
+    assert (held.calls, held.volumes) == ([*LAST, *MADE], [PROXY.name])
+    assert held.states == {PROXY.name: "running", "claude-mcp-one": "running"}
+
+
+async def test_a_session_that_comes_when_all_is_gone_has_it_made_again(
+    engine: Engine, held: Held, meanwhile: Meanwhile
+) -> None:
+    held.proxy("running")
+    meanwhile("ids", nothing, held.session)
+    await egress.release(engine, PROXY)
+    assert (held.calls, held.volumes) == ([*LAST, *MADE], [PROXY.name])
+    assert held.states[PROXY.name] == "running"
+
+
+async def test_a_session_that_comes_and_has_made_it_again_is_left_alone(
+    engine: Engine, held: Held, meanwhile: Meanwhile
+) -> None:
+    def come() -> None:
+        held.session()
+        held.proxy("running")
+
+    held.proxy("running")
+    meanwhile("ids", nothing, come)
+    await egress.release(engine, PROXY)
+    assert held.calls == [*LAST, "container"]
+
+
+async def test_a_session_without_a_proxy_releases_none(
+    engine: Engine, held: Held, program: Path
+) -> None:
+    fake_engine.add_session(program, "open", Path("/p"))
+    (container,) = await engine.containers("claude-mcp.session")
+    session = session_of(container)
+    assert session is not None
+    await egress.release_of(engine, session)
+    assert held.calls == ["ps", "container"]
+
+
+@pytest.mark.parametrize("proxy", [PROXY, replace(PROXY, id="../x")])
+async def test_a_proxy_that_cannot_be_released_is_logged(
+    engine: Engine,
+    held: Held,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    proxy: Proxy,
+) -> None:
+    held.proxy("running")
+    monkeypatch.setattr(fake_engine.Engine, "remove", lambda *args: fake_engine.fail("what"))
+    await egress.release_or_log(engine, proxy)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(f"proxy {proxy.name} could not be removed: ")
+
+
+# prune
+
+
+async def test_proxies_that_nobody_needs_are_pruned(engine: Engine, held: Held) -> None:
+    needed, orphan = replace(PROXY, id="needed"), replace(PROXY, id="orphan")
+    for proxy in (needed, orphan):
+        held.proxy("exited", proxy)
+    held.session("one", needed)
+    damaged = fake_engine.new_container(
+        "damaged", "image:1", {"claude-mcp.proxy-of": "x", "claude-mcp.proxy": json.dumps([])}
+    )
+    fake_engine.Engine(Path(engine.program).parent).save(damaged)
+    await egress.prune(engine)
+    assert sorted(held.states) == ["claude-mcp-one", needed.name, "damaged"]
+    assert held.volumes == [needed.name]

@@ -1,0 +1,414 @@
+"""What a new session may reach, from its creator's wishes, its provider and the configuration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from claude_mcp.config import Config
+from claude_mcp.credentials import Secret
+from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.errors import ConfigError, UsageError
+from claude_mcp.proxy.policy import Upstream, from_json
+from claude_mcp.sessions import payload
+from claude_mcp.sessions.network import ENVIRONMENT, OPEN, Access, Network, Proxy
+from claude_mcp.sessions.network_policy import MOST_HOSTS, settle
+from claude_mcp.sessions.provider import resolve
+from claude_mcp.sessions.provider_options import ProviderRequest
+
+DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
+CONFIG = Config(environment={}, api_key=Secret("sk-of-the-server"))
+USER = "1000:1000"
+NOT_A_HOST = (
+    "Give names such as files.example.org, *.example.org or files.example.org:8443, without a "
+    "scheme or a path."
+)
+KEYS = {"accessKeyId": "AKIA0", "secretAccessKey": "secret-of-aws"}
+GOOGLE = json.dumps({"type": "service_account", "private_key": "key-of-google"})
+PLACES = {
+    "bedrock": {**KEYS, "region": "eu-central-1"},
+    "vertex": {"projectId": "p", "region": "global", "credentials": GOOGLE},
+    "foundry": {"apiKey": "sk-foundry", "resource": "My-Models"},
+}
+"""For each cloud, what a caller says of it at least."""
+
+
+def settled(
+    config: Config = CONFIG,
+    *hosts: str,
+    wanted: str | None = "restricted",
+    request: ProviderRequest | None = None,
+    user: str = USER,
+) -> Access:
+    provider = resolve(config, DOCKER, request or ProviderRequest())
+    return settle(config, wanted, hosts, provider, user)
+
+
+def proxy_of(access: Access) -> Proxy:
+    assert access.proxy is not None
+    return access.proxy
+
+
+def rules(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """The policy as the proxy gets it."""
+    found: dict[str, Any] = json.loads(proxy_of(settled(*arguments, **options)).policy)
+    return found
+
+
+def cloud(provider: str, **options: str) -> ProviderRequest:
+    return ProviderRequest(provider, {**PLACES.get(provider, {}), **options})
+
+
+# Which network.
+
+
+def test_a_network_is_open_unless_somebody_says_otherwise() -> None:
+    assert settled(wanted=None) == OPEN
+    assert settled(wanted="open") == OPEN
+    assert settled(replace(CONFIG, network="none"), wanted=None) == Access(Network.NONE)
+    assert settled(replace(CONFIG, network="none"), wanted="open") == OPEN
+    assert settled(replace(CONFIG, network="restricted"), wanted=None).proxy is not None
+    assert settled(replace(CONFIG, network="restricted"), wanted="none").proxy is None
+
+
+@pytest.mark.parametrize("name", ["bridge", "Restricted", "host", " "])
+def test_a_network_that_is_none_is_refused_to_whoever_named_it(name: str) -> None:
+    with pytest.raises(UsageError) as callers:
+        settled(wanted=name)
+    assert (type(callers.value), str(callers.value)) == (
+        UsageError,
+        "network must be open, restricted or none.",
+    )
+    with pytest.raises(ConfigError) as configured:
+        settled(replace(CONFIG, network=name), wanted=None)
+    assert str(configured.value) == "CLAUDE_MCP_NETWORK must be open, restricted or none."
+
+
+@pytest.mark.parametrize("wanted", ["open", "none"])
+def test_hosts_are_for_a_restricted_network(wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settled(CONFIG, "pypi.org", wanted=wanted)
+    assert str(caught.value) == (
+        f"allowedHosts is for the network 'restricted', and this one is '{wanted}'."
+    )
+    # What is configured is for those sessions that are restricted.
+    configured = replace(CONFIG, allowed_hosts=("pypi.org",), private_hosts=("10.0.0.1",))
+    assert settled(configured, wanted=wanted) == Access(Network(wanted))
+
+
+def test_what_a_session_gets_follows_from_its_network() -> None:
+    none, restricted = settled(wanted="none"), settled()
+    assert (OPEN.engine_network, OPEN.volumes, OPEN.environment) == (None, (), {})
+    assert (none.engine_network, none.volumes, none.environment) == ("none", (), {})
+    assert (restricted.engine_network, restricted.environment) == ("none", ENVIRONMENT)
+    (volume,) = restricted.volumes
+    assert (volume.name, volume.target, volume.read_only) == (
+        proxy_of(restricted).name,
+        "/run/claude-mcp-proxy",
+        True,
+    )
+
+
+# The provider.
+
+
+def test_the_anthropic_api_is_reached_at_its_name() -> None:
+    assert rules() == {
+        "provider": ["api.anthropic.com:443"],
+        "private": ["api.anthropic.com:443"],  # it may be at an address of the operator's network
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("http://gateway.example", "gateway.example:80"),
+        ("https://Gateway.Example./v1?x", "gateway.example:443"),
+        ("https://gateway.example:8443/v1", "gateway.example:8443"),
+        ("http://me:pass-word@gateway.example:81", "gateway.example:81"),
+        ("http://10.1.2.3:8080", "10.1.2.3:8080"),
+        ("https://[FD00::1]", "[fd00::1]:443"),
+        ("http://[fd00::0:1]:8080/", "[fd00::1]:8080"),
+    ],
+)
+def test_an_operators_gateway_may_be_at_a_private_address(address: str, host: str) -> None:
+    config = replace(CONFIG, base_url=address)
+    assert rules(config) == {"provider": [host], "private": [host]}
+    assert "pass-word" not in proxy_of(settled(config)).to_json()
+
+
+@pytest.mark.parametrize("address", ["http://10.1.2.3:8080", "https://gateway.example:8443"])
+def test_a_gateway_that_a_caller_chose_may_not(address: str) -> None:
+    request = ProviderRequest("anthropic", {"apiKey": "sk-own", "baseUrl": address})
+    assert rules(request=request) == {"provider": [address.partition("//")[2]]}
+
+
+@pytest.mark.parametrize("address", ["http://a_b.-x.example", "http://1.2.3", "http://0x7f.1"])
+def test_a_gateway_that_no_proxy_understands_is_refused(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settled(replace(CONFIG, base_url=address))
+    name = address.partition("//")[2]
+    assert str(caught.value) == f"A restricted session cannot reach a provider at {name!r}."
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "names"),
+    [
+        (
+            "bedrock",
+            {},
+            ["bedrock-runtime.eu-central-1.amazonaws.com", "bedrock.eu-central-1.amazonaws.com"],
+        ),
+        (
+            "bedrock",
+            {"region": "us-gov-west-1"},
+            [
+                "bedrock-fips.us-gov-west-1.amazonaws.com",
+                "bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
+                "bedrock-runtime.us-gov-west-1.amazonaws.com",
+                "bedrock.us-gov-west-1.amazonaws.com",
+            ],
+        ),
+        ("bedrock", {"baseUrl": "https://aws.example:8443/x"}, ["aws.example:8443"]),
+        ("vertex", {}, ["aiplatform.googleapis.com", "oauth2.googleapis.com"]),
+        (
+            "vertex",
+            {"region": "eu"},
+            ["aiplatform.eu.rep.googleapis.com", "oauth2.googleapis.com"],
+        ),
+        (
+            "vertex",
+            {"region": "us"},
+            ["aiplatform.us.rep.googleapis.com", "oauth2.googleapis.com"],
+        ),
+        (
+            "vertex",
+            {"region": "us-east5"},
+            ["oauth2.googleapis.com", "us-east5-aiplatform.googleapis.com"],
+        ),
+        (
+            "vertex",
+            {"baseUrl": "http://google.example"},
+            ["google.example:80", "oauth2.googleapis.com"],
+        ),
+        ("foundry", {}, ["my-models.services.ai.azure.com"]),
+    ],
+)
+def test_each_cloud_has_hosts_of_its_own(
+    provider: str, options: dict[str, str], names: list[str]
+) -> None:
+    expected = sorted(name if ":" in name else f"{name}:443" for name in names)
+    found = rules(request=cloud(provider, **options))
+    assert found["provider"] == expected
+    assert found.get("private") == (None if "baseUrl" in options else expected)
+
+
+def test_a_foundry_gateway_is_all_of_its_provider() -> None:
+    options = {"apiKey": "sk-foundry", "baseUrl": "https://models.example"}
+    assert rules(request=ProviderRequest("foundry", options)) == {
+        "provider": ["models.example:443"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("clouds", "settings"),
+    [
+        (("bedrock",), {"AWS_REGION": "eu-1"}),
+        (("vertex",), {"CLOUD_ML_REGION": "global", "ANTHROPIC_VERTEX_PROJECT_ID": "p"}),
+    ],
+)
+def test_the_role_of_the_machine_is_out_of_reach(
+    clouds: tuple[str, ...], settings: dict[str, str]
+) -> None:
+    config = replace(CONFIG, clouds=clouds, cloud=settings)
+    with pytest.raises(UsageError) as caught:
+        settled(config)
+    assert (caught.value.message, caught.value.hint) == (
+        "A restricted session cannot ask for the role of this machine: the metadata service is "
+        "out of its reach.",
+        "Give keys, a bearer token or a credentials file, or use the network 'open'.",
+    )
+    assert settled(config, wanted="open") == OPEN
+    assert settled(config, wanted="none") == Access(Network.NONE)
+
+
+def test_a_session_without_credentials_can_be_restricted() -> None:
+    assert rules(Config(environment={}))["provider"] == ["api.anthropic.com:443"]
+
+
+# What is allowed.
+
+
+@pytest.mark.parametrize(
+    ("written", "understood"),
+    [
+        ("pypi.org", "pypi.org"),
+        (" Files.PythonHosted.org.\n", "files.pythonhosted.org"),
+        ("*.example.org", "*.example.org"),
+        ("files.example.org:8443", "files.example.org:8443"),
+        ("*.example.org:8443", "*.example.org:8443"),
+        ("localhost", "localhost"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.Example", "xn--bcher-kva.example"),
+        ("bu\u0308cher.example", "xn--bcher-kva.example"),
+        ("*.пример.рф:8443", "*.xn--e1afmkfd.xn--p1ai:8443"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_a_host_is_a_name_or_all_below_one(written: str, understood: str) -> None:
+    access = settled(CONFIG, written)
+    assert proxy_of(access).allowed_hosts == (understood,)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "*",
+        "*.com",
+        "*.*.example.org",
+        "a.*.example.org",
+        "https://example.org",
+        "example.org/simple",
+        "me@example.org",
+        "example.org:0",
+        "example.org:65536",
+        "example.org:",
+        "192.0.2.1",
+        "[::1]",
+        "::1",
+        "0x7f000001",
+        "127.1",
+        "a b.example",
+        "a,b.example",
+        "-a.example",
+        "a..example",
+        "x" * 64 + ".example",
+        "straße.example",  # strasse.example, or another one: programs do not agree
+        "a。bücher.example",
+        "\uff21\uff22.example",
+        "пример.рф:٤٤٣",
+        "\ud800.example",
+        "ü" * 300,
+        "a\0.example",
+    ],
+)
+def test_what_is_no_host_is_refused_to_whoever_wrote_it(written: str) -> None:
+    with pytest.raises(UsageError) as callers:
+        settled(CONFIG, "pypi.org", written)
+    error = callers.value
+    assert (type(error), error.message, error.hint) == (
+        UsageError,
+        f"allowedHosts: {written[:100]!r} is no host.",
+        NOT_A_HOST,
+    )
+    error.message.encode()
+    with pytest.raises(ConfigError, match=r"^CLAUDE_MCP_ALLOWED_HOSTS: "):
+        settled(replace(CONFIG, allowed_hosts=(written,)))
+
+
+def test_a_host_is_checked_whatever_the_network() -> None:
+    with pytest.raises(UsageError, match="is no host"):
+        settled(CONFIG, "*", wanted="open")
+
+
+def test_only_so_many_hosts_are_allowed() -> None:
+    many = [f"h{number}.example" for number in range(MOST_HOSTS + 1)]
+    assert len(rules(CONFIG, *many[1:])["allowed"]) == MOST_HOSTS
+    with pytest.raises(UsageError, match=r"^allowedHosts has more than 200 hosts\.$"):
+        settled(CONFIG, *many)
+    with pytest.raises(ConfigError, match=r"^CLAUDE_MCP_PRIVATE_HOSTS has more than 200 hosts\.$"):
+        settled(replace(CONFIG, private_hosts=tuple(many)))
+
+
+def test_what_is_configured_is_added_to_what_a_caller_allows() -> None:
+    config = replace(
+        CONFIG,
+        allowed_hosts=("pypi.org", "*.example.org"),
+        private_hosts=("10.0.0.1:8080", "[fd00::1]", "wiki.internal"),
+    )
+    found = rules(config, "npmjs.org", "pypi.org")
+    assert found["allowed"] == ["*.example.org", "npmjs.org", "pypi.org"]
+    assert found["private"] == [
+        "10.0.0.1:8080",
+        "[fd00::1]",
+        "api.anthropic.com:443",
+        "wiki.internal",
+    ]
+    with pytest.raises(ConfigError, match=r"^CLAUDE_MCP_PRIVATE_HOSTS: '10.0.0.0/8' is no host\."):
+        settled(replace(config, private_hosts=("10.0.0.0/8",)))
+
+
+# Further proxies.
+
+
+@pytest.mark.parametrize(
+    ("address", "upstream"),
+    [
+        ("http://me:pass-word@proxy.example:3128", Upstream("proxy.example", 3128)),
+        ("me:pass-word@proxy.example", Upstream("proxy.example", 80)),
+        ("https://me:pass-word@proxy.example/", Upstream("proxy.example", 443, tls=True)),
+        ("http://me:pass%2Dword@[fd00::1]:3128", Upstream("fd00::1", 3128)),
+    ],
+)
+def test_a_further_proxy_is_known_without_its_password(address: str, upstream: Upstream) -> None:
+    proxies = {"HTTP_PROXY": address, "HTTPS_PROXY": address, "NO_PROXY": "localhost, .example *"}
+    proxy = proxy_of(settled(replace(CONFIG, proxies=proxies)))
+    policy = from_json(proxy.policy)
+    assert (policy.http, policy.https) == (upstream, upstream)
+    assert set(policy.direct) == {"localhost", ".example", "*"}
+    for secret in ("pass-word", "pass%2Dword", "me:", "sk-of-the-server"):
+        assert secret not in proxy.to_json()
+
+
+def test_one_further_proxy_is_for_one_kind_of_request() -> None:
+    found = rules(replace(CONFIG, proxies={"HTTPS_PROXY": "proxy.example:3128"}))
+    assert (found["https"], "http" in found) == (["proxy.example", 3128, False], False)
+
+
+# Who shares a proxy.
+
+
+def test_the_same_rules_make_the_same_proxy_whatever_their_order() -> None:
+    hosts = ("pypi.org", "*.example.org", "b.example:81")
+    one = settled(replace(CONFIG, allowed_hosts=("a.example",)), *hosts)
+    two = settled(
+        replace(CONFIG, allowed_hosts=hosts[:1]), "A.example", *reversed(hosts), "PYPI.org."
+    )
+    assert one == two
+    private = ("10.0.0.1", "api.anthropic.com:443", "10.0.0.2")
+    others = {
+        proxy_of(settled(replace(CONFIG, private_hosts=each, proxies={"NO_PROXY": direct})))
+        for each in (private, private[::-1], (*private, *private))
+        for direct in ("a,b", "b  a", "b,a,b")
+    }
+    assert len(others) == 1
+
+
+def test_whoever_differs_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        settled(),
+        settled(CONFIG, "pypi.org"),
+        settled(replace(CONFIG, allowed_hosts=("npmjs.org",))),
+        settled(replace(CONFIG, private_hosts=("npmjs.org",))),
+        settled(replace(CONFIG, proxies={"HTTP_PROXY": "p.example"})),
+        settled(replace(CONFIG, proxies={"HTTPS_PROXY": "p.example"})),
+        settled(user="1001:1000"),
+        settled(replace(CONFIG, image="other:1")),
+        settled(replace(CONFIG, proxy_image="small:1")),
+        settled(request=cloud("bedrock")),
+    ]
+    monkeypatch.setattr(payload, "proxy_archive", lambda: "newer code")
+    found.append(settled())
+    proxies = [proxy_of(access) for access in found]
+    assert len({proxy.id for proxy in proxies}) == len(found)
+    assert {len(proxy.id) for proxy in proxies} == {16}
+    assert [proxy.image for proxy in proxies[6:9]] == [CONFIG.image, "other:1", "small:1"]
+
+
+def test_another_credential_makes_no_other_proxy() -> None:
+    own = ProviderRequest(arguments={"apiKey": "sk-another"})
+    assert settled(request=own) == settled() == settled(Config(environment={}))

@@ -1,0 +1,273 @@
+"""Creating sessions with a network of each kind: what is asked of the engine, and what is left when
+it does not work."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+import anyio
+import pytest
+
+from claude_mcp.config import Config
+from claude_mcp.credentials import Secret
+from claude_mcp.engine.argv import ContainerSpec, VolumeMount
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
+from claude_mcp.sessions import labels, policy
+from claude_mcp.sessions.creation import Created, CreateRequest, create
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.network import ENVIRONMENT
+from claude_mcp.sessions.provider_options import ProviderRequest
+from tests.unit import fake_engine
+
+ONE = ["create", "start"]
+WITH_PROXY = ["create", "container", "create", "start", "start"]
+
+
+class Creating:
+    """A fake engine, and what was created there."""
+
+    def __init__(self, directory: Path, project: Path) -> None:
+        self.program = fake_engine.install(directory)
+        self.project = project
+        self.specs: list[ContainerSpec] = []
+        self.told: list[str] = []
+        self.config = Config(
+            environment={"PATH": os.environ["PATH"], "HOME": str(directory)},
+            engine=str(self.program),
+            api_key=Secret("sk-of-the-server"),
+        )
+
+    @asynccontextmanager
+    async def sessions(self, **config: Any) -> AsyncIterator[Sessions]:
+        async with open_sessions(replace(self.config, **config)) as opened:
+            yield opened
+
+    async def create(self, sessions: Sessions, name: str = "one", **wanted: Any) -> Created:
+        async def progress(line: str) -> None:
+            self.told.append(line)
+
+        request = CreateRequest(str(self.project), session_name=name, **wanted)
+        return await create(sessions, request, progress)
+
+    async def created(self, config: Any = None, **wanted: Any) -> Created:
+        async with self.sessions(**(config or {})) as sessions:
+            return await self.create(sessions, **wanted)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the agent of the session that was made first is started with."""
+        given: dict[str, Any] = json.loads(self.specs[0].command[-1])
+        return given
+
+    @property
+    def calls(self) -> list[str]:
+        return [call for call in fake_engine.calls(self.program) if call != "version"]
+
+    @property
+    def there(self) -> list[str]:
+        """All containers and volumes."""
+        files = (*self.program.parent.glob("*.json"), *self.program.parent.glob("*.volume"))
+        return [file.name for file in files]
+
+
+@pytest.fixture
+def creating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Creating:
+    fake_engine.answer_here(monkeypatch)
+    project = tmp_path / "project"
+    project.mkdir()
+    made = Creating(tmp_path / "engine", project)
+    original = Engine.create
+
+    async def remember(self: Engine, spec: ContainerSpec, inherited: Any = None) -> Any:
+        made.specs.append(spec)
+        return await original(self, spec, inherited)
+
+    monkeypatch.setattr(Engine, "create", remember)
+    return made
+
+
+async def test_an_open_session_is_what_it_always_was(creating: Creating) -> None:
+    created = await creating.created()
+    (spec,) = creating.specs
+    assert (spec.network, spec.volumes, spec.environment, spec.restart) == (None, (), {}, None)
+    assert not {labels.NETWORK, labels.EGRESS, labels.PROXY} & spec.labels.keys()
+    assert not {"network", "sessionName"} & creating.settings.keys()
+    assert (created.session.network, created.session.proxy) == ("open", None)
+    assert creating.calls == ONE
+
+
+async def test_a_session_without_a_network_has_no_proxy(creating: Creating) -> None:
+    created = await creating.created(network="none")
+    (spec,) = creating.specs
+    assert (spec.network, spec.volumes, spec.environment) == ("none", (), {})
+    settings = creating.settings
+    assert (settings["network"], settings["sessionName"]) == ("none", "one")
+    assert (created.session.network, created.session.proxy) == ("none", None)
+    assert (creating.calls, created.warnings) == (ONE, ())
+
+
+async def test_a_restricted_session_has_a_proxy_before_it_starts(creating: Creating) -> None:
+    async with creating.sessions(proxy_image="small:1") as sessions:
+        created = await creating.create(sessions, network="restricted", allowed_hosts=("pypi.org",))
+        found = await sessions.find("one")
+    assert replace(found, created_at=created.session.created_at) == created.session
+    spec, proxys = creating.specs
+    proxy = created.session.proxy
+    assert proxy is not None
+    assert (created.session.network, created.session.allowed_hosts) == ("restricted", ("pypi.org",))
+    assert (spec.network, spec.environment, spec.extra_hosts) == ("none", ENVIRONMENT, ())
+    assert spec.volumes == (VolumeMount(proxy.name, "/run/claude-mcp-proxy"),)
+    assert spec.labels[labels.EGRESS] == proxy.id
+    assert (proxys.name, proxys.image, proxys.network) == (proxy.name, "small:1", None)
+    settings = creating.settings
+    assert (settings["network"], settings["sessionName"]) == ("restricted", "one")
+    assert creating.calls == [*WITH_PROXY, "container"]
+    assert creating.told[1:] == ["making sure of its proxy", "starting the session"]
+
+
+async def test_the_next_session_with_the_same_rules_has_the_same_proxy(
+    creating: Creating,
+) -> None:
+    async with creating.sessions() as sessions:
+        one = await creating.create(sessions, network="restricted")
+        before = len(creating.calls)
+        two = await creating.create(sessions, "two", network="restricted")
+        assert one.session.proxy == two.session.proxy
+        assert creating.calls[before:] == ["create", "container", "start"]
+        # Each goes alone, and the last one takes it along.
+        before = len(creating.calls)
+        await sessions.destroy("one")
+        assert creating.calls[before:] == ["rm", "ps"]
+        await sessions.destroy("two")
+    assert creating.calls[before + 2 :] == ["rm", "ps", "rm", "volume", "ps"]
+    assert creating.there == []
+
+
+async def test_a_server_on_this_host_is_reached_by_the_proxy_and_not_by_the_session(
+    creating: Creating,
+) -> None:
+    with create_server(("0.0.0.0", 0)) as server:
+        url = f"http://localhost:{server.getsockname()[1]}"
+        await creating.created({"base_url": url}, network="restricted")
+        await creating.created({"base_url": url}, network="open", name="two")
+    hosts = ("host.docker.internal:host-gateway",)
+    assert [spec.extra_hosts for spec in creating.specs] == [(), hosts, hosts]
+
+
+async def test_the_network_of_the_configuration_is_that_of_whoever_asks_for_none(
+    creating: Creating,
+) -> None:
+    created = await creating.created({"network": "restricted", "allowed_hosts": ("a.example",)})
+    assert created.session.allowed_hosts == ("a.example",)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"network": "bridge"},
+        {"network": "restricted", "allowed_hosts": ("https://pypi.org",)},
+        {"network": "none", "allowed_hosts": ("pypi.org",)},
+        {"allowed_hosts": ("pypi.org",)},
+        {
+            "network": "restricted",
+            "provider": ProviderRequest("bedrock", {"region": "eu-1"}),
+        },
+    ],
+)
+async def test_what_cannot_be_is_refused_before_anything_is_made(
+    creating: Creating, wanted: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError):
+        await creating.created(**wanted)
+    assert creating.calls == []
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (("missing:latest", "small:1"), ImageNotFound, "no image missing:latest."),
+        (("image:1", "missing:latest"), ImageNotFound, "missing:latest to run a session's proxy"),
+        (("image:1", "broken:latest"), ClaudeMcpError, "the policy is broken"),
+        (("unfit:latest", "small:1"), ImageUnfit, "it lacks claude"),
+    ],
+)
+async def test_what_does_not_work_leaves_nothing(
+    creating: Creating, images: tuple[str, str], error: type[ClaudeMcpError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        await creating.created({"proxy_image": images[1]}, image=images[0], network="restricted")
+    assert creating.there == []
+
+
+async def test_a_creation_that_is_cancelled_while_its_proxy_starts_leaves_nothing(
+    creating: Creating,
+) -> None:
+    async with creating.sessions(proxy_image="hang:latest") as sessions:
+
+        async def make() -> None:
+            await creating.create(sessions, network="restricted")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make)
+            with anyio.fail_after(20):
+                while "hanging" not in creating.calls:
+                    await anyio.sleep(0.005)
+            tasks.cancel_scope.cancel()
+    assert creating.there == []
+
+
+@pytest.fixture
+def mounts_change(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the second look on, a path to be mounted is another."""
+
+    def arrange() -> None:
+        looks = iter([[(1, 1)], [(1, 2)]])
+        monkeypatch.setattr(policy, "identities", lambda paths: next(looks))
+
+    return arrange
+
+
+async def test_a_session_that_is_taken_back_when_it_runs_takes_its_proxy_along(
+    creating: Creating, mounts_change: Callable[[], None]
+) -> None:
+    mounts_change()
+    with pytest.raises(UsageError, match="became another"):
+        await creating.created(network="restricted")
+    assert creating.there == []
+
+
+async def test_a_session_that_is_taken_back_leaves_others_their_proxy(
+    creating: Creating, mounts_change: Callable[[], None]
+) -> None:
+    async with creating.sessions() as sessions:
+        one = await creating.create(sessions, network="restricted")
+        mounts_change()
+        with pytest.raises(UsageError, match="became another"):
+            await creating.create(sessions, "two", network="restricted")
+    assert one.session.proxy is not None
+    engine = fake_engine.Engine(creating.program.parent)
+    assert sorted(each["name"] for each in engine.containers()) == [
+        "claude-mcp-one",
+        one.session.proxy.name,
+    ]
+
+
+async def test_a_session_that_is_made_again_without_a_limit_has_its_proxy_made_again(
+    creating: Creating,
+) -> None:
+    created = await creating.created(
+        {"proxy_image": "small:1"},
+        network="restricted",
+        image="no-cpu:latest",
+        limits={"cpus": "1"},
+    )
+    assert created.warnings[0].startswith("Docker cannot limit this session's CPU here: ")
+    assert creating.calls == [*WITH_PROXY, "rm", "ps", "rm", "volume", "ps", *WITH_PROXY]

@@ -1,0 +1,161 @@
+"""Proxies that sessions find gone are started again, once, and without disturbing anybody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from claude_mcp.agent import contract
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import EngineUnavailable
+from claude_mcp.sessions import revival
+from claude_mcp.sessions.labels import Session, session_of
+from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.network import OPEN, Access, Proxy
+from claude_mcp.sessions.revival import Revival
+from tests.unit.sessions.conftest import (
+    PROXY,
+    RESTRICTED,
+    ScriptedEngine,
+    container,
+    proxy_container,
+)
+
+GONE = contract.PROXY_GONE
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revival, "PAUSE_SECONDS", 0.0)
+
+
+class Reviving:
+    """A ``Revival`` whose engine can be away."""
+
+    def __init__(self, engine: Engine, tasks: anyio.abc.TaskGroup) -> None:
+        self._engine = engine
+        self.asked = 0
+        self.away = False
+        self.revival = Revival(self.engine, tasks)
+
+    async def engine(self) -> Engine:
+        self.asked += 1
+        if self.away:
+            raise EngineUnavailable("Docker's daemon does not answer.")
+        return self._engine
+
+    async def settle(self) -> None:
+        with anyio.fail_after(20):
+            while self.revival._going_on:
+                await anyio.sleep(0.001)
+
+
+@pytest.fixture
+async def reviving(scripted: ScriptedEngine) -> AsyncIterator[Reviving]:
+    async with anyio.create_task_group() as tasks:
+        yield Reviving(scripted.engine, tasks)
+
+
+async def session(scripted: ScriptedEngine, access: Access = RESTRICTED) -> Session:
+    scripted.holds(container("abcd1", "fix", access=access))
+    found = session_of((await scripted.engine.inspect(["abcd1"]))[0])
+    assert found is not None
+    return found
+
+
+async def ignore(event: dict[str, Any]) -> None:
+    pass
+
+
+async def test_events_of_other_sessions_are_left_alone(
+    scripted: ScriptedEngine, reviving: Reviving
+) -> None:
+    found = await session(scripted, OPEN)
+    assert reviving.revival.hearing(found, ignore) is ignore
+    assert reviving.revival.hearing(found, None) is None
+
+
+async def test_a_proxy_is_started_once_for_many(
+    scripted: ScriptedEngine, reviving: Reviving
+) -> None:
+    one = await session(scripted)
+    scripted.holds(proxy_container("exited"))
+    heard: list[dict[str, Any]] = []
+
+    async def on_event(event: dict[str, Any]) -> None:
+        heard.append(event)
+
+    for each in (one, replace(one, id="other"), one):
+        for listener in (on_event, None):
+            hear = reviving.revival.hearing(each, listener)
+            assert hear is not None
+            await hear(GONE)
+            await hear({"progress": "x"})
+    await reviving.settle()
+    assert heard == [{"progress": "x"}] * 3
+    assert scripted.calls == ["container", "container", "start"]
+    assert [each["status"] for each in scripted.held] == ["running"]
+
+
+async def test_another_proxy_is_another_matter(
+    scripted: ScriptedEngine, reviving: Reviving
+) -> None:
+    one = await session(scripted)
+    other = Proxy("other", "image:1", "{}")
+    scripted.holds(proxy_container("exited"), proxy_container("exited", other))
+    for each in (one, replace(one, proxy=other)):
+        hear = reviving.revival.hearing(each, None)
+        assert hear is not None
+        await hear(GONE)
+    await reviving.settle()
+    assert [each["status"] for each in scripted.held] == ["running", "running"]
+
+
+async def test_what_fails_is_logged_and_can_be_tried_again(
+    scripted: ScriptedEngine, reviving: Reviving, caplog: pytest.LogCaptureFixture
+) -> None:
+    hear = reviving.revival.hearing(await session(scripted), None)
+    scripted.holds(proxy_container("exited"))
+    assert hear is not None
+    reviving.away = True
+    await hear(GONE)
+    await reviving.settle()
+    (record,) = caplog.records
+    assert record.getMessage() == f"proxy {PROXY.name} could not be started again"
+    reviving.away = False
+    await hear(GONE)
+    await reviving.settle()
+    assert reviving.asked == 2
+    assert [each["status"] for each in scripted.held] == ["running"]
+
+
+async def test_whoever_waits_for_a_session_has_its_proxy_started(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container("exited"))
+    scripted.agent(
+        "for line in sys.stdin:\n"
+        "    one = json.loads(line)\n"
+        f"    answer(one['id'], event={GONE!r})\n"
+        "    answer(one['id'], event={'progress': 'x'})\n"
+        f"    while 'running' not in open({path(scripted)!r}).read(): pass\n"
+        "    answer(one['id'], ok={})\n"
+    )
+    heard: list[dict[str, Any]] = []
+
+    async def on_event(event: dict[str, Any]) -> None:
+        heard.append(event)
+
+    await sessions.request("fix", "turn", {}, on_event)  # while it is found
+    await sessions.request("fix", "turn", {}, on_event)  # while its channel is open
+    assert heard == [{"progress": "x"}] * 2
+    assert "start" in scripted.calls
+
+
+def path(scripted: ScriptedEngine) -> str:
+    """The file that says how the proxy is."""
+    return next(str(f) for f in scripted._containers.iterdir() if f.name.endswith(PROXY.name))
