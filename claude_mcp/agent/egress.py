@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -57,8 +58,8 @@ class Egress:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
         self._lock = threading.Lock()
         self._refusals: Refusals = {}
-        self._outages: list[tuple[float, float]] = []
-        """From when to when, each that is over."""
+        self._outages: collections.deque[tuple[float, float]] = collections.deque(maxlen=100)
+        """From when to when, the last ones that are over."""
         self._gone_since: float | None = None
         self._watchers: list[Callable[[], None]] = []
         self._wakes, self._wake = os.pipe()

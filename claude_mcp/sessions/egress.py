@@ -75,7 +75,7 @@ async def _create(engine: Engine, proxy: Proxy) -> None:
             return
         except LimitRefused as error:
             if getattr(spec.limits, error.limit) is None:
-                raise
+                raise EngineError(error.message) from error  # the session's limits are not meant
             spec = limits.without(spec, error.limit)
         except ImageNotFound as error:
             raise ImageNotFound(
@@ -144,7 +144,8 @@ async def release_of(engine: Engine, session: labels.Session) -> None:
 async def release_or_log(engine: Engine, proxy: Proxy) -> None:
     """``release`` where a session is gone already, and nobody can do anything about a failure."""
     try:
-        await release(engine, proxy)
+        with anyio.CancelScope(shield=True):  # nobody else would do it
+            await release(engine, proxy)
     except ClaudeMcpError as error:
         logger.warning("proxy %s could not be removed: %s", proxy.name, error)
 
