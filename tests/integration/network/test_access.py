@@ -1,6 +1,6 @@
 """Sessions with a restricted network, and with none: what works, and what is told of the rest.
 
-What must not work is in `test_network_bypass`.
+What must not work is in the other files here.
 """
 
 from __future__ import annotations

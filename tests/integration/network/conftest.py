@@ -1,0 +1,102 @@
+"""The sessions, made once for all tests of this directory that use them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from engine_fixtures import Bare, Standin, environment_with
+from network_world import (
+    ALLOWED,
+    FURTHER_PORT,
+    METADATA,
+    OTHER,
+    PUBLIC,
+    PUBLIC_ADDRESS,
+    UNKNOWN,
+    World,
+    welcome,
+)
+from restricted import give_names, own_address
+from witnesses import Witness, watching, watching_inside
+
+from claude_mcp.config import load
+from claude_mcp.engine.engine import Engine
+from claude_mcp.sessions import creation
+from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.lifecycle import open_sessions
+
+
+@pytest.fixture(scope="package")
+def site() -> Iterator[Witness]:
+    with watching(answer=welcome) as site:
+        yield site
+
+
+@pytest.fixture(scope="package")
+async def world(
+    engine: Engine, standin: Standin, site: Witness, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    config = replace(
+        load(environment_with(standin), engine=engine.program),
+        private_hosts=(f"{ALLOWED}:{site.port}",),
+        proxies={},
+    )
+    hosts = (f"{PUBLIC}:{site.port}", PUBLIC, f"{UNKNOWN}:{site.port}")
+    bare = Bare(engine)
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = await stack.enter_async_context(open_sessions(config))
+
+        async def create(network: str, *allowed: str) -> Session:
+            created = await creation.create(
+                sessions,
+                creation.CreateRequest(
+                    str(tmp_path_factory.mktemp("project")), network=network, allowed_hosts=allowed
+                ),
+            )
+            stack.push_async_callback(sessions.destroy, created.session.id)
+            return created.session
+
+        restricted = await create("restricted", *hosts)
+        neighbour = await create("restricted", *hosts)
+        assert restricted.proxy is not None
+        assert restricted.proxy == neighbour.proxy
+        names = {
+            ALLOWED: own_address(),
+            OTHER: PUBLIC_ADDRESS,
+            PUBLIC: PUBLIC_ADDRESS,
+        }
+        give_names(bare, restricted, names)
+        resolver = bare("inspect", "--format={{.ResolvConfPath}}", restricted.proxy.name).strip()
+        Path(resolver).write_text("nameserver 127.0.0.1\n")
+        behind = stack.enter_context(
+            watching_inside(
+                bare,
+                config.image,
+                restricted.proxy.name,
+                addresses=[PUBLIC_ADDRESS, METADATA],
+                ports=[53, 80, site.port, FURTHER_PORT],
+            )
+        )
+        yield World(
+            sessions=sessions,
+            bare=bare,
+            image=config.image,
+            rootless=engine.dialect.rootless,
+            restricted=restricted,
+            neighbour=neighbour,
+            open=await create("open"),
+            site=site,
+            behind=behind,
+            names=names,
+        )
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Witness]:
+    """At every address of this machine, where nobody is allowed to go."""
+    with watching(answer=welcome) as witness:
+        yield witness
