@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine_fixtures import Bare
+from peers import script
 
 from claude_mcp.sessions.labels import Session
 
@@ -75,3 +76,8 @@ def listening(host: str = "", family: socket.AddressFamily = socket.AF_INET) -> 
             server.shutdown(socket.SHUT_RDWR)  # wakes up whoever accepts
         server.close()
         thread.join()
+
+
+def bash(command: str) -> str:
+    """A prompt whose answer is what a command of Claude's Bash tool said."""
+    return script({"tool": "Bash", "input": {"command": command}}, {"report": True})

@@ -27,7 +27,7 @@ from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import creation
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import open_sessions
+from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 
 
 @pytest.fixture(scope="package")
@@ -100,3 +100,11 @@ def elsewhere() -> Iterator[Witness]:
     """At every address of this machine, where nobody is allowed to go."""
     with watching(answer=welcome) as witness:
         yield witness
+
+
+@pytest.fixture
+async def restricted(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
+    request = creation.CreateRequest(str(project), session_name=name, network="restricted")
+    created = await creation.create(sessions, request)
+    yield created.session
+    await sessions.destroy(created.session.id)
