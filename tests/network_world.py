@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 from engine_fixtures import Bare
 from restricted import own_address
-from witnesses import Inside, Visits, Witness
+from witnesses import PATIENCE_SECONDS, Inside, Visits, Witness
 
 from claude_mcp.agent import contract
 from claude_mcp.sessions import commands
@@ -143,6 +144,15 @@ class World:
     async def reach(self, session: Session, data: str, *targets: tuple[str, str, int]) -> list[str]:
         outcomes: list[str] = await self.python(session, REACH, data, targets)
         return outcomes
+
+    async def arrive(
+        self, session: Session, data: str, target: tuple[str, str, int], witness: Visits
+    ) -> None:
+        """Reach a witness for certain: a datagram may be lost, and is then sent again."""
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not witness.has(data):
+                assert await self.reach(session, data, target) == ["reached"]
+                await anyio.sleep(0.1)
 
     async def send(self, *pieces: bytes, where: int | str = contract.PROXY_PORT) -> list[str]:
         """What the proxy answers the restricted session, to each on a connection of its own."""

@@ -53,6 +53,10 @@ class Visits:
             visit.over = visit.over or not data
             self._changed.notify_all()
 
+    def has(self, token: str) -> bool:
+        with self._changed:
+            return any(token.encode() in each.data for each in self._all)
+
     def until(self, token: str) -> list[bytes]:
         """Everything up to the visit that brings ``token``, once all are over; then forgotten."""
 
