@@ -96,6 +96,7 @@ NAMES: Final = frozenset(
         "CLAUDE_MCP_ENGINE",
         "CLAUDE_MCP_IDLE_SECONDS",
         "CLAUDE_MCP_NETWORK",
+        "CLAUDE_MCP_NETWORK_FIXED",
         "CLAUDE_MCP_PERMISSION_SECONDS",
         "CLAUDE_MCP_PRIVATE_HOSTS",
         "CLAUDE_MCP_PROXY_IMAGE",
@@ -110,7 +111,14 @@ NAMES: Final = frozenset(
         "MCP_CLAUDE_DEBUG",
     }
 )
-BOOLEANS: Final = frozenset({"MCP_CLAUDE_DEBUG", "CLAUDE_MCP_READ_ONLY_ROOTFS", *SWITCHES.values()})
+BOOLEANS: Final = frozenset(
+    {
+        "MCP_CLAUDE_DEBUG",
+        "CLAUDE_MCP_NETWORK_FIXED",
+        "CLAUDE_MCP_READ_ONLY_ROOTFS",
+        *SWITCHES.values(),
+    }
+)
 NUMBERS: Final = frozenset(
     {
         "CLAUDE_MCP_IDLE_SECONDS",
@@ -172,6 +180,8 @@ class Config:
     runtime: str | None = None
     network: str = "open"
     """Of sessions that ask for no other."""
+    network_fixed: bool = False
+    """Sessions can ask for a stricter one only, and for no hosts."""
     allowed_hosts: tuple[str, ...] = ()
     """What every restricted session may reach."""
     private_hosts: tuple[str, ...] = ()
@@ -298,6 +308,7 @@ def load(
         read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
         runtime=settings.get("CLAUDE_MCP_RUNTIME"),
         network=settings.get("CLAUDE_MCP_NETWORK", "open"),
+        network_fixed=_truth(settings, "CLAUDE_MCP_NETWORK_FIXED"),
         allowed_hosts=_hosts(settings, "CLAUDE_MCP_ALLOWED_HOSTS"),
         private_hosts=_hosts(settings, "CLAUDE_MCP_PRIVATE_HOSTS"),
         proxy_image=settings.get("CLAUDE_MCP_PROXY_IMAGE"),

@@ -28,6 +28,8 @@ ENVIRONMENT: Final = {
 
 
 class Network(StrEnum):
+    """From the widest to the strictest."""
+
     OPEN = "open"
     RESTRICTED = "restricted"
     NONE = "none"

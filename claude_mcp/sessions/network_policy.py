@@ -32,6 +32,8 @@ def settle(
         ConfigError: the same of what is configured.
     """
     network = _network(config, wanted)
+    if config.network_fixed:
+        _check_fixed(_network(config, None), network, hosts, provider)
     allowed = _hosts("allowedHosts", hosts, UsageError)
     if network is not Network.RESTRICTED:
         if hosts:
@@ -76,6 +78,22 @@ def _network(config: Config, wanted: str | None) -> Network:
         if wanted is None:
             raise ConfigError(f"CLAUDE_MCP_NETWORK must be {names}.") from None
         raise UsageError(f"network must be {names}.") from None
+
+
+def _check_fixed(
+    configured: Network, network: Network, hosts: Sequence[str], provider: Provider
+) -> None:
+    """What a caller chose may not lead further than the server's configuration."""
+    order = [*Network]
+    problem = None
+    if order.index(network) < order.index(configured):
+        problem = f"Sessions of this server have the network {configured.value!r}"
+    elif hosts:
+        problem = "Sessions of this server reach what its configuration allows, and no allowedHosts"
+    elif network is Network.RESTRICTED and "baseUrl" in provider.places:
+        problem = "Restricted sessions of this server use its provider's address, and no baseUrl"
+    if problem is not None:
+        raise UsageError(f"{problem}: CLAUDE_MCP_NETWORK_FIXED is set.")
 
 
 def _hosts(

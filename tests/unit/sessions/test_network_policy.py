@@ -74,6 +74,36 @@ def test_a_network_is_open_unless_somebody_says_otherwise() -> None:
     assert settled(replace(CONFIG, network="restricted"), wanted="none").proxy is None
 
 
+@pytest.mark.parametrize("configured", [*Network])
+@pytest.mark.parametrize("wanted", [None, *Network])
+def test_where_the_network_is_fixed_only_a_stricter_one_can_be_had(
+    configured: Network, wanted: Network | None
+) -> None:
+    fixed = replace(CONFIG, network=configured.value, network_fixed=True)
+    order = [*Network]
+    if wanted is None or order.index(wanted) >= order.index(configured):
+        assert settled(fixed, wanted=wanted).network is (wanted or configured)
+        return
+    with pytest.raises(UsageError) as caught:
+        settled(fixed, wanted=wanted)
+    assert str(caught.value) == (
+        f"Sessions of this server have the network '{configured.value}': "
+        "CLAUDE_MCP_NETWORK_FIXED is set."
+    )
+
+
+def test_where_the_network_is_fixed_no_caller_widens_it() -> None:
+    fixed = replace(CONFIG, network="restricted", network_fixed=True, allowed_hosts=("pypi.org",))
+    assert rules(fixed)["allowed"] == ["pypi.org"]
+    with pytest.raises(UsageError, match="no allowedHosts: CLAUDE_MCP_NETWORK_FIXED is set"):
+        settled(fixed, "pypi.org")
+    own = ProviderRequest("anthropic", {"apiKey": "sk-own", "baseUrl": "https://elsewhere.example"})
+    with pytest.raises(UsageError, match="no baseUrl: CLAUDE_MCP_NETWORK_FIXED is set"):
+        settled(fixed, request=own)
+    assert settled(replace(fixed, network_fixed=False), "pypi.org", request=own).proxy is not None
+    assert settled(fixed, request=own, wanted="none").proxy is None
+
+
 @pytest.mark.parametrize("name", ["bridge", "Restricted", "host", " "])
 def test_a_network_that_is_none_is_refused_to_whoever_named_it(name: str) -> None:
     with pytest.raises(UsageError) as callers:
