@@ -141,8 +141,10 @@ class Agent:
         activity = self.activity("command")
         mark = None if self._egress is None else self._egress.mark()
         try:
-            command = commands.Command(
-                activity, args["command"], workdir, self._environment, args["limitBytes"]
+            command = threads.with_room(
+                lambda: commands.Command(
+                    activity, args["command"], workdir, self._environment, args["limitBytes"]
+                )
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RequestError("bad-workdir", f"there is no directory {workdir!r}") from error
