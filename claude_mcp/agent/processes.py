@@ -16,6 +16,8 @@ MARKER_VARIABLE = "CLAUDE_MCP_ACTIVITY"
 POLL_SECONDS = 0.02
 EXEC_SECONDS = 0.001
 """How long an exec may show no environment."""
+CROWD = 50
+LOOKS_IN_A_CROWD = 5
 MAX_SEARCHES = 100
 """How often new processes are looked for that were forked while others were being stopped."""
 
@@ -106,13 +108,24 @@ def _hold_still(look: Callable[[], set[int]]) -> set[int]:
     would leave a child that nobody finds.
     """
     held: set[int] = set()
+    misses = 0
     for _ in range(MAX_SEARCHES):
         new = look() - held
-        if not new:
+        misses = 0 if new else misses + 1
+        if misses == _enough_looks(held):
             break
         _signal(new, signal.SIGSTOP)
         held |= new
     return held
+
+
+def _enough_looks(held: set[int]) -> int:
+    """How many looks in vain it takes to believe that nobody is left.
+
+    Reading /proc takes a while. In a crowd that forks and ends all the time, one may be born at a
+    number that was read already, of a parent that is gone before its own is.
+    """
+    return LOOKS_IN_A_CROWD if len(held) > CROWD else 1
 
 
 def kill(
@@ -126,26 +139,31 @@ def kill(
     """TERM, and after the grace KILL, until nothing that ``find`` finds is left.
 
     Looks again after each signal, because a process may have forked in between. Returns what
-    still lives after ``limit_seconds`` (only a process stuck in the kernel).
+    still lives after ``limit_seconds`` of killing (only a process stuck in the kernel). To look
+    takes long where hundreds of processes want to run, so that is not counted.
     """
 
     def look() -> set[int]:
         return find(activity, since, parent, root)
 
-    started = time.monotonic()
     known = _hold_still(look)
     if grace_seconds > 0:
         _signal(known, signal.SIGTERM)
         _signal(known, signal.SIGCONT)
-        while known and time.monotonic() - started < grace_seconds:
+        deadline = time.monotonic() + grace_seconds
+        while known and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
             known = _alive(known) | look()
         if known:
             known |= _hold_still(look)
-    while known and time.monotonic() - started < grace_seconds + limit_seconds:
+    deadline = time.monotonic() + limit_seconds
+    enough, misses = _enough_looks(known), 0 if known else 1
+    while misses < enough and time.monotonic() < deadline:
         _signal(known, signal.SIGKILL)
-        time.sleep(POLL_SECONDS)
+        if known:
+            time.sleep(POLL_SECONDS)
         known = _alive(known) | look()
+        misses = 0 if known else misses + 1
     return known
 
 

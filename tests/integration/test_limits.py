@@ -73,7 +73,8 @@ async def is_well(sessions: Sessions, created: Created) -> bool:
     with anyio.fail_after(PATIENCE_SECONDS):
         done = await run(sessions, created, "echo well")
         turn = await turns.prompt(sessions, created.session.id, "Say hello.", turn_id=None)
-    return done == (0, "well\n") and turn.status == "completed"
+    assert turn.status == "completed", (turn.error, turn.notes)
+    return done == (0, "well\n")
 
 
 async def log_of(sessions: Sessions, created: Created) -> str:
