@@ -13,7 +13,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Callable
 
-from claude_mcp.agent import contract, machine_role, mcp_servers, outcomes, processes
+from claude_mcp.agent import contract, exhaustion, machine_role, mcp_servers, outcomes, processes
 from claude_mcp.agent.journal import Journal
 from claude_mcp.agent.live import Live
 from claude_mcp.agent.permissions import Permissions
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from claude_mcp.agent.egress import Egress
 
 START_SECONDS = 60.0
+STARVED_SECONDS = 10.0
+"""After so long a start is given up in which the session had used up its processes."""
 START_TRIES = 3
 INTERRUPT_SECONDS = 1.0
 """How long Claude Code may take to end a turn that was interrupted, before it is killed."""
@@ -274,6 +276,7 @@ class Driver:
         if self._egress is None:
             environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
         credentials = providers.credentials(provider)
+        exhausted = exhaustion.counts()
         try:
             with self._changed:  # so that it cannot end before we know it
                 live = Live(argv, environment, credentials, self._on_frame, self._on_end)
@@ -281,7 +284,12 @@ class Driver:
                 self._live, self._live_secrets = live, secrets
         except OSError as error:
             raise StartFailed(f"Claude Code could not be started: {error}.") from error
-        if not live.ready.wait(START_SECONDS):
+        if not live.ready.wait(STARVED_SECONDS) and tries > 1 and exhaustion.grown(exhausted):
+            # Without room for its threads it neither comes up nor ends.
+            live.kill("it found no room for its threads")
+            live.ended.wait()
+            return self._start(options, resume, tries - 1)
+        if not live.ready.wait(START_SECONDS - STARVED_SECONDS):
             live.kill(f"it was not ready within {START_SECONDS:g} s")
             live.ended.wait()
         if live.ended.is_set():

@@ -80,12 +80,17 @@ def notes(before: Counts, cgroup: str = CGROUP) -> list[str]:
     return said
 
 
+def grown(before: Counts, cgroup: str = CGROUP) -> bool:
+    """Whether processes could not be started since ``before``."""
+    return counts(cgroup)["pids"] > before["pids"]
+
+
 def no_room(before: Counts, cgroup: str = CGROUP) -> bool:
     """Whether processes could not be started since ``before``, or cannot be now.
 
     A limit that is no cgroup's has no counter.
     """
-    if counts(cgroup)["pids"] > before["pids"]:
+    if grown(before, cgroup):
         return True
     try:
         for _ in range(PROBES):

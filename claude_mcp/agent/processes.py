@@ -101,8 +101,8 @@ def _signal(pids: set[int], number: int) -> None:
             continue
 
 
-def _hold_still(look: Callable[[], set[int]]) -> set[int]:
-    """Stop all processes that ``look`` finds and return them.
+def _hold_still(look: Callable[[], set[int]], looks: int = 1) -> set[int]:
+    """Stop all processes that ``look`` finds and return them; ``looks`` in vain are the end.
 
     What has no marker is found through its parent, and a parent that dies right after a fork
     would leave a child that nobody finds.
@@ -110,22 +110,23 @@ def _hold_still(look: Callable[[], set[int]]) -> set[int]:
     held: set[int] = set()
     misses = 0
     for _ in range(MAX_SEARCHES):
-        new = look() - held
-        misses = 0 if new else misses + 1
-        if misses == _enough_looks(held):
+        found = look()
+        misses = 0 if found - held else misses + 1
+        held |= found
+        if misses >= max(looks, _enough_looks(held)):
             break
-        _signal(new, signal.SIGSTOP)
-        held |= new
+        # All of them: numbers go round, and one that was held may be another's by now.
+        _signal(found, signal.SIGSTOP)
     return held
 
 
-def _enough_looks(held: set[int]) -> int:
+def _enough_looks(found: set[int]) -> int:
     """How many looks in vain it takes to believe that nobody is left.
 
     Reading /proc takes a while. In a crowd that forks and ends all the time, one may be born at a
     number that was read already, of a parent that is gone before its own is.
     """
-    return LOOKS_IN_A_CROWD if len(held) > CROWD else 1
+    return LOOKS_IN_A_CROWD if len(found) > CROWD else 1
 
 
 def kill(
@@ -147,6 +148,7 @@ def kill(
         return find(activity, since, parent, root)
 
     known = _hold_still(look)
+    looks = _enough_looks(known)
     if grace_seconds > 0:
         _signal(known, signal.SIGTERM)
         _signal(known, signal.SIGCONT)
@@ -155,15 +157,13 @@ def kill(
             time.sleep(POLL_SECONDS)
             known = _alive(known) | look()
         if known:
-            known |= _hold_still(look)
+            known |= _hold_still(look, looks)
     deadline = time.monotonic() + limit_seconds
-    enough, misses = _enough_looks(known), 0 if known else 1
-    while misses < enough and time.monotonic() < deadline:
+    while known and time.monotonic() < deadline:
         _signal(known, signal.SIGKILL)
-        if known:
-            time.sleep(POLL_SECONDS)
-        known = _alive(known) | look()
-        misses = 0 if known else misses + 1
+        time.sleep(POLL_SECONDS)
+        # Each that is gone makes room for another fork: who is left must not have the time.
+        known = _alive(known) | _hold_still(look, looks)
     return known
 
 

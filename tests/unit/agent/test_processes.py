@@ -254,3 +254,23 @@ def test_the_agent_itself_is_never_among_them(activity: str) -> None:
         check=False,
     )
     assert found.returncode == 0
+
+
+def test_whoever_bears_the_number_of_one_that_was_held_is_held_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Numbers go round: in a fork bomb within seconds."""
+    signalled: list[set[int]] = []
+    monkeypatch.setattr(processes, "_signal", lambda pids, number: signalled.append(set(pids)))
+    looks = iter([{5}, {5, 6}, {5, 6}])
+    assert processes._hold_still(lambda: next(looks)) == {5, 6}
+    assert signalled == [{5}, {5, 6}]
+
+
+def test_in_a_crowd_one_look_in_vain_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_signal", lambda pids, number: None)
+    crowd = set(range(10, 11 + processes.CROWD))
+    late = {5}
+    looks = iter([crowd, crowd, crowd, crowd | late, *[crowd] * processes.LOOKS_IN_A_CROWD])
+    assert processes._hold_still(lambda: next(looks)) == crowd | late
+    assert list(looks) == []
