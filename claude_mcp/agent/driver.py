@@ -284,12 +284,13 @@ class Driver:
                 self._live, self._live_secrets = live, secrets
         except OSError as error:
             raise StartFailed(f"Claude Code could not be started: {error}.") from error
-        if not live.ready.wait(STARVED_SECONDS) and tries > 1 and exhaustion.grown(exhausted):
+        first = min(STARVED_SECONDS, START_SECONDS)
+        if not live.ready.wait(first) and tries > 1 and exhaustion.grown(exhausted):
             # Without room for its threads it neither comes up nor ends.
             live.kill("it found no room for its threads")
             live.ended.wait()
             return self._start(options, resume, tries - 1)
-        if not live.ready.wait(START_SECONDS - STARVED_SECONDS):
+        if not live.ready.wait(START_SECONDS - first):
             live.kill(f"it was not ready within {START_SECONDS:g} s")
             live.ended.wait()
         if live.ended.is_set():

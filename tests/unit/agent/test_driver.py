@@ -9,6 +9,7 @@ import signal
 import stat
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -324,6 +325,20 @@ def test_a_claude_that_is_never_ready_is_killed(
     )
     claude.close()
     assert lifeline.end() == ""
+
+
+def test_a_claude_that_starved_at_its_start_is_started_again(
+    session: Session, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "STARVED_SECONDS", 1.0)
+    monkeypatch.setattr(driver.exhaustion, "grown", lambda before: True)
+    once = tmp_path / "once"
+    claude.at_start(
+        f"import os\nif not os.path.exists({str(once)!r}):\n"
+        f" open({str(once)!r}, 'w').close()\n signal.pause()"
+    )
+    assert ask(session.start(), "result()", waitSeconds=10) == COMPLETED
+    assert len(claude.calls) == 2
 
 
 def test_what_cannot_be_written_for_a_start_fails_the_turn_and_not_those_after_it(
