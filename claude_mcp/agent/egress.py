@@ -67,7 +67,7 @@ class Egress:
         os.set_blocking(self._wake, False)
         self._authorizations = _authorizations(proxies)
         self._lines = Splitter()
-        self._process = self._start()
+        self._start()
         threads.start(self._supervise)
 
     def hand_in(self, proxies: Mapping[str, str]) -> None:
@@ -122,21 +122,19 @@ class Egress:
             with self._lock:
                 self._watchers.remove(on_gone)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> None:
         code = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # the archive
         descriptor = self._listener.fileno()
-        process = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, code, str(descriptor), contract.PROXY_SOCKET],
             bufsize=0,  # what could not be written would keep its pipe from being closed
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(descriptor,),
         )
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        self._process = process
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
         self._tell()
-        return process
 
     def _tell(self) -> None:
         """The forwarder, what a connection to the proxy begins with."""

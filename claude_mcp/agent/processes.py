@@ -17,6 +17,7 @@ POLL_SECONDS = 0.02
 EXEC_SECONDS = 0.001
 """How long an exec may show no environment."""
 CROWD = 50
+"""So many processes at once may fork and end faster than they are looked at."""
 LOOKS_IN_A_CROWD = 5
 MAX_SEARCHES = 100
 """How often new processes are looked for that were forked while others were being stopped."""

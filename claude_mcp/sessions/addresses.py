@@ -32,9 +32,8 @@ def in_container(
     host under another name, and only what listens on more than loopback.
     """
     try:
-        plain = "://" in value or not scheme_optional
-        parts = urlsplit(value if plain else f"http://{value}")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        parts = proxy_parts(value) if scheme_optional else urlsplit(value)
+        port = port_of(parts)
     except ValueError:
         problems.append(f"{name} is not a URL.")
         return value, False
@@ -59,10 +58,20 @@ def in_container(
     return _with_host(parts, dialect.host_alias).geturl(), True
 
 
+def proxy_parts(address: str) -> SplitResult:
+    """The parts of an address that may stand without its scheme, as a proxy's often does."""
+    return urlsplit(address if "://" in address else f"http://{address}")
+
+
+def port_of(parts: SplitResult) -> int:
+    """Raises ValueError for what is no port."""
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def secrets_of(address: str) -> list[str]:
     """The password in an address, and the address with it."""
     try:
-        password = urlsplit(address if "://" in address else f"http://{address}").password
+        password = proxy_parts(address).password
     except ValueError:
         return []
     return [address, password, unquote(password)] if password else []

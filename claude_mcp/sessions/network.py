@@ -31,8 +31,8 @@ class Network(StrEnum):
     """From the widest to the strictest."""
 
     OPEN = "open"
-    RESTRICTED = "restricted"
-    NONE = "none"
+    RESTRICTED = contract.RESTRICTED
+    NONE = contract.NO_NETWORK
 
 
 @dataclass(frozen=True, slots=True)

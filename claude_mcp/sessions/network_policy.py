@@ -13,6 +13,7 @@ from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.names import Host, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, split_direct
 from claude_mcp.sessions import payload
+from claude_mcp.sessions.addresses import port_of, proxy_parts
 from claude_mcp.sessions.network import Access, Network, Proxy
 from claude_mcp.sessions.provider import Provider
 from claude_mcp.sessions.provider_options import ANTHROPIC, BEDROCK, FOUNDRY, VERTEX
@@ -144,10 +145,9 @@ def _provider_hosts(provider: Provider) -> tuple[Host, ...]:
         host = parse_host(f"[{name}]" if ":" in name else name, addresses=True)
         if host is None:
             raise UsageError(f"A restricted session cannot reach a provider at {name!r}.")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         # Google's tokens come from Google, whoever serves the model.
         further = (Host(GOOGLE_TOKENS, port=443),) if provider.name == VERTEX else ()
-        return (Host(host.name, port=port), *further)
+        return (Host(host.name, port=port_of(parts)), *further)
     return tuple(Host(name, port=443) for name in _PROVIDER_NAMES[provider.name](handover))
 
 
@@ -191,6 +191,5 @@ _PROVIDER_NAMES: Final = {
 def _upstream(address: str | None) -> Upstream | None:
     if not address:
         return None
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    secure = parts.scheme == "https"
-    return Upstream(parts.hostname or "", parts.port or (443 if secure else 80), secure)
+    parts = proxy_parts(address)
+    return Upstream(parts.hostname or "", port_of(parts), tls=parts.scheme == "https")
