@@ -78,6 +78,7 @@ class Egress:
 
     def mark(self) -> Mark:
         with self._lock:
+            self._hear()  # what was told before belongs to whoever came before
             return Mark(self._refusals)
 
     def notes(self, before: Mark) -> list[str]:
