@@ -90,11 +90,6 @@ class Session:
     proxy: Proxy | None = None
     """Of a restricted session."""
 
-    @property
-    def allowed_hosts(self) -> tuple[str, ...]:
-        """What a restricted session may reach besides its provider."""
-        return () if self.proxy is None else self.proxy.allowed_hosts
-
 
 def check_name(name: str) -> str:
     if not name.strip():

@@ -50,10 +50,6 @@ class Proxy:
         return f"claude-mcp-proxy-{self.id}"
 
     @property
-    def allowed_hosts(self) -> tuple[str, ...]:
-        return tuple(str(host) for host in from_json(self.policy).allowed)
-
-    @property
     def reached_hosts(self) -> tuple[str, ...]:
         """The provider's, and all that may be reached besides."""
         policy = from_json(self.policy)
