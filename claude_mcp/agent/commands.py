@@ -181,12 +181,13 @@ class Command:
         if stopped:
             # The shell may have replaced itself, and its environment with it.
             root = process.pid if process.returncode is None else 0
-            processes.kill(self._activity, TERM_GRACE_SECONDS, root=root)
+            bomb = exhaustion.grown(self._exhausted)
+            processes.kill(self._activity, TERM_GRACE_SECONDS, root=root, bomb=bomb)
         self._waiter.join()
         notes = exhaustion.notes(self._exhausted)
         if not stopped and exhaustion.no_room(self._exhausted):
             # What it left behind would keep the session from running anything at all.
-            processes.kill(self._activity, 0)
+            processes.kill(self._activity, 0, bomb=True)
             notes.append("What the command had left running was killed, to make room again.")
         process.stdout.close()
         process.stderr.close()

@@ -19,6 +19,9 @@ EXEC_SECONDS = 0.001
 CROWD = 50
 """So many processes at once may fork and end faster than they are looked at."""
 LOOKS_IN_A_CROWD = 5
+MAX_SWEEPS = 500
+SWEEPS_IN_VAIN = 10
+SWEEP_PAUSE_SECONDS = 0.002
 MAX_SEARCHES = 100
 """How often new processes are looked for that were forked while others were being stopped."""
 
@@ -102,6 +105,28 @@ def _signal(pids: set[int], number: int) -> None:
             continue
 
 
+def _catch(activity: str) -> None:
+    """Stop whoever bears the marker the moment it is seen, until nobody new is.
+
+    Where forks fail, processes of a bomb live for less time than ``find`` takes; a few of them are
+    enough for it to grow again.
+    """
+    wanted = f"{MARKER_VARIABLE}={activity}".encode()
+    before: set[int] = set()
+    same = 0
+    for _ in range(MAX_SWEEPS):
+        found = set()
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and wanted in _environment(int(entry)).split(b"\0"):
+                _signal({int(entry)}, signal.SIGSTOP)
+                found.add(int(entry))
+        same = same + 1 if found == before else 0
+        if same == SWEEPS_IN_VAIN:
+            return
+        before = found
+        time.sleep(SWEEP_PAUSE_SECONDS)
+
+
 def _hold_still(look: Callable[[], set[int]], looks: int = 1) -> set[int]:
     """Stop all processes that ``look`` finds and return them; ``looks`` in vain are the end.
 
@@ -137,17 +162,21 @@ def kill(
     since: Snapshot | None = None,
     parent: int = 0,
     root: int = 0,
+    bomb: bool = False,
 ) -> set[int]:
     """TERM, and after the grace KILL, until nothing that ``find`` finds is left.
 
     Looks again after each signal, because a process may have forked in between. Returns what
     still lives after ``limit_seconds`` of killing (only a process stuck in the kernel). To look
-    takes long where hundreds of processes want to run, so that is not counted.
+    takes long where hundreds of processes want to run, so that is not counted. ``bomb`` tells of an
+    activity that has used up the session's processes, whose marker nobody else bears.
     """
 
     def look() -> set[int]:
         return find(activity, since, parent, root)
 
+    if bomb:
+        _catch(activity)
     known = _hold_still(look)
     looks = _enough_looks(known)
     if grace_seconds > 0:
@@ -157,7 +186,9 @@ def kill(
         while known and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
             known = _alive(known) | look()
-        if known:
+        if bomb:
+            _catch(activity)
+        if known or bomb:
             known |= _hold_still(look, looks)
     deadline = time.monotonic() + limit_seconds
     while known and time.monotonic() < deadline:

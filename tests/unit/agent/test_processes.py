@@ -274,3 +274,23 @@ def test_in_a_crowd_one_look_in_vain_is_no_proof(monkeypatch: pytest.MonkeyPatch
     looks = iter([crowd, crowd, crowd, crowd | late, *[crowd] * processes.LOOKS_IN_A_CROWD])
     assert processes._hold_still(lambda: next(looks)) == crowd | late
     assert list(looks) == []
+
+
+def test_of_a_bomb_whoever_is_seen_is_stopped_at_once_and_looked_for_again(
+    activity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is there between others' ends and their next forks is not missed by one look."""
+    marked = f"A=b\0{processes.MARKER_VARIABLE}={activity}\0".encode()
+    sweeps: list[int] = []
+    stopped: list[set[int]] = []
+
+    def listing(path: str) -> list[str]:
+        sweeps.append(len(sweeps))
+        return ["self", "7", "8"] if len(sweeps) < 4 else ["self", "7", "8", "9"]
+
+    monkeypatch.setattr(processes.os, "listdir", listing)
+    monkeypatch.setattr(processes, "_environment", lambda pid: b"" if pid == 8 else marked)
+    monkeypatch.setattr(processes, "_signal", lambda pids, number: stopped.append(set(pids)))
+    processes._catch(activity)
+    assert stopped[:3] == [{7}] * 3
+    assert stopped[3:] == [{7}, {9}] * (1 + processes.SWEEPS_IN_VAIN)
