@@ -330,9 +330,17 @@ def test_a_claude_that_is_never_ready_is_killed(
 def test_a_claude_that_starved_at_its_start_is_started_again(
     session: Session, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "STARVED_SECONDS", 1.0)
-    monkeypatch.setattr(driver.exhaustion, "grown", lambda before: True)
     once = tmp_path / "once"
+    asked: list[object] = []
+
+    def grown(before: object) -> bool:
+        """While the first one starts."""
+        until(once.exists)
+        asked.append(before)
+        return len(asked) == 1
+
+    monkeypatch.setattr(driver, "STARVED_SECONDS", 0.05)
+    monkeypatch.setattr(driver.exhaustion, "grown", grown)
     claude.at_start(
         f"import os\nif not os.path.exists({str(once)!r}):\n"
         f" open({str(once)!r}, 'w').close()\n signal.pause()"
