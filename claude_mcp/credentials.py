@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from claude_mcp.redaction import MASK, redactor
+from claude_mcp.contract.redaction import MASK, redactor
 
 
 class Secret:

@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from claude_mcp.agent import contract
 from claude_mcp.config import Config
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions import creation, labels, payload
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.registry import Sessions, open_sessions
 
 # Notes each call's arguments: NUL behind each one, and a second NUL behind the call.
 SHIM: Final = """\

@@ -31,9 +31,12 @@ from benchmark_measuring import (
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from claude_mcp.sessions import commands, creation, labels, turns
-from claude_mcp.sessions.lifecycle import open_sessions
-from claude_mcp.sessions.transfer import Direction, transfer
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.files.transfer import Direction, transfer
+from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
 
 LARGE_FILE_BYTES: Final = 200_000_000
 SMALL_FILES: Final = 5_000

@@ -28,8 +28,11 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from claude_mcp.claude import invocation, protocol, providers
-from claude_mcp.sessions import channel, creation, provider, turns
-from claude_mcp.sessions.lifecycle import open_sessions
+from claude_mcp.sessions.channel import channels as channel
+from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.providers import resolve as provider
+from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.turns import prompts as turns
 
 PROMPT: Final = "hello"
 SETTLE_SECONDS: Final = 2.0

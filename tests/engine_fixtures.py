@@ -16,8 +16,9 @@ from messages_standin import Standin
 from claude_mcp.config import SWITCHES, Config, load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineError
-from claude_mcp.sessions import creation, labels
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.registry import Sessions, open_sessions
 
 API_KEY = "sk-ant-api03-integration-0123456789"
 

@@ -21,10 +21,10 @@ from engine_fixtures import Bare
 from restricted import own_address
 from witnesses import PATIENCE_SECONDS, Inside, Visits, Witness
 
-from claude_mcp.agent import contract
-from claude_mcp.sessions import commands
+from claude_mcp.contract import places as contract
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns import commands
 
 ALLOWED = "allowed.example.org"
 """The operator allows it at private addresses too."""

@@ -15,7 +15,7 @@ import os
 import select
 import sys
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from claude_mcp.agent import contract
-from claude_mcp.agent.state import log
+from claude_mcp.agent.store.state import log
+from claude_mcp.contract import places as contract
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.turns import Turns
+    from claude_mcp.agent.turns.queue import Turns
 
 LONGEST_WAIT_SECONDS = 3600.0
 

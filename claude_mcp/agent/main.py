@@ -13,15 +13,23 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from claude_mcp.agent import commands, contract, threads
-from claude_mcp.agent.connections import Answer, Connection, Operation, Request, RequestError
+from claude_mcp.agent.channel import threads
+from claude_mcp.agent.channel.connections import (
+    Answer,
+    Connection,
+    Operation,
+    Request,
+    RequestError,
+)
 from claude_mcp.agent.expiry import Expiry
-from claude_mcp.agent.state import State, log
+from claude_mcp.agent.processes import commands
+from claude_mcp.agent.store.state import State, log
+from claude_mcp.contract import places as contract
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.egress import Egress
+    from claude_mcp.agent.network.egress import Egress
     from claude_mcp.agent.receiving import Receiving
-    from claude_mcp.agent.turns import Turns
+    from claude_mcp.agent.turns.queue import Turns
 
 
 WARM_UP_DELAY_SECONDS = 0.1
@@ -53,13 +61,13 @@ class Agent:
         self._secrets = secrets
         self._egress: Egress | None = None
         if settings.get("network") in (contract.RESTRICTED, contract.NO_NETWORK):
-            from claude_mcp.agent import families
+            from claude_mcp.agent.network import seccomp
 
-            why = families.bound()
+            why = seccomp.bound()
             if why:
                 log(f"sockets of other families than the usual ones are not forbidden here: {why}")
         if settings.get("network") == contract.RESTRICTED:
-            from claude_mcp.agent.egress import Egress
+            from claude_mcp.agent.network.egress import Egress
 
             self._egress = Egress(settings["sessionName"], (secrets or {}).get("proxies") or {})
         self._turns: Turns | None = None
@@ -104,7 +112,7 @@ class Agent:
     @property
     def turns(self) -> Turns:
         # Imported when it is first needed, so that readiness does not wait for it.
-        from claude_mcp.agent.turns import Turns
+        from claude_mcp.agent.turns.queue import Turns
 
         with self._lock:
             if self._turns is None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import threading
 
-from claude_mcp.agent import descriptors, placing
-from claude_mcp.agent.connections import Answer, Request, RequestError
-from claude_mcp.agent.staging import staging
-from claude_mcp.agent.state import log
+from claude_mcp.agent.channel.connections import Answer, Request, RequestError
+from claude_mcp.agent.store.state import log
+from claude_mcp.placing import descriptors
+from claude_mcp.placing import placement as placing
+from claude_mcp.placing.staging import staging
 
 
 class Receiving:

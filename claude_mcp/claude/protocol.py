@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from claude_mcp.claude.numbers import amount
+from claude_mcp.contract.numbers import amount
 
 
 @dataclass(frozen=True)

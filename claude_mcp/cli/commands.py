@@ -21,7 +21,7 @@ from claude_mcp.config import LIMIT_NAMES, Config
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Listed, Sessions
+    from claude_mcp.sessions.registry import Listed, Sessions
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than a tool result holds, and it still fits one answer."""
@@ -44,7 +44,7 @@ def serve(arguments: argparse.Namespace, config: Config) -> int:
 
 def create(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.cli.providers import parse_provider
-    from claude_mcp.sessions import creation
+    from claude_mcp.sessions.create import plan as creation
 
     request = creation.CreateRequest(
         project_path=os.path.abspath(arguments.project),
@@ -71,7 +71,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
     for warning in created.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
-        from claude_mcp.server.results import CreateResult
+        from claude_mcp.views.results import CreateResult
 
         render.write_json(CreateResult.of(created).wire())
         return 0
@@ -84,18 +84,18 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
 
 def credentials(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.cli.providers import parse_options
-    from claude_mcp.sessions import handing_in
+    from claude_mcp.sessions import handover
 
     options = parse_options(arguments)
     servers = read_mcp_config(arguments.mcp_config)
     handed = within(
         config,
-        lambda sessions: handing_in.hand_in(sessions, arguments.session, options, servers),
+        lambda sessions: handover.hand_in(sessions, arguments.session, options, servers),
     )
     for warning in handed.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
-        from claude_mcp.server.results import CredentialsResult
+        from claude_mcp.views.results import CredentialsResult
 
         render.write_json(CredentialsResult.of(handed).wire())
     else:
@@ -104,7 +104,7 @@ def credentials(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def execute(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import commands
+    from claude_mcp.sessions.turns import commands
 
     words = arguments.words
     if not words:
@@ -121,7 +121,7 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
         ),
     )
     if arguments.json:
-        from claude_mcp.server.results import CommandOutcome
+        from claude_mcp.views.results import CommandOutcome
 
         render.write_json(CommandOutcome.of(completed).wire())
         return completed.exit_code
@@ -148,7 +148,7 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
 
     def show(listed: list[Listed]) -> None:
         if arguments.json:
-            from claude_mcp.server.results import ListResult
+            from claude_mcp.views.results import ListResult
 
             render.write_json(ListResult.of(listed).wire())
         elif listed:
@@ -166,7 +166,7 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
 def prune(arguments: argparse.Namespace, config: Config) -> int:
     pruned = within(config, lambda sessions: sessions.prune(dry_run=arguments.dry_run))
     if arguments.json:
-        from claude_mcp.server.results import PrunedEntry
+        from claude_mcp.views.results import PrunedEntry
 
         render.write_json({"pruned": [PrunedEntry.of(each).wire() for each in pruned]})
     else:
@@ -209,7 +209,7 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
                 code = code or report(error)
                 continue
             if arguments.json:
-                from claude_mcp.server.results import DestroyResult
+                from claude_mcp.views.results import DestroyResult
 
                 done.append(DestroyResult.of(destroyed).wire())
             elif destroyed.session is not None:
@@ -236,7 +236,7 @@ def _confirm(question: str) -> None:
 
 
 def copy(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import transfer
+    from claude_mcp.sessions.files import transfer
 
     reference, to_container, source, destination = endpoints(
         arguments.source, arguments.destination
@@ -256,7 +256,7 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
     for warning in transferred.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
-        from claude_mcp.server.results import TransferResult
+        from claude_mcp.views.results import TransferResult
 
         render.write_json(TransferResult.of(transferred).wire())
     elif watched(arguments):
@@ -266,13 +266,13 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def logs(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import commands
+    from claude_mcp.sessions.turns import commands
 
     session, lines = within(
         config, lambda sessions: commands.logs(sessions, arguments.session, arguments.tail)
     )
     if arguments.json:
-        from claude_mcp.server.results import LogsResult
+        from claude_mcp.views.results import LogsResult
 
         render.write_json(LogsResult.of(session, lines).wire())
     else:

@@ -13,8 +13,8 @@ from claude_mcp.errors import ClaudeMcpError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from claude_mcp.engine.engine import Engine
-    from claude_mcp.sessions.lifecycle import Sessions
-    from claude_mcp.sessions.provider import Provider
+    from claude_mcp.sessions.providers.resolve import Provider
+    from claude_mcp.sessions.registry import Sessions
 
 
 CREDENTIALS: Final = {
@@ -86,7 +86,7 @@ def _configuration(settings: config.Config, file: str | None) -> Finding:
 
 
 async def _image(engine: Engine, image: str) -> Finding:
-    from claude_mcp.sessions.bringing_up import BUILD_HINT
+    from claude_mcp.sessions.create.start import BUILD_HINT
 
     try:
         there = await engine.image_exists(image)
@@ -98,7 +98,7 @@ async def _image(engine: Engine, image: str) -> Finding:
 
 
 def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
-    from claude_mcp.sessions import limits
+    from claude_mcp.sessions.create import limits
 
     try:
         found = limits.contain(settings, engine.dialect, {})
@@ -109,7 +109,7 @@ def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
 
 
 def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
-    from claude_mcp.sessions import provider
+    from claude_mcp.sessions.providers import resolve as provider
 
     try:
         chosen = provider.resolve(settings, engine.dialect)
@@ -126,8 +126,8 @@ def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
 
 def _network(settings: config.Config, chosen: Provider) -> Finding:
     """Of sessions that ask for no other."""
-    from claude_mcp.sessions import network_policy
-    from claude_mcp.sessions.network import Network
+    from claude_mcp.sessions.network import policy as network_policy
+    from claude_mcp.sessions.network.access import Network
 
     try:
         network = network_policy.settle(settings, None, (), chosen, "").network.value

@@ -12,11 +12,11 @@ from claude_mcp.cli import render
 from claude_mcp.cli.running import talk, within
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.questions import question_text
+from claude_mcp.sessions.turns.questions import question_text
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.permissions import Answer, Ask
-    from claude_mcp.sessions.turn_results import Question, TurnResult
+    from claude_mcp.sessions.turns.permissions import Answer, Ask
+    from claude_mcp.sessions.turns.results import Question, TurnResult
 
 PERMISSION_EXIT_CODE: Final = 9
 """The turn goes on when somebody has answered."""
@@ -38,7 +38,7 @@ def asker(arguments: argparse.Namespace) -> Ask | None:
 
         import anyio
 
-        from claude_mcp.sessions.permissions import Answer, Decision
+        from claude_mcp.sessions.turns.permissions import Answer, Decision
 
         talk(f"Claude asks for permission: {_text(question)}")
         sys.stderr.write("Allow it? [y/N] ")
@@ -71,7 +71,7 @@ def _text(question: Question) -> str:
 
 
 def respond(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import permissions
+    from claude_mcp.sessions.turns import permissions
 
     if arguments.allow == arguments.deny:
         raise UsageError("Say either --allow or --deny.")
@@ -84,7 +84,7 @@ def respond(arguments: argparse.Namespace, config: Config) -> int:
         ),
     )
     if arguments.json:
-        from claude_mcp.server.results import PermissionResult
+        from claude_mcp.views.results import PermissionResult
 
         render.write_json(PermissionResult.of(decided).wire())
     elif decided.turn_id is not None:

@@ -14,8 +14,8 @@ from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Sessions
-    from claude_mcp.sessions.turn_results import TurnResult
+    from claude_mcp.sessions.registry import Sessions
+    from claude_mcp.sessions.turns.results import TurnResult
 
 RUNNING_EXIT_CODE: Final = 8
 """The time to wait was up, and the turn goes on."""
@@ -24,8 +24,8 @@ RUNNING_EXIT_CODE: Final = 8
 def prompt(arguments: argparse.Namespace, config: Config) -> int:
     import anyio
 
-    from claude_mcp.sessions import turns
-    from claude_mcp.sessions.turn_results import TurnOptions
+    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns.results import TurnOptions
 
     text = _prompt_text(arguments.prompt)
     tools = arguments.tools
@@ -58,7 +58,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
 
     turn = within(config, work)
     if arguments.json:
-        from claude_mcp.server.results import PromptResult
+        from claude_mcp.views.results import PromptResult
 
         render.write_json(PromptResult.of(turn).wire())
     elif arguments.detach:
@@ -71,7 +71,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
 async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
     """What Ctrl-C does to a prompt; it may never have reached the session."""
     from claude_mcp.errors import ClaudeMcpError
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     try:
         turn = await turns.interrupt(sessions, reference, turn_id)
@@ -88,7 +88,7 @@ async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
 
 
 def turn(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     if arguments.event is not None:
         return _show_event(arguments, config)
@@ -105,7 +105,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
         ),
     )
     if arguments.json:
-        from claude_mcp.server.results import TurnView
+        from claude_mcp.views.results import TurnView
 
         render.write_json(TurnView.of(found).wire())
     elif arguments.cursor is not None:
@@ -114,13 +114,13 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _show_event(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     _, event = within(
         config, lambda sessions: turns.event(sessions, arguments.session, arguments.event)
     )
     if arguments.json:
-        from claude_mcp.server.results import EventEntry
+        from claude_mcp.views.results import EventEntry
 
         render.write_json(EventEntry.of(event).wire())
     else:
@@ -129,13 +129,13 @@ def _show_event(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def cancel(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     cancelled = within(
         config, lambda sessions: turns.interrupt(sessions, arguments.session, arguments.turn)
     )
     if arguments.json:
-        from claude_mcp.server.results import CancelResult
+        from claude_mcp.views.results import CancelResult
 
         render.write_json(CancelResult.of(arguments.session, cancelled).wire())
     elif cancelled is None:

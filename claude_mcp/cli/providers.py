@@ -8,7 +8,7 @@ from pathlib import Path
 
 from claude_mcp import config
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.provider_options import SECRET_OPTIONS, ProviderRequest
+from claude_mcp.sessions.providers.options import SECRET_OPTIONS, ProviderRequest
 
 
 def parse_provider(arguments: argparse.Namespace) -> ProviderRequest:

@@ -7,12 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from claude_mcp.cli.running import visible
-from claude_mcp.redaction import redactor
+from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Listed
     from claude_mcp.sessions.pruning import Pruned
-    from claude_mcp.sessions.turn_results import Event, TurnResult
+    from claude_mcp.sessions.registry import Listed
+    from claude_mcp.sessions.turns.results import Event, TurnResult
 
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", "IMAGE", "PROJECT")
 

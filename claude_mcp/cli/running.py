@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from claude_mcp.config import Config, load
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.credentials import RedactingFormatter
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Progress, Sessions
+    from claude_mcp.sessions.registry import Progress, Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
     """
     import anyio
 
-    from claude_mcp.sessions.lifecycle import open_sessions
+    from claude_mcp.sessions.registry import open_sessions
 
     async def main() -> T:
         outcome: list[T] = []

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from claude_mcp.agent import descriptors
+from claude_mcp.placing import descriptors
 
 
 class PlaceError(Exception):

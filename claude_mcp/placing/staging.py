@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from claude_mcp.agent import descriptors
+from claude_mcp.placing import descriptors
 
 PREFIX = ".claude-mcp-transfer-"
 STALE_SECONDS = 60.0

@@ -12,10 +12,10 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
+from claude_mcp.proxy.copying import READ_BYTES, Deaf, End, Gone
 from claude_mcp.proxy.heads import END, MOST_BYTES, connect
 from claude_mcp.proxy.names import parse_address
 from claude_mcp.proxy.policy import Policy, Upstream
-from claude_mcp.proxy.pump import READ_BYTES, Deaf, End, Gone
 
 CONNECT_SECONDS = 15.0
 MOST_ADDRESSES = 8

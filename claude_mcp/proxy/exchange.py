@@ -19,6 +19,7 @@ from typing import Any, Callable
 
 from claude_mcp.proxy import hello
 from claude_mcp.proxy.connecting import Connector, Failed, Refused
+from claude_mcp.proxy.copying import Deaf, End, Gone, join, stop
 from claude_mcp.proxy.heads import (
     END,
     MOST_BYTES,
@@ -31,7 +32,6 @@ from claude_mcp.proxy.heads import (
 )
 from claude_mcp.proxy.names import canonical_name, parse_address
 from claude_mcp.proxy.policy import Policy
-from claude_mcp.proxy.pump import Deaf, End, Gone, join, stop
 from claude_mcp.proxy.rooms import Room, Rooms
 
 HEAD_SECONDS = 20.0

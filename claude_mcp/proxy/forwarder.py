@@ -18,7 +18,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from claude_mcp.proxy.pump import End, Gone, pass_on, stop
+from claude_mcp.proxy.copying import End, Gone, pass_on, stop
 
 DECISION_BYTES = 8 * 1024
 PATIENCE_SECONDS = 10.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from claude_mcp.proxy.pump import End
+from claude_mcp.proxy.copying import End
 
 IDLE_SECONDS = 30.0
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from claude_mcp.proxy import READY
 from claude_mcp.proxy.connecting import LOOKUPS, Connector, Resolve, look_up
+from claude_mcp.proxy.copying import End
 from claude_mcp.proxy.exchange import Exchange, Tell
 from claude_mcp.proxy.policy import Policy, from_json
-from claude_mcp.proxy.pump import End
 from claude_mcp.proxy.rooms import Rooms
 
 BACKLOG = 256

@@ -33,12 +33,12 @@ from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.errors import error_text
 from claude_mcp.server.progress import Reporter
-from claude_mcp.server.results import clean
 from claude_mcp.server.stdio import Lines
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
+from claude_mcp.views.results import clean
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Sessions
+    from claude_mcp.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def build(config: Config) -> Server[Sessions]:
 
     @asynccontextmanager
     async def lifespan(server: Server[Sessions]) -> AsyncIterator[Sessions]:
-        from claude_mcp.sessions.lifecycle import open_sessions
+        from claude_mcp.sessions.registry import open_sessions
 
         async with open_sessions(config) as sessions:
             yield sessions

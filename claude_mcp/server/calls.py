@@ -15,7 +15,6 @@ import anyio
 from mcp.types import InputRequiredResult
 
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.server import text
 from claude_mcp.server.arguments import (
     CancelArguments,
     CommandArguments,
@@ -30,7 +29,8 @@ from claude_mcp.server.arguments import (
     TurnArguments,
 )
 from claude_mcp.server.elicitation import NOBODY, Elicitation
-from claude_mcp.server.results import (
+from claude_mcp.views import text
+from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
@@ -46,9 +46,9 @@ from claude_mcp.server.results import (
 )
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Progress, Sessions
-    from claude_mcp.sessions.provider_options import ProviderRequest
-    from claude_mcp.sessions.turn_results import TurnResult
+    from claude_mcp.sessions.providers.options import ProviderRequest
+    from claude_mcp.sessions.registry import Progress, Sessions
+    from claude_mcp.sessions.turns.results import TurnResult
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Call:
 
 
 async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import creation
+    from claude_mcp.sessions.create import plan as creation
 
     config = arguments.mcp_config
     request = creation.CreateRequest(
@@ -105,7 +105,7 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
 
 def provider_of(arguments: CreateArguments) -> ProviderRequest:
     """What the arguments say of the session's provider; its secrets are redacted from here on."""
-    from claude_mcp.sessions.provider_options import ARGUMENTS, ProviderRequest
+    from claude_mcp.sessions.providers.options import ARGUMENTS, ProviderRequest
 
     options = arguments.provider_options
     given = arguments.model_dump(by_alias=True, exclude_none=True)
@@ -118,10 +118,10 @@ def provider_of(arguments: CreateArguments) -> ProviderRequest:
 
 
 async def credentials(sessions: Sessions, arguments: CredentialsArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import handing_in
+    from claude_mcp.sessions import handover
 
     options, config = arguments.provider_options, arguments.mcp_config
-    handed = await handing_in.hand_in(
+    handed = await handover.hand_in(
         sessions,
         arguments.session_id,
         options.model_dump(by_alias=True, exclude_none=True) if options else {},
@@ -132,8 +132,8 @@ async def credentials(sessions: Sessions, arguments: CredentialsArguments, call:
 
 
 async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import turns
-    from claude_mcp.sessions.turn_results import TurnOptions
+    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns.results import TurnOptions
 
     options = TurnOptions(
         tools=None if arguments.tools is None else tuple(arguments.tools),
@@ -173,7 +173,7 @@ async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> 
 async def _follow(
     sessions: Sessions, arguments: PromptArguments | TurnArguments, turn_id: str | None, call: Call
 ) -> TurnResult:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     return await turns.follow(
         sessions,
@@ -187,7 +187,7 @@ async def _follow(
 
 
 async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     try:
         await turns.interrupt(sessions, reference, turn_id)
@@ -196,7 +196,7 @@ async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
 
 
 async def turn(sessions: Sessions, arguments: TurnArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     number = arguments.event
     if number:
@@ -211,7 +211,7 @@ async def turn(sessions: Sessions, arguments: TurnArguments, call: Call) -> Outc
 
 
 async def respond(sessions: Sessions, arguments: PermissionArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import permissions
+    from claude_mcp.sessions.turns import permissions
 
     answer = permissions.Answer(permissions.Decision(arguments.decision), arguments.message)
     decided = await permissions.respond(
@@ -222,7 +222,7 @@ async def respond(sessions: Sessions, arguments: PermissionArguments, call: Call
 
 
 async def cancel(sessions: Sessions, arguments: CancelArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import turns
+    from claude_mcp.sessions.turns import prompts as turns
 
     reference = arguments.session_id
     turn = await turns.interrupt(sessions, reference, arguments.turn_id)
@@ -242,7 +242,7 @@ async def destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) -
 
 
 async def transfer(sessions: Sessions, arguments: TransferArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import transfer as transfers
+    from claude_mcp.sessions.files import transfer as transfers
 
     transferred = await transfers.transfer(
         sessions,
@@ -258,7 +258,7 @@ async def transfer(sessions: Sessions, arguments: TransferArguments, call: Call)
 
 
 async def command(sessions: Sessions, arguments: CommandArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import commands
+    from claude_mcp.sessions.turns import commands
 
     completed = await commands.execute(
         sessions,
@@ -272,7 +272,7 @@ async def command(sessions: Sessions, arguments: CommandArguments, call: Call) -
 
 
 async def logs(sessions: Sessions, arguments: LogsArguments, call: Call) -> Outcome:
-    from claude_mcp.sessions import commands
+    from claude_mcp.sessions.turns import commands
 
     session, lines = await commands.logs(sessions, arguments.session_id, arguments.tail)
     result = LogsResult.of(session, lines)

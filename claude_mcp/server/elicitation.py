@@ -27,12 +27,12 @@ from mcp.types import (
 from mcp.types.version import is_version_at_least
 from pydantic import ValidationError
 
-from claude_mcp.server.results import clean
-from claude_mcp.sessions.questions import question_text
+from claude_mcp.sessions.turns.questions import question_text
+from claude_mcp.views.results import clean
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.permissions import Answer, Ask
-    from claude_mcp.sessions.turn_results import Question, TurnResult
+    from claude_mcp.sessions.turns.permissions import Answer, Ask
+    from claude_mcp.sessions.turns.results import Question, TurnResult
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _message(question: Question) -> str:
 
 def _answer(result: ElicitResult) -> Answer | None:
     """None for a form that was dismissed, or sent without a decision."""
-    from claude_mcp.sessions.permissions import Answer, Decision
+    from claude_mcp.sessions.turns.permissions import Answer, Decision
 
     if result.action == "decline":
         return Answer(Decision.DENY)

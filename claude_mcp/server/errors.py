@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.server.results import clean
+from claude_mcp.views.results import clean
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 import anyio
 
-from claude_mcp.server.results import clean
+from claude_mcp.views.results import clean
 
 HEARTBEAT_SECONDS: Final = 5.0
 

@@ -27,7 +27,8 @@ from claude_mcp.server.arguments import (
     TransferArguments,
     TurnArguments,
 )
-from claude_mcp.server.results import (
+from claude_mcp.server.schemas import input_schema, output_schema
+from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
@@ -41,10 +42,9 @@ from claude_mcp.server.results import (
     TransferResult,
     TurnView,
 )
-from claude_mcp.server.schemas import input_schema, output_schema
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.lifecycle import Sessions
+    from claude_mcp.sessions.registry import Sessions
 
 INSTRUCTIONS: Final = (
     "Isolated Claude Code sessions, each in a container of its own with one project of the host "

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from claude_mcp.errors import SessionNotReady, UsageError
-from claude_mcp.sessions import mcp_config, provider
 from claude_mcp.sessions.labels import CredentialSource, Session
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.provider_options import SECRET_OPTIONS, ProviderRequest
+from claude_mcp.sessions.mcp import config as mcp_config
+from claude_mcp.sessions.providers import resolve as provider
+from claude_mcp.sessions.providers.options import SECRET_OPTIONS, ProviderRequest
+from claude_mcp.sessions.registry import Sessions
 
 HOW: Final = "Hand them in again with set_credentials, or 'claude-mcp credentials'."
 

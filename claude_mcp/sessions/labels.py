@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from claude_mcp.agent.contract import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
+from claude_mcp.contract.places import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.network import OPEN, Access, Network, Proxy, proxy_from_json
+from claude_mcp.sessions.network.access import OPEN, Access, Network, Proxy, proxy_from_json
 
 SESSION: Final = "claude-mcp.session"
 NAME: Final = "claude-mcp.name"

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from claude_mcp.agent.contract import EXPIRY_GRACE_SECONDS
+from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.sessions import egress
 from claude_mcp.sessions.labels import Session, Status, overdue_seconds
+from claude_mcp.sessions.network import proxies as egress
 
 if TYPE_CHECKING:
     from claude_mcp.engine.engine import Engine
-    from claude_mcp.sessions.channel import Channels
+    from claude_mcp.sessions.channel.channels import Channels
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from claude_mcp.claude.numbers import amount
 from claude_mcp.config import Config
+from claude_mcp.contract.numbers import amount
 from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
 from claude_mcp.errors import (
     SessionAmbiguous,
@@ -26,11 +26,12 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import egress, labels, pruning, room
-from claude_mcp.sessions.channel import Channels, NotRunning, OnEvent
-from claude_mcp.sessions.git_guard import GitGuard
+from claude_mcp.sessions import labels, pruning, quota
+from claude_mcp.sessions.channel.channels import Channels, NotRunning, OnEvent
+from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.labels import Session, Status
-from claude_mcp.sessions.revival import Revival
+from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.network.revival import Revival
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ class Sessions:
     async def check_room(self, newcomer: str | None = None) -> None:
         """Whether one more session may run; without a limit, no engine call; see ``room.check``."""
         if self.config.max_sessions is not None:
-            await room.check(await self.engine(), self.config.max_sessions, newcomer)
+            await quota.check(await self.engine(), self.config.max_sessions, newcomer)
 
     async def list(self) -> list[Listed]:
         """All sessions, oldest first: two engine calls.

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from claude_mcp.redaction import redactor
+from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.commands import CommandResult
-    from claude_mcp.sessions.creation import Created
-    from claude_mcp.sessions.handing_in import HandedIn
+    from claude_mcp.sessions.create.plan import Created
+    from claude_mcp.sessions.files.transfer import Transferred
+    from claude_mcp.sessions.handover import HandedIn
     from claude_mcp.sessions.labels import Session
-    from claude_mcp.sessions.lifecycle import Destroyed, Listed
-    from claude_mcp.sessions.permissions import Decided
     from claude_mcp.sessions.pruning import Pruned
-    from claude_mcp.sessions.transfer import Transferred
-    from claude_mcp.sessions.turn_results import Event, TurnResult
+    from claude_mcp.sessions.registry import Destroyed, Listed
+    from claude_mcp.sessions.turns.commands import CommandResult
+    from claude_mcp.sessions.turns.permissions import Decided
+    from claude_mcp.sessions.turns.results import Event, TurnResult
 
 
 def clean(text: str) -> str:

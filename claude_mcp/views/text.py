@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from claude_mcp.server.results import (
+from claude_mcp.sessions.turns.questions import question_text
+from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
@@ -19,7 +20,6 @@ from claude_mcp.server.results import (
     TransferResult,
     TurnView,
 )
-from claude_mcp.sessions.questions import question_text
 
 NETWORKS: Final = {
     "restricted": "Its network is restricted to its provider and the allowed hosts.",

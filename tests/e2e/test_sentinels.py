@@ -20,8 +20,8 @@ from mcp import Client, StdioServerParameters
 from messages_standin import Standin
 from peers import script, text_of
 
+from claude_mcp.contract.redaction import MASK
 from claude_mcp.engine.engine import Engine
-from claude_mcp.redaction import MASK
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -9,9 +9,9 @@ import pytest
 
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, UsageError
-from claude_mcp.sessions import commands
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import Created, CreateRequest, create
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.create.plan import Created, CreateRequest, create
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
 
 MARK = "planted-program-ran"
 CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = /tmp/nowhere\n"

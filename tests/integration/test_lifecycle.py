@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from claude_mcp.agent import contract
 from claude_mcp.config import Config, load
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.argv import ContainerSpec
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import (
@@ -29,10 +29,12 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import commands, labels, payload
-from claude_mcp.sessions.creation import CreateRequest, Mount, create
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
 from claude_mcp.sessions.labels import Session, Status
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare
@@ -274,7 +276,7 @@ CREATE_SCRIPT = """
 import anyio, sys
 from claude_mcp.config import load
 from claude_mcp.sessions.creation import CreateRequest, create
-from claude_mcp.sessions.lifecycle import open_sessions
+from claude_mcp.sessions.registry import open_sessions
 
 async def main():
     async with open_sessions(load(engine=sys.argv[1])) as sessions:

@@ -20,10 +20,13 @@ from claude_mcp.engine import host
 from claude_mcp.engine.dialects import EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
-from claude_mcp.sessions import commands, creation, labels, pruning, turns
-from claude_mcp.sessions.creation import Created, CreateRequest
+from claude_mcp.sessions import labels, pruning
+from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create.plan import Created, CreateRequest
 from claude_mcp.sessions.labels import Status
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
 from tests.engine_fixtures import Bare
 
 PATIENCE_SECONDS = 60

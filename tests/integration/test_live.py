@@ -15,12 +15,13 @@ from messages_standin import Standin
 
 from claude_mcp.config import Config
 from claude_mcp.errors import SessionNotReady, TurnNotFound, UsageError
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.channel.payload import connect_command
+from claude_mcp.sessions.create.plan import CreateRequest, create
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.payload import connect_command
-from claude_mcp.sessions.turn_results import TurnStatus
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.results import TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

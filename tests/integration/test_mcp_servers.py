@@ -11,12 +11,13 @@ import anyio
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, Mount, create
-from claude_mcp.sessions.handing_in import hand_in
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.mcp_servers import McpServer
-from claude_mcp.sessions.turn_results import TurnOptions, TurnStatus
+from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
+from claude_mcp.sessions.handover import hand_in
+from claude_mcp.sessions.mcp.servers import McpServer
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.results import TurnOptions, TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import commands
-from claude_mcp.sessions.creation import CreateRequest, Mount, create
+from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
+from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.transfer import Direction, transfer
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

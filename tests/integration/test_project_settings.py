@@ -17,10 +17,11 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, create
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.turn_results import TurnStatus
+from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.results import TurnStatus
 
 pytestmark = pytest.mark.claude
 

@@ -17,15 +17,16 @@ import pytest
 from argv_sampler import ArgvSampler
 from messages_standin import Standin
 
-from claude_mcp.agent import contract
 from claude_mcp.config import load
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.redaction import MASK
 from claude_mcp.engine.engine import Engine
-from claude_mcp.redaction import MASK
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, create
-from claude_mcp.sessions.lifecycle import open_sessions
-from claude_mcp.sessions.provider_options import ProviderRequest
-from claude_mcp.sessions.turn_results import TurnStatus
+from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.results import TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -12,11 +12,11 @@ import pytest
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineError, TransferError, UsageError
-from claude_mcp.sessions import commands
-from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.transfer import Direction, transfer
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -14,13 +14,14 @@ from messages_standin import Standin
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, UsageError
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, create
-from claude_mcp.sessions.handing_in import hand_in
+from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.handover import hand_in
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.provider_options import ProviderRequest
-from claude_mcp.sessions.turn_results import TurnOptions, TurnStatus
+from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.results import TurnOptions, TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

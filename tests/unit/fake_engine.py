@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.proxy import READY
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from claude_mcp.sessions.network import Access
+    from claude_mcp.sessions.network.access import Access
 
 VERSION = {"Client": {"Version": "24.0.0", "ApiVersion": "1.43"}, "Server": {"Version": "24.0.0"}}
 
@@ -77,7 +77,8 @@ def answer_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def add_session(program: Path, name: str, project: Path, access: Access | None = None) -> str:
     """A running session, without the calls that make one; returns its id."""
-    from claude_mcp.sessions import labels, network
+    from claude_mcp.sessions import labels
+    from claude_mcp.sessions.network import access as network
 
     access = access or network.OPEN
     container = new_container(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from claude_mcp.contract.redaction import MASK, redactor
 from claude_mcp.credentials import RedactingFormatter, Secret
-from claude_mcp.redaction import MASK, redactor
 
 
 def test_a_secret_shows_only_when_it_is_revealed() -> None:

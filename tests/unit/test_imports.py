@@ -12,27 +12,29 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "claude_mcp"
 MODULES = sorted(str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.py"))
 
-ROOT = {"errors", "config", "credentials", "redaction"}
+ROOT = {"errors", "config", "credentials", "contract"}
 # What each room may import of ours, besides itself.
 MAY_IMPORT = {
     "errors": set(),
-    "redaction": set(),
-    "credentials": {"redaction"},
+    "contract": set(),
+    "placing": set(),
+    "credentials": {"contract"},
     "config": {"errors", "credentials"},
     "engine": ROOT,
-    "claude": set(),
+    "claude": {"contract"},
     "proxy": set(),
-    "agent": {"claude", "redaction"},
-    "sessions": {*ROOT, "engine", "claude", "proxy", "agent"},
-    "server": {*ROOT, "engine", "sessions"},
-    # `serve` is the server, and `--json` prints the same results as its tools.
-    "cli": {*ROOT, "engine", "sessions", "server"},
+    "agent": {"claude", "contract", "placing"},
+    "sessions": {*ROOT, "engine", "claude", "proxy", "placing"},
+    "views": {*ROOT, "sessions"},
+    "server": {*ROOT, "engine", "sessions", "views"},
+    # `serve` is the server.
+    "cli": {*ROOT, "engine", "sessions", "views", "server"},
     "__main__": {"cli"},
     "__init__": set(),
 }
 FRONT_ENDS = {"server", "cli", "__main__"}
-INSIDE = {"agent", "claude", "proxy", "redaction"}
-THIRD_PARTY = {"anyio": {"engine", "sessions", "server", "cli"}, "pydantic": {"server"},
+INSIDE = {"agent", "claude", "contract", "placing", "proxy"}
+THIRD_PARTY = {"anyio": {"engine", "sessions", "server", "cli"}, "pydantic": {"views", "server"},
                "mcp": {"server"}, "mcp_types": {"server"}}  # fmt: skip
 
 STARTS_PROCESSES = {"subprocess", "multiprocessing", "pty"}

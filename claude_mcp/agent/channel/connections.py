@@ -15,8 +15,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-from claude_mcp.agent import threads
-from claude_mcp.agent.lines import Splitter
+from claude_mcp.agent.channel import threads
+from claude_mcp.contract.framing import Splitter
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 256 * 1024

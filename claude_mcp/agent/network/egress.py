@@ -15,10 +15,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, threads
-from claude_mcp.agent.lines import Splitter
-from claude_mcp.agent.relay import authorization
-from claude_mcp.agent.state import log
+import claude_mcp
+from claude_mcp.agent.channel import threads
+from claude_mcp.agent.network.relay import authorization
+from claude_mcp.agent.store.state import log
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.framing import Splitter
 
 BACKLOG = 256
 READ_BYTES = 64 * 1024
@@ -124,7 +126,7 @@ class Egress:
                 self._watchers.remove(on_gone)
 
     def _start(self) -> None:
-        code = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # the archive
+        code = os.path.dirname(os.path.dirname(claude_mcp.__file__))  # the archive
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, code, str(descriptor), contract.PROXY_SOCKET],

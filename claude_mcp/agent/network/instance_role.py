@@ -10,13 +10,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from claude_mcp.agent import contract
 from claude_mcp.claude.providers import ROLE_FILE
+from claude_mcp.contract import places as contract
 
 COMMAND = (
     "python3 -I -S -c 'import sys; "
     f'sys.path.insert(0, "{contract.ARCHIVE_PATH}"); '
-    "from claude_mcp.agent.machine_role import main; main()'"
+    "from claude_mcp.agent.network.instance_role import main; main()'"
 )
 ROLE_PATH = contract.RUN_DIRECTORY + "/" + ROLE_FILE
 ECS = "http://169.254.170.2"

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from claude_mcp.agent import threads
-from claude_mcp.agent.state import log
+from claude_mcp.agent.channel import threads
+from claude_mcp.agent.store.state import log
 
 HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024

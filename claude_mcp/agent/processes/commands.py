@@ -9,8 +9,9 @@ import threading
 import time
 from typing import Any
 
-from claude_mcp.agent import exhaustion, processes
-from claude_mcp.redaction import redactor
+from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.processes import killing as processes
+from claude_mcp.contract.redaction import redactor
 
 READ_BYTES = 256 * 1024
 INLINE_COMMAND_BYTES = 100_000
@@ -87,7 +88,7 @@ class Command:
         else:
             argv = [b"/bin/sh", b"-c", b"--", encoded]
         self._started = time.monotonic()
-        self._exhausted = exhaustion.counts()
+        self._exhausted = cgroup_events.counts()
         self._process: subprocess.Popen[bytes] | None = None
         self._begun = threading.Event()
         self._waiter = threading.Thread(target=self._wait_process, daemon=True)
@@ -108,7 +109,7 @@ class Command:
             self._close()
             raise
         self._begun.set()
-        exhaustion.be_chosen_first(self._process.pid)
+        cgroup_events.be_chosen_first(self._process.pid)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -181,11 +182,11 @@ class Command:
         if stopped:
             # The shell may have replaced itself, and its environment with it.
             root = process.pid if process.returncode is None else 0
-            bomb = exhaustion.grown(self._exhausted)
+            bomb = cgroup_events.grown(self._exhausted)
             processes.kill(self._activity, TERM_GRACE_SECONDS, root=root, bomb=bomb)
         self._waiter.join()
-        notes = exhaustion.notes(self._exhausted)
-        if not stopped and exhaustion.no_room(self._exhausted):
+        notes = cgroup_events.notes(self._exhausted)
+        if not stopped and cgroup_events.no_room(self._exhausted):
             # What it left behind would keep the session from running anything at all.
             processes.kill(self._activity, 0, bomb=True)
             notes.append("What the command had left running was killed, to make room again.")

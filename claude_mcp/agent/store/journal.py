@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from claude_mcp.agent.lines import Splitter
-from claude_mcp.agent.state import log
-from claude_mcp.redaction import redactor
+from claude_mcp.agent.store.state import log
+from claude_mcp.contract.framing import Splitter
+from claude_mcp.contract.redaction import redactor
 
 Event = dict[str, Any]
 """number, time (UTC, RFC 3339), turnId (None: the session's own), kind, text, leftOut (characters

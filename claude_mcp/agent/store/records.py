@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from claude_mcp.agent import files
-from claude_mcp.agent.state import log
+from claude_mcp.agent.store import files
+from claude_mcp.agent.store.state import log
 
 Result = dict[str, Any]
 

@@ -11,9 +11,10 @@ import os
 import sys
 from typing import Any
 
-from claude_mcp.agent import contract, files
-from claude_mcp.claude.numbers import amount
-from claude_mcp.redaction import redactor
+from claude_mcp.agent.store import files
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.numbers import amount
+from claude_mcp.contract.redaction import redactor
 
 
 def log(line: str) -> None:

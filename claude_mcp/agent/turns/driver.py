@@ -13,20 +13,24 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Callable
 
-from claude_mcp.agent import contract, exhaustion, machine_role, mcp_servers, outcomes, processes
-from claude_mcp.agent.journal import Journal
-from claude_mcp.agent.live import Live
-from claude_mcp.agent.permissions import Permissions
-from claude_mcp.agent.records import Result
-from claude_mcp.agent.relay import Relays
-from claude_mcp.agent.state import State, log
-from claude_mcp.agent.turn import Turn
+from claude_mcp.agent.network import instance_role
+from claude_mcp.agent.network.relay import Relays
+from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.store.journal import Journal
+from claude_mcp.agent.store.records import Result
+from claude_mcp.agent.store.state import State, log
+from claude_mcp.agent.turns import mcp_servers, outcomes
+from claude_mcp.agent.turns.live import Live
+from claude_mcp.agent.turns.permissions import Permissions
+from claude_mcp.agent.turns.turn import Turn
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.claude.events import events_of
-from claude_mcp.redaction import redactor
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.egress import Egress
+    from claude_mcp.agent.network.egress import Egress
 
 START_SECONDS = 60.0
 STARVED_SECONDS = 10.0
@@ -251,7 +255,7 @@ class Driver:
         secrets = self._secrets
         settings = self._settings
         provider = providers.handed_over(
-            secrets, settings.get("model"), settings.get("smallFastModel"), machine_role.COMMAND
+            secrets, settings.get("model"), settings.get("smallFastModel"), instance_role.COMMAND
         )
         tools = options.get("tools")
         argv = invocation.claude_argv(
@@ -276,7 +280,7 @@ class Driver:
         if self._egress is None:
             environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
         credentials = providers.credentials(provider)
-        exhausted = exhaustion.counts()
+        exhausted = cgroup_events.counts()
         try:
             with self._changed:  # so that it cannot end before we know it
                 live = Live(argv, environment, credentials, self._on_frame, self._on_end)
@@ -285,7 +289,7 @@ class Driver:
         except OSError as error:
             raise StartFailed(f"Claude Code could not be started: {error}.") from error
         first = min(STARVED_SECONDS, START_SECONDS)
-        if not live.ready.wait(first) and tries > 1 and exhaustion.grown(exhausted):
+        if not live.ready.wait(first) and tries > 1 and cgroup_events.grown(exhausted):
             # Without room for its threads it neither comes up nor ends.
             live.kill("it found no room for its threads")
             live.ended.wait()

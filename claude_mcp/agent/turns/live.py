@@ -20,11 +20,14 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Callable
 
-from claude_mcp.agent import contract, exhaustion, files, processes
-from claude_mcp.agent.commands import Capture, exit_code
-from claude_mcp.agent.lines import Splitter
-from claude_mcp.agent.state import log
+from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes.commands import Capture, exit_code
+from claude_mcp.agent.store import files
+from claude_mcp.agent.store.state import log
 from claude_mcp.claude import protocol, providers
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.framing import Splitter
 
 STDERR_BYTES = 16 * 1024
 READ_BYTES = 256 * 1024
@@ -81,7 +84,7 @@ class Live:
         self.replayed = ""
         self.background: set[str] = set()
         self.reported_usd = 0.0
-        exhaustion.be_chosen_first(self._process.pid)
+        cgroup_events.be_chosen_first(self._process.pid)
         assert self._process.stderr is not None
         assert self._process.stdout is not None
         gone, going = os.pipe()

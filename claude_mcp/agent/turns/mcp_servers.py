@@ -14,9 +14,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from claude_mcp.agent import contract, files
-from claude_mcp.agent.live import Live
+from claude_mcp.agent.store import files
+from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
+from claude_mcp.contract import places as contract
 
 CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
 ANSWER_SECONDS = 5.0

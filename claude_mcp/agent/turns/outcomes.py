@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from claude_mcp.agent.live import Live
-from claude_mcp.agent.records import Result
+from claude_mcp.agent.store.records import Result
+from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
 
 UNREAD: Result = {"status": "unread"}

@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from claude_mcp.agent import contract
-from claude_mcp.agent.connections import RequestError
-from claude_mcp.agent.journal import Journal
-from claude_mcp.agent.state import log
+from claude_mcp.agent.channel.connections import RequestError
+from claude_mcp.agent.store.journal import Journal
+from claude_mcp.agent.store.state import log
 from claude_mcp.claude import protocol
 from claude_mcp.claude.events import call_text, headline
-from claude_mcp.redaction import redactor
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.live import Live
-    from claude_mcp.agent.turn import Turn
+    from claude_mcp.agent.turns.live import Live
+    from claude_mcp.agent.turns.turn import Turn
 
 MAX_OPEN = 32
 MAX_INPUT_CHARACTERS = 4 * 1024 * 1024

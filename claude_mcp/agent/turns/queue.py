@@ -12,18 +12,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from claude_mcp.agent import contract, exhaustion
-from claude_mcp.agent.connections import Answer, Request, RequestError
-from claude_mcp.agent.driver import Driver
-from claude_mcp.agent.journal import Event, Journal
-from claude_mcp.agent.records import TURN_ID, Record, Records, Result, digest
-from claude_mcp.agent.state import State, log
-from claude_mcp.agent.turn import OPTIONS, Turn
+from claude_mcp.agent.channel.connections import Answer, Request, RequestError
+from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.store.journal import Event, Journal
+from claude_mcp.agent.store.records import TURN_ID, Record, Records, Result, digest
+from claude_mcp.agent.store.state import State, log
+from claude_mcp.agent.turns.driver import Driver
+from claude_mcp.agent.turns.turn import OPTIONS, Turn
 from claude_mcp.claude.events import headline
-from claude_mcp.redaction import redactor
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.egress import Egress
+    from claude_mcp.agent.network.egress import Egress
 
 MAX_WAITING = 50
 LONGEST_WAIT_SECONDS = 3600.0
@@ -262,7 +263,7 @@ class Turns:
                 else:
                     return None
             self._current = self._waiting.popleft()
-            self._current.exhausted = exhaustion.counts()
+            self._current.exhausted = cgroup_events.counts()
             if self._egress is not None:
                 self._current.mark = self._egress.mark()
             return self._current
@@ -276,7 +277,7 @@ class Turns:
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
         if turn.exhausted is not None:
-            for note in exhaustion.notes(turn.exhausted):
+            for note in cgroup_events.notes(turn.exhausted):
                 log(f"turn {turn.id}: {note}")
                 turn.notes.append(note)
         if self._egress is not None and turn.mark is not None:

@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from claude_mcp.agent import exhaustion, processes
-from claude_mcp.agent.records import Result
+from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.store.records import Result
 
 if TYPE_CHECKING:
-    from claude_mcp.agent.egress import Mark
+    from claude_mcp.agent.network.egress import Mark
 
 OPTIONS = ("tools", "model", "maxTurns", "maxBudgetUsd")
 """What a turn may have of its own; Claude Code takes them only when it starts."""
@@ -35,7 +36,7 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     expired: int = 0
     """How many of its questions nobody answered."""
-    exhausted: exhaustion.Counts | None = None
+    exhausted: cgroup_events.Counts | None = None
     """How often limits had been reached when it began."""
     mark: Mark | None = None
     """How it was with the network when it began, where that is restricted."""

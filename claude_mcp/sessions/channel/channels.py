@@ -15,12 +15,12 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.failures import NO_ROOM, NO_SUCH_CONTAINER, NOT_RUNNING
 from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, SessionNotReady
-from claude_mcp.sessions.payload import connect_command
+from claude_mcp.sessions.channel.payload import connect_command
 
 logger = logging.getLogger(__name__)
 

@@ -13,17 +13,18 @@ import importlib.resources
 import io
 import zipfile
 import zlib
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
 from typing import Final
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 
 PACKAGE: Final = "claude_mcp"
-AGENT_PARTS: Final = ("agent", "claude")
+AGENT_PARTS: Final = ("agent", "claude", "contract", "placing")
 AGENT_MODULES: Final = (
-    "redaction.py",
     "proxy/__init__.py",
     "proxy/forwarder.py",
-    "proxy/pump.py",
+    "proxy/copying.py",
 )
 PROXY_PARTS: Final = ("proxy",)
 
@@ -41,7 +42,7 @@ with open({contract.ARCHIVE_PATH!r}, "wb") as file:
     file.write(zlib.decompress(binascii.a2b_base64(os.environ[{contract.PAYLOAD_VARIABLE!r}])))
 sys.path.insert(0, {contract.ARCHIVE_PATH!r})
 """
-_AGENT: Final = f"{_BOOT}from claude_mcp.agent.starting import main\nmain()\n"
+_AGENT: Final = f"{_BOOT}from claude_mcp.agent.boot import main\nmain()\n"
 _PROXY: Final = f"{_BOOT}from claude_mcp.proxy.server import main\nmain(*sys.argv[1:])\n"
 
 # The connector hands its own stdin and stdout to the agent and waits until it is let go; only
@@ -89,15 +90,25 @@ def _archive(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
     for name in modules:
         files[f"{PACKAGE}/{name}"] = importlib.resources.files(PACKAGE).joinpath(name).read_bytes()
     for part in parts:
-        for file in importlib.resources.files(f"{PACKAGE}.{part}").iterdir():
-            if file.name.endswith(".py"):
-                files[f"{PACKAGE}/{part}/{file.name}"] = file.read_bytes()
+        root = importlib.resources.files(f"{PACKAGE}.{part}")
+        for name, file in _modules(root):
+            files[f"{PACKAGE}/{part}/{name}"] = file.read_bytes()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
         for name in sorted(files):
             # An entry's time is a constant, so that the same code makes the same archive.
             bundle.writestr(zipfile.ZipInfo(name), files[name])
     return base64.b64encode(zlib.compress(buffer.getvalue(), 9)).decode()
+
+
+def _modules(directory: Traversable, within: str = "") -> Iterator[tuple[str, Traversable]]:
+    """The modules in a directory and below it, by their paths in it."""
+    for entry in directory.iterdir():
+        name = f"{within}{entry.name}"
+        if entry.is_dir():
+            yield from _modules(entry, f"{name}/")
+        elif name.endswith(".py"):
+            yield name, entry
 
 
 def agent_command(settings_json: str) -> tuple[str, ...]:

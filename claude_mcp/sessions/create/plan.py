@@ -13,27 +13,25 @@ from typing import Any, Final
 
 import anyio
 
-from claude_mcp.agent import contract
 from claude_mcp.config import Config
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import (
-    git_guard,
-    labels,
-    limits,
-    mcp_config,
-    mcp_servers,
-    network_policy,
-    payload,
-    policy,
-    provider,
-)
-from claude_mcp.sessions.bringing_up import bring_up, roll_back
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create import limits
+from claude_mcp.sessions.create.start import bring_up, roll_back
+from claude_mcp.sessions.git import guard as git_guard
 from claude_mcp.sessions.labels import Session, Status
-from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
-from claude_mcp.sessions.network import Network
-from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions.mcp import config as mcp_config
+from claude_mcp.sessions.mcp import servers as mcp_servers
+from claude_mcp.sessions.network import policy as network_policy
+from claude_mcp.sessions.network.access import Network
+from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.providers import resolve as provider
+from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.registry import Progress, Sessions, no_progress
 
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Where nothing of ours can be mounted; the agent's own directory is in /dev."""

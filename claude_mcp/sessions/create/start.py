@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import ContainerSpec
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
@@ -23,9 +23,11 @@ from claude_mcp.errors import (
     ImageUnfit,
     SessionExists,
 )
-from claude_mcp.sessions import egress, limits, payload
-from claude_mcp.sessions.lifecycle import Progress, Sessions
-from claude_mcp.sessions.network import Proxy
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create import limits
+from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.network.access import Proxy
+from claude_mcp.sessions.registry import Progress, Sessions
 
 logger = logging.getLogger(__name__)
 

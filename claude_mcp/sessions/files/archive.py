@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, Final
 
-from claude_mcp.agent import descriptors
 from claude_mcp.errors import TransferError
-from claude_mcp.sessions.tar import CHUNK_BYTES
+from claude_mcp.placing import descriptors
+from claude_mcp.sessions.files.tar import CHUNK_BYTES
 
 MAX_WARNINGS: Final = 20
 

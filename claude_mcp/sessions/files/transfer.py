@@ -14,16 +14,18 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from claude_mcp.agent import contract, descriptors, placing
-from claude_mcp.agent.staging import staging
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import PathNotFound
 from claude_mcp.errors import AgentError, TransferError, UsageError
-from claude_mcp.sessions import policy
-from claude_mcp.sessions.archive import Tally, write_archive
-from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.placing import descriptors
+from claude_mcp.placing import placement as placing
+from claude_mcp.placing.staging import staging
+from claude_mcp.sessions.channel.channels import AgentRefused
+from claude_mcp.sessions.files.archive import Tally, write_archive
+from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
-from claude_mcp.sessions.unpacking import Limits, Unpacked, read_archive
+from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.registry import Progress, Sessions, no_progress
 
 PROGRESS_SECONDS: Final = 1.0
 

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from claude_mcp.agent import descriptors
 from claude_mcp.config import TRANSFER_BYTES_NAME, TRANSFER_FILES_NAME
 from claude_mcp.errors import TransferError
-from claude_mcp.sessions.archive import Tally
-from claude_mcp.sessions.tar import CHUNK_BYTES, BrokenArchive, CutOff, Entry, Kind, TarReader
+from claude_mcp.placing import descriptors
+from claude_mcp.sessions.files.archive import Tally
+from claude_mcp.sessions.files.tar import CHUNK_BYTES, BrokenArchive, CutOff, Entry, Kind, TarReader
 
 PERMISSION_BITS: Final = 0o777
 """What is taken over of a mode that comes from a container: no set-user-id, no sticky bit."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from claude_mcp.sessions.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, WALK_SECONDS, Tree
+from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, WALK_SECONDS, Tree
 
 GIT: Final = ".git"
 BARE: Final = frozenset({"HEAD", "objects", "refs"})

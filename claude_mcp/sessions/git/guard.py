@@ -19,12 +19,12 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.argv import BindMount
-from claude_mcp.sessions import git_files
-from claude_mcp.sessions.answers import line
-from claude_mcp.sessions.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, Tree
-from claude_mcp.sessions.git_files import GIT, Survey
+from claude_mcp.sessions.channel.answers import line
+from claude_mcp.sessions.git import files as git_files
+from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, Tree
+from claude_mcp.sessions.git.files import GIT, Survey
 from claude_mcp.sessions.labels import Session
 
 KEPT_TREES: Final = 8

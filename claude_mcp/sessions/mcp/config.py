@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import UsageError
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions import mcp_secrets
+from claude_mcp.sessions.mcp import secret_values as mcp_secrets
 
 MAX_BYTES: Final = 256 * 1024
 MAX_SERVERS: Final = 50

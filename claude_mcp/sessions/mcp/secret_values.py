@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 
 KEYS: Final = ("type", "command", "args", "env", "url", "headers")
 """Those of a server that are known here; further ones are Claude Code's affair."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.argv import VolumeMount
 from claude_mcp.proxy.policy import from_json
 

@@ -12,11 +12,11 @@ from claude_mcp.config import Config
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.names import Host, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, split_direct
-from claude_mcp.sessions import payload
-from claude_mcp.sessions.addresses import port_of, proxy_parts
-from claude_mcp.sessions.network import Access, Network, Proxy
-from claude_mcp.sessions.provider import Provider
-from claude_mcp.sessions.provider_options import ANTHROPIC, BEDROCK, FOUNDRY, VERTEX
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.network.access import Access, Network, Proxy
+from claude_mcp.sessions.providers.addresses import port_of, proxy_parts
+from claude_mcp.sessions.providers.options import ANTHROPIC, BEDROCK, FOUNDRY, VERTEX
+from claude_mcp.sessions.providers.resolve import Provider
 
 MOST_HOSTS: Final = 200
 DIGEST_CHARS: Final = 16

@@ -13,14 +13,16 @@ from typing import Final
 
 import anyio
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine import host
 from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.proxy import READY
-from claude_mcp.sessions import labels, limits, payload
-from claude_mcp.sessions.network import Proxy, proxy_from_json
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create import limits
+from claude_mcp.sessions.network.access import Proxy, proxy_from_json
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions import egress
-from claude_mcp.sessions.channel import OnEvent
+from claude_mcp.sessions.channel.channels import OnEvent
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.network import Proxy
+from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.network.access import Proxy
 
 logger = logging.getLogger(__name__)
 

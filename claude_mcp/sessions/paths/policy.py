@@ -12,11 +12,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_mcp.agent import descriptors
 from claude_mcp.config import ROOTS_NAME, Config
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.mounts import HostMount, Place, below, is_within, place_of, read_mounts
-from claude_mcp.sessions.protected import (
+from claude_mcp.placing import descriptors
+from claude_mcp.sessions.paths.mounts import (
+    HostMount,
+    Place,
+    below,
+    is_within,
+    place_of,
+    read_mounts,
+)
+from claude_mcp.sessions.paths.protected import (
     NOT_SYSTEM,
     SOCKET,
     SOCKET_NAMES,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.engine.dialects import Dialect
-from claude_mcp.redaction import redactor
 
 PROC_TCP: Final = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTEN: Final = "0A"

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from claude_mcp.config import AWS_KEY_NAMES
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import UsageError
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions import aws_profile
 from claude_mcp.sessions.labels import CredentialSource
-from claude_mcp.sessions.provider_options import google_secrets
-from claude_mcp.sessions.search import Found, Search, own_credential
+from claude_mcp.sessions.providers import aws_profile
+from claude_mcp.sessions.providers.lookup import Found, Search, own_credential
+from claude_mcp.sessions.providers.options import google_secrets
 
 REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
 """It becomes part of a host's name: nothing in it may lead elsewhere."""

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects import Dialect
-from claude_mcp.sessions import addresses
 from claude_mcp.sessions.labels import CredentialSource
-from claude_mcp.sessions.provider_options import Settled
+from claude_mcp.sessions.providers import addresses
+from claude_mcp.sessions.providers.options import Settled
 
 _KEY: Final = re.compile(r"[!-~]+")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from claude_mcp.config import SWITCHES, Config
-from claude_mcp.redaction import redactor
+from claude_mcp.contract.redaction import redactor
 
 ANTHROPIC: Final = "anthropic"
 BEDROCK: Final = "bedrock"

@@ -12,9 +12,10 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import addresses, clouds
 from claude_mcp.sessions.labels import CredentialSource, Session
-from claude_mcp.sessions.provider_options import (
+from claude_mcp.sessions.providers import addresses, clouds
+from claude_mcp.sessions.providers.lookup import Found, Search
+from claude_mcp.sessions.providers.options import (
     ANTHROPIC,
     BEDROCK,
     FOUNDRY,
@@ -24,7 +25,6 @@ from claude_mcp.sessions.provider_options import (
     google_secrets,
     settle,
 )
-from claude_mcp.sessions.search import Found, Search
 
 PLACES: Final = ("region", "projectId", "resource", "baseUrl")
 NOTHING_ASKED: Final = ProviderRequest()

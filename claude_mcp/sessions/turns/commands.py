@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError, UsageError
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.registry import Sessions
 
 OUTPUT_BYTES: Final = 64 * 1024
 """Kept of each stream by default: its first and its last half."""

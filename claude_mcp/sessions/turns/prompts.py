@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import anyio
 
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -20,14 +21,13 @@ from claude_mcp.errors import (
     TurnNotFound,
     UsageError,
 )
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions import handing_in
-from claude_mcp.sessions.answers import line
-from claude_mcp.sessions.channel import AgentRefused, ChannelLost
+from claude_mcp.sessions import handover
+from claude_mcp.sessions.channel.answers import line
+from claude_mcp.sessions.channel.channels import AgentRefused, ChannelLost
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Progress, Sessions, no_progress
-from claude_mcp.sessions.permissions import Ask, respond
-from claude_mcp.sessions.turn_results import (
+from claude_mcp.sessions.registry import Progress, Sessions, no_progress
+from claude_mcp.sessions.turns.permissions import Ask, respond
+from claude_mcp.sessions.turns.results import (
     Event,
     TurnOptions,
     TurnResult,
@@ -104,7 +104,7 @@ async def prompt(
     except AgentRefused as error:
         if error.code != "unconfigured":
             raise
-        await handing_in.restore(sessions, await sessions.find(reference))
+        await handover.restore(sessions, await sessions.find(reference))
         turn = await _ask(sessions, reference, "turn", args, progress)
     return await _put(sessions, reference, turn, ask, deadline, None, progress)
 

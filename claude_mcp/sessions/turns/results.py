@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from claude_mcp.claude.numbers import amount
+from claude_mcp.contract.numbers import amount
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions.answers import line, mapping
+from claude_mcp.sessions.channel.answers import line, mapping
 from claude_mcp.sessions.labels import Session
 
 # More than any honest agent gives.

@@ -25,9 +25,9 @@ from witnesses import Witness, watching, watching_inside
 
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions import creation
+from claude_mcp.sessions.create import plan as creation
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
 
 
 @pytest.fixture(scope="package")

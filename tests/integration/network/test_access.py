@@ -23,12 +23,13 @@ from restricted import bash
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ImageNotFound, SessionNotReady
-from claude_mcp.sessions import commands, turns
-from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.transfer import Direction, transfer
-from claude_mcp.sessions.turn_results import TurnResult, TurnStatus
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
 
 if TYPE_CHECKING:
     from engine_fixtures import Bare

@@ -13,7 +13,7 @@ from network_world import METADATA, OTHER, REACH, World, addresses_of_host, conn
 from restricted import own_address
 from witnesses import Witness, watching_beside, watching_inside
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 
 ENGINE_PORTS = (2375, 2376)
 

@@ -22,7 +22,7 @@ from network_world import (
 from restricted import own_address
 from witnesses import Witness
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 
 # 7, 8: other ports, addresses and hosts by way of the proxy
 

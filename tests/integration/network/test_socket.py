@@ -11,9 +11,10 @@ from network_world import OTHER, World, connect, get
 from restricted import own_address
 from witnesses import PATIENCE_SECONDS, Witness
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.proxy.policy import from_json
-from claude_mcp.sessions import commands, turns
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import prompts as turns
 
 FLOOD = 2000
 

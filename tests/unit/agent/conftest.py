@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import live, mcp_servers
-from claude_mcp.agent.connections import Connection, Operation
-from claude_mcp.agent.state import State
-from claude_mcp.agent.turns import Turns
+from claude_mcp.agent.channel.connections import Connection, Operation
+from claude_mcp.agent.store.state import State
+from claude_mcp.agent.turns import live, mcp_servers
+from claude_mcp.agent.turns.queue import Turns
 from tests.unit.agent import scripted
 
 PATIENCE_SECONDS = 20.0

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from claude_mcp.agent.egress import Egress
+from claude_mcp.agent.network.egress import Egress
 from tests.unit.agent.conftest import threads
 from tests.unit.agent.scripted import until
 

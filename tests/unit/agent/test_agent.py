@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import contract, starting
-from claude_mcp.agent.turns import LOST
-from claude_mcp.sessions import payload
+from claude_mcp.agent import boot
+from claude_mcp.agent.turns.queue import LOST
+from claude_mcp.contract import places as contract
+from claude_mcp.sessions.channel import payload
 from tests.unit.agent.scripted import COMPLETED, SETTINGS, turn_id
 
 if TYPE_CHECKING:
@@ -361,11 +362,11 @@ class TestHome:
         """The home of a session whose image says HOME=..., its project at ``tmp_path/project``."""
         (tmp_path / "project" / "sub").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / "project")
-        monkeypatch.setattr(starting, "FALLBACK_HOME", str(tmp_path / "fallback"))
+        monkeypatch.setattr(boot, "FALLBACK_HOME", str(tmp_path / "fallback"))
 
         def prepare(home: str) -> str:
             monkeypatch.setenv("HOME", home)
-            return starting.prepare_home()
+            return boot.prepare_home()
 
         return prepare
 

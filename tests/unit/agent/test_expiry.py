@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent.contract import EXPIRY_GRACE_SECONDS
 from claude_mcp.agent.expiry import Expiry
+from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
 
 
 def unused() -> Any:

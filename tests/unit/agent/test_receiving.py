@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent.connections import Answer, Request
+from claude_mcp.agent.channel.connections import Answer, Request
 from claude_mcp.agent.receiving import Receiving
-from claude_mcp.agent.staging import PREFIX
+from claude_mcp.placing.staging import PREFIX
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Connect

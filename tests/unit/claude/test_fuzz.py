@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent.lines import Splitter
 from claude_mcp.claude import protocol
 from claude_mcp.claude.events import events_of, headline
+from claude_mcp.contract.framing import Splitter
 from tests.unit.dice import INPUTS, Dice
 
 pytestmark = pytest.mark.timeout(600)

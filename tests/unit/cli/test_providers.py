@@ -10,7 +10,7 @@ import pytest
 
 from claude_mcp.cli.providers import parse_provider
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions.providers.options import ProviderRequest
 
 
 def typed(*options: str, provider: str | None = None) -> ProviderRequest:

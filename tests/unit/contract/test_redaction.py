@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_mcp.redaction import MASK, MAX_DEPTH, TOO_DEEP, Redactor
+from claude_mcp.contract.redaction import MASK, MAX_DEPTH, TOO_DEEP, Redactor
 
 KEY = "sk-ant/0+1 2=é"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent import placing
-from claude_mcp.agent.descriptors import opened
-from claude_mcp.agent.placing import PlaceError, target_of
+from claude_mcp.placing import placement as placing
+from claude_mcp.placing.descriptors import opened
+from claude_mcp.placing.placement import PlaceError, target_of
 
 
 def check(staged_is_directory: bool, target: str, overwrite: bool) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent import staging as module
-from claude_mcp.agent.descriptors import MAX_DEPTH, opened, remove, walk
-from claude_mcp.agent.staging import PREFIX, STALE_SECONDS, staging
+from claude_mcp.placing import staging as module
+from claude_mcp.placing.descriptors import MAX_DEPTH, opened, remove, walk
+from claude_mcp.placing.staging import PREFIX, STALE_SECONDS, staging
 
 
 def test_it_is_ours_alone_and_goes_with_all_that_is_in_it(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from claude_mcp.proxy import connecting
 from claude_mcp.proxy.connecting import Connector, Failed, Refused, look_up
+from claude_mcp.proxy.copying import End
 from claude_mcp.proxy.names import Host
 from claude_mcp.proxy.policy import Policy, Upstream
-from claude_mcp.proxy.pump import End
 from tests.unit.proxy.outside import INSIDE, PUBLIC, Visit, nothing_escapes, origin, soon
 
 BASIC = "Basic " + base64.b64encode(b"me:word").decode()

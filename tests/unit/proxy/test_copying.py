@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from claude_mcp.proxy import pump
-from claude_mcp.proxy.pump import End, Gone, join, stop
+from claude_mcp.proxy import copying
+from claude_mcp.proxy.copying import End, Gone, join, stop
 from tests.unit.proxy.outside import soon
 
 
@@ -176,7 +176,7 @@ async def test_an_end_that_lingers_is_not_reset() -> None:
 
 
 async def test_an_end_does_not_linger_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pump, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(copying, "LINGER_SECONDS", 0.05)
     async with ends(2) as [(_, silent), (ours, flooded)]:
         await soon(silent.linger())
         flooding = asyncio.ensure_future(

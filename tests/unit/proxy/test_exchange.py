@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.proxy import exchange, hello, pump
+from claude_mcp.proxy import copying, exchange, hello
 from claude_mcp.proxy.names import Host
 from claude_mcp.proxy.policy import Policy, Upstream
 from tests.unit.proxy.outside import (
@@ -515,7 +515,7 @@ async def test_an_end_that_does_not_close_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is over for the proxy, whatever its client does then."""
-    monkeypatch.setattr(pump, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(copying, "LINGER_SECONDS", 0.05)
     async with (
         origin() as host,
         proxy(tmp_path, policy(host.port), NAMES) as made,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.proxy import exchange, rooms
+from claude_mcp.proxy.copying import End
 from claude_mcp.proxy.names import Host
 from claude_mcp.proxy.policy import Policy
-from claude_mcp.proxy.pump import End
 from claude_mcp.proxy.rooms import Room, Rooms
 from claude_mcp.proxy.server import DESCRIPTORS
 from tests.unit.proxy.outside import (

@@ -21,7 +21,7 @@ from claude_mcp.config import Config
 from claude_mcp.server import calls
 from claude_mcp.server.app import build
 from claude_mcp.server.arguments import PromptArguments, parse
-from claude_mcp.sessions.lifecycle import no_progress, open_sessions
+from claude_mcp.sessions.registry import no_progress, open_sessions
 from tests.unit import fake_engine
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.redaction import redactor
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.server import calls
 from claude_mcp.server.arguments import CreateArguments, parse
-from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions.providers.options import ProviderRequest
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.network import OPEN, Access, Network, Proxy
+from claude_mcp.sessions.network.access import OPEN, Access, Network, Proxy
+from claude_mcp.sessions.registry import Sessions, open_sessions
 
 PRELUDE = """\
 import json, os, sys, time

@@ -21,16 +21,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from claude_mcp.agent.descriptors import empty, opened
 from claude_mcp.config import Config
 from claude_mcp.engine import argv
 from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import TransferError, UsageError
-from claude_mcp.sessions import labels, policy
-from claude_mcp.sessions.archive import Tally
-from claude_mcp.sessions.creation import Mount, _bind_mount
-from claude_mcp.sessions.unpacking import Limits, read_archive
+from claude_mcp.placing.descriptors import empty, opened
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.create.plan import Mount, _bind_mount
+from claude_mcp.sessions.files.archive import Tally
+from claude_mcp.sessions.files.unpacking import Limits, read_archive
+from claude_mcp.sessions.paths import policy
 
 EXAMPLES = 100_000 if os.environ.get("CLAUDE_MCP_STRESS") else 60
 often = settings(

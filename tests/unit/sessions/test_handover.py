@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from claude_mcp.contract.redaction import MASK, redactor
 from claude_mcp.errors import SessionNotReady, UsageError
-from claude_mcp.redaction import MASK, redactor
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.handing_in import HandedIn, hand_in
+from claude_mcp.sessions.handover import HandedIn, hand_in
 from claude_mcp.sessions.labels import CredentialSource
-from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.registry import Sessions
 from tests.unit.sessions.conftest import ScriptedEngine, container
 
 pytestmark = pytest.mark.anyio

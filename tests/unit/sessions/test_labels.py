@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from claude_mcp.agent.contract import ABANDONED_EXIT_CODE
+from claude_mcp.contract.places import ABANDONED_EXIT_CODE
 from claude_mcp.engine import argv
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
@@ -30,7 +30,7 @@ from claude_mcp.sessions.labels import (
     session_labels,
     session_of,
 )
-from claude_mcp.sessions.network import Access, Network, Proxy, proxy_from_json
+from claude_mcp.sessions.network.access import Access, Network, Proxy, proxy_from_json
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
 NOW = datetime(2026, 11, 23, 6, 27, 0, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.labels import Status
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
 from claude_mcp.sessions.pruning import OVERDUE_SECONDS, UNANSWERED_SECONDS
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
 if TYPE_CHECKING:

@@ -18,16 +18,10 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import channel as channel_module
-from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.channel import channels as channel_module
+from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.lifecycle import (
-    Destroyed,
-    Listed,
-    Sessions,
-    _listed,
-    open_sessions,
-)
+from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, _listed, open_sessions
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
 if TYPE_CHECKING:

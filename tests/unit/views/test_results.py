@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from claude_mcp.credentials import Secret
-from claude_mcp.server.results import CancelResult, EventEntry, PromptResult, TurnView
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.turn_results import (
+from claude_mcp.sessions.turns.results import (
     Event,
     PermissionDenial,
     Question,
     TurnResult,
     TurnStatus,
 )
+from claude_mcp.views.results import CancelResult, EventEntry, PromptResult, TurnView
 from tests.unit import wire
 from tests.unit.wire import TURN
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from claude_mcp.server import text
-from claude_mcp.server.results import (
+from claude_mcp.views import text
+from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,

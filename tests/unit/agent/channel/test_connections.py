@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import connections
-from claude_mcp.agent.connections import Answer, Operation, Request, RequestError
+from claude_mcp.agent.channel import connections
+from claude_mcp.agent.channel.connections import Answer, Operation, Request, RequestError
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Connect

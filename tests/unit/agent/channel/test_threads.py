@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_mcp.agent import threads
+from claude_mcp.agent.channel import threads
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import contract, egress
-from claude_mcp.agent.egress import MOST_HOSTS, SHOWN_HOSTS, Egress
+from claude_mcp.agent.network import egress
+from claude_mcp.agent.network.egress import MOST_HOSTS, SHOWN_HOSTS, Egress
+from claude_mcp.contract import places as contract
 from tests.unit.agent.conftest import threads
 from tests.unit.agent.scripted import until
 from tests.unit.agent.scripted_proxy import ADVICE, ScriptedProxy, ask, ending

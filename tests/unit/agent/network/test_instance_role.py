@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 from cloud_standin import AwsKey, CloudStandin, Known
 
-from claude_mcp.agent import machine_role
+from claude_mcp.agent.network import instance_role
 
 GIVEN = {
     "Version": 1,
@@ -65,16 +65,16 @@ def container() -> Iterator[str]:
 
 
 def test_the_role_of_an_instance_is_had_from_its_metadata(metadata: str) -> None:
-    assert machine_role.credentials({"endpoint": metadata}) == GIVEN
+    assert instance_role.credentials({"endpoint": metadata}) == GIVEN
 
 
 def test_the_role_of_a_container_is_had_with_its_token(
     container: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://192.0.2.1:1")  # which is not asked
-    assert machine_role.credentials({"fullUri": f"{container}/v1/x", "token": "t"}) == GIVEN
-    monkeypatch.setattr(machine_role, "ECS", container)
-    assert machine_role.credentials({"relativeUri": "/v2/y"}) == GIVEN
+    assert instance_role.credentials({"fullUri": f"{container}/v1/x", "token": "t"}) == GIVEN
+    monkeypatch.setattr(instance_role, "ECS", container)
+    assert instance_role.credentials({"relativeUri": "/v2/y"}) == GIVEN
     assert Container.asked == [("/v1/x", "t"), ("/v2/y", None)]
 
 
@@ -85,10 +85,10 @@ def test_what_is_printed_is_what_the_sdk_reads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     role = tmp_path / "role.json"
-    monkeypatch.setattr(machine_role, "ROLE_PATH", str(role))
+    monkeypatch.setattr(instance_role, "ROLE_PATH", str(role))
     role.write_text(json.dumps({"endpoint": metadata}))
-    machine_role.main()
+    instance_role.main()
     assert json.loads(capsys.readouterr().out) == GIVEN
     role.write_text(json.dumps({"endpoint": f"{metadata}/elsewhere"}))
     with pytest.raises(SystemExit, match=r"^the role of this machine cannot be had: "):
-        machine_role.main()
+        instance_role.main()

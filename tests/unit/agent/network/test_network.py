@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import contract, egress, live, mcp_servers
 from claude_mcp.agent.main import Agent
+from claude_mcp.agent.network import egress, seccomp
+from claude_mcp.agent.turns import live, mcp_servers
+from claude_mcp.contract import places as contract
 from tests.unit.agent.scripted import COMPLETED, SECRETS, SETTINGS, ask, turn_id, until
 from tests.unit.agent.scripted_proxy import ADVICE, ScriptedProxy, ending, port_of
 
@@ -88,6 +90,12 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedP
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(autouse=True)
+def unfiltered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent is made in this process here, which the filter would bind for all later tests."""
+    monkeypatch.setattr(seccomp, "bound", lambda: "")
 
 
 @pytest.fixture

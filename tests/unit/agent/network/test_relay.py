@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from claude_mcp.agent.relay import Relay, Relays
+from claude_mcp.agent.network.relay import Relay, Relays
 
 PATIENCE_SECONDS = 10.0
 AUTHORIZATION = b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p/w")

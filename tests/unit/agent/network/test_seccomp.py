@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from claude_mcp.agent.families import FAMILIES, program
+from claude_mcp.agent.network.seccomp import FAMILIES, program
 
 ALLOWED = 0x7FFF0000
 X86_64, I386, AARCH64, ARM, OTHER = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028, 0x40000008
@@ -89,7 +89,7 @@ for family, kind in ((1, 1), (2, 1), (16, 2), (17, 3)):
 print(json.dumps(found))
 """
     bound = (
-        "import subprocess, sys; from claude_mcp.agent.families import bound; "
+        "import subprocess, sys; from claude_mcp.agent.network.seccomp import bound; "
         "assert bound() == '' and bound() == ''; "
         "sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]]))"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent import exhaustion
+from claude_mcp.agent.processes import cgroup_events
 
 MEMORY_NOTE = "Out of memory: the kernel killed 2 process(es) here; the session's limit is 512 MiB."
 PIDS_NOTE = (
@@ -40,11 +40,11 @@ def test_what_has_happened_since_is_told(
 ) -> None:
     cgroup = str(tmp_path)
     write(tmp_path, str(512 << 20), 1, 7)
-    before = exhaustion.counts(cgroup)
+    before = cgroup_events.counts(cgroup)
     assert before == {"memory": 1, "pids": 7}
-    assert exhaustion.notes(before, cgroup) == []
+    assert cgroup_events.notes(before, cgroup) == []
     write(tmp_path, str(512 << 20), 3, 12)
-    assert exhaustion.notes(before, cgroup) == [MEMORY_NOTE, PIDS_NOTE]
+    assert cgroup_events.notes(before, cgroup) == [MEMORY_NOTE, PIDS_NOTE]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_without_a_limit_the_counters_are_somebody_elses(
     tmp_path: Path, write: Callable[[Path, str, int, int], None], limit: str
 ) -> None:
     write(tmp_path, limit, 3, 0)
-    assert exhaustion.counts(str(tmp_path)) == {"memory": 0, "pids": 0}
+    assert cgroup_events.counts(str(tmp_path)) == {"memory": 0, "pids": 0}
 
 
 def test_a_kernel_that_tells_nothing_is_no_reason_to_fail(tmp_path: Path) -> None:
-    assert exhaustion.counts(str(tmp_path)) == {"memory": 0, "pids": 0}
-    exhaustion.be_chosen_first(0)
+    assert cgroup_events.counts(str(tmp_path)) == {"memory": 0, "pids": 0}
+    cgroup_events.be_chosen_first(0)
 
 
 def test_there_is_no_room_when_a_fork_failed_or_a_thread_cannot_be_started(
@@ -67,12 +67,12 @@ def test_there_is_no_room_when_a_fork_failed_or_a_thread_cannot_be_started(
 ) -> None:
     cgroup = str(tmp_path)
     version_2(tmp_path, "max", 0, 1)
-    before = exhaustion.counts(cgroup)
-    assert exhaustion.no_room(before, cgroup) is False
+    before = cgroup_events.counts(cgroup)
+    assert cgroup_events.no_room(before, cgroup) is False
     version_2(tmp_path, "max", 0, 2)
-    assert exhaustion.no_room(before, cgroup) is True
+    assert cgroup_events.no_room(before, cgroup) is True
     monkeypatch.setattr("threading.Thread.start", refuse)
-    assert exhaustion.no_room({"memory": 0, "pids": 2}, cgroup) is True
+    assert cgroup_events.no_room({"memory": 0, "pids": 2}, cgroup) is True
 
 
 def refuse(thread: object) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import commands, processes
-from claude_mcp.agent.commands import Capture, Command, exit_code
-from claude_mcp.redaction import redactor
+from claude_mcp.agent.processes import commands
+from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes.commands import Capture, Command, exit_code
+from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.agent import processes
+from claude_mcp.agent.processes import killing as processes
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
@@ -244,7 +244,7 @@ def test_the_parent_is_spared_though_it_is_new(activity: str, steps: Steps) -> N
 def test_the_agent_itself_is_never_among_them(activity: str) -> None:
     """Not even when it was started from within an activity, as in a session in a session."""
     script = (
-        "import os, sys; from claude_mcp.agent import processes; "
+        "import os, sys; from claude_mcp.agent.processes import killing as processes; "
         "activity = os.environ[processes.MARKER_VARIABLE]; "
         "sys.exit(0 if os.getpid() not in processes.find(activity) else 1)"
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import journal as journal_module
-from claude_mcp.agent.journal import CURRENT, MAX_TEXT_CHARACTERS, OLD, Journal
+from claude_mcp.agent.store import journal as journal_module
+from claude_mcp.agent.store.journal import CURRENT, MAX_TEXT_CHARACTERS, OLD, Journal
 
 ANY = 10**9
 LINE = {"number": 1, "time": "t", "turnId": "a", "kind": "message", "text": "forged"}

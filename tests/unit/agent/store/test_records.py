@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import files
-from claude_mcp.agent import records as records_module
-from claude_mcp.agent.records import Record, Records, digest
+from claude_mcp.agent.store import files
+from claude_mcp.agent.store import records as records_module
+from claude_mcp.agent.store.records import Record, Records, digest
 
 PATIENCE_SECONDS = 5.0
 ONE = "11111111-1111-4111-8111-111111111111"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent.contract import STATE_FILE
-from claude_mcp.agent.state import State, log
+from claude_mcp.agent.store.state import State, log
+from claude_mcp.contract.places import STATE_FILE
 
 PATIENCE_SECONDS = 5.0
 NOTHING = (False, None, 0.0, None, 0.0, 0.0)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import driver
-from claude_mcp.agent import turns as turns_module
+from claude_mcp.agent.turns import driver
+from claude_mcp.agent.turns import queue as turns_module
 from tests.unit.agent.scripted import CANCELLED, COMPLETED, INTERRUPTED, ask, told, turn_id, until
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent import contract, mcp_servers
+from claude_mcp.agent.turns import mcp_servers
+from claude_mcp.contract import places as contract
 from tests.unit.agent.conftest import Claude, Session
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask
 

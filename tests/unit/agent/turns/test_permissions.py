@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import permissions
+from claude_mcp.agent.turns import permissions
 from tests.unit.agent.scripted import CANCELLED, COMPLETED, SECRETS, ask, told, turn_id, until
 
 if TYPE_CHECKING:

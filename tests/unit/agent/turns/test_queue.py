@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent import turns as turns_module
-from claude_mcp.agent.turns import LOST, NOT_SENT
+from claude_mcp.agent.turns import queue as turns_module
+from claude_mcp.agent.turns.queue import LOST, NOT_SENT
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, told, turn_id
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.agent import driver
+from claude_mcp.agent.turns import driver
 from tests.unit.agent.scripted import CANCELLED, COMPLETED, ask, told, turn_id, until
 
 if TYPE_CHECKING:

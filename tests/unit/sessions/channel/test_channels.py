@@ -12,10 +12,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.errors import AgentError, EngineError, SessionNotFound, SessionNotReady
-from claude_mcp.sessions import channel as channel_module
-from claude_mcp.sessions.channel import AgentRefused, Channels, NotRunning
+from claude_mcp.sessions.channel import channels as channel_module
+from claude_mcp.sessions.channel.channels import AgentRefused, Channels, NotRunning
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline

@@ -13,9 +13,11 @@ import anyio
 import pytest
 
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.server.results import CommandOutcome, PromptResult, TurnView
-from claude_mcp.sessions import channel, commands, turn_results
+from claude_mcp.sessions.channel import channels as channel
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
+from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns import results as turn_results
+from claude_mcp.views.results import CommandOutcome, PromptResult, TurnView
 from tests.unit.dice import INPUTS, Dice
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]

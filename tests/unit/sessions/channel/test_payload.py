@@ -12,8 +12,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from claude_mcp.agent import contract
-from claude_mcp.sessions import payload
+from claude_mcp.contract import places as contract
+from claude_mcp.sessions.channel import payload
 
 MAX_VARIABLE_BYTES = 128 * 1024
 """The kernel takes no single variable that is longer."""
@@ -27,14 +27,15 @@ def files(archive: str | None = None) -> dict[str, bytes]:
 
 
 def test_only_the_agent_and_what_it_imports_travels() -> None:
-    packages = {os.path.dirname(name) for name in files()}
-    assert packages == {"claude_mcp", "claude_mcp/agent", "claude_mcp/claude", "claude_mcp/proxy"}
+    rooms = {"/".join(name.split("/")[1:-1]).partition("/")[0] for name in files()}
+    assert rooms == {"", "agent", "claude", "contract", "placing", "proxy"}
+    assert "claude_mcp/agent/turns/driver.py" in files()
     assert files()["claude_mcp/__init__.py"] == b""
 
 
 def test_of_the_proxy_a_session_has_the_forwarder_only() -> None:
     proxy = {name for name in files() if name.startswith("claude_mcp/proxy/")}
-    assert proxy == {f"claude_mcp/proxy/{name}.py" for name in ("__init__", "forwarder", "pump")}
+    assert proxy == {f"claude_mcp/proxy/{name}.py" for name in ("__init__", "forwarder", "copying")}
 
 
 def test_only_the_proxy_travels_to_a_proxy() -> None:
@@ -77,10 +78,12 @@ def test_the_code_imports_the_standard_library_and_itself() -> None:
     others = {name.partition(".")[0] for name in imported - ours}
     assert others <= sys.stdlib_module_names
     assert {".".join(name.split(".")[:2]) for name in ours} == {
+        "claude_mcp",
         "claude_mcp.agent",
         "claude_mcp.claude",
+        "claude_mcp.contract",
+        "claude_mcp.placing",
         "claude_mcp.proxy",
-        "claude_mcp.redaction",
     }
 
 

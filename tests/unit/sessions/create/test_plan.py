@@ -10,9 +10,9 @@ import pytest
 
 from claude_mcp.engine.argv import ContainerSpec
 from claude_mcp.errors import EngineError, ImageUnfit
-from claude_mcp.sessions import bringing_up
-from claude_mcp.sessions.bringing_up import _expect
-from claude_mcp.sessions.creation import _default_name
+from claude_mcp.sessions.create import start
+from claude_mcp.sessions.create.plan import _default_name
+from claude_mcp.sessions.create.start import _expect
 from claude_mcp.sessions.labels import check_name, container_name
 from tests.unit.sessions.conftest import ScriptedEngine
 
@@ -79,8 +79,8 @@ async def test_why_a_container_did_not_start_is_in_its_log_where_the_client_is_s
     error: type[EngineError],
     said: str,
 ) -> None:
-    monkeypatch.setattr(bringing_up, "LOG_SECONDS", 0.5)
-    monkeypatch.setattr(bringing_up, "LOG_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(start, "LOG_SECONDS", 0.5)
+    monkeypatch.setattr(start, "LOG_POLL_SECONDS", 0.01)
     scripted.on("logs", f"import sys; sys.stderr.write({log!r})")
     stream: Any = Silent()
     spec = ContainerSpec(name="one", image="image:1", command=())

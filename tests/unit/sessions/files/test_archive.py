@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.agent.descriptors import opened
 from claude_mcp.errors import TransferError
-from claude_mcp.sessions import archive
-from claude_mcp.sessions.archive import Tally, write_archive
-from claude_mcp.sessions.unpacking import Limits, read_archive
+from claude_mcp.placing.descriptors import opened
+from claude_mcp.sessions.files import archive
+from claude_mcp.sessions.files.archive import Tally, write_archive
+from claude_mcp.sessions.files.unpacking import Limits, read_archive
 
 US = (os.getuid(), os.getgid())
 MANY = Limits(size=10**9, files=10**6)

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent import descriptors, placing
-from claude_mcp.agent.staging import staging
 from claude_mcp.config import Config
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.sessions import policy
-from claude_mcp.sessions.archive import Tally, write_archive
-from claude_mcp.sessions.unpacking import Limits, read_archive
-from tests.unit.sessions.test_archive import tar
+from claude_mcp.placing import descriptors
+from claude_mcp.placing import placement as placing
+from claude_mcp.placing.staging import staging
+from claude_mcp.sessions.files.archive import Tally, write_archive
+from claude_mcp.sessions.files.unpacking import Limits, read_archive
+from claude_mcp.sessions.paths import policy
+from tests.unit.sessions.files.test_archive import tar
 
 SECRET = b"what no session may have"
 SECONDS = [1.0, pytest.param(30.0, marks=[pytest.mark.stress, pytest.mark.timeout(120)])]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.sessions.tar import (
+from claude_mcp.sessions.files.tar import (
     MAX_EXTENSION_BYTES,
     MAX_EXTENSIONS,
     BrokenArchive,

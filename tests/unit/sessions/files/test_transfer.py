@@ -15,9 +15,9 @@ import anyio.to_thread
 import pytest
 
 from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, TransferError, UsageError
-from claude_mcp.sessions import transfer as module
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.transfer import Direction, Transferred, _staging, transfer
+from claude_mcp.sessions.files import transfer as module
+from claude_mcp.sessions.files.transfer import Direction, Transferred, _staging, transfer
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent.descriptors import MAX_DEPTH
 from claude_mcp.errors import TransferError
-from claude_mcp.sessions import unpacking
-from claude_mcp.sessions.archive import Tally
-from claude_mcp.sessions.unpacking import Limits, leads_outside
-from tests.unit.sessions.test_archive import MANY, link, member, read, tar
+from claude_mcp.placing.descriptors import MAX_DEPTH
+from claude_mcp.sessions.files import unpacking
+from claude_mcp.sessions.files.archive import Tally
+from claude_mcp.sessions.files.unpacking import Limits, leads_outside
+from tests.unit.sessions.files.test_archive import MANY, link, member, read, tar
 
 
 def refused(data: bytes, there: Path, limits: Limits = MANY) -> str:

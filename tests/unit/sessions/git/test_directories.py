@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.sessions import directories
-from claude_mcp.sessions.directories import Tree
+from claude_mcp.sessions.git import directories
+from claude_mcp.sessions.git.directories import Tree
 
 
 def walked(tree: Tree, limit: int = 100) -> list[tuple[str, set[str]]]:

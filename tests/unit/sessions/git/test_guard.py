@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.engine.argv import BindMount
-from claude_mcp.sessions import git_files
-from claude_mcp.sessions.git_guard import GitGuard
+from claude_mcp.sessions.git import files as git_files
+from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
 
 

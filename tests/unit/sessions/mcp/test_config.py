@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from claude_mcp.contract.redaction import MASK, redactor
 from claude_mcp.errors import UsageError
-from claude_mcp.redaction import MASK, redactor
-from claude_mcp.sessions import mcp_config
-from claude_mcp.sessions.mcp_config import check
+from claude_mcp.sessions.mcp import config as mcp_config
+from claude_mcp.sessions.mcp.config import check
 
 SHAPES = "A server is {command, args, env}, or {type: http or sse, url, headers}."
 NAMES = (

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from claude_mcp.contract.redaction import MASK
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import SessionNotReady
-from claude_mcp.redaction import MASK
-from claude_mcp.sessions import handing_in
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.mcp_servers import McpServer, wait, warnings
+from claude_mcp.sessions import handover
+from claude_mcp.sessions.mcp.servers import McpServer, wait, warnings
+from claude_mcp.sessions.registry import Sessions
 from tests.unit.sessions.conftest import ScriptedEngine, container
 
 pytestmark = pytest.mark.anyio
@@ -119,5 +119,5 @@ async def test_servers_go_back_to_a_session_with_its_credentials(
     )
     session = await sessions.find("one")
     sessions.keep_mcp_config(session, CONFIG)
-    await handing_in.restore(sessions, session)
+    await handover.restore(sessions, session)
     assert scripted.noted("handed") == ['["mcpServers"]']

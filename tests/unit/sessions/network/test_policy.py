@@ -13,11 +13,11 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.policy import Upstream, from_json
-from claude_mcp.sessions import payload
-from claude_mcp.sessions.network import ENVIRONMENT, OPEN, Access, Network, Proxy
-from claude_mcp.sessions.network_policy import MOST_HOSTS, settle
-from claude_mcp.sessions.provider import resolve
-from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.network.access import ENVIRONMENT, OPEN, Access, Network, Proxy
+from claude_mcp.sessions.network.policy import MOST_HOSTS, settle
+from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.providers.resolve import resolve
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 CONFIG = Config(environment={}, api_key=Secret("sk-of-the-server"))

@@ -13,15 +13,16 @@ from typing import Any
 import anyio
 import pytest
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine import host
 from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.engine.engine import Engine, LimitRefused, NewContainer
 from claude_mcp.errors import EngineError, ImageNotFound, UsageError
-from claude_mcp.sessions import egress, payload
+from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.labels import session_of
-from claude_mcp.sessions.network import Access, Network, Proxy
+from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.network.access import Access, Network, Proxy
 from tests.unit import fake_engine
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)

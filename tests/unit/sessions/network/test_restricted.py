@@ -20,11 +20,12 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.argv import ContainerSpec, VolumeMount
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
-from claude_mcp.sessions import labels, policy
-from claude_mcp.sessions.creation import Created, CreateRequest, create
-from claude_mcp.sessions.lifecycle import Sessions, open_sessions
-from claude_mcp.sessions.network import ENVIRONMENT
-from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions import labels
+from claude_mcp.sessions.create.plan import Created, CreateRequest, create
+from claude_mcp.sessions.network.access import ENVIRONMENT
+from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit import fake_engine
 
 ONE = ["create", "start"]

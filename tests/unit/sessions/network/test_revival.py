@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
-from claude_mcp.agent import contract
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineUnavailable
-from claude_mcp.sessions import revival
 from claude_mcp.sessions.labels import Session, session_of
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.network import OPEN, Access, Proxy
-from claude_mcp.sessions.revival import Revival
+from claude_mcp.sessions.network import revival
+from claude_mcp.sessions.network.access import OPEN, Access, Proxy
+from claude_mcp.sessions.network.revival import Revival
+from claude_mcp.sessions.registry import Sessions
 from tests.unit.sessions.conftest import (
     PROXY,
     RESTRICTED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_mcp.sessions.mounts import (
+from claude_mcp.sessions.paths.mounts import (
     HostMount,
     Place,
     below,

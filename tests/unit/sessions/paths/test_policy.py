@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.agent import contract
 from claude_mcp.config import Config
+from claude_mcp.contract import places as contract
 from claude_mcp.engine.argv import BindMount
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import policy, protected
-from claude_mcp.sessions.creation import Mount, _bind_mount, _bind_mounts
-from claude_mcp.sessions.policy import Project, check, host_path, mount_source, project
+from claude_mcp.sessions.create.plan import Mount, _bind_mount, _bind_mounts
+from claude_mcp.sessions.paths import policy, protected
+from claude_mcp.sessions.paths.policy import Project, check, host_path, mount_source, project
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.sessions import addresses
+from claude_mcp.sessions.providers import addresses
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
 

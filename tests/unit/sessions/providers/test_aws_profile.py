@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.aws_profile import Profile, parse, resolve
+from claude_mcp.sessions.providers.aws_profile import Profile, parse, resolve
 
 KEYS = "aws_access_key_id = AKIA\naws_secret_access_key = secret-value\n"
 EXPORT = (

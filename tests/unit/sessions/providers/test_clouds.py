@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config, load
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
-from claude_mcp.redaction import redactor
-from claude_mcp.sessions.clouds import AWS_OPTIONS
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.provider import resolve, restore
-from claude_mcp.sessions.provider_options import ProviderRequest
+from claude_mcp.sessions.providers.clouds import AWS_OPTIONS
+from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.providers.resolve import resolve, restore
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 AWS = {

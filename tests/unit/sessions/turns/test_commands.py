@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.errors import AgentError, UsageError
-from claude_mcp.sessions.channel import AgentRefused
-from claude_mcp.sessions.commands import CommandResult, execute, logs, parse_result
+from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.lifecycle import Sessions
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns.commands import CommandResult, execute, logs, parse_result
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:

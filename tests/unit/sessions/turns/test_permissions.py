@@ -9,16 +9,16 @@ import anyio
 import pytest
 
 from claude_mcp.errors import QuestionNotOpen, UsageError
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.permissions import Answer, Decided, Decision, respond
-from claude_mcp.sessions.turn_results import (
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns.permissions import Answer, Decided, Decision, respond
+from claude_mcp.sessions.turns.prompts import follow, prompt
+from claude_mcp.sessions.turns.results import (
     MAX_INPUT_CHARS,
     MAX_QUESTIONS,
     Question,
     TurnStatus,
     parse_questions,
 )
-from claude_mcp.sessions.turns import follow, prompt
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from claude_mcp.errors import (
     TurnNotFound,
     UsageError,
 )
-from claude_mcp.sessions.channel import AgentRefused
+from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.labels import CredentialSource, Session, Status
-from claude_mcp.sessions.lifecycle import Sessions
-from claude_mcp.sessions.turn_results import (
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns.prompts import event, follow, interrupt, new_turn_id, prompt
+from claude_mcp.sessions.turns.results import (
     MAX_EVENT_CHARS,
     MAX_EVENTS,
     MAX_NOTES,
@@ -33,7 +34,6 @@ from claude_mcp.sessions.turn_results import (
     TurnStatus,
     parse_result,
 )
-from claude_mcp.sessions.turns import event, follow, interrupt, new_turn_id, prompt
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:

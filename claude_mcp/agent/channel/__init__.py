@@ -1,0 +1,1 @@
+"""Connections of front ends to the agent, and the threads that serve them."""

@@ -1,0 +1,1 @@
+"""The way out of the session: forwarder, relay, seccomp filter, the instance's role."""

@@ -1,0 +1,1 @@
+"""What the session keeps in its home: journal, records of turns, state."""

@@ -1,0 +1,1 @@
+"""Prompts on their way through Claude Code: queue, driver, live process, questions."""

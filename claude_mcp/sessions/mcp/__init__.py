@@ -1,0 +1,1 @@
+"""MCP servers for the Claude in a session."""

@@ -1,0 +1,1 @@
+"""Which paths of the host may be mounted or touched."""

@@ -1,0 +1,1 @@
+"""Prompts, their results, questions for permission, and commands."""
