@@ -275,7 +275,7 @@ async def test_stop_by_the_engine_is_quick_because_the_agent_handles_term(
 CREATE_SCRIPT = """
 import anyio, sys
 from claude_mcp.config import load
-from claude_mcp.sessions.creation import CreateRequest, create
+from claude_mcp.sessions.create.plan import CreateRequest, create
 from claude_mcp.sessions.registry import open_sessions
 
 async def main():
