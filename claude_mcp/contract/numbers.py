@@ -1,4 +1,4 @@
-"""Numbers from the other side, which may be anything that JSON can say."""
+"""Numbers from an untrusted sender, and numbers in sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ LARGEST = 2**53
 
 
 def amount(value: object) -> float | None:
-    """A number as an honest sender gives it, from 0 to ``LARGEST``; None for anything else."""
+    """A JSON number between 0 and ``LARGEST``; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return value if 0 <= value <= LARGEST else None  # also None for NaN
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

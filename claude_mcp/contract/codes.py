@@ -1,0 +1,51 @@
+"""Why the agent refuses a request.
+
+The host maps each code to one error (``sessions.channel.refusals``).
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Code(str, enum.Enum):
+    """The ``code`` of an error that answers a request. ``message`` is a detail, as noted here."""
+
+    # The request itself.
+    MALFORMED = "malformed"
+    UNKNOWN_OPERATION = "unknown-operation"
+    CANCELLED = "cancelled"
+    """The request was cancelled before the agent acted on it."""
+    FAILED = "failed"
+    """The operation raised an exception, which the message describes."""
+    NO_ROOM = "no-room"
+    """The session has reached its limit of processes."""
+
+    # Commands and transfers; the message says why.
+    BAD_WORKDIR = "bad-workdir"
+    BAD_DESTINATION = "bad-destination"
+    NO_TRANSFER = "no-transfer"
+
+    # Turns.
+    BAD_TURN = "bad-turn"
+    """The turn's id is not a UUID."""
+    OTHER_PROMPT = "other-prompt"
+    """The turn, whose id is the message, was given another prompt."""
+    NO_NETWORK = "no-network"
+    UNCONFIGURED = "unconfigured"
+    """The session has no credentials."""
+    BUSY = "busy"
+    """Another turn is running; the message is its id."""
+    FULL = "full"
+    """The queue is full; the message is its length."""
+    NO_TURN = "no-turn"
+    """The message is the id that was asked for, or empty if the session never had a turn."""
+    NO_EVENT = "no-event"
+    """The message is the number that was asked for."""
+    NOT_RUNNING = "not-running"
+
+    # Permission questions.
+    DECIDED = "decided"
+    """The question is closed; the message says how."""
+    NO_QUESTION = "no-question"
+    """The message is the question's id."""

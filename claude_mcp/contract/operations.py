@@ -1,0 +1,257 @@
+"""What the host can ask of the agent, and what the agent answers.
+
+Both sides exchange JSON objects, one per line (see `framing`). A request is
+``{"id": n, "op": name, "args": {...}}``. The agent answers it with any number of
+``{"id": n, "event": {...}}`` and then either ``{"id": n, "ok": {...}}`` or
+``{"id": n, "error": {"code": ..., "message": ...}}``. ``cancel`` has no answer of its own: it ends
+another request, which is then answered.
+
+Each operation has a class for its ``args`` and, unless the answer is empty, one for its ``ok``.
+Seconds are floats, and None means no limit. The host must treat every answer and event as forged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+PING = "ping"
+COMMAND = "command"
+STATUS = "status"
+CONFIGURE = "configure"
+MCP = "mcp"
+TURN = "turn"
+FOLLOW = "follow"
+EVENT = "event"
+INTERRUPT = "interrupt"
+RESPOND = "respond"
+RECEIVE = "receive"
+ARRIVED = "arrived"
+CANCEL = "cancel"
+
+
+class Request(NamedTuple):
+    id: int
+    op: str
+    args: Mapping[str, Any]
+
+
+class Answer(NamedTuple):
+    """One line from the agent: an event, or the end of a request.
+
+    ``id`` is None when the agent could not read the request.
+    """
+
+    id: int | None
+    event: Mapping[str, Any] | None = None
+    ok: Mapping[str, Any] | None = None
+    error: Refusal | None = None
+
+
+class Refusal(NamedTuple):
+    code: str
+    """A ``Code``."""
+    message: str
+
+
+class Cancel(NamedTuple):
+    id: int
+
+
+GREETING: Mapping[str, Any] = {"greeting": True}
+"""The agent's first event on each channel, for the request id 0."""
+
+PROXY_GONE: Mapping[str, Any] = {"proxy": "gone"}
+"""An event of ``command``, ``turn`` and ``follow``: the front end must restart the proxy."""
+
+
+# Commands.
+
+
+class Command(NamedTuple):
+    command: str
+    """For ``sh -c``."""
+    limit_bytes: int
+    """How much of each output stream is kept: its first and its last half."""
+    workdir: str | None = None
+    timeout_seconds: float | None = None
+
+
+class CommandResult(NamedTuple):
+    """The byte counts are those of the whole streams."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    stdout_bytes: int
+    stderr_bytes: int
+    duration_ms: int
+    timed_out: bool
+    cancelled: bool
+    notes: tuple[str, ...] = ()
+
+
+# Transfers into the session.
+
+
+class Receive(NamedTuple):
+    destination: str
+    name: str
+    """The source's own name, used if the destination is a directory."""
+    directory: bool
+    """Whether the source is one."""
+    overwrite: bool
+
+
+class Staging(NamedTuple):
+    """An event of ``receive``: where the engine must unpack the files, and who owns them."""
+
+    staging: str
+    uid: int
+    gid: int
+
+
+class Received(NamedTuple):
+    path: str
+
+
+class Arrived(NamedTuple):
+    """The files are in the staging directory."""
+
+    staging: str
+
+
+# Turns.
+
+
+class SubmitTurn(NamedTuple):
+    turn_id: str
+    prompt: str
+    tools: list[str] | None = None
+    model: str | None = None
+    max_turns: int | None = None
+    max_budget_usd: float | None = None
+    new_conversation: bool = False
+    wait_seconds: float | None = None
+    when_busy: str = "refuse"
+    """``refuse`` or ``wait``."""
+
+
+class FollowTurn(NamedTuple):
+    turn_id: str | None = None
+    """None for the latest turn."""
+    cursor: int | None = None
+    wait_seconds: float | None = None
+
+
+class InterruptTurn(NamedTuple):
+    turn_id: str | None = None
+    """None for the running turn."""
+
+
+class Progress(NamedTuple):
+    """An event of ``turn``, ``follow`` and ``interrupt``: a headline of what Claude does."""
+
+    progress: str
+
+
+class JournalEvent(NamedTuple):
+    """``time`` is UTC in RFC 3339; ``left_out`` counts the characters missing from the text."""
+
+    number: int
+    time: str
+    kind: str
+    text: str
+    left_out: int = 0
+
+
+class PermissionDenial(NamedTuple):
+    tool_name: str
+    tool_input: Mapping[str, Any]
+
+
+class Question(NamedTuple):
+    """An open permission question."""
+
+    request_id: str
+    tool_name: str
+    tool_input: Mapping[str, Any]
+    description: str | None = None
+
+
+class TurnState(NamedTuple):
+    """The answer to ``turn``, ``follow`` and ``interrupt``; a running turn has no result yet."""
+
+    turn_id: str
+    status: str
+    cursor: int
+    """The number of the last event that was considered; to be passed to ``follow``."""
+    events: tuple[JournalEvent, ...]
+    notes: tuple[str, ...] = ()
+    ahead: int = 0
+    """How many turns come before it in the queue."""
+    questions: tuple[Question, ...] = ()
+    result: str | None = None
+    error: str | None = None
+    conversation_id: str | None = None
+    num_turns: int = 0
+    duration_ms: int = 0
+    cost_usd: float = 0.0
+    usage: Mapping[str, Any] = {}
+    permission_denials: tuple[PermissionDenial, ...] = ()
+
+
+class ReadEvent(NamedTuple):
+    number: int
+
+
+class WholeEvent(NamedTuple):
+    event: JournalEvent
+
+
+class Respond(NamedTuple):
+    request_id: str
+    decision: str
+    """``allow`` or ``deny``."""
+    message: str | None = None
+
+
+class Responded(NamedTuple):
+    turn_id: str | None = None
+    """None if the question belonged to no turn."""
+
+
+class Status(NamedTuple):
+    """``turn_id`` is the running turn, or else the latest one."""
+
+    turn_running: bool
+    last_activity_at: str
+    cost_usd: float
+    turn_id: str | None = None
+    conversation_id: str | None = None
+
+
+# Credentials and MCP servers.
+
+
+class Configure(NamedTuple):
+    """Also the first line on the agent's stdin, before the creator commits."""
+
+    secrets: Mapping[str, Any]
+    """A ``Handover`` as JSON."""
+
+
+class WaitForMcp(NamedTuple):
+    wait_seconds: float
+
+
+class McpReport(NamedTuple):
+    """``status`` is Claude Code's word for it, or ``unknown``."""
+
+    name: str
+    status: str
+    error: str | None = None
+
+
+class McpReports(NamedTuple):
+    mcp_servers: tuple[McpReport, ...]
