@@ -16,6 +16,7 @@ from claude_mcp.contract.places import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.network.access import OPEN, Access, Network, Proxy, proxy_from_json
+from claude_mcp.sessions.providers.credentials import CredentialSource
 
 SESSION: Final = "claude-mcp.session"
 NAME: Final = "claude-mcp.name"
@@ -58,14 +59,6 @@ class Status(StrEnum):
     STOPPED = "stopped"
     BROKEN = "broken"
     EXPIRED = "expired"
-
-
-class CredentialSource(StrEnum):
-    """Where a session's credentials came from, so that they can be handed in again."""
-
-    SERVER = "server"
-    SESSION = "session"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)

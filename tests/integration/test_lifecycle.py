@@ -33,6 +33,7 @@ from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
 from claude_mcp.sessions.labels import Session, Status
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 
@@ -368,7 +369,7 @@ async def test_session_whose_creation_was_never_completed_says_so(
             name=name,
             project_path="/nowhere",
             provider="anthropic",
-            credentials=labels.CredentialSource.NONE,
+            credentials=CredentialSource.NONE,
         ),
         inherited=(contract.PAYLOAD_VARIABLE,),
     )

@@ -79,6 +79,7 @@ def add_session(program: Path, name: str, project: Path, access: Access | None =
     """A running session, without the calls that make one; returns its id."""
     from claude_mcp.sessions import labels
     from claude_mcp.sessions.network import access as network
+    from claude_mcp.sessions.providers.credentials import CredentialSource
 
     access = access or network.OPEN
     container = new_container(
@@ -88,7 +89,7 @@ def add_session(program: Path, name: str, project: Path, access: Access | None =
             name=name,
             project_path=str(project),
             provider="anthropic",
-            credentials=labels.CredentialSource.SERVER,
+            credentials=CredentialSource.SERVER,
             access=access,
         ),
     )

@@ -15,8 +15,8 @@ from typing import Any, Final
 from claude_mcp.config import AWS_KEY_NAMES
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import CredentialSource
 from claude_mcp.sessions.providers import aws_profile
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Search, own_credential
 from claude_mcp.sessions.providers.options import google_secrets
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects import Dialect
-from claude_mcp.sessions.labels import CredentialSource
 from claude_mcp.sessions.providers import addresses
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import Settled
 
 _KEY: Final = re.compile(r"[!-~]+")

@@ -12,8 +12,9 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import CredentialSource, Session
+from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.providers import addresses, clouds
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Search
 from claude_mcp.sessions.providers.options import (
     ANTHROPIC,

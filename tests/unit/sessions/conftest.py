@@ -17,6 +17,7 @@ from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.network.access import OPEN, Access, Network, Proxy
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 
 PRELUDE = """\
@@ -98,7 +99,7 @@ def container(
         name=name,
         project_path=f"/projects/{name}",
         provider="anthropic",
-        credentials=labels.CredentialSource.SERVER,
+        credentials=CredentialSource.SERVER,
         access=access,
     )
     fields = {

@@ -12,7 +12,7 @@ from claude_mcp.contract.redaction import MASK, redactor
 from claude_mcp.errors import SessionNotReady, UsageError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.handover import HandedIn, hand_in
-from claude_mcp.sessions.labels import CredentialSource
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from tests.unit.sessions.conftest import ScriptedEngine, container
 

@@ -20,7 +20,6 @@ from claude_mcp.sessions.labels import (
     NETWORK,
     PLACES,
     PROXY,
-    CredentialSource,
     Session,
     Status,
     check_name,
@@ -31,6 +30,7 @@ from claude_mcp.sessions.labels import (
     session_of,
 )
 from claude_mcp.sessions.network.access import Access, Network, Proxy, proxy_from_json
+from claude_mcp.sessions.providers.credentials import CredentialSource
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
 NOW = datetime(2026, 11, 23, 6, 27, 0, tzinfo=UTC)
