@@ -6,12 +6,13 @@ has no other way in, and then only in a variable that it takes out of its comman
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from claude_mcp.contract.urls import basic_authorization
 
 ROLE_FILE = "machine-role.json"
 
@@ -191,7 +192,7 @@ def credentials(provider: Provider) -> Credentials:
         # No descriptor for this one, and apiKeyHelper is refused under PROVIDER_MANAGED_BY_HOST.
         variables = {
             "ANTHROPIC_AUTH_TOKEN": provider.auth_token,
-            "ANTHROPIC_CUSTOM_HEADERS": _basic_authorization(provider.base_url or ""),
+            "ANTHROPIC_CUSTOM_HEADERS": _authorization_header(provider.base_url),
         }
         return Credentials(_given(descriptors), _given(variables))
     if isinstance(provider, Bedrock):
@@ -211,13 +212,9 @@ def _without_userinfo(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _basic_authorization(url: str) -> str | None:
-    """The header in which the user and the password of an address go."""
-    parts = urlsplit(url)
-    if parts.username is None and parts.password is None:
-        return None
-    userinfo = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return f"Authorization: Basic {base64.b64encode(userinfo.encode()).decode()}"
+def _authorization_header(url: str | None) -> str | None:
+    authorization = basic_authorization(url or "")
+    return f"Authorization: {authorization}" if authorization else None
 
 
 def _aws_files(provider: Bedrock) -> tuple[File, ...]:

@@ -27,6 +27,8 @@ from typing import Any, BinaryIO, Final
 import anyio
 import anyio.to_thread
 
+from claude_mcp.contract.capture import BoundedCapture
+
 logger = logging.getLogger(__name__)
 
 CAPTURE_BYTES: Final = 16 * 1024 * 1024
@@ -70,30 +72,6 @@ class Completed:
     @property
     def err(self) -> str:
         return self.stderr.decode("utf-8", "replace")
-
-
-class BoundedCapture:
-    """Keeps the first and the last half of ``limit`` bytes of what is written to it."""
-
-    def __init__(self, limit: int) -> None:
-        self._half = max(1, limit // 2)
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.dropped = 0
-
-    def write(self, data: bytes) -> None:
-        room = self._half - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            data = data[room:]
-        self._tail += data
-        surplus = len(self._tail) - self._half
-        if surplus > 0:
-            del self._tail[:surplus]
-            self.dropped += surplus
-
-    def value(self) -> bytes:
-        return bytes(self._head + self._tail)
 
 
 async def _drain(stream: asyncio.StreamReader, capture: BoundedCapture) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 from claude_mcp.agent.channel import threads
-from claude_mcp.contract.framing import Splitter
+from claude_mcp.contract.framing import LineTooLong, Splitter
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 256 * 1024
@@ -127,7 +127,7 @@ class Connection:
                 self._closed = True
 
     def _lines(self) -> Iterator[bytes]:
-        lines = Splitter()
+        lines = Splitter(MAX_LINE_BYTES)
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         while self._wait_for_input(poll):
@@ -137,8 +137,9 @@ class Connection:
                 return
             if not data:
                 return
-            yield from lines.feed(data)
-            if lines.pending > MAX_LINE_BYTES:
+            try:
+                yield from lines.feed(data)
+            except LineTooLong:
                 return
 
     def _wait_for_input(self, poll: select.poll) -> bool:

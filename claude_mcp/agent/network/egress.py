@@ -17,10 +17,10 @@ from typing import Any, Callable
 
 import claude_mcp
 from claude_mcp.agent.channel import threads
-from claude_mcp.agent.network.relay import authorization
 from claude_mcp.agent.store.state import log
 from claude_mcp.contract import places as contract
-from claude_mcp.contract.framing import Splitter
+from claude_mcp.contract.framing import LineTooLong, Splitter
+from claude_mcp.contract.urls import basic_authorization
 
 BACKLOG = 256
 READ_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class Egress:
         """For each outage a byte, whichever thread heard of it."""
         os.set_blocking(self._wake, False)
         self._authorizations = _authorizations(proxies)
-        self._lines = Splitter()
+        self._lines = Splitter(LONGEST_LINE_BYTES)
         self._start()
         threads.start(self._supervise)
 
@@ -171,7 +171,7 @@ class Egress:
             time.sleep(RESTART_SECONDS)
             # As many processes may run as the session's limit allows: then there is no room yet.
             with self._lock, contextlib.suppress(OSError):
-                self._lines.drop()
+                self._lines.reset()
                 self._start()
                 return
 
@@ -183,11 +183,10 @@ class Egress:
                 data = os.read(self._process.stdout.fileno(), READ_BYTES)
             except BlockingIOError:
                 return False
-            for line in self._lines.feed(data):
-                with contextlib.suppress(*NO_SENSE):
-                    self._take(json.loads(line))
-            if self._lines.pending > LONGEST_LINE_BYTES:
-                self._lines.drop()
+            with contextlib.suppress(LineTooLong):
+                for line in self._lines.feed(data):
+                    with contextlib.suppress(*NO_SENSE):
+                        self._take(json.loads(line))
             if not data:
                 return True
 
@@ -220,7 +219,7 @@ class Egress:
 
 def _authorizations(proxies: Mapping[str, str]) -> dict[str, str]:
     names = (("http", "HTTP_PROXY"), ("https", "HTTPS_PROXY"))
-    return {key: authorization(proxies[name]) for key, name in names if name in proxies}
+    return {key: basic_authorization(proxies[name]) for key, name in names if name in proxies}
 
 
 def _blocked(hosts: list[str], reason: str) -> str:

@@ -5,15 +5,14 @@ Claude Code can be told of a proxy by its environment alone, which all of its co
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import socket
 import threading
 from collections.abc import Mapping
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from claude_mcp.agent.channel import threads
 from claude_mcp.agent.store.state import log
+from claude_mcp.contract.urls import basic_authorization, proxy_parts
 
 HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
@@ -26,8 +25,8 @@ class Relay:
     """Listens on the session's loopback for as long as the agent runs."""
 
     def __init__(self, proxy: str) -> None:
-        self._proxy = _parts(proxy)
-        self._authorization = b"Proxy-Authorization: " + authorization(proxy).encode()
+        self._proxy = proxy_parts(proxy)
+        self._authorization = b"Proxy-Authorization: " + basic_authorization(proxy).encode()
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -78,19 +77,6 @@ class Relay:
         return connection
 
 
-def authorization(proxy: str) -> str:
-    """What a proxy is told of the user and the password in its address; "" if there are none."""
-    parts = _parts(proxy)
-    if parts.username is None and parts.password is None:
-        return ""
-    userinfo = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
-    return f"Basic {base64.b64encode(userinfo).decode()}"
-
-
-def _parts(proxy: str) -> SplitResult:
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-
-
 def _head(client: socket.socket) -> tuple[list[bytes] | None, bytes]:
     """The lines of a request's head, and what came behind it; None for what is none."""
     data = b""
@@ -135,7 +121,7 @@ class Relays:
 
     def _instead_of(self, proxy: str) -> str:
         try:
-            if _parts(proxy).password is None:
+            if proxy_parts(proxy).password is None:
                 return proxy
         except ValueError:
             return proxy

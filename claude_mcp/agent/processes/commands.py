@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_mcp.agent.processes import cgroup_events
 from claude_mcp.agent.processes import killing as processes
-from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.capture import BoundedCapture
 
 READ_BYTES = 256 * 1024
 INLINE_COMMAND_BYTES = 100_000
@@ -21,37 +21,6 @@ DRAIN_SECONDS = 0.2
 """How long output is still read after the shell ended while its children hold the pipe."""
 TIMEOUT_EXIT_CODE = 124
 """As timeout(1) has it."""
-
-
-class Capture:
-    """Keeps the first and the last half of ``limit`` bytes, and counts what it drops."""
-
-    def __init__(self, limit: int) -> None:
-        self._half = max(1, limit // 2)
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.total = 0
-        self.dropped = 0
-
-    def write(self, data: bytes) -> None:
-        self.total += len(data)
-        room = self._half - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            data = data[room:]
-        self._tail += data
-        surplus = len(self._tail) - self._half
-        if surplus > 0:
-            del self._tail[:surplus]
-            self.dropped += surplus
-
-    def text(self) -> str:
-        """With a note in the middle where something was dropped; without the secrets."""
-        if not self.dropped:
-            return redactor.redact((self._head + self._tail).decode("utf-8", "replace"))
-        head = redactor.redact(self._head.decode("utf-8", "replace"), goes_on=True)
-        tail = redactor.redact(self._tail.decode("utf-8", "replace"), begun_before=True)
-        return f"{head}\n[... {self.dropped} bytes left out ...]\n{tail}"
 
 
 def exit_code(returncode: int) -> int:
@@ -140,8 +109,8 @@ class Command:
         assert process.stdout is not None
         assert process.stderr is not None
         captures = {
-            process.stdout.fileno(): Capture(self._limit_bytes),
-            process.stderr.fileno(): Capture(self._limit_bytes),
+            process.stdout.fileno(): BoundedCapture(self._limit_bytes),
+            process.stderr.fileno(): BoundedCapture(self._limit_bytes),
         }
         out, err = captures.values()
         deadline = None if timeout_seconds is None else self._started + timeout_seconds

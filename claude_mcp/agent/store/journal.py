@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from claude_mcp.agent.store.state import log
-from claude_mcp.contract.framing import Splitter
+from claude_mcp.contract.framing import LineTooLong, Splitter
 from claude_mcp.contract.redaction import redactor
 
 Event = dict[str, Any]
@@ -78,16 +78,17 @@ class Segment:
 
     def _scan(self, offset: int, after: int) -> Iterator[tuple[Event, int]]:
         """Events with higher numbers and where their lines begin, from the line at ``offset``."""
-        lines = Splitter()
+        lines = Splitter(MAX_LINE_BYTES)
         while data := os.pread(self._descriptor, READ_BYTES, offset + lines.pending):
-            for line in lines.feed(data):
-                event = parse(line)
-                if event is not None and event["number"] > after:
-                    after = event["number"]
-                    yield event, offset
-                offset += len(line) + 1
-            if lines.pending > MAX_LINE_BYTES:
-                return  # no line of ours is that long
+            try:
+                for line in lines.feed(data):
+                    event = parse(line)
+                    if event is not None and event["number"] > after:
+                        after = event["number"]
+                        yield event, offset
+                    offset += len(line) + 1
+            except LineTooLong:  # the agent writes no such line
+                return
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -22,12 +22,13 @@ from typing import IO, Any, Callable
 
 from claude_mcp.agent.processes import cgroup_events
 from claude_mcp.agent.processes import killing as processes
-from claude_mcp.agent.processes.commands import Capture, exit_code
+from claude_mcp.agent.processes.commands import exit_code
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import log
 from claude_mcp.claude import protocol, providers
 from claude_mcp.contract import places as contract
-from claude_mcp.contract.framing import Splitter
+from claude_mcp.contract.capture import BoundedCapture
+from claude_mcp.contract.framing import LineTooLong, Splitter
 
 STDERR_BYTES = 16 * 1024
 READ_BYTES = 256 * 1024
@@ -63,7 +64,7 @@ class Live:
         self._on_frame = on_frame
         self._on_end = on_end
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._stderr = Capture(STDERR_BYTES)
+        self._stderr = BoundedCapture(STDERR_BYTES)
         self._numbers = itertools.count(1)
         self._awaited: dict[str, queue.SimpleQueue[protocol.ControlResponse | None]] = {}
         self._posting = threading.Lock()
@@ -243,8 +244,7 @@ def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
     """
     descriptor = stdout.fileno()
     left = LEFT_BYTES
-    lines = Splitter()
-    skipping = False
+    lines = Splitter(MAX_FRAME_BYTES)
     poll = select.poll()
     for each in (descriptor, gone):
         poll.register(each, select.POLLIN)
@@ -256,14 +256,10 @@ def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
                 left -= len(data)
             if not data or left < 0:
                 return
-            for line in lines.feed(data):
-                if not skipping:
-                    yield line
-                skipping = False
-            if lines.pending > MAX_FRAME_BYTES:
-                log(f"a frame of more than {MAX_FRAME_BYTES} bytes is left out")
-                lines.drop()
-                skipping = True
+            try:
+                yield from lines.feed(data)
+            except LineTooLong:
+                log(f"skipped a frame of more than {MAX_FRAME_BYTES} bytes")
 
 
 def _pending_bytes(pipe: IO[bytes]) -> int:
@@ -271,7 +267,7 @@ def _pending_bytes(pipe: IO[bytes]) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def _drain(pipe: IO[bytes], capture: Capture) -> None:
+def _drain(pipe: IO[bytes], capture: BoundedCapture) -> None:
     with pipe:
         while data := os.read(pipe.fileno(), STDERR_BYTES):
             capture.write(data)

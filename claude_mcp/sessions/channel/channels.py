@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.contract import places as contract
+from claude_mcp.contract.framing import LineTooLong, Splitter
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.failures import NO_ROOM, NO_SUCH_CONTAINER, NOT_RUNNING
@@ -109,20 +110,16 @@ class Channel:
                 pending.send.close()
 
     async def _receive(self, stream: process.Stream) -> None:
-        buffer = bytearray()
-        scanned = 0
+        lines = Splitter(MAX_ANSWER_BYTES)
         data = b""
         with anyio.move_on_after(GREETING_SECONDS):
             data = await stream.receive()
         while data:
-            buffer += data
-            while (end := buffer.find(b"\n", scanned)) >= 0:
-                self._dispatch(bytes(buffer[:end]))
-                del buffer[: end + 1]
-                scanned = 0
-            scanned = len(buffer)
-            if scanned > MAX_ANSWER_BYTES:
-                logger.warning("an answer of more than %d bytes: channel dropped", MAX_ANSWER_BYTES)
+            try:
+                for line in lines.feed(data):
+                    self._dispatch(line)
+            except LineTooLong:
+                logger.warning("closed a channel: an answer exceeds %d bytes", MAX_ANSWER_BYTES)
                 return
             data = await stream.receive()
 

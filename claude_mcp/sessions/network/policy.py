@@ -9,12 +9,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from claude_mcp.config import Config
+from claude_mcp.contract.urls import proxy_parts
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.names import Host, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, split_direct
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network.access import Access, Network, Proxy
-from claude_mcp.sessions.providers.addresses import port_of, proxy_parts
+from claude_mcp.sessions.providers.addresses import port_of
 from claude_mcp.sessions.providers.options import ANTHROPIC, BEDROCK, FOUNDRY, VERTEX
 from claude_mcp.sessions.providers.resolve import Provider
 

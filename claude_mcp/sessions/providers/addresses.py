@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.urls import proxy_parts
 from claude_mcp.engine.dialects import Dialect
 
 PROC_TCP: Final = ("/proc/net/tcp", "/proc/net/tcp6")
@@ -56,11 +57,6 @@ def in_container(
             case "nobody":
                 warnings.append(f"{name} points at {parts.hostname}:{port}: nothing listens there.")
     return _with_host(parts, dialect.host_alias).geturl(), True
-
-
-def proxy_parts(address: str) -> SplitResult:
-    """The parts of an address that may stand without its scheme, as a proxy's often does."""
-    return urlsplit(address if "://" in address else f"http://{address}")
 
 
 def port_of(parts: SplitResult) -> int:

@@ -18,7 +18,6 @@ import pytest
 
 from claude_mcp.engine import process
 from claude_mcp.engine.process import (
-    BoundedCapture,
     Completed,
     ProcessTimeout,
     ProgramNotFound,
@@ -144,24 +143,6 @@ class TestRun:
         with pytest.raises(ProcessTimeout):
             await run(sh("exec sleep 1000"), timeout=0.01)
         assert open_descriptors() == before
-
-
-@pytest.mark.parametrize("limit", [2, 10, 11])
-@pytest.mark.parametrize("chunk", [1, 3, 26])
-def test_a_bounded_capture_is_the_same_however_the_data_comes(limit: int, chunk: int) -> None:
-    data = b"abcdefghijklmnopqrstuvwxyz"
-    capture = BoundedCapture(limit)
-    for start in range(0, len(data), chunk):
-        capture.write(data[start : start + chunk])
-    half = limit // 2
-    assert capture.value() == data[:half] + data[-half:]
-    assert capture.dropped == len(data) - 2 * half
-
-
-def test_a_capture_that_is_just_full_drops_nothing() -> None:
-    capture = BoundedCapture(4)
-    capture.write(b"abcd")
-    assert (capture.value(), capture.dropped) == (b"abcd", 0)
 
 
 class TestRunWithPipe:

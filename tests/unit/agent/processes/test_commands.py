@@ -14,7 +14,7 @@ import pytest
 
 from claude_mcp.agent.processes import commands
 from claude_mcp.agent.processes import killing as processes
-from claude_mcp.agent.processes.commands import Capture, Command, exit_code
+from claude_mcp.agent.processes.commands import Command, exit_code
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
@@ -133,16 +133,6 @@ def test_both_streams_flow_at_the_same_time(activity: str) -> None:
         limit=3_000_000,
     )
     assert finish(command) == result(0, "o" * 1_000_000, "e" * 1_000_000)
-
-
-def test_a_capture_is_the_same_however_the_data_comes() -> None:
-    data = b"abcdefghijklmnopqrstuvwxyz"
-    for size in (1, 3, 26):
-        capture = Capture(8)
-        for at in range(0, len(data), size):
-            capture.write(data[at : at + size])
-        assert capture.text() == "abcd\n[... 18 bytes left out ...]\nwxyz"
-        assert (capture.total, capture.dropped) == (26, 18)
 
 
 def test_a_command_in_a_directory(activity: str, tmp_path: Path) -> None:

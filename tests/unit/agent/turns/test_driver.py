@@ -613,7 +613,7 @@ def test_a_frame_beyond_the_bound_is_left_out(
     program = "begin(); text('x' * 3_000_000); text('y' * 400_000); result()"
     assert ask(caller, program) == {**COMPLETED, "cursor": 1}
     assert told(caller.ask("follow", cursor=0)["ok"]) == [(1, "message", "y" * 1000, 399_000)]
-    assert "a frame of more than 500000 bytes is left out\n" in capsys.readouterr().err
+    assert "skipped a frame of more than 500000 bytes\n" in capsys.readouterr().err
 
 
 def test_a_deep_frame_fails_no_turn_and_not_those_after_it(session: Session) -> None:
