@@ -15,7 +15,15 @@ from typing import Final
 from claude_mcp.contract.places import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.network.access import OPEN, Access, Network, Proxy, proxy_from_json
+from claude_mcp.sessions.network.access import (
+    EGRESS_LABEL,
+    OPEN,
+    PROXY_LABEL,
+    Access,
+    Network,
+    Proxy,
+    proxy_from_json,
+)
 from claude_mcp.sessions.providers.credentials import CredentialSource
 
 SESSION: Final = "claude-mcp.session"
@@ -35,12 +43,6 @@ IN_MEMORY: Final = "memory"
 
 NETWORK: Final = "claude-mcp.network"
 """``restricted`` or ``none``; without it, it is open."""
-EGRESS: Final = "claude-mcp.egress"
-"""The id of the proxy that a restricted session goes through."""
-PROXY: Final = "claude-mcp.proxy"
-"""JSON: that proxy, so that it can be made anew."""
-PROXY_OF: Final = "claude-mcp.proxy-of"
-"""Of the proxy's container itself: its id."""
 
 SCHEMA: Final = "1"
 ID_CHARS: Final = 12
@@ -137,8 +139,8 @@ def session_labels(
     if access.network is not Network.OPEN:
         labels[NETWORK] = access.network.value
     if access.proxy is not None:
-        labels[EGRESS] = access.proxy.id
-        labels[PROXY] = access.proxy.to_json()
+        labels[EGRESS_LABEL] = access.proxy.id
+        labels[PROXY_LABEL] = access.proxy.to_json()
     return labels
 
 
@@ -229,5 +231,5 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         git_state=labels.get(GIT, ""),
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK, Network.OPEN.value),
-        proxy=proxy_from_json(labels[PROXY]) if PROXY in labels else None,
+        proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,
     )

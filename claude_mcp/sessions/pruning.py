@@ -93,5 +93,5 @@ async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:
     except ClaudeMcpError as error:
         logger.warning("the session %s could not be removed: %s", session.name, error)
         return False
-    await egress.release_of(engine, session)
+    await egress.release_or_log(engine, session.proxy)
     return True

@@ -228,19 +228,19 @@ class Sessions:
             self._mcp_configs.pop(known.container_id, None)
             channels.close(known.container_id)
             if await engine.remove(known.container_id):
-                await egress.release_of(engine, known)
+                await egress.release_or_log(engine, known.proxy)
                 warnings = await self.git.differences(known)
                 return Destroyed(reference, known, existed=True, warnings=warnings)
         try:
             session = await self.find(reference)
         except SessionNotFound:
             if known is not None:  # somebody else removed it, and nothing of its proxy
-                await egress.release_of(engine, known)
+                await egress.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
         self._mcp_configs.pop(session.container_id, None)
         channels.close(session.container_id)
         existed = await engine.remove(session.container_id)
-        await egress.release_of(engine, session)
+        await egress.release_or_log(engine, session.proxy)
         warnings = await self.git.differences(session)
         return Destroyed(reference, session, existed=existed, warnings=warnings)
 
@@ -281,7 +281,7 @@ class Sessions:
             not channels.is_open(known.container_id) or await channels.is_alive(known.container_id)
         ):
             try:
-                hear = self._revival.hearing(known, on_event)
+                hear = self._revival.hearing(known.proxy, on_event)
                 return known, await channels.request(known.container_id, op, args, hear)
             except (NotRunning, SessionNotFound) as error:
                 logger.debug("session %s is not what it was: %s", known.name, error)
@@ -290,7 +290,7 @@ class Sessions:
         if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED, Status.EXPIRED):
             raise _not_ready(session)
         self.remember(session)
-        hear = self._revival.hearing(session, on_event)
+        hear = self._revival.hearing(session.proxy, on_event)
         try:
             if session.status is Status.STOPPED:
                 raise NotRunning("stopped")

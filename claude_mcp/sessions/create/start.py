@@ -181,5 +181,4 @@ async def roll_back(engine: Engine, container_id: str, proxy: Proxy | None) -> N
     except ClaudeMcpError as error:
         # The first error is what the user must see; this one says what is still there.
         logger.error("container %s is left behind: %s", container_id[:12], error)
-    if proxy is not None:
-        await egress.release_or_log(engine, proxy)
+    await egress.release_or_log(engine, proxy)

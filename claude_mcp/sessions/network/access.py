@@ -27,6 +27,14 @@ ENVIRONMENT: Final = {
 """Of everything that runs in a restricted session."""
 
 
+EGRESS_LABEL: Final = "claude-mcp.egress"
+"""Label of a restricted session: the id of its proxy."""
+PROXY_LABEL: Final = "claude-mcp.proxy"
+"""Label of a restricted session and of the proxy's container: the proxy as JSON."""
+PROXY_OF_LABEL: Final = "claude-mcp.proxy-of"
+"""Label of a proxy's container: the id of the proxy."""
+
+
 class Network(StrEnum):
     """From the widest to the strictest."""
 

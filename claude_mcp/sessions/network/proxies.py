@@ -19,10 +19,15 @@ from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.proxy import READY
-from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import limits
-from claude_mcp.sessions.network.access import Proxy, proxy_from_json
+from claude_mcp.sessions.network.access import (
+    EGRESS_LABEL,
+    PROXY_LABEL,
+    PROXY_OF_LABEL,
+    Proxy,
+    proxy_from_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +115,7 @@ def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
         name=proxy.name,
         image=proxy.image,
         command=payload.proxy_command(proxy.policy),
-        labels={labels.PROXY_OF: proxy.id, labels.PROXY: proxy.to_json()},
+        labels={PROXY_OF_LABEL: proxy.id, PROXY_LABEL: proxy.to_json()},
         inherited=(contract.PAYLOAD_VARIABLE,),
         volumes=(VolumeMount(proxy.name, contract.PROXY_DIRECTORY, read_only=False),),
         user=USER,
@@ -128,25 +133,24 @@ def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
 
 async def release(engine: Engine, proxy: Proxy) -> None:
     """Remove the proxy if no session needs it any more: one engine call if one does."""
-    if await engine.ids(labels.EGRESS, proxy.id):
+    if await engine.ids(EGRESS_LABEL, proxy.id):
         return
     await engine.remove(proxy.name)
     with suppress(ClaudeMcpError):  # a session that came in between uses it
         await engine.remove_volume(proxy.name)
-    if await engine.ids(labels.EGRESS, proxy.id):
+    if await engine.ids(EGRESS_LABEL, proxy.id):
         await ensure(engine, proxy)
 
 
-async def release_of(engine: Engine, session: labels.Session) -> None:
-    """The same for the proxy of a session that was removed, if it had one."""
-    if session.proxy is not None:
-        await release_or_log(engine, session.proxy)
+async def release_or_log(engine: Engine, proxy: Proxy | None) -> None:
+    """``release`` for the proxy of a removed session, if it had one.
 
-
-async def release_or_log(engine: Engine, proxy: Proxy) -> None:
-    """``release`` where a session is gone already, and nobody can do anything about a failure."""
+    A failure is only logged: the session no longer exists, so nobody could act on an error.
+    """
+    if proxy is None:
+        return
     try:
-        with anyio.CancelScope(shield=True):  # nobody else would do it
+        with anyio.CancelScope(shield=True):  # otherwise the proxy would stay until a prune
             await release(engine, proxy)
     except ClaudeMcpError as error:
         logger.warning("proxy %s could not be removed: %s", proxy.name, error)
@@ -154,7 +158,6 @@ async def release_or_log(engine: Engine, proxy: Proxy) -> None:
 
 async def prune(engine: Engine) -> None:
     """Remove proxies that no session needs: whoever removed their sessions could not."""
-    for container in await engine.containers(labels.PROXY_OF):
-        proxy = proxy_from_json(container.labels.get(labels.PROXY, ""))
-        if proxy is not None:
-            await release_or_log(engine, proxy)
+    for container in await engine.containers(PROXY_OF_LABEL):
+        proxy = proxy_from_json(container.labels.get(PROXY_LABEL, ""))
+        await release_or_log(engine, proxy)

@@ -1,4 +1,4 @@
-"""Proxies that a session finds gone are started again, by whoever is waiting for that session."""
+"""Starts a proxy again when a session that is being waited for reports it missing."""
 
 from __future__ import annotations
 
@@ -9,37 +9,41 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract.places import PROXY_GONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.channel.channels import OnEvent
-from claude_mcp.sessions.labels import Session
-from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.network.access import Proxy
 
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 0.3
-"""After a crash the engine starts it by itself."""
+"""Time for the engine, which restarts a crashed proxy by itself."""
 
 
 class Revival:
-    """One for a process: it starts a proxy once, however many sessions miss it."""
+    """Starts each missing proxy once, even if several sessions report it.
+
+    There is one ``Revival`` per process.
+    """
 
     def __init__(self, engine: Callable[[], Awaitable[Engine]], tasks: TaskGroup) -> None:
         self._engine = engine
         self._tasks = tasks
-        self._going_on: set[str] = set()
+        self._reviving: set[str] = set()
 
-    def hearing(self, session: Session, on_event: OnEvent | None) -> OnEvent | None:
-        """``on_event``, but for the event that the session's proxy is gone."""
-        proxy = session.proxy
+    def hearing(self, proxy: Proxy | None, on_event: OnEvent | None) -> OnEvent | None:
+        """A listener for events of a session that uses ``proxy``.
+
+        It passes everything to ``on_event`` except the report that the proxy is missing.
+        """
         if proxy is None:
             return on_event
 
         async def hear(event: dict[str, Any]) -> None:
-            if event == contract.PROXY_GONE:
-                if proxy.id not in self._going_on:
-                    self._going_on.add(proxy.id)
+            if event == PROXY_GONE:
+                if proxy.id not in self._reviving:
+                    self._reviving.add(proxy.id)
                     self._tasks.start_soon(self._revive, proxy)
             elif on_event is not None:
                 await on_event(event)
@@ -49,8 +53,8 @@ class Revival:
     async def _revive(self, proxy: Proxy) -> None:
         try:
             await anyio.sleep(PAUSE_SECONDS)
-            await egress.ensure(await self._engine(), proxy)
-        except Exception:  # what needs the network meanwhile fails, and the session says why
+            await proxies.ensure(await self._engine(), proxy)
+        except Exception:  # the session itself reports what could not be reached meanwhile
             logger.warning("proxy %s could not be started again", proxy.name, exc_info=True)
         finally:
-            self._going_on.discard(proxy.id)
+            self._reviving.discard(proxy.id)

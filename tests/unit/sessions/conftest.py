@@ -16,7 +16,14 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.network.access import OPEN, Access, Network, Proxy
+from claude_mcp.sessions.network.access import (
+    OPEN,
+    PROXY_LABEL,
+    PROXY_OF_LABEL,
+    Access,
+    Network,
+    Proxy,
+)
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 
@@ -122,7 +129,7 @@ RESTRICTED = Access(Network.RESTRICTED, PROXY)
 
 def proxy_container(status: str = "running", proxy: Proxy = PROXY) -> dict[str, Any]:
     """What ``inspect`` says of a proxy's container; its id is its name."""
-    of = {labels.PROXY_OF: proxy.id, labels.PROXY: proxy.to_json()}
+    of = {PROXY_OF_LABEL: proxy.id, PROXY_LABEL: proxy.to_json()}
     return {**container(proxy.name, "", status, labels=of), "name": proxy.name}
 
 

@@ -15,11 +15,9 @@ from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.labels import (
     CREATING_SECONDS,
-    EGRESS,
     MAX_NAME_CHARS,
     NETWORK,
     PLACES,
-    PROXY,
     Session,
     Status,
     check_name,
@@ -29,7 +27,14 @@ from claude_mcp.sessions.labels import (
     session_labels,
     session_of,
 )
-from claude_mcp.sessions.network.access import Access, Network, Proxy, proxy_from_json
+from claude_mcp.sessions.network.access import (
+    EGRESS_LABEL,
+    PROXY_LABEL,
+    Access,
+    Network,
+    Proxy,
+    proxy_from_json,
+)
 from claude_mcp.sessions.providers.credentials import CredentialSource
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
@@ -342,14 +347,14 @@ def test_a_session_remembers_its_network_and_its_proxy(
 )
 def test_a_damaged_proxy_is_none(label: str) -> None:
     assert proxy_from_json(label) is None
-    labels = {**made(Access(Network.RESTRICTED, ALLOWING)), PROXY: label}
+    labels = {**made(Access(Network.RESTRICTED, ALLOWING)), PROXY_LABEL: label}
     session = session_of(replace(CONTAINER, labels=labels), NOW)
     assert session is not None
     assert (session.network, session.proxy) == ("restricted", None)
 
 
 def test_labels_of_a_network_may_be_forged() -> None:
-    forged = {**made(Access(Network.OPEN)), NETWORK: "host", EGRESS: "--all"}
+    forged = {**made(Access(Network.OPEN)), NETWORK: "host", EGRESS_LABEL: "--all"}
     session = session_of(replace(CONTAINER, labels=forged), NOW)
     assert session is not None
     assert (session.network, session.proxy) == ("host", None)

@@ -22,7 +22,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create.plan import Created, CreateRequest, create
-from claude_mcp.sessions.network.access import ENVIRONMENT
+from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, PROXY_LABEL
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -99,7 +99,7 @@ async def test_an_open_session_is_what_it_always_was(creating: Creating) -> None
     created = await creating.created()
     (spec,) = creating.specs
     assert (spec.network, spec.volumes, spec.environment, spec.restart) == (None, (), {}, None)
-    assert not {labels.NETWORK, labels.EGRESS, labels.PROXY} & spec.labels.keys()
+    assert not {labels.NETWORK, EGRESS_LABEL, PROXY_LABEL} & spec.labels.keys()
     assert not {"network", "sessionName"} & creating.settings.keys()
     assert (created.session.network, created.session.proxy) == ("open", None)
     assert creating.calls == ONE
@@ -127,7 +127,7 @@ async def test_a_restricted_session_has_a_proxy_before_it_starts(creating: Creat
     assert json.loads(proxy.policy)["allowed"] == ["pypi.org"]
     assert (spec.network, spec.environment, spec.extra_hosts) == ("none", ENVIRONMENT, ())
     assert spec.volumes == (VolumeMount(proxy.name, "/run/claude-mcp-proxy"),)
-    assert spec.labels[labels.EGRESS] == proxy.id
+    assert spec.labels[EGRESS_LABEL] == proxy.id
     assert (proxys.name, proxys.image, proxys.network) == (proxy.name, "small:1", None)
     settings = creating.settings
     assert (settings["network"], settings["sessionName"]) == ("restricted", "one")

@@ -1,15 +1,14 @@
-"""Proxies that sessions find gone are started again, once, and without disturbing anybody."""
+"""A proxy that a session reports missing is started again, once."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract.places import PROXY_GONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineUnavailable
 from claude_mcp.sessions.labels import Session, session_of
@@ -25,8 +24,6 @@ from tests.unit.sessions.conftest import (
     proxy_container,
 )
 
-GONE = contract.PROXY_GONE
-
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,23 +31,23 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Reviving:
-    """A ``Revival`` whose engine can be away."""
+    """A ``Revival`` whose engine can be made unavailable."""
 
     def __init__(self, engine: Engine, tasks: anyio.abc.TaskGroup) -> None:
         self._engine = engine
         self.asked = 0
-        self.away = False
+        self.unavailable = False
         self.revival = Revival(self.engine, tasks)
 
     async def engine(self) -> Engine:
         self.asked += 1
-        if self.away:
+        if self.unavailable:
             raise EngineUnavailable("Docker's daemon does not answer.")
         return self._engine
 
     async def settle(self) -> None:
         with anyio.fail_after(20):
-            while self.revival._going_on:
+            while self.revival._reviving:
                 await anyio.sleep(0.001)
 
 
@@ -71,15 +68,15 @@ async def ignore(event: dict[str, Any]) -> None:
     pass
 
 
-async def test_events_of_other_sessions_are_left_alone(
+async def test_a_session_without_a_proxy_keeps_its_listener(
     scripted: ScriptedEngine, reviving: Reviving
 ) -> None:
     found = await session(scripted, OPEN)
-    assert reviving.revival.hearing(found, ignore) is ignore
-    assert reviving.revival.hearing(found, None) is None
+    assert reviving.revival.hearing(found.proxy, ignore) is ignore
+    assert reviving.revival.hearing(found.proxy, None) is None
 
 
-async def test_a_proxy_is_started_once_for_many(
+async def test_a_proxy_that_many_sessions_report_is_started_once(
     scripted: ScriptedEngine, reviving: Reviving
 ) -> None:
     one = await session(scripted)
@@ -89,58 +86,57 @@ async def test_a_proxy_is_started_once_for_many(
     async def on_event(event: dict[str, Any]) -> None:
         heard.append(event)
 
-    for each in (one, replace(one, id="other"), one):
-        for listener in (on_event, None):
-            hear = reviving.revival.hearing(each, listener)
-            assert hear is not None
-            await hear(GONE)
-            await hear({"progress": "x"})
+    for listener in (on_event, None) * 3:
+        hear = reviving.revival.hearing(one.proxy, listener)
+        assert hear is not None
+        await hear(PROXY_GONE)
+        await hear({"progress": "x"})
     await reviving.settle()
     assert heard == [{"progress": "x"}] * 3
     assert scripted.calls == ["container", "container", "start"]
     assert [each["status"] for each in scripted.held] == ["running"]
 
 
-async def test_another_proxy_is_another_matter(
+async def test_different_proxies_are_each_started(
     scripted: ScriptedEngine, reviving: Reviving
 ) -> None:
     one = await session(scripted)
     other = Proxy("other", "image:1", "{}")
     scripted.holds(proxy_container("exited"), proxy_container("exited", other))
-    for each in (one, replace(one, proxy=other)):
+    for each in (one.proxy, other):
         hear = reviving.revival.hearing(each, None)
         assert hear is not None
-        await hear(GONE)
+        await hear(PROXY_GONE)
     await reviving.settle()
     assert [each["status"] for each in scripted.held] == ["running", "running"]
 
 
-async def test_what_fails_is_logged_and_can_be_tried_again(
+async def test_a_failed_start_is_logged_and_can_be_tried_again(
     scripted: ScriptedEngine, reviving: Reviving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hear = reviving.revival.hearing(await session(scripted), None)
+    hear = reviving.revival.hearing(PROXY, None)
     scripted.holds(proxy_container("exited"))
     assert hear is not None
-    reviving.away = True
-    await hear(GONE)
+    reviving.unavailable = True
+    await hear(PROXY_GONE)
     await reviving.settle()
     (record,) = caplog.records
     assert record.getMessage() == f"proxy {PROXY.name} could not be started again"
-    reviving.away = False
-    await hear(GONE)
+    reviving.unavailable = False
+    await hear(PROXY_GONE)
     await reviving.settle()
     assert reviving.asked == 2
     assert [each["status"] for each in scripted.held] == ["running"]
 
 
-async def test_whoever_waits_for_a_session_has_its_proxy_started(
+async def test_a_request_to_a_session_starts_its_missing_proxy(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container("exited"))
     scripted.agent(
         "for line in sys.stdin:\n"
         "    one = json.loads(line)\n"
-        f"    answer(one['id'], event={GONE!r})\n"
+        f"    answer(one['id'], event={PROXY_GONE!r})\n"
         "    answer(one['id'], event={'progress': 'x'})\n"
         f"    while 'running' not in open({path(scripted)!r}).read(): pass\n"
         "    answer(one['id'], ok={})\n"
@@ -150,12 +146,12 @@ async def test_whoever_waits_for_a_session_has_its_proxy_started(
     async def on_event(event: dict[str, Any]) -> None:
         heard.append(event)
 
-    await sessions.request("fix", "turn", {}, on_event)  # while it is found
-    await sessions.request("fix", "turn", {}, on_event)  # while its channel is open
+    await sessions.request("fix", "turn", {}, on_event)  # finds the session first
+    await sessions.request("fix", "turn", {}, on_event)  # uses the open channel
     assert heard == [{"progress": "x"}] * 2
     assert "start" in scripted.calls
 
 
 def path(scripted: ScriptedEngine) -> str:
-    """The file that says how the proxy is."""
+    """The file that holds the state of the proxy's container."""
     return next(str(f) for f in scripted._containers.iterdir() if f.name.endswith(PROXY.name))
