@@ -19,10 +19,10 @@ from typing import Final
 from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import plan as creation
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import container_name
 
 # Notes each call's arguments: NUL behind each one, and a second NUL behind the call.
 SHIM: Final = """\
@@ -225,7 +225,7 @@ class Bench:
         flags = [flag.replace(self.session, name) for flag in self._create_flags]
         code = {contract.PAYLOAD_VARIABLE: payload.archive()}
         self.bare(*flags, "sleep", "1000", environment=code)
-        self.bare("start", labels.container_name(name))
+        self.bare("start", container_name(name))
 
     def remove_inside(self, path: str) -> None:
         """Remove a path in the session's container, whoever owns it."""

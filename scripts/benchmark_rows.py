@@ -35,6 +35,7 @@ from claude_mcp.sessions import labels
 from claude_mcp.sessions.create import plan as creation
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.session import container_name
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 
@@ -69,7 +70,7 @@ async def life(bench: Bench) -> Rows:
     async def by_hand(samples: Samples) -> None:
         for destroy in ("destroy", "destroy used"):
             name = bench.fresh_name()
-            container = labels.container_name(name)
+            container = container_name(name)
             with timed(samples, "create"):
                 bench.bare_create(name)
             if destroy == "destroy used":
@@ -190,9 +191,7 @@ async def listing(bench: Bench) -> Rows:
     finally:
         list(waiting)  # threads cannot be cancelled; they find nothing more to do
     bare, ours = await alternate(bench.repetitions(7), by_hand, by_us)
-    await asyncio.to_thread(
-        bench.bare, "rm", "--force", "--volumes", *map(labels.container_name, names)
-    )
+    await asyncio.to_thread(bench.bare, "rm", "--force", "--volumes", *map(container_name, names))
     what = f"list_sessions with {LISTED_SESSIONS}"
     return [Row(what, "ps, inspect", bare["list"], ours["list"], 1.5)]
 

@@ -22,8 +22,8 @@ from restricted import own_address
 from witnesses import PATIENCE_SECONDS, Inside, Visits, Witness
 
 from claude_mcp.contract import places as contract
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
 ALLOWED = "allowed.example.org"

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine_fixtures import Bare
 from peers import script
 
-from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.session import Session
 
 
 def own_address() -> str:

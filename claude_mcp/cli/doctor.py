@@ -98,7 +98,7 @@ async def _image(engine: Engine, image: str) -> Finding:
 
 
 def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
-    from claude_mcp.sessions.create import limits
+    from claude_mcp.sessions import limits
 
     try:
         found = limits.contain(settings, engine.dialect, {})

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from claude_mcp.errors import SessionNotReady, UsageError
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.providers import resolve as provider
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import SECRET_OPTIONS, ProviderRequest
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 
 HOW: Final = "Hand them in again with set_credentials, or 'claude-mcp credentials'."
 

@@ -16,8 +16,8 @@ import anyio
 
 from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.sessions.labels import Session, Status, overdue_seconds
 from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.session import Session, Status, overdue_seconds
 
 if TYPE_CHECKING:
     from claude_mcp.engine.engine import Engine

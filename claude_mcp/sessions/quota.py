@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import TooManySessions
 from claude_mcp.sessions import labels
+from claude_mcp.sessions.session import parse_time
 
 
 async def check(engine: Engine, limit: int, newcomer: str | None = None) -> None:
@@ -19,7 +20,7 @@ async def check(engine: Engine, limit: int, newcomer: str | None = None) -> None
         TooManySessions
     """
     running = [
-        (labels.parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
+        (parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
         for each in await engine.containers(labels.SESSION)
         if each.status in ("running", "paused")
     ]

@@ -29,9 +29,9 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import labels, pruning, quota
 from claude_mcp.sessions.channel.channels import Channels, NotRunning, OnEvent
 from claude_mcp.sessions.git.guard import GitGuard
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.network import proxies as egress
 from claude_mcp.sessions.network.revival import Revival
+from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, Status, container_name
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +106,7 @@ class Sessions:
         """
         check_reference(reference)
         engine = await self.engine()
-        names = (
-            [labels.container_name(reference)] if len(reference) <= labels.MAX_NAME_CHARS else []
-        )
+        names = [container_name(reference)] if len(reference) <= MAX_NAME_CHARS else []
         prefix = _ID.fullmatch(reference) is not None
         try:
             containers = await engine.inspect([*names, *([reference] if prefix else [])])

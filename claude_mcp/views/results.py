@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.create.plan import Created
     from claude_mcp.sessions.files.transfer import Transferred
     from claude_mcp.sessions.handover import HandedIn
-    from claude_mcp.sessions.labels import Session
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Destroyed, Listed
+    from claude_mcp.sessions.session import Session
     from claude_mcp.sessions.turns.commands import CommandResult
     from claude_mcp.sessions.turns.permissions import Decided
     from claude_mcp.sessions.turns.results import Event, TurnResult

@@ -9,8 +9,8 @@ import pytest
 
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, UsageError
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:

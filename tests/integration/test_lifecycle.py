@@ -32,9 +32,9 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session, Status, container_name
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ async def _settled(engine: Engine, name: str) -> None:
             ids = [each.id for each in containers if each.labels.get(labels.NAME) == name]
             pattern = "|".join(
                 [
-                    f"name={labels.container_name(name)}",
+                    f"name={container_name(name)}",
                     *(f"start --attach.*{each}" for each in ids),
                 ]
             )
@@ -362,7 +362,7 @@ async def test_session_whose_creation_was_never_completed_says_so(
 ) -> None:
     arguments = payload.agent_command("{}")
     spec = ContainerSpec(
-        name=labels.container_name(name),
+        name=container_name(name),
         image=config.image,
         command=arguments,
         labels=labels.session_labels(

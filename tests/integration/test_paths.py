@@ -11,8 +11,8 @@ import pytest
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
 from claude_mcp.sessions.files.transfer import Direction, transfer
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineError, TransferError, UsageError
 from claude_mcp.sessions.create.plan import CreateRequest, create
 from claude_mcp.sessions.files.transfer import Direction, transfer
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, UsageError
 from claude_mcp.sessions.create.plan import CreateRequest, create
 from claude_mcp.sessions.handover import hand_in
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnOptions, TurnStatus

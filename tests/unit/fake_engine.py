@@ -80,10 +80,11 @@ def add_session(program: Path, name: str, project: Path, access: Access | None =
     from claude_mcp.sessions import labels
     from claude_mcp.sessions.network import access as network
     from claude_mcp.sessions.providers.credentials import CredentialSource
+    from claude_mcp.sessions.session import ID_CHARS, container_name
 
     access = access or network.OPEN
     container = new_container(
-        labels.container_name(name),
+        container_name(name),
         "claude-code-custom:latest",
         labels.session_labels(
             name=name,
@@ -95,7 +96,7 @@ def add_session(program: Path, name: str, project: Path, access: Access | None =
     )
     engine = Engine(program.parent)
     engine.save({**container, "status": "running"}, *(volume.name for volume in access.volumes))
-    return str(container["id"][: labels.ID_CHARS])
+    return str(container["id"][:ID_CHARS])
 
 
 def new_container(name: str, image: str, labels: dict[str, str]) -> dict[str, Any]:

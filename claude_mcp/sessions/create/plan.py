@@ -18,12 +18,10 @@ from claude_mcp.contract import places as contract
 from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import labels, limits
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import limits
 from claude_mcp.sessions.create.start import bring_up, roll_back
 from claude_mcp.sessions.git import guard as git_guard
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.network import policy as network_policy
@@ -32,6 +30,14 @@ from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.providers import resolve as provider
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Progress, Sessions, no_progress
+from claude_mcp.sessions.session import (
+    ID_CHARS,
+    Session,
+    Status,
+    check_name,
+    container_name,
+    rfc3339,
+)
 
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Where nothing of ours can be mounted; the agent's own directory is in /dev."""
@@ -101,7 +107,7 @@ async def create(
     """
     project = policy.project(request.project_path, sessions.config)
     name = request.session_name
-    name = _default_name(project.path) if name is None else labels.check_name(name)
+    name = _default_name(project.path) if name is None else check_name(name)
     mounts = _bind_mounts(request.mounts, sessions.config)
     servers_config = mcp_config.check(request.mcp_config)
     engine = await sessions.engine()
@@ -145,7 +151,7 @@ async def create(
     if access.network is not Network.OPEN:
         settings.update(network=access.network.value, sessionName=name)
     spec = ContainerSpec(
-        name=labels.container_name(name),
+        name=container_name(name),
         image=image,
         command=payload.agent_command(json.dumps(settings, separators=(",", ":"))),
         labels=labels.session_labels(
@@ -196,7 +202,7 @@ async def create(
         sessions, engine, spec, name, access.proxy, handover, progress
     )
     session = Session(
-        id=container_id[: labels.ID_CHARS],
+        id=container_id[:ID_CHARS],
         container_id=container_id,
         name=name,
         container_name=spec.name,
@@ -205,10 +211,10 @@ async def create(
         provider=chosen.name,
         credentials=chosen.source,
         status=Status.RUNNING,
-        created_at=labels.written_time(datetime.now(UTC)),
+        created_at=rfc3339(datetime.now(UTC)),
         places=chosen.places,
         git_state=git.state,
-        expires_at=None if expires is None else labels.written_time(expires),
+        expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,
     )

@@ -23,8 +23,8 @@ from claude_mcp.errors import (
     ImageUnfit,
     SessionExists,
 )
+from claude_mcp.sessions import limits
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import limits
 from claude_mcp.sessions.network import proxies as egress
 from claude_mcp.sessions.network.access import Proxy
 from claude_mcp.sessions.registry import Progress, Sessions

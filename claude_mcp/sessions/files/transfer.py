@@ -23,9 +23,9 @@ from claude_mcp.placing.staging import staging
 from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.files.archive import Tally, write_archive
 from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.registry import Progress, Sessions, no_progress
+from claude_mcp.sessions.session import Session
 
 PROGRESS_SECONDS: Final = 1.0
 

@@ -25,7 +25,7 @@ from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, Tree
 from claude_mcp.sessions.git.files import GIT, Survey
-from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.session import Session
 
 KEPT_TREES: Final = 8
 COMPARE_SECONDS: Final = 1.0

@@ -11,8 +11,8 @@ import anyio
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
 from claude_mcp.sessions.channel.answers import line
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 
 WAIT_SECONDS: Final = 40.0
 """Longer than Claude Code itself waits for a server (30 s)."""

@@ -26,7 +26,8 @@ ENVIRONMENT: Final = {
 }
 """Of everything that runs in a restricted session."""
 
-
+NETWORK_LABEL: Final = "claude-mcp.network"
+"""Label of a session that is not open: ``restricted`` or ``none``."""
 EGRESS_LABEL: Final = "claude-mcp.egress"
 """Label of a restricted session: the id of its proxy."""
 PROXY_LABEL: Final = "claude-mcp.proxy"
@@ -96,6 +97,17 @@ class Access:
         """The socket cannot be replaced by whoever may only connect to it."""
         proxy = self.proxy
         return () if proxy is None else (VolumeMount(proxy.name, contract.PROXY_DIRECTORY),)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What a session's container remembers of it."""
+        labels = {}
+        if self.network is not Network.OPEN:
+            labels[NETWORK_LABEL] = self.network.value
+        if self.proxy is not None:
+            labels[EGRESS_LABEL] = self.proxy.id
+            labels[PROXY_LABEL] = self.proxy.to_json()
+        return labels
 
     @property
     def environment(self) -> Mapping[str, str]:

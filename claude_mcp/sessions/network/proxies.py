@@ -19,8 +19,8 @@ from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.proxy import READY
+from claude_mcp.sessions import limits
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import limits
 from claude_mcp.sessions.network.access import (
     EGRESS_LABEL,
     PROXY_LABEL,

@@ -12,7 +12,6 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.providers import addresses, clouds
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Search
@@ -26,6 +25,7 @@ from claude_mcp.sessions.providers.options import (
     google_secrets,
     settle,
 )
+from claude_mcp.sessions.session import Session
 
 PLACES: Final = ("region", "projectId", "resource", "baseUrl")
 NOTHING_ASKED: Final = ProviderRequest()

@@ -11,8 +11,8 @@ from claude_mcp.contract import places as contract
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError, UsageError
 from claude_mcp.sessions.channel.channels import AgentRefused
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 
 OUTPUT_BYTES: Final = 64 * 1024
 """Kept of each stream by default: its first and its last half."""

@@ -15,8 +15,8 @@ from typing import Any, Final
 from claude_mcp.errors import AgentError, QuestionNotOpen, UsageError
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.channel.channels import AgentRefused, ChannelLost
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.results import Question
 
 MAX_MESSAGE_CHARS: Final = 10_000

@@ -24,8 +24,8 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import handover
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.channel.channels import AgentRefused, ChannelLost
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Progress, Sessions, no_progress
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.permissions import Ask, respond
 from claude_mcp.sessions.turns.results import (
     Event,

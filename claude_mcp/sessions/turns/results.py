@@ -13,7 +13,7 @@ from claude_mcp.contract.numbers import amount
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
 from claude_mcp.sessions.channel.answers import line, mapping
-from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.session import Session
 
 # More than any honest agent gives.
 MAX_EVENTS: Final = 100

@@ -26,8 +26,8 @@ from witnesses import Witness, watching, watching_inside
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.create import plan as creation
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session
 
 
 @pytest.fixture(scope="package")

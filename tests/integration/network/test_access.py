@@ -25,8 +25,8 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ImageNotFound, SessionNotReady
 from claude_mcp.sessions.create.plan import CreateRequest, create
 from claude_mcp.sessions.files.transfer import Direction, transfer
-from claude_mcp.sessions.labels import Session
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnResult, TurnStatus

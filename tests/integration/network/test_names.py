@@ -10,7 +10,7 @@ from network_world import ALLOWED, METADATA, OTHER, PUBLIC, UNKNOWN, World, conn
 from restricted import decisions, give_names, own_address
 from witnesses import PATIENCE_SECONDS, Inside, Witness, watching, watching_inside
 
-from claude_mcp.sessions.labels import Session
+from claude_mcp.sessions.session import Session
 
 # 5: names
 

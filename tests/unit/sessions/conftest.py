@@ -26,6 +26,7 @@ from claude_mcp.sessions.network.access import (
 )
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import container_name
 
 PRELUDE = """\
 import json, os, sys, time
@@ -111,7 +112,7 @@ def container(
     )
     fields = {
         "id": f"{id:0<64}",
-        "name": labels.container_name(name),
+        "name": container_name(name),
         "created": "2026-11-23T06:26:12.098159999Z",
         "status": status,
         "exitCode": 0,

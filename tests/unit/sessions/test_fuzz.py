@@ -32,6 +32,7 @@ from claude_mcp.sessions.create.plan import Mount, _bind_mount
 from claude_mcp.sessions.files.archive import Tally
 from claude_mcp.sessions.files.unpacking import Limits, read_archive
 from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.session import check_name, container_name
 
 EXAMPLES = 100_000 if os.environ.get("CLAUDE_MCP_STRESS") else 60
 often = settings(
@@ -185,10 +186,10 @@ def test_labels_of_any_container_are_read(
 @given(word)
 def test_a_session_name_is_refused_or_makes_a_containers_name(name: str) -> None:
     try:
-        checked = labels.check_name(name)
+        checked = check_name(name)
     except UsageError:
         return
-    assert argv.reference(labels.container_name(checked)).startswith("claude-mcp-")
+    assert argv.reference(container_name(checked)).startswith("claude-mcp-")
 
 
 def made_up(dice: random.Random) -> Any:

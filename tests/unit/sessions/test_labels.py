@@ -13,22 +13,10 @@ from claude_mcp.contract.places import ABANDONED_EXIT_CODE
 from claude_mcp.engine import argv
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import (
-    CREATING_SECONDS,
-    MAX_NAME_CHARS,
-    NETWORK,
-    PLACES,
-    Session,
-    Status,
-    check_name,
-    container_name,
-    format_time,
-    parse_time,
-    session_labels,
-    session_of,
-)
+from claude_mcp.sessions.labels import CREATING_SECONDS, PLACES, session_labels, session_of
 from claude_mcp.sessions.network.access import (
     EGRESS_LABEL,
+    NETWORK_LABEL,
     PROXY_LABEL,
     Access,
     Network,
@@ -36,6 +24,15 @@ from claude_mcp.sessions.network.access import (
     proxy_from_json,
 )
 from claude_mcp.sessions.providers.credentials import CredentialSource
+from claude_mcp.sessions.session import (
+    MAX_NAME_CHARS,
+    Session,
+    Status,
+    check_name,
+    container_name,
+    normalized_time,
+    parse_time,
+)
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
 NOW = datetime(2026, 11, 23, 6, 27, 0, tzinfo=UTC)
@@ -184,7 +181,7 @@ def test_a_name_may_be_awkward(name: str) -> None:
         ("", "A session's name cannot be empty."),
         (" \n", "A session's name cannot be empty."),
         ("x" * 101, "A session's name has at most 100 characters."),
-        ("a\0b", "A session's name cannot hold a NUL character."),
+        ("a\0b", "A session's name cannot contain a NUL character."),
         ("a\ud800", "A session's name must be valid Unicode."),
     ],
 )
@@ -208,13 +205,13 @@ def test_a_name_that_cannot_be_used_is_refused(name: str, message: str) -> None:
 )
 def test_times_of_both_engines_are_read(written: str, moment: tuple[int, int, int, int]) -> None:
     assert parse_time(written) == datetime(2026, 11, 23, *moment, tzinfo=UTC)
-    assert format_time(written) == "2026-11-23T06:26:12Z"
+    assert normalized_time(written) == "2026-11-23T06:26:12Z"
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "2026-13-45T06:26:12Z", "2026-11-23"])
 def test_what_is_no_time_stays_as_it_is(written: str) -> None:
     assert parse_time(written) is None
-    assert format_time(written) == written
+    assert normalized_time(written) == written
 
 
 @pytest.mark.parametrize(
@@ -354,7 +351,7 @@ def test_a_damaged_proxy_is_none(label: str) -> None:
 
 
 def test_labels_of_a_network_may_be_forged() -> None:
-    forged = {**made(Access(Network.OPEN)), NETWORK: "host", EGRESS_LABEL: "--all"}
+    forged = {**made(Access(Network.OPEN)), NETWORK_LABEL: "host", EGRESS_LABEL: "--all"}
     session = session_of(replace(CONTAINER, labels=forged), NOW)
     assert session is not None
     assert (session.network, session.proxy) == ("host", None)

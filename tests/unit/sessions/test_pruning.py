@@ -10,9 +10,9 @@ import pytest
 
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.labels import Status
 from claude_mcp.sessions.pruning import OVERDUE_SECONDS, UNANSWERED_SECONDS
 from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Status, rfc3339
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def expiring(id: str, name: str, seconds_ago: float, **changes: Any) -> dict[str
     """A session whose time was over then."""
     made = container(id, name, **changes)
     moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-    made["labels"][labels.EXPIRES] = labels.written_time(moment)
+    made["labels"][labels.EXPIRES] = rfc3339(moment)
     return made
 
 

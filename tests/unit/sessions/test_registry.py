@@ -20,9 +20,9 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions.channel import channels as channel_module
 from claude_mcp.sessions.channel.channels import AgentRefused
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, _listed, open_sessions
+from claude_mcp.sessions.session import Session, Status
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
 if TYPE_CHECKING:

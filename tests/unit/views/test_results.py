@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from claude_mcp.credentials import Secret
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.results import (
     Event,
     PermissionDenial,

@@ -14,8 +14,8 @@ import pytest
 
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel import channels as channel
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import results as turn_results
 from claude_mcp.views.results import CommandOutcome, PromptResult, TurnView

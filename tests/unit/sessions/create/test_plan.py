@@ -13,7 +13,7 @@ from claude_mcp.errors import EngineError, ImageUnfit
 from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.plan import _default_name
 from claude_mcp.sessions.create.start import _expect
-from claude_mcp.sessions.labels import check_name, container_name
+from claude_mcp.sessions.session import check_name, container_name
 from tests.unit.sessions.conftest import ScriptedEngine
 
 

@@ -11,8 +11,8 @@ import pytest
 from claude_mcp.engine.argv import BindMount
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git.guard import GitGuard
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
+from claude_mcp.sessions.session import Session, Status
 
 
 @pytest.fixture

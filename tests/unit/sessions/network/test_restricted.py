@@ -20,9 +20,8 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.argv import ContainerSpec, VolumeMount
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
-from claude_mcp.sessions import labels
 from claude_mcp.sessions.create.plan import Created, CreateRequest, create
-from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, PROXY_LABEL
+from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, NETWORK_LABEL, PROXY_LABEL
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -99,7 +98,7 @@ async def test_an_open_session_is_what_it_always_was(creating: Creating) -> None
     created = await creating.created()
     (spec,) = creating.specs
     assert (spec.network, spec.volumes, spec.environment, spec.restart) == (None, (), {}, None)
-    assert not {labels.NETWORK, EGRESS_LABEL, PROXY_LABEL} & spec.labels.keys()
+    assert not {NETWORK_LABEL, EGRESS_LABEL, PROXY_LABEL} & spec.labels.keys()
     assert not {"network", "sessionName"} & creating.settings.keys()
     assert (created.session.network, created.session.proxy) == ("open", None)
     assert creating.calls == ONE

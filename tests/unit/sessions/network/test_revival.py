@@ -11,11 +11,12 @@ import pytest
 from claude_mcp.contract.places import PROXY_GONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineUnavailable
-from claude_mcp.sessions.labels import Session, session_of
+from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.network import revival
 from claude_mcp.sessions.network.access import OPEN, Access, Proxy
 from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
 from tests.unit.sessions.conftest import (
     PROXY,
     RESTRICTED,

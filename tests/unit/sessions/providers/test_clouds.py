@@ -13,11 +13,11 @@ from claude_mcp.config import Config, load
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.clouds import AWS_OPTIONS
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import resolve, restore
+from claude_mcp.sessions.session import Session, Status
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 AWS = {

@@ -14,10 +14,10 @@ from claude_mcp.contract.redaction import redactor
 from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import Provider, resolve, restore
+from claude_mcp.sessions.session import Session, Status
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 PODMAN = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)

@@ -8,9 +8,9 @@ import pytest
 
 from claude_mcp.errors import AgentError, UsageError
 from claude_mcp.sessions.channel.channels import AgentRefused
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.commands import CommandResult, execute, logs, parse_result
 from tests.unit.sessions.conftest import container
 

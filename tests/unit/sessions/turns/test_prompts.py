@@ -20,9 +20,9 @@ from claude_mcp.errors import (
     UsageError,
 )
 from claude_mcp.sessions.channel.channels import AgentRefused
-from claude_mcp.sessions.labels import Session, Status
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.prompts import event, follow, interrupt, new_turn_id, prompt
 from claude_mcp.sessions.turns.results import (
     MAX_EVENT_CHARS,

@@ -12,7 +12,7 @@ from claude_mcp.engine import host
 from claude_mcp.engine.argv import Limits, TmpfsMount
 from claude_mcp.engine.dialects import Dialect, EngineName
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.create.limits import GIB, MIB, Containment, contain, described, parse_size
+from claude_mcp.sessions.limits import GIB, MIB, Containment, contain, described, parse_size
 
 DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 ROOTLESS = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)

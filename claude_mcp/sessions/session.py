@@ -1,0 +1,121 @@
+"""A session as a value: its state, its name, and the times that belong to it.
+
+Nothing here asks the engine; ``labels`` builds a ``Session`` from a container.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions.network.access import Proxy
+from claude_mcp.sessions.providers.credentials import CredentialSource
+
+ID_CHARS: Final = 12
+MAX_NAME_CHARS: Final = 100
+
+_PLAIN: Final = re.compile(r"(?!proxy-[0-9a-f]{16}$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+"""Names that a container can have, except those of our proxies (``network.access.Proxy.name``)."""
+
+
+class Status(StrEnum):
+    CREATING = "creating"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    BROKEN = "broken"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as its container's labels and state describe it."""
+
+    id: str
+    container_id: str
+    name: str
+    container_name: str
+    project_path: str
+    image: str
+    provider: str
+    credentials: CredentialSource
+    status: Status
+    created_at: str
+    """RFC 3339, like ``expires_at``."""
+    places: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """See ``providers.resolve.Provider.places``."""
+    git_state: str = ""
+    """A digest of git's files at creation; empty if the session is trusted with them."""
+    expires_at: str | None = None
+    network: str = "open"
+    proxy: Proxy | None = None
+    """The proxy of a restricted session."""
+
+
+def check_name(name: str) -> str:
+    """The name itself, if a session can have it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not name.strip():
+        raise UsageError("A session's name cannot be empty.")
+    if len(name) > MAX_NAME_CHARS:
+        raise UsageError(f"A session's name has at most {MAX_NAME_CHARS} characters.")
+    if "\0" in name:
+        raise UsageError("A session's name cannot contain a NUL character.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("A session's name must be valid Unicode.") from error
+    return name
+
+
+def container_name(name: str) -> str:
+    """The container's name, derived from the session's: the engine then keeps both unique."""
+    if _PLAIN.fullmatch(name):
+        return f"claude-mcp-{name}"
+    slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:40].strip("-.")
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"claude-mcp-{slug}-{digest}" if slug else f"claude-mcp-{digest}"
+
+
+def parse_time(value: str) -> datetime | None:
+    """RFC 3339 with up to nine digits of fractional seconds, as both engines write it."""
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d+))? ?(Z|[+-]\d\d:?\d\d)?.*", value
+    )
+    if match is None:
+        return None
+    whole, fraction, zone = match.groups()
+    text = f"{whole}.{(fraction or '0')[:6]:0<6}{'+00:00' if zone in (None, 'Z') else zone}"
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def rfc3339(moment: datetime) -> str:
+    """A UTC time to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def normalized_time(value: str) -> str:
+    """An engine's time in our own form; unchanged if it cannot be parsed."""
+    moment = parse_time(value)
+    return value if moment is None else rfc3339(moment)
+
+
+def overdue_seconds(session: Session, now: datetime | None = None) -> float:
+    """Seconds since the session expired; negative before that, and if it never expires."""
+    expires = parse_time(session.expires_at or "")
+    if expires is None:
+        return -math.inf
+    return ((now or datetime.now(UTC)) - expires).total_seconds()
