@@ -177,19 +177,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "stress: takes long; run with CLAUDE_MCP_STRESS=1")
     config.addinivalue_line(
         "markers",
-        "claude: concerns Claude Code alone, the same on each engine; on Podman it is run with "
-        "CLAUDE_MCP_STRESS=1",
+        "once: tests Claude Code, the agent, the proxy or a front end alone, which are the same "
+        "on each engine; on Podman it is run with CLAUDE_MCP_STRESS=1",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = set()
     if os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
-        left_out |= {"docker", "claude"}
+        left_out |= {"docker", "once"}
     if os.environ.get("CLAUDE_MCP_STRESS"):
-        left_out.discard("claude")
+        left_out.discard("once")
     else:
         left_out.add("stress")
     others = [item for item in items if any(item.get_closest_marker(each) for each in left_out)]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
+    for item in items:
+        # One of pytest's processes runs all tests of that world, so that it is made once.
+        if "world" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("world"))

@@ -19,7 +19,7 @@ from peers import script
 
 from claude_mcp.engine.engine import Engine
 
-pytestmark = pytest.mark.claude
+pytestmark = pytest.mark.once
 
 Call = Callable[..., Any]
 ERAS = ["legacy", "auto"]

@@ -26,7 +26,7 @@ from claude_mcp.sessions.turns.results import Question, TurnResult, TurnStatus
 if TYPE_CHECKING:
     from engine_fixtures import Bare
 
-pytestmark = pytest.mark.claude
+pytestmark = pytest.mark.once
 
 PATIENCE_SECONDS = 60
 ALLOW = Answer(Decision.ALLOW)

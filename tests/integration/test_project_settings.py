@@ -23,7 +23,7 @@ from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnStatus
 
-pytestmark = pytest.mark.claude
+pytestmark = pytest.mark.once
 
 RAN = "ran-it"
 RUN_IT = f"touch /workspace/{RAN}"

@@ -34,7 +34,7 @@ from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
 if TYPE_CHECKING:
     from engine_fixtures import Bare
 
-pytestmark = pytest.mark.claude
+pytestmark = pytest.mark.once
 
 TAG = secrets.token_hex(8)
 OWN_KEYS = {
