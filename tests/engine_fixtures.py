@@ -14,7 +14,8 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.config import SWITCHES, Config, load
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine import detection
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create import plan as creation
@@ -29,12 +30,13 @@ def required() -> bool:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def engine() -> DockerCliEngine:
     """The engine under test; its absence is a skip on a laptop and a failure in CI."""
     config = load({**os.environ, "CLAUDE_MCP_CONFIG": os.devnull})
 
-    async def connect() -> Engine:
-        found = await Engine.connect(config.engine, config.environment)
+    async def connect() -> DockerCliEngine:
+        found = await detection.connect(config.engine, config.environment)
+        assert isinstance(found, DockerCliEngine)
         if not await found.image_exists(config.image):
             raise EngineError(f"{found.title} has no image {config.image}.")
         return found
@@ -71,7 +73,7 @@ def environ(standin: Standin) -> dict[str, str]:
 
 
 @pytest.fixture
-def config(engine: Engine, environ: dict[str, str]) -> Config:
+def config(engine: DockerCliEngine, environ: dict[str, str]) -> Config:
     return load(environ, engine=engine.program)
 
 
@@ -108,7 +110,7 @@ async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator
 class Bare:
     """The engine's bare command line, to look at what ours really did."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerCliEngine) -> None:
         self._engine = engine
 
     def __call__(self, *args: str, check: bool = True) -> str:
@@ -151,7 +153,7 @@ class Bare:
 
 
 @pytest.fixture
-def bare(engine: Engine) -> Bare:
+def bare(engine: DockerCliEngine) -> Bare:
     return Bare(engine)
 
 

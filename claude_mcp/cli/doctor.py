@@ -59,7 +59,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
         return [*findings, Finding("engine", Verdict.FAILED, error.message, error.hint)]
     dialect = engine.dialect
     kind = "rootless" if dialect.rootless else "as root"
-    title = f"{dialect.title} {dialect.version} ({engine.program}), {kind}"
+    title = f"{dialect.title} {engine.version} ({engine.program}), {kind}"
     return [
         *findings,
         Finding("engine", Verdict.OK, title),

@@ -1,30 +1,33 @@
-"""Argv for every verb of the engine's command line: a frozen spec in, a tuple of strings out.
+"""Argv for every verb of Docker's command line: a frozen spec in, a tuple of strings out.
 
-Pure functions. Every option has the form ``--name=value``, so that a value is never read as
-an option; what stands alone (references to containers) was checked to begin with a letter or
-a digit.
+Pure functions. Every option has the form ``--name=value``, so that no value is read as an
+option. What stands alone was checked by ``spec``.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
-from claude_mcp.errors import UsageError
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.spec import (
+    BindMount,
+    ContainerSpec,
+    Limits,
+    TmpfsMount,
+    VolumeMount,
+    image_reference,
+    key,
+    reference,
+    runtime,
+)
 
 Argv = tuple[str, ...]
 
-REFERENCE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
-IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:/@-]{0,511}")
-RUNTIME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
-KEY: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,127}")
-
 OOM_SCORE: Final = 500
-"""When the host itself runs out of memory, the kernel looks for its victim in a session first."""
+"""When the host runs out of memory, the kernel kills a session's processes first."""
 
 INSPECT_FORMAT: Final = (
     '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
@@ -34,122 +37,13 @@ INSPECT_FORMAT: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class BindMount:
-    """A host path made visible in the container; both paths absolute."""
-
-    source: str
-    target: str
-    read_only: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeMount:
-    """A named volume, which the engine makes when it is first used."""
-
-    name: str
-    target: str
-    read_only: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class TmpfsMount:
-    """A directory in memory, open to every user of the container; programs in it may be run."""
-
-    target: str
-    size: int
-    """Bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a container may take of the host; None is no limit, sizes are bytes."""
-
-    memory: int | None = None
-    """Swap is not given on top of it."""
-    cpus: float | None = None
-    pids: int | None = None
-    disk: int | None = None
-    """Of what is written beside the mounts; few storage drivers can bound that."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
-    """Everything about a container that is fixed when it is created.
-
-    ``environment`` holds values that may be seen by anyone who can ``inspect``;
-    ``inherited`` names variables whose values the engine's program takes from its own
-    environment, which keeps long ones out of argv.
-    """
-
-    name: str
-    image: str
-    command: tuple[str, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    inherited: tuple[str, ...] = ()
-    mounts: tuple[BindMount, ...] = ()
-    volumes: tuple[VolumeMount, ...] = ()
-    workdir: str | None = None
-    user: str | None = None
-    userns: str | None = None
-    network: str | None = None
-    """None is the engine's default; ``none`` is nothing but a loopback."""
-    extra_hosts: tuple[str, ...] = ()
-    restart: str | None = None
-    """When the engine starts it again by itself, such as ``on-failure``."""
-    limits: Limits = Limits()
-    max_user_processes: int | None = None
-    """RLIMIT_NPROC, for a container with a user namespace of its own."""
-    runtime: str | None = None
-    read_only_root: bool = False
-    implicit_tmpfs: bool | None = None
-    """Podman's option: whether a read-only root gets tmpfs mounts that were not asked for."""
-    tmpfs_mounts: tuple[TmpfsMount, ...] = ()
-    security_options: tuple[str, ...] = ()
-    log_driver: str | None = None
-    log_max_size: str | None = None
-    http_proxy: bool | None = None
-    """Podman's option: whether the container gets the proxies of the engine's environment."""
-
-
-def reference(value: str) -> str:
-    """A container's name or id, checked so that it cannot be an option."""
-    if not REFERENCE.fullmatch(value):
-        raise UsageError(f"{value[:80]!r} is not a container's name or id.")
-    return value
-
-
-def image_reference(value: str) -> str:
-    if not IMAGE.fullmatch(value):
-        raise UsageError(f"{value[:80]!r} is not an image's name.")
-    return value
-
-
-def runtime(value: str) -> str:
-    """The name of a runtime that the engine's own configuration declares: a path would let
-    whoever creates a session choose a program to be run on the host."""
-    if not RUNTIME.fullmatch(value):
-        raise UsageError(
-            f"{value[:80]!r} is not a runtime's name.",
-            hint="Declare the runtime in the engine's configuration and give its name there.",
-        )
-    return value
-
-
-def _key(value: str) -> str:
-    if not KEY.fullmatch(value):
-        raise UsageError(f"{value[:80]!r} is not a usable key.")
-    return value
-
-
 def mount_value(mount: BindMount) -> str:
-    """The value of ``--mount``: both engines read it as one line of CSV."""
+    """The value of ``--mount``, which engines read as one line of CSV."""
     fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
     if mount.read_only:
         fields.append("readonly")
     line = io.StringIO()
-    # The writer quotes a line break in a path only if it is a part of its own line's end.
+    # The writer quotes a line break in a path only if its own line terminator contains it.
     csv.writer(line, lineterminator="\r\n").writerow(fields)
     return line.getvalue().removesuffix("\r\n")
 
@@ -160,7 +54,7 @@ def _volume_value(volume: VolumeMount) -> str:
 
 
 def _tmpfs_value(mount: TmpfsMount) -> str:
-    # Docker alone would add noexec; Podman takes no owner, so the mode is what opens it.
+    # Docker adds noexec by default. Podman accepts no owner, so the mode lets users write.
     return f"{mount.target}:rw,exec,nosuid,nodev,mode=1777,size={mount.size}"
 
 
@@ -177,12 +71,12 @@ def _limit_options(limits: Limits) -> list[str]:
     return options
 
 
-def create_argv(program: str, spec: ContainerSpec) -> Argv:
+def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     argv = [program, "create", "--pull=never", f"--name={reference(spec.name)}"]
-    # stdin must exist: the session's settings and secrets arrive on it.
-    argv += ["--interactive", "--init"]
-    argv += [f"--label={_key(key)}={value}" for key, value in spec.labels.items()]
-    # What a session needs of the kernel is what an ordinary process needs: nothing more.
+    # stdin must exist: settings and secrets arrive on it.
+    argv += ["--interactive", "--init", *dialect.create_options]
+    argv += [f"--label={key(name)}={value}" for name, value in spec.labels.items()]
+    # An ordinary process needs no capabilities.
     argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
     argv += [f"--security-opt={option}" for option in spec.security_options]
     argv += _limit_options(spec.limits)
@@ -191,16 +85,10 @@ def create_argv(program: str, spec: ContainerSpec) -> Argv:
     if spec.runtime is not None:
         argv.append(f"--runtime={runtime(spec.runtime)}")
     if spec.read_only_root:
-        argv.append("--read-only")
-    if spec.implicit_tmpfs is not None:
-        argv.append(f"--read-only-tmpfs={str(spec.implicit_tmpfs).lower()}")
+        argv += ["--read-only", *dialect.read_only_options]
     argv += [f"--tmpfs={_tmpfs_value(mount)}" for mount in spec.tmpfs_mounts]
-    if spec.log_driver is not None:
-        argv.append(f"--log-driver={spec.log_driver}")
     if spec.log_max_size is not None:
-        argv.append(f"--log-opt=max-size={spec.log_max_size}")
-    if spec.http_proxy is not None:
-        argv.append(f"--http-proxy={str(spec.http_proxy).lower()}")
+        argv += [f"--log-driver={dialect.log_driver}", f"--log-opt=max-size={spec.log_max_size}"]
     if spec.userns is not None:
         argv.append(f"--userns={spec.userns}")
     if spec.user is not None:
@@ -214,8 +102,8 @@ def create_argv(program: str, spec: ContainerSpec) -> Argv:
     argv += [f"--add-host={host}" for host in spec.extra_hosts]
     argv += [f"--mount={mount_value(mount)}" for mount in spec.mounts]
     argv += [f"--mount={_volume_value(volume)}" for volume in spec.volumes]
-    argv += [f"--env={_key(key)}={value}" for key, value in spec.environment.items()]
-    argv += [f"--env={_key(key)}" for key in spec.inherited]
+    argv += [f"--env={key(name)}={value}" for name, value in spec.environment.items()]
+    argv += [f"--env={key(name)}" for name in spec.inherited]
     argv.append("--entrypoint=")
     argv.append(image_reference(spec.image))
     return (*argv, *spec.command)
@@ -234,7 +122,7 @@ def remove_argv(program: str, ref: str) -> Argv:
 
 
 def list_ids_argv(program: str, label: str, value: str | None = None) -> Argv:
-    filtered = _key(label) if value is None else f"{_key(label)}={value}"
+    filtered = key(label) if value is None else f"{key(label)}={value}"
     return (program, "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={filtered}")
 
 
@@ -260,14 +148,13 @@ def image_id_argv(program: str, image: str) -> Argv:
 
 
 def copy_in_argv(program: str, ref: str, directory: str) -> Argv:
-    """A tar archive on stdin is unpacked into ``directory``, an absolute path."""
+    """Unpacks a tar archive on stdin into ``directory``, an absolute path."""
     return (program, "cp", "-", f"{reference(ref)}:{directory}")
 
 
-def copy_out_argv(program: str, ref: str, path: str, *, follow_link: bool) -> Argv:
-    """A tar archive of ``path``, an absolute path, comes out on stdout."""
-    options = ("--follow-link",) if follow_link else ()
-    return (program, "cp", *options, f"{reference(ref)}:{path}", "-")
+def copy_out_argv(program: str, dialect: Dialect, ref: str, path: str) -> Argv:
+    """Writes a tar archive of ``path``, an absolute path, to stdout."""
+    return (program, "cp", *dialect.copy_out_options, f"{reference(ref)}:{path}", "-")
 
 
 def version_argv(program: str) -> Argv:

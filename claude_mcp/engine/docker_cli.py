@@ -1,4 +1,4 @@
-"""One async method per verb of the engine's command line."""
+"""An engine behind Docker's command line, which Podman offers too: one async method per verb."""
 
 from __future__ import annotations
 
@@ -11,8 +11,20 @@ from typing import Any, BinaryIO, Final
 
 from claude_mcp.engine import argv as build
 from claude_mcp.engine import process
-from claude_mcp.engine.argv import Argv, ContainerSpec
-from claude_mcp.engine.dialects import Dialect, detect
+from claude_mcp.engine.argv import Argv
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.engine import (
+    Container,
+    ContainerNameInUse,
+    ContainerNotFound,
+    ContainerNotRunning,
+    LimitRefused,
+    Log,
+    NewContainer,
+    PathNotFound,
+    ProcessLimitReached,
+    ReferenceAmbiguous,
+)
 from claude_mcp.engine.failures import (
     AMBIGUOUS,
     BUSY,
@@ -21,6 +33,8 @@ from claude_mcp.engine.failures import (
     NO_SUCH_CONTAINER,
     NO_SUCH_PATH,
     NO_SUCH_VOLUME,
+    NOT_RUNNING,
+    PROCESS_LIMIT,
     classify,
     failure,
     ignored_limits,
@@ -28,75 +42,31 @@ from claude_mcp.engine.failures import (
     matches,
     refused_limit,
 )
+from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 VERB_TIMEOUT_SECONDS: Final = 60.0
-"""No verb that we wait for takes this long on a healthy engine."""
+"""Longer than any verb that we wait for takes on a healthy engine."""
+REMOVING: Final = "removing"
+"""The status of a container whose removal failed halfway."""
 
 
-class ContainerNotFound(EngineError):
-    """The engine knows no such container."""
-
-
-class ContainerNameInUse(EngineError):
-    """Another container has this name."""
-
-
-class ReferenceAmbiguous(EngineError):
-    """An id prefix fits several containers."""
-
-
-class PathNotFound(EngineError):
-    """The container has no such path."""
+_STATES: Final = (
+    (NO_SUCH_CONTAINER, ContainerNotFound),
+    (NOT_RUNNING, ContainerNotRunning),
+    (PROCESS_LIMIT, ProcessLimitReached),
+)
+"""What a container's state keeps a client from doing, by the engine's sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
-    """What ``inspect`` says of a container; times are RFC 3339, as the engine writes them."""
-
-    id: str
-    name: str
-    created: str
-    status: str
-    exit_code: int
-    error: str
-    image: str
-    labels: Mapping[str, str]
-    started: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NewContainer:
-    id: str
-    ignored: tuple[str, ...] = ()
-    """What the engine says of limits that it cannot set here."""
-
-
-class LimitRefused(EngineError):
-    """The engine makes or starts no container with the limit ``limit`` of ``argv.Limits``."""
-
-    def __init__(self, message: str, limit: str, reason: str) -> None:
-        super().__init__(message)
-        self.limit = limit
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A container engine behind its command line.
-
-    ``environment`` is the whole environment of its processes.
-    """
+class DockerCliEngine:
+    """Implements ``Engine``. ``environment`` is the whole environment of its processes."""
 
     program: str
+    version: str
     dialect: Dialect
     environment: Mapping[str, str]
-
-    @classmethod
-    async def connect(cls, wanted: str | None, environment: Mapping[str, str]) -> Engine:
-        """Detect the engine; see ``dialects.detect`` for the errors."""
-        found = await detect(wanted, environment)
-        return cls(found.program, found.dialect, environment)
 
     @property
     def title(self) -> str:
@@ -119,40 +89,28 @@ class Engine:
         except process.ProgramNotFound as error:
             raise EngineNotFound(
                 f"'{self.program}' can no longer be started: {error}.",
-                hint=f"Install {self.title} again, or restart this program to choose anew.",
+                hint=f"Reinstall {self.title}, or restart this program to detect another engine.",
             ) from error
         except process.ProcessTimeout as error:
             raise EngineUnavailable(
                 f"{self.title} did not finish '{argv[1]}' within {VERB_TIMEOUT_SECONDS:g} s.",
-                hint="Look at the engine's own log; its storage or daemon may hang.",
+                hint="Its storage or daemon may hang. Look at the engine's own log.",
             ) from error
 
     async def create(
         self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
     ) -> NewContainer:
-        """Create a container.
-
-        ``inherited`` gives the values of ``spec.inherited``.
-
-        Raises:
-            ContainerNameInUse, ImageNotFound, LimitRefused, EngineError
-        """
-        completed = await self._run(
-            build.create_argv(self.program, spec), extra_environment=inherited
-        )
+        argv = build.create_argv(self.program, self.dialect, spec)
+        completed = await self._run(argv, extra_environment=inherited)
         if completed.returncode == 0:
             id = completed.out.strip().splitlines()[-1]
             return NewContainer(id, ignored_limits(completed.err))
         if matches(NAME_IN_USE, completed):
-            raise ContainerNameInUse(f"A container named {spec.name} exists already.")
+            raise ContainerNameInUse(f"A container named {spec.name} already exists.")
         raise self.failed(f"create container {spec.name}", completed.err)
 
     @asynccontextmanager
     async def start_attached(self, ref: str) -> AsyncIterator[process.Stream]:
-        """Start a container with its main process's stdin and stdout in our hands.
-
-        Leaving the block ends the attached client at once; the container runs on.
-        """
         async with process.open_stream(
             build.start_attached_argv(self.program, ref), env=self.environment, exit_grace=0.0
         ) as stream:
@@ -164,42 +122,36 @@ class Engine:
             raise failure(self.title, f"start container {ref}", completed)
 
     async def remove(self, ref: str) -> bool:
-        """Kill and remove a container and its anonymous volumes; False if it was not there."""
         argv = build.remove_argv(self.program, ref)
         completed = await self._run(argv)
-        # Of one that is being started, Podman may remove all but a mount point, and fail.
+        # Podman may fail on a mount point of a container that is just starting, after it has
+        # removed the rest. A second call completes the removal.
         busy = matches(BUSY, completed)
         if busy:
             completed = await self._run(argv)
         if completed.returncode == 0:
-            # `rm --force` of what is not there succeeds; what was removed is on stdout.
+            # `rm --force` of a missing container succeeds; stdout names what was removed.
             return busy or bool(completed.stdout.strip())
         if matches(NO_SUCH_CONTAINER, completed):
             return busy
         raise failure(self.title, f"remove container {ref}", completed)
 
     async def remove_volume(self, name: str) -> None:
-        """Remove a named volume; it is fine if it was not there."""
         completed = await self._run(build.remove_volume_argv(self.program, name))
         if completed.returncode != 0 and not matches(NO_SUCH_VOLUME, completed):
             raise failure(self.title, f"remove volume {name}", completed)
 
     async def inspect(self, refs: Sequence[str]) -> list[Container]:
-        """Those of ``refs`` that exist, in no promised order.
-
-        Raises:
-            ReferenceAmbiguous: one of them is a prefix of several ids.
-        """
         return (await self._inspect(refs))[0]
 
     async def _inspect(self, refs: Sequence[str]) -> tuple[list[Container], list[str]]:
-        """Those that exist, and the ids of those that are half removed."""
+        """The containers that exist, and the ids of those whose removal failed halfway."""
         if not refs:
             return [], []
         completed = await self._run(build.inspect_argv(self.program, refs))
         found = parse_inspect(completed.out)
         if matches(AMBIGUOUS, completed):
-            raise ReferenceAmbiguous(f"{' or '.join(refs)} fits several containers.")
+            raise ReferenceAmbiguous(f"{' or '.join(refs)} matches several containers.")
         half_removed = HALF_REMOVED.findall(completed.err)
         if completed.returncode != 0 and not (
             half_removed or matches(NO_SUCH_CONTAINER, completed)
@@ -208,28 +160,27 @@ class Engine:
         return found, half_removed
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:
-        """Those of all containers, running or not, that carry a label, of any value or this one."""
         completed = await self._run(build.list_ids_argv(self.program, label, value))
         if completed.returncode != 0:
             raise failure(self.title, "list containers", completed)
         return completed.out.split()
 
     async def containers(self, label: str) -> list[Container]:
-        """All containers, running or not, that carry a label: two engine calls."""
-        left = await self.ids(label)
+        # Two engine calls; one more for each container that is half removed.
+        ids = await self.ids(label)
         broken: list[str] = []
-        found, half_removed = await self._inspect(left)
-        while half_removed and half_removed[0] in left:  # nothing was said of the others
+        found, half_removed = await self._inspect(ids)
+        # Podman stops at the first half-removed container and says nothing of the others.
+        while half_removed and half_removed[0] in ids:
             broken += half_removed
-            left = [id for id in left if id not in half_removed]
-            found, half_removed = await self._inspect(left)
-        return found + [Container(id, id, "", "removing", 0, "", "", {label: ""}) for id in broken]
+            ids = [id for id in ids if id not in half_removed]
+            found, half_removed = await self._inspect(ids)
+        return found + [Container(id, id, "", REMOVING, 0, "", "", {label: ""}) for id in broken]
 
     @asynccontextmanager
     async def exec(
         self, ref: str, command: Sequence[str], *, exit_grace: float = process.EXIT_GRACE_SECONDS
     ) -> AsyncIterator[process.Stream]:
-        """Run a command in a running container, with its pipes held open."""
         async with process.open_stream(
             build.exec_argv(self.program, ref, command),
             env=self.environment,
@@ -237,67 +188,52 @@ class Engine:
         ) as stream:
             yield stream
 
-    async def logs(self, ref: str, tail: int, capture_bytes: int) -> process.Completed:
-        """The last ``tail`` lines that the container's main process wrote, with times."""
+    async def logs(self, ref: str, tail: int, capture_bytes: int) -> Log:
         completed = await self._run(
             build.logs_argv(self.program, ref, tail), capture_bytes=capture_bytes
         )
         if matches(NO_SUCH_CONTAINER, completed):
-            raise ContainerNotFound(f"{self.title} knows no container {ref}.")
+            raise ContainerNotFound(f"{self.title} has no container {ref}.")
         if completed.returncode != 0:
             raise failure(self.title, f"read the logs of container {ref}", completed)
-        return completed
+        return Log(completed.out, completed.err)
 
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
-        """Unpack the tar archive that ``write`` makes (in a thread) into a directory.
-
-        The engine does this as root, so the archive's owners and modes are kept.
-
-        Raises:
-            PathNotFound: there is no such directory, or none that the engine sees: it does not
-                see what lies in a tmpfs.
-        """
         argv = build.copy_in_argv(self.program, ref, directory)
         with self._spool() as environment:
-            completed, broken = await process.run_with_pipe(
+            completed, worker_error = await process.run_with_pipe(
                 argv,
                 write,
                 feeds=True,
                 env=environment,
-                ends_by_itself=self.dialect.copies_in_daemon,
+                ends_by_itself=self.dialect.daemon_unpacks,
             )
-        self._check_copy(completed, broken, f"copy into container {ref[:12]}", directory)
+        self._check_copy(completed, worker_error, f"copy into container {ref[:12]}", directory)
 
     @contextmanager
     def _spool(self) -> Iterator[Mapping[str, str]]:
-        """The environment for ``cp -``, with a TMPDIR that takes what the engine leaves behind."""
+        """The environment for ``cp -``, with a TMPDIR of its own if files are left there."""
         if not self.dialect.spools_archives:
             yield self.environment
             return
-        where = self.environment.get("TMPDIR", "/var/tmp")  # as Podman has it
+        where = self.environment.get("TMPDIR", "/var/tmp")  # Podman's default
         with tempfile.TemporaryDirectory(prefix="claude-mcp-", dir=where) as directory:
             yield {**self.environment, "TMPDIR": directory}
 
     async def copy_out(self, ref: str, path: str, read: Callable[[BinaryIO], None]) -> None:
-        """Let ``read`` (in a thread) take the tar archive of a path in the container.
-
-        Raises:
-            PathNotFound: as for ``copy_in``.
-        """
-        follow_link = self.dialect.copies_links
-        argv = build.copy_out_argv(self.program, ref, path, follow_link=follow_link)
-        completed, broken = await process.run_with_pipe(
+        argv = build.copy_out_argv(self.program, self.dialect, ref, path)
+        completed, worker_error = await process.run_with_pipe(
             argv, read, feeds=False, env=self.environment
         )
-        self._check_copy(completed, broken, f"copy out of container {ref[:12]}", path)
+        self._check_copy(completed, worker_error, f"copy out of container {ref[:12]}", path)
 
     def _check_copy(
-        self, completed: process.Completed, broken: Exception | None, tried: str, path: str
+        self, completed: process.Completed, worker_error: Exception | None, tried: str, path: str
     ) -> None:
         if matches(NO_SUCH_PATH, completed):
-            raise PathNotFound(f"{self.title} finds no {path} in the container.")
-        if broken is not None:
-            raise broken
+            raise PathNotFound(f"{self.title} cannot find {path} in the container.")
+        if worker_error is not None:
+            raise worker_error
         if completed.returncode != 0:
             raise failure(self.title, tried, completed)
 
@@ -306,16 +242,19 @@ class Engine:
         return completed.returncode == 0
 
     def failed(self, tried: str, stderr: str) -> EngineError:
-        """The typed error for a process that failed with this stderr."""
         error = classify(self.title, tried, stderr)
+        if type(error) is not EngineError:
+            return error
         limit = refused_limit(stderr)
-        if limit is not None and type(error) is EngineError:
+        if limit is not None:
             return LimitRefused(error.message, limit, last_line(stderr))
-        return error
+        return next(
+            (kind(error.message) for pattern, kind in _STATES if pattern.search(stderr)), error
+        )
 
 
 def parse_inspect(stdout: str) -> list[Container]:
-    """Read the output of ``inspect`` in ``argv.INSPECT_FORMAT``: one object per line."""
+    """Read the output of ``inspect`` with ``argv.INSPECT_FORMAT``: one object per line."""
     found = []
     for line in stdout.splitlines():
         if not line.strip():
@@ -337,6 +276,6 @@ def parse_inspect(stdout: str) -> list[Container]:
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EngineError(
-                f"The engine's answer to inspect is not understood: {line[:200]}."
+                f"The engine's answer to inspect is malformed: {line[:200]}."
             ) from error
     return found

@@ -37,11 +37,11 @@ NOT_RUNNING: Final = re.compile(
     r"|is paused",
     re.IGNORECASE,
 )
-NO_ROOM: Final = re.compile(
+PROCESS_LIMIT: Final = re.compile(
     r"resource temporarily unavailable|can't start new thread|newosproc|pthread_create failed",
     re.IGNORECASE,
 )
-"""A process could not be started in a container, for as many run there as its limit allows."""
+"""No further process can start in a container: its limit is reached."""
 AMBIGUOUS: Final = re.compile(
     r"multiple IDs found with provided prefix|more than one (container|result)", re.IGNORECASE
 )

@@ -57,13 +57,12 @@ class ProcessTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A process that ended. ``truncated`` is true when the middle of a stream was dropped."""
+    """A process that ended. Of a long stream, the middle is missing."""
 
     argv: tuple[str, ...]
     returncode: int
     stdout: bytes
     stderr: bytes
-    truncated: bool = False
 
     @property
     def out(self) -> str:
@@ -165,7 +164,6 @@ async def run(
         returncode=returncode,
         stdout=out.value(),
         stderr=err.value(),
-        truncated=bool(out.dropped or err.dropped),
     )
 
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine import host
-from claude_mcp.engine.argv import ContainerSpec, Limits, TmpfsMount, runtime
-from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount, runtime
 from claude_mcp.errors import UsageError
 
 KIB: Final = 1024
@@ -143,15 +143,11 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
 
 
 def settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tuple[str, ...]]:
-    """What rootless Podman can set of the limits, for it leaves them out or fails to start.
+    """The limits that the engine can set with the cgroup controllers delegated to our user.
 
     Returns also the bound that replaces the one on processes, and warnings about the rest.
     """
-    delegated = (
-        host.delegated_controllers(os.geteuid())
-        if dialect.rootless and dialect.name is EngineName.PODMAN
-        else None
-    )
+    delegated = host.delegated_controllers(os.geteuid()) if dialect.limits_need_delegation else None
     if delegated is None:
         return limits, None, ()
     missing = [

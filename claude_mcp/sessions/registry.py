@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
 from claude_mcp.contract.numbers import amount
+from claude_mcp.engine import detection
 from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
 from claude_mcp.errors import (
     SessionAmbiguous,
@@ -86,14 +87,14 @@ class Sessions:
         self._revival = Revival(self.engine, tasks)
 
     async def engine(self) -> Engine:
-        """The engine, connected to at the first call; see ``Engine.connect`` for the errors."""
+        """The engine, connected to at the first call; see ``detection.detect`` for the errors."""
         return (await self._connection())[0]
 
     async def _connection(self) -> tuple[Engine, Channels]:
         async with self._connecting:
             if self._connected is None:
-                engine = await Engine.connect(self.config.engine, self.config.environment)
-                logger.debug("using '%s': %s", engine.program, engine.dialect)
+                engine = await detection.connect(self.config.engine, self.config.environment)
+                logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)
                 self._connected = engine, Channels(engine, self._tasks)
             return self._connected
 
@@ -208,7 +209,7 @@ class Sessions:
                 if session.status is Status.RUNNING and channels.is_open(session.container_id):
                     tasks.start_soon(ask, session)
         return [
-            _listed(session, engine.dialect.name.value, states.get(session.id, {}))
+            _listed(session, engine.dialect.name, states.get(session.id, {}))
             for session in sessions
         ]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.docker_cli import DockerCliEngine
 
 
 class Image:
-    def __init__(self, engine: Engine, image: str) -> None:
+    def __init__(self, engine: DockerCliEngine, image: str) -> None:
         self._engine = engine
         self._image = image
 
@@ -35,7 +35,7 @@ class Image:
 
 
 @pytest.fixture
-def image(engine: Engine, config: Config) -> Image:
+def image(engine: DockerCliEngine, config: Config) -> Image:
     return Image(engine, config.image)
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from claude_mcp.config import Config, load
 from claude_mcp.contract import places as contract
-from claude_mcp.engine.argv import ContainerSpec
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import (
     EngineError,
     EngineNotFound,
@@ -97,7 +97,7 @@ async def test_destroyed_session_is_gone_and_destroying_it_again_succeeds(
 
 
 async def test_foreign_container_is_no_session(
-    sessions: Sessions, engine: Engine, config: Config, bare: Bare
+    sessions: Sessions, engine: DockerCliEngine, config: Config, bare: Bare
 ) -> None:
     foreign = f"foreign-{secrets.token_hex(4)}"
     container = bare("create", f"--name={foreign}", config.image, "true").strip()
@@ -179,7 +179,7 @@ async def test_image_name_that_looks_like_an_option_is_refused(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
     request = CreateRequest(str(project), session_name=name, image="--privileged")
-    with pytest.raises(UsageError, match="is not an image's name"):
+    with pytest.raises(UsageError, match="is not a valid image name"):
         await create(sessions, request)
     assert bare.containers(name) == []
 
@@ -291,7 +291,7 @@ anyio.run(main)
 
 async def test_creator_killed_at_any_moment_leaves_a_whole_session_or_a_broken_one(
     sessions: Sessions,
-    engine: Engine,
+    engine: DockerCliEngine,
     environ: dict[str, str],
     project: Path,
     name: str,
@@ -328,7 +328,7 @@ async def test_creator_killed_at_any_moment_leaves_a_whole_session_or_a_broken_o
     assert Status.BROKEN in seen or Status.RUNNING in seen
 
 
-async def _settled(engine: Engine, name: str) -> None:
+async def _settled(engine: DockerCliEngine, name: str) -> None:
     """Wait until the session has committed, or nothing that its dead creator started is left."""
     with anyio.fail_after(30):
         while True:
@@ -346,7 +346,7 @@ async def _settled(engine: Engine, name: str) -> None:
             await anyio.sleep(0.05)
 
 
-def bare_logs(engine: Engine, container: str) -> str:
+def bare_logs(engine: DockerCliEngine, container: str) -> str:
     done = subprocess.run(
         [engine.program, "logs", container],
         env=dict(engine.environment),
@@ -358,7 +358,7 @@ def bare_logs(engine: Engine, container: str) -> str:
 
 
 async def test_session_whose_creation_was_never_completed_says_so(
-    sessions: Sessions, engine: Engine, config: Config, name: str, bare: Bare
+    sessions: Sessions, engine: DockerCliEngine, config: Config, name: str, bare: Bare
 ) -> None:
     arguments = payload.agent_command("{}")
     spec = ContainerSpec(
@@ -455,7 +455,7 @@ async def test_log_shows_the_start_and_killed_commands(
 
 @pytest.mark.docker
 async def test_daemon_that_does_not_run_is_said_in_one_sentence_with_what_to_do(
-    engine: Engine, tmp_path: Path, project: Path
+    engine: DockerCliEngine, tmp_path: Path, project: Path
 ) -> None:
     config = load({**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nosuch.sock"}, engine="docker")
     async with open_sessions(config) as sessions:
@@ -498,7 +498,7 @@ async def test_full_disk_is_said_as_such(sessions: Sessions, session: Session) -
 
 
 async def test_loopback_only_address_is_refused_with_the_reason(
-    environ: dict[str, str], engine: Engine, project: Path, name: str, bare: Bare
+    environ: dict[str, str], engine: DockerCliEngine, project: Path, name: str, bare: Bare
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

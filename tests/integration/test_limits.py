@@ -17,7 +17,6 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.engine import host
-from claude_mcp.engine.dialects import EngineName
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, pruning
@@ -193,9 +192,12 @@ async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
     with anyio.fail_after(PATIENCE_SECONDS):
         done = await run(sessions, created, flood)
     assert done == (0, "")
-    podman = engine.dialect.name is EngineName.PODMAN
-    where = "{{.HostConfig.LogConfig.Path}}" if podman else "{{.LogPath}}"
-    path = Path(bare("inspect", f"--format={where}", created.session.container_id).strip())
+    where = {"docker": "{{.LogPath}}", "podman": "{{.HostConfig.LogConfig.Path}}"}
+    path = Path(
+        bare(
+            "inspect", f"--format={where[engine.dialect.name]}", created.session.container_id
+        ).strip()
+    )
     if os.access(path, os.R_OK):  # rootless Docker and Podman keep it from their user
         kept = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
         assert kept < LOG_BYTES

@@ -18,8 +18,12 @@ from anyio.abc import TaskGroup
 from claude_mcp.contract import places as contract
 from claude_mcp.contract.framing import LineTooLong, Splitter
 from claude_mcp.engine import process
-from claude_mcp.engine.engine import Engine
-from claude_mcp.engine.failures import NO_ROOM, NO_SUCH_CONTAINER, NOT_RUNNING
+from claude_mcp.engine.engine import (
+    ContainerNotFound,
+    ContainerNotRunning,
+    Engine,
+    ProcessLimitReached,
+)
 from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, SessionNotReady
 from claude_mcp.sessions.channel.payload import connect_command
 
@@ -146,20 +150,23 @@ class Channel:
             await anyio.sleep(self._close_after_seconds - idle)
 
     def _explain(self, returncode: int | None, stderr: str) -> ClaudeMcpError:
-        if NO_SUCH_CONTAINER.search(stderr):
+        error = self._engine.failed("reach the session", stderr)
+        if isinstance(error, ContainerNotFound):
             return SessionNotFound("The session's container is gone.")
-        if NOT_RUNNING.search(stderr):
+        if isinstance(error, ContainerNotRunning):
             return NotRunning("The session's container is not running.")
         if returncode == contract.NO_AGENT_EXIT_CODE:
             return AgentError("The session's agent does not answer.")
-        if returncode == contract.NO_ROOM_EXIT_CODE or (returncode and NO_ROOM.search(stderr)):
+        if returncode == contract.NO_ROOM_EXIT_CODE or (
+            returncode and isinstance(error, ProcessLimitReached)
+        ):
             return SessionNotReady(
                 "The session has no room for another process: as many run as its limit allows.",
                 hint="Wait until what it runs has ended, or destroy it.",
             )
         if returncode == 0 or not stderr:
             return ChannelLost("The connection to the session was lost before its answer came.")
-        return self._engine.failed("reach the session", stderr)
+        return error
 
     def close(self) -> None:
         self._scope.cancel()

@@ -15,8 +15,8 @@ import anyio
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
-from claude_mcp.engine.argv import BindMount, ContainerSpec
 from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions import labels, limits
 from claude_mcp.sessions.channel import payload
@@ -186,13 +186,9 @@ async def create(
         max_user_processes=containment.max_user_processes,
         runtime=containment.runtime,
         read_only_root=containment.read_only_root,
-        implicit_tmpfs=False if engine.dialect.adds_tmpfs else None,
         tmpfs_mounts=containment.tmpfs_mounts,
         security_options=containment.security_options,
-        log_driver=engine.dialect.log_driver,
         log_max_size=LOG_MAX_SIZE,
-        # They may hold a password; what is configured reaches Claude Code on the agent's stdin.
-        http_proxy=False if engine.dialect.hands_on_proxies else None,
     )
     mounted = [mount.source for mount in spec.mounts]
     checked = policy.identities(mounted)
@@ -240,7 +236,7 @@ async def create(
         *_owner_warnings(engine, project),
         *mcp_servers.warnings(servers),
     )
-    return Created(session, engine.dialect.name.value, warnings, servers)
+    return Created(session, engine.dialect.name, warnings, servers)
 
 
 def _expiry(config: Config, request: CreateRequest) -> tuple[datetime | None, dict[str, float]]:

@@ -14,8 +14,8 @@ import anyio.lowlevel
 
 from claude_mcp.contract import places as contract
 from claude_mcp.engine import process
-from claude_mcp.engine.argv import ContainerSpec
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
+from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.contract import places as contract
-from claude_mcp.engine.argv import BindMount
+from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, Tree

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from claude_mcp.contract import places as contract
-from claude_mcp.engine.argv import VolumeMount
+from claude_mcp.engine.spec import VolumeMount
 from claude_mcp.proxy.policy import from_json
 
 PROXY_URL: Final = f"http://127.0.0.1:{contract.PROXY_PORT}"

@@ -15,8 +15,8 @@ import anyio
 
 from claude_mcp.contract import places as contract
 from claude_mcp.engine import host
-from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
+from claude_mcp.engine.spec import ContainerSpec, Limits, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.proxy import READY
 from claude_mcp.sessions import limits
@@ -123,11 +123,8 @@ def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
         limits=settable,
         restart="on-failure",
         read_only_root=True,
-        implicit_tmpfs=False if dialect.adds_tmpfs else None,
         security_options=("label=disable",) if host.has_selinux() else (),
-        log_driver=dialect.log_driver,
         log_max_size=LOG_MAX_SIZE,
-        http_proxy=False if dialect.hands_on_proxies else None,
     )
 
 

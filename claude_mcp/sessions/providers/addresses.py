@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.contract.urls import proxy_parts
-from claude_mcp.engine.dialects import Dialect
+from claude_mcp.engine.dialects.dialect import Dialect
 
 PROC_TCP: Final = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTEN: Final = "0A"

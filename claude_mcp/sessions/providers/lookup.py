@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from claude_mcp.config import Config
-from claude_mcp.engine.dialects import Dialect
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.sessions.providers import addresses
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import Settled

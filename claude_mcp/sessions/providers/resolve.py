@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from claude_mcp.config import Config
-from claude_mcp.engine.dialects import Dialect
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers import addresses, clouds
 from claude_mcp.sessions.providers.credentials import CredentialSource

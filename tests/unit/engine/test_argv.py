@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from claude_mcp.engine import argv
-from claude_mcp.engine.argv import BindMount, ContainerSpec, Limits, TmpfsMount, VolumeMount
+from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.dialects.podman import PODMAN
+from claude_mcp.engine.spec import (
+    BindMount,
+    ContainerSpec,
+    Limits,
+    TmpfsMount,
+    VolumeMount,
+    reference,
+)
 from claude_mcp.errors import UsageError
 
 ALWAYS = ("--interactive", "--init")
@@ -36,7 +45,7 @@ HOSTILE_REFERENCES = [
 
 def test_the_least_container_is_interactive_hardened_and_never_pulled() -> None:
     spec = ContainerSpec(name="c", image="i", command=("run",))
-    assert argv.create_argv("docker", spec) == (
+    assert argv.create_argv("docker", DOCKER, spec) == (
         "docker",
         "create",
         "--pull=never",
@@ -70,19 +79,17 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         max_user_processes=2048,
         runtime="runsc",
         read_only_root=True,
-        implicit_tmpfs=False,
         tmpfs_mounts=(TmpfsMount("/tmp", 1024), TmpfsMount("/var/tmp", 2048)),
         security_options=("label=disable",),
-        http_proxy=False,
-        log_driver="json-file",
         log_max_size="10m",
     )
-    assert argv.create_argv("/opt/podman", spec) == (
+    assert argv.create_argv("/opt/podman", PODMAN, spec) == (
         "/opt/podman",
         "create",
         "--pull=never",
         "--name=claude-mcp-a",
         *ALWAYS,
+        "--http-proxy=false",
         "--label=claude-mcp.name=-v /:/host",
         "--label=claude-mcp.project=/a b\n--privileged",
         *HARDENED,
@@ -99,9 +106,8 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--read-only-tmpfs=false",
         "--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size=1024",
         "--tmpfs=/var/tmp:rw,exec,nosuid,nodev,mode=1777,size=2048",
-        "--log-driver=json-file",
+        "--log-driver=k8s-file",
         "--log-opt=max-size=10m",
-        "--http-proxy=false",
         "--userns=keep-id",
         "--user=1000:1000",
         "--workdir=/workspace",
@@ -131,8 +137,8 @@ def test_verbs_on_one_container() -> None:
         argv.exec_argv("docker", "c1", ["sh", "-c", "--x"]),
         argv.logs_argv("docker", "c1", 20),
         argv.copy_in_argv("docker", "c1", "/work:space/-x"),
-        argv.copy_out_argv("docker", "c1", "/a b", follow_link=False),
-        argv.copy_out_argv("docker", "c1", "/a b", follow_link=True),
+        argv.copy_out_argv("podman", PODMAN, "c1", "/a b"),
+        argv.copy_out_argv("docker", DOCKER, "c1", "/a b"),
         argv.remove_volume_argv("docker", "v1"),
     ] == [
         ("docker", "start", "c1"),
@@ -141,7 +147,7 @@ def test_verbs_on_one_container() -> None:
         ("docker", "exec", "--interactive", "c1", "sh", "-c", "--x"),
         ("docker", "logs", "--timestamps", "--tail=20", "c1"),
         ("docker", "cp", "-", "c1:/work:space/-x"),
-        ("docker", "cp", "c1:/a b", "-"),
+        ("podman", "cp", "c1:/a b", "-"),
         ("docker", "cp", "--follow-link", "c1:/a b", "-"),
         ("docker", "volume", "rm", "v1"),
     ]
@@ -180,11 +186,11 @@ def test_verbs_that_only_look() -> None:
         lambda ref: argv.exec_argv("docker", ref, ["true"]),
         lambda ref: argv.logs_argv("docker", ref, 1),
         lambda ref: argv.copy_in_argv("docker", ref, "/"),
-        lambda ref: argv.copy_out_argv("docker", ref, "/", follow_link=True),
-        lambda ref: argv.create_argv("docker", ContainerSpec(ref, "image", ())),
-        lambda ref: argv.create_argv("docker", ContainerSpec("c", "i", (), network=ref)),
+        lambda ref: argv.copy_out_argv("docker", DOCKER, ref, "/"),
+        lambda ref: argv.create_argv("docker", DOCKER, ContainerSpec(ref, "image", ())),
+        lambda ref: argv.create_argv("docker", DOCKER, ContainerSpec("c", "i", (), network=ref)),
         lambda ref: argv.create_argv(
-            "docker", ContainerSpec("c", "i", (), volumes=(VolumeMount(ref, "/run/v"),))
+            "docker", DOCKER, ContainerSpec("c", "i", (), volumes=(VolumeMount(ref, "/run/v"),))
         ),
         lambda ref: argv.remove_volume_argv("docker", ref),
     ],
@@ -193,7 +199,7 @@ def test_nothing_but_a_name_or_an_id_refers_to_a_container_a_volume_or_a_network
     build: Callable[[str], Any],
 ) -> None:
     for hostile in HOSTILE_REFERENCES:
-        with pytest.raises(UsageError, match="is not a container's name or id"):
+        with pytest.raises(UsageError, match="is not a valid container name or id"):
             build(hostile)
 
 
@@ -202,17 +208,17 @@ def test_nothing_but_a_name_or_an_id_refers_to_a_container_a_volume_or_a_network
 )
 def test_nothing_but_an_image_reference_names_an_image(image: str) -> None:
     for build in (
-        lambda: argv.create_argv("docker", ContainerSpec("c", image, ())),
+        lambda: argv.create_argv("docker", DOCKER, ContainerSpec("c", image, ())),
         lambda: argv.image_id_argv("docker", image),
     ):
-        with pytest.raises(UsageError, match="is not an image's name"):
+        with pytest.raises(UsageError, match="is not a valid image name"):
             build()
 
 
 def test_a_refused_value_is_shown_cut() -> None:
     with pytest.raises(UsageError) as caught:
-        argv.reference("-" * 1000)
-    assert str(caught.value) == f"{'-' * 80!r} is not a container's name or id."
+        reference("-" * 1000)
+    assert str(caught.value) == f"{'-' * 80!r} is not a valid container name or id."
 
 
 @pytest.mark.parametrize("key", ["", "-x", "a=b", "a b", "a\n", "1a", "é", "a" * 129])
@@ -222,9 +228,9 @@ def test_a_label_or_variable_needs_a_plain_key(key: str) -> None:
         ContainerSpec("c", "i", (), environment={key: "v"}),
         ContainerSpec("c", "i", (), inherited=(key,)),
     ):
-        with pytest.raises(UsageError, match="is not a usable key"):
-            argv.create_argv("docker", spec)
-    with pytest.raises(UsageError, match="is not a usable key"):
+        with pytest.raises(UsageError, match="is not a valid label or variable name"):
+            argv.create_argv("docker", DOCKER, spec)
+    with pytest.raises(UsageError, match="is not a valid label or variable name"):
         argv.list_ids_argv("docker", key)
 
 

@@ -1,4 +1,4 @@
-"""Which engine answers: told from its answer, never from its name."""
+"""Which engine answers: known by its answer, never by its name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.engine import dialects
-from claude_mcp.engine.dialects import Detected, Dialect, EngineName, detect, parse_version
+from claude_mcp.engine import detection
+from claude_mcp.engine.detection import (
+    Answer,
+    Detected,
+    EngineName,
+    connect,
+    detect,
+    dialect_of,
+    parse_version,
+)
+from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 # As Docker 28.2 in front of engine 20.10 answered, and Podman 4.3.1; shortened where nobody looks.
@@ -25,9 +36,9 @@ DOCKER_SERVER = {
     "Version": "20.10.24+dfsg1",
     "ApiVersion": "1.41",
 }
-DOCKER = {"Client": DOCKER_CLIENT, "Server": DOCKER_SERVER}
+DOCKER_ANSWER = {"Client": DOCKER_CLIENT, "Server": DOCKER_SERVER}
 DOCKER_ALONE = {"Client": DOCKER_CLIENT, "Server": None}
-PODMAN = {"Client": {"APIVersion": "4.3.1", "Version": "4.3.1", "OsArch": "linux/amd64"}}
+PODMAN_ANSWER = {"Client": {"APIVersion": "4.3.1", "Version": "4.3.1", "OsArch": "linux/amd64"}}
 DOCKER_DOWN = (
     "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
     "Is the docker daemon running?\n"
@@ -73,8 +84,8 @@ def install(tmp_path: Path) -> Installs:
     return install
 
 
-def podman_here() -> Dialect:
-    return Dialect(EngineName.PODMAN, "4.3.1", rootless=os.geteuid() != 0)
+def podman_at(program: str) -> Detected:
+    return Detected(program, "4.3.1", ROOTLESS_PODMAN if os.geteuid() else PODMAN)
 
 
 def rootless_docker() -> Mapping[str, Any]:
@@ -90,31 +101,32 @@ def desktop() -> Mapping[str, Any]:
 @pytest.mark.parametrize(
     ("answer", "uid", "parsed"),
     [
-        (DOCKER, 1000, (Dialect(EngineName.DOCKER, "20.10.24+dfsg1", False), True)),
-        (DOCKER_ALONE, 0, (Dialect(EngineName.DOCKER, "28.2.2", False), False)),
+        (DOCKER_ANSWER, 1000, Answer(EngineName.DOCKER, "20.10.24+dfsg1")),
+        (DOCKER_ALONE, 0, Answer(EngineName.DOCKER, "28.2.2", daemon_answers=False)),
+        (rootless_docker(), 1000, Answer(EngineName.DOCKER, "20.10.24+dfsg1", rootless=True)),
+        (desktop(), 1000, Answer(EngineName.DOCKER, "20.10.24+dfsg1", in_virtual_machine=True)),
+        (PODMAN_ANSWER, 0, Answer(EngineName.PODMAN, "4.3.1")),
+        (PODMAN_ANSWER, 1000, Answer(EngineName.PODMAN, "4.3.1", rootless=True)),
         (
-            rootless_docker(),
-            1000,
-            (Dialect(EngineName.DOCKER, "20.10.24+dfsg1", rootless=True), True),
+            {"Client": DOCKER_CLIENT, "Server": {"Version": "24.0.7"}},
+            0,
+            Answer(EngineName.DOCKER, "24.0.7"),
         ),
-        (
-            desktop(),
-            1000,
-            (
-                Dialect(EngineName.DOCKER, "20.10.24+dfsg1", False, in_virtual_machine=True),
-                True,
-            ),
-        ),
-        (PODMAN, 0, (Dialect(EngineName.PODMAN, "4.3.1", rootless=False), True)),
-        (PODMAN, 1000, (Dialect(EngineName.PODMAN, "4.3.1", rootless=True), True)),
-        ({"Client": DOCKER_CLIENT, "Server": {"Version": "24.0.7"}}, 0,
-         (Dialect(EngineName.DOCKER, "24.0.7", False), True)),
     ],
-)  # fmt: skip
-def test_an_engine_is_known_by_its_answer(
-    answer: object, uid: int, parsed: tuple[Dialect, bool]
-) -> None:
+)
+def test_an_engine_is_known_by_its_answer(answer: object, uid: int, parsed: Answer) -> None:
     assert parse_version(json.dumps(answer) + "\n", effective_uid=uid) == parsed
+
+
+def test_each_answer_has_its_dialect() -> None:
+    docker, podman = EngineName.DOCKER, EngineName.PODMAN
+    assert [
+        dialect_of(Answer(docker, "28")),
+        dialect_of(Answer(docker, "28", rootless=True)),
+        dialect_of(Answer(docker, "28", in_virtual_machine=True)),
+        dialect_of(Answer(podman, "5")),
+        dialect_of(Answer(podman, "5", rootless=True)),
+    ] == [DOCKER, ROOTLESS_DOCKER, DOCKER_DESKTOP, PODMAN, ROOTLESS_PODMAN]
 
 
 @pytest.mark.parametrize(
@@ -146,11 +158,9 @@ def test_an_answer_of_something_else_is_no_engine(answer: str) -> None:
 async def test_docker_is_taken_when_its_daemon_answers(
     environment: dict[str, str], install: Installs
 ) -> None:
-    install("docker", DOCKER)
-    install("podman", PODMAN)
-    assert await detect(None, environment) == Detected(
-        "docker", Dialect(EngineName.DOCKER, "20.10.24+dfsg1", False)
-    )
+    install("docker", DOCKER_ANSWER)
+    install("podman", PODMAN_ANSWER)
+    assert await detect(None, environment) == Detected("docker", "20.10.24+dfsg1", DOCKER)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +170,7 @@ async def test_docker_is_taken_when_its_daemon_answers(
         pytest.param((DOCKER_ALONE, DOCKER_DOWN, 1), id="daemon down"),
         pytest.param((DOCKER_ALONE, DOCKER_FORBIDDEN, 1), id="no permission"),
         pytest.param(("whatever", "", 0), id="another program"),
-        pytest.param(({**DOCKER, "Server": {"Version": "19.03.15"}},), id="too old"),
+        pytest.param(({**DOCKER_ANSWER, "Server": {"Version": "19.03.15"}},), id="too old"),
     ],
 )
 async def test_podman_is_taken_when_docker_does_not_work(
@@ -168,8 +178,8 @@ async def test_podman_is_taken_when_docker_does_not_work(
 ) -> None:
     if docker is not None:
         install("docker", *docker)
-    install("podman", PODMAN)
-    assert await detect(None, environment) == Detected("podman", podman_here())
+    install("podman", PODMAN_ANSWER)
+    assert await detect(None, environment) == podman_at("podman")
 
 
 @pytest.mark.parametrize("variable", ["DOCKER_HOST", "DOCKER_CONTEXT"])
@@ -177,12 +187,12 @@ async def test_podman_does_not_stand_in_for_a_daemon_that_was_named(
     environment: dict[str, str], install: Installs, variable: str
 ) -> None:
     install("docker", DOCKER_ALONE, DOCKER_DOWN, 1)
-    install("podman", PODMAN)
+    install("podman", PODMAN_ANSWER)
     environment[variable] = "elsewhere"
     with pytest.raises(EngineUnavailable) as caught:
         await detect(None, environment)
     assert caught.value.hint == (
-        f"{variable} names that daemon. Start it or unset {variable}; or choose Podman with "
+        f"{variable} names that daemon. Start it, or unset {variable}, or use Podman: set "
         "CLAUDE_MCP_ENGINE=podman."
     )
 
@@ -190,24 +200,24 @@ async def test_podman_does_not_stand_in_for_a_daemon_that_was_named(
 async def test_podman_is_taken_where_only_other_programs_need_docker_host(
     environment: dict[str, str], install: Installs
 ) -> None:
-    install("podman", PODMAN)
+    install("podman", PODMAN_ANSWER)
     environment["DOCKER_HOST"] = "unix:///run/podman/podman.sock"
-    assert await detect(None, environment) == Detected("podman", podman_here())
+    assert await detect(None, environment) == podman_at("podman")
 
 
 async def test_a_docker_that_is_podman_in_disguise_is_podman(
     environment: dict[str, str], install: Installs
 ) -> None:
-    install("docker", PODMAN, stderr="Emulate Docker CLI using podman.")
-    assert await detect(None, environment) == Detected("docker", podman_here())
+    install("docker", PODMAN_ANSWER, stderr="Emulate Docker CLI using podman.")
+    assert await detect(None, environment) == podman_at("docker")
 
 
 async def test_a_wanted_program_is_the_only_one_tried(
     environment: dict[str, str], install: Installs
 ) -> None:
-    install("docker", DOCKER)
-    path = install("my-engine", PODMAN)
-    assert await detect(path, environment) == Detected(path, podman_here())
+    install("docker", DOCKER_ANSWER)
+    path = install("my-engine", PODMAN_ANSWER)
+    assert await detect(path, environment) == podman_at(path)
     with pytest.raises(EngineNotFound) as caught:
         await detect("podman", environment)
     assert str(caught.value) == "'podman' is not installed or not on PATH."
@@ -253,34 +263,34 @@ async def test_a_daemon_that_is_down_decides_the_hint(
             "denied.",
         ),
         (
-            ({**DOCKER, "Server": {"Version": "19.03.15"}},),
+            ({**DOCKER_ANSWER, "Server": {"Version": "19.03.15"}},),
             EngineError,
-            "Docker 19.03.15 is older than 20.10, the oldest supported.",
+            "Docker 19.03.15 is too old: 20.10 or later is needed.",
         ),
         (
             ({"Client": {"APIVersion": "4.2.9", "Version": "4.2.9"}},),
             EngineError,
-            "Podman 4.2.9 is older than 4.3, the oldest supported.",
+            "Podman 4.2.9 is too old: 4.3 or later is needed.",
         ),
         (
             ({"Client": {"APIVersion": "5", "Version": "unknown"}},),
             EngineError,
-            "Podman unknown is older than 4.3, the oldest supported.",
+            "Podman unknown is too old: 4.3 or later is needed.",
         ),
         (
             ("nonsense", "", 0),
             EngineNotFound,
-            "'engine' answers neither like Docker nor like Podman.",
+            "'engine' is neither Docker nor Podman.",
         ),
         (
             ("", "engine: what do you want", 2),
             EngineError,
-            "'engine' could not tell its version: engine: what do you want.",
+            "'engine' could not report its version: engine: what do you want.",
         ),
         (
-            (PODMAN, "Error: something is broken", 125),
+            (PODMAN_ANSWER, "Error: something is broken", 125),
             EngineError,
-            "Podman could not answer: something is broken.",
+            "Podman could not report its version: something is broken.",
         ),
     ],
 )
@@ -300,10 +310,10 @@ async def test_a_wanted_engine_that_cannot_be_used_says_why(
 async def test_the_oldest_supported_versions_are_taken(
     environment: dict[str, str], install: Installs
 ) -> None:
-    install("docker", {**DOCKER, "Server": {"Version": "20.10.0"}})
+    install("docker", {**DOCKER_ANSWER, "Server": {"Version": "20.10.0"}})
     install("podman", {"Client": {"APIVersion": "4.3.0", "Version": "4.3.0"}})
-    assert (await detect("docker", environment)).dialect.version == "20.10.0"
-    assert (await detect("podman", environment)).dialect.version == "4.3.0"
+    assert (await detect("docker", environment)).version == "20.10.0"
+    assert (await detect("podman", environment)).version == "4.3.0"
 
 
 @pytest.mark.parametrize("kind", ["directory", "not executable", "no program at all"])
@@ -326,30 +336,18 @@ async def test_an_engine_that_hangs_is_given_up(
     program = tmp_path / "docker"
     program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr(dialects, "DETECT_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(detection, "DETECT_TIMEOUT_SECONDS", 0.05)
     with pytest.raises(EngineUnavailable) as caught:
         await detect("docker", environment)
     assert str(caught.value) == (
-        "'docker version' did not answer within 0.05 s. Its daemon seems to hang; restart it."
+        "'docker version' did not answer within 0.05 s. Its daemon may hang. Restart it."
     )
 
 
-DOCKER_HERE = Dialect(EngineName.DOCKER, "28", rootless=False)
-DOCKER_ROOTLESS = Dialect(EngineName.DOCKER, "28", rootless=True)
-PODMAN_ROOT = Dialect(EngineName.PODMAN, "5", rootless=False)
-PODMAN_ROOTLESS = Dialect(EngineName.PODMAN, "5", rootless=True)
-
-
-def test_a_session_runs_as_the_owner_of_the_project_as_far_as_the_engine_can() -> None:
-    assert [
-        each.user_options(1000, 100)
-        for each in (DOCKER_HERE, DOCKER_ROOTLESS, PODMAN_ROOT, PODMAN_ROOTLESS)
-    ] == [{"user": "1000:100"}, {"user": "0:0"}, {"user": "1000:100"}, {"userns": "keep-id"}]
-
-
-def test_each_engine_has_its_own_name_for_the_host() -> None:
-    assert [(each.title, each.host_alias, each.extra_hosts) for each in (DOCKER_HERE, PODMAN_ROOT)
-    ] == [
-        ("Docker", "host.docker.internal", ("host.docker.internal:host-gateway",)),
-        ("Podman", "host.containers.internal", ()),
-    ]  # fmt: skip
+async def test_the_detected_engine_is_driven_with_the_environment_that_found_it(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", DOCKER_ANSWER)
+    assert await connect(None, environment) == DockerCliEngine(
+        "docker", "20.10.24+dfsg1", DOCKER, environment
+    )

@@ -11,19 +11,20 @@ from typing import Any, BinaryIO
 import pytest
 from pytest_subprocess import FakeProcess
 
-from claude_mcp.engine.argv import INSPECT_FORMAT, BindMount, ContainerSpec, create_argv
-from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine import dialects
+from claude_mcp.engine.argv import INSPECT_FORMAT, create_argv
+from claude_mcp.engine.docker_cli import DockerCliEngine, parse_inspect
 from claude_mcp.engine.engine import (
     Container,
     ContainerNameInUse,
     ContainerNotFound,
-    Engine,
     LimitRefused,
+    Log,
     NewContainer,
     PathNotFound,
     ReferenceAmbiguous,
-    parse_inspect,
 )
+from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import (
     ClaudeMcpError,
     EngineError,
@@ -33,8 +34,8 @@ from claude_mcp.errors import (
 )
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
-DOCKER = Engine("docker", Dialect(EngineName.DOCKER, "28.2.2", rootless=False), {"PATH": "/bin"})
-PODMAN = Engine("podman", Dialect(EngineName.PODMAN, "4.3.1", rootless=False), {"PATH": "/bin"})
+DOCKER = DockerCliEngine("docker", "28.2.2", dialects.docker.DOCKER, {"PATH": "/bin"})
+PODMAN = DockerCliEngine("podman", "4.3.1", dialects.podman.PODMAN, {"PATH": "/bin"})
 SPEC = ContainerSpec("claude-mcp-a", "image:1", ("run",), inherited=("PAYLOAD",))
 NO_SUCH_CONTAINER = "Error response from daemon: No such container: nosuch\n"
 DOWN = (
@@ -89,7 +90,7 @@ def inspect_argv(program: str, *refs: str) -> list[str]:
 
 async def test_create_gives_the_id_whatever_the_engine_says_before_it(fp: FakeProcess) -> None:
     fp.register(
-        list(create_argv("docker", SPEC)),
+        list(create_argv("docker", DOCKER.dialect, SPEC)),
         stdout=f"{ID}\n",
         stderr="WARNING: Your kernel does not like this\n",
     )
@@ -98,7 +99,7 @@ async def test_create_gives_the_id_whatever_the_engine_says_before_it(fp: FakePr
 
 async def test_create_tells_which_limits_the_engine_left_out(fp: FakeProcess) -> None:
     fp.register(
-        list(create_argv("docker", SPEC)),
+        list(create_argv("docker", DOCKER.dialect, SPEC)),
         stdout=f"{ID}\n",
         stderr="WARNING: Your kernel does not support memory limit capabilities or the cgroup is "
         "not mounted. Limitation discarded.\n",
@@ -114,7 +115,7 @@ async def test_create_tells_which_limits_the_engine_left_out(fp: FakeProcess) ->
 async def test_a_limit_that_keeps_a_container_from_being_made_is_named(fp: FakeProcess) -> None:
     reason = "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
     fp.register(
-        list(create_argv("docker", SPEC)),
+        list(create_argv("docker", DOCKER.dialect, SPEC)),
         stderr=f"Error response from daemon: {reason}\n",
         returncode=1,
     )
@@ -127,7 +128,7 @@ async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path)
     program = tmp_path / "docker"
     program.write_text('#!/bin/sh\nprintf %s "$PAYLOAD"\n')
     program.chmod(0o755)
-    engine = Engine(str(program), DOCKER.dialect, {"PAYLOAD": "ours"})
+    engine = DockerCliEngine(str(program), "28.2.2", DOCKER.dialect, {"PAYLOAD": "ours"})
     assert await engine.create(SPEC, {"PAYLOAD": "the code"}) == NewContainer("the code")
     assert engine.environment == {"PAYLOAD": "ours"}
 
@@ -140,12 +141,12 @@ async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path)
             f'in use by container "{ID}". You have to remove (or rename) that container to be '
             "able to reuse that name.\n",
             ContainerNameInUse,
-            "A container named claude-mcp-a exists already.",
+            "A container named claude-mcp-a already exists.",
         ),
         (
             'Error: name "claude-mcp-a" is in use: container already exists\n',
             ContainerNameInUse,
-            "A container named claude-mcp-a exists already.",
+            "A container named claude-mcp-a already exists.",
         ),
         (
             "Error response from daemon: No such image: image:1\n",
@@ -171,7 +172,7 @@ async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path)
 async def test_create_that_fails_says_why(
     fp: FakeProcess, stderr: str, kind: type[EngineError], message: str
 ) -> None:
-    fp.register(list(create_argv("docker", SPEC)), stderr=stderr, returncode=1)
+    fp.register(list(create_argv("docker", DOCKER.dialect, SPEC)), stderr=stderr, returncode=1)
     with pytest.raises(EngineError) as caught:
         await DOCKER.create(SPEC)
     assert (type(caught.value), caught.value.message) == (kind, message)
@@ -179,7 +180,7 @@ async def test_create_that_fails_says_why(
 
 async def test_a_hostile_spec_starts_no_process(fp: FakeProcess) -> None:
     spec = ContainerSpec("--privileged", "image:1", (), mounts=(BindMount("/", "/host"),))
-    with pytest.raises(ClaudeMcpError, match="is not a container's name"):
+    with pytest.raises(ClaudeMcpError, match="is not a valid container name"):
         await DOCKER.create(spec)
     assert list(fp.calls) == []
 
@@ -211,7 +212,7 @@ async def test_start_runs_a_container_again(fp: FakeProcess) -> None:
     ],
 )
 async def test_remove_tells_whether_there_was_anything_to_remove(
-    fp: FakeProcess, engine: Engine, answer: dict[str, Any], existed: bool
+    fp: FakeProcess, engine: DockerCliEngine, answer: dict[str, Any], existed: bool
 ) -> None:
     fp.register([engine.program, "rm", "--force", "--volumes", ID], **answer)
     assert await engine.remove(ID) is existed
@@ -263,7 +264,7 @@ async def test_a_half_removed_container_is_listed_beside_the_others(fp: FakeProc
 
 @pytest.mark.parametrize(("engine", "returncode"), [(DOCKER, 1), (PODMAN, 125)])
 async def test_inspect_gives_those_that_exist(
-    fp: FakeProcess, engine: Engine, returncode: int
+    fp: FakeProcess, engine: DockerCliEngine, returncode: int
 ) -> None:
     fp.register(
         inspect_argv(engine.program, "b", "nosuch", "a"),
@@ -349,7 +350,7 @@ async def test_ids_are_those_with_a_label_and_its_value(fp: FakeProcess) -> None
     ],
 )
 async def test_a_volume_that_is_gone_is_as_good_as_removed(
-    fp: FakeProcess, engine: Engine, answer: dict[str, Any]
+    fp: FakeProcess, engine: DockerCliEngine, answer: dict[str, Any]
 ) -> None:
     fp.register([engine.program, "volume", "rm", "v"], **answer)
     await engine.remove_volume("v")
@@ -382,13 +383,13 @@ async def test_logs_are_bounded(fp: FakeProcess) -> None:
     argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
     fp.register(argv, stdout="a" * 1000, stderr="b" * 1000)
     completed = await DOCKER.logs("c", 7, 10)
-    assert (completed.out, completed.err, completed.truncated) == ("a" * 10, "b" * 10, True)
+    assert completed == Log("a" * 10, "b" * 10)
 
 
 async def test_logs_of_a_missing_container_say_so(fp: FakeProcess) -> None:
     argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
     fp.register(argv, stderr=NO_SUCH_CONTAINER, returncode=1)
-    with pytest.raises(ContainerNotFound, match=r"^Docker knows no container c\.$"):
+    with pytest.raises(ContainerNotFound, match=r"^Docker has no container c\.$"):
         await DOCKER.logs("c", 7, 1000)
     fp.register(argv, stderr="Error response from daemon: what\n", returncode=1)
     with pytest.raises(EngineError, match=r"^Docker could not read the logs of container c: what"):
@@ -407,13 +408,13 @@ async def test_an_engine_that_vanished_or_hangs_says_what_to_do(
 ) -> None:
     monkeypatch.undo()  # real processes here
     program = tmp_path / "docker"
-    engine = Engine(str(program), DOCKER.dialect, {})
+    engine = DockerCliEngine(str(program), "28.2.2", DOCKER.dialect, {})
     with pytest.raises(EngineNotFound) as gone:
         await engine.start("c")
     assert gone.value.message.startswith(f"'{program}' can no longer be started: ")
     program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr("claude_mcp.engine.engine.VERB_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("claude_mcp.engine.docker_cli.VERB_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(EngineUnavailable) as hangs:
         await engine.start("c")
     assert hangs.value.message == "Docker did not finish 'start' within 0.01 s."
@@ -431,7 +432,7 @@ async def test_an_engine_that_vanished_or_hangs_says_what_to_do(
     ],
 )
 def test_an_answer_to_inspect_that_is_none_is_an_error_of_the_engine(stdout: str) -> None:
-    with pytest.raises(EngineError, match=r"^The engine's answer to inspect is not understood"):
+    with pytest.raises(EngineError, match=r"^The engine's answer to inspect is malformed"):
         parse_inspect(stdout)
 
 
@@ -440,7 +441,7 @@ def test_absent_labels_are_no_labels() -> None:
     assert (found.labels, found.error) == ({}, "")
 
 
-Programs = Callable[[str], Engine]
+Programs = Callable[[str], DockerCliEngine]
 
 
 class TestCopies:
@@ -452,11 +453,13 @@ class TestCopies:
 
     @pytest.fixture
     def playing(self, tmp_path: Path) -> Programs:
-        def make(script: str, like: Engine = DOCKER) -> Engine:
+        def make(script: str, like: DockerCliEngine = DOCKER) -> DockerCliEngine:
             program = tmp_path / "engine"
             program.write_text(f'#!/bin/sh\necho "$*" >"{tmp_path}/argv"\n{script}\n')
             program.chmod(0o755)
-            return Engine(str(program), like.dialect, {"PATH": os.environ["PATH"]})
+            return DockerCliEngine(
+                str(program), "28.2.2", like.dialect, {"PATH": os.environ["PATH"]}
+            )
 
         return make
 
@@ -474,7 +477,11 @@ class TestCopies:
         [(DOCKER, "cp --follow-link c:/work/x -\n"), (PODMAN, "cp c:/work/x -\n")],
     )
     async def test_a_copy_out_hands_over_what_comes(
-        self, tmp_path: Path, playing: Callable[..., Engine], like: Engine, argv: str
+        self,
+        tmp_path: Path,
+        playing: Callable[..., DockerCliEngine],
+        like: DockerCliEngine,
+        argv: str,
     ) -> None:
         read: list[bytes] = []
         engine = playing("echo archive", like)
@@ -496,7 +503,9 @@ class TestCopies:
 
         engine = playing(f"echo '{stderr}' >&2; exit 1")
         for copy in (engine.copy_in, engine.copy_out):
-            with pytest.raises(PathNotFound, match=r"^Docker finds no /work in the container\.$"):
+            with pytest.raises(
+                PathNotFound, match=r"^Docker cannot find /work in the container\.$"
+            ):
                 await copy("c", "/work", broken)
 
     async def test_a_failure_on_our_side_comes_before_what_the_engine_made_of_it(

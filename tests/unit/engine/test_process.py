@@ -75,9 +75,7 @@ class TestRun:
             "sys.stderr.write('short')"
         )
         argv = python(script)
-        assert await run(argv, capture_bytes=10) == Completed(
-            argv, 0, b"aaaaabbbbb", b"short", truncated=True
-        )
+        assert await run(argv, capture_bytes=10) == Completed(argv, 0, b"aaaaabbbbb", b"short")
 
     @pytest.mark.parametrize("kind", ["missing", "directory", "not executable", "below a file"])
     async def test_a_program_that_cannot_be_started_is_not_found(

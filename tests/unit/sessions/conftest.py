@@ -13,8 +13,8 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.credentials import Secret
-from claude_mcp.engine.dialects import Dialect, EngineName
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.network.access import (
     OPEN,
@@ -148,8 +148,7 @@ class ScriptedEngine:
         python = os.path.realpath(sys.executable)
         program.write_text(PROGRAM.format(directory=directory, python=python))
         program.chmod(0o755)
-        dialect = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
-        self.engine = Engine(str(program), dialect, {"PATH": os.environ["PATH"]})
+        self.engine = DockerCliEngine(str(program), "28.2.2", DOCKER, {"PATH": os.environ["PATH"]})
 
     def on(self, verb: str, script: str) -> None:
         (self._directory / f"{verb}.py").write_text(script)

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from claude_mcp.config import Config
 from claude_mcp.engine import argv
-from claude_mcp.engine.argv import BindMount, ContainerSpec
+from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.engine import Container
+from claude_mcp.engine.spec import REFERENCE, BindMount, ContainerSpec, reference
 from claude_mcp.errors import TransferError, UsageError
 from claude_mcp.placing.descriptors import empty, opened
 from claude_mcp.sessions import labels
@@ -134,7 +135,7 @@ def test_no_value_becomes_an_option_of_create(
         workdir=workdir, user=user, extra_hosts=tuple(hosts),
     )  # fmt: skip
     try:
-        made = argv.create_argv("docker", spec)
+        made = argv.create_argv("docker", DOCKER, spec)
     except UsageError:
         return
     known = {
@@ -165,7 +166,7 @@ def test_no_reference_becomes_an_option(ref: str, command: list[str], there: str
             made = build("docker", ref, *rest)
         except UsageError:
             continue
-        assert argv.REFERENCE.fullmatch(ref)
+        assert REFERENCE.fullmatch(ref)
         at = [each.partition(":")[0] for each in made].index(ref, 2 if len(made) > 2 else 1)
         assert all(each == "-" or each.startswith("--") for each in made[2:at])
 
@@ -189,7 +190,7 @@ def test_a_session_name_is_refused_or_makes_a_containers_name(name: str) -> None
         checked = check_name(name)
     except UsageError:
         return
-    assert argv.reference(container_name(checked)).startswith("claude-mcp-")
+    assert reference(container_name(checked)).startswith("claude-mcp-")
 
 
 def made_up(dice: random.Random) -> Any:

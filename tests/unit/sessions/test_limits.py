@@ -9,13 +9,12 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.engine import host
-from claude_mcp.engine.argv import Limits, TmpfsMount
-from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.dialects.podman import ROOTLESS_PODMAN
+from claude_mcp.engine.spec import Limits, TmpfsMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.limits import GIB, MIB, Containment, contain, described, parse_size
-
-DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
-ROOTLESS = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)
 
 
 class Machine:
@@ -139,7 +138,7 @@ def test_a_runtime_is_a_name_and_no_program(machine: Machine) -> None:
     assert contained(settings={"runtime": "kata"}).runtime == "kata"
     assert contained(settings={"runtime": "kata"}, runtime_name="runsc").runtime == "runsc"
     for hostile in ("/workspace/runc", "../runc", "--privileged", "a b", "a\n"):
-        with pytest.raises(UsageError, match="is not a runtime's name"):
+        with pytest.raises(UsageError, match="is not a valid runtime name"):
             contained(runtime_name=hostile)
 
 
@@ -150,7 +149,7 @@ def test_labels_are_disabled_where_selinux_is_on(machine: Machine) -> None:
 
 def test_rootless_podman_is_not_asked_for_what_it_cannot_set(machine: Machine) -> None:
     machine.controllers = frozenset({"memory", "pids"})
-    found = contained(dialect=ROOTLESS)
+    found = contained(dialect=ROOTLESS_PODMAN)
     assert found.limits == Limits(memory=8 * GIB, pids=2048)
     assert found.warnings == (
         "Podman cannot limit this session's CPU here: your user has no cgroup controller for it. "
@@ -162,13 +161,13 @@ def test_without_any_controller_processes_are_bounded_by_their_user_namespace(
     machine: Machine,
 ) -> None:
     machine.controllers = frozenset()
-    found = contained({"pids": "100", "cpus": "0"}, dialect=ROOTLESS)
+    found = contained({"pids": "100", "cpus": "0"}, dialect=ROOTLESS_PODMAN)
     assert (found.limits, found.max_user_processes) == (Limits(), 100)
     assert [each.partition(" here")[0] for each in found.warnings] == [
         "Podman cannot limit this session's memory"
     ]
     machine.by_namespace = False
-    found = contained({"pids": "100", "cpus": "0", "memory": "0"}, dialect=ROOTLESS)
+    found = contained({"pids": "100", "cpus": "0", "memory": "0"}, dialect=ROOTLESS_PODMAN)
     assert (found.limits, found.max_user_processes) == (Limits(), None)
     assert [each.partition(" here")[0] for each in found.warnings] == [
         "Podman cannot limit this session's processes"
@@ -177,13 +176,13 @@ def test_without_any_controller_processes_are_bounded_by_their_user_namespace(
 
 def test_a_host_without_systemd_is_left_to_the_engine(machine: Machine) -> None:
     machine.controllers = None
-    found = contained(dialect=ROOTLESS)
+    found = contained(dialect=ROOTLESS_PODMAN)
     assert (found.limits, found.warnings) == (Limits(memory=8 * GIB, cpus=7, pids=2048), ())
 
 
 def test_limits_are_described_in_a_line(machine: Machine) -> None:
     assert described(contained()) == "8.0 GiB of memory, 7 CPUs, 2048 processes"
     machine.controllers = frozenset()
-    assert described(contained(dialect=ROOTLESS)) == "2048 processes"
+    assert described(contained(dialect=ROOTLESS_PODMAN)) == "2048 processes"
     nothing = {"memory": "0", "cpus": "0", "pids": "0"}
     assert described(contained(nothing)) == "none"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import (
     EngineError,
     EngineNotFound,
@@ -315,11 +315,11 @@ class TestDestroyRestricted:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        async def ids(self: Engine, label: str, value: str | None = None) -> list[str]:
+        async def ids(self: DockerCliEngine, label: str, value: str | None = None) -> list[str]:
             raise EngineError("Docker could not list containers: what.")
 
         scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
-        monkeypatch.setattr(Engine, "ids", ids)
+        monkeypatch.setattr(DockerCliEngine, "ids", ids)
         assert (await sessions.destroy("fix")).existed
         assert f"proxy {PROXY.name} could not be removed: Docker could not list" in caplog.text
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.engine.argv import ContainerSpec
+from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, ImageUnfit
 from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.plan import _default_name

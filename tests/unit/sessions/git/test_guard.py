@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.engine.argv import BindMount
+from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.providers.credentials import CredentialSource

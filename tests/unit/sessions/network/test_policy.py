@@ -10,7 +10,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.credentials import Secret
-from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.policy import Upstream, from_json
 from claude_mcp.sessions.channel import payload
@@ -19,7 +19,6 @@ from claude_mcp.sessions.network.policy import MOST_HOSTS, settle
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import resolve
 
-DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 CONFIG = Config(environment={}, api_key=Secret("sk-of-the-server"))
 USER = "1000:1000"
 NOT_A_HOST = (

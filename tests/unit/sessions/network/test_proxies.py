@@ -15,17 +15,17 @@ import pytest
 
 from claude_mcp.contract import places as contract
 from claude_mcp.engine import host
-from claude_mcp.engine.argv import ContainerSpec, Limits, VolumeMount
-from claude_mcp.engine.dialects import Dialect, EngineName
-from claude_mcp.engine.engine import Engine, LimitRefused, NewContainer
+from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.dialects.podman import PODMAN
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.engine.engine import LimitRefused, NewContainer
+from claude_mcp.engine.spec import ContainerSpec, Limits, VolumeMount
 from claude_mcp.errors import EngineError, ImageNotFound, UsageError
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network import proxies as egress
 from claude_mcp.sessions.network.access import Access, Network, Proxy
 from tests.unit import fake_engine
 
-DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
-PODMAN = Dialect(EngineName.PODMAN, "4.3.1", rootless=False)
 PROXY = Proxy("0123456789abcdef", "image:1", '{"allowed": ["pypi.org"]}')
 MADE = ["container", "create", "start"]
 LAST = ["ps", "rm", "volume", "ps"]
@@ -37,8 +37,8 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(program: Path) -> Engine:
-    return Engine(str(program), DOCKER, {"PATH": os.environ["PATH"]})
+def engine(program: Path) -> DockerCliEngine:
+    return DockerCliEngine(str(program), "28.2.2", DOCKER, {"PATH": os.environ["PATH"]})
 
 
 @pytest.fixture(autouse=True)
@@ -96,15 +96,15 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
 
     def arrange(verb: str, *others: Callable[[], None]) -> None:
         """The first of ``others`` right before the first ``verb``, and so on."""
-        original: Callable[..., Awaitable[Any]] = getattr(Engine, verb)
+        original: Callable[..., Awaitable[Any]] = getattr(DockerCliEngine, verb)
         left = [*others]
 
-        async def call(self: Engine, *args: Any) -> Any:
+        async def call(self: DockerCliEngine, *args: Any) -> Any:
             if left:
                 left.pop(0)()
             return await original(self, *args)
 
-        monkeypatch.setattr(Engine, verb, call)
+        monkeypatch.setattr(DockerCliEngine, verb, call)
 
     return arrange
 
@@ -117,7 +117,7 @@ def nothing() -> None:
 
 
 def test_a_proxy_is_as_confined_as_it_can_be(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "has_selinux", lambda: False)
     usual = ContainerSpec(
@@ -134,21 +134,17 @@ def test_a_proxy_is_as_confined_as_it_can_be(
         limits=Limits(memory=256 * 1024**2, pids=256),
         restart="on-failure",
         read_only_root=True,
-        log_driver="json-file",
         log_max_size="10m",
     )
     assert egress._spec(engine, PROXY) == usual
     monkeypatch.setattr(host, "has_selinux", lambda: True)
     assert egress._spec(replace(engine, dialect=PODMAN), PROXY) == replace(
         usual,
-        log_driver="k8s-file",
         security_options=("label=disable",),
-        implicit_tmpfs=False,
-        http_proxy=False,
     )
 
 
-def test_a_proxy_knows_the_hosts_name_only_where_its_rules_have_it(engine: Engine) -> None:
+def test_a_proxy_knows_the_hosts_name_only_where_its_rules_have_it(engine: DockerCliEngine) -> None:
     policy = '{"private": ["host.docker.internal:8080"]}'
     spec = egress._spec(engine, replace(PROXY, policy=policy))
     assert spec.extra_hosts == ("host.docker.internal:host-gateway",)
@@ -158,23 +154,23 @@ def test_a_proxy_knows_the_hosts_name_only_where_its_rules_have_it(engine: Engin
 # ensure
 
 
-async def test_a_proxy_that_runs_takes_one_call(engine: Engine, held: Held) -> None:
+async def test_a_proxy_that_runs_takes_one_call(engine: DockerCliEngine, held: Held) -> None:
     held.proxy("running")
     await egress.ensure(engine, PROXY)
     assert held.calls == ["container"]
 
 
 async def test_a_missing_proxy_is_made_and_listens(
-    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+    engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    create = Engine.create
+    create = DockerCliEngine.create
 
-    async def spy(self: Engine, *args: Any) -> Any:
+    async def spy(self: DockerCliEngine, *args: Any) -> Any:
         given.extend(args)
         return await create(self, *args)
 
-    monkeypatch.setattr(Engine, "create", spy)
+    monkeypatch.setattr(DockerCliEngine, "create", spy)
     await egress.ensure(engine, PROXY)
     assert (held.calls, held.states, held.volumes) == (
         MADE,
@@ -185,14 +181,16 @@ async def test_a_missing_proxy_is_made_and_listens(
 
 
 @pytest.mark.parametrize("status", ["exited", "stopped"])
-async def test_a_proxy_that_was_stopped_is_started(engine: Engine, held: Held, status: str) -> None:
+async def test_a_proxy_that_was_stopped_is_started(
+    engine: DockerCliEngine, held: Held, status: str
+) -> None:
     held.proxy(status)
     await egress.ensure(engine, PROXY)
     assert (held.calls, held.states) == (["container", "start"], {PROXY.name: "running"})
 
 
 async def test_a_proxy_that_another_is_starting_is_waited_for(
-    engine: Engine, held: Held, meanwhile: Meanwhile
+    engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     meanwhile("create", lambda: held.proxy("created"))
     meanwhile("inspect", nothing, nothing, lambda: held.proxy("running"))
@@ -201,7 +199,7 @@ async def test_a_proxy_that_another_is_starting_is_waited_for(
 
 
 async def test_a_proxy_that_another_made_and_left_is_started(
-    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+    engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(egress, "STARTING_SECONDS", 0.0)
     held.proxy("created")
@@ -210,7 +208,7 @@ async def test_a_proxy_that_another_made_and_left_is_started(
 
 
 async def test_a_proxy_that_another_made_and_took_back_is_made(
-    engine: Engine, held: Held, meanwhile: Meanwhile
+    engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     meanwhile("create", lambda: held.proxy("created"))
     meanwhile("inspect", nothing, nothing, held.no_proxy)
@@ -220,31 +218,31 @@ async def test_a_proxy_that_another_made_and_took_back_is_made(
 
 
 async def test_a_name_that_is_taken_by_nothing_one_can_see_is_no_endless_wait(
-    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+    engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def inspect(self: Engine, refs: object) -> list[Any]:
+    async def inspect(self: DockerCliEngine, refs: object) -> list[Any]:
         return []
 
-    monkeypatch.setattr(Engine, "inspect", inspect)
+    monkeypatch.setattr(DockerCliEngine, "inspect", inspect)
     monkeypatch.setattr(egress, "STARTING_SECONDS", 0.01)
     held.proxy("created")
-    with pytest.raises(EngineError, match=f"A container named {PROXY.name} exists already"):
+    with pytest.raises(EngineError, match=f"A container named {PROXY.name} already exists"):
         await egress.ensure(engine, PROXY)
 
 
-async def test_a_limit_that_cannot_be_set_is_left_out(engine: Engine, held: Held) -> None:
+async def test_a_limit_that_cannot_be_set_is_left_out(engine: DockerCliEngine, held: Held) -> None:
     await egress.ensure(engine, replace(PROXY, image="no-memory:latest"))
     assert held.calls == [*MADE, "rm", "create", "start"]
     assert held.states == {PROXY.name: "running"}
 
 
 async def test_a_limit_that_is_refused_though_nobody_set_it_is_an_error(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def create(self: Engine, spec: ContainerSpec, inherited: object) -> NewContainer:
+    async def create(self: DockerCliEngine, spec: ContainerSpec, inherited: object) -> NewContainer:
         raise LimitRefused("no", "memory", "no controller")
 
-    monkeypatch.setattr(Engine, "create", create)
+    monkeypatch.setattr(DockerCliEngine, "create", create)
     monkeypatch.setattr(egress, "LIMITS", Limits())
     with pytest.raises(EngineError) as caught:
         await egress.ensure(engine, PROXY)
@@ -252,7 +250,7 @@ async def test_a_limit_that_is_refused_though_nobody_set_it_is_an_error(
     assert type(caught.value) is EngineError
 
 
-async def test_without_its_image_a_proxy_says_what_to_do(engine: Engine) -> None:
+async def test_without_its_image_a_proxy_says_what_to_do(engine: DockerCliEngine) -> None:
     with pytest.raises(ImageNotFound) as caught:
         await egress.ensure(engine, replace(PROXY, image="missing:latest"))
     assert (caught.value.message, caught.value.hint) == (
@@ -262,7 +260,9 @@ async def test_without_its_image_a_proxy_says_what_to_do(engine: Engine) -> None
     )
 
 
-async def test_a_proxy_that_ends_says_why_and_is_removed(engine: Engine, held: Held) -> None:
+async def test_a_proxy_that_ends_says_why_and_is_removed(
+    engine: DockerCliEngine, held: Held
+) -> None:
     with pytest.raises(EngineError) as caught:
         await egress.ensure(engine, replace(PROXY, image="broken:latest"))
     assert str(caught.value) == (
@@ -272,7 +272,7 @@ async def test_a_proxy_that_ends_says_why_and_is_removed(engine: Engine, held: H
 
 
 async def test_a_proxy_that_says_nothing_is_given_up(
-    engine: Engine, held: Held, monkeypatch: pytest.MonkeyPatch
+    engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(egress, "READY_SECONDS", 0.01)
     with pytest.raises(EngineError) as caught:
@@ -284,7 +284,9 @@ async def test_a_proxy_that_says_nothing_is_given_up(
     assert held.states == {}
 
 
-async def test_a_proxy_whose_making_is_cancelled_is_removed(engine: Engine, held: Held) -> None:
+async def test_a_proxy_whose_making_is_cancelled_is_removed(
+    engine: DockerCliEngine, held: Held
+) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(egress.ensure, engine, replace(PROXY, image="hang:latest"))
         with anyio.fail_after(20):
@@ -295,7 +297,7 @@ async def test_a_proxy_whose_making_is_cancelled_is_removed(engine: Engine, held
 
 
 async def test_a_cancellation_does_not_interrupt_a_daemon_that_creates(
-    engine: Engine, held: Held, meanwhile: Meanwhile
+    engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     with anyio.CancelScope() as scope:
         meanwhile("create", scope.cancel)
@@ -309,7 +311,9 @@ async def test_a_cancellation_does_not_interrupt_a_daemon_that_creates(
     "forged",
     [replace(PROXY, id="../x"), replace(PROXY, id=" --all"), replace(PROXY, image="--privileged")],
 )
-async def test_a_forged_proxy_is_refused_by_its_name(engine: Engine, forged: Proxy) -> None:
+async def test_a_forged_proxy_is_refused_by_its_name(
+    engine: DockerCliEngine, forged: Proxy
+) -> None:
     with pytest.raises(UsageError):
         await egress.ensure(engine, forged)
 
@@ -318,7 +322,7 @@ async def test_a_forged_proxy_is_refused_by_its_name(engine: Engine, forged: Pro
 
 
 async def test_a_proxy_that_another_session_needs_stays_after_one_call(
-    engine: Engine, held: Held
+    engine: DockerCliEngine, held: Held
 ) -> None:
     held.proxy("running")
     held.session()
@@ -327,7 +331,7 @@ async def test_a_proxy_that_another_session_needs_stays_after_one_call(
 
 
 async def test_the_last_one_takes_the_proxy_and_its_volume_along(
-    engine: Engine, held: Held
+    engine: DockerCliEngine, held: Held
 ) -> None:
     other = replace(PROXY, id="other")
     for proxy in (PROXY, other):
@@ -338,13 +342,13 @@ async def test_the_last_one_takes_the_proxy_and_its_volume_along(
     assert sorted(held.states) == [other.name, "claude-mcp-two"]
 
 
-async def test_a_proxy_that_is_gone_already_is_fine(engine: Engine, held: Held) -> None:
+async def test_a_proxy_that_is_gone_already_is_fine(engine: DockerCliEngine, held: Held) -> None:
     await egress.release(engine, PROXY)
     assert held.calls == LAST
 
 
 async def test_a_session_that_comes_before_the_volume_goes_keeps_it(
-    engine: Engine, held: Held, meanwhile: Meanwhile
+    engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     held.proxy("running")
     meanwhile("remove", held.session)
@@ -354,7 +358,7 @@ async def test_a_session_that_comes_before_the_volume_goes_keeps_it(
 
 
 async def test_a_session_that_comes_when_all_is_gone_has_it_made_again(
-    engine: Engine, held: Held, meanwhile: Meanwhile
+    engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     held.proxy("running")
     meanwhile("ids", nothing, held.session)
@@ -364,7 +368,7 @@ async def test_a_session_that_comes_when_all_is_gone_has_it_made_again(
 
 
 async def test_a_session_that_comes_and_has_made_it_again_is_left_alone(
-    engine: Engine, held: Held, meanwhile: Meanwhile
+    engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     def come() -> None:
         held.session()
@@ -376,14 +380,14 @@ async def test_a_session_that_comes_and_has_made_it_again_is_left_alone(
     assert held.calls == [*LAST, "container"]
 
 
-async def test_a_session_without_a_proxy_releases_none(engine: Engine, held: Held) -> None:
+async def test_a_session_without_a_proxy_releases_none(engine: DockerCliEngine, held: Held) -> None:
     await egress.release_or_log(engine, None)
     assert held.calls == []
 
 
 @pytest.mark.parametrize("proxy", [PROXY, replace(PROXY, id="../x")])
 async def test_a_proxy_that_cannot_be_released_is_logged(
-    engine: Engine,
+    engine: DockerCliEngine,
     held: Held,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -400,7 +404,7 @@ async def test_a_proxy_that_cannot_be_released_is_logged(
 # prune
 
 
-async def test_proxies_that_nobody_needs_are_pruned(engine: Engine, held: Held) -> None:
+async def test_proxies_that_nobody_needs_are_pruned(engine: DockerCliEngine, held: Held) -> None:
     needed, orphan = replace(PROXY, id="needed"), replace(PROXY, id="orphan")
     for proxy in (needed, orphan):
         held.proxy("exited", proxy)

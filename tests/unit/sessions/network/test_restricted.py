@@ -17,8 +17,8 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.credentials import Secret
-from claude_mcp.engine.argv import ContainerSpec, VolumeMount
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.engine.spec import ContainerSpec, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
 from claude_mcp.sessions.create.plan import Created, CreateRequest, create
 from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, NETWORK_LABEL, PROXY_LABEL
@@ -84,13 +84,13 @@ def creating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Creating:
     project = tmp_path / "project"
     project.mkdir()
     made = Creating(tmp_path / "engine", project)
-    original = Engine.create
+    original = DockerCliEngine.create
 
-    async def remember(self: Engine, spec: ContainerSpec, inherited: Any = None) -> Any:
+    async def remember(self: DockerCliEngine, spec: ContainerSpec, inherited: Any = None) -> Any:
         made.specs.append(spec)
         return await original(self, spec, inherited)
 
-    monkeypatch.setattr(Engine, "create", remember)
+    monkeypatch.setattr(DockerCliEngine, "create", remember)
     return made
 
 

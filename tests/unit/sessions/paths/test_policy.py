@@ -13,7 +13,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
-from claude_mcp.engine.argv import BindMount
+from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.plan import Mount, _bind_mount, _bind_mounts
 from claude_mcp.sessions.paths import policy, protected

@@ -11,7 +11,7 @@ import pytest
 
 from claude_mcp.config import Config, load
 from claude_mcp.contract.redaction import redactor
-from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers.clouds import AWS_OPTIONS
 from claude_mcp.sessions.providers.credentials import CredentialSource
@@ -19,7 +19,6 @@ from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import resolve, restore
 from claude_mcp.sessions.session import Session, Status
 
-DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
 AWS = {
     "AWS_REGION": "eu-server-1",
     "AWS_ACCESS_KEY_ID": "AKIASERVER",

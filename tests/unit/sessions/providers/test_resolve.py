@@ -12,16 +12,15 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.credentials import Secret
-from claude_mcp.engine.dialects import Dialect, EngineName
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP
+from claude_mcp.engine.dialects.podman import PODMAN
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import Provider, resolve, restore
 from claude_mcp.sessions.session import Session, Status
 
-DOCKER = Dialect(EngineName.DOCKER, "28.2.2", rootless=False)
-PODMAN = Dialect(EngineName.PODMAN, "4.3.1", rootless=True)
-DESKTOP = Dialect(EngineName.DOCKER, "28.2.2", rootless=False, in_virtual_machine=True)
 NOTHING = Config(environment={})
 WITH_KEY = Config(environment={}, api_key=Secret("sk-server-key"))
 NO_CREDENTIALS = (
@@ -196,7 +195,7 @@ def test_an_address_where_only_the_host_itself_gets_is_refused(narrow: int) -> N
 
 def test_an_engine_in_a_virtual_machine_reaches_the_hosts_loopback(narrow: int) -> None:
     config = replace(WITH_KEY, base_url=f"http://[::1]:{narrow}")
-    resolved = resolve(config, DESKTOP)
+    resolved = resolve(config, DOCKER_DESKTOP)
     assert resolved.handover["baseUrl"] == f"http://host.docker.internal:{narrow}"
 
 

@@ -1,0 +1,1 @@
+"""One module per engine. Each holds values of ``Dialect`` and no code."""

@@ -1,0 +1,78 @@
+"""How engines differ, as data.
+
+``Dialect`` has no default values: whoever adds a field must answer it for every engine. The rest
+of the program asks for a field and never compares an engine's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+
+class ContainerUser(Enum):
+    """Which user of a container can own files that belong to a given user of the host."""
+
+    SAME = auto()
+    """Users of the container are users of the host."""
+    KEEP_ID = auto()
+    """The engine can map its own user of the host onto itself."""
+    ROOT = auto()
+    """The engine's own user of the host is root in the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One kind of engine: what it can do, and which options it needs."""
+
+    name: str
+    """For results, such as ``docker``. Never compare it: ask for one of the fields below."""
+    title: str
+    """For messages, such as ``Docker``."""
+    minimum_version: tuple[int, int]
+
+    rootless: bool
+    """The engine runs as an ordinary user of the host."""
+    in_virtual_machine: bool
+    """The engine runs in a virtual machine that shares the host's loopback, as Docker Desktop
+    does."""
+    container_user: ContainerUser
+    host_alias: str
+    """The name by which a container reaches the host."""
+    extra_hosts: tuple[str, ...]
+    """``--add-host`` values without which a container does not know ``host_alias``."""
+
+    bind_mounts: bool
+    """A container can see a directory of the host."""
+    archive_copies: bool
+    """Tar archives can be copied into and out of a container."""
+    limits_need_delegation: bool
+    """The engine can set only the limits whose cgroup controllers are delegated to our user. It
+    ignores the others or fails to start the container."""
+
+    create_options: tuple[str, ...]
+    """Options that every container needs at ``create``."""
+    read_only_options: tuple[str, ...]
+    """Options that a container with a read-only root needs at ``create``."""
+    log_driver: str
+    """A driver that ``logs`` can read on every host and whose files can be bounded in size."""
+    copy_out_options: tuple[str, ...]
+    """Options of ``cp`` that make it copy the target of a symbolic link, not the link."""
+    daemon_unpacks: bool
+    """A daemon unpacks what is copied in. It goes on when ``cp`` is killed, and recreates a
+    directory that was removed meanwhile."""
+    spools_archives: bool
+    """``cp -`` writes its stdin to a file below TMPDIR and leaves it there."""
+
+    def user_options(self, uid: int, gid: int) -> dict[str, str]:
+        """``user`` and ``userns`` of a container whose files belong to uid:gid on the host."""
+        match self.container_user:
+            case ContainerUser.SAME:
+                return {"user": f"{uid}:{gid}"}
+            case ContainerUser.KEEP_ID:
+                return {"userns": "keep-id"}
+            case ContainerUser.ROOT:
+                return {"user": "0:0"}
+            case unknown:
+                assert_never(unknown)

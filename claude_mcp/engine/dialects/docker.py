@@ -1,0 +1,32 @@
+"""Docker: with a daemon of root, rootless, and Docker Desktop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
+
+DOCKER: Final = Dialect(
+    name="docker",
+    title="Docker",
+    minimum_version=(20, 10),  # the first with `create --pull`
+    rootless=False,
+    in_virtual_machine=False,
+    container_user=ContainerUser.SAME,
+    host_alias="host.docker.internal",
+    # On Linux, Docker does not define the alias by itself.
+    extra_hosts=("host.docker.internal:host-gateway",),
+    bind_mounts=True,
+    archive_copies=True,
+    # The daemon's own cgroup decides, which we cannot see.
+    limits_need_delegation=False,
+    create_options=(),
+    read_only_options=(),
+    log_driver="json-file",
+    copy_out_options=("--follow-link",),
+    daemon_unpacks=True,
+    spools_archives=False,
+)
+ROOTLESS_DOCKER: Final = replace(DOCKER, rootless=True, container_user=ContainerUser.ROOT)
+DOCKER_DESKTOP: Final = replace(DOCKER, in_virtual_machine=True)

@@ -1,0 +1,37 @@
+"""Podman: as root and rootless."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
+
+PODMAN: Final = Dialect(
+    name="podman",
+    title="Podman",
+    minimum_version=(4, 3),  # the oldest that the tests ran on
+    rootless=False,
+    in_virtual_machine=False,
+    container_user=ContainerUser.SAME,
+    host_alias="host.containers.internal",
+    extra_hosts=(),
+    bind_mounts=True,
+    archive_copies=True,
+    limits_need_delegation=False,
+    # By default, containers inherit the proxies in Podman's environment. Those may hold a
+    # password; what is configured reaches a session on the agent's stdin.
+    create_options=("--http-proxy=false",),
+    # By default, a read-only root gets tmpfs mounts of unbounded size.
+    read_only_options=("--read-only-tmpfs=false",),
+    log_driver="k8s-file",
+    copy_out_options=(),
+    daemon_unpacks=False,
+    spools_archives=True,  # measured with 4.3.1
+)
+ROOTLESS_PODMAN: Final = replace(
+    PODMAN,
+    rootless=True,
+    container_user=ContainerUser.KEEP_ID,
+    limits_need_delegation=True,
+)

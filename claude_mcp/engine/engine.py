@@ -1,0 +1,177 @@
+"""What the rest of the program asks of a container engine, whichever kind it is.
+
+``Engine`` is the contract. ``docker_cli`` implements it for Docker and Podman. What an engine
+cannot do is a field of its ``Dialect``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
+from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.errors import EngineError
+
+
+class ContainerNotFound(EngineError):
+    """The engine has no such container."""
+
+
+class ContainerNotRunning(EngineError):
+    """The container exists but does not run."""
+
+
+class ContainerNameInUse(EngineError):
+    """Another container has this name."""
+
+
+class ProcessLimitReached(EngineError):
+    """The container runs as many processes as its limit allows."""
+
+
+class ReferenceAmbiguous(EngineError):
+    """An id prefix matches several containers."""
+
+
+class PathNotFound(EngineError):
+    """The container has no such path, or the engine cannot see it."""
+
+
+class LimitRefused(EngineError):
+    """The engine cannot create or start a container with the limit ``limit`` of ``Limits``."""
+
+    def __init__(self, message: str, limit: str, reason: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The state of a container. Times are RFC 3339, as the engine writes them."""
+
+    id: str
+    name: str
+    created: str
+    status: str
+    exit_code: int
+    error: str
+    image: str
+    labels: Mapping[str, str]
+    started: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewContainer:
+    id: str
+    ignored: tuple[str, ...] = ()
+    """The engine's warnings about limits that it cannot set on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The end of what a container's main process wrote; each line begins with its time."""
+
+    out: str
+    err: str
+
+
+class Engine(Protocol):
+    """A container engine.
+
+    Every method may raise EngineError; EngineUnavailable and EngineNotFound are kinds of it.
+    """
+
+    @property
+    def program(self) -> str:
+        """The program that drives the engine, for messages."""
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def title(self) -> str:
+        """The engine's name for messages."""
+
+    async def create(
+        self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
+    ) -> NewContainer:
+        """Create a container. ``inherited`` holds the values of ``spec.inherited``.
+
+        Raises:
+            ContainerNameInUse, ImageNotFound, LimitRefused, EngineError
+        """
+
+    def start_attached(self, ref: str) -> AbstractAsyncContextManager[Stream]:
+        """Start a container and hold its main process's stdin and stdout.
+
+        Leaving the block ends the attached client at once; the container runs on.
+        """
+
+    async def start(self, ref: str) -> None:
+        """Start a container that was stopped."""
+
+    async def remove(self, ref: str) -> bool:
+        """Kill and remove a container and its anonymous volumes; False if there was none."""
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a named volume. Succeeds if there is none."""
+
+    async def inspect(self, refs: Sequence[str]) -> list[Container]:
+        """Those of ``refs`` that exist, in any order.
+
+        Raises:
+            ReferenceAmbiguous: one of them is a prefix of several ids.
+        """
+
+    async def ids(self, label: str, value: str | None = None) -> list[str]:
+        """Ids of all containers, running or not, with a label (of this value, if given)."""
+
+    async def containers(self, label: str) -> list[Container]:
+        """All containers, running or not, with a label."""
+
+    def exec(
+        self, ref: str, command: Sequence[str], *, exit_grace: float = EXIT_GRACE_SECONDS
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Run a command in a running container and hold its pipes."""
+
+    async def logs(self, ref: str, tail: int, capture_bytes: int) -> Log:
+        """The last ``tail`` lines that the main process wrote, or all for -1.
+
+        Raises:
+            ContainerNotFound
+        """
+
+    async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
+        """Unpack the tar archive that ``write`` produces (in a thread) into a directory.
+
+        The engine does this as root and keeps the owners and modes in the archive. Only for an
+        engine with ``archive_copies``.
+
+        Raises:
+            PathNotFound: no such directory, or it is on a tmpfs, which the engine cannot see.
+        """
+
+    async def copy_out(self, ref: str, path: str, read: Callable[[BinaryIO], None]) -> None:
+        """Let ``read`` consume (in a thread) the tar archive of a path in the container.
+
+        Only for an engine with ``archive_copies``.
+
+        Raises:
+            PathNotFound: as for ``copy_in``.
+        """
+
+    async def image_exists(self, image: str) -> bool: ...
+
+    def failed(self, tried: str, stderr: str) -> EngineError:
+        """The error of a client that failed to start a container or to reach into one.
+
+        ``tried`` completes "<Engine> could not ...". The result may be any of the errors above.
+        """

@@ -1,0 +1,129 @@
+"""What a container is: frozen values, and the checks of everything that names something.
+
+A checked name begins with a letter or a digit, so that a command line never reads it as an
+option.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from claude_mcp.errors import UsageError
+
+REFERENCE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:/@-]{0,511}")
+RUNTIME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+KEY: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,127}")
+SHOWN_CHARS: Final = 80
+"""Upper bound on what a message repeats of an invalid name."""
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A host path made visible in the container. Both paths are absolute."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A named volume. The engine creates it when it is first used."""
+
+    name: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """A directory in memory. Every user of the container may write there and run programs."""
+
+    target: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may take of its host. None is no limit; sizes are bytes."""
+
+    memory: int | None = None
+    """Memory and swap together."""
+    cpus: float | None = None
+    pids: int | None = None
+    disk: int | None = None
+    """What is written outside of mounts. Few storage drivers can bound it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything about a container that is fixed when it is created.
+
+    Everybody who can ``inspect`` sees the values in ``environment``. ``inherited`` names
+    variables whose values the engine's program takes from its own environment, which keeps long
+    values out of argv.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    inherited: tuple[str, ...] = ()
+    mounts: tuple[BindMount, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    workdir: str | None = None
+    user: str | None = None
+    userns: str | None = None
+    network: str | None = None
+    """None is the engine's default network; ``none`` leaves only a loopback interface."""
+    extra_hosts: tuple[str, ...] = ()
+    restart: str | None = None
+    """When the engine restarts it by itself, such as ``on-failure``."""
+    limits: Limits = Limits()
+    max_user_processes: int | None = None
+    """RLIMIT_NPROC, for a container with a user namespace of its own."""
+    runtime: str | None = None
+    read_only_root: bool = False
+    tmpfs_mounts: tuple[TmpfsMount, ...] = ()
+    security_options: tuple[str, ...] = ()
+    log_max_size: str | None = None
+    """Upper bound on one log file, such as ``10m``. None leaves the log as the engine keeps it."""
+
+
+def reference(value: str) -> str:
+    """A container's name or id, or a volume's name."""
+    if not REFERENCE.fullmatch(value):
+        raise UsageError(f"{value[:SHOWN_CHARS]!r} is not a valid container name or id.")
+    return value
+
+
+def image_reference(value: str) -> str:
+    if not IMAGE.fullmatch(value):
+        raise UsageError(f"{value[:SHOWN_CHARS]!r} is not a valid image name.")
+    return value
+
+
+def runtime(value: str) -> str:
+    """The name of a runtime that the engine's configuration declares.
+
+    A path is refused: it would let the creator of a session choose a program to run on the host.
+    """
+    if not RUNTIME.fullmatch(value):
+        raise UsageError(
+            f"{value[:SHOWN_CHARS]!r} is not a valid runtime name.",
+            hint="Declare the runtime in the engine's configuration and use its name.",
+        )
+    return value
+
+
+def key(value: str) -> str:
+    """The key of a label, or the name of a variable."""
+    if not KEY.fullmatch(value):
+        raise UsageError(f"{value[:SHOWN_CHARS]!r} is not a valid label or variable name.")
+    return value

@@ -1,0 +1,26 @@
+"""What each engine's dialect means for a container."""
+
+from __future__ import annotations
+
+from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
+
+
+def test_a_session_runs_as_the_owner_of_the_project_as_far_as_the_engine_can() -> None:
+    assert [
+        each.user_options(1000, 100)
+        for each in (DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER, PODMAN, ROOTLESS_PODMAN)
+    ] == [
+        {"user": "1000:100"},
+        {"user": "1000:100"},
+        {"user": "0:0"},
+        {"user": "1000:100"},
+        {"userns": "keep-id"},
+    ]
+
+
+def test_each_engine_has_its_own_name_for_the_host() -> None:
+    assert [(each.title, each.host_alias, each.extra_hosts) for each in (DOCKER, PODMAN)] == [
+        ("Docker", "host.docker.internal", ("host.docker.internal:host-gateway",)),
+        ("Podman", "host.containers.internal", ()),
+    ]
