@@ -21,6 +21,7 @@ from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import container_name
 
@@ -178,8 +179,8 @@ class Bench:
         self._names += 1
         return f"{self._prefix}-{self._names}"
 
-    def request(self, name: str) -> creation.CreateRequest:
-        return creation.CreateRequest(project_path=str(self._project), session_name=name)
+    def request(self, name: str) -> CreateRequest:
+        return CreateRequest(project_path=str(self._project), session_name=name)
 
     async def prepare(self) -> None:
         """Create the session, and learn from the calls which flags its container has."""

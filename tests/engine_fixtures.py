@@ -19,6 +19,7 @@ from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 
@@ -100,9 +101,7 @@ def name(bare: Bare) -> Iterator[str]:
 
 @pytest.fixture
 async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
-    created = await creation.create(
-        sessions, creation.CreateRequest(str(project), session_name=name)
-    )
+    created = await creation.create(sessions, CreateRequest(str(project), session_name=name))
     yield created.session
     await sessions.destroy(created.session.id)
 

@@ -45,8 +45,9 @@ def serve(arguments: argparse.Namespace, config: Config) -> int:
 def create(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.cli.providers import parse_provider
     from claude_mcp.sessions.create import plan as creation
+    from claude_mcp.sessions.create.request import CreateRequest, Mount
 
-    request = creation.CreateRequest(
+    request = CreateRequest(
         project_path=os.path.abspath(arguments.project),
         session_name=arguments.name,
         provider=parse_provider(arguments),
@@ -55,7 +56,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         strict_permissions=arguments.strict_permissions,
         trust_project=arguments.trust_project,
         trust_git=arguments.trust_git,
-        mounts=tuple(creation.Mount(*parse_mount(value)) for value in arguments.mount),
+        mounts=tuple(Mount(*parse_mount(value)) for value in arguments.mount),
         mcp_config=read_mcp_config(arguments.mcp_config),
         limits={
             name: value for name in LIMIT_NAMES if (value := getattr(arguments, name)) is not None

@@ -70,9 +70,10 @@ class Call:
 
 async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> Outcome:
     from claude_mcp.sessions.create import plan as creation
+    from claude_mcp.sessions.create.request import CreateRequest, Mount
 
     config = arguments.mcp_config
-    request = creation.CreateRequest(
+    request = CreateRequest(
         project_path=arguments.project_path,
         session_name=arguments.session_name,
         provider=provider_of(arguments),
@@ -82,7 +83,7 @@ async def create(sessions: Sessions, arguments: CreateArguments, call: Call) -> 
         trust_project=arguments.trust_project,
         trust_git=arguments.trust_git,
         mounts=tuple(
-            creation.Mount(each.host_path, each.container_path, each.read_only)
+            Mount(each.host_path, each.container_path, each.read_only)
             for each in arguments.mcp_mounts or ()
         ),
         mcp_config=config.model_dump() if config else None,

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.create.plan import Created
+    from claude_mcp.sessions.create.request import Created
     from claude_mcp.sessions.files.transfer import Transferred
     from claude_mcp.sessions.handover import HandedIn
     from claude_mcp.sessions.pruning import Pruned

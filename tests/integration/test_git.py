@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.sessions.create.plan import Created, CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns

@@ -31,7 +31,8 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
@@ -276,7 +277,8 @@ async def test_stop_by_the_engine_is_quick_because_the_agent_handles_term(
 CREATE_SCRIPT = """
 import anyio, sys
 from claude_mcp.config import load
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import open_sessions
 
 async def main():

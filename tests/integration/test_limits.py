@@ -21,7 +21,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, pruning
 from claude_mcp.sessions.create import plan as creation
-from claude_mcp.sessions.create.plan import Created, CreateRequest
+from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands

@@ -16,7 +16,8 @@ from messages_standin import Standin
 from claude_mcp.config import Config
 from claude_mcp.errors import SessionNotReady, TurnNotFound, UsageError
 from claude_mcp.sessions.channel.payload import connect_command
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands

@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.handover import hand_in
 from claude_mcp.sessions.mcp.servers import McpServer
 from claude_mcp.sessions.registry import Sessions, open_sessions

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.create.plan import CreateRequest, Mount, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session

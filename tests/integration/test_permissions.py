@@ -15,7 +15,8 @@ from messages_standin import Standin
 
 from claude_mcp.config import Config
 from claude_mcp.errors import QuestionNotOpen
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands

@@ -17,7 +17,8 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns

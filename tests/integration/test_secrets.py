@@ -21,7 +21,8 @@ from claude_mcp.config import load
 from claude_mcp.contract import places as contract
 from claude_mcp.contract.redaction import MASK
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands

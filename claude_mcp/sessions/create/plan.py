@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
@@ -20,6 +19,7 @@ from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions import labels, limits
 from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create.request import Created, CreateRequest, Mount
 from claude_mcp.sessions.create.start import bring_up, roll_back
 from claude_mcp.sessions.git import guard as git_guard
 from claude_mcp.sessions.mcp import config as mcp_config
@@ -28,7 +28,6 @@ from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network.access import Network
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.providers import resolve as provider
-from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Progress, Sessions, no_progress
 from claude_mcp.sessions.session import (
     ID_CHARS,
@@ -48,52 +47,6 @@ UNTRUSTED_NOTE_FOR_CLAUDE: Final = (
     "here, nor are CLAUDE.local.md and the CLAUDE.md files of subdirectories: read these when you "
     "work on what they are about."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A further host path for the session; both paths absolute."""
-
-    host_path: str
-    container_path: str
-    read_only: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
-    """What a caller asks of a new session; None means the server's default."""
-
-    project_path: str
-    session_name: str | None = None
-    provider: ProviderRequest = provider.NOTHING_ASKED
-    image: str | None = None
-    model: str | None = None
-    strict_permissions: bool = False
-    trust_project: bool = False
-    """What the project's own settings name may run, inside the session."""
-    trust_git: bool = False
-    """The session may change what makes the host's git run programs."""
-    mounts: tuple[Mount, ...] = ()
-    mcp_config: Mapping[str, Any] | None = None
-    limits: Mapping[str, str] = field(default_factory=dict)
-    """See ``limits.contain``."""
-    read_only_root: bool | None = None
-    runtime: str | None = None
-    timeout_seconds: float | None = None
-    """The session's time, and how long it may go unused; 0 for no end."""
-    idle_timeout_seconds: float | None = None
-    network: str | None = None
-    """``open``, ``restricted`` or ``none``."""
-    allowed_hosts: tuple[str, ...] = ()
-    """What a restricted session may reach besides its provider; see ``proxy.names.parse_host``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    session: Session
-    engine: str
-    warnings: tuple[str, ...]
-    mcp_servers: tuple[mcp_servers.McpServer, ...] = ()
 
 
 async def create(

@@ -26,6 +26,7 @@ from witnesses import Witness, watching, watching_inside
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 
@@ -53,7 +54,7 @@ async def world(
         async def create(network: str, *allowed: str) -> Session:
             created = await creation.create(
                 sessions,
-                creation.CreateRequest(
+                CreateRequest(
                     str(tmp_path_factory.mktemp("project")), network=network, allowed_hosts=allowed
                 ),
             )
@@ -104,7 +105,7 @@ def elsewhere() -> Iterator[Witness]:
 
 @pytest.fixture
 async def restricted(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
-    request = creation.CreateRequest(str(project), session_name=name, network="restricted")
+    request = CreateRequest(str(project), session_name=name, network="restricted")
     created = await creation.create(sessions, request)
     yield created.session
     await sessions.destroy(created.session.id)

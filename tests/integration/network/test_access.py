@@ -23,7 +23,8 @@ from restricted import bash
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ImageNotFound, SessionNotReady
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session

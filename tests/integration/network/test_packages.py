@@ -20,7 +20,8 @@ from registries import NAMES, TOOLS, Registries
 from restricted import bash, give_names, own_address
 
 from claude_mcp.config import Config
-from claude_mcp.sessions.create.plan import CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands

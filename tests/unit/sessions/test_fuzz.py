@@ -29,7 +29,8 @@ from claude_mcp.engine.spec import REFERENCE, BindMount, ContainerSpec, referenc
 from claude_mcp.errors import TransferError, UsageError
 from claude_mcp.placing.descriptors import empty, opened
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create.plan import Mount, _bind_mount
+from claude_mcp.sessions.create.plan import _bind_mount
+from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.files.archive import Tally
 from claude_mcp.sessions.files.unpacking import Limits, read_archive
 from claude_mcp.sessions.paths import policy

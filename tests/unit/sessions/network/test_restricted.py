@@ -20,7 +20,8 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.spec import ContainerSpec, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
-from claude_mcp.sessions.create.plan import Created, CreateRequest, create
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, NETWORK_LABEL, PROXY_LABEL
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.providers.options import ProviderRequest

@@ -15,7 +15,8 @@ from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.create.plan import Mount, _bind_mount, _bind_mounts
+from claude_mcp.sessions.create.plan import _bind_mount, _bind_mounts
+from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.paths import policy, protected
 from claude_mcp.sessions.paths.policy import Project, check, host_path, mount_source, project
 
