@@ -23,6 +23,8 @@ A message says what was tried and what went wrong; ``hint`` says what to do next
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -116,3 +118,20 @@ class AgentError(ClaudeMcpError):
     """The agent inside the container does not answer, or answered with a failure of its own."""
 
     exit_code = 7
+
+
+def single_cause(error: Exception) -> Exception:
+    """The error inside groups of one; a task group wraps even a single error."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the single error of a task group in this block as itself."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        cause = single_cause(group)
+        raise cause from cause.__cause__  # a traceback need not show the group as well

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from claude_mcp.config import Config, load
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.credentials import RedactingFormatter
-from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.errors import ClaudeMcpError, single_cause
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Progress, Sessions
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report(error: Exception) -> int:
     """Say on stderr what went wrong and what to do; returns the exit code."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]  # task groups wrap even a single error
+    error = single_cause(error)
     if isinstance(error, ClaudeMcpError):
         logger.debug("the error's origin", exc_info=error)
         talk(f"claude-mcp: {error.message}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.errors import ClaudeMcpError, single_cause
 from claude_mcp.views.results import clean
 
 logger = logging.getLogger(__name__)
@@ -16,17 +16,10 @@ logger = logging.getLogger(__name__)
 
 def error_text(error: Exception, tool: str) -> str:
     """What the caller reads."""
-    cause = _only_cause(error)
+    cause = single_cause(error)
     if isinstance(cause, ClaudeMcpError):
         logger.info("%s: %s", tool, cause)
         logger.debug("%s failed", tool, exc_info=cause)
         return clean(f"{cause.message}\n{cause.hint}" if cause.hint else cause.message)
     logger.error("%s failed unexpectedly", tool, exc_info=error)
     return clean(f"Internal error: {type(cause).__name__}: {cause}, see the server's log.")
-
-
-def _only_cause(error: Exception) -> Exception:
-    """Task groups wrap even a single error."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 import anyio
 
+from claude_mcp.errors import ungrouped
 from claude_mcp.views.results import clean
 
 HEARTBEAT_SECONDS: Final = 5.0
@@ -44,16 +45,11 @@ class Reporter:
     async def follow(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work; while it is silent, say every few seconds that it still runs."""
         outcome: list[T] = []
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._beat)
-            try:
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._beat)
                 outcome.append(await work())
-            except Exception as error:
-                failure = error  # raised outside: a task group would wrap it
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+                tasks.cancel_scope.cancel()
         return outcome[0]
 
     async def _beat(self) -> None:

@@ -26,6 +26,7 @@ from claude_mcp.errors import (
     SessionNotFound,
     SessionNotReady,
     UsageError,
+    ungrouped,
 )
 from claude_mcp.sessions import labels, pruning, quota
 from claude_mcp.sessions.channel.channels import Channels, NotRunning, OnEvent
@@ -368,15 +369,11 @@ def _listed(session: Session, engine: str, state: Mapping[str, Any]) -> Listed:
 @asynccontextmanager
 async def open_sessions(config: Config) -> AsyncIterator[Sessions]:
     """Sessions for as long as the block runs; leaving it closes every channel."""
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            sessions = Sessions(config, tasks)
-            yield sessions
-            await sessions.finish_sweeping()
-        except Exception as error:
-            failure = error  # raised below as itself, not as a member of the group
-        finally:
-            tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            try:
+                sessions = Sessions(config, tasks)
+                yield sessions
+                await sessions.finish_sweeping()
+            finally:
+                tasks.cancel_scope.cancel()

@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from claude_mcp.contract import places as contract
 from claude_mcp.engine.engine import PathNotFound
-from claude_mcp.errors import AgentError, TransferError, UsageError
+from claude_mcp.errors import AgentError, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors
 from claude_mcp.placing import placement as placing
 from claude_mcp.placing.staging import staging
@@ -254,13 +254,8 @@ async def _reported(tally: Tally, progress: Progress) -> AsyncIterator[None]:
             await anyio.sleep(PROGRESS_SECONDS)
             await progress(f"{tally.files} files, {tally.size / 1e6:.1f} MB copied")
 
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(report)
-        try:
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(report)
             yield
-        except Exception as error:
-            failure = error  # raised below as itself, not as a member of the group
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+            tasks.cancel_scope.cancel()

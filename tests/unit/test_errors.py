@@ -1,0 +1,81 @@
+"""The errors that users meet, and how they come out of task groups."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+import pytest
+
+from claude_mcp import errors
+from claude_mcp.errors import ClaudeMcpError, EngineError, UsageError, single_cause, ungrouped
+
+
+def test_every_error_has_the_exit_code_of_its_class() -> None:
+    kinds = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, ClaudeMcpError)
+    ]
+    assert {kind.__name__: kind.exit_code for kind in kinds} == {
+        "ClaudeMcpError": 1,
+        "UsageError": 2,
+        "ConfigError": 2,
+        "SessionNotFound": 3,
+        "SessionAmbiguous": 3,
+        "SessionExists": 3,
+        "TurnNotFound": 3,
+        "QuestionNotOpen": 3,
+        "SessionNotReady": 4,
+        "TooManySessions": 4,
+        "EngineError": 5,
+        "EngineNotFound": 5,
+        "EngineUnavailable": 5,
+        "ImageNotFound": 5,
+        "ImageUnfit": 5,
+        "TransferError": 6,
+        "AgentError": 7,
+    }
+
+
+def test_an_errors_text_ends_with_its_hint() -> None:
+    assert str(EngineError("It failed.", hint="Try again.")) == "It failed. Try again."
+    assert str(EngineError("It failed.")) == "It failed."
+
+
+def test_groups_of_one_have_a_single_cause() -> None:
+    cause = EngineError("It failed.")
+    assert single_cause(ExceptionGroup("a", [ExceptionGroup("b", [cause])])) is cause
+    assert single_cause(cause) is cause
+    several = ExceptionGroup("a", [cause, ValueError()])
+    assert single_cause(several) is several
+
+
+async def fail(error: Exception) -> None:
+    raise error
+
+
+async def run_together(*jobs: Callable[[], Awaitable[None]]) -> None:
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            for job in jobs[1:]:
+                tasks.start_soon(job)
+            await jobs[0]()
+
+
+@pytest.mark.parametrize("failing_first", [True, False])
+async def test_a_single_failure_in_a_task_group_is_raised_as_itself(failing_first: bool) -> None:
+    failure = UsageError("It is wrong.")
+    jobs = [partial(fail, failure), anyio.sleep_forever]
+    with pytest.raises(UsageError) as caught:
+        await run_together(*(jobs if failing_first else reversed(jobs)))
+    assert caught.value is failure
+    assert caught.value.__suppress_context__
+
+
+async def test_several_failures_in_a_task_group_stay_a_group() -> None:
+    failures = [UsageError("One."), UsageError("Two.")]
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_together(anyio.sleep_forever, *(partial(fail, each) for each in failures))
+    assert sorted(map(str, caught.value.exceptions)) == ["One.", "Two."]
