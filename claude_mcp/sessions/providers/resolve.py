@@ -12,7 +12,7 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.providers import addresses, clouds
+from claude_mcp.sessions.providers import addresses, bedrock as clouds
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Search
 from claude_mcp.sessions.providers.options import (

@@ -13,7 +13,7 @@ from claude_mcp.config import Config, load
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.providers.clouds import AWS_OPTIONS
+from claude_mcp.sessions.providers.bedrock import AWS_OPTIONS
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import resolve, restore
