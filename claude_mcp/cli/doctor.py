@@ -144,8 +144,13 @@ def _network(settings: config.Config, chosen: Provider) -> Finding:
 
 def _told(chosen: Provider) -> str:
     """The provider, where it is, and its model."""
-    places = ("region", "projectId", "resource", "baseUrl")
-    parts = [f"{name} {value}" for name in places if (value := chosen.handover.get(name))]
+    places = {
+        "region": chosen.credentials.region,
+        "projectId": chosen.credentials.project_id,
+        "resource": chosen.credentials.resource,
+        "baseUrl": chosen.credentials.base_url,
+    }
+    parts = [f"{name} {value}" for name, value in places.items() if value]
     model = f"model {chosen.model}" if chosen.model else "Claude Code's default model"
     return ", ".join([chosen.name, *parts, model])
 

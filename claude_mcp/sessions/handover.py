@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from claude_mcp.contract.handover import Credentials, Handover
 from claude_mcp.errors import SessionNotReady, UsageError
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.providers import resolve as provider
@@ -51,13 +52,13 @@ async def hand_in(
     session = await sessions.find(reference)
     warnings: tuple[str, ...] = ()
     whose: CredentialSource | None = None
-    handover: dict[str, Any] = {}
+    credentials: Credentials | None = None
     if given.options:
         chosen = await _own(sessions, session, given.options)
-        whose, warnings, handover = chosen.source, chosen.warnings, chosen.handover
+        whose, warnings, credentials = chosen.source, chosen.warnings, chosen.credentials
     elif checked is None:
-        whose, handover = CredentialSource.SERVER, await _servers(sessions, session)
-    handover = {**handover, **mcp_config.handover(checked)}
+        whose, credentials = CredentialSource.SERVER, await _servers(sessions, session)
+    handover = Handover(credentials, mcp_config.handover(checked)).to_json()
     session, _ = await sessions.request(session.id, "configure", {"secrets": handover})
     if checked is not None:
         sessions.keep_mcp_config(session, checked)
@@ -73,12 +74,14 @@ async def restore(sessions: Sessions, session: Session) -> None:
         SessionNotReady: it was made with credentials of its own, or the server has none.
         UsageError: the server's settings for its provider do not fit together any more.
     """
-    handover = await _servers(sessions, session)
-    servers = mcp_config.handover(sessions.mcp_config_of(session))
-    await sessions.request(session.id, "configure", {"secrets": {**handover, **servers}})
+    handover = Handover(
+        await _servers(sessions, session),
+        mcp_config.handover(sessions.mcp_config_of(session)),
+    )
+    await sessions.request(session.id, "configure", {"secrets": handover.to_json()})
 
 
-async def _servers(sessions: Sessions, session: Session) -> dict[str, Any]:
+async def _servers(sessions: Sessions, session: Session) -> Credentials:
     if session.credentials is CredentialSource.SESSION:
         raise SessionNotReady(
             f"The session {session.name!r} was created with credentials of its own, which are "
@@ -86,14 +89,16 @@ async def _servers(sessions: Sessions, session: Session) -> dict[str, Any]:
             hint=f"{HOW} {_needed(session)}",
         )
     engine = await sessions.engine()
-    handover = provider.restore(sessions.config, engine.dialect, session)
-    if handover is None:
+    credentials = provider.restore(
+        sessions.config, engine.dialect, session.provider, session.credentials, session.places
+    )
+    if credentials is None:
         raise SessionNotReady(
             f"The session {session.name!r} has no credentials, and neither has the server.",
             hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for "
             "the server, or hand in some with set_credentials or 'claude-mcp credentials'.",
         )
-    return dict(handover)
+    return credentials
 
 
 async def _own(
@@ -117,11 +122,13 @@ async def _own(
             f"{', '.join(missing)} held a password and was lost too.", hint=_needed(session)
         )
     engine = await sessions.engine()
-    request = ProviderRequest(provider.name_of(session), {**session.places, **options})
+    request = ProviderRequest(
+        provider.known_provider(session.provider), {**session.places, **options}
+    )
     return provider.resolve(sessions.config, engine.dialect, request)
 
 
 def _needed(session: Session) -> str:
     secret = [name for name, value in session.places.items() if not value]
     further = f", and {' and '.join(secret)}" if secret else ""
-    return f"It needs a credential for {provider.name_of(session)}{further}."
+    return f"It needs a credential for {provider.known_provider(session.provider)}{further}."

@@ -28,7 +28,9 @@ async def test_a_client_is_told_the_network_and_what_was_blocked(
         refused = await call.refused(
             "create_session", projectPath=str(project), allowedHosts=["pypi.org"]
         )
-        assert refused == ("allowedHosts is for the network 'restricted', and this one is 'open'.")
+        assert refused == (
+            "allowedHosts requires the network 'restricted'; this session's network is 'open'."
+        )
         created = await call(
             "create_session",
             projectPath=str(project),

@@ -14,6 +14,7 @@ import anyio
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
+from claude_mcp.contract.handover import Handover
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
@@ -146,7 +147,7 @@ async def create(
     mounted = [mount.source for mount in spec.mounts]
     checked = policy.identities(mounted)
     await progress(f"creating container {spec.name} from image {image}")
-    handover = {**chosen.handover, **mcp_config.handover(servers_config)}
+    handover = Handover(chosen.credentials, mcp_config.handover(servers_config)).to_json()
     container_id, warnings = await bring_up(
         sessions, engine, spec, name, access.proxy, handover, progress
     )

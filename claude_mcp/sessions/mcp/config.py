@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from claude_mcp.contract.handover import McpServers
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.mcp import secret_values as mcp_secrets
+from claude_mcp.sessions.mcp import secret_values
 
 MAX_BYTES: Final = 256 * 1024
 MAX_SERVERS: Final = 50
@@ -50,7 +51,7 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
             f"mcpConfig is too large: {len(servers)} servers in {size} bytes; "
             f"{MAX_SERVERS} and {MAX_BYTES} are the most."
         )
-    for secret in mcp_secrets.secrets_of(servers.values()):
+    for secret in secret_values.secrets_of(servers.values()):
         redactor.add(secret)
     problems = list(_name_problems(servers))
     for name, server in servers.items():
@@ -63,12 +64,12 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return checked if servers else None
 
 
-def handover(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What of a checked configuration travels on the agent's stdin."""
+def handover(config: Mapping[str, Any] | None) -> McpServers | None:
+    """A checked configuration as the agent receives it."""
     if config is None:
-        return {}
-    secrets = mcp_secrets.secrets_of(config["mcpServers"].values())
-    return {"mcpConfig": config, "mcpSecretValues": secrets}
+        return None
+    secrets = secret_values.secrets_of(config["mcpServers"].values())
+    return McpServers(config, tuple(secrets))
 
 
 def _name_problems(servers: Mapping[str, Any]) -> Iterator[str]:
@@ -90,10 +91,10 @@ def _problems(server: Any) -> Iterator[str]:
     if not isinstance(server, dict):
         yield " is no object"
         return
-    for key in server.keys() - set(mcp_secrets.KEYS):
+    for key in server.keys() - set(secret_values.KEYS):
         # A real key of Claude Code, headersHelper, is just far enough from headers.
         word = key.lower().replace("environment", "env").replace("environ", "env")
-        near = difflib.get_close_matches(word, mcp_secrets.KEYS, n=1, cutoff=0.75)
+        near = difflib.get_close_matches(word, secret_values.KEYS, n=1, cutoff=0.75)
         if near:
             yield f" has {key[:40]!r}, did you mean {near[0]!r}"
     kind = server.get("type", "stdio" if "command" in server else None)

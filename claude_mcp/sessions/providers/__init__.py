@@ -1,1 +1,1 @@
-"""Who serves a session's model, with which credentials, and at which address."""
+"""Who serves a session's model, and how Claude Code authenticates there."""

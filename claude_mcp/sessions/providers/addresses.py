@@ -1,4 +1,4 @@
-"""Addresses of this host as a container must write them, and whether it can reach them at all."""
+"""Translates addresses of this host for use in a container, and checks that it can reach them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def in_container(
     *,
     scheme_optional: bool = False,
 ) -> tuple[str, bool]:
-    """An address as the container must write it, and whether that differs.
+    """The URL to use inside the container, and whether it differs from ``value``.
 
-    A proxy is often written without its scheme; for a base URL that would be a guess.
-
-    On the host's loopback nothing but the host itself is reached; a container reaches the
-    host under another name, and only what listens on more than loopback.
+    A container cannot reach the host's loopback. It knows the host by another name, and reaches
+    only servers that listen on more than loopback. A proxy's scheme may be missing
+    (``scheme_optional``); for a base URL, assuming one would be a guess.
     """
     try:
         parts = proxy_parts(value) if scheme_optional else urlsplit(value)
@@ -49,23 +48,24 @@ def in_container(
         match _listeners(port):
             case "loopback":
                 problems.append(
-                    f"{name} points at {parts.hostname}:{port}, which listens on the host's "
-                    "loopback only, and a container cannot reach that. Let it listen on all "
-                    "addresses of the host (0.0.0.0), or give an address that other machines "
-                    "can reach."
+                    f"{name} points to {parts.hostname}:{port}, but that server listens only on "
+                    "the host's loopback, which a container cannot reach. Make it listen on all "
+                    "addresses (0.0.0.0), or use an address that other machines can reach."
                 )
             case "nobody":
-                warnings.append(f"{name} points at {parts.hostname}:{port}: nothing listens there.")
+                warnings.append(
+                    f"{name} points to {parts.hostname}:{port}, but nothing listens there."
+                )
     return _with_host(parts, dialect.host_alias).geturl(), True
 
 
 def port_of(parts: SplitResult) -> int:
-    """Raises ValueError for what is no port."""
+    """The port in a URL or its scheme's default; ValueError if it is not a port."""
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def secrets_of(address: str) -> list[str]:
-    """The password in an address, and the address with it."""
+    """An address that contains a password, and that password; empty if it contains none."""
     try:
         password = proxy_parts(address).password
     except ValueError:
@@ -89,10 +89,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _listeners(port: int, tables: tuple[str, ...] = PROC_TCP) -> str:
-    """Who listens on a TCP port of this host: ``nobody``, ``loopback`` only, or ``wide``.
+    """Listeners on a TCP port of this host: ``nobody``, ``loopback`` (only) or ``wide``.
 
-    Read from the kernel's tables: columns local_address (hexadecimal, 32-bit words in host
-    order) and st.
+    Parses the columns local_address (hexadecimal, 32-bit words in host byte order) and st of the
+    kernel's tables.
     """
     found = "nobody"
     for table in tables:

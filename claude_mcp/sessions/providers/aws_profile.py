@@ -1,8 +1,8 @@
-"""One profile of the host's AWS files, resolved here so that the files need not be mounted.
+"""Reads one profile from the host's AWS files, so that the files need not be mounted.
 
-Both files are INI with differences of their own: in the configuration file a profile's section is
-``[profile NAME]`` (and ``[default]``), a line that begins with a blank goes on with a nested value.
-The rule: no value of a file is ever part of a complaint.
+Both files are INI variants. In the configuration file a profile's section is ``[profile NAME]`` or
+``[default]``, and an indented line continues a nested value. The rule: an error message never
+contains a value from a file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ELSEWHERE: Final = {
     "sso_start_url": "signs in through SSO",
     "role_arn": "assumes a role",
     "web_identity_token_file": "assumes a role",
-    "credential_process": "asks a program",
-    "login_session": "uses a login of the console",
+    "credential_process": "runs a program",
+    "login_session": "uses a console login",
 }
 
 Sections = dict[str, dict[str, str]]
@@ -39,7 +39,7 @@ class Profile:
 
 
 def parse(text: str, *, configuration: bool) -> Sections:
-    """The sections of a file by profile name; other sections and lines are left out."""
+    """The sections of a file by profile name; other sections and lines are ignored."""
     sections: Sections = {}
     current: dict[str, str] | None = None
     for line in text.removeprefix("\ufeff").splitlines():
@@ -47,7 +47,7 @@ def parse(text: str, *, configuration: bool) -> Sections:
             continue
         if header := _SECTION.match(line):
             word, name = header.groups()
-            # In the credentials file the word has no meaning, in the other all but one need it.
+            # Only the configuration file marks profiles with this word, except for `default`.
             named = not configuration or word is not None or name == "default"
             name = f"profile {name}" if word and not configuration else name
             current = sections.setdefault(name, {}) if named and name else None
@@ -58,10 +58,10 @@ def parse(text: str, *, configuration: bool) -> Sections:
 
 
 def read(path: Path, *, configuration: bool) -> Sections:
-    """A file's sections; an absent file has none.
+    """The sections of a file; a missing file has none.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def resolve(name: str, credentials_path: Path, config_path: Path) -> Profile:
     """The keys of one profile.
 
     Raises:
-        UsageError: there is no such profile, or its keys are not in it, with what to do.
+        UsageError: the profile does not exist or does not contain keys.
     """
     given = read(credentials_path, configuration=False).get(name)
     configured = read(config_path, configuration=True).get(name)
@@ -87,13 +87,14 @@ def resolve(name: str, credentials_path: Path, config_path: Path) -> Profile:
     key_id = values.get("aws_access_key_id")
     secret = values.get("aws_secret_access_key")
     how = next((words for key, words in _ELSEWHERE.items() if values.get(key)), None)
-    # A profile that assumes a role has its keys for that alone.
+    # The keys of a profile that assumes a role only serve to assume it.
     assumes = "role_arn" in values
     if not key_id or not secret or assumes:
-        why = f"{how}, which is not done for a session" if how else "holds no complete key"
+        why = f"{how}, which sessions do not support" if how else "does not contain a complete key"
         raise UsageError(
             f"AWS_PROFILE: the profile {name!r} {why}. Run 'aws configure export-credentials "
-            f"--profile NAME --format env' and set what it prints, or name a profile with keys."
+            "--profile NAME --format env' and set the variables it prints, or use a profile that "
+            "contains keys."
         )
     return Profile(
         name, key_id, secret, values.get("aws_session_token") or None, values.get("region") or None

@@ -1,63 +1,68 @@
-"""The look for a session's provider: its own options first, then the server's settings."""
+"""Looks up a provider's values: the session's own options first, then the server's settings."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 from claude_mcp.config import Config
+from claude_mcp.contract.handover import Credential
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.sessions.providers import addresses
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.providers.options import Settled
+from claude_mcp.sessions.providers.options import ChosenOptions
 
 _KEY: Final = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A credential, whose it is, and the provider's own part of the handover."""
+    """A provider's credential, where it comes from, and where requests go."""
 
     source: CredentialSource
-    credential: Mapping[str, Any] | None = field(repr=False)
-    handover: Mapping[str, Any]
+    credential: Credential | None = field(repr=False)
+    base_url: str | None = field(default=None, repr=False)
+    region: str | None = None
+    project_id: str | None = None
+    resource: str | None = None
+    metadata_host: str | None = None
 
 
 @dataclass(slots=True)
-class Search:
-    """What is wrong is gathered in ``problems``, so that all of it can be told at once."""
+class Lookup:
+    """Collects ``problems`` instead of raising, so that all of them are reported at once."""
 
     config: Config
     dialect: Dialect
-    settled: Settled
+    chosen: ChosenOptions
     problems: list[str]
     warnings: list[str] = field(default_factory=list)
     translated: bool = False
-    """An address of this host was written as the container must write it."""
+    """A loopback address of the host was replaced by the name the container knows it by."""
 
     def option(self, name: str) -> str | None:
-        return self.settled.options.get(name)
+        return self.chosen.options.get(name)
 
     def variable(self, *names: str) -> tuple[str, str] | None:
-        """The first of the cloud's variables that is set, with its name."""
+        """Name and value of the first of these cloud variables that is set."""
         return next(((n, self.config.cloud[n]) for n in names if n in self.config.cloud), None)
 
     def secret(self, name: str) -> str | None:
         secret = self.config.cloud_secrets.get(name)
         return secret.reveal() if secret else None
 
-    def key(self, told: str, value: str) -> str:
-        """A key as it was given; what no key can hold would break a header or a file."""
+    def key(self, name: str, value: str) -> str:
+        """Check a key: other characters would break a header or a credentials file."""
         if value and not _KEY.fullmatch(value):
-            self.problems.append(f"{told} holds blanks or characters that no key has.")
+            self.problems.append(f"{name} contains spaces or invalid characters.")
         return value
 
-    def address(self, told: str, value: str, *, scheme_optional: bool = False) -> str:
-        """An address as the container must write it."""
+    def address(self, name: str, value: str, *, scheme_optional: bool = False) -> str:
+        """The URL to use inside the container."""
         written, differs = addresses.in_container(
-            told,
+            name,
             value,
             self.dialect,
             self.problems,
@@ -73,49 +78,62 @@ class Search:
         source: CredentialSource,
         servers: str | None = None,
         *,
-        holds_password: bool = False,
+        password_allowed: bool = False,
     ) -> str | None:
-        """The session's own, which the server's credential never goes to, or the server's.
+        """The session's own base URL or the server's.
 
-        A password in it becomes an Authorization header, of which a request has one.
+        The server's credential is never sent to a session's own URL. A password in the URL becomes
+        the Authorization header, so it excludes any credential that needs this header as well.
         """
-        told, found = "baseUrl", self.option("baseUrl")
+        name, found = "baseUrl", self.option("baseUrl")
         if found is None:
-            told = variable
+            name = variable
             found = servers if servers is not None else self.config.cloud.get(variable)
         elif source is not CredentialSource.SESSION:
-            self.problems.append(own_credential("baseUrl"))
-        if found is None or (not found and told == "baseUrl"):
+            self.problems.append(needs_own_credential("baseUrl"))
+        if found is None or (not found and name == "baseUrl"):
             return found
-        written = self.address(told, found)
-        if addresses.secrets_of(found) and not holds_password:
+        written = self.address(name, found)
+        if addresses.secrets_of(found) and not password_allowed:
             self.problems.append(
-                f"{told} holds a password, and the credential takes its place in each request."
+                f"{name} contains a password, but requests already carry the credential. "
+                "Remove one of them."
             )
         return written
 
     def place(
         self,
         option: str,
-        form: re.Pattern[str],
+        pattern: re.Pattern[str],
         variables: tuple[str, ...],
         missing: str,
-        further: tuple[str, str] | None = None,
+        fallback: tuple[str, str] | None = None,
     ) -> str | None:
-        """A region, project or the like; ``further`` is where else it can come from."""
+        """A region, project or resource; ``fallback`` is a name and a value, like a variable."""
         own = self.option(option)
-        told = self.settled.told_as.get(option, option)
-        found = (told, own) if own is not None else self.variable(*variables) or further
+        given_as = self.chosen.given_as.get(option, option)
+        found = (given_as, own) if own is not None else self.variable(*variables) or fallback
         if found is None:
             self.problems.append(missing)
             return None
-        if found[1] and not form.fullmatch(found[1]):
-            self.problems.append(f"{found[0]} has not the form of a {option}.")
-        return found[1]
+        name, value = found
+        if value and not pattern.fullmatch(value):
+            self.problems.append(f"{name} is not a valid {option}.")
+        return value
+
+    def read(self, name: str, path: str) -> str | None:
+        """The text of a file that the variable ``name`` refers to."""
+        try:
+            return Path(path).expanduser().read_text(encoding="utf-8")
+        except OSError as error:
+            self.problems.append(f"{name}: {path} cannot be read: {error.strerror}.")
+        except (UnicodeDecodeError, ValueError):
+            self.problems.append(f"{name}: {path} is not UTF-8 text.")
+        return None
 
 
-def own_credential(option: str) -> str:
+def needs_own_credential(option: str) -> str:
     return (
-        f"A session with a {option} of its own needs a credential of its own: the server's goes "
-        "to no address that a caller chose."
+        f"A session with its own {option} needs its own credential: the server's credential is "
+        "never sent to an address that a caller chose."
     )

@@ -1,6 +1,7 @@
-"""What a caller may say about a session's provider, and how it is put together.
+"""The provider options that a caller may pass, merged into one set.
 
-`create_session` has arguments of its own for some options; here they become those options.
+Some options also have an argument of their own in `create_session`; it is mapped to the option
+here.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ ARGUMENTS: Final = {
     "bedrockModel": (BEDROCK, "model"),
     "bedrockSmallModel": (BEDROCK, "smallModel"),
 }
-"""Arguments that stand for an option of one provider."""
+"""Arguments of `create_session` that stand for an option of one provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """What a caller asks for; nothing of it means the server's provider, as it is set up.
+    """What a caller asks for. An empty request means the server's configured provider.
 
-    ``arguments`` are those of ``ARGUMENTS``, ``model`` is for whatever provider it becomes.
+    The keys of ``arguments`` are those of ``ARGUMENTS``. ``model`` applies to any provider.
     """
 
     provider: str | None = None
@@ -87,30 +88,33 @@ class ProviderRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The provider, and its options by their names; ``told_as`` is what the caller called them."""
+class ChosenOptions:
+    """A provider and its options.
+
+    ``given_as`` maps an option to the name that the caller used, for error messages.
+    """
 
     provider: str
     options: Mapping[str, str] = field(repr=False)
-    told_as: Mapping[str, str]
+    given_as: Mapping[str, str]
 
 
-def settle(config: Config, request: ProviderRequest, problems: list[str]) -> Settled:
-    """Which provider it is, with which options; contradictions are added to ``problems``."""
+def choose(config: Config, request: ProviderRequest, problems: list[str]) -> ChosenOptions:
+    """Select the provider and merge its options; contradictions are appended to ``problems``."""
     provider = _provider(config, request, problems)
     if provider is None:
-        return Settled(ANTHROPIC, {}, {})
+        return ChosenOptions(ANTHROPIC, {}, {})
     options: dict[str, str] = {}
-    told_as: dict[str, str] = {}
+    given_as: dict[str, str] = {}
 
-    def put(option: str, value: str, told: str) -> None:
+    def put(option: str, value: str, name: str) -> None:
         if option in options:
-            problems.append(f"{told_as[option]} and {told} mean the same: give one of them.")
+            problems.append(f"{given_as[option]} and {name} are the same option: pass only one.")
         elif not value.strip():
-            problems.append(f"{told} is empty.")
+            problems.append(f"{name} is empty.")
         elif option not in SECRET_OPTIONS and not value.strip().isprintable():
-            problems.append(f"{told} holds characters that cannot be passed on.")
-        options[option], told_as[option] = value.strip(), told
+            problems.append(f"{name} contains unprintable characters.")
+        options[option], given_as[option] = value.strip(), name
 
     for name, value in request.options.items():
         if name in OPTIONS[provider]:
@@ -123,25 +127,25 @@ def settle(config: Config, request: ProviderRequest, problems: list[str]) -> Set
             put(option, value, name)
         else:
             problems.append(
-                f"{name} is for {TITLES[owner]}, and the session's provider is {provider}."
+                f"{name} is for {TITLES[owner]}, but the session's provider is {provider}."
             )
     if request.model:
         if options.get("model", request.model) != request.model:
-            problems.append(f"model and {told_as['model']} contradict each other: give one.")
+            problems.append(f"model and {given_as['model']} differ: pass only one.")
         options.setdefault("model", request.model)
-    return Settled(provider, options, told_as)
+    return ChosenOptions(provider, options, given_as)
 
 
 def _provider(config: Config, request: ProviderRequest, problems: list[str]) -> str | None:
-    """Its name, or None when there is none such, which leaves its options without a meaning."""
+    """The provider's name; None if it is unknown, because its options cannot be checked then."""
     asked = request.provider
     if asked is not None and asked not in OPTIONS:
         near = difflib.get_close_matches(asked.lower(), OPTIONS, n=1)
-        question = f"; did you mean {near[0]}?" if near else "."
-        problems.append(f"There is no such provider; there are {', '.join(OPTIONS)}{question}")
+        question = f" Did you mean {near[0]}?" if near else ""
+        problems.append(f"No such provider; choose one of {', '.join(OPTIONS)}.{question}")
         return None
     if request.use_bedrock and asked not in (None, BEDROCK):
-        problems.append(f"useBedrock and provider {asked} contradict each other.")
+        problems.append(f"useBedrock contradicts provider {asked}.")
     if asked is not None:
         return asked
     if request.use_bedrock:
@@ -150,7 +154,7 @@ def _provider(config: Config, request: ProviderRequest, problems: list[str]) -> 
         return ANTHROPIC
     if len(config.clouds) > 1:
         names = " and ".join(SWITCHES[cloud] for cloud in config.clouds)
-        problems.append(f"{names} are set: leave one, or pass provider.")
+        problems.append(f"{names} are both set: keep one of them, or pass provider.")
     return config.clouds[0] if config.clouds else ANTHROPIC
 
 
@@ -158,17 +162,17 @@ def _unknown(name: str, provider: str) -> str:
     known = OPTIONS[provider]
     near = difflib.get_close_matches(name, known, n=1)
     others = [other for other, names in OPTIONS.items() if name in names]
-    # What is not known may be anything, also a secret in the wrong place.
-    shown = repr(name[:40]) if name.isidentifier() else "so called"
     if others:
         return f"{name} is an option of {' and '.join(others)}, not of {provider}."
+    # An unknown name may be a misplaced secret, so only an identifier is repeated.
+    shown = f" {name[:40]!r}" if name.isidentifier() else ""
     if near:
-        return f"There is no provider option {shown}; did you mean {near[0]}?"
-    return f"There is no provider option {shown}; {provider} takes {', '.join(known)}."
+        return f"No such provider option{shown}. Did you mean {near[0]}?"
+    return f"No such provider option{shown}; {provider} takes {', '.join(known)}."
 
 
 def google_secrets(text: str) -> list[str]:
-    """The parts of a Google credential that must not be shown, and the whole."""
+    """A Google credential as a whole, and the secret values in it."""
     try:
         credential = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,20 +1,21 @@
-"""Who serves a session's model, with which credentials, and at which address.
+"""Resolves provider options and the server's settings to one provider with its credentials.
 
-What is missing or contradictory is said before a container exists, all problems at once.
+All problems are reported at once, before a container exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from claude_mcp.config import Config
+from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.providers import addresses, bedrock as clouds
+from claude_mcp.sessions.providers import addresses, anthropic, bedrock, foundry, vertex
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.providers.lookup import Found, Search
+from claude_mcp.sessions.providers.lookup import Found, Lookup
 from claude_mcp.sessions.providers.options import (
     ANTHROPIC,
     BEDROCK,
@@ -22,10 +23,9 @@ from claude_mcp.sessions.providers.options import (
     OPTIONS,
     VERTEX,
     ProviderRequest,
+    choose,
     google_secrets,
-    settle,
 )
-from claude_mcp.sessions.session import Session
 
 PLACES: Final = ("region", "projectId", "resource", "baseUrl")
 NOTHING_ASKED: Final = ProviderRequest()
@@ -33,51 +33,71 @@ NOTHING_ASKED: Final = ProviderRequest()
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider as a session uses it; ``handover`` is what travels on the agent's stdin."""
+    """A session's provider; ``credentials`` is what the agent receives."""
 
     name: str
     source: CredentialSource
-    handover: dict[str, Any] = field(repr=False)
+    credentials: Credentials
     needs_host_alias: bool
     warnings: tuple[str, ...]
     model: str | None = None
     small_model: str | None = None
     places: Mapping[str, str] = field(default_factory=dict)
-    """The session's own choices that must be remembered to hand in credentials again; one that
-    is a secret itself is empty."""
+    """The session's own choices, needed to supply its credentials again.
+
+    A choice that contains a secret is recorded as an empty string.
+    """
+
+
+_FIND: Final[Mapping[str, Callable[[Lookup], Found]]] = {
+    ANTHROPIC: anthropic.find,
+    BEDROCK: bedrock.find,
+    VERTEX: vertex.find,
+    FOUNDRY: foundry.find,
+}
+_HOSTS: Final[Mapping[str, Callable[[Credentials], tuple[str, ...]]]] = {
+    ANTHROPIC: anthropic.hosts,
+    BEDROCK: bedrock.hosts,
+    VERTEX: vertex.hosts,
+    FOUNDRY: foundry.hosts,
+}
 
 
 def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING_ASKED) -> Provider:
     """The provider for a session.
 
-    Values given for a session win over the server's as a whole: with a credential of its own,
-    none of the server's goes in.
+    A session's own credential replaces the server's as a whole; the two are never mixed. The
+    server's credential goes only to the cloud itself or to an address in the server's settings.
 
     Raises:
-        UsageError: naming every problem.
+        UsageError: lists every problem.
     """
     problems: list[str] = []
-    settled = settle(config, request, problems)
-    search = Search(config, dialect, settled, problems)
-    found = _FIND[settled.provider](search)
-    proxies = _proxies(search)
+    chosen = choose(config, request, problems)
+    lookup = Lookup(config, dialect, chosen, problems)
+    found = _FIND[chosen.provider](lookup)
+    proxies = _proxies(lookup)
     if problems:
         raise UsageError(" ".join(problems))
-    handover = {
-        "provider": settled.provider,
-        "credential": found.credential,
-        **found.handover,
-        "proxies": proxies,
-    }
-    # The server's models have the names that its own provider gives them.
-    servers = settled.provider in (config.clouds or (ANTHROPIC,))
-    options = settled.options
+    # The server's model names are valid only at the server's own provider.
+    servers = chosen.provider in (config.clouds or (ANTHROPIC,))
+    options = chosen.options
     return Provider(
-        name=settled.provider,
+        name=chosen.provider,
         source=found.source,
-        handover={**handover, "secretValues": _secret_values(handover)},
-        needs_host_alias=search.translated,
-        warnings=tuple(search.warnings),
+        credentials=Credentials(
+            provider=chosen.provider,
+            credential=found.credential,
+            proxies=proxies,
+            secret_values=_secret_values(found, proxies),
+            base_url=found.base_url,
+            region=found.region,
+            project_id=found.project_id,
+            resource=found.resource,
+            metadata_host=found.metadata_host,
+        ),
+        needs_host_alias=lookup.translated,
+        warnings=tuple(lookup.warnings),
         model=options.get("model") or (config.model if servers else None),
         small_model=options.get("smallModel") or (config.small_fast_model if servers else None),
         places={
@@ -88,90 +108,70 @@ def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING
     )
 
 
-def _secret_values(handover: Mapping[str, Any]) -> list[str]:
-    """What of a handover must not be shown, for the redactor inside the session."""
-    values: list[str] = []
-    credential = dict(handover["credential"] or {})
-    kind = credential.pop("kind", None)
-    for value in credential.values():
-        if kind == "google":
-            values += google_secrets(value)
-        elif isinstance(value, str):
-            values.append(value)
-        else:  # a machine's role, of which only the token is secret
-            values += [value["token"]] if "token" in value else []
-    for address in (handover.get("baseUrl"), *handover["proxies"].values()):
+def _secret_values(found: Found, proxies: Mapping[str, str]) -> tuple[str, ...]:
+    """Every value that the redactor inside the session must know."""
+    values = _credential_secrets(found.credential) if found.credential else []
+    for address in (found.base_url, *proxies.values()):
         values += addresses.secrets_of(address or "")
-    return values
+    return tuple(values)
 
 
-def _anthropic(search: Search) -> Found:
-    config = search.config
-    kinds = OPTIONS[ANTHROPIC][:3]
-    own = [(kind, value) for kind in kinds if (value := search.option(kind)) is not None]
-    if len(own) > 1:
-        names = " and ".join(search.settled.told_as[kind] for kind, _ in own)
-        search.problems.append(f"{names}: give one of them.")
-    credential: dict[str, str] | None = None
-    source = CredentialSource.SERVER
-    servers = (config.auth_token, config.api_key, config.oauth_token)
-    if own:
-        source = CredentialSource.SESSION
-        kind, value = own[0]
-        told = search.settled.told_as[kind]
-        credential = {"kind": kind, "value": search.key(told, value)}
-    else:
-        order = zip(("authToken", "apiKey", "oauthToken"), servers, strict=True)
-        credential = next(
-            ({"kind": kind, "value": secret.reveal()} for kind, secret in order if secret), None
-        )
-    if credential is None:
-        source = CredentialSource.NONE
-        search.warnings.append(
-            "No credentials: prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
-            "CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
-        )
-    holds_password = credential is None or credential["kind"] == "apiKey"
-    base_url = search.base_url(
-        "ANTHROPIC_BASE_URL", source, config.base_url, holds_password=holds_password
-    )
-    return Found(source, credential, {"baseUrl": base_url})
+def _credential_secrets(credential: Credential) -> list[str]:
+    match credential.kind:
+        case "google":
+            return google_secrets(credential.value)
+        case "machine":
+            token = (credential.value or {}).get("token")
+            return [token] if token else []
+        case "keys":
+            keys = (
+                credential.access_key_id,
+                credential.secret_access_key,
+                credential.session_token,
+            )
+            return [key for key in keys if key is not None]
+        case _:
+            return [credential.value]
 
 
-def _proxies(search: Search) -> dict[str, str]:
-    past_them = search.translated
+def _proxies(lookup: Lookup) -> dict[str, str]:
+    bypass = lookup.translated
     proxies = {
-        name: value if name == "NO_PROXY" else search.address(name, value, scheme_optional=True)
-        for name, value in search.config.proxies.items()
+        name: value if name == "NO_PROXY" else lookup.address(name, value, scheme_optional=True)
+        for name, value in lookup.config.proxies.items()
     }
-    if past_them and proxies:
-        # No proxy knows the name by which a container reaches this host.
-        names = (proxies.get("NO_PROXY"), search.dialect.host_alias)
+    if bypass and proxies:
+        # A proxy cannot resolve the name by which a container reaches this host.
+        names = (proxies.get("NO_PROXY"), lookup.dialect.host_alias)
         proxies["NO_PROXY"] = ",".join(filter(None, names))
     return proxies
 
 
-_FIND: Final = {
-    ANTHROPIC: _anthropic,
-    BEDROCK: clouds.bedrock,
-    VERTEX: clouds.vertex,
-    FOUNDRY: clouds.foundry,
-}
+def hosts(credentials: Credentials) -> tuple[str, ...]:
+    """The hosts (HTTPS, port 443) that a provider uses when no base URL is set."""
+    return _HOSTS[credentials.provider](credentials)
 
 
-def name_of(session: Session) -> str:
-    return session.provider if session.provider in OPTIONS else ANTHROPIC
+def known_provider(name: str) -> str:
+    """The provider that a session's label names; a label that means nothing is ignored."""
+    return name if name in OPTIONS else ANTHROPIC
 
 
-def restore(config: Config, dialect: Dialect, session: Session) -> Mapping[str, Any] | None:
-    """The server's handover for a session that has no credentials (any more), or None.
+def restore(
+    config: Config,
+    dialect: Dialect,
+    provider: str,
+    source: CredentialSource,
+    places: Mapping[str, str],
+) -> Credentials | None:
+    """The server's credentials for a session that has lost its own; None if it cannot have them.
 
-    A session that was made with credentials of its own never gets the server's.
+    A session that was created with its own credentials never receives the server's.
 
     Raises:
-        UsageError: the server's settings lack something by now.
+        UsageError: the server's settings are incomplete.
     """
-    if session.credentials is CredentialSource.SESSION:
+    if source is CredentialSource.SESSION:
         return None
-    provider = resolve(config, dialect, ProviderRequest(name_of(session), session.places))
-    return provider.handover if provider.source is CredentialSource.SERVER else None
+    resolved = resolve(config, dialect, ProviderRequest(known_provider(provider), places))
+    return resolved.credentials if resolved.source is CredentialSource.SERVER else None

@@ -106,11 +106,12 @@ def test_create_makes_sessions_with_a_network_that_is_restricted_or_none(
         (["--network=bridge"], "claude-mcp: network must be open, restricted or none."),
         (
             ["--allow=pypi.org"],
-            "claude-mcp: allowedHosts is for the network 'restricted', and this one is 'open'.",
+            "claude-mcp: allowedHosts requires the network 'restricted'; this session's network is "
+            "'open'.",
         ),
         (
             ["--network=restricted", "--allow=https://pypi.org"],
-            "claude-mcp: allowedHosts: 'https://pypi.org' is no host.",
+            "claude-mcp: allowedHosts: 'https://pypi.org' is not a valid host.",
         ),
     ],
 )

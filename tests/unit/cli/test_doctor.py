@@ -95,7 +95,7 @@ def test_what_is_missing_is_said_with_what_to_do(
             f"         {BUILD}",
             LIMITS_LINE,
             "ok       provider: anthropic, Claude Code's default model",
-            "warning  credentials: No credentials: prompts will fail. Set "
+            "warning  credentials: No credentials were found, so prompts will fail. Set "
             "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey "
             "to create_session.",
             NETWORK_LINE,
@@ -166,7 +166,8 @@ def test_a_cloud_is_told_with_its_place_its_model_and_what_it_does_not_use(
         ),
         (
             {"CLAUDE_MCP_PRIVATE_HOSTS": "https://mirror.example.org"},
-            "failed   network: CLAUDE_MCP_PRIVATE_HOSTS: 'https://mirror.example.org' is no host.",
+            "failed   network: CLAUDE_MCP_PRIVATE_HOSTS: 'https://mirror.example.org' is not a "
+            "valid host.",
         ),
     ],
 )
@@ -190,7 +191,7 @@ def test_a_machines_role_is_no_good_in_a_restricted_network(
     _, out, _ = run("doctor")
     (line,) = [line for line in out.splitlines() if " network: " in line]
     assert line.startswith(verdict)
-    assert "A restricted session cannot ask for the role of this machine" in line
+    assert "A restricted session cannot use this machine's role" in line
 
 
 def test_a_cloud_that_lacks_something_is_a_failure(

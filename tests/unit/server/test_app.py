@@ -159,7 +159,7 @@ async def test_a_restricted_session_is_created_and_listed_as_one(
         arguments = {"projectPath": str(project), "sessionName": "fix", "network": "restricted"}
         wrong = await client.call_tool("create_session", {**arguments, "allowedHosts": ["*.org"]})
         assert wrong.is_error
-        assert text(wrong).startswith("allowedHosts: '*.org' is no host.")
+        assert text(wrong).startswith("allowedHosts: '*.org' is not a valid host.")
         created = await client.call_tool(
             "create_session", {**arguments, "allowedHosts": ["pypi.org"]}
         )
@@ -245,8 +245,9 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "create_session",
             {"projectPath": "/srv", "useBedrock": True, "awsSecretAccessKey": "wJalrXUtnFEMI"},
-            "awsAccessKeyId is missing: awsSecretAccessKey is given, and the server's keys are not "
-            "mixed with a session's. Bedrock needs a region: pass awsRegion or set AWS_REGION.",
+            "awsAccessKeyId is missing: with awsSecretAccessKey, the session needs a complete key "
+            "of its own; it is not combined with the server's. Bedrock needs a region: pass "
+            "awsRegion or set AWS_REGION.",
         ),
         (
             "execute_command",

@@ -55,7 +55,6 @@ async def test_a_session_gets_new_credentials_of_its_own(
     assert handed(scripted) == {
         "provider": "anthropic",
         "credential": {"kind": "apiKey", "value": "sk-handed-in"},
-        "baseUrl": None,
         "proxies": {},
         "secretValues": ["sk-handed-in"],
     }

@@ -1,4 +1,4 @@
-"""What a new session may reach, from its creator's wishes, its provider and the configuration."""
+"""What a new session may reach, given the request, the provider and the configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from claude_mcp.sessions.providers.resolve import resolve
 CONFIG = Config(environment={}, api_key=Secret("sk-of-the-server"))
 USER = "1000:1000"
 NOT_A_HOST = (
-    "Give names such as files.example.org, *.example.org or files.example.org:8443, without a "
+    "Use names such as files.example.org, *.example.org or files.example.org:8443, without a "
     "scheme or a path."
 )
 KEYS = {"accessKeyId": "AKIA0", "secretAccessKey": "secret-of-aws"}
@@ -32,7 +32,7 @@ PLACES = {
     "vertex": {"projectId": "p", "region": "global", "credentials": GOOGLE},
     "foundry": {"apiKey": "sk-foundry", "resource": "My-Models"},
 }
-"""For each cloud, what a caller says of it at least."""
+"""The minimal options of each cloud."""
 
 
 def settled(
@@ -52,7 +52,7 @@ def proxy_of(access: Access) -> Proxy:
 
 
 def rules(*arguments: Any, **options: Any) -> dict[str, Any]:
-    """The policy as the proxy gets it."""
+    """The policy that the proxy receives."""
     found: dict[str, Any] = json.loads(proxy_of(settled(*arguments, **options)).policy)
     return found
 
@@ -61,10 +61,10 @@ def cloud(provider: str, **options: str) -> ProviderRequest:
     return ProviderRequest(provider, {**PLACES.get(provider, {}), **options})
 
 
-# Which network.
+# The network.
 
 
-def test_a_network_is_open_unless_somebody_says_otherwise() -> None:
+def test_a_network_is_open_by_default() -> None:
     assert settled(wanted=None) == OPEN
     assert settled(wanted="open") == OPEN
     assert settled(replace(CONFIG, network="none"), wanted=None) == Access(Network.NONE)
@@ -75,7 +75,7 @@ def test_a_network_is_open_unless_somebody_says_otherwise() -> None:
 
 @pytest.mark.parametrize("configured", [*Network])
 @pytest.mark.parametrize("wanted", [None, *Network])
-def test_where_the_network_is_fixed_only_a_stricter_one_can_be_had(
+def test_a_fixed_network_can_only_be_made_stricter(
     configured: Network, wanted: Network | None
 ) -> None:
     fixed = replace(CONFIG, network=configured.value, network_fixed=True)
@@ -86,25 +86,27 @@ def test_where_the_network_is_fixed_only_a_stricter_one_can_be_had(
     with pytest.raises(UsageError) as caught:
         settled(fixed, wanted=wanted)
     assert str(caught.value) == (
-        f"Sessions of this server have the network '{configured.value}': "
+        f"Sessions on this server are limited to the network '{configured.value}', because "
         "CLAUDE_MCP_NETWORK_FIXED is set."
     )
 
 
-def test_where_the_network_is_fixed_no_caller_widens_it() -> None:
+def test_a_caller_cannot_widen_a_fixed_network() -> None:
     fixed = replace(CONFIG, network="restricted", network_fixed=True, allowed_hosts=("pypi.org",))
     assert rules(fixed)["allowed"] == ["pypi.org"]
-    with pytest.raises(UsageError, match="no allowedHosts: CLAUDE_MCP_NETWORK_FIXED is set"):
+    with pytest.raises(UsageError, match="allowedHosts is not accepted, because CLAUDE_MCP"):
         settled(fixed, "pypi.org")
     own = ProviderRequest("anthropic", {"apiKey": "sk-own", "baseUrl": "https://elsewhere.example"})
-    with pytest.raises(UsageError, match="no baseUrl: CLAUDE_MCP_NETWORK_FIXED is set"):
+    with pytest.raises(
+        UsageError, match="cannot choose its own baseUrl, because CLAUDE_MCP_NETWORK"
+    ):
         settled(fixed, request=own)
     assert settled(replace(fixed, network_fixed=False), "pypi.org", request=own).proxy is not None
     assert settled(fixed, request=own, wanted="none").proxy is None
 
 
 @pytest.mark.parametrize("name", ["bridge", "Restricted", "host", " "])
-def test_a_network_that_is_none_is_refused_to_whoever_named_it(name: str) -> None:
+def test_an_unknown_network_is_refused_in_requests_and_configuration(name: str) -> None:
     with pytest.raises(UsageError) as callers:
         settled(wanted=name)
     assert (type(callers.value), str(callers.value)) == (
@@ -117,18 +119,18 @@ def test_a_network_that_is_none_is_refused_to_whoever_named_it(name: str) -> Non
 
 
 @pytest.mark.parametrize("wanted", ["open", "none"])
-def test_hosts_are_for_a_restricted_network(wanted: str) -> None:
+def test_allowed_hosts_require_a_restricted_network(wanted: str) -> None:
     with pytest.raises(UsageError) as caught:
         settled(CONFIG, "pypi.org", wanted=wanted)
     assert str(caught.value) == (
-        f"allowedHosts is for the network 'restricted', and this one is '{wanted}'."
+        f"allowedHosts requires the network 'restricted'; this session's network is '{wanted}'."
     )
-    # What is configured is for those sessions that are restricted.
+    # Configured hosts apply only to sessions that are restricted.
     configured = replace(CONFIG, allowed_hosts=("pypi.org",), private_hosts=("10.0.0.1",))
     assert settled(configured, wanted=wanted) == Access(Network(wanted))
 
 
-def test_what_a_session_gets_follows_from_its_network() -> None:
+def test_the_network_decides_the_containers_network_volumes_and_environment() -> None:
     none, restricted = settled(wanted="none"), settled()
     assert (OPEN.engine_network, OPEN.volumes, OPEN.environment) == (None, (), {})
     assert (none.engine_network, none.volumes, none.environment) == ("none", (), {})
@@ -144,10 +146,10 @@ def test_what_a_session_gets_follows_from_its_network() -> None:
 # The provider.
 
 
-def test_the_anthropic_api_is_reached_at_its_name() -> None:
+def test_the_anthropic_api_is_allowed_by_default() -> None:
     assert rules() == {
         "provider": ["api.anthropic.com:443"],
-        "private": ["api.anthropic.com:443"],  # it may be at an address of the operator's network
+        "private": ["api.anthropic.com:443"],  # the operator's DNS may map it to a private address
     }
 
 
@@ -163,20 +165,20 @@ def test_the_anthropic_api_is_reached_at_its_name() -> None:
         ("http://[fd00::0:1]:8080/", "[fd00::1]:8080"),
     ],
 )
-def test_an_operators_gateway_may_be_at_a_private_address(address: str, host: str) -> None:
+def test_an_operators_gateway_may_have_a_private_address(address: str, host: str) -> None:
     config = replace(CONFIG, base_url=address)
     assert rules(config) == {"provider": [host], "private": [host]}
     assert "pass-word" not in proxy_of(settled(config)).to_json()
 
 
 @pytest.mark.parametrize("address", ["http://10.1.2.3:8080", "https://gateway.example:8443"])
-def test_a_gateway_that_a_caller_chose_may_not(address: str) -> None:
+def test_a_callers_gateway_may_not_have_a_private_address(address: str) -> None:
     request = ProviderRequest("anthropic", {"apiKey": "sk-own", "baseUrl": address})
     assert rules(request=request) == {"provider": [address.partition("//")[2]]}
 
 
 @pytest.mark.parametrize("address", ["http://a_b.-x.example", "http://1.2.3", "http://0x7f.1"])
-def test_a_gateway_that_no_proxy_understands_is_refused(address: str) -> None:
+def test_a_gateway_with_an_invalid_host_name_is_refused(address: str) -> None:
     with pytest.raises(UsageError) as caught:
         settled(replace(CONFIG, base_url=address))
     name = address.partition("//")[2]
@@ -226,7 +228,7 @@ def test_a_gateway_that_no_proxy_understands_is_refused(address: str) -> None:
         ("foundry", {}, ["my-models.services.ai.azure.com"]),
     ],
 )
-def test_each_cloud_has_hosts_of_its_own(
+def test_each_cloud_allows_its_own_hosts(
     provider: str, options: dict[str, str], names: list[str]
 ) -> None:
     expected = sorted(name if ":" in name else f"{name}:443" for name in names)
@@ -235,7 +237,7 @@ def test_each_cloud_has_hosts_of_its_own(
     assert found.get("private") == (None if "baseUrl" in options else expected)
 
 
-def test_a_foundry_gateway_is_all_of_its_provider() -> None:
+def test_a_foundry_gateway_replaces_the_clouds_own_host() -> None:
     options = {"apiKey": "sk-foundry", "baseUrl": "https://models.example"}
     assert rules(request=ProviderRequest("foundry", options)) == {
         "provider": ["models.example:443"]
@@ -249,16 +251,16 @@ def test_a_foundry_gateway_is_all_of_its_provider() -> None:
         (("vertex",), {"CLOUD_ML_REGION": "global", "ANTHROPIC_VERTEX_PROJECT_ID": "p"}),
     ],
 )
-def test_the_role_of_the_machine_is_out_of_reach(
+def test_a_restricted_session_cannot_use_the_machines_role(
     clouds: tuple[str, ...], settings: dict[str, str]
 ) -> None:
     config = replace(CONFIG, clouds=clouds, cloud=settings)
     with pytest.raises(UsageError) as caught:
         settled(config)
     assert (caught.value.message, caught.value.hint) == (
-        "A restricted session cannot ask for the role of this machine: the metadata service is "
-        "out of its reach.",
-        "Give keys, a bearer token or a credentials file, or use the network 'open'.",
+        "A restricted session cannot use this machine's role, because it cannot reach the metadata "
+        "service.",
+        "Pass keys, a bearer token or a credentials file, or use the network 'open'.",
     )
     assert settled(config, wanted="open") == OPEN
     assert settled(config, wanted="none") == Access(Network.NONE)
@@ -268,7 +270,7 @@ def test_a_session_without_credentials_can_be_restricted() -> None:
     assert rules(Config(environment={}))["provider"] == ["api.anthropic.com:443"]
 
 
-# What is allowed.
+# Allowed hosts.
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_a_session_without_credentials_can_be_restricted() -> None:
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
     ],
 )
-def test_a_host_is_a_name_or_all_below_one(written: str, understood: str) -> None:
+def test_a_host_is_a_name_or_a_wildcard(written: str, understood: str) -> None:
     assert rules(CONFIG, written)["allowed"] == [understood]
 
 
@@ -315,7 +317,7 @@ def test_a_host_is_a_name_or_all_below_one(written: str, understood: str) -> Non
         "-a.example",
         "a..example",
         "x" * 64 + ".example",
-        "straße.example",  # strasse.example, or another one: programs do not agree
+        "straße.example",  # programs disagree whether it means strasse.example
         "a。bücher.example",
         "\uff21\uff22.example",
         "пример.рф:٤٤٣",
@@ -324,13 +326,13 @@ def test_a_host_is_a_name_or_all_below_one(written: str, understood: str) -> Non
         "a\0.example",
     ],
 )
-def test_what_is_no_host_is_refused_to_whoever_wrote_it(written: str) -> None:
+def test_an_invalid_host_is_refused_in_requests_and_configuration(written: str) -> None:
     with pytest.raises(UsageError) as callers:
         settled(CONFIG, "pypi.org", written)
     error = callers.value
     assert (type(error), error.message, error.hint) == (
         UsageError,
-        f"allowedHosts: {written[:100]!r} is no host.",
+        f"allowedHosts: {written[:100]!r} is not a valid host.",
         NOT_A_HOST,
     )
     error.message.encode()
@@ -338,12 +340,12 @@ def test_what_is_no_host_is_refused_to_whoever_wrote_it(written: str) -> None:
         settled(replace(CONFIG, allowed_hosts=(written,)))
 
 
-def test_a_host_is_checked_whatever_the_network() -> None:
-    with pytest.raises(UsageError, match="is no host"):
+def test_hosts_are_checked_for_every_network() -> None:
+    with pytest.raises(UsageError, match="is not a valid host"):
         settled(CONFIG, "*", wanted="open")
 
 
-def test_only_so_many_hosts_are_allowed() -> None:
+def test_the_number_of_hosts_is_limited() -> None:
     many = [f"h{number}.example" for number in range(MOST_HOSTS + 1)]
     assert len(rules(CONFIG, *many[1:])["allowed"]) == MOST_HOSTS
     with pytest.raises(UsageError, match=r"^allowedHosts has more than 200 hosts\.$"):
@@ -352,7 +354,7 @@ def test_only_so_many_hosts_are_allowed() -> None:
         settled(replace(CONFIG, private_hosts=tuple(many)))
 
 
-def test_what_is_configured_is_added_to_what_a_caller_allows() -> None:
+def test_configured_hosts_are_added_to_the_callers() -> None:
     config = replace(
         CONFIG,
         allowed_hosts=("pypi.org", "*.example.org"),
@@ -366,11 +368,11 @@ def test_what_is_configured_is_added_to_what_a_caller_allows() -> None:
         "api.anthropic.com:443",
         "wiki.internal",
     ]
-    with pytest.raises(ConfigError, match=r"^CLAUDE_MCP_PRIVATE_HOSTS: '10.0.0.0/8' is no host\."):
+    with pytest.raises(ConfigError, match=r"^CLAUDE_MCP_PRIVATE_HOSTS: '10.0.0.0/8' is not a"):
         settled(replace(config, private_hosts=("10.0.0.0/8",)))
 
 
-# Further proxies.
+# Upstream proxies.
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,9 @@ def test_what_is_configured_is_added_to_what_a_caller_allows() -> None:
         ("http://me:pass%2Dword@[fd00::1]:3128", Upstream("fd00::1", 3128)),
     ],
 )
-def test_a_further_proxy_is_known_without_its_password(address: str, upstream: Upstream) -> None:
+def test_an_upstream_proxy_is_recorded_without_its_password(
+    address: str, upstream: Upstream
+) -> None:
     proxies = {"HTTP_PROXY": address, "HTTPS_PROXY": address, "NO_PROXY": "localhost, .example *"}
     proxy = proxy_of(settled(replace(CONFIG, proxies=proxies)))
     policy = from_json(proxy.policy)
@@ -392,15 +396,15 @@ def test_a_further_proxy_is_known_without_its_password(address: str, upstream: U
         assert secret not in proxy.to_json()
 
 
-def test_one_further_proxy_is_for_one_kind_of_request() -> None:
+def test_an_upstream_proxy_serves_one_kind_of_request() -> None:
     found = rules(replace(CONFIG, proxies={"HTTPS_PROXY": "proxy.example:3128"}))
     assert (found["https"], "http" in found) == (["proxy.example", 3128, False], False)
 
 
-# Who shares a proxy.
+# Sharing a proxy.
 
 
-def test_the_same_rules_make_the_same_proxy_whatever_their_order() -> None:
+def test_the_order_of_rules_does_not_change_the_proxy() -> None:
     hosts = ("pypi.org", "*.example.org", "b.example:81")
     one = settled(replace(CONFIG, allowed_hosts=("a.example",)), *hosts)
     two = settled(
@@ -416,7 +420,9 @@ def test_the_same_rules_make_the_same_proxy_whatever_their_order() -> None:
     assert len(others) == 1
 
 
-def test_whoever_differs_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_with_different_rules_users_or_images_do_not_share_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = [
         settled(),
         settled(CONFIG, "pypi.org"),
@@ -437,6 +443,6 @@ def test_whoever_differs_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch)
     assert [proxy.image for proxy in proxies[6:9]] == [CONFIG.image, "other:1", "small:1"]
 
 
-def test_another_credential_makes_no_other_proxy() -> None:
+def test_credentials_do_not_change_the_proxy() -> None:
     own = ProviderRequest(arguments={"apiKey": "sk-another"})
     assert settled(request=own) == settled() == settled(Config(environment={}))

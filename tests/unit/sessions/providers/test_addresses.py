@@ -1,4 +1,4 @@
-"""Who listens where on this host, as its kernel tells."""
+"""Listeners on this host, read from the kernel's tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def row(address: str, port: int, state: str = "0A") -> str:
 
 
 def v4(address: str) -> str:
-    """As a little-endian kernel writes it, which is what these tests run on."""
+    """The notation of a little-endian kernel."""
     return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
 
 
@@ -26,7 +26,7 @@ ANY_V6 = "0" * 32
 MAPPED_LOOPBACK = "0000000000000000FFFF00000100007F"
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the tables are those of such a kernel")
+@pytest.mark.skipif(sys.byteorder != "little", reason="the tables come from a little-endian kernel")
 @pytest.mark.parametrize(
     ("tables", "found"),
     [
@@ -43,14 +43,14 @@ MAPPED_LOOPBACK = "0000000000000000FFFF00000100007F"
         ([row(v4("0.0.0.0"), 8080, state="01")], "nobody"),
     ],
 )
-def test_who_listens_is_read_from_the_kernels_tables(
+def test_listeners_are_read_from_the_kernels_tables(
     tmp_path: Path, tables: list[str], found: str
 ) -> None:
     (tmp_path / "tcp").write_text(HEADER + "".join(tables))
     assert addresses._listeners(8080, (str(tmp_path / "missing"), str(tmp_path / "tcp"))) == found
 
 
-def test_one_table_is_enough_to_be_reached(tmp_path: Path) -> None:
+def test_a_wide_listener_in_either_table_is_enough(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text(HEADER + row(v4("127.0.0.1"), 8080))
     (tmp_path / "tcp6").write_text(HEADER + row(ANY_V6, 8080))
     tables = (str(tmp_path / "tcp"), str(tmp_path / "tcp6"))

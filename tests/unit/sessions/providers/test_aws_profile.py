@@ -13,8 +13,8 @@ from claude_mcp.sessions.providers.aws_profile import Profile, parse, resolve
 
 KEYS = "aws_access_key_id = AKIA\naws_secret_access_key = secret-value\n"
 EXPORT = (
-    "Run 'aws configure export-credentials --profile NAME --format env' and set what it prints, "
-    "or name a profile with keys."
+    "Run 'aws configure export-credentials --profile NAME --format env' and set the variables it "
+    "prints, or use a profile that contains keys."
 )
 
 
@@ -61,7 +61,7 @@ def files(tmp_path: Path, credentials: str | None, config: str | None) -> tuple[
         ),
     ],
 )
-def test_a_profile_is_joined_from_both_files(
+def test_a_profile_is_merged_from_both_files(
     tmp_path: Path, name: str, credentials: str | None, config: str | None, expected: Profile
 ) -> None:
     assert resolve(name, *files(tmp_path, credentials, config)) == expected
@@ -74,40 +74,40 @@ def test_a_profile_is_joined_from_both_files(
         ("sso_start_url = https://x\n", "signs in through SSO"),
         (f"role_arn = arn:x\nsource_profile = a\n{KEYS}", "assumes a role"),
         ("web_identity_token_file = /x\n", "assumes a role"),
-        ("credential_process = /bin/keys\n", "asks a program"),
+        ("credential_process = /bin/keys\n", "runs a program"),
     ],
 )
-def test_a_profile_whose_keys_are_elsewhere_is_refused_with_what_to_do(
+def test_a_profile_without_its_keys_is_refused_with_advice(
     tmp_path: Path, config: str, why: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         resolve("work", *files(tmp_path, None, f"[profile work]\n{config}"))
     assert str(caught.value) == (
-        f"AWS_PROFILE: the profile 'work' {why}, which is not done for a session. {EXPORT}"
+        f"AWS_PROFILE: the profile 'work' {why}, which sessions do not support. {EXPORT}"
     )
 
 
 @pytest.mark.parametrize("text", ["[work]\nregion = x\n", "[work]\naws_access_key_id = AKIA\n"])
-def test_a_profile_with_half_a_key_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match=r"the profile 'work' holds no complete key\. Run 'aws"):
+def test_a_profile_with_an_incomplete_key_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"'work' does not contain a complete key\. Run 'aws"):
         resolve("work", *files(tmp_path, text, None))
 
 
-def test_a_profile_that_is_not_there_is_named_with_the_file(tmp_path: Path) -> None:
+def test_a_missing_profile_is_reported_with_the_file(tmp_path: Path) -> None:
     paths = files(tmp_path, "[default]\n", "[work]\nregion = x\n")
     with pytest.raises(UsageError) as caught:
         resolve("work", *paths)
     assert str(caught.value) == f"AWS_PROFILE: there is no profile 'work' in {paths[0]}."
 
 
-def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         resolve("work", tmp_path, tmp_path / "config")
 
 
 @settings(deadline=None)
 @given(st.text(), st.booleans())
-def test_any_text_has_sections_or_none(text: str, configuration: bool) -> None:
+def test_any_text_can_be_parsed(text: str, configuration: bool) -> None:
     for name, values in parse(text, configuration=configuration).items():
         assert name == name.strip() != ""
         for key, value in values.items():
@@ -120,7 +120,7 @@ VALUE = st.text("abcXYZ019/+=#;", max_size=40)
 
 @settings(deadline=None)
 @given(st.dictionaries(NAME, st.dictionaries(NAME, VALUE)))
-def test_what_is_written_is_what_is_read(sections: dict[str, dict[str, str]]) -> None:
+def test_written_sections_are_parsed_unchanged(sections: dict[str, dict[str, str]]) -> None:
     text = "".join(
         f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
         for name, values in sections.items()

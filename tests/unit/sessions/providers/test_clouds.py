@@ -1,4 +1,4 @@
-"""Which credentials a cloud gets, where they go, and what is refused at once."""
+"""Credentials of each cloud, the addresses they are sent to, and invalid combinations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config, load
+from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers.bedrock import AWS_OPTIONS
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ProviderRequest
-from claude_mcp.sessions.providers.resolve import resolve, restore
-from claude_mcp.sessions.session import Session, Status
+from claude_mcp.sessions.providers.resolve import Provider, resolve, restore
 
 AWS = {
     "AWS_REGION": "eu-server-1",
@@ -43,6 +43,11 @@ def server(*settings: dict[str, str], **more: str) -> Config:
     for each in settings:
         environ |= each
     return load(environ)
+
+
+def handover(provider: Provider) -> dict[str, Any]:
+    """The credentials as they reach the agent."""
+    return Handover(provider.credentials).to_json()
 
 
 def asked(provider: str | None = None, **options: str) -> ProviderRequest:
@@ -191,7 +196,7 @@ SERVER, SESSION = CredentialSource.SERVER, CredentialSource.SESSION
         ),
     ],
 )
-def test_a_session_has_the_servers_credential_or_its_own_and_never_parts_of_both(
+def test_the_servers_credential_and_a_sessions_own_are_never_mixed(
     config: Config,
     request_: ProviderRequest,
     source: CredentialSource,
@@ -199,16 +204,16 @@ def test_a_session_has_the_servers_credential_or_its_own_and_never_parts_of_both
     place: str | None,
 ) -> None:
     found = resolve(config, DOCKER, request_)
-    assert (found.source, found.handover["credential"], found.handover.get("region")) == (
+    assert (found.source, handover(found)["credential"], handover(found).get("region")) == (
         source,
         credential,
         place,
     )
 
 
-def test_a_handover_holds_nothing_but_what_its_provider_needs() -> None:
+def test_a_handover_contains_only_what_its_provider_needs() -> None:
     everything = server(AWS, VERTEX, FOUNDRY, ANTHROPIC_API_KEY="sk-server")
-    found = {name: resolve(everything, DOCKER, asked(name)).handover for name in NAMES}
+    found = {name: handover(resolve(everything, DOCKER, asked(name))) for name in NAMES}
     assert {name: each.pop("secretValues") for name, each in found.items()} == {
         "anthropic": ["sk-server"],
         "bedrock": [SERVER_KEYS[name] for name in AWS_OPTIONS],
@@ -219,20 +224,17 @@ def test_a_handover_holds_nothing_but_what_its_provider_needs() -> None:
         "anthropic": {
             "provider": "anthropic",
             "credential": {"kind": "apiKey", "value": "sk-server"},
-            "baseUrl": None,
             "proxies": {},
         },
         "bedrock": {
             "provider": "bedrock",
             "credential": SERVER_KEYS,
-            "baseUrl": None,
             "region": "eu-server-1",
             "proxies": {},
         },
         "vertex": {
             "provider": "vertex",
             "credential": {"kind": "machine"},
-            "baseUrl": None,
             "projectId": "a-project",
             "region": "global",
             "proxies": {},
@@ -240,7 +242,6 @@ def test_a_handover_holds_nothing_but_what_its_provider_needs() -> None:
         "foundry": {
             "provider": "foundry",
             "credential": {"kind": "apiKey", "value": "server-key"},
-            "baseUrl": None,
             "resource": "servers",
             "proxies": {},
         },
@@ -249,10 +250,10 @@ def test_a_handover_holds_nothing_but_what_its_provider_needs() -> None:
 
 NAMES = ("anthropic", "bedrock", "vertex", "foundry")
 OWN_PLACE = (
-    "A session with a {} of its own needs a credential of its own: the server's goes to no "
-    "address that a caller chose."
+    "A session with its own {} needs its own credential: the server's credential is never sent "
+    "to an address that a caller chose."
 )
-MIXED = "and the server's keys are not mixed with a session's."
+OWN_KEY = "the session needs a complete key of its own; it is not combined with the server's."
 
 
 @pytest.mark.parametrize(
@@ -273,23 +274,23 @@ MIXED = "and the server's keys are not mixed with a session's."
         (
             server(AWS),
             arguments(True, awsAccessKeyId="AKIAOWN"),
-            f"awsSecretAccessKey is missing: awsAccessKeyId is given, {MIXED}",
+            f"awsSecretAccessKey is missing: with awsAccessKeyId, {OWN_KEY}",
         ),
         (
             server(AWS),
             arguments(True, awsSessionToken="own-token"),
-            f"awsAccessKeyId is missing: awsSessionToken is given, {MIXED} "
-            f"awsSecretAccessKey is missing: awsSessionToken is given, {MIXED}",
+            f"awsAccessKeyId is missing: with awsSessionToken, {OWN_KEY} "
+            f"awsSecretAccessKey is missing: with awsSessionToken, {OWN_KEY}",
         ),
         (
             server(AWS),
             asked("bedrock", secretAccessKey="own-secret"),
-            f"accessKeyId is missing: secretAccessKey is given, {MIXED}",
+            f"accessKeyId is missing: with secretAccessKey, {OWN_KEY}",
         ),
         (
             server(AWS),
             asked("bedrock", bearerToken="own-bearer", **KEYS),
-            "bearerToken and accessKeyId, secretAccessKey: give one or the other.",
+            "Pass either bearerToken or accessKeyId, secretAccessKey, not both.",
         ),
         (
             server(AWS_REGION="eu-1", AWS_SECRET_ACCESS_KEY="alone"),
@@ -309,17 +310,17 @@ MIXED = "and the server's keys are not mixed with a session's."
         (
             server(AWS),
             arguments(True, awsRegion="evil.example/?"),
-            "awsRegion has not the form of a region.",
+            "awsRegion is not a valid region.",
         ),
         (
             server(AWS),
             ProviderRequest("bedrock", {"region": "a"}, arguments={"awsRegion": "b"}),
-            "region and awsRegion mean the same: give one of them.",
+            "region and awsRegion are the same option: pass only one.",
         ),
         (
             server(),
             ProviderRequest("vertex", use_bedrock=True, options={"apiKey": "k"}),
-            "useBedrock and provider vertex contradict each other. apiKey is an option of "
+            "useBedrock contradicts provider vertex. apiKey is an option of "
             "anthropic and foundry, not of vertex. Vertex needs a project: pass projectId or set "
             "ANTHROPIC_VERTEX_PROJECT_ID. Vertex needs a region: pass region or set "
             "CLOUD_ML_REGION.",
@@ -327,9 +328,9 @@ MIXED = "and the server's keys are not mixed with a session's."
         (
             server(VERTEX),
             asked("vertex", credentials="{}", projectId="a/b"),
-            "credentials is a Google credential of a kind that works on its own machine only; a "
-            "session needs one of service_account or authorized_user. projectId has not the form "
-            "of a projectId.",
+            "credentials is a Google credential that works only on the machine it was made for. "
+            "Use one of type service_account or authorized_user. projectId is not a valid "
+            "projectId.",
         ),
         (
             server(VERTEX),
@@ -353,12 +354,12 @@ MIXED = "and the server's keys are not mixed with a session's."
         (
             server(FOUNDRY),
             asked("foundry", apiKey="own", resource="mine", baseUrl="https://x.example"),
-            "resource and baseUrl are two places: give one of them.",
+            "Pass either resource or baseUrl, not both.",
         ),
         (
             server(FOUNDRY),
             asked("foundry", apiKey="own", resource="mine.evil.example"),
-            "resource has not the form of a resource.",
+            "resource is not a valid resource.",
         ),
         (
             server(ANTHROPIC_API_KEY="sk-server"),
@@ -369,18 +370,17 @@ MIXED = "and the server's keys are not mixed with a session's."
         (
             server(),
             asked(apiKey="a", authToken="b"),
-            "apiKey and authToken: give one of them.",
+            "Pass only one of apiKey and authToken.",
         ),
         (
             server(),
             asked(apiKey="a\nb"),
-            "apiKey holds blanks or characters that no key has.",
+            "apiKey contains spaces or invalid characters.",
         ),
         (
             server(),
             asked(authToken="a", baseUrl="https://x\ud800", model="\0"),
-            "baseUrl holds characters that cannot be passed on. model holds characters that "
-            "cannot be passed on.",
+            "baseUrl contains unprintable characters. model contains unprintable characters.",
         ),
         (
             server(VERTEX),
@@ -390,39 +390,39 @@ MIXED = "and the server's keys are not mixed with a session's."
         (
             server(CLAUDE_CODE_USE_BEDROCK="1", CLAUDE_CODE_USE_VERTEX="1", AWS_REGION="eu-1"),
             asked(),
-            "CLAUDE_CODE_USE_BEDROCK and CLAUDE_CODE_USE_VERTEX are set: leave one, or pass "
-            "provider.",
+            "CLAUDE_CODE_USE_BEDROCK and CLAUDE_CODE_USE_VERTEX are both set: keep one of them, "
+            "or pass provider.",
         ),
         (
             server(ANTHROPIC_API_KEY="k"),
             arguments(awsRegion="eu-1", bedrockModel="m"),
-            "awsRegion is for Bedrock, and the session's provider is anthropic. bedrockModel is "
-            "for Bedrock, and the session's provider is anthropic.",
+            "awsRegion is for Bedrock, but the session's provider is anthropic. bedrockModel is "
+            "for Bedrock, but the session's provider is anthropic.",
         ),
         (
             server(AWS),
             arguments(True, apiKey="k"),
-            "apiKey is for the Anthropic API, and the session's provider is bedrock.",
+            "apiKey is for the Anthropic API, but the session's provider is bedrock.",
         ),
         (
             server(),
             asked("bedrok", region="eu-1"),
-            "There is no such provider; there are anthropic, bedrock, vertex, foundry; did you "
-            "mean bedrock?",
+            "No such provider; choose one of anthropic, bedrock, vertex, foundry. Did you mean "
+            "bedrock?",
         ),
         (
             server(AWS),
             asked("bedrock", regoin="eu-1"),
-            "There is no provider option 'regoin'; did you mean region?",
+            "No such provider option 'regoin'. Did you mean region?",
         ),
         (
             server(AWS),
             ProviderRequest(use_bedrock=True, arguments={"bedrockModel": "a"}, model="b"),
-            "model and bedrockModel contradict each other: give one.",
+            "model and bedrockModel differ: pass only one.",
         ),
     ],
 )
-def test_every_problem_is_told_at_once(
+def test_all_problems_are_reported_at_once(
     config: Config, request_: ProviderRequest, problems: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -430,7 +430,7 @@ def test_every_problem_is_told_at_once(
     assert str(caught.value) == problems
 
 
-def test_the_servers_models_are_for_the_servers_provider() -> None:
+def test_the_servers_models_apply_only_to_the_servers_provider() -> None:
     config = server(AWS, ANTHROPIC_MODEL="big", ANTHROPIC_SMALL_FAST_MODEL="small")
     on_bedrock = replace(config, clouds=("bedrock",))
     own = ProviderRequest("bedrock", {"smallModel": "own-small"}, model="own-big")
@@ -453,54 +453,37 @@ def test_the_servers_models_are_for_the_servers_provider() -> None:
     ]
 
 
-def session(provider: str, source: CredentialSource, **places: str) -> Session:
-    return Session(
-        id="0" * 12,
-        container_id="0" * 64,
-        name="a",
-        container_name="claude-mcp-a",
-        project_path="/p",
-        image="i",
-        provider=provider,
-        credentials=source,
-        status=Status.RUNNING,
-        created_at="",
-        places=places,
-    )
-
-
-def test_what_is_restored_goes_to_the_place_that_the_session_chose() -> None:
+def test_restored_credentials_keep_the_place_that_the_session_chose() -> None:
     config = server(AWS, VERTEX, CLAUDE_CODE_USE_VERTEX="1")
     created = resolve(config, DOCKER, arguments(True, awsRegion="us-1"))
     assert created.places == {"region": "us-1"}
-    assert restore(config, DOCKER, session("bedrock", SERVER, **created.places)) == created.handover
-    assert restore(config, DOCKER, session("bedrock", SESSION)) is None
+    assert restore(config, DOCKER, "bedrock", SERVER, created.places) == created.credentials
+    assert restore(config, DOCKER, "bedrock", SESSION, {}) is None
 
 
-def test_a_label_leads_the_servers_credentials_nowhere() -> None:
-    forged = session("bedrock", SERVER, baseUrl="https://else.example")
-    with pytest.raises(UsageError, match=r"^A session with a baseUrl of its own"):
-        restore(server(AWS), DOCKER, forged)
+def test_a_forged_label_cannot_redirect_the_servers_credential() -> None:
+    with pytest.raises(UsageError, match=r"^A session with its own baseUrl"):
+        restore(server(AWS), DOCKER, "bedrock", SERVER, {"baseUrl": "https://else.example"})
 
 
-def test_no_part_of_a_google_credential_is_shown() -> None:
+def test_every_part_of_a_google_credential_is_redacted() -> None:
     resolve(server(VERTEX), DOCKER, asked("vertex", credentials=GOOGLE))
     assert redactor.redact(GOOGLE) == "[redacted]"
     assert redactor.redact(f"it is {json.loads(GOOGLE)['private_key']}") == "it is [redacted]"
 
 
-def test_the_accounts_file_of_the_server_travels_as_it_is(tmp_path: Path) -> None:
+def test_the_servers_google_file_is_handed_over_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "google.json"
     file.write_text(GOOGLE)
     config = server(VERTEX, GOOGLE_APPLICATION_CREDENTIALS=str(file))
-    credential = resolve(config, DOCKER, asked("vertex")).handover["credential"]
+    credential = handover(resolve(config, DOCKER, asked("vertex")))["credential"]
     assert credential == {"kind": "google", "value": GOOGLE}
 
 
 PROFILES = "[default]\naws_access_key_id = A\naws_secret_access_key = a\n[work]\n"
 
 
-def test_a_profile_gives_its_keys_and_the_region_that_nothing_else_gives(tmp_path: Path) -> None:
+def test_a_profile_supplies_its_keys_and_the_default_region(tmp_path: Path) -> None:
     aws = tmp_path / ".aws"
     aws.mkdir()
     (aws / "credentials").write_text(
@@ -509,16 +492,16 @@ def test_a_profile_gives_its_keys_and_the_region_that_nothing_else_gives(tmp_pat
     (aws / "config").write_text("[profile work]\nregion = eu-work-1\n")
     config = server(HOME=str(tmp_path), AWS_PROFILE="work")
     found = resolve(config, DOCKER, asked("bedrock"))
-    assert (found.handover["credential"], found.handover["region"]) == (
+    assert (handover(found)["credential"], handover(found)["region"]) == (
         {"kind": "keys", "accessKeyId": "AKIAWORK", "secretAccessKey": "work-secret"},
         "eu-work-1",
     )
     assert redactor.redact("work-secret") == "[redacted]"
     found = resolve(config, DOCKER, asked("bedrock", region="us-1"))
-    assert found.handover["region"] == "us-1"
+    assert handover(found)["region"] == "us-1"
 
 
-def test_a_profile_that_cannot_be_used_is_one_problem_of_several(tmp_path: Path) -> None:
+def test_an_unusable_profile_is_reported_with_the_other_problems(tmp_path: Path) -> None:
     config = server(HOME=str(tmp_path), AWS_PROFILE="nosuch")
     with pytest.raises(UsageError) as caught:
         resolve(config, DOCKER, asked("bedrock"))
@@ -528,7 +511,7 @@ def test_a_profile_that_cannot_be_used_is_one_problem_of_several(tmp_path: Path)
     )
 
 
-def test_a_metadata_service_on_the_host_is_reached_from_the_container() -> None:
+def test_a_metadata_service_on_the_host_is_addressed_from_the_container() -> None:
     desktop = replace(DOCKER, in_virtual_machine=True)
     config = server(
         VERTEX,
@@ -539,13 +522,13 @@ def test_a_metadata_service_on_the_host_is_reached_from_the_container() -> None:
     bedrock = resolve(config, desktop, asked("bedrock"))
     vertex = resolve(config, desktop, asked("vertex"))
     role = {"endpoint": "http://host.docker.internal:1338"}
-    assert bedrock.handover["credential"]["value"] == role
-    assert vertex.handover["metadataHost"] == "http://host.docker.internal:8080"
+    assert handover(bedrock)["credential"]["value"] == role
+    assert handover(vertex)["metadataHost"] == "http://host.docker.internal:8080"
     assert (bedrock.needs_host_alias, vertex.needs_host_alias) == (True, True)
 
 
-def test_what_is_secret_in_a_handover_is_named() -> None:
-    """For the redactor inside the session, which knows nothing else of it."""
+def test_a_handover_lists_its_secret_values() -> None:
+    """The redactor inside the session has no other source for them."""
     google = json.dumps({"type": "service_account", "private_key": "-----BEGIN\nMII\n"})
     own = {
         "vertex": {"credentials": google},
@@ -553,7 +536,7 @@ def test_what_is_secret_in_a_handover_is_named() -> None:
         "bedrock": {"bearerToken": "bearer-0123"},
     }
     found = {
-        name: resolve(server(VERTEX, AWS), DOCKER, asked(name, **options)).handover["secretValues"]
+        name: handover(resolve(server(VERTEX, AWS), DOCKER, asked(name, **options)))["secretValues"]
         for name, options in own.items()
     }
     assert found == {
@@ -572,7 +555,7 @@ def test_what_is_secret_in_a_handover_is_named() -> None:
         AWS_REGION="eu-a-1",
         AWS_CONTAINER_AUTHORIZATION_TOKEN="token-of-ecs",
     )
-    assert resolve(role, DOCKER).handover["secretValues"] == ["token-of-ecs"]
+    assert handover(resolve(role, DOCKER))["secretValues"] == ["token-of-ecs"]
 
 
 @pytest.mark.parametrize(
@@ -584,9 +567,9 @@ def test_what_is_secret_in_a_handover_is_named() -> None:
         ("anthropic", {"authToken": "own-token-0123"}),
     ],
 )
-def test_a_password_in_an_address_and_a_credential_cannot_be_in_one_request(
+def test_a_password_in_the_base_url_excludes_a_credential_for_the_same_header(
     provider: str, options: dict[str, str]
 ) -> None:
     request = asked(provider, **options, baseUrl="https://me:pass-word@gateway.example")
-    with pytest.raises(UsageError, match="baseUrl holds a password, and the credential takes"):
+    with pytest.raises(UsageError, match="baseUrl contains a password, but requests already"):
         resolve(server(VERTEX, AWS), DOCKER, request)
