@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Call = Callable[..., Any]
 ERAS = ["legacy", "auto"]
+ERAS_TESTED = [pytest.param("legacy", marks=pytest.mark.once), "auto"]
 PATIENCE_SECONDS = 60
 HELD_SECONDS = 90
 """Where an engine does not tell the end of the input, the agent gives up a channel after 60 s."""
@@ -55,7 +56,8 @@ async def seen(bare: Bare, container: str, mark: str, *, there: bool) -> None:
             await anyio.sleep(0.05)
 
 
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.once
+@pytest.mark.parametrize("era", ERAS_TESTED)
 async def test_long_turn_answers_running_in_time_and_then_its_result(
     start: Call, era: str, session: str
 ) -> None:
@@ -83,7 +85,7 @@ async def test_turn_of_90_s_is_followed_by_a_client_that_gives_up_after_60_s(
         assert (turn["status"], turn["result"]) == ("completed", "took its time")
 
 
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", ERAS_TESTED)
 async def test_cancelled_call_interrupts_its_turn_and_the_conversation_goes_on(
     start: Call, era: str, session: str, bare: Bare
 ) -> None:
@@ -126,6 +128,7 @@ async def test_client_or_server_that_vanishes_does_not_stop_the_turn(
         assert (ended["status"], ended["result"]) == ("completed", "not stopped")
 
 
+@pytest.mark.once
 async def test_turn_is_cancelled_by_another_client(start: Call, session: str) -> None:
     async with start() as one, start("legacy") as other:
         turn = await begun(one, session, prompt=script({"wait": 60}))
@@ -244,6 +247,7 @@ async def test_every_prompt_is_seen_once_and_answered_once_though_servers_are_ki
     assert held_open == []
 
 
+@pytest.mark.once
 @pytest.mark.timeout(600)
 async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
     start: Call, names: list[str], name: str, standin: Standin

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine_fixtures import Bare
 
 Call = Callable[..., Any]
-ERAS = ["legacy", "auto"]
+ERAS = [pytest.param("legacy", marks=pytest.mark.once), "auto"]
 PATIENCE_SECONDS = 60
 
 
@@ -96,6 +96,7 @@ async def test_the_seven_tools_do_the_main_job(
     assert bare.containers(name) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("era", ERAS)
 async def test_progress_tells_what_claude_is_doing(
     start: Call, era: str, project: Path, name: str
@@ -124,6 +125,7 @@ async def test_progress_tells_what_claude_is_doing(
     assert [value for value, _ in told] == sorted({value for value, _ in told})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("era", ERAS)
 async def test_bad_input_gets_one_clear_sentence(
     start: Call, era: str, project: Path, name: str

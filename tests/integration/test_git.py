@@ -179,6 +179,7 @@ async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.once
 async def test_trusted_session_may_configure_git(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -240,6 +241,7 @@ WAYS: dict[str, tuple[str, tuple[str, ...], str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("way", WAYS)
 async def test_what_mounts_cannot_stop_is_told_at_destroy(
     sessions: Sessions, repository: HostGit, name: str, way: str
@@ -287,6 +289,7 @@ def _prepare(git: HostGit, way: str) -> None:
             git("commit", "-q", "--allow-empty", "-m", "second")
 
 
+@pytest.mark.once
 async def test_turn_tells_what_claude_planted_on_every_front_end(
     sessions: Sessions, config: Config, repository: HostGit, name: str
 ) -> None:
@@ -308,6 +311,7 @@ async def test_turn_tells_what_claude_planted_on_every_front_end(
         assert (await other.destroy(name)).warnings == turn.notes
 
 
+@pytest.mark.once
 async def test_repository_that_appears_in_a_project_without_one_is_told(
     sessions: Sessions, git: HostGit, name: str
 ) -> None:

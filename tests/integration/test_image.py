@@ -13,6 +13,8 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.engine.docker_cli import DockerCliEngine
 
+pytestmark = pytest.mark.once
+
 
 class Image:
     def __init__(self, engine: DockerCliEngine, image: str) -> None:

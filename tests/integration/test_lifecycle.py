@@ -53,22 +53,22 @@ AWKWARD_NAMES = [
 
 
 async def test_created_session_is_found_by_id_prefix_and_name(
-    sessions: Sessions, session: Session
+    sessions: Sessions, shared: Session
 ) -> None:
-    for reference in (session.id, session.id[:6], session.container_id, session.name):
+    for reference in (shared.id, shared.id[:6], shared.container_id, shared.name):
         found = await sessions.find(reference)
-        assert found.container_id == session.container_id
-        assert (found.name, found.status) == (session.name, Status.RUNNING)
-        assert found.project_path == session.project_path
+        assert found.container_id == shared.container_id
+        assert (found.name, found.status) == (shared.name, Status.RUNNING)
+        assert found.project_path == shared.project_path
 
 
 async def test_second_front_end_sees_and_uses_the_same_sessions(
-    config: Config, session: Session
+    config: Config, shared: Session
 ) -> None:
     async with open_sessions(config) as other:
         listed = {each.session.id: each.session.name for each in await other.list()}
-        assert listed[session.id] == session.name
-        result = await commands.execute(other, session.name, "echo shared")
+        assert listed[shared.id] == shared.name
+        result = await commands.execute(other, shared.name, "echo shared")
         assert result.stdout == "shared\n"
 
 
@@ -135,6 +135,7 @@ def _with_id(session: Session, container_id: str) -> Session:
     return Session(**{**values, "container_id": container_id, "id": container_id[:12]})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("reference", ["", "   ", "x" * 300, "nul\0"])
 async def test_malformed_reference_is_a_usage_error(sessions: Sessions, reference: str) -> None:
     with pytest.raises(UsageError, match="is none of them"):
@@ -142,14 +143,15 @@ async def test_malformed_reference_is_a_usage_error(sessions: Sessions, referenc
 
 
 async def test_second_session_with_the_same_name_is_refused_and_changes_nothing(
-    sessions: Sessions, session: Session, project: Path, bare: Bare
+    sessions: Sessions, shared: Session, project: Path, bare: Bare
 ) -> None:
-    with pytest.raises(SessionExists, match=f"A session named '{session.name}' exists already"):
-        await create(sessions, CreateRequest(str(project), session_name=session.name))
-    assert (await sessions.find(session.name)).container_id == session.container_id
-    assert (await commands.execute(sessions, session.id, "echo alive")).stdout == "alive\n"
+    with pytest.raises(SessionExists, match=f"A session named '{shared.name}' exists already"):
+        await create(sessions, CreateRequest(str(project), session_name=shared.name))
+    assert (await sessions.find(shared.name)).container_id == shared.container_id
+    assert (await commands.execute(sessions, shared.id, "echo alive")).stdout == "alive\n"
 
 
+@pytest.mark.once
 async def test_unusable_project_paths_are_refused_before_a_container_exists(
     sessions: Sessions, tmp_path: Path, name: str, bare: Bare
 ) -> None:
@@ -176,6 +178,7 @@ async def test_missing_image_leaves_nothing_behind(
     assert bare.containers(name) == []
 
 
+@pytest.mark.once
 async def test_image_name_that_looks_like_an_option_is_refused(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
@@ -434,9 +437,9 @@ async def test_project_path_with_awkward_characters_is_mounted(
         await sessions.destroy(name)
 
 
-async def test_session_is_hardened(session: Session, sessions: Sessions) -> None:
+async def test_session_is_hardened(shared: Session, sessions: Sessions) -> None:
     command = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; cat /proc/1/comm"
-    result = await commands.execute(sessions, session.id, command)
+    result = await commands.execute(sessions, shared.id, command)
     facts = dict(line.split(":\t") for line in result.stdout.splitlines()[:3])
     assert facts == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1"}
     assert result.stdout.splitlines()[3] != "python3"  # an init reaps what is orphaned
@@ -478,6 +481,7 @@ async def test_forbidden_socket_is_said_with_what_to_do(tmp_path: Path, as_root:
     assert "Add your user to the group" in (caught.value.hint or "")
 
 
+@pytest.mark.once
 async def test_missing_engine_says_what_was_tried(project: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "CLAUDE_MCP_ENGINE"}
     config = load({**environ, "PATH": "/nonexistent"})
@@ -488,14 +492,14 @@ async def test_missing_engine_says_what_was_tried(project: Path) -> None:
     assert "'podman' is not installed" in caught.value.message
 
 
-async def test_full_disk_is_said_as_such(sessions: Sessions, session: Session) -> None:
+async def test_full_disk_is_said_as_such(sessions: Sessions, shared: Session) -> None:
     """The smallest real full file system at hand is the session's own tmpfs."""
     result = await commands.execute(
-        sessions, session.id, "head -c 100000000 /dev/zero > /dev/shm/fill"
+        sessions, shared.id, "head -c 100000000 /dev/zero > /dev/shm/fill"
     )
     assert result.exit_code != 0
     assert "No space left on device" in result.stderr
-    after = await commands.execute(sessions, session.id, "rm /dev/shm/fill; echo still works")
+    after = await commands.execute(sessions, shared.id, "rm /dev/shm/fill; echo still works")
     assert after.stdout == "still works\n"
 
 

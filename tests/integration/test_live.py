@@ -78,6 +78,7 @@ async def running(bare: Bare, session: Session, *marks: str) -> None:
     await until(there)
 
 
+@pytest.mark.once
 async def test_one_claude_answers_all_prompts_and_is_there_before_the_first(
     sessions: Sessions, session: Session, claude: Callable[[], list[str]]
 ) -> None:
@@ -91,6 +92,7 @@ async def test_one_claude_answers_all_prompts_and_is_there_before_the_first(
     assert claude() == before
 
 
+@pytest.mark.once
 async def test_killed_claude_is_started_again_and_remembers(
     sessions: Sessions, session: Session, bare: Bare, claude: Callable[[], list[str]]
 ) -> None:
@@ -109,6 +111,7 @@ async def test_killed_claude_is_started_again_and_remembers(
     assert any("started, resuming" in line for line in log)
 
 
+@pytest.mark.once
 async def test_turn_whose_claude_died_has_failed_and_is_not_sent_again(
     sessions: Sessions,
     session: Session,
@@ -149,24 +152,25 @@ async def test_container_that_was_restarted_in_a_turn_says_so(
 
 
 async def test_turn_goes_on_when_its_caller_stops_waiting(
-    sessions: Sessions, session: Session, standin: Standin
+    sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
     prompt = script({"wait": 1}, {"say": f"late {uuid.uuid4()}"})
-    turn = await begin(sessions, session, prompt)
+    turn = await begin(sessions, shared, prompt)
     with pytest.raises(SessionNotReady, match=f"busy with turn {turn}"):
-        await turns.prompt(sessions, session.id, "me too")
+        await turns.prompt(sessions, shared.id, "me too")
     with anyio.move_on_after(0.2):  # a caller that is cancelled
-        await turns.follow(sessions, session.id, turn)
-    first = await turns.follow(sessions, session.id)
+        await turns.follow(sessions, shared.id, turn)
+    first = await turns.follow(sessions, shared.id)
     assert first.status is TurnStatus.COMPLETED
     assert (first.result or "").startswith("late ")
-    assert await turns.follow(sessions, session.id, turn) == first
-    assert await turns.prompt(sessions, session.id, prompt, turn_id=turn) == first
+    assert await turns.follow(sessions, shared.id, turn) == first
+    assert await turns.prompt(sessions, shared.id, prompt, turn_id=turn) == first
     assert len([each for each in standin.model_calls if each.prompts[-1:] == (prompt,)]) == 1
     with pytest.raises(UsageError, match="another prompt"):
-        await turns.prompt(sessions, session.id, "something else", turn_id=turn)
+        await turns.prompt(sessions, shared.id, "something else", turn_id=turn)
 
 
+@pytest.mark.once
 async def test_unknown_turns_are_said(sessions: Sessions, session: Session) -> None:
     with pytest.raises(TurnNotFound, match="has no turn yet"):
         await turns.follow(sessions, session.id)
@@ -177,6 +181,7 @@ async def test_unknown_turns_are_said(sessions: Sessions, session: Session) -> N
     assert await turns.interrupt(sessions, session.id) is None
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("steps", "marks"),
     [
@@ -219,31 +224,33 @@ async def test_interrupted_turn_leaves_no_process_and_the_conversation_goes_on(
     assert len(standin.model_calls) == calls + 1
 
 
+@pytest.mark.once
 async def test_turn_is_interrupted_also_when_it_has_hardly_begun(
-    sessions: Sessions, session: Session
+    sessions: Sessions, shared: Session
 ) -> None:
     for _ in range(5):
-        turn = await begin(sessions, session, script({"wait": 30}, {"say": "never"}))
-        cancelled = await turns.interrupt(sessions, session.id, turn)
+        turn = await begin(sessions, shared, script({"wait": 30}, {"say": "never"}))
+        cancelled = await turns.interrupt(sessions, shared.id, turn)
         assert cancelled is not None
         assert cancelled.status is TurnStatus.CANCELLED
-    assert (await turns.prompt(sessions, session.id, "fine")).status is TurnStatus.COMPLETED
+    assert (await turns.prompt(sessions, shared.id, "fine")).status is TurnStatus.COMPLETED
 
 
+@pytest.mark.once
 async def test_prompts_stand_in_line_and_are_answered_in_order(
-    sessions: Sessions, session: Session, standin: Standin
+    sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
     mark = str(uuid.uuid4())
     prompts = [script({"wait": 0.3}, {"say": f"{mark} {number}"}) for number in range(4)]
     begun = [
-        await turns.prompt(sessions, session.id, prompt, wait_seconds=0, queue=True)
+        await turns.prompt(sessions, shared.id, prompt, wait_seconds=0, queue=True)
         for prompt in prompts
     ]
     assert [turn.ahead for turn in begun] == [0, 1, 2, 3]
-    given_up = await turns.interrupt(sessions, session.id, begun[2].turn_id)
+    given_up = await turns.interrupt(sessions, shared.id, begun[2].turn_id)
     assert given_up is not None
     assert given_up.status is TurnStatus.CANCELLED
-    ended = [await turns.follow(sessions, session.id, turn.turn_id) for turn in begun]
+    ended = [await turns.follow(sessions, shared.id, turn.turn_id) for turn in begun]
     assert [turn.result for turn in ended] == [f"{mark} 0", f"{mark} 1", None, f"{mark} 3"]
     seen = [call.prompts[-1] for call in standin.model_calls if mark in call.prompts[-1]]
     assert seen == [prompts[0], prompts[1], prompts[3]]
@@ -273,22 +280,23 @@ async def test_many_front_ends_neither_merge_nor_lose_prompts(
 
 
 async def test_front_end_that_dies_in_the_middle_of_a_prompt_does_no_harm(
-    sessions: Sessions, session: Session, standin: Standin
+    sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
     mark = str(uuid.uuid4())
     turn = {"turnId": str(uuid.uuid4()), "prompt": mark + "x" * 1_000_000, "whenBusy": "wait"}
     line = json.dumps({"id": 1, "op": "turn", "args": turn}).encode()
     engine = await sessions.engine()
-    async with engine.exec(session.container_id, connect_command()) as stream:
+    async with engine.exec(shared.container_id, connect_command()) as stream:
         assert b"greeting" in await stream.receive()
         await stream.send(line[:700_000])
-        after = await turns.prompt(sessions, session.id, "A whole prompt.", queue=True)
+        after = await turns.prompt(sessions, shared.id, "A whole prompt.", queue=True)
     assert after.status is TurnStatus.COMPLETED
-    again = await turns.prompt(sessions, session.id, "Another one.")
+    again = await turns.prompt(sessions, shared.id, "Another one.")
     assert again.status is TurnStatus.COMPLETED
     assert [call for call in standin.model_calls if mark in call.prompts[-1]] == []
 
 
+@pytest.mark.once
 async def test_events_are_read_by_cursor_and_large_ones_in_full(
     sessions: Sessions, session: Session
 ) -> None:
@@ -309,6 +317,7 @@ async def test_events_are_read_by_cursor_and_large_ones_in_full(
         await turns.event(sessions, session.id, 99)
 
 
+@pytest.mark.once
 async def test_what_claude_does_unasked_is_told_and_counts_as_busy(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
@@ -325,6 +334,7 @@ async def test_what_claude_does_unasked_is_told_and_counts_as_busy(
     assert (await turns.prompt(sessions, session.id, "and now?")).status is TurnStatus.COMPLETED
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("steps", "status", "error", "told"),
     [
@@ -339,7 +349,7 @@ async def test_what_claude_does_unasked_is_told_and_counts_as_busy(
 )  # fmt: skip
 async def test_failures_of_the_api_have_a_clear_end(
     sessions: Sessions,
-    session: Session,
+    shared: Session,
     steps: list[dict[str, Any]],
     status: TurnStatus,
     error: str | None,
@@ -350,23 +360,24 @@ async def test_failures_of_the_api_have_a_clear_end(
     async def progress(line: str) -> None:
         lines.append(line)
 
-    turn = await turns.prompt(sessions, session.id, script(*steps), progress=progress)
+    turn = await turns.prompt(sessions, shared.id, script(*steps), progress=progress)
     assert turn.status is status
     assert (error or "") in (turn.error or "")
     assert told is None or any(told in line for line in lines)
-    after = await turns.prompt(sessions, session.id, "Still there?")
+    after = await turns.prompt(sessions, shared.id, "Still there?")
     assert after.status is TurnStatus.COMPLETED
 
 
+@pytest.mark.once
 async def test_api_that_never_answers_leaves_a_turn_that_can_be_interrupted(
-    sessions: Sessions, session: Session
+    sessions: Sessions, shared: Session
 ) -> None:
-    turn = await turns.prompt(sessions, session.id, script({"never": True}), wait_seconds=1)
+    turn = await turns.prompt(sessions, shared.id, script({"never": True}), wait_seconds=1)
     assert turn.status is TurnStatus.RUNNING
-    cancelled = await turns.interrupt(sessions, session.id, turn.turn_id)
+    cancelled = await turns.interrupt(sessions, shared.id, turn.turn_id)
     assert cancelled is not None
     assert cancelled.status is TurnStatus.CANCELLED
-    assert (await turns.prompt(sessions, session.id, "hello")).status is TurnStatus.COMPLETED
+    assert (await turns.prompt(sessions, shared.id, "hello")).status is TurnStatus.COMPLETED
 
 
 async def test_answer_of_5_mb_arrives_whole(sessions: Sessions, session: Session) -> None:
@@ -378,6 +389,7 @@ async def test_answer_of_5_mb_arrives_whole(sessions: Sessions, session: Session
     assert (read.events[-1].kind, read.events[-1].left_out) == ("message", 4_999_000)
 
 
+@pytest.mark.once
 async def test_forged_journal_and_records_do_no_harm(
     sessions: Sessions, session: Session, bare: Bare
 ) -> None:
@@ -401,6 +413,7 @@ async def test_forged_journal_and_records_do_no_harm(
         await turns.follow(sessions, session.id, turn.turn_id)
 
 
+@pytest.mark.once
 async def test_idle_claude_is_stopped_and_the_next_turn_works(
     config: Config, project: Path, name: str, bare: Bare
 ) -> None:

@@ -80,7 +80,11 @@ def tiny(**env: str) -> dict[str, Any]:
     return {"command": "python3", "args": ["/opt/mcp/server.py"], "env": env}
 
 
-@pytest.mark.parametrize("ours", [True, False], ids=["our image", "another image"])
+@pytest.mark.parametrize(
+    "ours",
+    [pytest.param(True, marks=pytest.mark.once, id="our image"), False],
+    ids=[None, "another image"],
+)
 async def test_servers_are_there_from_the_first_prompt_and_a_failed_one_says_why(
     sessions: Sessions,
     project: Path,
@@ -131,6 +135,7 @@ async def test_servers_are_there_from_the_first_prompt_and_a_failed_one_says_why
     assert (turn.status, turn.result) == (TurnStatus.COMPLETED, "desserts/12")
 
 
+@pytest.mark.once
 async def test_servers_are_kept_when_claude_is_started_again(
     sessions: Sessions, project: Path, name: str, server: Mount, bare: Bare
 ) -> None:
@@ -153,6 +158,7 @@ async def test_servers_are_kept_when_claude_is_started_again(
         assert (turn.status, turn.result) == (TurnStatus.COMPLETED, "desserts/0")
 
 
+@pytest.mark.once
 async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     sessions: Sessions, config: Config, project: Path, name: str, server: Mount, bare: Bare
 ) -> None:
@@ -180,6 +186,7 @@ async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     assert later.notes == ()
 
 
+@pytest.mark.once
 async def test_creation_cancelled_while_servers_start_leaves_nothing_behind(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine_fixtures import Bare
 
 
+@pytest.mark.once
 async def test_a_protected_path_makes_no_container(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
@@ -80,12 +81,12 @@ async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(
 
 
 async def test_a_sparse_file_of_a_session_does_not_fill_the_host(
-    sessions: Sessions, session: Session, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
-    await commands.execute(sessions, session.id, "truncate -s 900G /var/tmp/sparse")
+    await commands.execute(sessions, shared.id, "truncate -s 900G /var/tmp/sparse")
     (tmp_path / "out").mkdir()
     with pytest.raises(Exception, match="The session sent more than 10737418240 bytes"):
         await transfer(
-            sessions, session.id, Direction.FROM_CONTAINER, "/var/tmp/sparse", f"{tmp_path}/out/"
+            sessions, shared.id, Direction.FROM_CONTAINER, "/var/tmp/sparse", f"{tmp_path}/out/"
         )
     assert list((tmp_path / "out").iterdir()) == []

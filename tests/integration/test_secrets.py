@@ -113,6 +113,7 @@ async def test_api_key_is_nowhere_but_in_the_request(
     assert os.environ.get("ANTHROPIC_API_KEY") != sentinel
 
 
+@pytest.mark.once
 async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_past_them(
     engine: Engine, environ: dict[str, str], project: Path, name: str, bare: Bare
 ) -> None:
@@ -132,6 +133,7 @@ async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_pa
     assert sentinel not in inspected
 
 
+@pytest.mark.once
 async def test_a_password_of_a_gateway_is_in_its_requests_alone(
     engine: Engine, environ: dict[str, str], project: Path, name: str, standin: Standin, bare: Bare
 ) -> None:
@@ -157,6 +159,7 @@ async def test_a_password_of_a_gateway_is_in_its_requests_alone(
     assert MASK not in shell.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "kind", ["gateway's token", "gateway's password", "bearer token", "Foundry key", "proxy"]
 )
@@ -244,6 +247,7 @@ class PasswordProxy:
         self._server.server_close()
 
 
+@pytest.mark.once
 async def test_a_proxys_password_reaches_the_proxy_and_no_command(
     engine: Engine, environ: dict[str, str], project: Path, name: str
 ) -> None:

@@ -55,28 +55,29 @@ def snapshot(root: Path) -> dict[str, object]:
     return seen
 
 
-@pytest.mark.parametrize("there", ["/tmp/tree", "/workspace/tree", "tree", "/var/tmp/tree"])
+@pytest.mark.parametrize("there", ["/tmp/tree", "/workspace/tree", "relative", "/var/tmp/tree"])
 async def test_tree_survives_both_ways(
-    sessions: Sessions, session: Session, tmp_path: Path, there: str
+    sessions: Sessions, shared: Session, tmp_path: Path, there: str
 ) -> None:
     source = make_tree(tmp_path / "source")
-    sent = await transfer(sessions, session.id, TO, str(source), there)
-    expected = "/workspace/tree" if there == "tree" else there
+    sent = await transfer(sessions, shared.id, TO, str(source), there)
+    expected = "/workspace/relative" if there == "relative" else there
     assert (sent.path, sent.files, sent.warnings) == (expected, 6, ())
     assert sent.size == 25_600 + 10 + 1 + 7
-    fetched = await transfer(sessions, session.id, FROM, there, str(tmp_path / "back"))
+    fetched = await transfer(sessions, shared.id, FROM, there, str(tmp_path / "back"))
     assert (fetched.path, fetched.files, fetched.size) == (str(tmp_path / "back"), 6, sent.size)
     assert snapshot(tmp_path / "back") == snapshot(source)
 
 
 async def test_what_goes_in_belongs_to_the_sessions_user_also_in_the_workspace(
-    sessions: Sessions, session: Session, project: Path, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
+    project = Path(shared.project_path)
     source = make_tree(tmp_path / "source")
     for there in ("/workspace/", "/tmp/"):
-        await transfer(sessions, session.id, TO, str(source), there)
+        await transfer(sessions, shared.id, TO, str(source), there)
         owners = await commands.execute(
-            sessions, session.id, f"find {there}source -exec stat -c %u {{}} + | sort -u; id -u"
+            sessions, shared.id, f"find {there}source -exec stat -c %u {{}} + | sort -u; id -u"
         )
         first, second = owners.stdout.split()
         assert first == second
@@ -85,82 +86,82 @@ async def test_what_goes_in_belongs_to_the_sessions_user_also_in_the_workspace(
 
 
 async def test_single_file_goes_into_a_directory_or_gets_a_new_name(
-    sessions: Sessions, session: Session, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
     file = tmp_path / AWKWARD
     file.write_text("content")
-    into = await transfer(sessions, session.id, TO, str(file), "/tmp/")
-    renamed = await transfer(sessions, session.id, TO, str(file), "/tmp/renamed")
+    into = await transfer(sessions, shared.id, TO, str(file), "/tmp/")
+    renamed = await transfer(sessions, shared.id, TO, str(file), "/tmp/renamed")
     assert (into.path, renamed.path) == (f"/tmp/{AWKWARD}", "/tmp/renamed")
-    back = await transfer(sessions, session.id, FROM, f"/tmp/{AWKWARD}", f"{tmp_path}/out")
+    back = await transfer(sessions, shared.id, FROM, f"/tmp/{AWKWARD}", f"{tmp_path}/out")
     assert Path(back.path).read_text() == "content"
 
 
 async def test_what_is_there_is_kept_unless_overwrite_is_asked(
-    sessions: Sessions, session: Session, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
     new = tmp_path / "new"
     new.write_text("new")
-    await commands.execute(sessions, session.id, "echo -n old > /tmp/file")
+    await commands.execute(sessions, shared.id, "echo -n old > /tmp/file")
     with pytest.raises(TransferError, match=r"/tmp/file exists already.* Pass overwrite"):
-        await transfer(sessions, session.id, TO, str(new), "/tmp/file")
-    assert (await commands.execute(sessions, session.id, "cat /tmp/file")).stdout == "old"
-    await transfer(sessions, session.id, TO, str(new), "/tmp/file", overwrite=True)
-    assert (await commands.execute(sessions, session.id, "cat /tmp/file")).stdout == "new"
+        await transfer(sessions, shared.id, TO, str(new), "/tmp/file")
+    assert (await commands.execute(sessions, shared.id, "cat /tmp/file")).stdout == "old"
+    await transfer(sessions, shared.id, TO, str(new), "/tmp/file", overwrite=True)
+    assert (await commands.execute(sessions, shared.id, "cat /tmp/file")).stdout == "new"
     kept = tmp_path / "kept"
     kept.write_text("kept")
     with pytest.raises(TransferError, match="exists already"):
-        await transfer(sessions, session.id, FROM, "/tmp/file", str(kept))
+        await transfer(sessions, shared.id, FROM, "/tmp/file", str(kept))
     assert kept.read_text() == "kept"
-    await transfer(sessions, session.id, FROM, "/tmp/file", str(kept), overwrite=True)
+    await transfer(sessions, shared.id, FROM, "/tmp/file", str(kept), overwrite=True)
     assert kept.read_text() == "new"
 
 
 async def test_overwritten_directory_is_merged(
-    sessions: Sessions, session: Session, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
     source = tmp_path / "dir"
     source.mkdir()
     (source / "both").write_text("new")
     (source / "added").write_text("added")
     await commands.execute(
-        sessions, session.id, "mkdir -p /tmp/dir; echo -n old > /tmp/dir/both; touch /tmp/dir/mine"
+        sessions, shared.id, "mkdir -p /tmp/dir; echo -n old > /tmp/dir/both; touch /tmp/dir/mine"
     )
-    await transfer(sessions, session.id, TO, str(source), "/tmp/", overwrite=True)
-    after = await commands.execute(sessions, session.id, "ls /tmp/dir; cat /tmp/dir/both")
+    await transfer(sessions, shared.id, TO, str(source), "/tmp/", overwrite=True)
+    after = await commands.execute(sessions, shared.id, "ls /tmp/dir; cat /tmp/dir/both")
     assert after.stdout == "added\nboth\nmine\nnew"
 
 
 async def test_missing_sources_and_directories_are_said_and_change_nothing(
-    sessions: Sessions, session: Session, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(UsageError, match=r"There is no '.*missing' on the host"):
-        await transfer(sessions, session.id, TO, str(tmp_path / "missing"), "/tmp/")
+        await transfer(sessions, shared.id, TO, str(tmp_path / "missing"), "/tmp/")
     with pytest.raises(UsageError, match="must be an absolute path"):
-        await transfer(sessions, session.id, TO, "relative", "/tmp/")
+        await transfer(sessions, shared.id, TO, "relative", "/tmp/")
     with pytest.raises(TransferError, match="there is no directory /nosuch"):
-        await transfer(sessions, session.id, TO, str(file), "/nosuch/file")
+        await transfer(sessions, shared.id, TO, str(file), "/nosuch/file")
     with pytest.raises(TransferError, match="Nothing was copied: /proc: "):
-        await transfer(sessions, session.id, TO, str(file), "/proc/file")
+        await transfer(sessions, shared.id, TO, str(file), "/proc/file")
     with pytest.raises(TransferError, match="There is no '/tmp/missing' in session"):
-        await transfer(sessions, session.id, FROM, "/tmp/missing", str(tmp_path) + "/")
+        await transfer(sessions, shared.id, FROM, "/tmp/missing", str(tmp_path) + "/")
     with pytest.raises(TransferError, match=f"there is no directory {tmp_path}/nosuch"):
-        await transfer(sessions, session.id, FROM, "/etc/hostname", str(tmp_path / "nosuch/x"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "project"]
+        await transfer(sessions, shared.id, FROM, "/etc/hostname", str(tmp_path / "nosuch/x"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 async def test_link_that_leads_outside_is_left_out_with_a_warning(
-    sessions: Sessions, session: Session, tmp_path: Path
+    sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
     await commands.execute(
         sessions,
-        session.id,
+        shared.id,
         "mkdir -p /tmp/t/sub; cd /tmp/t; ln -s /etc/passwd absolute; ln -s ../../x up;"
         " ln -s ../ok sub/inside; touch ok; mkfifo pipe",
     )
-    fetched = await transfer(sessions, session.id, FROM, "/tmp/t", str(tmp_path / "t"))
+    fetched = await transfer(sessions, shared.id, FROM, "/tmp/t", str(tmp_path / "t"))
     assert sorted(path.name for path in (tmp_path / "t").rglob("*")) == ["inside", "ok", "sub"]
     assert len(fetched.warnings) == 3
 

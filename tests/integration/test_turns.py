@@ -102,9 +102,9 @@ async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
     ids=lambda prompt: prompt[:12],
 )
 async def test_awkward_prompt_reaches_the_model_byte_for_byte(
-    sessions: Sessions, session: Session, standin: Standin, prompt: str
+    sessions: Sessions, shared: Session, standin: Standin, prompt: str
 ) -> None:
-    result = await turns.prompt(sessions, session.id, prompt)
+    result = await turns.prompt(sessions, shared.id, prompt)
     assert result.status is TurnStatus.COMPLETED
     assert standin.model_calls[-1].prompts[-1] == prompt
 
@@ -133,17 +133,19 @@ async def test_session_works_as_the_projects_owner_whoever_that_is(
     assert (made.stat().st_uid, made.parent.stat().st_uid) == (owner, owner)
 
 
+@pytest.mark.once
 async def test_same_turn_id_again_is_the_same_turn(
-    sessions: Sessions, session: Session, standin: Standin
+    sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
     turn_id = str(uuid.uuid4())
-    first = await turns.prompt(sessions, session.id, "Only once.", turn_id=turn_id)
-    again = await turns.prompt(sessions, session.id, "Only once.", turn_id=turn_id)
+    first = await turns.prompt(sessions, shared.id, "Only once.", turn_id=turn_id)
+    again = await turns.prompt(sessions, shared.id, "Only once.", turn_id=turn_id)
     assert again == first
     seen = [request for request in standin.model_calls if request.prompts[-1:] == ("Only once.",)]
     assert len(seen) == 1
 
 
+@pytest.mark.once
 async def test_cost_and_usage_are_those_of_the_turn_alone(
     sessions: Sessions, session: Session
 ) -> None:
@@ -153,6 +155,7 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
     assert all(0 < cost < 2 * costs[0] for cost in costs)
 
 
+@pytest.mark.once
 async def test_tools_of_a_turn_limit_what_the_model_is_offered(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
@@ -164,6 +167,7 @@ async def test_tools_of_a_turn_limit_what_the_model_is_offered(
     assert {"Read", "Bash", "Edit", "Write"} <= set(standin.model_calls[-1].tools)
 
 
+@pytest.mark.once
 async def test_tools_of_a_later_turn_limit_what_the_model_can_use(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
@@ -176,43 +180,46 @@ async def test_tools_of_a_later_turn_limit_what_the_model_can_use(
     assert "it ran" in standin.model_calls[-1].tool_results[-1]
 
 
+@pytest.mark.once
 async def test_tool_that_claude_does_not_know_is_an_error(
-    sessions: Sessions, session: Session
+    sessions: Sessions, shared: Session
 ) -> None:
     options = TurnOptions(tools=("bash", "Read"))
-    turn = await turns.prompt(sessions, session.id, script({"wait": 5}), options=options)
+    turn = await turns.prompt(sessions, shared.id, script({"wait": 5}), options=options)
     assert turn.status is TurnStatus.FAILED
     assert (turn.error or "").startswith("Claude Code has no tool called 'bash' here")
-    after = await turns.prompt(sessions, session.id, "hello")
+    after = await turns.prompt(sessions, shared.id, "hello")
     assert (after.status, after.error) == (TurnStatus.COMPLETED, None)
 
 
+@pytest.mark.once
 async def test_model_of_a_turn_is_that_turns_alone(
-    sessions: Sessions, session: Session, standin: Standin
+    sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
     models = []
     for model in (None, "my-own-model", None, None):
-        await turns.prompt(sessions, session.id, "hello", options=TurnOptions(model=model))
+        await turns.prompt(sessions, shared.id, "hello", options=TurnOptions(model=model))
         models.append(standin.model_calls[-1].model)
     usual = models[0]
     assert usual != "my-own-model"
     assert models == [usual, "my-own-model", usual, usual]
 
 
-async def test_limits_of_a_turn_are_that_turns_alone(sessions: Sessions, session: Session) -> None:
+@pytest.mark.once
+async def test_limits_of_a_turn_are_that_turns_alone(sessions: Sessions, shared: Session) -> None:
     look = {"tool": "Bash", "input": {"command": "true"}}
     prompt = script(look, look, {"say": "done"})
-    few = await turns.prompt(sessions, session.id, prompt, options=TurnOptions(max_turns=1))
+    few = await turns.prompt(sessions, shared.id, prompt, options=TurnOptions(max_turns=1))
     assert (few.status, few.error) == (
         TurnStatus.FAILED,
         "Reached maximum number of turns (1)",
     )
     cheap = await turns.prompt(
-        sessions, session.id, prompt, options=TurnOptions(max_budget_usd=0.000001)
+        sessions, shared.id, prompt, options=TurnOptions(max_budget_usd=0.000001)
     )
     assert cheap.status is TurnStatus.FAILED
     assert (cheap.error or "").startswith("Reached maximum budget")
-    free = await turns.prompt(sessions, session.id, prompt)
+    free = await turns.prompt(sessions, shared.id, prompt)
     assert (free.status, free.result) == (TurnStatus.COMPLETED, "done")
 
 
@@ -268,9 +275,8 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
             await sessions.destroy(name)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("prompt", ["", " \n ", "lone surrogate \ud800"])
-async def test_unusable_prompt_is_refused(
-    sessions: Sessions, session: Session, prompt: str
-) -> None:
+async def test_unusable_prompt_is_refused(sessions: Sessions, shared: Session, prompt: str) -> None:
     with pytest.raises(UsageError):
-        await turns.prompt(sessions, session.id, prompt)
+        await turns.prompt(sessions, shared.id, prompt)

@@ -316,6 +316,7 @@ async def peaks(sessions: Sessions, session: Session, bare: Bare) -> tuple[int, 
     return proxy * 1024, int(own.stdout.split()[1]) * 1024
 
 
+@pytest.mark.once
 async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
     sessions: Sessions, restricted: Session, bare: Bare, engine: Engine, download_port: int
 ) -> None:

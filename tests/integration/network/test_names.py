@@ -122,6 +122,7 @@ NOTATIONS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("host", NOTATIONS.values(), ids=NOTATIONS)
 async def test_a_metadata_service_is_not_reached_by_number(world: World, host: str) -> None:
     await world.refuses(
@@ -134,6 +135,7 @@ async def test_a_metadata_service_is_not_reached_by_number(world: World, host: s
     assert world.visits_behind(METADATA) == []
 
 
+@pytest.mark.once
 async def test_the_notations_would_lead_to_the_metadata_service(world: World) -> None:
     """The control of the test above: the proxy's own resolver takes them for its address."""
     for notation in ("decimal", "hexadecimal", "hexadecimal-parts", "octal", "two-parts"):
@@ -150,6 +152,7 @@ PRIVATE = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("address", PRIVATE.values(), ids=PRIVATE)
 async def test_an_allowed_name_does_not_lead_to_a_private_address(
     world: World, address: str
@@ -175,6 +178,7 @@ async def test_an_allowed_name_does_not_lead_to_a_private_address(
         give_names(world.bare, world.restricted, world.names)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("address", [METADATA, "127.0.0.1", "0.0.0.0", f"::ffff:{METADATA}"])
 async def test_a_name_that_may_be_private_does_not_lead_to_the_proxy_or_metadata(
     world: World, address: str
@@ -189,6 +193,7 @@ async def test_a_name_that_may_be_private_does_not_lead_to_the_proxy_or_metadata
         give_names(world.bare, world.restricted, world.names)
 
 
+@pytest.mark.once
 async def test_a_redirection_leads_nowhere_else(world: World, elsewhere: Witness) -> None:
     """The control is a redirection of the allowed host to itself."""
     for place in (

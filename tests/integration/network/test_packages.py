@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from engine_fixtures import Bare
 
 
+pytestmark = pytest.mark.once
+
+
 @pytest.fixture(scope="session")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]:
     with Registries(tmp_path_factory.mktemp("packages") / "registries") as running:

@@ -92,6 +92,7 @@ OTHER_HOSTS = {
 }  # fmt: skip
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("bypass", OTHER_HOSTS)
 async def test_a_request_for_another_host_does_not_arrive(world: World, bypass: str) -> None:
     data = OTHER_HOSTS[bypass](world.allowed)
@@ -180,6 +181,7 @@ SMUGGLED = {
 }  # fmt: skip
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("bypass", SMUGGLED)
 async def test_no_second_request_arrives(world: World, bypass: str) -> None:
     """The listener records what comes to the allowed host byte by byte."""
@@ -195,6 +197,7 @@ async def test_no_second_request_arrives(world: World, bypass: str) -> None:
     assert MARK.encode() in world.site.until(MARK)[0]
 
 
+@pytest.mark.once
 async def test_a_body_stays_one_whatever_a_connection_field_says(world: World) -> None:
     fields = ("Connection: content-length, host", f"Content-Length: {len(SECOND)}")
     await world.send(post(world.allowed, *fields, body=SECOND))
@@ -208,6 +211,7 @@ async def test_a_body_stays_one_whatever_a_connection_field_says(world: World) -
 # 12: other protocols
 
 
+@pytest.mark.once
 async def test_the_proxy_speaks_no_other_protocol(world: World, elsewhere: Witness) -> None:
     """SOCKS, FTP and what else curl knows; SOCKS and FTP to the allowed host neither."""
     port = world.site.port
@@ -237,6 +241,7 @@ async def test_the_proxy_speaks_no_other_protocol(world: World, elsewhere: Witne
     assert world.visits_of_proxy(elsewhere) == []
 
 
+@pytest.mark.once
 async def test_a_proxy_that_is_asked_for_itself_goes_on(world: World) -> None:
     itself = [f"{host}:{contract.PROXY_PORT}" for host in ("127.0.0.1", "localhost", "[::1]")]
     for place in itself:
@@ -251,6 +256,7 @@ async def test_a_proxy_that_is_asked_for_itself_goes_on(world: World) -> None:
     assert await world.visits() == []
 
 
+@pytest.mark.once
 async def test_no_websocket_is_opened_in_plain_http(world: World) -> None:
     """Neither to a host that is not allowed, nor, without a word of it, to one that is."""
     fields = (

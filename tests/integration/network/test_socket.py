@@ -22,6 +22,7 @@ FLOOD = 2000
 # 11: the proxy's own socket
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "opening",
     [
@@ -58,6 +59,7 @@ async def test_a_forged_first_line_opens_nothing(world: World, opening: bytes) -
     assert world.visits_behind(OTHER, world.site.port) == []
 
 
+@pytest.mark.once
 async def test_an_authorization_in_a_first_line_goes_nowhere(world: World) -> None:
     """It is for a further proxy; where there is none, nobody hears of it. What the client says to
     this proxy itself is not passed on either."""
@@ -123,7 +125,13 @@ print(json.dumps(found))
     assert await world.visits() == []
 
 
-@pytest.mark.parametrize("opening", ['{"watch": true}\\n', '{"session": "x"}\\n', "", "{"])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        '{"watch": true}\\n',
+        *(pytest.param(each, marks=pytest.mark.once) for each in ('{"session": "x"}\\n', "", "{")),
+    ],
+)
 async def test_a_flood_of_connections_leaves_room_for_others(world: World, opening: str) -> None:
     """While one session holds as many as it gets, its neighbour's requests are served, and those
     to the model."""
