@@ -18,6 +18,7 @@ from claude_mcp.cli.permissions import respond
 from claude_mcp.cli.prompts import cancel, prompt, turn
 from claude_mcp.cli.running import follow, report, talk, watched, within
 from claude_mcp.config import LIMIT_NAMES, Config
+from claude_mcp.contract.numbers import counted
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
 
         render.write_json(TransferResult.of(transferred).wire())
     elif watched(arguments):
-        arrived = f"{render.counted(transferred.files, 'file')}, {transferred.size} bytes"
+        arrived = f"{counted(transferred.files, 'file')}, {transferred.size} bytes"
         talk(f"{arrived}, now at {transferred.path}")
     return 0
 

@@ -12,6 +12,7 @@ from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
 from claude_mcp.cli.running import follow, talk, watched, within
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
+from claude_mcp.views.figures import turn_figures
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
@@ -159,7 +160,7 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             return PERMISSION_EXIT_CODE
         case "completed":
             if figures:
-                talk(f"[{render.figures(turn)}]")
+                talk(f"[{turn_figures(turn.duration_ms, turn.num_turns, turn.cost_usd)}]")
             return 0
         case "running":
             session = shlex.quote(turn.session.name)

@@ -12,7 +12,7 @@ from claude_mcp.contract.redaction import redactor
 if TYPE_CHECKING:
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Listed
-    from claude_mcp.sessions.turns.results import Event, TurnResult
+    from claude_mcp.sessions.turns.results import Event
 
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", "IMAGE", "PROJECT")
 
@@ -75,14 +75,3 @@ def event(event: Event) -> str:
     cut = f" [... {event.left_out} characters more: --event {event.number}]"
     text = f"{event.number} {event.time} {event.kind}: {event.text}"
     return for_terminal(text + (cut if event.left_out else ""))
-
-
-def figures(turn: TurnResult) -> str:
-    parts = [f"{turn.duration_ms / 1000:.1f} s", counted(turn.num_turns, "model call")]
-    if turn.cost_usd:
-        parts.append(f"${turn.cost_usd:.4f}")
-    return ", ".join(parts)
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -35,7 +35,7 @@ from claude_mcp.server.errors import error_text
 from claude_mcp.server.progress import Reporter
 from claude_mcp.server.stdio import Lines
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
-from claude_mcp.views.results import clean
+from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions

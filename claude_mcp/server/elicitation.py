@@ -28,7 +28,7 @@ from mcp.types.version import is_version_at_least
 from pydantic import ValidationError
 
 from claude_mcp.sessions.turns.questions import question_text
-from claude_mcp.views.results import clean
+from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.turns.permissions import Answer, Ask

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from claude_mcp.errors import ClaudeMcpError, single_cause
-from claude_mcp.views.results import clean
+from claude_mcp.views.wire import clean
 
 logger = logging.getLogger(__name__)
 

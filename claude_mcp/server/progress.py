@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 import anyio
 
 from claude_mcp.errors import ungrouped
-from claude_mcp.views.results import clean
+from claude_mcp.views.wire import clean
 
 HEARTBEAT_SECONDS: Final = 5.0
 

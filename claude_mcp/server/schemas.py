@@ -1,10 +1,13 @@
-"""JSON Schemas as small as they can be: every conversation with the server pays for them."""
+"""JSON Schemas as small as possible: every conversation with the server pays for them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+
+from claude_mcp.contract.messages import key
+from claude_mcp.views.results import Result
 
 Schema = dict[str, Any]
 
@@ -13,13 +16,13 @@ _OPEN = ("additionalProperties", True)  # the default
 
 
 def input_schema(model: type[BaseModel]) -> Schema:
-    """What callers may send. Optional values are left out rather than null, so null is not said."""
+    """What callers may send. null means "not given" and is not mentioned."""
     return _compact(model.model_json_schema(mode="validation"), nullable=False)
 
 
-def output_schema(model: type[BaseModel]) -> Schema:
-    """What results hold; every field is always there."""
-    return _compact(model.model_json_schema(mode="serialization"), nullable=True)
+def output_schema(view: type[Result]) -> Schema:
+    """What results contain; every field is always present."""
+    return _compact(TypeAdapter(view).json_schema(mode="serialization"), nullable=True)
 
 
 def _compact(schema: Schema, *, nullable: bool) -> Schema:
@@ -27,31 +30,36 @@ def _compact(schema: Schema, *, nullable: bool) -> Schema:
 
     def visit(node: Schema) -> Schema:
         if "$ref" in node:
-            # Each definition is used about once: in its place it is shorter, and every host
-            # understands it.
+            # Most definitions are used once: inlined they are shorter, and every host
+            # understands them.
             definition = definitions[node["$ref"].rpartition("/")[2]]
-            around = {key: value for key, value in node.items() if key != "$ref"}
+            around = {name: value for name, value in node.items() if name != "$ref"}
             return visit({**_without_docstring(definition), **around})
         if "anyOf" in node and _NULL in node["anyOf"]:
             [other] = [each for each in node["anyOf"] if each != _NULL]
-            rest = {key: value for key, value in node.items() if key != "anyOf"}
+            rest = {name: value for name, value in node.items() if name != "anyOf"}
             merged = visit({**other, **rest})
             return {**merged, "type": [merged["type"], "null"]} if nullable else merged
-        kept: Schema = {}
-        for key, value in node.items():
-            if key == "title" or (key, value) in (("default", None), _OPEN):
-                continue
-            if key == "properties":
-                kept[key] = {name: visit(each) for name, each in value.items()}
-            elif key == "items" or (key == "additionalProperties" and isinstance(value, dict)):
-                kept[key] = visit(value)
-            else:
-                kept[key] = value
-        return kept
+        return {
+            name: _visited(name, value, visit)
+            for name, value in node.items()
+            if name != "title" and (name, value) not in (("default", None), _OPEN)
+        }
 
     return visit(_without_docstring(schema))
 
 
+def _visited(name: str, value: Any, visit: Any) -> Any:
+    """The value of one keyword. Views name their fields as Python does, arguments as the wire."""
+    if name == "properties":
+        return {key(each): visit(schema) for each, schema in value.items()}
+    if name == "required":
+        return [key(each) for each in value]
+    if name == "items" or (name == "additionalProperties" and isinstance(value, dict)):
+        return visit(value)
+    return value
+
+
 def _without_docstring(definition: Schema) -> Schema:
     """A model's docstring is for those who read the code."""
-    return {key: value for key, value in definition.items() if key != "description"}
+    return {name: value for name, value in definition.items() if name != "description"}

@@ -1,18 +1,17 @@
-"""What the tools return, as pydantic models; the wire names are these in camelCase.
+"""What every front end shows of an operation's outcome, as values.
 
-Every string that leaves goes through ``clean``: what comes out of a session can hold our
-secrets, and text that is no Unicode and would break the connection.
+A view holds plain data only, and all of it: each field is always present, None if there is
+nothing to say. Its JSON form is ``views.wire``'s, its text ``views.text``'s.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
-from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.messages import key
+from claude_mcp.contract.numbers import counted
+from claude_mcp.views.wire import to_json
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.create.request import Created
@@ -25,42 +24,25 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.permissions import Decided
     from claude_mcp.sessions.turns.results import Event, TurnResult
 
-
-def clean(text: str) -> str:
-    """Without known secrets, and fit to be encoded: lone surrogates become question marks."""
-    return redactor.redact(text).encode("utf-8", "replace").decode()
+USD_DIGITS = 6
 
 
-def clean_value(value: Any) -> Any:
-    """``clean`` for every string in a JSON value, and null for what JSON has no number for."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case str():
-            return clean(value)
-        case dict():
-            return {clean(str(key)): clean_value(each) for key, each in value.items()}
-        case list() | tuple():
-            return [clean_value(each) for each in value]
-        case _:
-            return value
-
-
-class Result(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
-
+@dataclass(frozen=True, slots=True)
+class Result:
     def wire(self) -> dict[str, Any]:
-        """Structured content."""
-        wire: dict[str, Any] = clean_value(self.model_dump(by_alias=True))
+        """The JSON object: an MCP tool's structured content, a command's ``--json``."""
+        wire: dict[str, Any] = to_json(self)
         return wire
 
 
+@dataclass(frozen=True, slots=True)
 class McpServerStatus(Result):
     name: str
     status: str
     error: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class CreateResult(Result):
     session_id: str
     session_name: str
@@ -92,18 +74,19 @@ class CreateResult(Result):
             expires_at=session.expires_at,
             network=session.network,
             mcp_servers=[
-                McpServerStatus(name=each.name, status=each.status, error=each.error)
-                for each in created.mcp_servers
+                McpServerStatus(each.name, each.status, each.error) for each in created.mcp_servers
             ],
             warnings=list(created.warnings),
         )
 
 
+@dataclass(frozen=True, slots=True)
 class PermissionDenial(Result):
     tool_name: str
     tool_input: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
 class QuestionEntry(Result):
     request_id: str
     tool_name: str
@@ -111,24 +94,21 @@ class QuestionEntry(Result):
     description: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class EventEntry(Result):
     number: int
     time: str
     kind: str
     text: str
     left_out: int
+    """Characters that were cut from ``text``."""
 
     @classmethod
     def of(cls, event: Event) -> EventEntry:
-        return cls(
-            number=event.number,
-            time=event.time,
-            kind=event.kind,
-            text=event.text,
-            left_out=event.left_out,
-        )
+        return cls(event.number, event.time, event.kind, event.text, event.left_out)
 
 
+@dataclass(frozen=True, slots=True)
 class PromptResult(Result):
     session_id: str
     turn_id: str
@@ -147,49 +127,45 @@ class PromptResult(Result):
 
     @classmethod
     def of(cls, turn: TurnResult) -> PromptResult:
-        return cls(**cls._fields(turn))
-
-    @staticmethod
-    def _fields(turn: TurnResult) -> dict[str, Any]:
-        waiting = [f"{turn.ahead} other(s) come first in line."] if turn.ahead else []
-        return dict(
-            session_id=turn.session.id,
-            turn_id=turn.turn_id,
-            status=turn.status.value,
-            result=turn.result,
-            error=turn.error,
-            conversation_id=turn.conversation_id,
-            num_turns=turn.num_turns,
-            duration_ms=turn.duration_ms,
-            cost_usd=round(turn.cost_usd, 6),
-            usage={to_camel(name): count for name, count in turn.usage.items()},
-            permission_denials=[
-                PermissionDenial(tool_name=each.tool_name, tool_input=dict(each.tool_input))
-                for each in turn.permission_denials
-            ],
-            questions=[
-                QuestionEntry(
-                    request_id=each.request_id,
-                    tool_name=each.tool_name,
-                    tool_input=dict(each.tool_input),
-                    description=each.description,
-                )
-                for each in turn.questions
-            ],
-            notes=[*turn.notes, *waiting],
-            cursor=turn.cursor,
-        )
+        return cls(**_turn_fields(turn))
 
 
+@dataclass(frozen=True, slots=True)
 class TurnView(PromptResult):
     events: list[EventEntry]
 
     @classmethod
     def of(cls, turn: TurnResult) -> TurnView:
-        events = [EventEntry.of(each) for each in turn.events]
-        return cls(**cls._fields(turn), events=events)
+        return cls(**_turn_fields(turn), events=[EventEntry.of(each) for each in turn.events])
 
 
+def _turn_fields(turn: TurnResult) -> dict[str, Any]:
+    ahead = counted(turn.ahead, "prompt is", "prompts are")
+    return dict(
+        session_id=turn.session.id,
+        turn_id=turn.turn_id,
+        status=turn.status.value,
+        result=turn.result,
+        error=turn.error,
+        conversation_id=turn.conversation_id,
+        num_turns=turn.num_turns,
+        duration_ms=turn.duration_ms,
+        cost_usd=round(turn.cost_usd, USD_DIGITS),
+        usage={key(name): count for name, count in turn.usage.items()},
+        permission_denials=[
+            PermissionDenial(each.tool_name, dict(each.tool_input))
+            for each in turn.permission_denials
+        ],
+        questions=[
+            QuestionEntry(each.request_id, each.tool_name, dict(each.tool_input), each.description)
+            for each in turn.questions
+        ],
+        notes=[*turn.notes, *([f"{ahead} ahead of this one."] if turn.ahead else [])],
+        cursor=turn.cursor,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class CancelResult(Result):
     session_id: str
     turn_id: str | None
@@ -198,19 +174,21 @@ class CancelResult(Result):
     @classmethod
     def of(cls, session_id: str, turn: TurnResult | None) -> CancelResult:
         if turn is None:
-            return cls(session_id=session_id, turn_id=None, status=None)
-        return cls(session_id=session_id, turn_id=turn.turn_id, status=turn.status.value)
+            return cls(session_id, turn_id=None, status=None)
+        return cls(session_id, turn.turn_id, turn.status.value)
 
 
+@dataclass(frozen=True, slots=True)
 class PermissionResult(Result):
     session_id: str
     turn_id: str | None
 
     @classmethod
     def of(cls, decided: Decided) -> PermissionResult:
-        return cls(session_id=decided.session.id, turn_id=decided.turn_id)
+        return cls(decided.session.id, decided.turn_id)
 
 
+@dataclass(frozen=True, slots=True)
 class SessionEntry(Result):
     session_id: str
     session_name: str
@@ -244,22 +222,25 @@ class SessionEntry(Result):
             network=session.network,
             turn_running=listed.turn_running,
             last_activity_at=listed.last_activity_at,
-            cost_usd=None if listed.cost_usd is None else round(listed.cost_usd, 6),
+            cost_usd=None if listed.cost_usd is None else round(listed.cost_usd, USD_DIGITS),
         )
 
 
+@dataclass(frozen=True, slots=True)
 class ListResult(Result):
     sessions: list[SessionEntry]
 
     @classmethod
     def of(cls, listed: list[Listed]) -> ListResult:
-        return cls(sessions=[SessionEntry.of(each) for each in listed])
+        return cls([SessionEntry.of(each) for each in listed])
 
 
+@dataclass(frozen=True, slots=True)
 class CredentialsResult(Result):
     session_id: str
     session_name: str
     credentials: str | None
+    """Whose they are, ``server`` or ``session``; None if the session needs none."""
     mcp_servers: list[str]
     warnings: list[str]
 
@@ -274,6 +255,7 @@ class CredentialsResult(Result):
         )
 
 
+@dataclass(frozen=True, slots=True)
 class DestroyResult(Result):
     session_id: str
     session_name: str | None
@@ -291,6 +273,7 @@ class DestroyResult(Result):
         )
 
 
+@dataclass(frozen=True, slots=True)
 class PrunedEntry(Result):
     session_id: str
     session_name: str
@@ -299,14 +282,10 @@ class PrunedEntry(Result):
 
     @classmethod
     def of(cls, pruned: Pruned) -> PrunedEntry:
-        return cls(
-            session_id=pruned.session.id,
-            session_name=pruned.session.name,
-            reason=pruned.reason,
-            removed=pruned.removed,
-        )
+        return cls(pruned.session.id, pruned.session.name, pruned.reason, pruned.removed)
 
 
+@dataclass(frozen=True, slots=True)
 class TransferResult(Result):
     session_id: str
     direction: str
@@ -327,12 +306,14 @@ class TransferResult(Result):
         )
 
 
+@dataclass(frozen=True, slots=True)
 class CommandOutcome(Result):
     session_id: str
     exit_code: int
     stdout: str
     stderr: str
     truncated: str | None
+    """What was left out of the middle of the output."""
     duration_ms: int
     timed_out: bool
     notes: list[str]
@@ -351,6 +332,7 @@ class CommandOutcome(Result):
         )
 
 
+@dataclass(frozen=True, slots=True)
 class LogsResult(Result):
     session_id: str
     session_name: str
@@ -359,9 +341,4 @@ class LogsResult(Result):
 
     @classmethod
     def of(cls, session: Session, lines: list[str]) -> LogsResult:
-        return cls(
-            session_id=session.id,
-            session_name=session.name,
-            status=session.status.value,
-            lines=lines,
-        )
+        return cls(session.id, session.name, session.status.value, lines)

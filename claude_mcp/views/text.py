@@ -1,10 +1,13 @@
-"""The results as text: what a model needs to go on, and the next step where there is one."""
+"""Results as text for a model: what it needs to continue, and the next step where there is one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
+from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import question_text
+from claude_mcp.views.figures import duration, turn_figures, usd
 from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
@@ -22,8 +25,8 @@ from claude_mcp.views.results import (
 )
 
 NETWORKS: Final = {
-    "restricted": "Its network is restricted to its provider and the allowed hosts.",
-    "none": "It has no network: commands work there, prompts do not.",
+    "restricted": "Its network reaches only its provider and the allowed hosts.",
+    "none": "It has no network: commands work, prompts do not.",
 }
 
 
@@ -33,8 +36,8 @@ def create(result: CreateResult) -> str:
         f"its /workspace. Image {result.image}, {result.engine}.",
         *([NETWORKS[result.network]] if result.network in NETWORKS else []),
         *(f"MCP server {each.name}: {each.status}." for each in result.mcp_servers),
-        *([f"It is removed at {result.expires_at}."] if result.expires_at else []),
-        *(f"Warning: {warning}" for warning in result.warnings),
+        *([f"It will be removed at {result.expires_at}."] if result.expires_at else []),
+        *_warnings(result.warnings),
         f'Next: execute_in_session with sessionId "{result.session_id}" and a prompt; '
         "destroy_session when the work is done.",
     ]
@@ -42,83 +45,103 @@ def create(result: CreateResult) -> str:
 
 
 def prompt(result: PromptResult) -> str:
-    lines = []
-    if result.result and result.result != result.error:
-        lines += [result.result, ""]
-    figures = f"{seconds(result.duration_ms)}, {counted(result.num_turns, 'model call')}"
-    if result.cost_usd:
-        figures += f", ${result.cost_usd:.4f}"
+    answer = result.result if result.result and result.result != result.error else None
+    denials = [
+        f"Denied for lack of permission: {each.tool_name} {each.tool_input}"
+        for each in result.permission_denials
+    ]
+    return "\n".join(
+        [
+            *([answer, ""] if answer else []),
+            *_outcome(result),
+            *(f"Note: {note}" for note in result.notes),
+            *denials,
+            *_questions(result),
+        ]
+    )
+
+
+def _outcome(result: PromptResult) -> list[str]:
+    """The turn's status, and the next step."""
+    figures = turn_figures(result.duration_ms, result.num_turns, result.cost_usd)
     match result.status:
         case "completed":
-            lines.append(f"[completed: {figures}]")
-            if not result.result:
-                lines.append("Claude ended without a final text.")
+            empty = [] if result.result else ["Claude finished without a final message."]
+            return [f"[completed: {figures}]", *empty]
         case "failed":
-            lines.append(f"[failed: {figures}]")
-            lines.append(result.error or "Claude Code gave no reason.")
-            lines.append(
-                "Next: correct the cause and send the prompt again (the conversation is kept), "
-                "or look at get_session_logs."
-            )
+            return [
+                f"[failed: {figures}]",
+                result.error or "Claude Code gave no reason.",
+                "Next: fix the cause and send the prompt again (the conversation is kept), or "
+                "read get_session_logs.",
+            ]
         case "cancelled":
-            lines.append(f"[cancelled: {figures}]")
-            lines.append("The conversation is kept; the next prompt goes on from here.")
+            return [
+                f"[cancelled: {figures}]",
+                "The conversation is kept; the next prompt continues it.",
+            ]
         case "needs_permission":
-            lines.append(f"[needs_permission: turn {result.turn_id}]")
+            return [f"[needs_permission: turn {result.turn_id}]"]
         case "running":
-            lines.append(f"[running: turn {result.turn_id}]")
-            lines.append(
+            return [
+                f"[running: turn {result.turn_id}]",
                 f'Next: get_turn with sessionId "{result.session_id}" waits for the result; '
-                "cancel_turn ends it."
-            )
-    lines += [f"Note: {note}" for note in result.notes]
-    for denial in result.permission_denials:
-        lines.append(f"Denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+                "cancel_turn interrupts it.",
+            ]
+
+
+def _questions(result: PromptResult) -> list[str]:
+    if not result.questions:
+        return []
+    lines = []
     for question in result.questions:
         asked = question_text(question.tool_name, question.tool_input, question.description)
         lines.append(f'Claude asks for permission (requestId "{question.request_id}"): {asked}')
-    if result.questions:
-        lines.append(
-            f'Next: respond_permission with sessionId "{result.session_id}" and each requestId; '
-            "in doubt, ask your user first. get_turn then waits for the result. What nobody "
-            "answers is denied after a time."
-        )
-    return "\n".join(lines)
+    lines.append(
+        f'Next: respond_permission with sessionId "{result.session_id}" and each requestId; if '
+        "in doubt, ask your user first. Then get_turn waits for the result. Unanswered requests "
+        "are denied after a while."
+    )
+    return lines
 
 
 def decided(result: PermissionResult) -> str:
-    return f'Claude is told. Next: get_turn with sessionId "{result.session_id}" waits on.'
+    return (
+        f'Claude has the answer. Next: get_turn with sessionId "{result.session_id}" waits for '
+        "the result."
+    )
 
 
 def turn(result: TurnView) -> str:
     lines = [prompt(result)]
     if result.events:
-        lines += ["", *(_event(each) for each in result.events)]
-        lines.append(f"Events end here; cursor {result.cursor} reads on.")
+        lines += ["", *map(_event, result.events)]
+        lines.append(f"End of events; continue with cursor {result.cursor}.")
     return "\n".join(lines)
 
 
 def _event(event: EventEntry) -> str:
-    cut = f" [... {event.left_out} characters more: event {event.number}]" if event.left_out else ""
+    more = counted(event.left_out, "more character")
+    cut = f" [... {more}: event {event.number}]" if event.left_out else ""
     return f"{event.number} {event.time} {event.kind}: {event.text}{cut}"
 
 
 def cancelled(result: CancelResult) -> str:
     match result.status:
         case None:
-            return "Nothing was running."
+            return "No turn was running."
         case "cancelled":
             return f"Turn {result.turn_id} is cancelled. The conversation is kept."
         case "running":
-            return f"Turn {result.turn_id} is being cancelled; get_turn tells when it is."
+            return f"Turn {result.turn_id} is being cancelled; get_turn waits for its end."
         case status:
-            return f"Turn {result.turn_id} was over already: {status}."
+            return f"Turn {result.turn_id} had already ended: {status}."
 
 
 def sessions(result: ListResult) -> str:
     if not result.sessions:
         return "There are no sessions. Create one with create_session."
-    return "\n".join(_entry(each) for each in result.sessions)
+    return "\n".join(map(_entry, result.sessions))
 
 
 def _entry(entry: SessionEntry) -> str:
@@ -133,44 +156,54 @@ def _entry(entry: SessionEntry) -> str:
     if entry.expires_at:
         facts.append(f"expires {entry.expires_at}")
     if entry.cost_usd:
-        facts.append(f"${entry.cost_usd:.4f} so far")
+        facts.append(f"{usd(entry.cost_usd)} so far")
     return ", ".join(facts)
 
 
 def credentials(result: CredentialsResult) -> str:
-    what = []
+    given = []
     if result.credentials:
-        what.append("the server's credentials" if result.credentials == "server" else "credentials")
+        whose = "the server's" if result.credentials == "server" else "its own"
+        given.append(f"{whose} credentials")
     if result.mcp_servers:
-        what.append(f"MCP servers {', '.join(result.mcp_servers)}")
-    given = " and ".join(what) or "no MCP servers"
-    lines = [f"Session {result.session_name} has {given} from its next prompt on."]
-    return "\n".join([*lines, *(f"Warning: {warning}" for warning in result.warnings)])
+        given.append(f"MCP servers {', '.join(result.mcp_servers)}")
+    used = " and ".join(given) or "no MCP servers"
+    return "\n".join(
+        [
+            f"Session {result.session_name} uses {used} from its next prompt on.",
+            *_warnings(result.warnings),
+        ]
+    )
 
 
 def destroy(result: DestroyResult) -> str:
-    if result.existed:
-        lines = [f"Session {result.session_name} ({result.session_id}) is destroyed."]
-        return "\n".join([*lines, *(f"Warning: {warning}" for warning in result.warnings)])
-    return f"There was no session {result.session_id} any more; nothing had to be done."
+    if not result.existed:
+        return f"Session {result.session_id} does not exist (any more); there was nothing to do."
+    return "\n".join(
+        [
+            f"Session {result.session_name} ({result.session_id}) is destroyed.",
+            *_warnings(result.warnings),
+        ]
+    )
 
 
 def transfer(result: TransferResult) -> str:
     where = "in the session" if result.direction == "to_container" else "on the host"
-    lines = [
-        f"{counted(result.files, 'file')}, {counted(result.bytes, 'byte')}, now {where} at "
-        f"{result.path}.",
-        *(f"Warning: {warning}" for warning in result.warnings),
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"Copied {counted(result.files, 'file')}, {counted(result.bytes, 'byte')}; now {where} "
+            f"at {result.path}.",
+            *_warnings(result.warnings),
+        ]
+    )
 
 
 def command(result: CommandOutcome) -> str:
-    took = seconds(result.duration_ms)
+    took = duration(result.duration_ms)
     if result.timed_out:
         lines = [
-            f"Killed: it ran into its time limit after {took}. Pass a larger timeoutSeconds, or "
-            "start it in the background with nohup and look at its output later."
+            f"Killed at its time limit, after {took}. Pass a larger timeoutSeconds, or start it "
+            "in the background with nohup and read its output later."
         ]
     else:
         lines = [f"Exit code {result.exit_code} after {took}."]
@@ -179,23 +212,19 @@ def command(result: CommandOutcome) -> str:
         if output:
             lines += [f"{name}:", output.removesuffix("\n")]
     if not result.stdout and not result.stderr:
-        lines.append("It wrote nothing.")
+        lines.append("No output.")
     if result.truncated:
         lines.append(
-            f"Cut in the middle: {result.truncated}. To see all of it, write it to a file and "
-            "read that in parts."
+            f"Output cut in the middle: {result.truncated}. To see all of it, redirect it to a "
+            "file and read that in parts."
         )
     return "\n".join(lines)
 
 
 def logs(result: LogsResult) -> str:
     head = f"Session {result.session_name} ({result.session_id}) is {result.status}."
-    return "\n".join([head, *result.lines] if result.lines else [head, "Its log is empty."])
+    return "\n".join([head, *(result.lines or ["Its log is empty."])])
 
 
-def seconds(milliseconds: int) -> str:
-    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _warnings(warnings: Iterable[str]) -> list[str]:
+    return [f"Warning: {warning}" for warning in warnings]

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 }
 FRONT_ENDS = {"server", "cli", "__main__"}
 INSIDE = {"agent", "claude", "contract", "placing", "proxy"}
-THIRD_PARTY = {"anyio": {"engine", "sessions", "server", "cli"}, "pydantic": {"views", "server"},
+THIRD_PARTY = {"anyio": {"engine", "sessions", "server", "cli"}, "pydantic": {"server"},
                "mcp": {"server"}, "mcp_types": {"server"}}  # fmt: skip
 
 STARTS_PROCESSES = {"subprocess", "multiprocessing", "pty"}

@@ -74,7 +74,7 @@ def test_whoever_sits_at_the_terminal_is_asked(
     terminal.typed = [typed]
     code, out, err = ask(terminal, session)
     assert (code, json.loads(out)) == (0, [["q1", decision, None]])
-    assert err == f"{ASKS}Allow it? [y/N] [0.0 s, 0 model calls]\n"
+    assert err == f"{ASKS}Allow it? [y/N] [0 ms, 0 model calls]\n"
     assert fake_engine.calls(program).count("submitted") == 1
 
 

@@ -146,7 +146,7 @@ def test_a_queued_prompt_stands_in_line(run: Run, running: str) -> None:
     code, out, _ = run("prompt", running, "hang", *arguments)
     assert (code, json.loads(out)) == (
         0,
-        wire.turn(running, turnId=OTHER, notes=["1 other(s) come first in line."]),
+        wire.turn(running, turnId=OTHER, notes=["1 prompt is ahead of this one."]),
     )
 
 

@@ -164,7 +164,7 @@ async def test_a_restricted_session_is_created_and_listed_as_one(
             "create_session", {**arguments, "allowedHosts": ["pypi.org"]}
         )
         assert content(created)["network"] == "restricted"
-        assert "Its network is restricted to its provider and the allowed" in text(created)
+        assert "Its network reaches only its provider and the allowed" in text(created)
         (listed,) = content(await client.call_tool("list_sessions", {}))["sessions"]
         assert listed["network"] == "restricted"
 

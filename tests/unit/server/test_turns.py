@@ -43,7 +43,8 @@ async def test_a_prompt_that_takes_longer_is_left_running_and_followed(
     assert content(left) == wire.turn(session)
     assert text(left).splitlines() == [
         f"[running: turn {TURN}]",
-        f'Next: get_turn with sessionId "{session}" waits for the result; cancel_turn ends it.',
+        f'Next: get_turn with sessionId "{session}" waits for the result; cancel_turn '
+        "interrupts it.",
     ]
     arguments = {"sessionId": "fix-tests", "waitSeconds": 1}
     followed = await client.call_tool("get_turn", arguments)
@@ -52,8 +53,8 @@ async def test_a_prompt_that_takes_longer_is_left_running_and_followed(
         "",
         "1 2026-01-02T03:04:05Z tool_call: Bash: ls",
         "2 2026-01-02T03:04:05Z tool_result: one",
-        "two [... 6 characters more: event 2]",
-        "Events end here; cursor 2 reads on.",
+        "two [... 6 more characters: event 2]",
+        "End of events; continue with cursor 2.",
     ]
 
 
@@ -100,9 +101,9 @@ async def test_a_turn_that_is_over_is_not_cancelled(client: Client, session: str
     arguments = {"sessionId": session, "prompt": "hello", "turnId": TURN}
     await client.call_tool("execute_in_session", arguments)
     late = await client.call_tool("cancel_turn", {"sessionId": session, "turnId": TURN})
-    assert text(late) == f"Turn {TURN} was over already: completed."
+    assert text(late) == f"Turn {TURN} had already ended: completed."
     nothing = await client.call_tool("cancel_turn", {"sessionId": session})
-    assert (content(nothing)["turnId"], text(nothing)) == (None, "Nothing was running.")
+    assert (content(nothing)["turnId"], text(nothing)) == (None, "No turn was running.")
 
 
 async def test_a_busy_session_refuses_a_second_prompt_or_lets_it_stand_in_line(
@@ -117,7 +118,7 @@ async def test_a_busy_session_refuses_a_second_prompt_or_lets_it_stand_in_line(
     )
     other = str(uuid.uuid4())
     waiting = await hang(client, session, turnId=other, whenBusy="wait")
-    note = "1 other(s) come first in line."
+    note = "1 prompt is ahead of this one."
     assert content(waiting) == wire.turn(session, turnId=other, notes=[note])
     assert text(waiting).splitlines()[-1] == f"Note: {note}"
 

@@ -99,7 +99,7 @@ def test_a_turn_in_line_notes_how_many_come_first() -> None:
     waiting = replace(RUNNING, ahead=2, notes=("It was started again.",))
     assert PromptResult.of(waiting).notes == [
         "It was started again.",
-        "2 other(s) come first in line.",
+        "2 prompts are ahead of this one.",
     ]
 
 

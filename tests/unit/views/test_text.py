@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import Any
+
 import pytest
 
 from claude_mcp.views import text
@@ -52,7 +55,7 @@ TURN = PromptResult(
     notes=[],
     cursor=7,
 )
-RUNNING = TURN.model_copy(update={"status": "running", "result": None, "cost_usd": 0.0})
+RUNNING = replace(TURN, status="running", result=None, cost_usd=0.0)
 COMMAND = CommandOutcome(
     session_id="0123456789ab",
     exit_code=0,
@@ -83,7 +86,7 @@ ENTRY = SessionEntry(
 
 def test_a_created_session_says_what_to_do_next() -> None:
     servers = [McpServerStatus(name="files", status="pending", error=None)]
-    created = CREATED.model_copy(update={"mcp_servers": servers, "warnings": ["No credentials."]})
+    created = replace(CREATED, mcp_servers=servers, warnings=["No credentials."])
     assert text.create(created).splitlines() == [
         "Session fix-tests (0123456789ab) is ready: /src/project is its /workspace. Image "
         "claude-code-custom:latest, podman.",
@@ -100,14 +103,14 @@ def test_a_created_session_says_what_to_do_next() -> None:
         ("open", []),
         (
             "restricted",
-            ["Its network is restricted to its provider and the allowed hosts."],
+            ["Its network reaches only its provider and the allowed hosts."],
         ),
-        ("none", ["It has no network: commands work there, prompts do not."]),
+        ("none", ["It has no network: commands work, prompts do not."]),
         ("forged\n", []),
     ],
 )
 def test_a_created_session_says_what_it_cannot_reach(network: str, lines: list[str]) -> None:
-    created = CREATED.model_copy(update={"network": network})
+    created = replace(CREATED, network=network)
     assert text.create(created).splitlines()[1:-1] == lines
 
 
@@ -116,29 +119,28 @@ def test_a_finished_turn_is_its_answer_and_what_it_took() -> None:
 
 
 def test_a_failed_turn_says_why_once_and_what_can_be_done() -> None:
-    failed = TURN.model_copy(
-        update={"status": "failed", "result": "401 no", "error": "401 no", "num_turns": 1}
-    )
+    failed = replace(TURN, status="failed", result="401 no", error="401 no", num_turns=1)
     assert text.prompt(failed).splitlines() == [
         "[failed: 12.3 s, 1 model call, $0.0123]",
         "401 no",
-        "Next: correct the cause and send the prompt again (the conversation is kept), or look "
-        "at get_session_logs.",
+        "Next: fix the cause and send the prompt again (the conversation is kept), or read "
+        "get_session_logs.",
     ]
 
 
 def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
-    cancelled = TURN.model_copy(update={"status": "cancelled", "result": None, "cost_usd": 0.0})
+    cancelled = replace(TURN, status="cancelled", result=None, cost_usd=0.0)
     assert text.prompt(cancelled).splitlines() == [
         "[cancelled: 12.3 s, 3 model calls]",
-        "The conversation is kept; the next prompt goes on from here.",
+        "The conversation is kept; the next prompt continues it.",
     ]
 
 
 def test_a_turn_that_goes_on_says_how_to_wait_for_it_and_how_to_end_it() -> None:
     assert text.prompt(RUNNING).splitlines() == [
         "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
-        'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn ends it.',
+        'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn '
+        "interrupts it.",
     ]
 
 
@@ -156,21 +158,21 @@ ASKS = [
     "  description: why",
 ]
 ANSWER = (
-    'Next: respond_permission with sessionId "0123456789ab" and each requestId; in doubt, ask '
-    "your user first. get_turn then waits for the result. What nobody answers is denied after a "
-    "time."
+    'Next: respond_permission with sessionId "0123456789ab" and each requestId; if in doubt, '
+    "ask your user first. Then get_turn waits for the result. Unanswered requests are denied "
+    "after a while."
 )
 
 
 def test_a_turn_that_needs_a_permission_says_what_for_and_how_to_answer() -> None:
-    asking = RUNNING.model_copy(update={"status": "needs_permission", "questions": [QUESTION]})
+    asking = replace(RUNNING, status="needs_permission", questions=[QUESTION])
     head = "[needs_permission: turn 6b0b0f3e-0000-4000-8000-000000000000]"
     assert text.prompt(asking).splitlines() == [head, *ASKS, ANSWER]
 
 
 def test_a_turn_that_is_over_says_what_its_subagents_ask() -> None:
-    question = QUESTION.model_copy(update={"tool_input": {}})
-    over = TURN.model_copy(update={"questions": [question]})
+    question = replace(QUESTION, tool_input={})
+    over = replace(TURN, questions=[question])
     assert text.prompt(over).splitlines()[2:] == [
         "[completed: 12.3 s, 3 model calls, $0.0123]", ASKS[0], "  (why)", ANSWER
     ]  # fmt: skip
@@ -178,31 +180,33 @@ def test_a_turn_that_is_over_says_what_its_subagents_ask() -> None:
 
 def test_an_answer_to_a_question_names_the_next_step() -> None:
     decided = PermissionResult(session_id="0123456789ab", turn_id=None)
-    said = 'Claude is told. Next: get_turn with sessionId "0123456789ab" waits on.'
+    said = (
+        'Claude has the answer. Next: get_turn with sessionId "0123456789ab" waits for the result.'
+    )
     assert text.decided(decided) == said
 
 
 def test_an_answer_without_words_is_said_to_be_one() -> None:
-    assert text.prompt(TURN.model_copy(update={"result": None})).splitlines() == [
+    assert text.prompt(replace(TURN, result=None)).splitlines() == [
         "[completed: 12.3 s, 3 model calls, $0.0123]",
-        "Claude ended without a final text.",
+        "Claude finished without a final message.",
     ]
 
 
 def test_a_failure_without_a_reason_is_said_to_be_one() -> None:
-    failed = TURN.model_copy(update={"status": "failed", "result": "So far.", "duration_ms": 9})
+    failed = replace(TURN, status="failed", result="So far.", duration_ms=9)
     assert text.prompt(failed).splitlines() == [
         "So far.",
         "",
         "[failed: 9 ms, 3 model calls, $0.0123]",
         "Claude Code gave no reason.",
-        "Next: correct the cause and send the prompt again (the conversation is kept), or look "
-        "at get_session_logs.",
+        "Next: fix the cause and send the prompt again (the conversation is kept), or read "
+        "get_session_logs.",
     ]
 
 
 def test_notes_stand_behind_the_answer_each_in_a_line() -> None:
-    noted = TURN.model_copy(update={"notes": ["It was started again.", "It is slow."]})
+    noted = replace(TURN, notes=["It was started again.", "It is slow."])
     assert text.prompt(noted).splitlines() == [
         "Fixed.",
         "",
@@ -212,13 +216,15 @@ def test_notes_stand_behind_the_answer_each_in_a_line() -> None:
     ]
 
 
-def event(number: int, **changes: object) -> EventEntry:
-    fields = {"time": "2026-01-02T03:04:05Z", "kind": "message", "text": "Hm.", "left_out": 0}
-    return EventEntry.model_validate({"number": number, **fields, **changes})
+def event(number: int, **changes: Any) -> EventEntry:
+    plain = EventEntry(number, "2026-01-02T03:04:05Z", "message", "Hm.", left_out=0)
+    return replace(plain, **changes)
 
 
 def view(prompt: PromptResult, *events: EventEntry) -> TurnView:
-    return TurnView(**prompt.model_dump(), events=list(events))
+    return TurnView(
+        **{each.name: getattr(prompt, each.name) for each in fields(prompt)}, events=list(events)
+    )
 
 
 def test_a_turn_is_what_the_prompt_is_and_its_events() -> None:
@@ -226,23 +232,24 @@ def test_a_turn_is_what_the_prompt_is_and_its_events() -> None:
     cut = event(7, kind="tool_result", text="one\ntwo", left_out=1234)
     assert text.turn(view(RUNNING, event(6), cut)).splitlines() == [
         "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
-        'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn ends it.',
+        'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn '
+        "interrupts it.",
         "",
         "6 2026-01-02T03:04:05Z message: Hm.",
         "7 2026-01-02T03:04:05Z tool_result: one",
-        "two [... 1234 characters more: event 7]",
-        "Events end here; cursor 7 reads on.",
+        "two [... 1234 more characters: event 7]",
+        "End of events; continue with cursor 7.",
     ]
 
 
 @pytest.mark.parametrize(
     ("turn_id", "status", "expected"),
     [
-        (None, None, "Nothing was running."),
+        (None, None, "No turn was running."),
         ("t-1", "cancelled", "Turn t-1 is cancelled. The conversation is kept."),
-        ("t-1", "running", "Turn t-1 is being cancelled; get_turn tells when it is."),
-        ("t-1", "completed", "Turn t-1 was over already: completed."),
-        ("t-1", "failed", "Turn t-1 was over already: failed."),
+        ("t-1", "running", "Turn t-1 is being cancelled; get_turn waits for its end."),
+        ("t-1", "completed", "Turn t-1 had already ended: completed."),
+        ("t-1", "failed", "Turn t-1 had already ended: failed."),
     ],
 )
 def test_a_cancellation_says_what_became_of_the_turn(
@@ -254,7 +261,7 @@ def test_a_cancellation_says_what_became_of_the_turn(
 
 def test_a_denial_names_the_tool_and_what_it_wanted() -> None:
     denial = PermissionDenial(tool_name="Bash", tool_input={"command": "rm x"})
-    denied = TURN.model_copy(update={"result": "No.", "permission_denials": [denial]})
+    denied = replace(TURN, result="No.", permission_denials=[denial])
     assert text.prompt(denied).splitlines() == [
         "No.",
         "",
@@ -266,31 +273,31 @@ def test_a_denial_names_the_tool_and_what_it_wanted() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "Exit code 0 after 12 ms.\nIt wrote nothing."),
+        ({}, "Exit code 0 after 12 ms.\nNo output."),
         (
             {"exit_code": 3, "stdout": "out\n", "stderr": "err\n"},
             "Exit code 3 after 12 ms.\nstdout:\nout\nstderr:\nerr",
         ),
         (
             {"stdout": "a\n\n", "truncated": "stdout: 5 of 9 bytes left out"},
-            "Exit code 0 after 12 ms.\nstdout:\na\n\nCut in the middle: stdout: 5 of 9 bytes left "
-            "out. To see all of it, write it to a file and read that in parts.",
+            "Exit code 0 after 12 ms.\nstdout:\na\n\nOutput cut in the middle: stdout: 5 of 9 "
+            "bytes left out. To see all of it, redirect it to a file and read that in parts.",
         ),
         (
             {"exit_code": 124, "timed_out": True, "duration_ms": 2000, "stdout": "a"},
-            "Killed: it ran into its time limit after 2.0 s. Pass a larger timeoutSeconds, or "
-            "start it in the background with nohup and look at its output later.\nstdout:\na",
+            "Killed at its time limit, after 2.0 s. Pass a larger timeoutSeconds, or start it in "
+            "the background with nohup and read its output later.\nstdout:\na",
         ),
     ],
 )
 def test_a_command_is_its_exit_code_and_its_streams_apart(
-    changes: dict[str, object], expected: str
+    changes: dict[str, Any], expected: str
 ) -> None:
-    assert text.command(COMMAND.model_copy(update=changes)) == expected
+    assert text.command(replace(COMMAND, **changes)) == expected
 
 
 def test_a_list_is_one_line_per_session() -> None:
-    busy = ENTRY.model_copy(update={"turn_running": True, "cost_usd": 0.5, "network": "restricted"})
+    busy = replace(ENTRY, turn_running=True, cost_usd=0.5, network="restricted")
     assert text.sessions(ListResult(sessions=[ENTRY, busy])).splitlines() == [
         "0123456789ab fix-tests: running, project /src/project, image claude-code-custom:latest, "
         "created 2026-01-02T03:04:05Z",
@@ -315,7 +322,7 @@ def test_destroying_says_whether_there_was_anything() -> None:
     gone = DestroyResult(session_id="nope", session_name=None, existed=False, warnings=[])
     assert (text.destroy(destroyed), text.destroy(gone)) == (
         "Session fix-tests (0123456789ab) is destroyed.\nWarning: Git would obey .git/commondir.",
-        "There was no session nope any more; nothing had to be done.",
+        "Session nope does not exist (any more); there was nothing to do.",
     )
 
 
@@ -329,14 +336,14 @@ def test_a_transfer_says_how_much_is_now_where() -> None:
         warnings=["A socket was left out."],
     )
     assert text.transfer(transferred).splitlines() == [
-        "1 file, 20 bytes, now on the host at /home/me/report.",
+        "Copied 1 file, 20 bytes; now on the host at /home/me/report.",
         "Warning: A socket was left out.",
     ]
 
 
 def test_logs_are_their_lines_under_the_session_s_status() -> None:
     result = LogsResult(session_id="01", session_name="a", status="stopped", lines=["x", "y"])
-    empty = result.model_copy(update={"lines": []})
+    empty = replace(result, lines=[])
     assert (text.logs(result), text.logs(empty)) == (
         "Session a (01) is stopped.\nx\ny",
         "Session a (01) is stopped.\nIts log is empty.",

@@ -1,0 +1,19 @@
+"""Durations, costs and plurals as text."""
+
+from __future__ import annotations
+
+from claude_mcp.contract.numbers import counted
+
+
+def duration(milliseconds: int) -> str:
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def usd(cost: float) -> str:
+    return f"${cost:.4f}"
+
+
+def turn_figures(duration_ms: int, model_calls: int, cost_usd: float) -> str:
+    """What a turn took: ``12.3 s, 3 model calls, $0.0123``."""
+    parts = [duration(duration_ms), counted(model_calls, "model call")]
+    return ", ".join([*parts, usd(cost_usd)] if cost_usd else parts)
