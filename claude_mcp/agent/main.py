@@ -25,6 +25,7 @@ from claude_mcp.agent.expiry import Expiry
 from claude_mcp.agent.processes import commands
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.contract import places as contract
+from claude_mcp.contract.codes import Code
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
@@ -39,7 +40,7 @@ for this."""
 
 def no_room() -> RequestError:
     return RequestError(
-        "no-room", "the session has no room for another process: as many run as its limit allows"
+        Code.NO_ROOM, "the session has no room for another process: as many run as its limit allows"
     )
 
 
@@ -155,9 +156,11 @@ class Agent:
                 )
             )
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise RequestError("bad-workdir", f"there is no directory {workdir!r}") from error
+            raise RequestError(Code.BAD_WORKDIR, f"there is no directory {workdir!r}") from error
         except PermissionError as error:
-            raise RequestError("bad-workdir", f"the session may not enter {workdir!r}") from error
+            raise RequestError(
+                Code.BAD_WORKDIR, f"the session may not enter {workdir!r}"
+            ) from error
         except (BlockingIOError, RuntimeError) as error:
             raise no_room() from error
         request.on_cancel(command.cancel)

@@ -12,6 +12,7 @@ import threading
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.store.state import log
+from claude_mcp.contract.codes import Code
 from claude_mcp.placing import descriptors
 from claude_mcp.placing import placement as placing
 from claude_mcp.placing.staging import staging
@@ -30,7 +31,7 @@ class Receiving:
         try:
             target = placing.target_of(os.path.join(os.getcwd(), args["destination"]), name)
         except placing.PlaceError as error:
-            raise RequestError("bad-destination", str(error)) from error
+            raise RequestError(Code.BAD_DESTINATION, str(error)) from error
         try:
             with descriptors.opened(os.path.dirname(target)) as parent:
                 placing.check(bool(args["directory"]), parent, target, overwrite)
@@ -40,10 +41,10 @@ class Receiving:
                         return {}
                     _place(directory, name, parent, target, overwrite)
         except placing.PlaceError as error:
-            raise RequestError("bad-destination", str(error)) from error
+            raise RequestError(Code.BAD_DESTINATION, str(error)) from error
         except OSError as error:
             why = f"{os.path.dirname(target)}: {error.strerror}"
-            raise RequestError("bad-destination", why) from error
+            raise RequestError(Code.BAD_DESTINATION, why) from error
         return {"path": target}
 
     def _has_arrived(self, request: Request, path: str, target: str) -> bool:
@@ -68,7 +69,7 @@ class Receiving:
     def arrived(self, request: Request) -> Answer:
         event = self._arrived.get(request.args["staging"])
         if event is None:
-            raise RequestError("no-transfer", "no such transfer is under way")
+            raise RequestError(Code.NO_TRANSFER, "no such transfer is under way")
         event.set()
         return {}
 

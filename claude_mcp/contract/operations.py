@@ -43,7 +43,8 @@ class Answer(NamedTuple):
     """
 
     id: int | None
-    event: Mapping[str, Any] | None = None
+    event: object = None
+    """An object; a forged one may be anything."""
     ok: Mapping[str, Any] | None = None
     error: Refusal | None = None
 
@@ -87,7 +88,6 @@ class CommandResult(NamedTuple):
     stderr_bytes: int
     duration_ms: int
     timed_out: bool
-    cancelled: bool
     notes: tuple[str, ...] = ()
 
 
@@ -123,18 +123,25 @@ class Arrived(NamedTuple):
 
 # Turns.
 
+REFUSE = "refuse"
+WAIT = "wait"
+"""The values of ``SubmitTurn.when_busy``."""
+
+ALLOW = "allow"
+DENY = "deny"
+"""The values of ``Respond.decision``."""
+
 
 class SubmitTurn(NamedTuple):
     turn_id: str
     prompt: str
-    tools: list[str] | None = None
+    tools: tuple[str, ...] | None = None
     model: str | None = None
     max_turns: int | None = None
     max_budget_usd: float | None = None
     new_conversation: bool = False
     wait_seconds: float | None = None
-    when_busy: str = "refuse"
-    """``refuse`` or ``wait``."""
+    when_busy: str = REFUSE
 
 
 class FollowTurn(NamedTuple):
@@ -212,7 +219,6 @@ class WholeEvent(NamedTuple):
 class Respond(NamedTuple):
     request_id: str
     decision: str
-    """``allow`` or ``deny``."""
     message: str | None = None
 
 
@@ -222,13 +228,11 @@ class Responded(NamedTuple):
 
 
 class Status(NamedTuple):
-    """``turn_id`` is the running turn, or else the latest one."""
-
     turn_running: bool
+    """Whether a turn is running or waiting."""
     last_activity_at: str
     cost_usd: float
-    turn_id: str | None = None
-    conversation_id: str | None = None
+    """What the session has cost so far."""
 
 
 # Credentials and MCP servers.

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from claude_mcp.contract import operations
 from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
 from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.network import proxies as egress
 from claude_mcp.sessions.session import Session, Status, overdue_seconds
 
@@ -79,11 +81,12 @@ async def _has_turn(channels: Channels, session: Session) -> bool:
         return False
     try:
         with anyio.fail_after(ANSWER_SECONDS):
-            state = await channels.request(session.container_id, "status", {})
+            answer = await channels.request(session.container_id, operations.STATUS, {})
+            status = read(operations.Status, answer)
     except (ClaudeMcpError, TimeoutError) as error:
         logger.info("session %s, which is over, did not answer: %s", session.name, error)
         return overdue_seconds(session) < UNANSWERED_SECONDS
-    return state.get("turnRunning") is True
+    return status.turn_running
 
 
 async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:

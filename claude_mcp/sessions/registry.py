@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
-from claude_mcp.contract.numbers import amount
+from claude_mcp.contract import operations
 from claude_mcp.engine import detection
 from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
 from claude_mcp.errors import (
@@ -29,7 +29,9 @@ from claude_mcp.errors import (
     ungrouped,
 )
 from claude_mcp.sessions import labels, pruning, quota
+from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels, NotRunning, OnEvent
+from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.network import proxies as egress
 from claude_mcp.sessions.network.revival import Revival
@@ -38,6 +40,7 @@ from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, Status, contain
 logger = logging.getLogger(__name__)
 
 MAX_REFERENCE_CHARS: Final = 200
+MAX_TIME_CHARS: Final = 40
 SWEEP_SECONDS: Final = 10.0
 """How long the removal of expired sessions may hold up the end of this process."""
 STATUS_SECONDS: Final = 1.0
@@ -196,12 +199,13 @@ class Sessions:
         """
         engine, channels = await self._connection()
         sessions = await self._all(engine)
-        states: dict[str, Mapping[str, Any]] = {}
+        states: dict[str, operations.Status] = {}
 
         async def ask(session: Session) -> None:
             with anyio.move_on_after(STATUS_SECONDS):
                 try:
-                    states[session.id] = await channels.request(session.container_id, "status", {})
+                    answer = await channels.request(session.container_id, operations.STATUS, {})
+                    states[session.id] = read(operations.Status, answer)
                 except Exception as error:  # one bad session must not hide the others
                     logger.debug("session %s did not tell its state: %s", session.id, error)
 
@@ -210,8 +214,7 @@ class Sessions:
                 if session.status is Status.RUNNING and channels.is_open(session.container_id):
                     tasks.start_soon(ask, session)
         return [
-            _listed(session, engine.dialect.name, states.get(session.id, {}))
-            for session in sessions
+            _listed(session, engine.dialect.name, states.get(session.id)) for session in sessions
         ]
 
     async def destroy(self, reference: str) -> Destroyed:
@@ -272,9 +275,23 @@ class Sessions:
 
         Raises:
             SessionNotFound, SessionAmbiguous, SessionNotReady: it cannot be asked.
-            AgentRefused: it said no.
             AgentError, EngineError: it did not answer.
+            ClaudeMcpError: it refused; which error, ``refusals`` says.
         """
+        try:
+            return await self._request(reference, op, args, on_event, start=start)
+        except AgentRefused as refusal:
+            raise error_of(refusal, reference) from refusal
+
+    async def _request(
+        self,
+        reference: str,
+        op: str,
+        args: Mapping[str, Any],
+        on_event: OnEvent | None,
+        *,
+        start: bool,
+    ) -> tuple[Session, dict[str, Any]]:
         engine, channels = await self._connection()
         known = self._resolved.get(reference)
         if known is not None and (
@@ -355,14 +372,15 @@ def _not_ready(session: Session) -> SessionNotReady:
             )
 
 
-def _listed(session: Session, engine: str, state: Mapping[str, Any]) -> Listed:
-    running, active, cost = (state.get(key) for key in ("turnRunning", "lastActivityAt", "costUsd"))
+def _listed(session: Session, engine: str, status: operations.Status | None) -> Listed:
+    if status is None:
+        return Listed(session, engine)
     return Listed(
         session=session,
         engine=engine,
-        turn_running=running if isinstance(running, bool) else None,
-        last_activity_at=active[:40] if isinstance(active, str) else None,
-        cost_usd=amount(cost),
+        turn_running=status.turn_running,
+        last_activity_at=status.last_activity_at[:MAX_TIME_CHARS],
+        cost_usd=status.cost_usd,
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 from claude_mcp.agent.channel import threads
+from claude_mcp.contract.codes import Code
 from claude_mcp.contract.framing import LineTooLong, Splitter
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -32,7 +33,7 @@ GREETING: Answer = {"id": 0, "event": {"greeting": True}}
 class RequestError(Exception):
     """A failure that the front end is told by code and message."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -160,7 +161,7 @@ class Connection:
             if name == "cancel" and not isinstance(args["id"], int):
                 raise TypeError("args.id")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self.send({"id": None, "error": {"code": "malformed", "message": "not a request"}})
+            self.send({"id": None, "error": {"code": Code.MALFORMED, "message": "not a request"}})
             return
         if name == "cancel":
             with self._requests_lock:
@@ -174,18 +175,20 @@ class Connection:
         if not threads.start(self._perform, name, number, request):
             with self._requests_lock:
                 del self._requests[number]
-            self._write(_failure(number, "no-room", "the request could not be begun"))
+            self._write(_failure(number, Code.NO_ROOM, "the request could not be begun"))
 
     def _perform(self, name: str, number: int, request: Request) -> None:
         operation = self._operations.get(name)
         try:
             if operation is None:
-                raise RequestError("unknown-operation", f"this agent knows no operation {name!r}")
+                raise RequestError(
+                    Code.UNKNOWN_OPERATION, f"this agent knows no operation {name!r}"
+                )
             line = _encoded({"id": number, "ok": operation(request)})
         except RequestError as error:
             line = _failure(number, error.code, error.message)
         except Exception as error:
-            line = _failure(number, "failed", f"{type(error).__name__}: {error}")
+            line = _failure(number, Code.FAILED, f"{type(error).__name__}: {error}")
         with self._requests_lock:
             self._requests.pop(number, None)
         self._write(line)
@@ -196,5 +199,5 @@ def _encoded(message: Answer) -> bytes:
     return line.encode("utf-8", "replace") + b"\n"
 
 
-def _failure(number: int, code: str, message: str) -> bytes:
+def _failure(number: int, code: Code, message: str) -> bytes:
     return _encoded({"id": number, "error": {"code": code, "message": message}})

@@ -21,6 +21,7 @@ from claude_mcp.agent.store.state import log
 from claude_mcp.claude import protocol
 from claude_mcp.claude.events import call_text, headline
 from claude_mcp.contract import places as contract
+from claude_mcp.contract.codes import Code
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
@@ -143,9 +144,9 @@ class Permissions:
         """
         question = self._open.get(question_id)
         if question is None and question_id in self._decided:
-            raise RequestError("decided", self._decided[question_id])
+            raise RequestError(Code.DECIDED, self._decided[question_id])
         if question is None:
-            raise RequestError("no-question", question_id[:100])
+            raise RequestError(Code.NO_QUESTION, question_id[:100])
         said = (message or "").strip()[:MESSAGE_CHARACTERS]
         if allow:
             line = protocol.allow_line(question.request.request_id, question.tool_input)

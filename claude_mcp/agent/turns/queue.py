@@ -21,6 +21,7 @@ from claude_mcp.agent.turns.driver import Driver
 from claude_mcp.agent.turns.turn import OPTIONS, Turn
 from claude_mcp.claude.events import headline
 from claude_mcp.contract import places as contract
+from claude_mcp.contract.codes import Code
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ class Turns:
         args = request.args
         turn_id = args["turnId"]
         if not TURN_ID.fullmatch(turn_id):
-            raise RequestError("bad-turn", "a turn's id must be a UUID")
+            raise RequestError(Code.BAD_TURN, "a turn's id must be a UUID")
         prompt = digest(args["prompt"])
         with self._changed:
             turn = self._open(turn_id)
             record = self._records.get(turn_id)
             if record is not None and record.prompt != prompt:
-                raise RequestError("other-prompt", turn_id)
+                raise RequestError(Code.OTHER_PROMPT, turn_id)
             if turn is None and record is None:
                 turn = self._accept(request, prompt)
             seen = self._journal.last
@@ -111,7 +112,7 @@ class Turns:
         with self._changed:
             event = self._journal.get(request.args["number"])
         if event is None:
-            raise RequestError("no-event", str(request.args["number"]))
+            raise RequestError(Code.NO_EVENT, str(request.args["number"]))
         return {"event": event}
 
     def interrupt(self, request: Request) -> Answer:
@@ -189,28 +190,28 @@ class Turns:
 
     def _latest(self) -> str:
         if self._state.latest_turn is None:
-            raise RequestError("no-turn", "")
+            raise RequestError(Code.NO_TURN, "")
         return self._state.latest_turn
 
     def _running(self) -> str:
         turn = self._current or self._driver.unasked
         if turn is None:
-            raise RequestError("not-running", "")
+            raise RequestError(Code.NOT_RUNNING, "")
         return turn.id
 
     def _accept(self, request: Request, prompt_digest: str) -> Turn:
         args = request.args
         if not self._has_network:
-            raise RequestError("no-network", "the session has no network")
+            raise RequestError(Code.NO_NETWORK, "the session has no network")
         if not self._driver.configured:
-            raise RequestError("unconfigured", "the session has no credentials")
+            raise RequestError(Code.UNCONFIGURED, "the session has no credentials")
         if request.cancelled:
-            raise RequestError("cancelled", "cancelled before it was taken")
+            raise RequestError(Code.CANCELLED, "cancelled before it was taken")
         running = self._current or self._driver.unasked or (self._waiting or [None])[0]
         if running is not None and args.get("whenBusy") != "wait":
-            raise RequestError("busy", running.id)
+            raise RequestError(Code.BUSY, running.id)
         if len(self._waiting) >= MAX_WAITING:
-            raise RequestError("full", str(MAX_WAITING))
+            raise RequestError(Code.FULL, str(MAX_WAITING))
         options = {name: args[name] for name in OPTIONS if args.get(name) is not None}
         turn = Turn(
             id=args["turnId"],
@@ -349,7 +350,7 @@ class Turns:
         else:
             record = self._records.get(turn_id)
             if record is None:
-                raise RequestError("no-turn", turn_id)
+                raise RequestError(Code.NO_TURN, turn_id)
             lost = {"status": "failed", "error": LOST if record.sent else NOT_SENT}
             result = record.result or lost
             first, last = record.first, record.last or record.first

@@ -1,17 +1,94 @@
-"""Reads what an agent answered as what it is: input that the session may have forged."""
+"""Reads what the agent answered, which the session may have forged.
+
+A message is read into its class of the contract: afterwards every field has the declared type.
+What remains for the caller: how long texts and lists may be, what must be redacted, and objects
+of any shape, which go through ``mapping``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from claude_mcp.contract.messages import key
+from claude_mcp.contract.numbers import amount
+from claude_mcp.errors import AgentError
+
+Message = TypeVar("Message", bound=tuple[Any, ...])
+
+_hints = functools.cache(get_type_hints)
+
+
+class _Unusable(Exception):
+    """A value does not have the declared type; the message names the field."""
+
+
+def read(kind: type[Message], answer: object, fallback: Message | None = None) -> Message:
+    """An answer or event as a message of ``kind``.
+
+    A field that is missing or has the wrong type gets the value it has in ``fallback``, or else
+    its default value. In a list, unusable entries are left out.
+
+    Raises:
+        AgentError: a field without such a value is missing or has the wrong type.
+    """
+    try:
+        message: Message = _message(kind, answer, fallback)
+    except _Unusable as error:
+        raise AgentError("The session's agent sent an unusable answer.") from error
+    return message
+
+
+def _message(kind: Any, value: Any, fallback: Any = None) -> Any:
+    values = value if isinstance(value, dict) else {}
+    fields = dict(kind._field_defaults if fallback is None else fallback._asdict())
+    for field, hint in _hints(kind).items():
+        try:
+            fields[field] = _value(hint, values[key(field)])
+        except (KeyError, _Unusable):
+            if field not in fields:
+                raise _Unusable(f"{kind.__name__}.{field}") from None
+    return kind(**fields)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is UnionType:  # X | None
+        return None if value is None else _value(get_args(hint)[0], value)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_usable(get_args(hint)[0], value))
+    if get_origin(hint) is Mapping and isinstance(value, dict):
+        return value
+    if hint is float and (number := amount(value)) is not None:
+        return float(number)
+    if hint is int and (number := amount(value)) is not None and number == int(number):
+        return int(number)
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    if hint is object:
+        return value
+    if hasattr(hint, "_fields"):
+        return _message(hint, value)
+    raise _Unusable(str(hint))
+
+
+def _usable(hint: Any, values: list[Any]) -> Any:
+    for value in values:
+        try:
+            yield _value(hint, value)
+        except _Unusable:
+            continue
 
 
 def line(value: object, characters: int = 500) -> str:
-    """Text of the session for one line of ours: short, and without what ends a line."""
+    """Text from the session as one short line."""
     return " ".join(str(value)[:characters].split())
 
 
 def mapping(value: object, depth: int = 20) -> dict[str, Any]:
-    """A JSON object, without what lies deeper than readers of JSON can go; {} for anything else."""
+    """A JSON object without its deepest levels, which not every reader of JSON can handle; {} for
+    anything else."""
     return _shallow(value, depth) if isinstance(value, dict) else {}
 
 

@@ -15,8 +15,10 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import operations, places
+from claude_mcp.contract.codes import Code
 from claude_mcp.contract.framing import LineTooLong, Splitter
+from claude_mcp.contract.messages import to_json
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import (
     ContainerNotFound,
@@ -25,7 +27,9 @@ from claude_mcp.engine.engine import (
     ProcessLimitReached,
 )
 from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, SessionNotReady
+from claude_mcp.sessions.channel import answers
 from claude_mcp.sessions.channel.payload import connect_command
+from claude_mcp.sessions.channel.refusals import AgentRefused, no_room, refused
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +56,6 @@ class ChannelLost(AgentError):
     """The channel ended before the answer came."""
 
 
-class AgentRefused(AgentError):
-    """The agent answered that it cannot do this; ``code`` says why in one word."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class NotRunning(SessionNotReady):
     """The container is there but does not run."""
 
@@ -68,7 +64,7 @@ class _Pending:
     """One request that waits for its answer; messages are handed over in order."""
 
     def __init__(self) -> None:
-        send, receive = anyio.create_memory_object_stream[dict[str, Any]](float("inf"))
+        send, receive = anyio.create_memory_object_stream[operations.Answer](float("inf"))
         self.send, self.receive = send, receive
 
 
@@ -129,16 +125,16 @@ class Channel:
 
     def _dispatch(self, line: bytes) -> None:
         try:
-            message = json.loads(line)
-            pending = self._pending.get(message["id"])
-        except (ValueError, LookupError, TypeError, RecursionError):
+            answer = answers.read(operations.Answer, json.loads(line))
+        except (AgentError, ValueError, RecursionError):
             logger.warning("the agent wrote something that is not an answer: %.80r", line)
             return
-        if pending is None or not isinstance(message, dict):
+        pending = None if answer.id is None else self._pending.get(answer.id)
+        if pending is None:
             return
         waiting = pending.send.statistics().current_buffer_used
-        if "event" not in message or waiting < MAX_WAITING_EVENTS:
-            pending.send.send_nowait(message)
+        if answer.event is None or waiting < MAX_WAITING_EVENTS:
+            pending.send.send_nowait(answer)
 
     async def _close_when_idle(self, stream: process.Stream) -> None:
         while True:
@@ -155,15 +151,12 @@ class Channel:
             return SessionNotFound("The session's container is gone.")
         if isinstance(error, ContainerNotRunning):
             return NotRunning("The session's container is not running.")
-        if returncode == contract.NO_AGENT_EXIT_CODE:
+        if returncode == places.NO_AGENT_EXIT_CODE:
             return AgentError("The session's agent does not answer.")
-        if returncode == contract.NO_ROOM_EXIT_CODE or (
+        if returncode == places.NO_ROOM_EXIT_CODE or (
             returncode and isinstance(error, ProcessLimitReached)
         ):
-            return SessionNotReady(
-                "The session has no room for another process: as many run as its limit allows.",
-                hint="Wait until what it runs has ended, or destroy it.",
-            )
+            return no_room()
         if returncode == 0 or not stderr:
             return ChannelLost("The connection to the session was lost before its answer came.")
         return error
@@ -196,7 +189,7 @@ class Channel:
         pending = self._pending[number] = _Pending()
         try:
             await self._opened.wait()
-            await self._send({"id": number, "op": op, "args": dict(args)})
+            await self._send(operations.Request(number, op, args))
             try:
                 return await self._answer(pending, on_event)
             except (AgentRefused, ChannelLost):
@@ -213,15 +206,17 @@ class Channel:
 
     async def _cancel(self, number: int, pending: _Pending) -> None:
         try:
-            await self._send({"id": 0, "op": "cancel", "args": {"id": number}})
+            await self._send(
+                operations.Request(0, operations.CANCEL, to_json(operations.Cancel(number)))
+            )
             await self._answer(pending, None)
         except ClaudeMcpError as error:
             logger.debug("a cancelled request ended with: %s", error)
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, request: operations.Request) -> None:
         if self._stream is None or self.closed:
             raise self.failure or ChannelLost("The connection to the session is closed.")
-        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(to_json(request), separators=(",", ":")).encode() + b"\n"
         try:
             await self._stream.send(line)
         except anyio.BrokenResourceError:
@@ -229,19 +224,16 @@ class Channel:
             logger.debug("the channel broke while a request was sent")
 
     async def _answer(self, pending: _Pending, on_event: OnEvent | None) -> dict[str, Any]:
-        async for message in pending.receive:
-            if "event" in message:
-                if on_event is not None and isinstance(message["event"], dict):
-                    await on_event(message["event"])
-            elif isinstance(message.get("ok"), dict):
-                return dict(message["ok"])
+        async for answer in pending.receive:
+            if answer.event is not None:
+                if on_event is not None and isinstance(answer.event, dict):
+                    await on_event(answer.event)
+            elif answer.ok is not None:
+                return dict(answer.ok)
+            elif answer.error is not None:
+                raise refused(answer.error.code, answer.error.message)
             else:
-                error = message.get("error")
-                fields = error if isinstance(error, dict) else {}
-                raise AgentRefused(
-                    str(fields.get("code", "failed")),
-                    str(fields.get("message", "The agent's answer is malformed.")),
-                )
+                raise refused(Code.FAILED, "its answer is malformed")
         raise self.failure or ChannelLost("The connection to the session was closed.")
 
 
@@ -273,7 +265,7 @@ class Channels:
             return True
         try:
             with anyio.fail_after(PING_SECONDS):
-                await channel.request("ping", {})
+                await channel.request(operations.PING, {})
         except (ClaudeMcpError, TimeoutError) as error:
             logger.debug("an idle channel is given up: %r", error)
             self.close(container_id)

@@ -14,13 +14,14 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import operations, places
+from claude_mcp.contract.messages import to_json
 from claude_mcp.engine.engine import PathNotFound
 from claude_mcp.errors import AgentError, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors
 from claude_mcp.placing import placement as placing
 from claude_mcp.placing.staging import staging
-from claude_mcp.sessions.channel.channels import AgentRefused
+from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.files.archive import Tally, write_archive
 from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
 from claude_mcp.sessions.paths import policy
@@ -93,12 +94,9 @@ async def _send(
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or not path.name:
         raise UsageError(f"{source!r} is neither a file nor a directory.")
     policy.check(str(path), f"The source {source!r}", sessions.config, status.st_uid)
-    args = {
-        "destination": destination,
-        "name": name,
-        "directory": stat.S_ISDIR(status.st_mode),
-        "overwrite": overwrite,
-    }
+    args = operations.Receive(
+        destination, name, directory=stat.S_ISDIR(status.st_mode), overwrite=overwrite
+    )
     tally = Tally()
     session = await sessions.find(reference)
     engine = await sessions.engine()
@@ -111,22 +109,19 @@ async def _send(
                 directory,
                 lambda pipe: write_archive(parent, str(path), name, owner, pipe, tally),
             )
-        await sessions.request(session.id, "arrived", {"staging": directory})
+        arrived = operations.Arrived(directory)
+        await sessions.request(session.id, operations.ARRIVED, to_json(arrived))
 
     try:
         async with _reported(tally, progress):
-            _, answer = await sessions.request(session.id, "receive", args, copy)
-    except AgentRefused as error:
-        if error.code != "bad-destination":
-            raise
-        raise _nothing_copied(error.message) from error
+            _, answer = await sessions.request(session.id, operations.RECEIVE, to_json(args), copy)
     except PathNotFound as error:
         why = f"{destination} is on a tmpfs, which {engine.title} cannot see"
         raise _nothing_copied(why) from error
     return Transferred(
         session,
         Direction.TO_CONTAINER,
-        str(answer.get("path", destination)),
+        read(operations.Received, answer, operations.Received(destination)).path,
         tally.files,
         tally.size,
         tuple(tally.warnings),
@@ -141,7 +136,7 @@ async def _fetch(
     overwrite: bool,
     progress: Progress,
 ) -> Transferred:
-    path = posixpath.normpath(posixpath.join(contract.WORKSPACE, source))
+    path = posixpath.normpath(posixpath.join(places.WORKSPACE, source))
     name = posixpath.basename(path)
     if not name:
         raise UsageError("The root of the session's file system cannot be copied as a whole.")
@@ -231,13 +226,10 @@ def _place(
 
 def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
     """The directory to unpack into and its owner, as the agent names them."""
-    try:
-        staging, owner = str(event["staging"]), (int(event["uid"]), int(event["gid"]))
-    except (KeyError, TypeError, ValueError, OverflowError):
-        staging, owner = "", (0, 0)
-    if not posixpath.isabs(staging) or "\0" in staging:
-        raise AgentError("The session's agent gave an answer that makes no sense.")
-    return staging, owner
+    told = read(operations.Staging, event)
+    if not posixpath.isabs(told.staging) or "\0" in told.staging:
+        raise AgentError("The session's agent sent an unusable answer.")
+    return told.staging, (told.uid, told.gid)
 
 
 def _nothing_copied(why: str) -> TransferError:

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import anyio
 
+from claude_mcp.contract import operations
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
-from claude_mcp.sessions.channel.answers import line
+from claude_mcp.sessions.channel.answers import line, read
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 
@@ -38,17 +40,14 @@ async def wait(
     Raises:
         SessionNotFound, SessionNotReady, EngineError: the session itself is gone.
     """
-    reports: dict[str, Mapping[str, Any]] = {}
+    reports: dict[str, operations.McpReport] = {}
+    args = to_json(operations.WaitForMcp(WAIT_SECONDS))
     why = "Claude Code did not tell"
     try:
         with anyio.fail_after(ANSWER_SECONDS):
-            _, answer = await sessions.request(
-                session.id, "mcp", {"waitSeconds": WAIT_SECONDS}, start=False
-            )
-        found = answer.get("mcpServers")
-        for report in found if isinstance(found, list) else []:
-            if isinstance(report, dict) and isinstance(report.get("name"), str):
-                reports[report["name"]] = report
+            _, answer = await sessions.request(session.id, operations.MCP, args, start=False)
+        found = read(operations.McpReports, answer, operations.McpReports(()))
+        reports = {report.name: report for report in found.mcp_servers}
     except TimeoutError:
         why = f"Claude Code did not tell within {ANSWER_SECONDS:g} s"
     except AgentError as error:
@@ -56,16 +55,12 @@ async def wait(
     return tuple(_server(name, reports.get(name), why) for name in config["mcpServers"])
 
 
-def _server(name: str, report: Mapping[str, Any] | None, why: str) -> McpServer:
+def _server(name: str, report: operations.McpReport | None, why: str) -> McpServer:
     """A report may be forged. It is cut only after its secrets are out: half of one is none."""
     if report is None:
         return McpServer(name, "unknown", why)
-    error = report.get("error")
-    return McpServer(
-        name=name,
-        status=line(report.get("status") or "unknown", MAX_STATUS_CHARS),
-        error=line(redactor.redact(str(error)), MAX_ERROR_CHARS) if error else None,
-    )
+    error = line(redactor.redact(report.error or ""), MAX_ERROR_CHARS) or None
+    return McpServer(name, line(report.status, MAX_STATUS_CHARS) or "unknown", error)
 
 
 def warnings(servers: tuple[McpServer, ...]) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import operations, places
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
-from claude_mcp.errors import AgentError, UsageError
-from claude_mcp.sessions.channel.channels import AgentRefused
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 
@@ -66,55 +67,39 @@ async def execute(
         raise UsageError("The command must be valid Unicode.") from error
     if size > MAX_COMMAND_BYTES:
         raise UsageError(f"The command has more than {MAX_COMMAND_BYTES} bytes; use a file.")
-    args = {
-        "command": command,
-        "workdir": workdir,
-        "timeoutSeconds": timeout_seconds,
-        "limitBytes": output_bytes,
-    }
-    try:
-        session, answer = await sessions.request(reference, "command", args)
-    except AgentRefused as error:
-        if error.code == "bad-workdir":
-            raise UsageError(f"The session cannot use this workdir: {error.message}.") from error
-        raise
+    args = operations.Command(
+        command, output_bytes, workdir=workdir, timeout_seconds=timeout_seconds
+    )
+    session, answer = await sessions.request(reference, operations.COMMAND, to_json(args))
     return parse_result(session, answer, output_bytes)
 
 
 def parse_result(session: Session, answer: Mapping[str, Any], output_bytes: int) -> CommandResult:
-    """Read the agent's answer as what it is: input that the session may have forged.
+    """A command's result from the agent's answer, which may be forged.
 
     Raises:
-        AgentError: it makes no sense.
+        AgentError: it is unusable.
     """
-    try:
-        return CommandResult(
-            session=session,
-            exit_code=int(answer["exitCode"]),
-            stdout=redactor.redact(str(answer["stdout"])),
-            stderr=redactor.redact(str(answer["stderr"])),
-            truncated=_left_out(answer, output_bytes),
-            duration_ms=int(answer["durationMs"]),
-            timed_out=bool(answer["timedOut"]),
-            notes=_notes(answer.get("notes")),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise AgentError("The session's agent gave an answer that makes no sense.") from error
+    result = read(operations.CommandResult, answer)
+    return CommandResult(
+        session=session,
+        exit_code=result.exit_code,
+        stdout=redactor.redact(result.stdout),
+        stderr=redactor.redact(result.stderr),
+        truncated=_left_out(result, output_bytes),
+        duration_ms=result.duration_ms,
+        timed_out=result.timed_out,
+        notes=tuple(redactor.redact(note)[:NOTE_CHARS] for note in result.notes[:MAX_NOTES]),
+    )
 
 
-def _notes(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return ()
-    return tuple(redactor.redact(str(note))[:NOTE_CHARS] for note in value[:MAX_NOTES])
-
-
-def _left_out(answer: Mapping[str, Any], output_bytes: int) -> str:
-    parts = [
-        f"{name}: {int(answer[key]) - output_bytes} of {int(answer[key])} bytes left out"
-        for name, key in (("stdout", "stdoutBytes"), ("stderr", "stderrBytes"))
-        if int(answer[key]) > output_bytes
-    ]
-    return "; ".join(parts)
+def _left_out(result: operations.CommandResult, output_bytes: int) -> str:
+    streams = (("stdout", result.stdout_bytes), ("stderr", result.stderr_bytes))
+    return "; ".join(
+        f"{name}: {total - output_bytes} of {total} bytes left out"
+        for name, total in streams
+        if total > output_bytes
+    )
 
 
 async def logs(sessions: Sessions, reference: str, tail: int = 100) -> tuple[Session, list[str]]:
@@ -137,4 +122,4 @@ async def logs(sessions: Sessions, reference: str, tail: int = 100) -> tuple[Ses
 
 def _is_handshake(text: str) -> bool:
     """What the agent says to the creator of the session is of no use to anybody else."""
-    return text.startswith(contract.READY) or text == contract.COMMITTED
+    return text.startswith(places.READY) or text == places.COMMITTED

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from claude_mcp.errors import AgentError, QuestionNotOpen, UsageError
-from claude_mcp.sessions.channel.answers import line
-from claude_mcp.sessions.channel.channels import AgentRefused, ChannelLost
+from claude_mcp.contract import operations
+from claude_mcp.contract.messages import to_json
+from claude_mcp.errors import AgentError, UsageError
+from claude_mcp.sessions.channel.answers import read
+from claude_mcp.sessions.channel.channels import ChannelLost
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.results import Question
@@ -24,8 +26,8 @@ MAX_REQUEST_ID_CHARS: Final = 100
 
 
 class Decision(StrEnum):
-    ALLOW = "allow"
-    DENY = "deny"
+    ALLOW = operations.ALLOW
+    DENY = operations.DENY
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +62,12 @@ async def respond(sessions: Sessions, reference: str, request_id: str, answer: A
     """
     if len(answer.message or "") > MAX_MESSAGE_CHARS:
         raise UsageError(f"The message is too long: at most {MAX_MESSAGE_CHARS} characters.")
-    args = {
-        "requestId": request_id[:MAX_REQUEST_ID_CHARS],
-        "decision": answer.decision.value,
-        "message": answer.message,
-    }
-    try:
-        session, told = await _request(sessions, reference, args)
-    except AgentRefused as error:
-        how = line(error.message, 200)
-        match error.code:
-            case "decided":
-                raise QuestionNotOpen(
-                    f"Question {request_id[:MAX_REQUEST_ID_CHARS]} is not open any more: {how}.",
-                    hint="get_turn, or 'claude-mcp turn', tells what Claude did since.",
-                ) from error
-            case "no-question":
-                raise QuestionNotOpen(
-                    f"Session {reference!r} asks no question {how!r}.",
-                    hint="get_turn, or 'claude-mcp turn', tells which are open.",
-                ) from error
-            case _:
-                raise
-    return Decided(session, request_id, answer.decision, _turn_id(told.get("turnId")))
+    args = operations.Respond(
+        request_id[:MAX_REQUEST_ID_CHARS], answer.decision.value, answer.message
+    )
+    session, told = await _request(sessions, reference, to_json(args))
+    turn_id = read(operations.Responded, told).turn_id
+    return Decided(session, request_id, answer.decision, _turn_id(turn_id))
 
 
 async def _request(
@@ -90,11 +75,11 @@ async def _request(
 ) -> tuple[Session, dict[str, Any]]:
     """Ask the agent, and once more when the channel was lost: the answer counts once anyway."""
     try:
-        return await sessions.request(reference, "respond", args, start=False)
+        return await sessions.request(reference, operations.RESPOND, args, start=False)
     except AgentError as error:
         if not isinstance(error.__cause__, ChannelLost):
             raise
-    return await sessions.request(reference, "respond", args, start=False)
+    return await sessions.request(reference, operations.RESPOND, args, start=False)
 
 
 def _turn_id(value: object) -> str | None:

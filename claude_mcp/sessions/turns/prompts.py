@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import anyio
 
+from claude_mcp.contract import operations
+from claude_mcp.contract.codes import Code
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import (
     AgentError,
-    ClaudeMcpError,
     QuestionNotOpen,
     SessionNotReady,
     TurnNotFound,
     UsageError,
 )
 from claude_mcp.sessions import handover
-from claude_mcp.sessions.channel.answers import line
-from claude_mcp.sessions.channel.channels import AgentRefused, ChannelLost
+from claude_mcp.sessions.channel.answers import line, read
+from claude_mcp.sessions.channel.channels import ChannelLost
+from claude_mcp.sessions.channel.refusals import code_of
 from claude_mcp.sessions.registry import Progress, Sessions, no_progress
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.permissions import Ask, respond
@@ -32,16 +36,22 @@ from claude_mcp.sessions.turns.results import (
     TurnOptions,
     TurnResult,
     TurnStatus,
-    parse_events,
+    parse_event,
     parse_result,
 )
 
 MAX_PROMPT_BYTES: Final = 8 * 1024 * 1024
 MAX_PROGRESS_CHARS: Final = 200
 """More than any honest agent gives."""
-
-
 NO_OPTIONS: Final = TurnOptions()
+NO_PROGRESS: Final = operations.Progress("")
+
+AboutTurn = operations.SubmitTurn | operations.FollowTurn | operations.InterruptTurn
+OPERATIONS: Final[Mapping[type[AboutTurn], str]] = {
+    operations.SubmitTurn: operations.TURN,
+    operations.FollowTurn: operations.FOLLOW,
+    operations.InterruptTurn: operations.INTERRUPT,
+}
 
 
 def new_turn_id(given: str | None = None) -> str:
@@ -88,24 +98,24 @@ async def prompt(
     _check_wait(wait_seconds)
     identifier = new_turn_id(turn_id)
     deadline = _deadline(wait_seconds)
-    args = {
-        "turnId": identifier,
-        "prompt": text,
-        "tools": None if options.tools is None else list(options.tools),
-        "model": options.model,
-        "maxTurns": options.max_turns,
-        "maxBudgetUsd": options.max_budget_usd,
-        "newConversation": options.new_conversation,
-        "waitSeconds": wait_seconds,
-        "whenBusy": "wait" if queue else "refuse",
-    }
+    args = operations.SubmitTurn(
+        turn_id=identifier,
+        prompt=text,
+        tools=options.tools,
+        model=options.model,
+        max_turns=options.max_turns,
+        max_budget_usd=options.max_budget_usd,
+        new_conversation=options.new_conversation,
+        wait_seconds=wait_seconds,
+        when_busy=operations.WAIT if queue else operations.REFUSE,
+    )
     try:
-        turn = await _ask(sessions, reference, "turn", args, progress)
-    except AgentRefused as error:
-        if error.code != "unconfigured":
+        turn = await _ask(sessions, reference, args, progress)
+    except SessionNotReady as error:
+        if code_of(error) is not Code.UNCONFIGURED:
             raise
         await handover.restore(sessions, await sessions.find(reference))
-        turn = await _ask(sessions, reference, "turn", args, progress)
+        turn = await _ask(sessions, reference, args, progress)
     return await _put(sessions, reference, turn, ask, deadline, None, progress)
 
 
@@ -133,12 +143,12 @@ async def follow(
     if cursor is not None and cursor < 0:
         raise UsageError("cursor must be at least 0.")
     deadline = _deadline(wait_seconds)
-    args = {
-        "turnId": None if turn_id is None else new_turn_id(turn_id),
-        "cursor": cursor,
-        "waitSeconds": wait_seconds,
-    }
-    turn = await _ask(sessions, reference, "follow", args, progress)
+    args = operations.FollowTurn(
+        turn_id=None if turn_id is None else new_turn_id(turn_id),
+        cursor=cursor,
+        wait_seconds=wait_seconds,
+    )
+    turn = await _ask(sessions, reference, args, progress)
     return await _put(sessions, reference, turn, ask, deadline, cursor, progress)
 
 
@@ -170,12 +180,9 @@ async def _put(
             except QuestionNotOpen as error:  # somebody else was faster, or its time was up
                 await progress(error.message)
         left = max(0.0, deadline - anyio.current_time()) if all_answered else 0.0
-        args = {
-            "turnId": turn.turn_id,
-            "cursor": cursor,
-            "waitSeconds": None if left == math.inf else left,
-        }
-        turn = await _ask(sessions, reference, "follow", args, progress)
+        wait_seconds = None if left == math.inf else left
+        args = operations.FollowTurn(turn.turn_id, cursor, wait_seconds)
+        turn = await _ask(sessions, reference, args, progress)
     return turn
 
 
@@ -194,14 +201,12 @@ async def interrupt(
         UsageError, TurnNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
         AgentError, EngineError
     """
-    args = {"turnId": None if turn_id is None else new_turn_id(turn_id)}
+    args = operations.InterruptTurn(None if turn_id is None else new_turn_id(turn_id))
     try:
         # Without an id it is not repeated: by then another turn may be running.
-        return await _ask(
-            sessions, reference, "interrupt", args, no_progress, start=False, again=bool(turn_id)
-        )
-    except AgentRefused as error:
-        if error.code != "not-running":
+        return await _ask(sessions, reference, args, no_progress, start=False, again=bool(turn_id))
+    except TurnNotFound as error:
+        if code_of(error) is not Code.NOT_RUNNING:
             raise
         return None
 
@@ -213,26 +218,19 @@ async def event(sessions: Sessions, reference: str, number: int) -> tuple[Sessio
         TurnNotFound: it is gone, or never was.
         SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
     """
+    args = to_json(operations.ReadEvent(number))
+    session, answer = await sessions.request(reference, operations.EVENT, args)
     try:
-        session, answer = await sessions.request(reference, "event", {"number": number})
-    except AgentRefused as error:
-        if error.code != "no-event":
-            raise
-        raise TurnNotFound(
-            f"There is no event {number} in this session (any more).",
-            hint="Events are kept until newer ones need the room; results are kept.",
-        ) from error
-    found = parse_events([answer.get("event")], None)
-    if not found:
-        raise TurnNotFound(f"Event {number} is damaged.")
-    return session, found[0]
+        found = read(operations.WholeEvent, answer).event
+    except AgentError as error:
+        raise TurnNotFound(f"Event {number} is damaged.") from error
+    return session, parse_event(found, None)
 
 
 async def _ask(
     sessions: Sessions,
     reference: str,
-    op: str,
-    args: dict[str, Any],
+    args: AboutTurn,
     progress: Progress,
     *,
     start: bool = True,
@@ -242,64 +240,30 @@ async def _ask(
     it, the turn is found again by its id."""
 
     async def on_event(event: dict[str, Any]) -> None:
-        text = event.get("progress")
-        if isinstance(text, str):
+        text = read(operations.Progress, event, NO_PROGRESS).progress
+        if text:
             await progress(redactor.redact(line(text, MAX_PROGRESS_CHARS)))
 
-    wait = args.get("waitSeconds")
+    op = OPERATIONS[type(args)]
+    wait = None if isinstance(args, operations.InterruptTurn) else args.wait_seconds
     deadline = _deadline(wait)
     try:
-        try:
-            session, answer = await sessions.request(reference, op, args, on_event, start=start)
-        except AgentError as error:
-            if not again or not isinstance(error.__cause__, ChannelLost):
-                raise
-            if wait is not None:
-                args = {**args, "waitSeconds": max(0.0, deadline - anyio.current_time())}
-            # Whoever stopped the container meanwhile wanted it to be stopped.
-            session, answer = await sessions.request(reference, op, args, on_event, start=False)
-    except AgentRefused as error:
-        refusal = _refusal(error, reference)
-        if refusal is None:
+        session, answer = await sessions.request(
+            reference, op, to_json(args), on_event, start=start
+        )
+    except AgentError as error:
+        if not again or not isinstance(error.__cause__, ChannelLost):
             raise
-        raise refusal from error
-    turn = parse_result(session, args.get("turnId"), answer)
+        if wait is not None and not isinstance(args, operations.InterruptTurn):
+            args = args._replace(wait_seconds=max(0.0, deadline - anyio.current_time()))
+        # If the container was stopped meanwhile, that was intended: do not start it.
+        session, answer = await sessions.request(
+            reference, op, to_json(args), on_event, start=False
+        )
+    turn = parse_result(session, args.turn_id, answer)
     if turn.status is TurnStatus.RUNNING:
         return turn
     return replace(turn, notes=(*await sessions.git.differences(session), *turn.notes))
-
-
-def _refusal(error: AgentRefused, reference: str) -> ClaudeMcpError | None:
-    """What an agent's no means for the caller; None: just what it says."""
-    said = line(error.message, 100)
-    match error.code:
-        case "busy":
-            return SessionNotReady(
-                f"The session is busy with turn {said}.",
-                hint="Wait for it (get_turn, or 'claude-mcp turn'), end it (cancel_turn, or "
-                "'claude-mcp cancel'), or stand in line (whenBusy 'wait', or --queue).",
-            )
-        case "full":
-            return SessionNotReady(
-                f"{said} prompts are waiting for this session already.",
-                hint="Wait until some are done, or use another session.",
-            )
-        case "other-prompt":
-            return UsageError(
-                f"turnId {said} was used for another prompt.",
-                hint="Repeat a turn with the prompt it had, or leave turnId out.",
-            )
-        case "no-network":
-            return SessionNotReady(
-                f"Session {reference!r} has no network, so its provider cannot be reached.",
-                hint="Commands and transfers work. For prompts, create a session with network "
-                "'restricted' or 'open'.",
-            )
-        case "no-turn":
-            which = f"turn {said}" if said else "turn yet"
-            return TurnNotFound(f"Session {reference!r} has no {which}.")
-        case _:
-            return None
 
 
 def _check_wait(seconds: float | None) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from claude_mcp.contract import operations
 from claude_mcp.contract.numbers import amount
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
-from claude_mcp.sessions.channel.answers import line, mapping
+from claude_mcp.sessions.channel.answers import line, mapping, read
 from claude_mcp.sessions.session import Session
 
 # More than any honest agent gives.
@@ -98,78 +99,67 @@ class TurnResult:
     cursor: int = 0
 
 
+NOTHING: Final = operations.TurnState(turn_id="", status="", cursor=0, events=())
+"""What an answer is read as that says nothing."""
+
+
 def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any]) -> TurnResult:
-    """Read the agent's answer as what it is: input that the session may have forged.
+    """A turn from the agent's answer, which may be forged.
 
     ``turn_id`` is the one that was asked for, if one was.
 
     Raises:
         AgentError: none was, and the answer names none.
     """
+    told = read(operations.TurnState, answer, NOTHING)
     if turn_id is None:
         try:
-            turn_id = str(uuid.UUID(str(answer.get("turnId"))))
+            turn_id = str(uuid.UUID(told.turn_id))
         except ValueError as error:
-            raise AgentError("The session's agent gave an answer that makes no sense.") from error
-
-    def text(key: str) -> str | None:
-        value = answer.get(key)
-        return redactor.redact(value) if isinstance(value, str) else None
-
-    def number(key: str) -> float:
-        return amount(answer.get(key)) or 0
-
-    def items(key: str) -> list[Any]:
-        value = answer.get(key)
-        return value if isinstance(value, list) else []
-
-    usage = answer.get("usage")
+            raise AgentError("The session's agent sent an unusable answer.") from error
     try:
-        status = TurnStatus(str(answer.get("status")))
+        status = TurnStatus(told.status)
     except ValueError:
         status = TurnStatus.FAILED
     return TurnResult(
         session=session,
         turn_id=turn_id,
         status=status,
-        result=text("result"),
-        error=text("error"),
-        conversation_id=text("conversationId"),
-        num_turns=int(number("numTurns")),
-        duration_ms=int(number("durationMs")),
-        cost_usd=float(number("costUsd")),
+        result=_redacted(told.result),
+        error=_redacted(told.error),
+        conversation_id=_redacted(told.conversation_id),
+        num_turns=told.num_turns,
+        duration_ms=told.duration_ms,
+        cost_usd=told.cost_usd,
         usage={
             str(key): int(count)
-            for key, value in (usage.items() if isinstance(usage, dict) else ())
+            for key, value in told.usage.items()
             if (count := amount(value)) is not None
         },
         permission_denials=tuple(
-            PermissionDenial(str(each.get("toolName", "")), mapping(each.get("toolInput") or {}))
-            for each in items("permissionDenials")
-            if isinstance(each, dict) and isinstance(each.get("toolInput") or {}, dict)
+            PermissionDenial(each.tool_name, mapping(each.tool_input))
+            for each in told.permission_denials
         ),
-        questions=parse_questions(items("questions")),
-        notes=tuple(
-            redactor.redact(line(note))
-            for note in items("notes")[:MAX_NOTES]
-            if isinstance(note, str)
+        questions=tuple(
+            parse_question(each) for each in told.questions[:MAX_QUESTIONS] if each.request_id
         ),
-        ahead=int(number("ahead")),
-        events=parse_events(items("events"), MAX_EVENT_CHARS),
-        cursor=int(number("cursor")),
+        notes=tuple(redactor.redact(line(note)) for note in told.notes[:MAX_NOTES]),
+        ahead=told.ahead,
+        events=tuple(parse_event(each, MAX_EVENT_CHARS) for each in told.events[:MAX_EVENTS]),
+        cursor=told.cursor,
     )
 
 
-def parse_questions(values: list[Any]) -> tuple[Question, ...]:
-    return tuple(
-        Question(
-            request_id=line(each["requestId"], 100),
-            tool_name=line(each.get("toolName", ""), 200),
-            tool_input=_bounded(mapping(each.get("toolInput"))),
-            description=redactor.redact(line(each.get("description") or "", 1_000)) or None,
-        )
-        for each in values[:MAX_QUESTIONS]
-        if isinstance(each, dict) and each.get("requestId")
+def _redacted(text: str | None) -> str | None:
+    return None if text is None else redactor.redact(text)
+
+
+def parse_question(told: operations.Question) -> Question:
+    return Question(
+        request_id=line(told.request_id, 100),
+        tool_name=line(told.tool_name, 200),
+        tool_input=_bounded(mapping(told.tool_input)),
+        description=redactor.redact(line(told.description or "", 1_000)) or None,
     )
 
 
@@ -179,15 +169,11 @@ def _bounded(tool_input: Mapping[str, Any]) -> Mapping[str, Any]:
     return tool_input if len(text) <= MAX_INPUT_CHARS else {"json": text[:MAX_INPUT_CHARS]}
 
 
-def parse_events(values: list[Any], characters: int | None) -> tuple[Event, ...]:
-    return tuple(
-        Event(
-            number=int(amount(each.get("number")) or 0),
-            time=str(each.get("time"))[:40],
-            kind=str(each.get("kind"))[:40],
-            text=redactor.redact(str(each.get("text"))[:characters]),
-            left_out=int(amount(each.get("leftOut")) or 0),
-        )
-        for each in values[:MAX_EVENTS]
-        if isinstance(each, dict)
+def parse_event(told: operations.JournalEvent, characters: int | None) -> Event:
+    return Event(
+        number=told.number,
+        time=told.time[:40],
+        kind=told.kind[:40],
+        text=redactor.redact(told.text[:characters]),
+        left_out=told.left_out,
     )

@@ -123,8 +123,8 @@ def test_without_a_terminal_a_question_is_told_and_answered_by_a_command(
     assert run("respond", session, "q1", "--allow") == (
         3,
         "",
-        "claude-mcp: Question q1 is not open any more: denied (answered).\n"
-        "get_turn, or 'claude-mcp turn', tells what Claude did since.\n",
+        "claude-mcp: The question is no longer open: denied (answered).\n"
+        "get_turn, or 'claude-mcp turn', shows what Claude did since.\n",
     )
 
 

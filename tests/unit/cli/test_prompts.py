@@ -33,14 +33,9 @@ def running(run: Run, session: str) -> str:
 # prompt
 
 
-def asked(**more: Any) -> dict[str, Any]:
-    """What the fake Claude answers: what it was asked."""
-    return {**more, "whenBusy": "refuse"}
-
-
 def test_prompt_prints_the_answer(run: Run, session: str) -> None:
     code, out, err = run("prompt", session, "-v", "--tools", "Read,Bash", "--", "--help me")
-    assert (code, json.loads(out)) == (0, asked(prompt="--help me", tools=["Read", "Bash"]))
+    assert (code, json.loads(out)) == (0, {"prompt": "--help me", "tools": ["Read", "Bash"]})
     assert err.splitlines() == ["  Bash: ls", "[1.5 s, 1 model call, $0.0123]"]
 
 
@@ -68,7 +63,7 @@ def test_prompt_reads_stdin(
 ) -> None:
     monkeypatch.setattr("sys.stdin", Input("ünïcode \U0001f600\n$HOME `x`\n".encode()))
     code, out, _ = run("prompt", session, *arguments)
-    assert (code, json.loads(out)) == (0, asked(prompt="ünïcode \U0001f600\n$HOME `x`\n"))
+    assert (code, json.loads(out)) == (0, {"prompt": "ünïcode \U0001f600\n$HOME `x`\n"})
 
 
 def test_a_prompt_on_stdin_must_be_text(
@@ -105,7 +100,7 @@ def test_a_denied_tool_is_told_on_stderr(run: Run, session: str) -> None:
 
 def test_a_note_of_the_session_is_told_on_stderr(run: Run, session: str) -> None:
     code, out, err = run("prompt", session, "note")
-    assert (code, json.loads(out)) == (0, asked(prompt="note"))
+    assert (code, json.loads(out)) == (0, {"prompt": "note"})
     assert err == "note: Claude Code was started again: it was idle.\n"
 
 
@@ -192,7 +187,7 @@ def test_a_turn_id_is_for_one_prompt_only(run: Run, running: str) -> None:
         2,
         "",
         f"claude-mcp: turnId {TURN} was used for another prompt.\n"
-        "Repeat a turn with the prompt it had, or leave turnId out.\n",
+        "Repeat a turn with its own prompt, or leave turnId out.\n",
     )
 
 
@@ -205,7 +200,7 @@ def test_turn_prints_the_answer_of_the_latest_turn_as_often_as_asked(
     prompted = run("prompt", session, "hello", "--turn-id", TURN)
     assert run("turn", "fix-tests") == run("turn", session, TURN) == prompted
     code, out, err = run("turn", "fix-tests", "--json")
-    answer = json.dumps(asked(prompt="hello"))
+    answer = json.dumps({"prompt": "hello"})
     assert (code, err) == (0, "")
     assert json.loads(out) == view(
         session,
@@ -255,8 +250,8 @@ def test_turn_prints_one_event_whole(run: Run, running: str) -> None:
         (
             ("--event", "9"),
             3,
-            "There is no event 9 in this session (any more).\n"
-            "Events are kept until newer ones need the room; results are kept.\n",
+            "Session 'fix-tests' has no event 9.\n"
+            "Old events are removed when the journal is full; results are kept.\n",
         ),
     ],
 )

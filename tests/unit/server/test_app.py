@@ -97,7 +97,6 @@ async def test_a_session_s_life(
                     "maxTurns": 4,
                     "newConversation": True,
                     "waitSeconds": 45.0,
-                    "whenBusy": "refuse",
                 }
             ),
             "error": None,

@@ -142,7 +142,7 @@ async def test_a_client_that_cannot_ask_gets_the_question_and_answers_it_by_a_to
         again = await client.call_tool("respond_permission", arguments)
         assert (again.is_error, text(again).splitlines()[0]) == (
             True,
-            "Question q1 is not open any more: denied (answered).",
+            "The question is no longer open: denied (answered).",
         )
 
 

@@ -77,8 +77,8 @@ async def test_one_event_is_given_whole_without_waiting(client: Client, session:
     gone = await client.call_tool("get_turn", {"sessionId": session, "event": 3})
     assert (gone.is_error, text(gone)) == (
         True,
-        "There is no event 3 in this session (any more).\n"
-        "Events are kept until newer ones need the room; results are kept.",
+        f"Session {session!r} has no event 3.\n"
+        "Old events are removed when the journal is full; results are kept.",
     )
 
 
@@ -131,7 +131,7 @@ async def test_the_same_turn_id_is_the_same_turn_and_never_another_prompt(
     assert (other.is_error, text(other)) == (
         True,
         f"turnId {TURN} was used for another prompt.\n"
-        "Repeat a turn with the prompt it had, or leave turnId out.",
+        "Repeat a turn with its own prompt, or leave turnId out.",
     )
 
 

@@ -110,7 +110,7 @@ class Agent(fake_engine.Engine):
         running = [turn for turn in turns if turn["status"] == "running"]
         if same and same[0]["prompt"] != args["prompt"]:
             raise Refusal("other-prompt", args["turnId"])
-        if not same and running and args["whenBusy"] == "refuse":
+        if not same and running and args.get("whenBusy") != "wait":
             raise Refusal("busy", running[0]["turnId"])
         if not same:
             outcome = self.outcome(number, args, len(running))
@@ -170,7 +170,7 @@ class Agent(fake_engine.Engine):
             raise Refusal(*(("decided", "denied (answered)") if known else ("no-question", "x")))
         assert turn is not None
         turn["questions"] = [each for each in left if each["requestId"] != args["requestId"]]
-        turn["answers"].append([args["requestId"], args["decision"], args["message"]])
+        turn["answers"].append([args["requestId"], args["decision"], args.get("message")])
         if turn["prompt"] == "ask on":
             turn["questions"] = [question(len(turn["answers"]) + 1)]
         if not turn["questions"]:
@@ -188,9 +188,9 @@ class Agent(fake_engine.Engine):
     def interrupt(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:
         going = ("running", "needs_permission")
         running = [turn["turnId"] for turn in self.turns() if turn["status"] in going]
-        if args["turnId"] is None and not running:
+        if args.get("turnId") is None and not running:
             raise Refusal("not-running", "")
-        turn = self.named(args["turnId"] or running[0])
+        turn = self.named(args.get("turnId") or running[0])
         if turn["status"] in going:
             ends = {"status": "cancelled", "error": "The turn was cancelled."}
             turn.update({"status": "completed"} if turn["prompt"] == "hang and end" else ends)

@@ -19,9 +19,8 @@ from claude_mcp.errors import (
     UsageError,
 )
 from claude_mcp.sessions.channel import channels as channel_module
-from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, _listed, open_sessions
+from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
 
@@ -179,21 +178,30 @@ class TestList:
         assert scripted.calls.count("exec") == 1
 
     @pytest.mark.parametrize(
-        ("state", "told"),
+        ("forged", "told"),
         [
-            ({}, (None, None, None)),
-            ({"turnRunning": 1, "lastActivityAt": 3, "costUsd": "much"}, (None, None, None)),
-            ({"turnRunning": None, "lastActivityAt": None, "costUsd": True}, (None, None, None)),
-            ({"lastActivityAt": "x" * 1000, "costUsd": 10**400}, (None, "x" * 40, None)),
-            ({"costUsd": float("nan")}, (None, None, None)),
-            ({"costUsd": float("inf")}, (None, None, None)),
+            ({"turnRunning": 1}, (None, None, None)),
+            ({"turnRunning": None}, (None, None, None)),
+            ({"lastActivityAt": 3}, (None, None, None)),
+            ({"costUsd": "much"}, (None, None, None)),
+            ({"costUsd": True}, (None, None, None)),
+            ({"costUsd": 10**400}, (None, None, None)),
             ({"costUsd": -1}, (None, None, None)),
+            ({"lastActivityAt": "x" * 1000}, (True, "x" * 40, 0.5)),
         ],
     )
-    def test_what_a_session_says_of_itself_may_be_forged(
-        self, state: dict[str, Any], told: tuple[object, ...]
+    async def test_what_a_session_says_of_itself_may_be_forged(
+        self,
+        scripted: ScriptedEngine,
+        sessions: Sessions,
+        forged: dict[str, Any],
+        told: tuple[object, ...],
     ) -> None:
-        listed = _listed(session("abcd1", "a"), "docker", state)
+        scripted.holds(container("abcd1", "a"))
+        state = {"turnRunning": True, "lastActivityAt": "then", "costUsd": 0.5, **forged}
+        scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={state!r})")
+        await sessions.request("a", "ping", {})
+        [listed] = await sessions.list()
         assert (listed.turn_running, listed.last_activity_at, listed.cost_usd) == told
 
     async def test_a_session_that_fails_to_answer_hides_no_other(
@@ -434,7 +442,7 @@ class TestRequest:
     ) -> None:
         scripted.holds(container("abcd1", "fix"))
         scripted.agent("answer(request()['id'], error={'code': 'busy', 'message': 'x'}); request()")
-        with pytest.raises(AgentRefused):
+        with pytest.raises(SessionNotReady, match=r"^The session is busy with turn x\."):
             await sessions.request("fix", "turn", {})
         assert scripted.calls == ["version", "container", "exec"]
 

@@ -15,7 +15,8 @@ import pytest
 from claude_mcp.contract import places as contract
 from claude_mcp.errors import AgentError, EngineError, SessionNotFound, SessionNotReady
 from claude_mcp.sessions.channel import channels as channel_module
-from claude_mcp.sessions.channel.channels import AgentRefused, Channels, NotRunning
+from claude_mcp.sessions.channel.channels import Channels, NotRunning
+from claude_mcp.sessions.channel.refusals import AgentRefused
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
@@ -138,10 +139,12 @@ async def test_events_that_come_faster_than_they_are_taken_are_bounded(
 
 
 async def test_a_refusal_has_a_code_and_a_message(scripted: ScriptedEngine, opened: Open) -> None:
-    malformed = ("failed", "The agent's answer is malformed.")
+    malformed = ("failed", "its answer is malformed")
     refusals: list[tuple[dict[str, Any], tuple[str, str]]] = [
         ({"error": {"code": "busy", "message": "later"}}, ("busy", "later")),
-        ({"error": {"code": 3, "message": ["x"]}}, ("3", "['x']")),
+        ({"error": {"code": "unheard-of", "message": "x"}}, ("failed", "x")),
+        ({"error": {"code": 3, "message": "x"}}, malformed),
+        ({"error": {"code": "busy", "message": ["x"]}}, malformed),
         ({"error": {}}, malformed),
         ({"error": "text"}, malformed),
         ({"ok": "text"}, malformed),
@@ -269,12 +272,12 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
         (
             f"sys.exit({contract.NO_ROOM_EXIT_CODE})",
             SessionNotReady,
-            "The session has no room for another process: as many run as its limit allows.",
+            "The session cannot start another process: it has reached its limit.",
         ),
         (
             "sys.exit('OCI runtime exec failed: fork/exec: resource temporarily unavailable')",
             SessionNotReady,
-            "The session has no room for another process: as many run as its limit allows.",
+            "The session cannot start another process: it has reached its limit.",
         ),
         (
             "sys.exit('Error response from daemon: No such container: c0ffee')",

@@ -110,7 +110,7 @@ async def test_every_line_on_a_channel_is_somebodys_answer_or_nothing(
         made._dispatch(dice.line(samples))
         while pending.receive.statistics().current_buffer_used:
             message = pending.receive.receive_nowait()
-            assert message["id"] == 1
+            assert message.id == 1
             got += 1
     pending.send.close()
     pending.receive.close()

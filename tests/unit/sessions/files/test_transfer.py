@@ -367,7 +367,7 @@ class TestIn:
             await transfer(sessions, "fix", IN, f"{host}/file", "/x")
         assert str(caught.value) == (
             "Nothing was copied: /x exists already, and overwrite is off. "
-            "Pass overwrite to replace it."
+            "Choose another destination, or pass overwrite to replace what is there."
         )
         assert not sent.exists()
 
@@ -387,7 +387,7 @@ class TestIn:
     ) -> None:
         (host / "file").write_text("content")
         self.answer(engine, {"staging": "relative", "uid": 1, "gid": 1})
-        with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+        with pytest.raises(AgentError, match="sent an unusable answer"):
             await transfer(sessions, "fix", IN, f"{host}/file", "/x")
         assert not sent.exists()
 
@@ -407,5 +407,5 @@ class TestIn:
     ],
 )
 def test_a_staging_that_makes_no_sense_is_refused(event: dict[str, Any]) -> None:
-    with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+    with pytest.raises(AgentError, match="sent an unusable answer"):
         _staging(event)

@@ -76,7 +76,7 @@ async def test_an_agent_that_refuses_does_not_spoil_the_session(
 ) -> None:
     script = "answer(asked['id'], error={'code': 'failed', 'message': 'no such thing'})"
     files, _ = await answered(scripted, sessions, script)
-    assert files == McpServer("files", "unknown", "no such thing")
+    assert files == McpServer("files", "unknown", "The session's agent failed: no such thing.")
 
 
 async def test_a_session_that_is_gone_is_an_error(

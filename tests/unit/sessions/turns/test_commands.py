@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.errors import AgentError, UsageError
-from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
@@ -108,8 +107,7 @@ async def test_the_agent_is_asked_with_every_option(
         sessions, "fix", "--x\n'é'", timeout_seconds=None, workdir="sub", output_bytes=10_000
     )
     assert result.stdout == (
-        '{"command": "--x\\n\'\\u00e9\'", "limitBytes": 10000, "timeoutSeconds": null, '
-        '"workdir": "sub"}'
+        '{"command": "--x\\n\'\\u00e9\'", "limitBytes": 10000, "workdir": "sub"}'
     )
 
 
@@ -123,11 +121,11 @@ async def test_a_workdir_that_is_none_is_a_wrong_request(
     assert str(caught.value) == ("The session cannot use this workdir: there is no directory 'x'.")
 
 
-async def test_another_refusal_of_the_agent_stays_one(
+async def test_another_refusal_of_the_agent_is_an_error_of_its_own(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent("answer(request()['id'], error={'code': 'failed', 'message': 'x'}); request()")
-    with pytest.raises(AgentRefused, match=r"^x$"):
+    with pytest.raises(AgentError, match=r"^The session's agent failed: x\."):
         await execute(sessions, "fix", "make")
 
 
@@ -145,14 +143,14 @@ async def test_another_refusal_of_the_agent_stays_one(
     ],
 )
 def test_a_forged_answer_is_an_error_of_the_agent(changes: dict[str, Any]) -> None:
-    with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+    with pytest.raises(AgentError, match="sent an unusable answer"):
         parse_result(SESSION, {**HONEST, **changes}, 100)
 
 
 @pytest.mark.parametrize("missing", sorted(HONEST.keys() - {"cancelled"}))
 def test_an_answer_that_lacks_something_is_an_error_of_the_agent(missing: str) -> None:
     answer = {key: value for key, value in HONEST.items() if key != missing}
-    with pytest.raises(AgentError, match="gave an answer that makes no sense"):
+    with pytest.raises(AgentError, match="sent an unusable answer"):
         parse_result(SESSION, answer, 100)
 
 

@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 from claude_mcp.errors import QuestionNotOpen, UsageError
+from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.permissions import Answer, Decided, Decision, respond
 from claude_mcp.sessions.turns.prompts import follow, prompt
 from claude_mcp.sessions.turns.results import (
@@ -17,7 +19,7 @@ from claude_mcp.sessions.turns.results import (
     MAX_QUESTIONS,
     Question,
     TurnStatus,
-    parse_questions,
+    parse_result,
 )
 from tests.unit.sessions.conftest import container
 
@@ -29,6 +31,18 @@ pytestmark = pytest.mark.anyio
 TURN = "0b3d3b4e-0000-4000-8000-000000000000"
 ALLOW = Answer(Decision.ALLOW)
 DENY = Answer(Decision.DENY, "not that one")
+SESSION = Session(
+    id="abcd10000000",
+    container_id=f"{'abcd1':0<64}",
+    name="fix",
+    container_name="claude-mcp-fix",
+    project_path="/projects/fix",
+    image="image:1",
+    provider="anthropic",
+    credentials=CredentialSource.SERVER,
+    status=Status.RUNNING,
+    created_at="2026-11-23T06:26:12Z",
+)
 FIRST = Question("q1", "Bash", {"command": "rm x"}, "why")
 SECOND = Question("q2", "Write", {"content": "x"})
 
@@ -144,8 +158,7 @@ async def test_an_answer_that_comes_too_late_is_told_and_the_waiting_goes_on(
 
     turn = await prompt(sessions, "fix", "do it", turn_id=TURN, ask=ask, progress=progress)
     assert turn.status is TurnStatus.COMPLETED
-    assert told == [f"Question {each} is not open any more: denied (too late)."
-                    for each in ("q1", "q2")]  # fmt: skip
+    assert told == ["The question is no longer open: denied (too late)."] * 2
 
 
 async def test_a_session_that_repeats_a_question_is_not_answered_twice(
@@ -168,7 +181,7 @@ async def test_an_answer_says_what_it_decided(sessions: Sessions, asking: Script
     decided = await respond(sessions, "fix", "q1", DENY)
     session = await sessions.find("fix")
     assert decided == Decided(session, "q1", Decision.DENY, TURN)
-    with pytest.raises(QuestionNotOpen, match=r"^Question q1 is not open any more: denied \(too"):
+    with pytest.raises(QuestionNotOpen, match=r"^The question is no longer open: denied \(too"):
         await respond(sessions, "fix", "q1", ALLOW)
 
 
@@ -178,7 +191,7 @@ async def test_a_question_that_never_was_is_told_from_one_that_is_decided(
     scripted.holds(container("abcd1", "fix"))
     error = {"code": "no-question", "message": "nosuch"}
     scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], error={error})")
-    with pytest.raises(QuestionNotOpen, match=r"^Session 'fix' asks no question 'nosuch'"):
+    with pytest.raises(QuestionNotOpen, match=r"^Session 'fix' has no open question 'nosuch'"):
         await respond(sessions, "fix", "nosuch", ALLOW)
 
 
@@ -205,21 +218,41 @@ async def test_an_answer_is_given_again_when_the_channel_was_lost(
 # Questions as hostile input.
 
 
-@pytest.mark.parametrize("bad", [None, "x", 3, [], {}, {"requestId": ""}, {"toolName": "Bash"}])
+def read(*questions: object) -> tuple[Question, ...]:
+    answer = {"status": "needs_permission", "questions": list(questions)}
+    return parse_result(SESSION, TURN, answer).questions
+
+
+HONEST = {"requestId": "q1", "toolName": "Bash", "toolInput": {}}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        "x",
+        3,
+        [],
+        {},
+        {**HONEST, "requestId": ""},
+        {**HONEST, "requestId": 3},
+        {**HONEST, "toolName": ["Bash"]},
+        {**HONEST, "toolInput": "x"},
+    ],
+)
 def test_what_is_no_question_is_left_out(bad: Any) -> None:
-    assert parse_questions([bad]) == ()
+    assert read(bad, HONEST) == (Question("q1", "Bash", {}),)
 
 
 def test_questions_are_bounded() -> None:
     hostile = {
         "requestId": "x\n" * 1000,
-        "toolName": ["x" * 1000],
+        "toolName": "x" * 1000,
         "toolInput": {"command": "x" * (2 * MAX_INPUT_CHARS)},
         "description": {"a": 1},
     }
-    found = parse_questions([hostile] * (MAX_QUESTIONS + 1))
+    found = read(*[hostile] * (MAX_QUESTIONS + 1))
     assert len(found) == MAX_QUESTIONS
     [question] = set(map(repr, found))
     assert len(question) < MAX_INPUT_CHARS + 1000
     assert found[0].request_id == " ".join("x" * 50)
-    assert parse_questions([{"requestId": 3}]) == (Question("3", "", {}),)

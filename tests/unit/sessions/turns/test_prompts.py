@@ -19,7 +19,6 @@ from claude_mcp.errors import (
     TurnNotFound,
     UsageError,
 )
-from claude_mcp.sessions.channel.channels import AgentRefused
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
@@ -212,6 +211,11 @@ def test_a_new_id_is_one_of_its_own() -> None:
 
 # What is asked of the agent.
 
+OTHER_VERSION = (
+    "The session may have been created by another version of claude-mcp; create a new session."
+)
+LOG = "See the session's log: get_session_logs, or 'claude-mcp logs'."
+
 
 async def test_the_agent_is_asked_with_every_option(
     engine: ScriptedEngine, sessions: Sessions
@@ -224,13 +228,6 @@ async def test_the_agent_is_asked_with_every_option(
         "turn": {
             "turnId": new_turn_id(first["turn"]["turnId"]),
             "prompt": "--x",
-            "tools": None,
-            "model": None,
-            "maxTurns": None,
-            "maxBudgetUsd": None,
-            "newConversation": False,
-            "waitSeconds": None,
-            "whenBusy": "refuse",
         }
     }
     full = await prompt(
@@ -264,8 +261,8 @@ async def test_a_turn_is_followed_by_its_id_or_the_latest_is(
     latest = await follow(sessions, "fix")
     named = await follow(sessions, "fix", TURN.upper(), cursor=0, wait_seconds=None)
     assert (asked(latest), asked(named)) == (
-        {"follow": {"turnId": None, "cursor": None, "waitSeconds": None}},
-        {"follow": {"turnId": TURN, "cursor": 0, "waitSeconds": None}},
+        {"follow": {}},
+        {"follow": {"turnId": TURN, "cursor": 0}},
     )
 
 
@@ -275,7 +272,7 @@ async def test_a_turn_is_interrupted_by_its_id_or_the_one_that_runs_is(
     engine.agent(ECHO)
     running, named = await interrupt(sessions, "fix"), await interrupt(sessions, "fix", TURN)
     assert (asked(running), asked(named)) == (
-        {"interrupt": {"turnId": None}},
+        {"interrupt": {}},
         {"interrupt": {"turnId": TURN}},
     )
 
@@ -308,8 +305,8 @@ async def test_an_event_that_is_gone_is_not_found(
     with pytest.raises(TurnNotFound) as caught:
         await event(sessions, "fix", 3)
     assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (
-        "There is no event 3 in this session (any more).",
-        "Events are kept until newer ones need the room; results are kept.",
+        "Session 'fix' has no event 3.",
+        "Old events are removed when the journal is full; results are kept.",
         3,
     )
 
@@ -323,11 +320,11 @@ async def test_an_event_that_is_forged_is_damaged(
         await event(sessions, "fix", 3)
 
 
-async def test_another_refusal_of_an_event_stays_one(
+async def test_another_refusal_of_an_event_is_an_error_of_its_own(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(refusing("failed", "KeyError: 'number'"))
-    with pytest.raises(AgentRefused, match=r"^KeyError: 'number'$"):
+    with pytest.raises(AgentError, match=r"^The session's agent failed: KeyError: 'number'\."):
         await event(sessions, "fix", 3)
 
 
@@ -365,38 +362,58 @@ async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
             TURN,
             SessionNotReady,
             f"The session is busy with turn {TURN}.",
-            "Wait for it (get_turn, or 'claude-mcp turn'), end it (cancel_turn, or 'claude-mcp "
-            "cancel'), or stand in line (whenBusy 'wait', or --queue).",
+            "Wait for the turn (get_turn, or 'claude-mcp turn'), cancel it (cancel_turn, or "
+            "'claude-mcp cancel'), or queue this prompt (whenBusy 'wait', or --queue).",
         ),
         (
             "full",
             "50",
             SessionNotReady,
-            "50 prompts are waiting for this session already.",
-            "Wait until some are done, or use another session.",
+            "50 prompts are already waiting for this session.",
+            "Wait until some of them are done, or use another session.",
         ),
         (
             "other-prompt",
             TURN,
             UsageError,
             f"turnId {TURN} was used for another prompt.",
-            "Repeat a turn with the prompt it had, or leave turnId out.",
+            "Repeat a turn with its own prompt, or leave turnId out.",
         ),
         (
             "no-network",
             "the session has no network",
             SessionNotReady,
-            "Session 'fix' has no network, so its provider cannot be reached.",
+            "Session 'fix' has no network, so it cannot reach its provider.",
             "Commands and transfers work. For prompts, create a session with network "
             "'restricted' or 'open'.",
         ),
         ("no-turn", TURN, TurnNotFound, f"Session 'fix' has no turn {TURN}.", None),
         ("no-turn", "", TurnNotFound, "Session 'fix' has no turn yet.", None),
-        ("bad-turn", "not a UUID", AgentRefused, "not a UUID", None),
-        ("cancelled", "too late", AgentRefused, "too late", None),
-        ("unknown-operation", "no such op", AgentRefused, "no such op", None),
-        ("failed", "OSError: disk", AgentRefused, "OSError: disk", None),
-        ("", "", AgentRefused, "", None),
+        ("bad-turn", "not a UUID", UsageError, "turnId must be a UUID.", None),
+        ("cancelled", "too late", AgentError, "The request was cancelled.", None),
+        (
+            "unknown-operation",
+            "no such op",
+            AgentError,
+            "The session's agent cannot do this: no such op.",
+            OTHER_VERSION,
+        ),
+        (
+            "malformed",
+            "",
+            AgentError,
+            "The session's agent did not understand the request.",
+            OTHER_VERSION,
+        ),
+        ("failed", "OSError: disk", AgentError, "The session's agent failed: OSError: disk.", LOG),
+        ("", "", AgentError, "The session's agent failed: no reason was given.", LOG),
+        (
+            "no-room",
+            "",
+            SessionNotReady,
+            "The session cannot start another process: it has reached its limit.",
+            "Wait until something that runs in it has ended, or destroy the session.",
+        ),
     ],
 )
 async def test_a_refusal_of_the_agent_says_what_can_be_done(
@@ -421,9 +438,9 @@ async def test_a_refusal_that_is_forged_is_a_failure_of_the_agent(
     engine: ScriptedEngine, sessions: Sessions, error: object
 ) -> None:
     engine.agent(f"answer(request()['id'], error={error!r}); request()")
-    with pytest.raises(AgentRefused) as caught:
+    with pytest.raises(AgentError) as caught:
         await follow(sessions, "fix")
-    assert (type(caught.value), caught.value.exit_code) == (AgentRefused, 7)
+    assert (type(caught.value), caught.value.exit_code) == (AgentError, 7)
 
 
 # Credentials.
@@ -473,7 +490,7 @@ async def test_credentials_are_handed_in_only_once(
         "    else:\n"
         "        answer(one['id'], error={'code': 'unconfigured', 'message': 'none'})"
     )
-    with pytest.raises(AgentRefused, match=r"^none$"):
+    with pytest.raises(SessionNotReady, match=r"^Session 'fix' has no credentials\."):
         await prompt(sessions, "fix", "do it")
     assert engine.noted("ops") == ["turn", "configure", "turn"]
 
@@ -610,15 +627,15 @@ EVENT = {"number": 1, "time": "then", "kind": "message", "text": "a", "leftOut":
         ({"numTurns": True, "durationMs": -1, "costUsd": [0]}, {}),
         ({"numTurns": float("nan"), "durationMs": float("inf"), "costUsd": float("nan")}, {}),
         ({"numTurns": 10**400, "durationMs": 1e300, "costUsd": 10**400}, {}),
-        ({"numTurns": 2.9, "costUsd": 1}, {"num_turns": 2, "cost_usd": 1.0}),
+        ({"numTurns": 2.0, "costUsd": 1}, {"num_turns": 2, "cost_usd": 1.0}),
         ({"usage": []}, {}),
         ({"usage": {"a": "b", "c": None, "d": True, "e": -1, "f": 7}}, {"usage": {"f": 7}}),
         ({"usage": {"a": float("inf"), "b": 10**400}}, {}),
         ({"permissionDenials": {}}, {}),
         ({"permissionDenials": [3, None, [], {"toolInput": 3}, {"toolInput": [1]}]}, {}),
         (
-            {"permissionDenials": [{}, {"toolName": 3, "toolInput": None}]},
-            {"permission_denials": (PermissionDenial("", {}), PermissionDenial("3", {}))},
+            {"permissionDenials": [{}, {"toolName": "", "toolInput": {}}, {"toolName": 3}]},
+            {"permission_denials": (PermissionDenial("", {}),)},
         ),
         ({"session": "another"}, {}),
         ({"notes": "a note"}, {}),
@@ -632,16 +649,17 @@ EVENT = {"number": 1, "time": "then", "kind": "message", "text": "a", "leftOut":
         ({"events": {"0": EVENT}}, {}),
         ({"events": [3, None, "x", [EVENT]]}, {}),
         (
-            {"events": [{**EVENT, "number": -1, "time": "t" * 99, "kind": "k" * 99}]},
-            {"events": (Event(0, "t" * 40, "k" * 40, "a", 0),)},
+            {"events": [{**EVENT, "time": "t" * 99, "kind": "k" * 99}]},
+            {"events": (Event(1, "t" * 40, "k" * 40, "a", 0),)},
         ),
         (
-            {"events": [{**EVENT, "number": "1", "text": ["a"], "kind": 3, "leftOut": "all"}]},
-            {"events": (Event(0, "then", "3", "['a']", 0),)},
+            {"events": [{**EVENT, "number": "1"}, {**EVENT, "text": ["a"]}, {**EVENT, "kind": 3}]},
+            {},
         ),
+        ({"events": [{**EVENT, "number": 10**400}, {**EVENT, "number": -1}]}, {}),
         (
-            {"events": [{**EVENT, "number": 10**400, "leftOut": float("nan")}]},
-            {"events": (Event(0, "then", "message", "a", 0),)},
+            {"events": [{**EVENT, "leftOut": float("nan")}, {**EVENT, "leftOut": "all"}]},
+            {"events": (Event(1, "then", "message", "a", 0),) * 2},
         ),
     ],
 )
@@ -652,7 +670,7 @@ def test_an_answer_may_be_forged(answer: dict[str, Any], parsed: dict[str, Any])
 
 @pytest.mark.parametrize("named", [None, "", "$(touch x)", 3, [TURN], f"{TURN}{'x' * 1000}"])
 def test_an_answer_about_some_turn_must_name_it(named: object) -> None:
-    with pytest.raises(AgentError, match="makes no sense"):
+    with pytest.raises(AgentError, match="unusable"):
         parse_result(SESSION, None, {"turnId": named})
     assert parse_result(SESSION, None, {"turnId": TURN}) == NOTHING
 

@@ -1,0 +1,149 @@
+"""What each of the agent's refusals means to a caller.
+
+The rule: every ``Code`` has one entry here, and nobody else turns a code into an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from claude_mcp.contract.codes import Code
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    QuestionNotOpen,
+    SessionNotReady,
+    TransferError,
+    TurnNotFound,
+    UsageError,
+)
+from claude_mcp.sessions.channel.answers import line
+
+MAX_DETAIL_CHARS: Final = 500
+
+
+class AgentRefused(AgentError):
+    """The agent refused a request; ``detail`` is its own message, which may be forged."""
+
+    def __init__(self, code: Code, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """``message`` may contain ``{detail}`` and ``{session}``."""
+
+    error: type[ClaudeMcpError]
+    message: str
+    hint: str | None = None
+
+
+_OTHER_VERSION: Final = (
+    "The session may have been created by another version of claude-mcp; create a new session."
+)
+_SHOW_LOG: Final = "See the session's log: get_session_logs, or 'claude-mcp logs'."
+_SHOW_QUESTIONS: Final = "get_turn, or 'claude-mcp turn', lists the open questions."
+
+REFUSALS: Final[Mapping[Code, Meaning]] = {
+    Code.MALFORMED: Meaning(
+        AgentError, "The session's agent did not understand the request.", _OTHER_VERSION
+    ),
+    Code.UNKNOWN_OPERATION: Meaning(
+        AgentError, "The session's agent cannot do this: {detail}.", _OTHER_VERSION
+    ),
+    Code.CANCELLED: Meaning(AgentError, "The request was cancelled."),
+    Code.FAILED: Meaning(AgentError, "The session's agent failed: {detail}.", _SHOW_LOG),
+    Code.NO_ROOM: Meaning(
+        SessionNotReady,
+        "The session cannot start another process: it has reached its limit.",
+        "Wait until something that runs in it has ended, or destroy the session.",
+    ),
+    Code.BAD_WORKDIR: Meaning(UsageError, "The session cannot use this workdir: {detail}."),
+    Code.BAD_DESTINATION: Meaning(
+        TransferError,
+        "Nothing was copied: {detail}.",
+        "Choose another destination, or pass overwrite to replace what is there.",
+    ),
+    Code.NO_TRANSFER: Meaning(
+        TransferError, "Nothing was copied: the session gave up the transfer.", "Try again."
+    ),
+    Code.BAD_TURN: Meaning(UsageError, "turnId must be a UUID."),
+    Code.OTHER_PROMPT: Meaning(
+        UsageError,
+        "turnId {detail} was used for another prompt.",
+        "Repeat a turn with its own prompt, or leave turnId out.",
+    ),
+    Code.NO_NETWORK: Meaning(
+        SessionNotReady,
+        "Session {session!r} has no network, so it cannot reach its provider.",
+        "Commands and transfers work. For prompts, create a session with network "
+        "'restricted' or 'open'.",
+    ),
+    Code.UNCONFIGURED: Meaning(
+        SessionNotReady,
+        "Session {session!r} has no credentials.",
+        "Provide them with set_credentials, or 'claude-mcp credentials'.",
+    ),
+    Code.BUSY: Meaning(
+        SessionNotReady,
+        "The session is busy with turn {detail}.",
+        "Wait for the turn (get_turn, or 'claude-mcp turn'), cancel it (cancel_turn, or "
+        "'claude-mcp cancel'), or queue this prompt (whenBusy 'wait', or --queue).",
+    ),
+    Code.FULL: Meaning(
+        SessionNotReady,
+        "{detail} prompts are already waiting for this session.",
+        "Wait until some of them are done, or use another session.",
+    ),
+    Code.NO_TURN: Meaning(TurnNotFound, "Session {session!r} has no turn {detail}."),
+    Code.NO_EVENT: Meaning(
+        TurnNotFound,
+        "Session {session!r} has no event {detail}.",
+        "Old events are removed when the journal is full; results are kept.",
+    ),
+    Code.NOT_RUNNING: Meaning(TurnNotFound, "No turn is running in session {session!r}."),
+    Code.DECIDED: Meaning(
+        QuestionNotOpen,
+        "The question is no longer open: {detail}.",
+        "get_turn, or 'claude-mcp turn', shows what Claude did since.",
+    ),
+    Code.NO_QUESTION: Meaning(
+        QuestionNotOpen, "Session {session!r} has no open question {detail!r}.", _SHOW_QUESTIONS
+    ),
+}
+
+
+def refused(code: str, detail: str) -> AgentRefused:
+    """A refusal as the agent sent it; a code that is not declared is a failure."""
+    try:
+        return AgentRefused(Code(code), detail)
+    except ValueError:
+        return AgentRefused(Code.FAILED, detail)
+
+
+def error_of(refusal: AgentRefused, session: str) -> ClaudeMcpError:
+    """The error for a caller who knows the session as ``session``."""
+    detail = line(refusal.detail, MAX_DETAIL_CHARS)
+    if refusal.code is Code.NO_TURN and not detail:
+        return TurnNotFound(f"Session {session!r} has no turn yet.")
+    return _error(refusal.code, detail or "no reason was given", session)
+
+
+def no_room() -> ClaudeMcpError:
+    """For a session that cannot even serve another channel."""
+    return _error(Code.NO_ROOM, "", "")
+
+
+def code_of(error: ClaudeMcpError) -> Code | None:
+    """Why the agent refused, if ``error`` was raised because it did."""
+    return error.__cause__.code if isinstance(error.__cause__, AgentRefused) else None
+
+
+def _error(code: Code, detail: str, session: str) -> ClaudeMcpError:
+    meaning = REFUSALS[code]
+    message = meaning.message.format(detail=detail, session=session)
+    return meaning.error(message, hint=meaning.hint)
