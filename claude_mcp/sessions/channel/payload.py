@@ -1,8 +1,7 @@
 """How the agent gets into a container, and how a channel reaches it.
 
-The agent's code travels as an archive in an environment variable of the container: any image
-will do, a remote engine too, no further engine call is needed, and it is there again after a
-restart.
+The agent's code travels as an archive in an environment variable of the container. So it reaches
+any image and a remote engine, needs no further engine call, and is there again after a restart.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from typing import Final
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
+from claude_mcp.sessions.channel.stripping import strip
 
 PACKAGE: Final = "claude_mcp"
 AGENT_PARTS: Final = ("agent", "claude", "contract", "placing")
@@ -28,8 +28,8 @@ AGENT_MODULES: Final = (
 )
 PROXY_PARTS: Final = ("proxy",)
 
-# -I and -S: neither the project's directory nor the image's site-packages can change what the
-# agent imports.
+# With -I and -S, neither the project's directory nor the image's site-packages can change what
+# the agent imports.
 PYTHON: Final = ("python3", "-I", "-S", "-c")
 
 _BOOT: Final = f"""\
@@ -37,72 +37,75 @@ import sys
 if sys.version_info < (3, 9):
     sys.exit("claude-mcp: python3 is %d.%d here; 3.9 or later is needed" % sys.version_info[:2])
 import binascii, os, zlib
-os.makedirs({contract.RUN_DIRECTORY!r}, mode=0o700, exist_ok=True)
-with open({contract.ARCHIVE_PATH!r}, "wb") as file:
-    file.write(zlib.decompress(binascii.a2b_base64(os.environ[{contract.PAYLOAD_VARIABLE!r}])))
-sys.path.insert(0, {contract.ARCHIVE_PATH!r})
+os.makedirs({places.RUN_DIRECTORY!r}, mode=0o700, exist_ok=True)
+with open({places.ARCHIVE_PATH!r}, "wb") as file:
+    file.write(zlib.decompress(binascii.a2b_base64(os.environ[{places.PAYLOAD_VARIABLE!r}])))
+sys.path.insert(0, {places.ARCHIVE_PATH!r})
 """
 _AGENT: Final = f"{_BOOT}from claude_mcp.agent.boot import main\nmain()\n"
 _PROXY: Final = f"{_BOOT}from claude_mcp.proxy.server import main\nmain(*sys.argv[1:])\n"
 
-# The connector hands its own stdin and stdout to the agent and waits until it is let go; only
-# built-in modules, because its start is what a first command waits for. The socket is missing
-# for a moment after the container was started again.
+# The connector passes its own stdin and stdout to the agent and waits until the agent releases it.
+# It imports only built-in modules, because a first command waits for its start. After a restart
+# of the container, the socket is missing for a moment.
 _CONNECT: Final = f"""\
 import _socket, sys, time
 control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 deadline = time.monotonic() + 5
 while True:
     try:
-        control.connect({contract.SOCKET_PATH!r})
+        control.connect({places.SOCKET_PATH!r})
         break
     except OSError as error:
         if time.monotonic() > deadline:
             sys.stderr.write("claude-mcp: no agent: %s\\n" % error)
-            sys.exit({contract.NO_AGENT_EXIT_CODE})
+            sys.exit({places.NO_AGENT_EXIT_CODE})
         time.sleep(0.02)
 streams = (0).to_bytes(4, sys.byteorder) + (1).to_bytes(4, sys.byteorder)
 try:
     control.sendmsg([b"x"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 except BrokenPipeError:
-    pass  # turned away already
-if control.recv(1) == {contract.NO_ROOM!r}:
-    sys.exit({contract.NO_ROOM_EXIT_CODE})
+    pass  # refused already
+if control.recv(1) == {places.NO_ROOM!r}:
+    sys.exit({places.NO_ROOM_EXIT_CODE})
 """
 
 
 @functools.cache
 def archive() -> str:
-    """The agent and what it imports: the value of ``contract.PAYLOAD_VARIABLE``."""
+    """The agent and its imports: the value of ``PAYLOAD_VARIABLE``. Packed once per process."""
     return _archive(AGENT_PARTS, AGENT_MODULES)
 
 
 @functools.cache
 def proxy_archive() -> str:
-    """The same for the container of a proxy."""
+    """The same for a proxy's container."""
     return _archive(PROXY_PARTS, ())
 
 
 def _archive(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
-    """A zip, deflated as a whole (a quarter less than file by file), in base64."""
-    # Only the name of the package is needed inside; what the host has in it is not.
-    files = {f"{PACKAGE}/__init__.py": b""}
+    """A zip of stripped modules in base64.
+
+    It is deflated as a whole, which takes a quarter less than file by file.
+    """
+    # Inside, the package is only a name. What its __init__ holds on the host is not needed.
+    files = {f"{PACKAGE}/__init__.py": ""}
+    package = importlib.resources.files(PACKAGE)
     for name in modules:
-        files[f"{PACKAGE}/{name}"] = importlib.resources.files(PACKAGE).joinpath(name).read_bytes()
+        files[f"{PACKAGE}/{name}"] = strip(package.joinpath(name).read_text("utf-8"))
     for part in parts:
-        root = importlib.resources.files(f"{PACKAGE}.{part}")
-        for name, file in _modules(root):
-            files[f"{PACKAGE}/{part}/{name}"] = file.read_bytes()
+        for name, file in _modules(package.joinpath(part)):
+            files[f"{PACKAGE}/{part}/{name}"] = strip(file.read_text("utf-8"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
         for name in sorted(files):
-            # An entry's time is a constant, so that the same code makes the same archive.
+            # ZipInfo has a constant time, so that the same code makes the same archive.
             bundle.writestr(zipfile.ZipInfo(name), files[name])
     return base64.b64encode(zlib.compress(buffer.getvalue(), 9)).decode()
 
 
 def _modules(directory: Traversable, within: str = "") -> Iterator[tuple[str, Traversable]]:
-    """The modules in a directory and below it, by their paths in it."""
+    """The modules in and below a directory, with their relative paths."""
     for entry in directory.iterdir():
         name = f"{within}{entry.name}"
         if entry.is_dir():
@@ -112,15 +115,15 @@ def _modules(directory: Traversable, within: str = "") -> Iterator[tuple[str, Tr
 
 
 def agent_command(settings_json: str) -> tuple[str, ...]:
-    """The container's command; the settings hold no secret."""
+    """The container's command. The settings must hold no secret: argv is public."""
     return (*PYTHON, _AGENT, settings_json)
 
 
 def proxy_command(policy_json: str) -> tuple[str, ...]:
     """The command of a proxy's container."""
-    return (*PYTHON, _PROXY, contract.PROXY_SOCKET, policy_json)
+    return (*PYTHON, _PROXY, places.PROXY_SOCKET, policy_json)
 
 
 def connect_command() -> tuple[str, ...]:
-    """What a channel execs."""
+    """The command that a channel runs with ``exec``."""
     return (*PYTHON, _CONNECT)
