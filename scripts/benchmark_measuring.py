@@ -18,7 +18,7 @@ from typing import Final
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import plan as creation
 from claude_mcp.sessions.create.request import CreateRequest
@@ -149,7 +149,7 @@ class Bench:
     def __init__(
         self,
         sessions: Sessions,
-        engine: Engine,
+        engine: DockerCliEngine,
         directory: Path,
         prefix: str,
         repetitions: int | None,

@@ -97,11 +97,12 @@ class Pipe:
 
 def _invocation(bench: Bench) -> tuple[tuple[str, ...], list[str]]:
     """What a session's Claude Code is started with, its argv and variables for the engine."""
-    chosen = provider.resolve(bench.config, bench.engine.dialect)
+    credentials = provider.resolve(bench.config, bench.engine.dialect).credentials
+    assert credentials.credential is not None
     environment = invocation.claude_environment(
-        providers.Anthropic(base_url=chosen.handover["baseUrl"]), os.geteuid(), {}
+        providers.Anthropic(base_url=credentials.base_url), os.geteuid(), {}
     )
-    environment["ANTHROPIC_API_KEY"] = chosen.handover["credential"]["value"]
+    environment["ANTHROPIC_API_KEY"] = credentials.credential.value
     variables = [f"--env={name}={value}" for name, value in environment.items()]
     return invocation.claude_argv(invocation.Invocation()), variables
 
@@ -133,7 +134,7 @@ async def server(bench: Bench) -> AsyncIterator[tuple[Client, int]]:
 async def _ask(client: Client, session: str, prompt: str, **arguments: Any) -> dict[str, Any]:
     arguments = {"sessionId": session, "prompt": prompt, **arguments}
     result = await client.call_tool("execute_in_session", arguments)
-    content = result.structured_content
+    content: dict[str, Any] | None = result.structured_content
     if result.is_error or content is None or content["status"] == "failed":
         raise BenchmarkError(f"a prompt failed: {result.content}")
     return content

@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPMessage
+from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -230,9 +230,7 @@ def eventstream_message(payload: bytes) -> bytes:
     return message + struct.pack("!I", zlib.crc32(message))
 
 
-def proves_aws_key(
-    known: Known, method: str, target: str, headers: HTTPMessage, body: bytes
-) -> bool:
+def proves_aws_key(known: Known, method: str, target: str, headers: Message, body: bytes) -> bool:
     """A known bearer token, or a signature (AWS4-HMAC-SHA256) of this request with a known key."""
     scheme, _, rest = (headers["authorization"] or "").partition(" ")
     if scheme == "Bearer":
@@ -266,7 +264,7 @@ def proves_aws_key(
     return hmac.compare_digest(signing.hex(), fields.get("Signature", ""))
 
 
-def proves_google_key(known: Known, headers: HTTPMessage) -> bool:
+def proves_google_key(known: Known, headers: Message) -> bool:
     """A known token, or one that a known service account signed itself (RS256)."""
     scheme, _, token = (headers["authorization"] or "").partition(" ")
     if scheme != "Bearer":

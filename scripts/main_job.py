@@ -65,7 +65,9 @@ class Steps:
         self._client = client
 
     async def __call__(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        async def progress(value: float, total: float | None, message: str | None) -> None:
+        async def progress(
+            progress: float, total: float | None = None, message: str | None = None
+        ) -> None:
             print(f"      {message}", flush=True)
 
         started = time.monotonic()
@@ -77,8 +79,9 @@ class Steps:
             print(f"      {line}", flush=True)
         if result.is_error:
             raise SystemExit(f"quickstart: {tool} failed; see above.")
-        assert result.structured_content is not None
-        return result.structured_content
+        content: dict[str, Any] | None = result.structured_content
+        assert content is not None
+        return content
 
 
 async def main_job(environment: dict[str, str], arguments: list[str], project: Path) -> None:

@@ -43,7 +43,7 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 KEPT_REQUESTS = 2_000
@@ -493,7 +493,7 @@ class Standin:
         """The requests among them that called the model in a conversation."""
         return tuple(request for request in self.requests if request.path == "/v1/messages")
 
-    def start(self) -> Standin:
+    def start(self) -> Self:
         self.stopping.clear()
         self._server = _Server(self._address, self.handler)
         self._server.standin = self
@@ -518,7 +518,7 @@ class Standin:
         self._server.server_close()
         self._server = self._thread = None
 
-    def __enter__(self) -> Standin:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

@@ -108,12 +108,12 @@ async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator
 
 @pytest.fixture(scope="session")
 async def shared(
-    engine: Engine, standin: Standin, tmp_path_factory: pytest.TempPathFactory
+    engine: DockerCliEngine, standin: Standin, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Session]:
     """A session for all tests that leave nothing behind in it that another would notice."""
     async with open_sessions(load(environment_with(standin), engine=engine.program)) as sessions:
         created = await creation.create(
-            sessions, creation.CreateRequest(str(tmp_path_factory.mktemp("shared")))
+            sessions, CreateRequest(str(tmp_path_factory.mktemp("shared")))
         )
         yield created.session
         await sessions.destroy(created.session.id)

@@ -17,14 +17,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
-from engine_fixtures import Bare
-from restricted import own_address
-from witnesses import PATIENCE_SECONDS, Inside, Visits, Witness
 
 from claude_mcp.contract import places as contract
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
+from tests.engine_fixtures import Bare
+from tests.restricted import own_address
+from tests.witnesses import PATIENCE_SECONDS, Inside, Visits, Witness
 
 ALLOWED = "allowed.example.org"
 """The operator allows it at private addresses too."""

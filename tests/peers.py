@@ -30,8 +30,9 @@ class Peer:
     async def __call__(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
         result = await self._client.call_tool(tool, arguments)
         assert not result.is_error, text_of(result)
-        assert result.structured_content is not None
-        return result.structured_content
+        content: dict[str, Any] | None = result.structured_content
+        assert content is not None
+        return content
 
     async def refused(self, tool: str, /, **arguments: Any) -> str:
         result = await self._client.call_tool(tool, arguments)

@@ -6,14 +6,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine_fixtures import Bare
-from peers import script
-
 from claude_mcp.sessions.session import Session
+from tests.engine_fixtures import Bare
+from tests.peers import script
 
 
 def own_address() -> str:
@@ -23,7 +22,7 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def give_names(bare: Bare, session: Session, names: dict[str, str]) -> None:
+def give_names(bare: Bare, session: Session, names: Mapping[str, str]) -> None:
     """Have the session's proxy resolve names to addresses; a later one of a name replaces it.
 
     The engine has the file that is /etc/hosts in a container on the host; it makes it anew whenever

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine_fixtures import Bare
+from tests.engine_fixtures import Bare
 
 PATIENCE_SECONDS = 20.0
 """After this a test fails instead of hanging."""

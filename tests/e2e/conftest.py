@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
-from peers import Peer, processes
 
 from claude_mcp.engine.engine import Engine
+from tests.peers import Peer, processes
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def start(engine: Engine, environ: dict[str, str]) -> Callable[..., Any]:
             args=["-m", "claude_mcp", f"--engine={engine.program}", "serve"],
             env=environ,
         )
-        async with Client(parameters, mode=mode, **options) as client:  # type: ignore[arg-type]
+        async with Client(parameters, mode=mode, **options) as client:
             mine = [
                 pid
                 for pid, (parent, command) in processes().items()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from messages_standin import Standin
-from peers import Peer, Wire, children_of, processes, script
 
 from claude_mcp.engine.engine import Engine
+from tests.peers import Peer, Wire, children_of, processes, script
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 Call = Callable[..., Any]
 ERAS = ["legacy", "auto"]

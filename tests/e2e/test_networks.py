@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from messages_standin import Standin
-from peers import script
-from restricted import bash
 
 from claude_mcp.engine.engine import Engine
+from tests.peers import script
+from tests.restricted import bash
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 Call = Callable[..., Any]
 

@@ -15,9 +15,9 @@ import anyio
 import pytest
 from mcp.types import ElicitRequestFormParams, ElicitResult
 from messages_standin import Standin
-from peers import script
 
 from claude_mcp.engine.engine import Engine
+from tests.peers import script
 
 pytestmark = pytest.mark.once
 

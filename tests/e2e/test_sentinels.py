@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from argv_sampler import ArgvSampler
 from cloud_standin import AwsKey, CloudStandin, Known, RsaKey, service_account
 from mcp import Client, StdioServerParameters
 from messages_standin import Standin
-from peers import script, text_of
 
 from claude_mcp.contract.redaction import MASK
 from claude_mcp.engine.engine import Engine
+from tests.argv_sampler import ArgvSampler
+from tests.peers import script, text_of
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 
 def sentinel(kind: str) -> str:
@@ -150,7 +150,9 @@ class Life:
         self.told: list[str] = []
 
     async def __call__(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
-        async def progress(done: float, total: float | None, message: str | None) -> None:
+        async def progress(
+            progress: float, total: float | None = None, message: str | None = None
+        ) -> None:
             self.told.append(message or "")
 
         result = await self._client.call_tool(tool, arguments, progress_callback=progress)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from messages_standin import Standin
-from peers import Wire, children_of, processes, script
 
 from claude_mcp.engine.engine import Engine
+from tests.peers import Wire, children_of, processes, script
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 Call = Callable[..., Any]
 ERAS = [pytest.param("legacy", marks=pytest.mark.once), "auto"]
@@ -132,7 +132,7 @@ async def test_bad_input_gets_one_clear_sentence(
 ) -> None:
     async with start(era) as call:
         await call("create_session", projectPath=str(project), sessionName=name)
-        for tool, arguments, expected in [
+        cases: list[tuple[str, dict[str, Any], str]] = [
             ("create_session", {"projectPath": "/nosuch"}, "There is no project directory"),
             ("create_session", {"projectPath": "relative"}, "must be an absolute path"),
             (
@@ -152,7 +152,8 @@ async def test_bad_input_gets_one_clear_sentence(
             ("execute_in_session", {"sessionId": name, "prompt": " "}, "prompt is empty"),
             ("get_session_logs", {"sessionId": name, "tail": 0}, "tail"),
             ("destroy_session", {"sessionId": ""}, "sessionId"),
-        ]:
+        ]
+        for tool, arguments, expected in cases:
             said = await call.refused(tool, **arguments)
             assert expected in said
             assert said.count("\n") < 4

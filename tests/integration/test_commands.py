@@ -14,7 +14,7 @@ from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 AWKWARD = """'single' "double" `backtick` $HOME $(id) \\ --leading -- 🎉 \t tab"""
 

@@ -39,7 +39,7 @@ from claude_mcp.sessions.session import Session, Status, container_name
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 AWKWARD_NAMES = [
     "with spaces and 'quotes' \"of all\" `kinds`",

@@ -25,7 +25,7 @@ from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnStatus
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 PATIENCE_SECONDS = 30
 BASH = "echo; "

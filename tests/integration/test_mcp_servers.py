@@ -21,7 +21,7 @@ from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnOptions, TurnStatus
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 SERVER = """\
 import json, os, sys

@@ -25,7 +25,7 @@ from claude_mcp.sessions.turns.permissions import Answer, Decision, respond
 from claude_mcp.sessions.turns.results import Question, TurnResult, TurnStatus
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 pytestmark = pytest.mark.once
 

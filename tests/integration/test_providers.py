@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from argv_sampler import ArgvSampler
 from cloud_standin import (
     AwsKey,
     CloudStandin,
@@ -31,9 +30,10 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
+from tests.argv_sampler import ArgvSampler
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 pytestmark = pytest.mark.once
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from argv_sampler import ArgvSampler
 from messages_standin import Standin
 
 from claude_mcp.config import load
@@ -28,9 +27,10 @@ from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnStatus
+from tests.argv_sampler import ArgvSampler
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 
 @pytest.mark.parametrize("source", ["server", "session"])

@@ -20,7 +20,7 @@ from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 TO, FROM = Direction.TO_CONTAINER, Direction.FROM_CONTAINER
 AWKWARD = "--name with 'quotes' \"double\" $HOME `x`\nnewline é🎉"

@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 import zlib
 from email.message import Message
-from http.client import HTTPMessage
 
 import pytest
 from cloud_standin import (
@@ -28,8 +27,8 @@ SIGNATURE = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
 TARGET = "/?Action=ListUsers&Version=2010-05-08"
 
 
-def headers(**values: str) -> HTTPMessage:
-    message = HTTPMessage()
+def headers(**values: str) -> Message:
+    message = Message()
     for name, value in values.items():
         message[name.replace("_", "-")] = value
     return message

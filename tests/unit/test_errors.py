@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -56,7 +57,7 @@ async def fail(error: Exception) -> None:
     raise error
 
 
-async def run_together(*jobs: Callable[[], Awaitable[None]]) -> None:
+async def run_together(*jobs: Callable[[], Coroutine[Any, Any, None]]) -> None:
     with ungrouped():
         async with anyio.create_task_group() as tasks:
             for job in jobs[1:]:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from claude_mcp.cli import parser
+from claude_mcp.cli import grammar, parser
 from claude_mcp.server.tools import tools
 
 FIXED = json.loads(Path(__file__).with_name("front_ends.json").read_text())
@@ -52,7 +52,7 @@ def offered_options() -> dict[str, Any]:
             for action in parser._command_parser(name)._actions
             if action.dest != "help"
         }
-        for name in parser.COMMANDS
+        for name in grammar.COMMANDS
     }
 
 

@@ -8,8 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_fixtures import Bare, Standin, environment_with
-from network_world import (
+from messages_standin import Standin
+
+from claude_mcp.config import load
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session
+from tests.engine_fixtures import Bare, environment_with
+from tests.network_world import (
     ALLOWED,
     FURTHER_PORT,
     METADATA,
@@ -20,15 +28,8 @@ from network_world import (
     World,
     welcome,
 )
-from restricted import give_names, own_address
-from witnesses import Witness, watching, watching_inside
-
-from claude_mcp.config import load
-from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.create import plan as creation
-from claude_mcp.sessions.create.request import CreateRequest
-from claude_mcp.sessions.registry import Sessions, open_sessions
-from claude_mcp.sessions.session import Session
+from tests.restricted import give_names, own_address
+from tests.witnesses import Witness, watching, watching_inside
 
 
 @pytest.fixture(scope="package")
@@ -39,7 +40,10 @@ def site() -> Iterator[Witness]:
 
 @pytest.fixture(scope="package")
 async def world(
-    engine: Engine, standin: Standin, site: Witness, tmp_path_factory: pytest.TempPathFactory
+    engine: DockerCliEngine,
+    standin: Standin,
+    site: Witness,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[World]:
     config = replace(
         load(environment_with(standin), engine=engine.program),

@@ -12,13 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from messages_standin import Standin
-from peers import script
-from restricted import bash
 
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
@@ -31,9 +29,11 @@ from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
+from tests.peers import script
+from tests.restricted import bash
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 MIB = 1 << 20
 SERVER = """
@@ -338,7 +338,10 @@ async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
                 await commands.execute(sessions, restricted.id, flowing + str(1300 * MIB))
             ).exit_code:
                 await anyio.sleep(0.2)
-        steps = [{"tool": "Bash", "input": {"command": "true"}}, {"say": "word ", "repeat": 50}]
+        steps: list[dict[str, Any]] = [
+            {"tool": "Bash", "input": {"command": "true"}},
+            {"say": "word ", "repeat": 50},
+        ]
         turn = await turns.prompt(sessions, restricted.id, script(*steps * 3))
         assert turn.status is TurnStatus.COMPLETED
         still = await commands.execute(sessions, restricted.id, "pgrep -c curl")

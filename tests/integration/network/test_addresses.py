@@ -9,11 +9,20 @@ import struct
 from pathlib import Path
 
 import pytest
-from network_world import METADATA, OTHER, REACH, World, addresses_of_host, connect, from_host, get
-from restricted import own_address
-from witnesses import Witness, watching_beside, watching_inside
 
 from claude_mcp.contract import places as contract
+from tests.network_world import (
+    METADATA,
+    OTHER,
+    REACH,
+    World,
+    addresses_of_host,
+    connect,
+    from_host,
+    get,
+)
+from tests.restricted import own_address
+from tests.witnesses import Witness, watching_beside, watching_inside
 
 ENGINE_PORTS = (2375, 2376)
 

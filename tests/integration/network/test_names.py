@@ -6,11 +6,21 @@ import contextlib
 
 import anyio
 import pytest
-from network_world import ALLOWED, METADATA, OTHER, PUBLIC, UNKNOWN, World, connect, get, status
-from restricted import decisions, give_names, own_address
-from witnesses import PATIENCE_SECONDS, Inside, Witness, watching, watching_inside
 
 from claude_mcp.sessions.session import Session
+from tests.network_world import (
+    ALLOWED,
+    METADATA,
+    OTHER,
+    PUBLIC,
+    UNKNOWN,
+    World,
+    connect,
+    get,
+    status,
+)
+from tests.restricted import decisions, give_names, own_address
+from tests.witnesses import PATIENCE_SECONDS, Inside, Witness, watching, watching_inside
 
 # 5: names
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from messages_standin import Standin
-from registries import NAMES, TOOLS, Registries
-from restricted import bash, give_names, own_address
 
 from claude_mcp.config import Config
 from claude_mcp.sessions.create.plan import create
@@ -27,9 +25,11 @@ from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnStatus
+from tests.registries import NAMES, TOOLS, Registries
+from tests.restricted import bash, give_names, own_address
 
 if TYPE_CHECKING:
-    from engine_fixtures import Bare
+    from tests.engine_fixtures import Bare
 
 
 pytestmark = pytest.mark.once

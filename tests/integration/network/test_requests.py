@@ -8,7 +8,9 @@ import ssl
 import struct
 
 import pytest
-from network_world import (
+
+from claude_mcp.contract import places as contract
+from tests.network_world import (
     ALLOWED,
     FURTHER_PORT,
     OTHER,
@@ -19,10 +21,8 @@ from network_world import (
     connect,
     get,
 )
-from restricted import own_address
-from witnesses import Witness
-
-from claude_mcp.contract import places as contract
+from tests.restricted import own_address
+from tests.witnesses import Witness
 
 # 7, 8: other ports, addresses and hosts by way of the proxy
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import anyio
 import pytest
-from network_world import OTHER, World, connect, get
-from restricted import own_address
-from witnesses import PATIENCE_SECONDS, Witness
 
 from claude_mcp.contract import places as contract
 from claude_mcp.proxy.policy import from_json
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
+from tests.network_world import OTHER, World, connect, get
+from tests.restricted import own_address
+from tests.witnesses import PATIENCE_SECONDS, Witness
 
 FLOOD = 2000
 

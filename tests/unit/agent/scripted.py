@@ -17,7 +17,7 @@ SECRETS = {"credential": {"kind": "apiKey", "value": "sk-turns-0123"}}
 
 INTERRUPTED = "It was interrupted; the conversation is kept."
 
-COMPLETED = {
+COMPLETED: dict[str, Any] = {
     "status": "completed",
     "result": "done",
     "error": None,

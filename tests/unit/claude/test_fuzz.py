@@ -69,7 +69,8 @@ def test_lines_are_the_same_however_the_stream_is_cut() -> None:
     dice = Dice(2)
     for _ in range(INPUTS // 20):
         data = b"".join(dice.line(FRAMES) + b"\n" for _ in range(20))
-        splitter, found, at = Splitter(len(data)), [], 0
+        splitter, at = Splitter(len(data)), 0
+        found: list[bytes] = []
         while at < len(data):
             size = dice.random.choice((1, 7, 100, 5000))
             found += splitter.feed(data[at : at + size])

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import pytest
 from pytest_subprocess import FakeProcess
 
-from claude_mcp.engine import dialects
 from claude_mcp.engine.argv import INSPECT_FORMAT, create_argv
+from claude_mcp.engine.dialects import docker, podman
 from claude_mcp.engine.docker_cli import DockerCliEngine, parse_inspect
 from claude_mcp.engine.engine import (
     Container,
@@ -34,8 +34,8 @@ from claude_mcp.errors import (
 )
 
 ID = "6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b"
-DOCKER = DockerCliEngine("docker", "28.2.2", dialects.docker.DOCKER, {"PATH": "/bin"})
-PODMAN = DockerCliEngine("podman", "4.3.1", dialects.podman.PODMAN, {"PATH": "/bin"})
+DOCKER = DockerCliEngine("docker", "28.2.2", docker.DOCKER, {"PATH": "/bin"})
+PODMAN = DockerCliEngine("podman", "4.3.1", podman.PODMAN, {"PATH": "/bin"})
 SPEC = ContainerSpec("claude-mcp-a", "image:1", ("run",), inherited=("PAYLOAD",))
 NO_SUCH_CONTAINER = "Error response from daemon: No such container: nosuch\n"
 DOWN = (

@@ -18,7 +18,7 @@ def test_the_controllers_of_a_user_are_those_of_its_service(tmp_path: Path) -> N
     service.mkdir(parents=True)
     (tmp_path / "cgroup/cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     (service / "cgroup.controllers").write_text("memory pids\n")
-    assert host.delegated_controllers(1000, tmp_path) == {"memory", "pids"}
+    assert host.delegated_controllers(1000, tmp_path) == frozenset({"memory", "pids"})
     assert host.delegated_controllers(1001, tmp_path) is None
 
 

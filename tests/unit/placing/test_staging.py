@@ -50,7 +50,7 @@ def test_what_is_put_in_its_place_at_once_is_neither_used_nor_emptied(
         else:
             (tmp_path / name).symlink_to("precious")
 
-    monkeypatch.setattr(module.os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "mkdir", mkdir)
     refused = pytest.raises(OSError, match=r"replaced|Not a dir")
     with opened(str(tmp_path)) as parent, refused, staging(parent):
         pytest.fail("it was used")
@@ -87,7 +87,7 @@ def test_in_a_directory_of_somebody_else_nothing_is_swept(
     age(left)
     us = os.geteuid()
     with opened(str(tmp_path)) as parent:
-        monkeypatch.setattr(module.os, "geteuid", lambda: us + 1)
+        monkeypatch.setattr(os, "geteuid", lambda: us + 1)
         module._sweep(parent)
         assert left.exists()
 

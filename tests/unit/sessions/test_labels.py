@@ -239,15 +239,15 @@ def test_the_status_follows_the_containers(container: str, status: Status) -> No
 def test_a_container_that_never_started_is_broken_after_a_while(state: str) -> None:
     created = NOW - timedelta(seconds=CREATING_SECONDS)
 
-    def status(age: float, **changes: str) -> Status | None:
+    def status(age: float, error: str = "", created_at: str = "") -> Status | None:
         moment = (created - timedelta(seconds=age)).isoformat()
-        made = replace(CONTAINER, status=state, created=changes.pop("created", moment), **changes)
+        made = replace(CONTAINER, status=state, created=created_at or moment, error=error)
         session = session_of(made, NOW)
-        return session and session.status
+        return session.status if session else None
 
     assert [status(-1), status(0), status(1)] == [Status.CREATING, Status.BROKEN, Status.BROKEN]
     assert status(-1, error="no such device") is Status.BROKEN
-    assert status(-1, created="garbage") is Status.BROKEN
+    assert status(-1, created_at="garbage") is Status.BROKEN
 
 
 @pytest.mark.parametrize("state", ["exited", "stopped"])

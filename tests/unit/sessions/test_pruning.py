@@ -18,7 +18,7 @@ from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_con
 if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
 
-EXPIRED = {"status": "exited", "exitCode": 79}
+EXPIRED: dict[str, Any] = {"status": "exited", "exitCode": 79}
 
 
 def expiring(id: str, name: str, seconds_ago: float, **changes: Any) -> dict[str, Any]:

@@ -405,12 +405,13 @@ class TestRequest:
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         messages = {}
-        for name, changes in {
+        states: dict[str, dict[str, Any]] = {
             "paused": {"status": "paused"},
             "new": {"status": "created", "created": "2999-01-01T00:00:00Z"},
             "broken": {"status": "created"},
             "abandoned": {"status": "exited", "exitCode": 78},
-        }.items():
+        }
+        for name, changes in states.items():
             scripted.holds(container("abcd1", name, **changes))
             with pytest.raises(SessionNotReady) as caught:
                 await sessions.request(name, "command", {})

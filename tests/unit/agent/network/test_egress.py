@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def test_an_outage_is_told_while_it_lasts_and_afterwards_to_whom_it_concerns(
         assert note.endswith(" s; what needed the network meanwhile failed or had to wait.")
     assert out.notes(out.mark()) == []
     # It is the whole of several, from the mark on.
-    out._outages = [(-9.0, -5.0), (before.moment + 1, before.moment + 3)]
+    out._outages = deque([(-9.0, -5.0), (before.moment + 1, before.moment + 3)])
     out._outages.append((before.moment + 4, before.moment + 4.5))
     assert out.notes(before)[0].startswith(f"{WAS_GONE}2.5 s; ")
     meanwhile.moment = before.moment + 2

@@ -180,7 +180,7 @@ def test_whoever_waits_is_asked_to_start_the_proxy_again(
     before = restricted.egress.mark()
     proxy.stop()
     until(lambda: restricted.egress.notes(before))
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         "command": {"command": "true", "limitBytes": 10},
         "turn": {"turnId": one, "prompt": "result()"},
         "follow": {"turnId": one},

@@ -101,4 +101,4 @@ print(json.dumps(found))
 
     assert run(attempt) in ([*["done"] * 3, "done"], [*["done"] * 3, "EPERM"])
     assert run(bound, attempt) == [*["done"] * 3, "EAFNOSUPPORT"]
-    assert socket.socket(socket.AF_UNIX).close() is None  # this process is none of them
+    socket.socket(socket.AF_UNIX).close()  # this process is not bound

@@ -288,7 +288,7 @@ def test_of_a_bomb_whoever_is_seen_is_stopped_at_once_and_looked_for_again(
         sweeps.append(len(sweeps))
         return ["self", "7", "8"] if len(sweeps) < 4 else ["self", "7", "8", "9"]
 
-    monkeypatch.setattr(processes.os, "listdir", listing)
+    monkeypatch.setattr(os, "listdir", listing)
     monkeypatch.setattr(processes, "_environment", lambda pid: b"" if pid == 8 else marked)
     monkeypatch.setattr(processes, "_signal", lambda pids, number: stopped.append(set(pids)))
     processes._catch(activity)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from claude_mcp.agent.processes import cgroup_events
 from claude_mcp.agent.turns import driver, live, mcp_servers
 from claude_mcp.agent.turns import queue as turns_module
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, told, turn_id, until
@@ -340,7 +341,7 @@ def test_a_claude_that_starved_at_its_start_is_started_again(
         return len(asked) == 1
 
     monkeypatch.setattr(driver, "STARVED_SECONDS", 0.05)
-    monkeypatch.setattr(driver.cgroup_events, "grown", grown)
+    monkeypatch.setattr(cgroup_events, "grown", grown)
     claude.at_start(
         f"import os\nif not os.path.exists({str(once)!r}):\n"
         f" open({str(once)!r}, 'w').close()\n signal.pause()"

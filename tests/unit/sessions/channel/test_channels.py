@@ -324,7 +324,7 @@ async def test_all_who_wait_learn_that_a_channel_is_lost(
     scripted: ScriptedEngine, opened: Open
 ) -> None:
     scripted.agent("[request() for _ in range(3)]")
-    failures = []
+    failures: list[str] = []
 
     async def ask() -> None:
         with pytest.raises(AgentError) as caught:
@@ -445,7 +445,7 @@ async def test_a_closed_channel_leaves_no_process_and_fails_what_was_under_way(
         f"file = open('{lifeline.path}', 'w')\nrequest()\n"
         "file.write('ready\\n'); file.flush(); time.sleep(1000)"
     )
-    failures = []
+    failures: list[str] = []
 
     async def ask() -> None:
         with pytest.raises(AgentError) as caught:

@@ -46,7 +46,8 @@ class Silent:
     stderr_tail = ""
 
     async def lines(self) -> AsyncIterator[str]:
-        for line in ():
+        lines: tuple[str, ...] = ()
+        for line in lines:
             yield line
 
     async def wait(self) -> int:

@@ -16,6 +16,7 @@ from claude_mcp.errors import TransferError
 from claude_mcp.placing.descriptors import opened
 from claude_mcp.sessions.files import archive
 from claude_mcp.sessions.files.archive import Tally, write_archive
+from claude_mcp.sessions.files.tar import CHUNK_BYTES
 from claude_mcp.sessions.files.unpacking import Limits, read_archive
 
 US = (os.getuid(), os.getgid())
@@ -34,7 +35,7 @@ AWKWARD_NAMES = [
 
 def tree(path: Path) -> dict[str, Any]:
     """Every entry: mode and content; a link has its target only."""
-    entries = {}
+    entries: dict[str, Any] = {}
     for each in [path, *path.rglob("*")]:
         name = os.path.relpath(each, path.parent)
         if each.is_symlink():
@@ -97,7 +98,7 @@ def project(tmp_path: Path) -> Path:
     (path / "secret").write_bytes(b"\0" * 1000)
     (path / "secret").chmod(0o400)
     (path / "nothing").write_bytes(b"")
-    (path / "large").write_bytes(os.urandom(archive.CHUNK_BYTES * 2 + 7))
+    (path / "large").write_bytes(os.urandom(CHUNK_BYTES * 2 + 7))
     (path / "link").symlink_to("sub/deep")
     (path / "sub" / "up").symlink_to("../program")
     (path / "dangling").symlink_to("no such file")
@@ -203,11 +204,11 @@ class TestWriting:
 
     def test_a_file_that_becomes_shorter_is_noticed(self, tmp_path: Path) -> None:
         source = tmp_path / "shrinking"
-        source.write_bytes(bytes(archive.CHUNK_BYTES * 3))
+        source.write_bytes(bytes(CHUNK_BYTES * 3))
 
         class Pipe(io.BytesIO):
             def write(self, data: Any) -> int:
-                os.truncate(source, archive.CHUNK_BYTES)
+                os.truncate(source, CHUNK_BYTES)
                 return super().write(data)
 
         with pytest.raises(TransferError, match="shrinking became shorter while it was copied"):

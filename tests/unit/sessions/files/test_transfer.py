@@ -256,8 +256,11 @@ class TestOut:
     async def test_more_than_is_allowed_leaves_nothing(
         self, engine: ScriptedEngine, host: Path
     ) -> None:
-        for limits in ({"transfer_bytes": 6}, {"transfer_files": 2}):
-            async with open_sessions(replace(engine.config, **limits)) as sessions:
+        for config in (
+            replace(engine.config, transfer_bytes=6),
+            replace(engine.config, transfer_files=2),
+        ):
+            async with open_sessions(config) as sessions:
                 with pytest.raises(TransferError, match="The session sent more than"):
                     await transfer(sessions, "fix", OUT, "tree", str(host))
             assert names(host) == []

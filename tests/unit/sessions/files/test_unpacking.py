@@ -151,5 +151,7 @@ def test_a_link_is_judged_by_where_it_leads_over_others(
 
 
 def test_links_that_multiply_on_their_way_end() -> None:
-    known = {("r", str(number)): "/".join([str(number + 1)] * 100) for number in range(60)}
+    known: dict[tuple[str, ...], str] = {
+        ("r", str(number)): "/".join([str(number + 1)] * 100) for number in range(60)
+    }
     assert leads_outside(("r", "0"), known) is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.plan import _bind_mount, _bind_mounts
 from claude_mcp.sessions.create.request import Mount
-from claude_mcp.sessions.paths import policy, protected
+from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.paths.policy import Project, check, host_path, mount_source, project
 
 
@@ -271,12 +272,12 @@ def test_homes_of_others_are_protected_too(
 ) -> None:
     """A server that runs as root, or for somebody else's project, meets their credentials."""
 
-    def user(uid: int, name: str) -> protected.pwd.struct_passwd:
-        return protected.pwd.struct_passwd((name, "x", uid, uid, "", f"{tmp_path}/{name}", "sh"))
+    def user(uid: int, name: str) -> pwd.struct_passwd:
+        return pwd.struct_passwd((name, "x", uid, uid, "", f"{tmp_path}/{name}", "sh"))
 
     listed = [user(0, "root"), user(33, "web"), user(1000, "ann"), user(65534, "nobody")]
-    monkeypatch.setattr(protected.pwd, "getpwall", lambda: list(listed))
-    monkeypatch.setattr(protected.pwd, "getpwuid", lambda uid: user(uid, f"listed-nowhere-{uid}"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: list(listed))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: user(uid, f"listed-nowhere-{uid}"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "getuid", lambda: 0)
     homes = {
