@@ -26,7 +26,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     import anyio
 
     from claude_mcp.sessions.turns import prompts as turns
-    from claude_mcp.sessions.turns.results import TurnOptions
+    from claude_mcp.sessions.turns.options import TurnOptions
 
     text = _prompt_text(arguments.prompt)
     tools = arguments.tools

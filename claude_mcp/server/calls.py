@@ -134,7 +134,7 @@ async def credentials(sessions: Sessions, arguments: CredentialsArguments, call:
 
 async def prompt(sessions: Sessions, arguments: PromptArguments, call: Call) -> Outcome:
     from claude_mcp.sessions.turns import prompts as turns
-    from claude_mcp.sessions.turns.results import TurnOptions
+    from claude_mcp.sessions.turns.options import TurnOptions
 
     options = TurnOptions(
         tools=None if arguments.tools is None else tuple(arguments.tools),

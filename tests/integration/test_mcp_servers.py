@@ -18,7 +18,8 @@ from claude_mcp.sessions.mcp.servers import McpServer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from claude_mcp.sessions.turns.results import TurnOptions, TurnStatus
+from claude_mcp.sessions.turns.options import TurnOptions
+from claude_mcp.sessions.turns.results import TurnStatus
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare

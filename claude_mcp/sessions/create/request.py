@@ -1,53 +1,197 @@
-"""What a caller asks of a new session, and what the caller gets."""
+"""What a caller asks of a new session, and what the caller gets.
+
+Each option is declared here once. Front ends derive from it what they offer, and ``plan`` reads
+the values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from claude_mcp.sessions.mcp.servers import McpServer
+from claude_mcp.sessions.option import Option, option
 from claude_mcp.sessions.providers.options import ProviderRequest
-from claude_mcp.sessions.providers.resolve import NOTHING_ASKED
-from claude_mcp.sessions.session import Session
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.mcp.servers import McpServer
+    from claude_mcp.sessions.session import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A further host path for the session; both paths absolute."""
+    """An additional host path for the session; both paths are absolute."""
 
     host_path: str
     container_path: str
     read_only: bool = True
 
 
+LIMITS: Final[Mapping[str, Option]] = {
+    "memory": Option(
+        "memory limit, such as 4g; 0: no limit",
+        flag="--memory",
+        metavar="SIZE",
+        configured="CLAUDE_MCP_MEMORY",
+    ),
+    "cpus": Option(
+        "CPU limit, such as 1.5; 0: no limit",
+        flag="--cpus",
+        metavar="N",
+        configured="CLAUDE_MCP_CPUS",
+    ),
+    "pids": Option(
+        "limit on processes and threads; 0: no limit",
+        flag="--pids",
+        metavar="N",
+        configured="CLAUDE_MCP_PIDS",
+    ),
+    "disk": Option(
+        "limit on files outside the project; 0: no limit",
+        flag="--disk",
+        metavar="SIZE",
+        configured="CLAUDE_MCP_DISK",
+    ),
+}
+"""The keys of ``CreateRequest.limits``."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """What a caller asks of a new session; None means the server's default."""
+    """None, or an empty value, means the server's default."""
 
-    project_path: str
-    session_name: str | None = None
-    provider: ProviderRequest = NOTHING_ASKED
-    image: str | None = None
-    model: str | None = None
-    strict_permissions: bool = False
-    trust_project: bool = False
-    """What the project's own settings name may run, inside the session."""
-    trust_git: bool = False
-    """The session may change what makes the host's git run programs."""
-    mounts: tuple[Mount, ...] = ()
-    mcp_config: Mapping[str, Any] | None = None
-    limits: Mapping[str, str] = field(default_factory=dict)
-    """See ``limits.contain``."""
-    read_only_root: bool | None = None
-    runtime: str | None = None
-    timeout_seconds: float | None = None
-    """The session's time, and how long it may go unused; 0 for no end."""
-    idle_timeout_seconds: float | None = None
-    network: str | None = None
-    """``open``, ``restricted`` or ``none``."""
-    allowed_hosts: tuple[str, ...] = ()
-    """What a restricted session may reach besides its provider; see ``proxy.names.parse_host``."""
+    project_path: str = field(
+        metadata=option(
+            "absolute path of the project on the host; /workspace in the session",
+            flag="PROJECT",
+            terminal="the project's directory",
+        )
+    )
+    session_name: str | None = field(
+        default=None, metadata=option("unique name for the session", flag="--name")
+    )
+    image: str | None = field(
+        default=None,
+        metadata=option(
+            "image to use instead of the default",
+            flag="--image",
+            configured="DEFAULT_CLAUDE_IMAGE",
+        ),
+    )
+    model: str | None = field(
+        default=None,
+        metadata=option(
+            "Claude model for all prompts of the session",
+            flag="--model",
+            configured="ANTHROPIC_MODEL",
+        ),
+    )
+    provider: ProviderRequest = field(default_factory=ProviderRequest)
+    strict_permissions: bool = field(
+        default=False,
+        metadata=option(
+            "ask before every action that needs a permission, instead of allowing all",
+            flag="--strict-permissions",
+        ),
+    )
+    trust_project: bool = field(
+        default=False,
+        metadata=option(
+            "load the project's own settings, hooks and .mcp.json in the session",
+            flag="--trust-project",
+        ),
+    )
+    trust_git: bool = field(
+        default=False,
+        metadata=option(
+            "make .git/config and .git/hooks writable, from which git on the host runs programs",
+            flag="--trust-git",
+        ),
+    )
+    mounts: tuple[Mount, ...] = field(
+        default=(),
+        metadata=option(
+            "additional host paths: hostPath, containerPath, readOnly (default true)",
+            argument="mcpMounts",
+            flag="--mount",
+            metavar="HOST:CONTAINER[:rw]",
+            repeatable=True,
+            terminal="additional host path, read-only without :rw",
+        ),
+    )
+    mcp_config: Mapping[str, Any] | None = field(
+        default=None,
+        metadata=option(
+            "MCP servers for the Claude in the session",
+            flag="--mcp-config",
+            metavar="FILE",
+            terminal="JSON file with mcpServers for the Claude in the session; '-' reads stdin",
+        ),
+    )
+    limits: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=option("memory and disk (such as 512m or 4g), cpus, pids; 0: no limit"),
+    )
+    read_only_root: bool | None = field(
+        default=None,
+        metadata=option(
+            "allow writing only to the project and, in memory, to /tmp and the home directory",
+            argument="readOnlyRootfs",
+            flag="--read-only",
+            configured="CLAUDE_MCP_READ_ONLY_ROOTFS",
+        ),
+    )
+    timeout_seconds: float | None = field(
+        default=None,
+        metadata=option(
+            "remove the session after this many seconds; 0: never",
+            flag="--timeout",
+            metavar="SECONDS",
+            minimum=0,
+            configured="DEFAULT_SESSION_TIMEOUT",
+        ),
+    )
+    idle_timeout_seconds: float | None = field(
+        default=None,
+        metadata=option(
+            "remove the session after this many idle seconds; 0: never",
+            flag="--idle-timeout",
+            metavar="SECONDS",
+            minimum=0,
+            configured="DEFAULT_SESSION_IDLE_TIMEOUT",
+        ),
+    )
+    runtime: str | None = field(
+        default=None,
+        metadata=option(
+            "OCI runtime, such as runsc",
+            flag="--runtime",
+            metavar="NAME",
+            configured="CLAUDE_MCP_RUNTIME",
+        ),
+    )
+    network: Literal["open", "restricted", "none"] | None = field(
+        default=None,
+        metadata=option(
+            "restricted: the session reaches only its provider and allowedHosts",
+            flag="--network",
+            metavar="NAME",
+            terminal="open, restricted (only the provider and the allowed hosts) or none",
+            configured="CLAUDE_MCP_NETWORK",
+        ),
+    )
+    allowed_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "hosts such as pypi.org, *.example.org or example.org:8443",
+            flag="--allow",
+            metavar="HOST",
+            repeatable=True,
+            terminal="host that a restricted session may reach, such as pypi.org, *.example.org "
+            "or files.example.org:8443",
+            configured="CLAUDE_MCP_ALLOWED_HOSTS",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

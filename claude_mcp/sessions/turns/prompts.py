@@ -30,10 +30,10 @@ from claude_mcp.sessions.channel.channels import ChannelLost
 from claude_mcp.sessions.channel.refusals import code_of
 from claude_mcp.sessions.registry import Progress, Sessions, no_progress
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.permissions import Ask, respond
 from claude_mcp.sessions.turns.results import (
     Event,
-    TurnOptions,
     TurnResult,
     TurnStatus,
     parse_event,

@@ -34,17 +34,6 @@ class TurnStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TurnOptions:
-    """What holds for one turn only; None means as the session has it."""
-
-    tools: tuple[str, ...] | None = None
-    model: str | None = None
-    max_turns: int | None = None
-    max_budget_usd: float | None = None
-    new_conversation: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class PermissionDenial:
     tool_name: str
     tool_input: Mapping[str, Any]

@@ -22,6 +22,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
+from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.prompts import event, follow, interrupt, new_turn_id, prompt
 from claude_mcp.sessions.turns.results import (
     MAX_EVENT_CHARS,
@@ -29,7 +30,6 @@ from claude_mcp.sessions.turns.results import (
     MAX_NOTES,
     Event,
     PermissionDenial,
-    TurnOptions,
     TurnResult,
     TurnStatus,
     parse_result,
