@@ -65,6 +65,8 @@ async def create(
     mounts = _bind_mounts(request.mounts, sessions.config)
     servers_config = mcp_config.check(request.mcp_config)
     engine = await sessions.engine()
+    if not engine.dialect.bind_mounts:
+        raise UsageError(f"{engine.title} cannot mount a project directory of this host.")
     asked = replace(request.provider, model=request.model)
     chosen = provider.resolve(sessions.config, engine.dialect, asked)
     image = request.image or sessions.config.image

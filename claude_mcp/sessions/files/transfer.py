@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
-from claude_mcp.engine.engine import PathNotFound
+from claude_mcp.engine.engine import Engine, PathNotFound
 from claude_mcp.errors import AgentError, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors
 from claude_mcp.placing import placement as placing
@@ -99,7 +99,7 @@ async def _send(
     )
     tally = Tally()
     session = await sessions.find(reference)
-    engine = await sessions.engine()
+    engine = await _copying_engine(sessions)
 
     async def copy(event: dict[str, Any]) -> None:
         directory, owner = _staging(event)
@@ -142,7 +142,7 @@ async def _fetch(
         raise UsageError("The root of the session's file system cannot be copied as a whole.")
     given = policy.host_path(destination, "destPath")
     session = await sessions.find(reference)
-    engine = await sessions.engine()
+    engine = await _copying_engine(sessions)
     tally = Tally()
     limits = Limits(sessions.config.transfer_bytes, sessions.config.transfer_files)
     unpacked: list[Unpacked] = []
@@ -178,6 +178,16 @@ async def _fetch(
     return Transferred(
         session, Direction.FROM_CONTAINER, target, tally.files, tally.size, tuple(tally.warnings)
     )
+
+
+async def _copying_engine(sessions: Sessions) -> Engine:
+    engine = await sessions.engine()
+    if not engine.dialect.archive_copies:
+        raise TransferError(
+            f"{engine.title} cannot copy files into or out of a session.",
+            hint="Move them with commands inside the session.",
+        )
+    return engine
 
 
 @contextmanager
