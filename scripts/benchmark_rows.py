@@ -33,6 +33,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create.request import NetworkName
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.session import container_name
@@ -103,7 +104,7 @@ async def life(bench: Bench) -> Rows:
 async def network(bench: Bench) -> Rows:
     """A restricted session beside an open one, while the proxy that it needs runs."""
 
-    async def life_in(network: str, samples: Samples) -> None:
+    async def life_in(network: NetworkName, samples: Samples) -> None:
         request = replace(bench.request(bench.fresh_name()), network=network)
         with timed(samples, "create"):
             created = await creation.create(bench.sessions, request)

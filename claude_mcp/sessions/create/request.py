@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.session import Session
 
 
+NetworkName = Literal["open", "restricted", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """An additional host path for the session; both paths are absolute."""
@@ -170,7 +173,7 @@ class CreateRequest:
             configured="CLAUDE_MCP_RUNTIME",
         ),
     )
-    network: Literal["open", "restricted", "none"] | None = field(
+    network: NetworkName | None = field(
         default=None,
         metadata=option(
             "restricted: the session reaches only its provider and allowedHosts",

@@ -13,7 +13,7 @@ from messages_standin import Standin
 from claude_mcp.config import load
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions.create import plan as creation
-from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.request import CreateRequest, NetworkName
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from tests.engine_fixtures import Bare, environment_with
@@ -55,7 +55,7 @@ async def world(
     async with contextlib.AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(open_sessions(config))
 
-        async def create(network: str, *allowed: str) -> Session:
+        async def create(network: NetworkName, *allowed: str) -> Session:
             created = await creation.create(
                 sessions,
                 CreateRequest(
