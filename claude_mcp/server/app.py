@@ -28,12 +28,12 @@ from mcp.types import (
 from claude_mcp import __version__
 from claude_mcp.config import Config
 from claude_mcp.server import arguments
-from claude_mcp.server.calls import Call
 from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.errors import error_text
 from claude_mcp.server.progress import Reporter
 from claude_mcp.server.stdio import Lines
+from claude_mcp.server.tool import Call
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
 from claude_mcp.views.wire import clean
 
@@ -102,9 +102,9 @@ async def _call_tool(
         )
         if isinstance(outcome, InputRequiredResult):
             return outcome
-        result, text = outcome
         return CallToolResult(
-            content=[TextContent(text=clean(text))], structured_content=result.wire()
+            content=[TextContent(text=clean(declaration.text(outcome)))],
+            structured_content=outcome.wire(),
         )
     except Exception as error:
         text = error_text(error, params.name)

@@ -54,6 +54,6 @@ class Reporter:
 
     async def _beat(self) -> None:
         while True:
-            await anyio.sleep(self._spoke + self._heartbeat_seconds - anyio.current_time())
+            await anyio.sleep_until(self._spoke + self._heartbeat_seconds)
             if anyio.current_time() >= self._spoke + self._heartbeat_seconds:
                 await self(f"still running, {anyio.current_time() - self._started:.0f} s")

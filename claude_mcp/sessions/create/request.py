@@ -70,13 +70,11 @@ class CreateRequest:
             terminal="the project's directory",
         )
     )
-    session_name: str | None = field(
-        default=None, metadata=option("unique name for the session", flag="--name")
-    )
+    session_name: str | None = field(default=None, metadata=option("unique name", flag="--name"))
     image: str | None = field(
         default=None,
         metadata=option(
-            "image to use instead of the default",
+            "image instead of the default",
             flag="--image",
             configured="DEFAULT_CLAUDE_IMAGE",
         ),
@@ -84,7 +82,7 @@ class CreateRequest:
     model: str | None = field(
         default=None,
         metadata=option(
-            "Claude model for all prompts of the session",
+            "Claude model for all prompts",
             flag="--model",
             configured="ANTHROPIC_MODEL",
         ),
@@ -93,28 +91,28 @@ class CreateRequest:
     strict_permissions: bool = field(
         default=False,
         metadata=option(
-            "ask before every action that needs a permission, instead of allowing all",
+            "ask before actions that need a permission",
             flag="--strict-permissions",
         ),
     )
     trust_project: bool = field(
         default=False,
         metadata=option(
-            "load the project's own settings, hooks and .mcp.json in the session",
+            "load the project's hooks, .mcp.json and settings",
             flag="--trust-project",
         ),
     )
     trust_git: bool = field(
         default=False,
         metadata=option(
-            "make .git/config and .git/hooks writable, from which git on the host runs programs",
+            "make .git/config and .git/hooks writable; git on the host obeys them",
             flag="--trust-git",
         ),
     )
     mounts: tuple[Mount, ...] = field(
         default=(),
         metadata=option(
-            "additional host paths: hostPath, containerPath, readOnly (default true)",
+            "additional host paths: hostPath, containerPath, readOnly (true)",
             argument="mcpMounts",
             flag="--mount",
             metavar="HOST:CONTAINER[:rw]",
@@ -125,20 +123,20 @@ class CreateRequest:
     mcp_config: Mapping[str, Any] | None = field(
         default=None,
         metadata=option(
-            "MCP servers for the Claude in the session",
+            "MCP servers for the Claude inside",
             flag="--mcp-config",
             metavar="FILE",
-            terminal="JSON file with mcpServers for the Claude in the session; '-' reads stdin",
+            terminal="JSON file with mcpServers for the Claude inside; '-' reads stdin",
         ),
     )
     limits: Mapping[str, str] = field(
         default_factory=dict,
-        metadata=option("memory and disk (such as 512m or 4g), cpus, pids; 0: no limit"),
+        metadata=option("memory, disk (512m, 4g), cpus, pids; 0: no limit"),
     )
     read_only_root: bool | None = field(
         default=None,
         metadata=option(
-            "allow writing only to the project and, in memory, to /tmp and the home directory",
+            "only the project, and /tmp in memory, are writable",
             argument="readOnlyRootfs",
             flag="--read-only",
             configured="CLAUDE_MCP_READ_ONLY_ROOTFS",
@@ -147,7 +145,7 @@ class CreateRequest:
     timeout_seconds: float | None = field(
         default=None,
         metadata=option(
-            "remove the session after this many seconds; 0: never",
+            "remove after this many seconds; 0: never",
             flag="--timeout",
             metavar="SECONDS",
             minimum=0,
@@ -157,7 +155,7 @@ class CreateRequest:
     idle_timeout_seconds: float | None = field(
         default=None,
         metadata=option(
-            "remove the session after this many idle seconds; 0: never",
+            "remove after this many idle seconds; 0: never",
             flag="--idle-timeout",
             metavar="SECONDS",
             minimum=0,
@@ -176,7 +174,7 @@ class CreateRequest:
     network: NetworkName | None = field(
         default=None,
         metadata=option(
-            "restricted: the session reaches only its provider and allowedHosts",
+            "'restricted' reaches only its provider and allowedHosts",
             flag="--network",
             metavar="NAME",
             terminal="open, restricted (only the provider and the allowed hosts) or none",
@@ -186,7 +184,7 @@ class CreateRequest:
     allowed_hosts: tuple[str, ...] = field(
         default=(),
         metadata=option(
-            "hosts such as pypi.org, *.example.org or example.org:8443",
+            "such as pypi.org, *.example.org, example.org:8443",
             flag="--allow",
             metavar="HOST",
             repeatable=True,

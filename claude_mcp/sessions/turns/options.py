@@ -14,7 +14,7 @@ class TurnOptions:
     tools: tuple[str, ...] | None = field(
         default=None,
         metadata=option(
-            "the only Claude Code tools for this turn, such as Read, Edit, Bash",
+            "the only tools for this turn, such as Read, Edit, Bash",
             flag="--tools",
             metavar="A,B",
             terminal="the only Claude Code tools for this turn",
@@ -36,7 +36,7 @@ class TurnOptions:
     new_conversation: bool = field(
         default=False,
         metadata=option(
-            "start a new conversation; the session's earlier prompts are forgotten",
+            "forget the session's earlier prompts",
             flag="--new-conversation",
         ),
     )

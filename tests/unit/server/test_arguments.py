@@ -5,18 +5,13 @@ from typing import Any
 import pytest
 
 from claude_mcp.errors import UsageError
-from claude_mcp.server.arguments import (
-    Arguments,
-    CancelArguments,
-    CommandArguments,
-    CreateArguments,
-    ListArguments,
-    LogsArguments,
-    PromptArguments,
-    TransferArguments,
-    TurnArguments,
-    parse,
-)
+from claude_mcp.server.arguments import Arguments, parse
+from claude_mcp.server.create_arguments import CreateArguments, LimitArguments, create_request
+from claude_mcp.server.session_tools import ListArguments, LogsArguments
+from claude_mcp.server.turn_tools import CancelArguments, PromptArguments, TurnArguments
+from claude_mcp.server.work_tools import CommandArguments, TransferArguments
+from claude_mcp.sessions.create.request import LIMITS, CreateRequest, Mount
+from claude_mcp.sessions.providers.options import OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -67,16 +62,16 @@ from claude_mcp.server.arguments import (
             {"sessionId": "a", "prompt": "b", "maxTurns": 0, "tools": "Bash"},
             "Nothing was done: tools: input should be a valid list; maxTurns: input should be "
             "greater than or equal to 1.",
-            "It takes sessionId (required), prompt (required), tools, waitSeconds, turnId, "
-            "whenBusy, model, maxTurns, maxBudgetUsd, newConversation.",
+            "It takes sessionId (required), prompt (required), waitSeconds, turnId, whenBusy, "
+            "tools, model, maxTurns, maxBudgetUsd, newConversation.",
         ),
         (
             PromptArguments,
             {"sessionId": "a", "prompt": "b", "waitSeconds": -1, "whenBusy": "queue"},
             "Nothing was done: waitSeconds: input should be greater than or equal to 0; whenBusy: "
             "input should be 'refuse' or 'wait'.",
-            "It takes sessionId (required), prompt (required), tools, waitSeconds, turnId, "
-            "whenBusy, model, maxTurns, maxBudgetUsd, newConversation.",
+            "It takes sessionId (required), prompt (required), waitSeconds, turnId, whenBusy, "
+            "tools, model, maxTurns, maxBudgetUsd, newConversation.",
         ),
         (
             TurnArguments,
@@ -131,8 +126,7 @@ def test_a_google_credential_may_be_text_or_the_object_that_it_is() -> None:
     for given in ('{"type": "service_account"}', {"type": "service_account"}):
         options = {"provider": "vertex", "providerOptions": {"credentials": given}}
         parsed = parse(CreateArguments, {"projectPath": "/p", **options})
-        assert parsed.provider_options is not None
-        texts.append(parsed.provider_options.credentials)
+        texts.append(create_request(parsed).provider.options["credentials"])
     assert texts == ['{"type": "service_account"}'] * 2
 
 
@@ -165,9 +159,12 @@ def test_hosts_may_come_as_a_list_or_as_its_text() -> None:
     given = {"projectPath": "/p", "network": "restricted"}
     for hosts in (["pypi.org", "*.a.example"], '["pypi.org", "*.a.example"]'):
         parsed = parse(CreateArguments, {**given, "allowedHosts": hosts})
-        assert (parsed.network, parsed.allowed_hosts) == ("restricted", ["pypi.org", "*.a.example"])
+        assert (create_request(parsed).network, create_request(parsed).allowed_hosts) == (
+            "restricted",
+            ("pypi.org", "*.a.example"),
+        )
     parsed = parse(CreateArguments, {"projectPath": "/p", "network": None, "allowedHosts": None})
-    assert (parsed.network, parsed.allowed_hosts) == (None, None)
+    assert (create_request(parsed).network, create_request(parsed).allowed_hosts) == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -205,3 +202,43 @@ def test_a_wait_ends_before_most_clients_give_up() -> None:
 def test_a_prompt_is_kept_byte_for_byte() -> None:
     prompt = "--help \"'`$HOME`\n/compact \U0001f600\t{}[]"
     assert parse(PromptArguments, {"sessionId": "a", "prompt": prompt}).prompt == prompt
+
+
+def test_limits_and_providers_are_the_ones_that_sessions_know() -> None:
+    schema = CreateArguments.model_json_schema()
+    providers = schema["properties"]["provider"]["anyOf"][0]["enum"]
+    assert (set(LimitArguments.model_fields), set(providers)) == (set(LIMITS), set(OPTIONS))
+
+
+def test_the_description_of_provider_options_names_each_of_them() -> None:
+    described = CreateArguments.model_fields["provider_options"].description
+    assert described is not None
+    names = {name for options in OPTIONS.values() for name in options}
+    assert {name for name in names if name not in described} == set()
+
+
+def test_options_that_are_not_given_keep_the_request_s_defaults() -> None:
+    assert create_request(parse(CreateArguments, {"projectPath": "/p"})) == CreateRequest("/p")
+    null = dict.fromkeys(("limits", "mcpMounts", "mcpConfig", "timeoutSeconds", "allowedHosts"))
+    arguments = parse(CreateArguments, {"projectPath": "/p", **null})
+    assert create_request(arguments) == CreateRequest("/p")
+
+
+def test_limits_mounts_and_servers_reach_the_request_in_its_own_form() -> None:
+    arguments = parse(
+        CreateArguments,
+        {
+            "projectPath": "/p",
+            "limits": {"memory": "4g", "pids": 100},
+            "mcpMounts": [{"hostPath": "/a", "containerPath": "/b"}],
+            "mcpConfig": {"mcpServers": {"files": {"command": "npx"}}},
+            "readOnlyRootfs": True,
+        },
+    )
+    assert create_request(arguments) == CreateRequest(
+        "/p",
+        limits={"memory": "4g", "pids": "100"},
+        mounts=(Mount("/a", "/b", read_only=True),),
+        mcp_config={"mcpServers": {"files": {"command": "npx"}}},
+        read_only_root=True,
+    )

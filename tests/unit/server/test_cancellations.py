@@ -18,9 +18,10 @@ from mcp.client import Transport
 from mcp.shared.memory import create_client_server_memory_streams
 
 from claude_mcp.config import Config
-from claude_mcp.server import calls
 from claude_mcp.server.app import build
-from claude_mcp.server.arguments import PromptArguments, parse
+from claude_mcp.server.arguments import parse
+from claude_mcp.server.tool import Call
+from claude_mcp.server.turn_tools import EXECUTE_IN_SESSION
 from claude_mcp.sessions.registry import no_progress, open_sessions
 from tests.unit import fake_engine
 
@@ -162,11 +163,12 @@ async def cancelled(config: Config, session: str, asked_for: bool) -> None:
     async def cancelled_by_client() -> bool:
         return asked_for
 
-    arguments = parse(PromptArguments, {"sessionId": session, "prompt": "hang", "turnId": FIRST})
+    tool = EXECUTE_IN_SESSION
+    arguments = parse(tool.arguments, {"sessionId": session, "prompt": "hang", "turnId": FIRST})
     async with open_sessions(config) as sessions:
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await calls.prompt(sessions, arguments, calls.Call(no_progress, cancelled_by_client))
+            await tool.call(sessions, arguments, Call(no_progress, cancelled_by_client))
     assert scope.cancelled_caught
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from claude_mcp.contract.redaction import redactor
-from claude_mcp.server import calls
-from claude_mcp.server.arguments import CreateArguments, parse
+from claude_mcp.server.arguments import parse
+from claude_mcp.server.create_arguments import CreateArguments, create_request
 from claude_mcp.sessions.providers.options import ProviderRequest
 
 
@@ -50,12 +50,13 @@ from claude_mcp.sessions.providers.options import ProviderRequest
     ],
 )
 def test_arguments_become_a_request(given: dict[str, Any], asked: ProviderRequest) -> None:
-    assert calls.provider_of(parse(CreateArguments, {"projectPath": "/p", **given})) == asked
+    arguments = parse(CreateArguments, {"projectPath": "/p", **given})
+    assert create_request(arguments).provider == asked
 
 
 def test_a_secret_is_known_before_anything_can_be_refused() -> None:
     options = {"sessionToken": "token-of-an-option"}
     given = {"projectPath": "/p", "awsSecretAccessKey": "secret-of-an-argument"}
-    calls.provider_of(parse(CreateArguments, {**given, "providerOptions": options}))
+    create_request(parse(CreateArguments, {**given, "providerOptions": options}))
     text = "secret-of-an-argument, token-of-an-option"
     assert redactor.redact(text) == "[redacted], [redacted]"

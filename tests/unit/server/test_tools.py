@@ -16,15 +16,15 @@ CONTRACT: dict[str, tuple[list[str], list[str]]] = {
     "create_session": (
         ["projectPath"],
         ["sessionName", "image", "model", "strictPermissions", "trustProject", "trustGit",
-         "mcpConfig", "mcpMounts", "limits", "readOnlyRootfs", "timeoutSeconds",
-         "idleTimeoutSeconds", "runtime", "network", "allowedHosts", "apiKey", "provider",
-         "providerOptions", "useBedrock",
+         "mcpMounts", "mcpConfig", "limits", "readOnlyRootfs", "timeoutSeconds",
+         "idleTimeoutSeconds", "runtime", "network", "allowedHosts", "provider",
+         "providerOptions", "useBedrock", "apiKey",
          "awsRegion", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken", "bedrockModel",
          "bedrockSmallModel"],
     ),
     "execute_in_session": (
         ["sessionId", "prompt"],
-        ["tools", "waitSeconds", "turnId", "whenBusy", "model", "maxTurns", "maxBudgetUsd",
+        ["waitSeconds", "turnId", "whenBusy", "tools", "model", "maxTurns", "maxBudgetUsd",
          "newConversation"],
     ),
     "get_turn": (["sessionId"], ["turnId", "cursor", "waitSeconds", "event"]),
@@ -129,16 +129,16 @@ def test_a_schema_in_full() -> None:
             "properties": {
                 "sessionId": {
                     "type": "string",
-                    "description": "The session's id, an unambiguous prefix of it, or its name.",
+                    "description": "Session id, unique prefix of it, or name.",
                 },
                 "command": {"type": "string", "description": "Run by sh -c in /workspace."},
                 "timeoutSeconds": {
                     "type": "number",
                     "default": 600,
                     "exclusiveMinimum": 0,
-                    "description": "Killed after this time.",
+                    "description": "Kill it after this time.",
                 },
-                "workdir": {"type": "string", "description": "Another directory to run in."},
+                "workdir": {"type": "string", "description": "Run in this directory instead."},
             },
         },
         {
@@ -164,7 +164,7 @@ def test_a_schema_in_full() -> None:
 def test_nested_arguments_are_described_in_words() -> None:
     assert TOOLS["create_session"].input_schema["properties"]["mcpMounts"] == {
         "type": "array",
-        "description": "Further host paths: hostPath, containerPath, readOnly (true).",
+        "description": "Additional host paths: hostPath, containerPath, readOnly (true).",
         "items": {"type": "object"},
     }
 
@@ -177,14 +177,14 @@ def test_the_arguments_of_a_wait_say_what_can_be_chosen() -> None:
         "minimum": 0,
         "maximum": 86_400,
         "default": 45,
-        "description": "Answer 'running' after this time; work goes on.",
+        "description": "Then answer 'running'; the turn continues.",
     }
     assert (prompt["waitSeconds"], turn["waitSeconds"]) == (seconds, seconds)
     assert prompt["whenBusy"] == {
         "type": "string",
         "enum": ["refuse", "wait"],
         "default": "refuse",
-        "description": "While another prompt runs: refuse this one, or stand in line.",
+        "description": "If another turn runs: refuse this prompt, or queue it.",
     }
 
 

@@ -1,0 +1,161 @@
+"""The tools for a session's life: create, list, credentials, log, destroy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import Field
+
+from claude_mcp.server.arguments import Arguments, SessionId
+from claude_mcp.server.create_arguments import (
+    CreateArguments,
+    CredentialOptions,
+    McpConfigArgument,
+    create_request,
+)
+from claude_mcp.server.tool import READS, Call, Declaration, changes
+from claude_mcp.views import text
+from claude_mcp.views.results import (
+    CreateResult,
+    CredentialsResult,
+    DestroyResult,
+    ListResult,
+    LogsResult,
+)
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.registry import Sessions
+
+
+async def _create(sessions: Sessions, arguments: Arguments, call: Call) -> CreateResult:
+    from claude_mcp.sessions.create.plan import create
+
+    return CreateResult.of(await create(sessions, create_request(arguments), call.progress))
+
+
+CREATE_SESSION: Final = Declaration(
+    name="create_session",
+    title="Create a Claude Code session",
+    description=(
+        "Starts an isolated container with Claude Code on a project of the host. Create one "
+        "session per task, then pass its sessionId to the other tools, first to "
+        "execute_in_session. Claude's changes appear in the project immediately."
+    ),
+    arguments=CreateArguments,
+    result=CreateResult,
+    text=text.create,
+    call=_create,
+    hints=changes(destructive=False, idempotent=False, open_world=True),
+)
+
+
+class ListArguments(Arguments):
+    pass
+
+
+async def _list(sessions: Sessions, arguments: ListArguments, call: Call) -> ListResult:
+    return ListResult.of(await sessions.list())
+
+
+LIST_SESSIONS: Final = Declaration(
+    name="list_sessions",
+    title="List sessions",
+    description=(
+        "Lists all sessions with id, name, project and status, including those of other servers "
+        "and the command line. Use it to find a sessionId."
+    ),
+    arguments=ListArguments,
+    result=ListResult,
+    text=text.sessions,
+    call=_list,
+    hints=READS,
+)
+
+
+class CredentialsArguments(Arguments):
+    session_id: SessionId
+    provider_options: Annotated[
+        CredentialOptions | None,
+        Field(description="Credentials for the session's provider; default: the server's."),
+    ] = None
+    mcp_config: McpConfigArgument | None = None
+
+
+async def _set_credentials(sessions: Sessions, arguments: Any, call: Call) -> CredentialsResult:
+    from claude_mcp.sessions import handover
+
+    options, config = arguments.provider_options, arguments.mcp_config
+    handed = await handover.hand_in(
+        sessions,
+        arguments.session_id,
+        options.model_dump(by_alias=True, exclude_none=True) if options else {},
+        config.model_dump() if config else None,
+    )
+    return CredentialsResult.of(handed)
+
+
+SET_CREDENTIALS: Final = Declaration(
+    name="set_credentials",
+    title="Set credentials",
+    description=(
+        "Gives a session its own credentials or MCP servers: again, after a restart of its "
+        "container lost them, or new ones. With neither, it gets the server's credentials. They "
+        "apply from its next prompt on."
+    ),
+    arguments=CredentialsArguments,
+    result=CredentialsResult,
+    text=text.credentials,
+    call=_set_credentials,
+    hints=changes(destructive=False, idempotent=True, open_world=False),
+)
+
+
+class LogsArguments(Arguments):
+    session_id: SessionId
+    tail: Annotated[int, Field(ge=1, le=10_000, description="Number of last lines.")] = 100
+
+
+async def _logs(sessions: Sessions, arguments: LogsArguments, call: Call) -> LogsResult:
+    from claude_mcp.sessions.turns import commands
+
+    session, lines = await commands.logs(sessions, arguments.session_id, arguments.tail)
+    return LogsResult.of(session, lines)
+
+
+GET_SESSION_LOGS: Final = Declaration(
+    name="get_session_logs",
+    title="Read a session's log",
+    description=(
+        "Lists starts, stops, crashes, killed commands and Claude's stderr, with times. Use it "
+        "to find out why a session misbehaves."
+    ),
+    arguments=LogsArguments,
+    result=LogsResult,
+    text=text.logs,
+    call=_logs,
+    hints=READS,
+)
+
+
+class DestroyArguments(Arguments):
+    session_id: SessionId
+
+
+async def _destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) -> DestroyResult:
+    return DestroyResult.of(await sessions.destroy(arguments.session_id))
+
+
+DESTROY_SESSION: Final = Declaration(
+    name="destroy_session",
+    title="Destroy a session",
+    description=(
+        "Kills everything in a session and removes it with its data, except for the project "
+        "directory. Copy results out with transfer_files first. Succeeds if the session "
+        "is already gone."
+    ),
+    arguments=DestroyArguments,
+    result=DestroyResult,
+    text=text.destroy,
+    call=_destroy,
+    hints=changes(destructive=True, idempotent=True, open_world=False),
+)

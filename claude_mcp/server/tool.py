@@ -1,0 +1,64 @@
+"""A tool as one value: its name, what it takes, what it does and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.types import InputRequiredResult, Tool, ToolAnnotations
+
+from claude_mcp.server.arguments import Arguments
+from claude_mcp.server.elicitation import NOBODY, Elicitation
+from claude_mcp.server.schemas import input_schema, output_schema
+from claude_mcp.views.results import Result
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.registry import Progress, Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: how to report progress, whether the client cancelled it, how to ask its user."""
+
+    progress: Progress
+    cancelled_by_client: Callable[[], Awaitable[bool]]
+    elicitation: Elicitation = NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    name: str
+    title: str
+    description: str
+    """For a model: when to use the tool, and what to do next."""
+    arguments: type[Arguments]
+    result: type[Result]
+    text: Callable[[Any], str]
+    """Makes the text of a ``result``; it holds the same facts."""
+    call: Callable[[Sessions, Any, Call], Awaitable[Result | InputRequiredResult]]
+    """Takes checked ``arguments``. It imports what works on sessions by itself, so that a client
+    that only lists the tools does not wait for that."""
+    hints: ToolAnnotations
+
+    def tool(self) -> Tool:
+        return Tool(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            input_schema=input_schema(self.arguments),
+            output_schema=output_schema(self.result),
+            annotations=self.hints,
+        )
+
+
+READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+
+
+def changes(*, destructive: bool, idempotent: bool, open_world: bool) -> ToolAnnotations:
+    return ToolAnnotations(
+        read_only_hint=False,
+        destructive_hint=destructive,
+        idempotent_hint=idempotent,
+        open_world_hint=open_world,
+    )

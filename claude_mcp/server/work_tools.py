@@ -1,0 +1,95 @@
+"""The tools for work without Claude: shell commands and file transfers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field
+
+from claude_mcp.server.arguments import Arguments, SessionId
+from claude_mcp.server.tool import Call, Declaration, changes
+from claude_mcp.views import text
+from claude_mcp.views.results import CommandOutcome, TransferResult
+
+if TYPE_CHECKING:
+    from claude_mcp.sessions.registry import Sessions
+
+
+class TransferArguments(Arguments):
+    session_id: SessionId
+    direction: Literal["to_container", "from_container"]
+    source_path: Annotated[str, Field(description="File or directory; host paths are absolute.")]
+    dest_path: Annotated[
+        str,
+        Field(
+            description="The new path; an existing directory, or a path ending in /, takes the "
+            "source inside it."
+        ),
+    ]
+    overwrite: Annotated[bool, Field(description="Replace existing files.")] = False
+
+
+async def _transfer(sessions: Sessions, arguments: TransferArguments, call: Call) -> TransferResult:
+    from claude_mcp.sessions.files.transfer import Direction, transfer
+
+    transferred = await transfer(
+        sessions,
+        arguments.session_id,
+        Direction(arguments.direction),
+        arguments.source_path,
+        arguments.dest_path,
+        overwrite=arguments.overwrite,
+        progress=call.progress,
+    )
+    return TransferResult.of(transferred)
+
+
+TRANSFER_FILES: Final = Declaration(
+    name="transfer_files",
+    title="Copy files into or out of a session",
+    description=(
+        "Copies a file or directory between the host and a session. Project files need no "
+        "transfer: they are already in /workspace."
+    ),
+    arguments=TransferArguments,
+    result=TransferResult,
+    text=text.transfer,
+    call=_transfer,
+    hints=changes(destructive=True, idempotent=False, open_world=False),
+)
+
+
+class CommandArguments(Arguments):
+    session_id: SessionId
+    command: Annotated[str, Field(description="Run by sh -c in /workspace.")]
+    timeout_seconds: Annotated[float, Field(gt=0, description="Kill it after this time.")] = 600
+    workdir: Annotated[str | None, Field(description="Run in this directory instead.")] = None
+
+
+async def _execute(sessions: Sessions, arguments: CommandArguments, call: Call) -> CommandOutcome:
+    from claude_mcp.sessions.turns import commands
+
+    completed = await commands.execute(
+        sessions,
+        arguments.session_id,
+        arguments.command,
+        timeout_seconds=arguments.timeout_seconds,
+        workdir=arguments.workdir,
+    )
+    return CommandOutcome.of(completed)
+
+
+EXECUTE_COMMAND: Final = Declaration(
+    name="execute_command",
+    title="Run a shell command in a session",
+    description=(
+        "Runs a shell command in a session without Claude: tests, git, reading files. Returns "
+        "exit code, stdout and stderr; a non-zero exit code is a result, not an error. Each "
+        "stream beyond 64 KB is cut in the middle."
+    ),
+    arguments=CommandArguments,
+    result=CommandOutcome,
+    text=text.command,
+    call=_execute,
+    hints=changes(destructive=True, idempotent=False, open_world=True),
+)
