@@ -1,7 +1,7 @@
-"""Secret values, which never show by accident.
+"""Secret values that are not shown by accident.
 
-``str`` and ``repr`` of one are masked, and only ``reveal`` gives it away. The redactor knows every
-secret that was made in this process.
+``str`` and ``repr`` mask the value; only ``reveal`` returns it. The redactor knows every secret of
+this process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Secret:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, traceback included, and then removes every known secret."""
+    """Formats a record with its traceback and masks every known secret in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redactor.redact(super().format(record))

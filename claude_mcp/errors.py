@@ -1,4 +1,4 @@
-"""Every error a user can meet.
+"""Every error that a user can meet.
 
     ClaudeMcpError               exit code 1
     ├── UsageError               2   the request itself is wrong
@@ -8,17 +8,17 @@
     ├── SessionExists            3
     ├── TurnNotFound             3
     ├── QuestionNotOpen          3
-    ├── SessionNotReady          4   the session is there but cannot do this now
-    ├── TooManySessions          4   as many run as the configuration allows
-    ├── EngineError              5   the engine could not do what it was asked
+    ├── SessionNotReady          4   the session exists but cannot do this now
+    ├── TooManySessions          4   the configured number of sessions is running
+    ├── EngineError              5   the engine failed
     │   ├── EngineNotFound       5
-    │   ├── EngineUnavailable    5   the program is there, its daemon does not answer
+    │   ├── EngineUnavailable    5   the program exists, but its daemon does not answer
     │   ├── ImageNotFound        5
     │   └── ImageUnfit           5
     ├── TransferError            6
-    └── AgentError               7   the program inside the session failed to answer
+    └── AgentError               7   the agent in the session did not answer
 
-A message says what was tried and what went wrong; ``hint`` says what to do next.
+A message says what was tried and what went wrong. ``hint`` says what to do next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import ClassVar
 
 
 class ClaudeMcpError(Exception):
-    """An error with a message for people, an exit code and, where there is one, a hint."""
+    """An error with a message for people, an exit code and perhaps a hint."""
 
     exit_code: ClassVar[int] = 1
 
@@ -43,13 +43,13 @@ class ClaudeMcpError(Exception):
 
 
 class UsageError(ClaudeMcpError):
-    """The request is wrong and nothing was changed."""
+    """The request is wrong. Nothing was changed."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A flag, a variable or the configuration file holds something unusable."""
+    """A flag, an environment variable or the configuration file has an invalid value."""
 
 
 class SessionNotFound(ClaudeMcpError):
@@ -65,13 +65,13 @@ class SessionExists(ClaudeMcpError):
 
 
 class TurnNotFound(ClaudeMcpError):
-    """The session has no such turn, or no such event of one."""
+    """The session has no such turn, or the turn has no such event."""
 
     exit_code = 3
 
 
 class QuestionNotOpen(ClaudeMcpError):
-    """What Claude asked permission for is decided already, or never was asked."""
+    """The permission request was answered already, or never existed."""
 
     exit_code = 3
 
@@ -83,13 +83,13 @@ class SessionNotReady(ClaudeMcpError):
 
 
 class TooManySessions(ClaudeMcpError):
-    """As many sessions run as may; the message names them."""
+    """The configured number of sessions is running. The message names them."""
 
     exit_code = 4
 
 
 class EngineError(ClaudeMcpError):
-    """The engine failed; the message carries its own last line."""
+    """The engine failed. The message ends with the engine's own last line."""
 
     exit_code = 5
 
@@ -115,7 +115,7 @@ class TransferError(ClaudeMcpError):
 
 
 class AgentError(ClaudeMcpError):
-    """The agent inside the container does not answer, or answered with a failure of its own."""
+    """The agent in the container did not answer, or answered with a failure of its own."""
 
     exit_code = 7
 

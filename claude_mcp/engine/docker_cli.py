@@ -36,7 +36,6 @@ from claude_mcp.engine.failures import (
     NOT_RUNNING,
     PROCESS_LIMIT,
     classify,
-    failure,
     ignored_limits,
     last_line,
     matches,
@@ -50,13 +49,12 @@ VERB_TIMEOUT_SECONDS: Final = 60.0
 REMOVING: Final = "removing"
 """The status of a container whose removal failed halfway."""
 
-
 _STATES: Final = (
     (NO_SUCH_CONTAINER, ContainerNotFound),
     (NOT_RUNNING, ContainerNotRunning),
     (PROCESS_LIMIT, ProcessLimitReached),
 )
-"""What a container's state keeps a client from doing, by the engine's sentence."""
+"""Errors that the state of a container causes, by the engine's wording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +74,13 @@ class DockerCliEngine:
         self,
         argv: Argv,
         *,
-        bounded: bool = True,
         extra_environment: Mapping[str, str] | None = None,
         capture_bytes: int = process.CAPTURE_BYTES,
     ) -> process.Completed:
         environment = {**self.environment, **(extra_environment or {})}
-        timeout = VERB_TIMEOUT_SECONDS if bounded else None
         try:
             return await process.run(
-                argv, env=environment, timeout=timeout, capture_bytes=capture_bytes
+                argv, env=environment, timeout=VERB_TIMEOUT_SECONDS, capture_bytes=capture_bytes
             )
         except process.ProgramNotFound as error:
             raise EngineNotFound(
@@ -119,7 +115,7 @@ class DockerCliEngine:
     async def start(self, ref: str) -> None:
         completed = await self._run(build.start_argv(self.program, ref))
         if completed.returncode != 0:
-            raise failure(self.title, f"start container {ref}", completed)
+            raise self._failure(f"start container {ref}", completed)
 
     async def remove(self, ref: str) -> bool:
         argv = build.remove_argv(self.program, ref)
@@ -134,12 +130,12 @@ class DockerCliEngine:
             return busy or bool(completed.stdout.strip())
         if matches(NO_SUCH_CONTAINER, completed):
             return busy
-        raise failure(self.title, f"remove container {ref}", completed)
+        raise self._failure(f"remove container {ref}", completed)
 
     async def remove_volume(self, name: str) -> None:
         completed = await self._run(build.remove_volume_argv(self.program, name))
         if completed.returncode != 0 and not matches(NO_SUCH_VOLUME, completed):
-            raise failure(self.title, f"remove volume {name}", completed)
+            raise self._failure(f"remove volume {name}", completed)
 
     async def inspect(self, refs: Sequence[str]) -> list[Container]:
         return (await self._inspect(refs))[0]
@@ -156,13 +152,13 @@ class DockerCliEngine:
         if completed.returncode != 0 and not (
             half_removed or matches(NO_SUCH_CONTAINER, completed)
         ):
-            raise failure(self.title, "inspect containers", completed)
+            raise self._failure("inspect containers", completed)
         return found, half_removed
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:
         completed = await self._run(build.list_ids_argv(self.program, label, value))
         if completed.returncode != 0:
-            raise failure(self.title, "list containers", completed)
+            raise self._failure("list containers", completed)
         return completed.out.split()
 
     async def containers(self, label: str) -> list[Container]:
@@ -195,7 +191,7 @@ class DockerCliEngine:
         if matches(NO_SUCH_CONTAINER, completed):
             raise ContainerNotFound(f"{self.title} has no container {ref}.")
         if completed.returncode != 0:
-            raise failure(self.title, f"read the logs of container {ref}", completed)
+            raise self._failure(f"read the logs of container {ref}", completed)
         return Log(completed.out, completed.err)
 
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
@@ -206,7 +202,7 @@ class DockerCliEngine:
                 write,
                 feeds=True,
                 env=environment,
-                ends_by_itself=self.dialect.daemon_unpacks,
+                end_input_first=self.dialect.daemon_unpacks,
             )
         self._check_copy(completed, worker_error, f"copy into container {ref[:12]}", directory)
 
@@ -235,11 +231,14 @@ class DockerCliEngine:
         if worker_error is not None:
             raise worker_error
         if completed.returncode != 0:
-            raise failure(self.title, tried, completed)
+            raise self._failure(tried, completed)
 
     async def image_exists(self, image: str) -> bool:
         completed = await self._run(build.image_id_argv(self.program, image))
         return completed.returncode == 0
+
+    def _failure(self, tried: str, completed: process.Completed) -> EngineError:
+        return classify(self.title, tried, completed.err)
 
     def failed(self, tried: str, stderr: str) -> EngineError:
         error = classify(self.title, tried, stderr)

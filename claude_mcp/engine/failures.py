@@ -1,7 +1,7 @@
-"""From an exit code and stderr to a typed error.
+"""Turns the stderr of Docker and Podman into typed errors.
 
-Rules are conservative: a failure is given a meaning only when the engine's own sentence
-matches. Everything else stays an ``EngineError`` with the engine's last line.
+Rules are conservative: a failure gets a type only if the engine's own wording matches. Everything
+else stays an ``EngineError`` with the engine's last line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_SUCH_CONTAINER: Final = re.compile(
 HALF_REMOVED: Final = re.compile(
     r'getting container from store "([0-9a-f]{64})": container not known'
 )
-"""Podman's word for a container whose removal failed in the middle; it is still in ``ps``."""
+"""Podman's words for a container whose removal failed halfway. ``ps`` still lists it."""
 BUSY: Final = re.compile(r"device or resource busy", re.IGNORECASE)
 NAME_IN_USE: Final = re.compile(
     r"container name \S+ is already in use|name \S+ is in use: container already exists",
@@ -87,13 +87,13 @@ _REFUSED: Final = {
         re.IGNORECASE,
     ),
 }
-"""How engines and runtimes refuse a limit that this host cannot set."""
+"""How engines and runtimes refuse a limit that they cannot set on this host."""
 _IGNORED: Final = re.compile(
     r"limit\w* (are|is) not supported|limitation discarded|limit discarded"
     r"|memory limited without swap",
     re.IGNORECASE,
 )
-"""How they say, of a container that was made, that a limit is not set."""
+"""How they warn that they created a container without a limit."""
 _NO_RUNTIME: Final = re.compile(
     r"unknown runtime specified|unknown or invalid runtime name|OCI runtime \S+ not found",
     re.IGNORECASE,
@@ -102,18 +102,18 @@ _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re
 
 
 def last_line(stderr: str, pattern: re.Pattern[str] | None = None) -> str:
-    """The engine's own last word as a sentence, without the decoration that both engines add.
+    """The last line of stderr as a sentence, without the prefixes that engines add.
 
     With ``pattern``, the last line that matches it.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    # Docker ends many failures with a pointer to its help, and those of `start` with the names.
-    talk = ("See '", "Run 'docker", "Usage:", "Error: failed to start containers:")
-    lines = [line for line in lines if not line.startswith(talk)]
+    # Docker ends many failures with a pointer to its help, and those of `start` with names.
+    noise = ("See '", "Run 'docker", "Usage:", "Error: failed to start containers:")
+    lines = [line for line in lines if not line.startswith(noise)]
     if pattern is not None:
         lines = [line for line in lines if pattern.search(line)]
     if not lines:
-        return "it said nothing."
+        return "it gave no reason."
     line = lines[-1]
     line = re.sub(r'^time="[^"]*" level=\w+ msg="(.*)"$', r"\1", line)
     line = re.sub(r"^(Error response from daemon: |Error: |\* )+", "", line)
@@ -122,12 +122,8 @@ def last_line(stderr: str, pattern: re.Pattern[str] | None = None) -> str:
     return line if line.endswith((".", "?", "!")) else f"{line}."
 
 
-def failure(engine_name: str, tried: str, completed: Completed) -> EngineError:
-    """The error for a failed engine call; ``tried`` completes "<Engine> could not ..."."""
-    return classify(engine_name, tried, completed.err)
-
-
 def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
+    """The error for a failed engine call. ``tried`` completes "<Engine> could not ..."."""
     message = f"{engine_name} could not {tried}: "
     if _NO_PERMISSION.search(stderr):
         return EngineUnavailable(
@@ -145,7 +141,7 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
         return EngineError(
             f"{message}{last_line(stderr, _NO_RUNTIME)}",
             hint="Install the runtime and declare it in the engine's configuration, or choose "
-            "another one.",
+            "another runtime.",
         )
     if _NO_SPACE.search(stderr):
         return EngineError(
@@ -160,15 +156,16 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
 
 
 def refused_limit(stderr: str) -> str | None:
-    """The field of ``argv.Limits`` that the engine could not set, and made no container."""
+    """The field of ``Limits`` because of which the engine refused a container, if any."""
     return next((name for name, pattern in _REFUSED.items() if pattern.search(stderr)), None)
 
 
 def ignored_limits(stderr: str) -> tuple[str, ...]:
-    """The engine's sentences about limits that it left out of a container that it made."""
+    """The engine's warnings about limits that it did not set on a new container."""
     lines = dict.fromkeys(line for line in stderr.splitlines() if _IGNORED.search(line))
     return tuple(last_line(line).removeprefix("WARNING: ") for line in lines)
 
 
 def matches(pattern: re.Pattern[str], completed: Completed) -> bool:
+    """Whether a call failed with this wording."""
     return completed.returncode != 0 and pattern.search(completed.err) is not None

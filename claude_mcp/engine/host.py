@@ -1,7 +1,7 @@
-"""What this machine has and lets an engine do, as far as limits depend on it.
+"""The resources of this machine, and what it lets an engine limit.
 
-Read from the machine that we run on, which is the engine's own unless that is remote or in a
-virtual machine: what follows from it must do no harm there.
+A remote engine, or one in a virtual machine, runs elsewhere. Whatever is derived from these
+values must do no harm there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def has_selinux(sysfs: Path = SYSFS) -> bool:
 
 
 def delegated_controllers(uid: int, sysfs: Path = SYSFS) -> frozenset[str] | None:
-    """The cgroup controllers that a user's own containers can use; None if that is not known."""
+    """The cgroup controllers that a user's rootless containers can use. None if unknown."""
     if not (sysfs / "cgroup/cgroup.controllers").exists():
-        return frozenset()  # version 1 cannot be delegated
+        return frozenset()  # cgroup version 1 cannot be delegated
     service = sysfs / f"cgroup/user.slice/user-{uid}.slice/user@{uid}.service"
     try:
         return frozenset((service / "cgroup.controllers").read_text().split())
@@ -38,7 +38,9 @@ def delegated_controllers(uid: int, sysfs: Path = SYSFS) -> frozenset[str] | Non
 
 
 def counts_processes_by_namespace(release: str | None = None) -> bool:
-    """Whether RLIMIT_NPROC bounds what runs in one user namespace (Linux 5.14 and later), and not
-    all that belongs to a user of the host."""
+    """Whether RLIMIT_NPROC counts the processes of one user namespace (Linux 5.14 and later).
+
+    Before, it counted all processes of a user of the host.
+    """
     numbers = re.findall(r"\d+", os.uname().release if release is None else release)
     return tuple(map(int, numbers[:2])) >= (5, 14)

@@ -1,11 +1,12 @@
 """The only place on the host that starts a process.
 
-``run`` waits for one process and captures its output, bounded. ``open_stream`` gives a
-running process with pipes. Both put the process into a group of its own and kill that whole
-group when the time is up, the caller is cancelled or the block is left.
+``run`` waits for a process and captures its output, with a bound. ``run_with_pipe`` connects a
+process to blocking code in a thread. ``open_stream`` holds a running process with its pipes. Each
+process gets its own process group, and the whole group is killed on timeout, on cancellation and
+at the end of the block.
 
-Processes are started with ``asyncio.create_subprocess_exec``: pytest-subprocess fakes that,
-and not what anyio calls.
+Processes start with ``asyncio.create_subprocess_exec``, because pytest-subprocess can fake it. It
+cannot fake what anyio calls.
 """
 
 from __future__ import annotations
@@ -32,23 +33,25 @@ from claude_mcp.contract.capture import BoundedCapture
 logger = logging.getLogger(__name__)
 
 CAPTURE_BYTES: Final = 16 * 1024 * 1024
-"""What ``run`` keeps of each stream by default: the head and, from half of it on, the tail."""
+"""What ``run`` keeps of each stream by default: half for the head, half for the tail."""
+STDERR_BYTES: Final = 64 * 1024
+"""What a stream keeps of stderr."""
 READ_BYTES: Final = 256 * 1024
 PIPE_BYTES: Final = 1024 * 1024
 PIPE_GRACE_SECONDS: Final = 2.0
-"""How long a program may take to notice that its pipe was closed, before it is killed."""
+"""How long a program may run after its pipe was closed, before it is killed."""
 EXIT_GRACE_SECONDS: Final = 5.0
-"""How long a process may take to end after its input was closed, before it is killed."""
+"""How long a process may run after its stdin was closed, before it is killed."""
 NO_PROGRAM: Final = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
-"""What the kernel says of a path that is no program, or none that we may start."""
+"""The kernel's errors for a path that is missing, not a program or not executable."""
 
 
 class ProgramNotFound(Exception):
-    """The program to be started is not there or may not be executed."""
+    """The program is missing or not executable."""
 
 
 class ProcessTimeout(Exception):
-    """The process did not end in time and was killed, with its group."""
+    """The process did not end in time. Its group was killed."""
 
     def __init__(self, argv: Sequence[str], seconds: float, stderr: str) -> None:
         super().__init__(f"{argv[0]} did not end within {seconds:g} s")
@@ -57,7 +60,7 @@ class ProcessTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A process that ended. Of a long stream, the middle is missing."""
+    """A process that has ended. Long streams lack their middle."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -86,8 +89,8 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
     _kill_group(process)
-    # Python 3.11 waits for the pipes too, and they stay open while output is unread or while a
-    # grandchild that left the group holds them; asyncio has no public way to close them.
+    # Python 3.11 also waits for the pipes. They stay open while output is unread, or while a
+    # grandchild outside of the group holds them. asyncio has no public way to close them.
     transport = process._transport  # type: ignore[attr-defined]
     for pipe in map(transport.get_pipe_transport, range(3)):
         if isinstance(pipe, asyncio.WriteTransport) and pipe.get_write_buffer_size():
@@ -107,7 +110,7 @@ async def _start(
     stdout: int = PIPE,
 ) -> asyncio.subprocess.Process:
     try:
-        # Not interrupted: asyncio would kill the process, but not its group.
+        # Shielded: on cancellation, asyncio would kill the process but not its group.
         with anyio.CancelScope(shield=True):
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -138,7 +141,7 @@ async def run(
 
     Raises:
         ProgramNotFound: the program cannot be started.
-        ProcessTimeout: it took longer than ``timeout``; its whole group was killed.
+        ProcessTimeout: it took longer than ``timeout``. Its whole group was killed.
     """
     started = time.monotonic()
     process = await _start(argv, stdin=DEVNULL, stderr=PIPE, env=env)
@@ -168,12 +171,12 @@ async def run(
 
 
 class _Pipe(io.FileIO):
-    """Once ``broken``, it takes no more data, whether or not somebody still reads."""
+    """Our end of a pipe. Once ``refuses_data`` is set, a write fails as if nobody read."""
 
-    broken = False
+    refuses_data = False
 
     def write(self, data: Any, /) -> int:
-        if self.broken:
+        if self.refuses_data:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         return super().write(data)
 
@@ -184,36 +187,21 @@ async def run_with_pipe(
     *,
     feeds: bool,
     env: Mapping[str, str] | None = None,
-    ends_by_itself: bool = False,
+    end_input_first: bool = False,
 ) -> tuple[Completed, Exception | None]:
-    """Run a program whose stdin (``feeds``) or stdout is handled by blocking code in a thread.
+    """Run a program while blocking code in a thread feeds its stdin or reads its stdout.
 
-    ``worker`` writes to, or reads from, the pipe that it is given, and is done when it returns.
-    Its exception is the second part of the result: the program's own failure may be the cause
-    of it. A cancelled call kills the program, whose pipe then ends the worker. With
-    ``ends_by_itself``, its input ends first, and it has ``PIPE_GRACE_SECONDS`` to end.
+    ``worker`` gets our end of the pipe: it writes if it ``feeds``, else it reads. Its exception
+    is the second part of the result, because the program's own failure may have caused it.
+
+    A cancelled call kills the program, which ends the pipe and so the worker. With
+    ``end_input_first``, the program first sees the end of its input and has
+    ``PIPE_GRACE_SECONDS`` to end by itself.
 
     Raises:
         ProgramNotFound: the program cannot be started.
     """
-    reading, writing = os.pipe()
-    theirs, ours = (reading, writing) if feeds else (writing, reading)
-    _enlarge(ours)
-    pipe = _Pipe(ours, "wb" if feeds else "rb")
-    try:
-        try:
-            process = await _start(
-                argv,
-                stdin=theirs if feeds else DEVNULL,
-                stdout=DEVNULL if feeds else theirs,
-                stderr=PIPE,
-                env=env,
-            )
-        finally:
-            os.close(theirs)
-    except BaseException:
-        pipe.close()
-        raise
+    process, pipe = await _start_with_pipe(argv, feeds, env)
     assert process.stderr is not None
     err = BoundedCapture(CAPTURE_BYTES)
     failures: list[Exception] = []
@@ -226,9 +214,7 @@ async def run_with_pipe(
             pass  # the program ended early; its exit code and stderr say why
         except Exception as error:
             failures.append(error)
-            deadline = time.monotonic() + PIPE_GRACE_SECONDS
-            while process.returncode is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            _await_end(process, PIPE_GRACE_SECONDS)
             _kill_group(process)
 
     try:
@@ -238,28 +224,59 @@ async def run_with_pipe(
             try:
                 returncode = await process.wait()
             except BaseException:
-                if ends_by_itself:
-                    pipe.broken = True
+                if end_input_first:
+                    pipe.refuses_data = True
                     with anyio.move_on_after(PIPE_GRACE_SECONDS, shield=True):
                         await process.wait()
-                _kill_group(process)  # else the thread, and so the group, would not end
+                _kill_group(process)  # otherwise the thread would not end, nor the task group
                 raise
     finally:
-        pipe.close()  # a call that is cancelled at once never comes to its worker
+        pipe.close()  # the worker never starts if the call was cancelled before
         await _kill(process)
     completed = Completed(tuple(argv), returncode, b"", err.value())
     return completed, failures[0] if failures else None
 
 
+async def _start_with_pipe(
+    argv: Sequence[str], feeds: bool, env: Mapping[str, str] | None
+) -> tuple[asyncio.subprocess.Process, _Pipe]:
+    """A process with one end of a pipe as its stdin (``feeds``) or stdout, and the other end."""
+    reading, writing = os.pipe()
+    theirs, ours = (reading, writing) if feeds else (writing, reading)
+    _enlarge(ours)
+    pipe = _Pipe(ours, "wb" if feeds else "rb")
+    try:
+        process = await _start(
+            argv,
+            stdin=theirs if feeds else DEVNULL,
+            stdout=DEVNULL if feeds else theirs,
+            stderr=PIPE,
+            env=env,
+        )
+    except BaseException:
+        pipe.close()
+        raise
+    finally:
+        os.close(theirs)
+    return process, pipe
+
+
+def _await_end(process: asyncio.subprocess.Process, seconds: float) -> None:
+    """Give a process time to end, from a thread: the event loop notices the end."""
+    deadline = time.monotonic() + seconds
+    while process.returncode is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def _enlarge(pipe: int) -> None:
-    """A pipe of 1 MiB where the kernel offers it: fewer switches between the two sides."""
+    """Give a pipe 1 MiB where the kernel allows it, for fewer switches between its two sides."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 class Stream:
-    """A running process whose stdin and stdout are open; stderr's ends are kept for errors."""
+    """A running process with open stdin and stdout. The ends of its stderr are kept for errors."""
 
     def __init__(
         self,
@@ -288,22 +305,22 @@ class Stream:
             raise anyio.BrokenResourceError from error
 
     def close_stdin(self) -> None:
-        """Let the process see the end of its input, after what it has not read yet."""
+        """End the input. The process can still read what was sent before."""
         self._stdin.close()
 
     async def receive(self, max_bytes: int = READ_BYTES) -> bytes:
-        """The next bytes of stdout; empty at its end."""
+        """The next bytes of stdout. Empty bytes mean its end."""
         return await self._stdout.read(max_bytes)
 
     async def lines(self) -> AsyncIterator[str]:
-        """Lines of stdout, without their ends; one of more than ``READ_BYTES`` ends the stream."""
-        # The reader raises ValueError for a line that does not fit into its buffer.
+        """Lines of stdout, without line breaks. A line over ``READ_BYTES`` ends the iteration."""
+        # The reader raises ValueError for a line that exceeds its buffer.
         with contextlib.suppress(ValueError):
             while line := await self._stdout.readline():
                 yield line.decode("utf-8", "replace").rstrip("\r\n")
 
     async def wait(self) -> int:
-        """Wait for the process and for the end of its stderr, which a grandchild may hold."""
+        """Wait for the process and for the end of its stderr. A grandchild may hold the latter."""
         returncode = await self._process.wait()
         await asyncio.wait([self._drain])
         return returncode
@@ -314,6 +331,7 @@ class Stream:
 
     @property
     def stderr_tail(self) -> str:
+        """What was kept of stderr so far."""
         return self._stderr.value().decode("utf-8", "replace").strip()
 
 
@@ -326,15 +344,15 @@ async def open_stream(
 ) -> AsyncIterator[Stream]:
     """Start a program and hold its pipes while the block runs.
 
-    Leaving the block closes stdin, waits ``exit_grace`` seconds for the program to end by
-    itself, and then kills its group. A cancelled or failing block does not wait.
+    At the end of the block, stdin closes, the program has ``exit_grace`` seconds to end by itself,
+    and its group is killed. A cancelled or failing block kills at once.
 
     Raises:
         ProgramNotFound: the program cannot be started.
     """
     process = await _start(argv, stdin=PIPE, stderr=PIPE, env=env)
     assert process.stderr is not None
-    capture = BoundedCapture(64 * 1024)
+    capture = BoundedCapture(STDERR_BYTES)
     drain = asyncio.ensure_future(_drain(process.stderr, capture))
     stream = Stream(process, capture, drain)
     logger.debug("%s started as %d", argv, process.pid)

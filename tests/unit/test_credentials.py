@@ -12,7 +12,7 @@ from claude_mcp.contract.redaction import MASK, redactor
 from claude_mcp.credentials import RedactingFormatter, Secret
 
 
-def test_a_secret_shows_only_when_it_is_revealed() -> None:
+def test_only_reveal_shows_a_secret() -> None:
     @dataclass
     class Holder:
         key: Secret

@@ -43,7 +43,7 @@ HOSTILE_REFERENCES = [
 ]
 
 
-def test_the_least_container_is_interactive_hardened_and_never_pulled() -> None:
+def test_a_minimal_container_is_interactive_hardened_and_never_pulled() -> None:
     spec = ContainerSpec(name="c", image="i", command=("run",))
     assert argv.create_argv("docker", DOCKER, spec) == (
         "docker",
@@ -153,7 +153,7 @@ def test_verbs_on_one_container() -> None:
     ]
 
 
-def test_verbs_that_only_look() -> None:
+def test_read_only_verbs() -> None:
     assert [
         argv.version_argv("podman"),
         argv.list_ids_argv("podman", "claude-mcp.session"),
@@ -195,7 +195,7 @@ def test_verbs_that_only_look() -> None:
         lambda ref: argv.remove_volume_argv("docker", ref),
     ],
 )
-def test_nothing_but_a_name_or_an_id_refers_to_a_container_a_volume_or_a_network(
+def test_only_a_name_or_an_id_refers_to_a_container_a_volume_or_a_network(
     build: Callable[[str], Any],
 ) -> None:
     for hostile in HOSTILE_REFERENCES:
@@ -206,21 +206,21 @@ def test_nothing_but_a_name_or_an_id_refers_to_a_container_a_volume_or_a_network
 @pytest.mark.parametrize(
     "image", ["", "-v", "--privileged", "a b", "a\nb", "a\n", "/abs", ":tag", "$(id)", "a" * 513]
 )
-def test_nothing_but_an_image_reference_names_an_image(image: str) -> None:
+def test_only_an_image_reference_names_an_image(image: str) -> None:
     with pytest.raises(UsageError, match="is not a valid image name"):
         argv.create_argv("docker", DOCKER, ContainerSpec("c", image, ()))
     with pytest.raises(UsageError, match="is not a valid image name"):
         argv.image_id_argv("docker", image)
 
 
-def test_a_refused_value_is_shown_cut() -> None:
+def test_a_message_shows_only_the_beginning_of_an_invalid_name() -> None:
     with pytest.raises(UsageError) as caught:
         reference("-" * 1000)
     assert str(caught.value) == f"{'-' * 80!r} is not a valid container name or id."
 
 
 @pytest.mark.parametrize("key", ["", "-x", "a=b", "a b", "a\n", "1a", "é", "a" * 129])
-def test_a_label_or_variable_needs_a_plain_key(key: str) -> None:
+def test_a_label_or_variable_needs_a_plain_name(key: str) -> None:
     for spec in (
         ContainerSpec("c", "i", (), labels={key: "v"}),
         ContainerSpec("c", "i", (), environment={key: "v"}),
@@ -244,7 +244,7 @@ def test_a_label_or_variable_needs_a_plain_key(key: str) -> None:
         ("/--x", "type=bind,source=/--x,target=/t,readonly"),
     ],
 )
-def test_a_mount_path_stays_one_field_whatever_is_in_it(path: str, value: str) -> None:
+def test_a_mount_path_with_special_characters_stays_one_field(path: str, value: str) -> None:
     assert argv.mount_value(BindMount(path, "/t")) == value
     line = csv.reader(io.StringIO(value, newline=""))
     assert list(line) == [["type=bind", f"source={path}", "target=/t", "readonly"]]

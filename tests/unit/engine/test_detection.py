@@ -25,7 +25,8 @@ from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
-# As Docker 28.2 in front of engine 20.10 answered, and Podman 4.3.1; shortened where nobody looks.
+# The answers of Docker 28.2 with engine 20.10 and of Podman 4.3.1, without the parts that we
+# do not read.
 DOCKER_CLIENT = {"Version": "28.2.2", "ApiVersion": "1.41", "DefaultAPIVersion": "1.50"}
 DOCKER_SERVER = {
     "Platform": {"Name": ""},
@@ -65,7 +66,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def install(tmp_path: Path) -> Installs:
-    """Puts a program on PATH that answers ``version``, and nothing else, as it is told."""
+    """Puts a program on PATH that answers only ``version``, in the given way."""
 
     def install(name: str, answer: object, stderr: str = "", returncode: int = 0) -> str:
         program, out, err = (tmp_path / f"{name}{ending}" for ending in ("", ".out", ".err"))
@@ -151,11 +152,11 @@ def test_each_answer_has_its_dialect() -> None:
         "[" * 100_000,
     ],
 )
-def test_an_answer_of_something_else_is_no_engine(answer: str) -> None:
+def test_the_answer_of_another_program_is_no_engine(answer: str) -> None:
     assert parse_version(answer, effective_uid=0) is None
 
 
-async def test_docker_is_taken_when_its_daemon_answers(
+async def test_docker_is_used_when_its_daemon_answers(
     environment: dict[str, str], install: Installs
 ) -> None:
     install("docker", DOCKER_ANSWER)
@@ -173,7 +174,7 @@ async def test_docker_is_taken_when_its_daemon_answers(
         pytest.param(({**DOCKER_ANSWER, "Server": {"Version": "19.03.15"}},), id="too old"),
     ],
 )
-async def test_podman_is_taken_when_docker_does_not_work(
+async def test_podman_is_used_when_docker_does_not_work(
     environment: dict[str, str], install: Installs, docker: tuple[Any, ...] | None
 ) -> None:
     if docker is not None:
@@ -183,7 +184,7 @@ async def test_podman_is_taken_when_docker_does_not_work(
 
 
 @pytest.mark.parametrize("variable", ["DOCKER_HOST", "DOCKER_CONTEXT"])
-async def test_podman_does_not_stand_in_for_a_daemon_that_was_named(
+async def test_podman_does_not_replace_a_daemon_that_the_environment_names(
     environment: dict[str, str], install: Installs, variable: str
 ) -> None:
     install("docker", DOCKER_ALONE, DOCKER_DOWN, 1)
@@ -197,7 +198,7 @@ async def test_podman_does_not_stand_in_for_a_daemon_that_was_named(
     )
 
 
-async def test_podman_is_taken_where_only_other_programs_need_docker_host(
+async def test_podman_is_used_without_docker_whatever_docker_host_is(
     environment: dict[str, str], install: Installs
 ) -> None:
     install("podman", PODMAN_ANSWER)
@@ -212,7 +213,7 @@ async def test_a_docker_that_is_podman_in_disguise_is_podman(
     assert await detect(None, environment) == podman_at("docker")
 
 
-async def test_a_wanted_program_is_the_only_one_tried(
+async def test_a_configured_program_is_the_only_one_tried(
     environment: dict[str, str], install: Installs
 ) -> None:
     install("docker", DOCKER_ANSWER)
@@ -294,7 +295,7 @@ async def test_a_daemon_that_is_down_decides_the_hint(
         ),
     ],
 )
-async def test_a_wanted_engine_that_cannot_be_used_says_why(
+async def test_a_configured_engine_that_cannot_be_used_says_why(
     environment: dict[str, str],
     install: Installs,
     answer: tuple[Any, ...],
@@ -307,7 +308,7 @@ async def test_a_wanted_engine_that_cannot_be_used_says_why(
     assert (type(caught.value), caught.value.message) == (kind, message)
 
 
-async def test_the_oldest_supported_versions_are_taken(
+async def test_the_oldest_supported_versions_are_accepted(
     environment: dict[str, str], install: Installs
 ) -> None:
     install("docker", {**DOCKER_ANSWER, "Server": {"Version": "20.10.0"}})
@@ -317,7 +318,7 @@ async def test_the_oldest_supported_versions_are_taken(
 
 
 @pytest.mark.parametrize("kind", ["directory", "not executable", "no program at all"])
-async def test_what_cannot_be_executed_is_no_engine(
+async def test_a_path_that_cannot_be_executed_is_no_engine(
     environment: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "engine"
@@ -330,7 +331,7 @@ async def test_what_cannot_be_executed_is_no_engine(
         await detect(str(path), environment)
 
 
-async def test_an_engine_that_hangs_is_given_up(
+async def test_detection_gives_up_on_an_engine_that_hangs(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "docker"

@@ -1,4 +1,4 @@
-"""Each verb of the engine: which command line it runs, and what it makes of the answer."""
+"""Each verb of the engine: the command line that it runs, and what it reads from the output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DOWN = (
 
 @pytest.fixture(autouse=True)
 def no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The faked processes have the pids 1, 2 and 3: a signal must never get out."""
+    """The faked processes have the PIDs 1, 2 and 3, so no signal may be sent."""
 
     def refuse(*args: object) -> None:
         raise AssertionError(f"os.killpg{args}")
@@ -88,7 +88,7 @@ def inspect_argv(program: str, *refs: str) -> list[str]:
     return [program, "container", "inspect", f"--format={INSPECT_FORMAT}", *refs]
 
 
-async def test_create_gives_the_id_whatever_the_engine_says_before_it(fp: FakeProcess) -> None:
+async def test_create_returns_the_id_on_the_last_line(fp: FakeProcess) -> None:
     fp.register(
         list(create_argv("docker", DOCKER.dialect, SPEC)),
         stdout=f"{ID}\n",
@@ -97,7 +97,7 @@ async def test_create_gives_the_id_whatever_the_engine_says_before_it(fp: FakePr
     assert await DOCKER.create(SPEC, {"PAYLOAD": "code"}) == NewContainer(ID)
 
 
-async def test_create_tells_which_limits_the_engine_left_out(fp: FakeProcess) -> None:
+async def test_create_reports_the_limits_that_the_engine_left_out(fp: FakeProcess) -> None:
     fp.register(
         list(create_argv("docker", DOCKER.dialect, SPEC)),
         stdout=f"{ID}\n",
@@ -112,7 +112,7 @@ async def test_create_tells_which_limits_the_engine_left_out(fp: FakeProcess) ->
     assert created == NewContainer(ID, (said,))
 
 
-async def test_a_limit_that_keeps_a_container_from_being_made_is_named(fp: FakeProcess) -> None:
+async def test_the_limit_that_made_create_fail_is_named(fp: FakeProcess) -> None:
     reason = "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
     fp.register(
         list(create_argv("docker", DOCKER.dialect, SPEC)),
@@ -124,7 +124,7 @@ async def test_a_limit_that_keeps_a_container_from_being_made_is_named(fp: FakeP
     assert (caught.value.limit, caught.value.reason) == ("cpus", f"{reason}.")
 
 
-async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path) -> None:
+async def test_create_passes_long_values_in_its_environment(tmp_path: Path) -> None:
     program = tmp_path / "docker"
     program.write_text('#!/bin/sh\nprintf %s "$PAYLOAD"\n')
     program.chmod(0o755)
@@ -166,10 +166,10 @@ async def test_create_takes_long_values_from_its_own_environment(tmp_path: Path)
             "Docker could not create container claude-mcp-a: mkdir /var/lib/docker/overlay2/1: "
             "no space left on device.",
         ),
-        ("", EngineError, "Docker could not create container claude-mcp-a: it said nothing."),
+        ("", EngineError, "Docker could not create container claude-mcp-a: it gave no reason."),
     ],
 )
-async def test_create_that_fails_says_why(
+async def test_a_failed_create_says_why(
     fp: FakeProcess, stderr: str, kind: type[EngineError], message: str
 ) -> None:
     fp.register(list(create_argv("docker", DOCKER.dialect, SPEC)), stderr=stderr, returncode=1)
@@ -185,7 +185,7 @@ async def test_a_hostile_spec_starts_no_process(fp: FakeProcess) -> None:
     assert list(fp.calls) == []
 
 
-async def test_start_runs_a_container_again(fp: FakeProcess) -> None:
+async def test_start_starts_a_stopped_container(fp: FakeProcess) -> None:
     fp.register(["docker", "start", "c"], stdout="c\n")
     await DOCKER.start("c")
     fp.register(["docker", "start", "c"], stderr="Error response from daemon: what\n", returncode=1)
@@ -211,7 +211,7 @@ async def test_start_runs_a_container_again(fp: FakeProcess) -> None:
         ),
     ],
 )
-async def test_remove_tells_whether_there_was_anything_to_remove(
+async def test_remove_reports_whether_the_container_existed(
     fp: FakeProcess, engine: DockerCliEngine, answer: dict[str, Any], existed: bool
 ) -> None:
     fp.register([engine.program, "rm", "--force", "--volumes", ID], **answer)
@@ -229,7 +229,7 @@ async def test_remove_tells_whether_there_was_anything_to_remove(
         },
     ],
 )
-async def test_remove_that_met_a_busy_mount_is_tried_once_more(
+async def test_remove_is_tried_again_when_a_mount_was_busy(
     fp: FakeProcess, second: dict[str, Any]
 ) -> None:
     argv = ["podman", "rm", "--force", "--volumes", ID]
@@ -239,7 +239,7 @@ async def test_remove_that_met_a_busy_mount_is_tried_once_more(
     assert await PODMAN.remove(ID) is True
 
 
-async def test_remove_that_fails_is_not_taken_for_done(fp: FakeProcess) -> None:
+async def test_a_failed_remove_is_an_error(fp: FakeProcess) -> None:
     fp.register(["docker", "rm", "--force", "--volumes", "c"], stderr=DOWN, returncode=1)
     with pytest.raises(EngineUnavailable):
         await DOCKER.remove("c")
@@ -263,7 +263,7 @@ async def test_a_half_removed_container_is_listed_beside_the_others(fp: FakeProc
 
 
 @pytest.mark.parametrize(("engine", "returncode"), [(DOCKER, 1), (PODMAN, 125)])
-async def test_inspect_gives_those_that_exist(
+async def test_inspect_returns_the_containers_that_exist(
     fp: FakeProcess, engine: DockerCliEngine, returncode: int
 ) -> None:
     fp.register(
@@ -275,7 +275,7 @@ async def test_inspect_gives_those_that_exist(
     assert await engine.inspect(["b", "nosuch", "a"]) == [container("a"), container("b")]
 
 
-async def test_inspect_of_nothing_asks_nobody(fp: FakeProcess) -> None:
+async def test_inspect_of_nothing_makes_no_call(fp: FakeProcess) -> None:
     assert await DOCKER.inspect([]) == []
     assert list(fp.calls) == []
 
@@ -286,7 +286,7 @@ async def test_inspect_with_a_warning_is_a_success(fp: FakeProcess) -> None:
     assert await PODMAN.inspect(["a"]) == [container("a")]
 
 
-async def test_inspect_of_an_ambiguous_prefix_says_so(fp: FakeProcess) -> None:
+async def test_inspect_of_an_ambiguous_prefix_is_an_error(fp: FakeProcess) -> None:
     fp.register(
         inspect_argv("docker", "6d"),
         stderr="Error response from daemon: Multiple IDs found with provided prefix: 6d\n",
@@ -296,7 +296,7 @@ async def test_inspect_of_an_ambiguous_prefix_says_so(fp: FakeProcess) -> None:
         await DOCKER.inspect(["6d"])
 
 
-async def test_inspect_that_fails_is_not_taken_for_none(fp: FakeProcess) -> None:
+async def test_a_failed_inspect_is_an_error(fp: FakeProcess) -> None:
     fp.register(inspect_argv("docker", "a"), stderr=DOWN, returncode=1)
     with pytest.raises(EngineUnavailable):
         await DOCKER.inspect(["a"])
@@ -349,7 +349,7 @@ async def test_ids_are_those_with_a_label_and_its_value(fp: FakeProcess) -> None
         (PODMAN, {"stderr": "Error: no volume with name v: no such volume\n", "returncode": 1}),
     ],
 )
-async def test_a_volume_that_is_gone_is_as_good_as_removed(
+async def test_removing_a_missing_volume_succeeds(
     fp: FakeProcess, engine: DockerCliEngine, answer: dict[str, Any]
 ) -> None:
     fp.register([engine.program, "volume", "rm", "v"], **answer)
@@ -357,7 +357,7 @@ async def test_a_volume_that_is_gone_is_as_good_as_removed(
     assert len(fp.calls) == 1
 
 
-async def test_a_volume_that_is_used_is_not_removed(fp: FakeProcess) -> None:
+async def test_removing_a_volume_in_use_is_an_error(fp: FakeProcess) -> None:
     said = f"remove v: volume is in use - [{ID}]"
     fp.register(
         ["docker", "volume", "rm", "v"],
@@ -369,7 +369,7 @@ async def test_a_volume_that_is_used_is_not_removed(fp: FakeProcess) -> None:
     assert caught.value.message == f"Docker could not remove volume v: {said}."
 
 
-async def test_logs_come_as_they_are(fp: FakeProcess) -> None:
+async def test_logs_are_returned_unchanged(fp: FakeProcess) -> None:
     argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
     fp.register(argv, stdout="1 out\n", stderr="2 no such container, said the session\n")
     completed = await DOCKER.logs("c", 7, 1000)
@@ -386,7 +386,7 @@ async def test_logs_are_bounded(fp: FakeProcess) -> None:
     assert completed == Log("a" * 10, "b" * 10)
 
 
-async def test_logs_of_a_missing_container_say_so(fp: FakeProcess) -> None:
+async def test_logs_of_a_missing_container_are_an_error(fp: FakeProcess) -> None:
     argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
     fp.register(argv, stderr=NO_SUCH_CONTAINER, returncode=1)
     with pytest.raises(ContainerNotFound, match=r"^Docker has no container c\.$"):
@@ -396,14 +396,14 @@ async def test_logs_of_a_missing_container_say_so(fp: FakeProcess) -> None:
         await DOCKER.logs("c", 7, 1000)
 
 
-async def test_an_image_is_there_when_it_can_be_inspected(fp: FakeProcess) -> None:
+async def test_an_image_exists_if_it_can_be_inspected(fp: FakeProcess) -> None:
     argv = ["docker", "image", "inspect", "--format={{.Id}}", "image:1"]
     fp.register(argv, stdout="sha256:0\n")
     fp.register(argv, stderr="Error response from daemon: No such image: image:1", returncode=1)
     assert [await DOCKER.image_exists("image:1") for _ in range(2)] == [True, False]
 
 
-async def test_an_engine_that_vanished_or_hangs_says_what_to_do(
+async def test_a_missing_or_hanging_engine_has_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # real processes here
@@ -431,7 +431,7 @@ async def test_an_engine_that_vanished_or_hangs_says_what_to_do(
         '{"id": "a"',
     ],
 )
-def test_an_answer_to_inspect_that_is_none_is_an_error_of_the_engine(stdout: str) -> None:
+def test_a_malformed_answer_to_inspect_is_an_error(stdout: str) -> None:
     with pytest.raises(EngineError, match=r"^The engine's answer to inspect is malformed"):
         parse_inspect(stdout)
 
@@ -463,7 +463,9 @@ class TestCopies:
 
         return make
 
-    async def test_a_copy_in_feeds_what_is_written(self, tmp_path: Path, playing: Programs) -> None:
+    async def test_a_copy_in_feeds_the_archive_to_the_engine(
+        self, tmp_path: Path, playing: Programs
+    ) -> None:
         def write(pipe: BinaryIO) -> None:
             pipe.write(b"archive")
 
@@ -476,7 +478,7 @@ class TestCopies:
         ("like", "argv"),
         [(DOCKER, "cp --follow-link c:/work/x -\n"), (PODMAN, "cp c:/work/x -\n")],
     )
-    async def test_a_copy_out_hands_over_what_comes(
+    async def test_a_copy_out_reads_the_archive_from_the_engine(
         self,
         tmp_path: Path,
         playing: Callable[..., DockerCliEngine],
@@ -497,7 +499,9 @@ class TestCopies:
             "Error: destination must be a directory when copying from stdin",
         ],
     )
-    async def test_a_missing_path_is_told_apart(self, playing: Programs, stderr: str) -> None:
+    async def test_a_missing_path_has_an_error_of_its_own(
+        self, playing: Programs, stderr: str
+    ) -> None:
         def broken(pipe: object) -> None:
             raise ValueError("the archive is empty")
 
@@ -508,7 +512,7 @@ class TestCopies:
             ):
                 await copy("c", "/work", broken)
 
-    async def test_a_failure_on_our_side_comes_before_what_the_engine_made_of_it(
+    async def test_a_failure_on_our_side_hides_the_failure_of_the_engine_that_it_caused(
         self, playing: Programs
     ) -> None:
         def broken(pipe: object) -> None:
@@ -518,7 +522,7 @@ class TestCopies:
         with pytest.raises(ValueError, match=r"^a hostile archive$"):
             await engine.copy_out("c", "/work", broken)
 
-    async def test_a_copy_that_fails_says_why(self, playing: Programs) -> None:
+    async def test_a_failed_copy_says_why(self, playing: Programs) -> None:
         engine = playing("echo 'Error response from daemon: no space left on device' >&2; exit 1")
         with pytest.raises(EngineError) as caught:
             await engine.copy_in("c", "/work", lambda pipe: None)

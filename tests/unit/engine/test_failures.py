@@ -1,4 +1,4 @@
-"""Exit codes and stderr as the engines really gave them, and what becomes of them.
+"""Exit codes and stderr as real engines gave them, and what becomes of them.
 
 The texts are those of Docker 28.2 in front of engine 20.10, and of Podman 4.3.
 """
@@ -96,7 +96,7 @@ PODMAN_DOWN = (
         ),
     ],
 )
-def test_a_sentence_of_an_engine_is_recognised_when_the_call_failed(
+def test_an_engines_wording_counts_only_if_the_call_failed(
     pattern: re.Pattern[str], stderr: str
 ) -> None:
     assert failures.matches(pattern, Completed(("docker",), 1, b"", stderr.encode()))
@@ -176,14 +176,14 @@ def test_a_sentence_of_an_engine_is_recognised_when_the_call_failed(
         ),
     ],
 )
-def test_a_failure_has_a_type_when_the_engine_said_so(
+def test_known_wording_gives_a_failure_its_type(
     stderr: str, kind: type[EngineError], message: str
 ) -> None:
     error = failures.classify("Docker", "create it", stderr)
     assert (type(error), error.message) == (kind, message)
 
 
-def test_a_failure_that_people_can_mend_says_how() -> None:
+def test_a_failure_that_users_can_fix_has_a_hint() -> None:
     hints = {
         stderr: failures.classify("Docker", "start it", stderr).hint
         for stderr in (DOCKER_DOWN, DOCKER_FORBIDDEN, "write /x: no space left on device")
@@ -209,7 +209,7 @@ def test_a_failure_that_people_can_mend_says_how() -> None:
         "OCI runtime error: something new",
     ],
 )
-def test_a_failure_that_is_not_recognised_keeps_the_engines_own_words(said: str) -> None:
+def test_an_unknown_failure_keeps_the_engines_own_words(said: str) -> None:
     error = failures.classify("Podman", "create container a", f"Error: {said}\n")
     assert type(error) is EngineError
     assert str(error) == f"Podman could not create container a: {said}."
@@ -218,8 +218,8 @@ def test_a_failure_that_is_not_recognised_keeps_the_engines_own_words(said: str)
 @pytest.mark.parametrize(
     ("stderr", "line"),
     [
-        ("", "it said nothing."),
-        ("\n \n", "it said nothing."),
+        ("", "it gave no reason."),
+        ("\n \n", "it gave no reason."),
         ("first\nlast\n\n", "last."),
         ("is it?\n", "is it?"),
         ("Error: Error response from daemon: what.\n", "what."),
@@ -229,17 +229,17 @@ def test_a_failure_that_is_not_recognised_keeps_the_engines_own_words(said: str)
         ('time="2026-01-01T00:00:00Z" level=error msg="the \\"cause\\""\n', 'the \\"cause\\".'),
     ],
 )
-def test_the_last_line_is_the_engines_own_word_without_decoration(stderr: str, line: str) -> None:
+def test_the_last_line_is_shown_without_prefixes(stderr: str, line: str) -> None:
     assert failures.last_line(stderr) == line
 
 
-def test_a_very_long_last_line_is_cut_in_its_middle() -> None:
+def test_a_very_long_last_line_loses_its_middle() -> None:
     assert failures.last_line("a" * 1000 + "b" * 1000) == f"{'a' * 150} ... {'b' * 150}."
 
 
-def test_a_completed_call_is_judged_by_its_stderr() -> None:
+def test_a_failure_is_classified_by_stderr_alone() -> None:
     completed = Completed(("podman",), 125, b"No such image", b"Error: \xff what\n")
-    error = failures.failure("Podman", "list containers", completed)
+    error = failures.classify("Podman", "list containers", completed.err)
     assert str(error) == "Podman could not list containers: \N{REPLACEMENT CHARACTER} what."
 
 
@@ -285,11 +285,11 @@ def test_a_completed_call_is_judged_by_its_stderr() -> None:
         (None, "Error: crun: the requested cgroup controller `cpuset` is not available\n"),
     ],
 )
-def test_the_limit_that_an_engine_refuses_is_told(limit: str | None, stderr: str) -> None:
+def test_the_limit_that_an_engine_refuses_is_named(limit: str | None, stderr: str) -> None:
     assert failures.refused_limit(stderr) == limit
 
 
-def test_limits_that_were_left_out_are_told_once_each() -> None:
+def test_each_limit_that_was_left_out_is_reported_once() -> None:
     ignored = "Resource limits are not supported and ignored on cgroups V1 rootless systems\n"
     stderr = f"{ignored}WARNING: something else\n{ignored}"
     assert failures.ignored_limits(stderr) == (
@@ -306,8 +306,9 @@ def test_limits_that_were_left_out_are_told_once_each() -> None:
         'Error: default OCI runtime "runsc" not found: invalid argument\n',
     ],
 )
-def test_a_missing_runtime_is_said_with_what_to_do(stderr: str) -> None:
+def test_a_missing_runtime_has_a_hint(stderr: str) -> None:
     error = failures.classify("Docker", "create it", stderr)
     assert error.hint == (
-        "Install the runtime and declare it in the engine's configuration, or choose another one."
+        "Install the runtime and declare it in the engine's configuration, or choose another "
+        "runtime."
     )

@@ -1,4 +1,4 @@
-"""What this machine lets an engine do, read from files as a kernel shows them."""
+"""What this machine lets an engine limit, read from files as a kernel shows them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from claude_mcp.engine import host
 
 
-def test_version_1_of_cgroups_delegates_nothing(tmp_path: Path) -> None:
+def test_cgroup_version_1_delegates_nothing(tmp_path: Path) -> None:
     assert host.delegated_controllers(1000, tmp_path) == frozenset()
 
 

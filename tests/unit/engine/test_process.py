@@ -1,4 +1,4 @@
-"""The one place that starts processes, with real ones."""
+"""Starting processes, with real ones."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ def open_descriptors() -> int:
 
 
 class TestRun:
-    async def test_the_streams_and_the_exit_code_come_apart(self) -> None:
+    async def test_stdout_stderr_and_the_exit_code_are_captured_separately(self) -> None:
         argv = sh("echo out; echo err >&2; exit 3")
         assert await run(argv) == Completed(argv, 3, b"out\n", b"err\n")
 
-    async def test_a_signal_shows_as_a_negative_code(self) -> None:
+    async def test_death_by_a_signal_is_a_negative_exit_code(self) -> None:
         assert (await run(sh("kill -TERM $$"))).returncode == -signal.SIGTERM
 
-    async def test_what_is_not_text_is_replaced_only_in_the_text_form(self) -> None:
+    async def test_invalid_utf_8_is_replaced_only_in_the_text(self) -> None:
         completed = await run(sh(r"printf '\377a'; printf '\376b' >&2"))
         assert (completed.stdout, completed.stderr) == (b"\xffa", b"\xfeb")
         assert (completed.out, completed.err) == ("\N{REPLACEMENT CHARACTER}a", "\ufffdb")
 
-    async def test_the_environment_is_the_given_one_as_a_whole(self) -> None:
+    async def test_the_given_environment_is_the_whole_environment(self) -> None:
         completed = await run(("/usr/bin/env",), env={"ONLY": "this = value"})
         assert completed.out == "ONLY=this = value\n"
 
-    async def test_arguments_arrive_as_they_are(self) -> None:
+    async def test_arguments_arrive_unchanged(self) -> None:
         awkward = ("--x", "", "a b", "two\nlines", "$HOME `id`", "'\"", "é")
         script = "import sys; print(sys.argv[1:])"
         assert (await run((*python(script), *awkward))).out == f"{list(awkward)}\n"
@@ -91,7 +91,7 @@ class TestRun:
         with pytest.raises(ProgramNotFound, match=str(path)):
             await run((str(path),))
 
-    async def test_a_timeout_kills_the_whole_group_and_keeps_what_was_said(
+    async def test_a_timeout_kills_the_whole_group_and_keeps_stderr(
         self, lifeline: Lifeline
     ) -> None:
         argv = sh(f"{lifeline.hold}; echo why >&2; (sleep 1000; true) & echo ready >&9; wait")
@@ -112,7 +112,7 @@ class TestRun:
         assert lifeline.end() == ""
 
     @pytest.mark.parametrize("checkpoints", range(6))
-    async def test_a_call_that_is_cancelled_at_once_leaves_no_process(
+    async def test_a_call_that_is_cancelled_before_it_runs_leaves_no_process(
         self, lifeline: Lifeline, checkpoints: int
     ) -> None:
         async with anyio.create_task_group() as tasks:
@@ -132,7 +132,7 @@ class TestRun:
             tasks.cancel_scope.cancel()
         assert lifeline.end() == ""
 
-    async def test_nothing_stays_open_behind_a_call(self, lifeline: Lifeline) -> None:
+    async def test_a_call_leaves_no_descriptor_open(self, lifeline: Lifeline) -> None:
         await run(sh("exit 0"))
         before = open_descriptors()
         await run(sh("exit 0"))
@@ -176,7 +176,7 @@ class TestRunWithPipe:
         )
         assert read == [b"A=b\n"]
 
-    async def test_a_failing_feeder_ends_the_input_and_is_handed_back(self) -> None:
+    async def test_a_failing_feeder_ends_the_input_and_its_error_is_returned(self) -> None:
         broken = ValueError("cannot read the source")
 
         def fail(pipe: BinaryIO) -> None:
@@ -189,7 +189,7 @@ class TestRunWithPipe:
             broken,
         )
 
-    async def test_a_failing_reader_ends_the_program_and_is_handed_back(self) -> None:
+    async def test_a_failing_reader_ends_the_program_and_its_error_is_returned(self) -> None:
         broken = ValueError("a hostile archive")
 
         def fail(pipe: BinaryIO) -> None:
@@ -219,7 +219,7 @@ class TestRunWithPipe:
         )
         assert lifeline.end() == ""
 
-    async def test_a_program_that_ends_before_it_was_fed_fails_by_its_own_words(self) -> None:
+    async def test_a_program_that_ends_before_its_input_fails_with_its_own_stderr(self) -> None:
         def endless(pipe: BinaryIO) -> None:
             while True:
                 pipe.write(bytes(65536))
@@ -255,7 +255,7 @@ class TestRunWithPipe:
         assert ended.is_set()
         assert lifeline.end() == ""
 
-    async def test_a_program_that_ends_by_itself_sees_the_end_of_its_input_when_cancelled(
+    async def test_on_cancellation_a_program_can_see_the_end_of_its_input_first(
         self, tmp_path: Path
     ) -> None:
         started = anyio.Event()
@@ -268,12 +268,14 @@ class TestRunWithPipe:
 
         argv = sh(f"cat >/dev/null; echo ended >'{tmp_path}/end'")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(run_with_pipe, argv, endless, feeds=True, ends_by_itself=True))
+            tasks.start_soon(
+                partial(run_with_pipe, argv, endless, feeds=True, end_input_first=True)
+            )
             await started.wait()
             tasks.cancel_scope.cancel()
         assert (tmp_path / "end").read_text() == "ended\n"
 
-    async def test_a_program_that_does_not_end_by_itself_is_killed_when_cancelled(
+    async def test_on_cancellation_a_program_that_ignores_the_end_of_its_input_is_killed(
         self, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
     ) -> None:
         monkeypatch.setattr(process, "PIPE_GRACE_SECONDS", 0.01)
@@ -287,13 +289,15 @@ class TestRunWithPipe:
 
         argv = sh(f"{lifeline.hold}; echo ready >&9; sleep 1000")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(run_with_pipe, argv, endless, feeds=True, ends_by_itself=True))
+            tasks.start_soon(
+                partial(run_with_pipe, argv, endless, feeds=True, end_input_first=True)
+            )
             await started.wait()
             tasks.cancel_scope.cancel()
         assert lifeline.end() == ""
 
     @pytest.mark.parametrize("checkpoints", range(6))
-    async def test_a_call_that_is_cancelled_at_once_leaves_nothing(
+    async def test_a_call_that_is_cancelled_before_it_runs_leaves_nothing(
         self, lifeline: Lifeline, checkpoints: int
     ) -> None:
         before = open_descriptors()
@@ -314,7 +318,7 @@ class TestRunWithPipe:
 
 
 class TestOpenStream:
-    async def test_a_program_is_talked_to_through_its_pipes(self) -> None:
+    async def test_a_program_is_driven_through_its_pipes(self) -> None:
         async with open_stream(("/bin/cat",), env={}) as stream:
             await stream.send(b"one\ntwo\r\n")
             lines = stream.lines()
@@ -345,7 +349,7 @@ class TestOpenStream:
         assert stream.returncode == -signal.SIGKILL
         assert lifeline.end() == ""
 
-    async def test_a_failing_block_kills_at_once_and_fails_as_itself(
+    async def test_a_failing_block_kills_at_once_and_raises_its_own_error(
         self, lifeline: Lifeline
     ) -> None:
         streams = []
@@ -372,7 +376,7 @@ class TestOpenStream:
         assert stream.returncode == -signal.SIGKILL
         assert lifeline.end() == ""
 
-    async def test_leaving_the_block_does_not_wait_for_input_that_nobody_takes(
+    async def test_leaving_the_block_does_not_wait_for_unread_input(
         self, lifeline: Lifeline
     ) -> None:
         argv = sh(f"{lifeline.hold}; echo ready; sleep 1000")
@@ -395,12 +399,12 @@ class TestOpenStream:
         os.kill(pid, signal.SIGKILL)
         assert lifeline.end() == ""
 
-    async def test_the_end_of_the_output_is_told_apart_from_nothing_yet(self) -> None:
+    async def test_the_end_of_the_output_differs_from_no_output_yet(self) -> None:
         async with open_stream(sh("exit 0")) as stream:
             assert await stream.receive() == b""
             assert [line async for line in stream.lines()] == []
 
-    async def test_a_last_line_without_an_end_is_a_line(self) -> None:
+    async def test_a_last_line_without_a_line_break_is_a_line(self) -> None:
         async with open_stream(sh("printf 'a\\nb'")) as stream:
             assert [line async for line in stream.lines()] == ["a", "b"]
 
@@ -408,7 +412,7 @@ class TestOpenStream:
         async with open_stream(sh("echo first; exec cat /dev/zero"), exit_grace=0.0) as stream:
             assert [line async for line in stream.lines()] == ["first"]
 
-    async def test_sending_to_a_program_that_has_ended_says_so(self) -> None:
+    async def test_sending_to_a_program_that_has_ended_is_an_error(self) -> None:
         async def send_on(stream: process.Stream) -> None:
             while True:
                 await stream.send(bytes(65536))
@@ -429,7 +433,7 @@ class TestOpenStream:
             async with open_stream(("/no/such/program",)):
                 pass
 
-    async def test_nothing_stays_open_behind_a_stream(self) -> None:
+    async def test_a_stream_leaves_no_descriptor_open(self) -> None:
         async def use() -> None:
             async with open_stream(("/bin/cat",)) as stream:
                 await stream.send(b"x")

@@ -70,7 +70,7 @@ class Silent:
             ImageUnfit,
             "it has no python3 on PATH",
         ),
-        ("", EngineError, "Docker could not start session container one: it said nothing."),
+        ("", EngineError, "Docker could not start session container one: it gave no reason."),
     ],
 )
 async def test_why_a_container_did_not_start_is_in_its_log_where_the_client_is_silent(
