@@ -510,7 +510,7 @@ async def test_loopback_only_address_is_refused_with_the_reason(
         port = server.getsockname()[1]
         environ["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{port}"
         async with open_sessions(load(environ, engine=engine.program)) as sessions:
-            with pytest.raises(UsageError, match="loopback only"):
+            with pytest.raises(UsageError, match="only on the host's loopback"):
                 await create(sessions, CreateRequest(str(project), session_name=name))
     assert bare.containers(name) == []
 
