@@ -1,9 +1,9 @@
-"""The way out of a session whose network is restricted: runs in a container of its own.
+"""The proxy of restricted sessions, which runs in its own container.
 
-Standard library only, Python 3.9 or later; imports nothing of ours but itself. It is a security
-boundary: what comes from a session is hostile input, and what is not allowed by name, or cannot be
-understood beyond doubt, is refused.
+Standard library only, Python 3.9 or later. The proxy is a security boundary: everything a session
+sends is hostile input. It refuses every request that is not allowed by host name or that another
+implementation could parse differently.
 """
 
 READY = "ready"
-"""What its main process says on stdout once it listens."""
+"""The line on stdout that reports that the proxy is listening."""

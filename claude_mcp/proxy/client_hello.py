@@ -1,4 +1,4 @@
-"""The server name in the first message of a TLS connection. Pure; runs on Python 3.9.
+"""Finds the server name in a TLS ClientHello. Pure functions; runs on Python 3.9.
 
 Source: RFC 8446, section 4.1.2, and RFC 6066, section 3.
 """
@@ -15,7 +15,7 @@ REFUSED = bytes((21, 3, 3, 0, 2, 2, 49))
 
 
 class NotHello(Exception):
-    """These bytes do not begin a TLS connection."""
+    """The bytes are not an acceptable ClientHello; the message says why."""
 
 
 class _Reader:
@@ -26,7 +26,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         piece = self._data[self._at : self._at + count]
         if len(piece) != count:
-            raise NotHello("it is cut off")
+            raise NotHello("it is truncated")
         self._at += count
         return piece
 
@@ -34,7 +34,7 @@ class _Reader:
         return int.from_bytes(self.take(count), "big")
 
     def block(self, count: int) -> _Reader:
-        """What a length of so many bytes stands before."""
+        """The block that follows a length of ``count`` bytes."""
         return _Reader(self.take(self.number(count)))
 
     def take_all(self) -> bytes:
@@ -46,7 +46,7 @@ class _Reader:
 
 
 def server_name(data: bytes) -> bytes | None:
-    """The name that a whole first message asks for, b"" if it asks for none; None: read on.
+    """The requested server name; b"" if there is none, None if the message is still incomplete.
 
     Raises:
         NotHello
@@ -56,7 +56,7 @@ def server_name(data: bytes) -> bytes | None:
     for _ in range(MOST_RECORDS):
         header = data[at : at + 5]
         if header[:1] not in (b"", bytes((HANDSHAKE,))) or header[1:2] not in (b"", b"\x03"):
-            raise NotHello("it is no TLS")
+            raise NotHello("it is not TLS")
         if len(header) < 5:
             return None
         length = int.from_bytes(header[3:], "big")
@@ -74,7 +74,7 @@ def server_name(data: bytes) -> bytes | None:
         if len(record) < length:
             return None
         at += 5 + length
-    raise NotHello("its ClientHello is in too many pieces")
+    raise NotHello("its ClientHello spans too many records")
 
 
 def _name_in(hello: bytes) -> bytes:
@@ -93,7 +93,7 @@ def _name_in(hello: bytes) -> bytes:
         names = body.block(2)
         while names.more:
             if names.number(1) != 0:
-                raise NotHello("its server name is of an unknown kind")
+                raise NotHello("its server name has an unknown type")
             found.append(names.block(2).take_all())
     if len(found) > 1:
         raise NotHello("it asks for more than one server name")

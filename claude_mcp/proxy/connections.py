@@ -1,7 +1,7 @@
-"""Bytes from one socket to another: bounded memory, and nobody waits for somebody faster.
+"""Copies bytes between sockets in bounded memory, fairly among all connections.
 
-Runs on Python 3.9. Of each direction one piece is on its way at a time, and after each piece the
-other connections have their turn.
+Runs on Python 3.9. At most one chunk per direction is in memory, and the event loop serves other
+connections after each chunk.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2.0
 
 
-class Gone(Exception):
-    """The other side has closed too early, or broke off."""
+class ConnectionLost(Exception):
+    """The peer closed the connection prematurely, or it broke."""
 
 
-class Deaf(Gone):
-    """The other side takes nothing more; it may have said something before."""
+class WriteFailed(ConnectionLost):
+    """The peer stopped reading. It may have sent data before that."""
 
 
-class End:
-    """One end of a connection: a socket, and what was read from it but not used yet."""
+class Connection:
+    """A socket with a buffer of bytes that were read but not consumed."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -31,10 +31,10 @@ class End:
         self._loop = asyncio.get_running_loop()
         self._unused = b""
         self.used = self._loop.time()
-        """When something last came or went."""
+        """Loop time of the last read or write."""
 
     async def read(self) -> bytes:
-        """The next piece; b"" at the end."""
+        """The next chunk; b"" at the end."""
         if self._unused:
             data, self._unused = self._unused, b""
             return data
@@ -46,7 +46,7 @@ class End:
         try:
             return await self._loop.sock_recv(self._socket, READ_BYTES)
         except OSError as error:
-            raise Gone(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     def unread(self, data: bytes) -> None:
         self._unused = data + self._unused
@@ -55,25 +55,28 @@ class End:
         try:
             await self._loop.sock_sendall(self._socket, data)
         except OSError as error:
-            raise Deaf(str(error)) from error
+            raise WriteFailed(str(error)) from error
         self.used = self._loop.time()
 
     def finish(self) -> None:
-        """Nothing more will be written."""
+        """Shut down the writing side."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Only when nobody reads or writes any more."""
+        """Close the socket; no task may still be reading or writing."""
         self._socket.close()
 
     async def linger(self) -> None:
-        """Finish, and take what still comes: a socket closed before that takes back, by a reset,
-        what was written last."""
+        """Finish, and discard what the peer still sends.
+
+        Closing a socket with unread data resets the connection, and the peer could lose what was
+        written last.
+        """
         self.finish()
 
         async def drain() -> None:
-            with contextlib.suppress(Gone):
+            with contextlib.suppress(ConnectionLost):
                 while await self.read():  # noqa: ASYNC110
                     await asyncio.sleep(0)
 
@@ -81,7 +84,10 @@ class End:
             await asyncio.wait_for(drain(), LINGER_SECONDS)
 
     async def read_until(self, mark: bytes, most: int) -> bytes | None:
-        """What comes before ``mark``, which is taken too; None at the end, or behind ``most``."""
+        """The bytes before ``mark``, which is consumed too.
+
+        None if the stream ends, or if ``most`` bytes contain no mark.
+        """
         data = b""
         while True:
             piece = await self.read() if len(data) <= most else b""
@@ -94,36 +100,36 @@ class End:
                 self.unread(data[at + len(mark) :])
                 return data[:at]
 
-    async def copy(self, target: End, count: int | None = None) -> None:
-        """Pass on ``count`` bytes, or all until the end.
+    async def copy(self, target: Connection, count: int | None = None) -> None:
+        """Copy ``count`` bytes, or everything until the end.
 
         Raises:
-            Gone: it ended before, or one of the two is no more.
+            ConnectionLost: the source ended before that, or either connection broke.
         """
         while count is None or count > 0:
             data = await self.read()
             if not data:
                 if count is None:
                     return
-                raise Gone("it ended too early")
+                raise ConnectionLost("it ended prematurely")
             if count is not None:
                 if len(data) > count:
                     self.unread(data[count:])
                     data = data[:count]
                 count -= len(data)
             await target.write(data)
-            await asyncio.sleep(0)  # a fast pair would not let others run
+            await asyncio.sleep(0)  # otherwise a fast pair would starve the others
 
 
-async def pass_on(source: End, target: End) -> None:
-    """Copy to the end, and say so; when one of the two is no more, that is an end too."""
-    with contextlib.suppress(Gone):
+async def pass_on(source: Connection, target: Connection) -> None:
+    """Copy until either connection ends, then shut down the target's writing side."""
+    with contextlib.suppress(ConnectionLost):
         await source.copy(target)
     target.finish()
 
 
-async def join(left: End, right: End) -> None:
-    """Pass on both ways, until both have ended: what comes one way is of use without the other."""
+async def join(left: Connection, right: Connection) -> None:
+    """Copy in both directions until both have ended; one direction may outlive the other."""
     tasks = [
         asyncio.ensure_future(pass_on(left, right)),
         asyncio.ensure_future(pass_on(right, left)),
@@ -135,7 +141,7 @@ async def join(left: End, right: End) -> None:
 
 
 async def stop(*tasks: asyncio.Future[None]) -> None:
-    """Cancel, and wait until nobody uses their sockets any more."""
+    """Cancel tasks and wait until they have released their sockets."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

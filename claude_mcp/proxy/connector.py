@@ -1,7 +1,7 @@
-"""Connections to what is allowed: a name is resolved here, once, and its addresses are checked.
+"""Resolves a host name once, checks its addresses, and connects to one of them.
 
-Runs on Python 3.9. The address that was checked is the address that is connected to, so that a name
-cannot mean one thing to the check and another to the connection.
+Runs on Python 3.9. The connection uses the checked address, so a name cannot resolve to one
+address for the check and to another for the connection (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from claude_mcp.proxy.copying import READ_BYTES, Deaf, End, Gone
-from claude_mcp.proxy.heads import END, MOST_BYTES, connect
-from claude_mcp.proxy.names import parse_address
+from claude_mcp.proxy.connections import READ_BYTES, Connection, ConnectionLost, WriteFailed
+from claude_mcp.proxy.hosts import parse_address
 from claude_mcp.proxy.policy import Policy, Upstream
+from claude_mcp.proxy.request_head import END, MOST_BYTES, connect
 
 CONNECT_SECONDS = 15.0
 MOST_ADDRESSES = 8
 LOOKUPS = 24
-"""At a time, but for the provider: a slow name server must not keep the model waiting."""
+"""Concurrent DNS lookups. The provider is exempt: a slow name server must not delay the model."""
 KEEPALIVE_SECONDS = 60
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Refused(Exception):
-    """It is not allowed; the message says why."""
+    """The host is not allowed; the message says why."""
 
 
 class Failed(Exception):
-    """It is allowed, but cannot be reached."""
+    """The host is allowed, but cannot be reached."""
 
 
 async def look_up(name: str, port: int) -> Sequence[str]:
@@ -45,15 +45,17 @@ async def look_up(name: str, port: int) -> Sequence[str]:
 
 
 class Connector:
-    """Connects as one policy allows."""
+    """Opens the connections that a policy allows."""
 
     def __init__(self, policy: Policy, resolve: Resolve = look_up) -> None:
         self._policy = policy
         self._resolve = resolve
         self._lookups = asyncio.Semaphore(LOOKUPS)
 
-    async def open(self, host: str, port: int, *, tunnel: bool, authorization: str) -> End:
-        """A connection to a host, or with ``tunnel`` through one, be it by a further proxy.
+    async def open(self, host: str, port: int, *, tunnel: bool, authorization: str) -> Connection:
+        """A connection to a host, directly or through an upstream proxy.
+
+        With ``tunnel``, an upstream proxy is asked for a tunnel (CONNECT).
 
         Raises:
             Refused, Failed
@@ -68,8 +70,8 @@ class Connector:
             )
         except asyncio.TimeoutError:
             raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
-        except Gone as error:
-            raise Failed("the connection broke off") from error
+        except ConnectionLost as error:
+            raise Failed("the connection was lost") from error
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         if parse_address(host) is not None:
@@ -80,7 +82,7 @@ class Connector:
             await self._lookups.acquire()
             lookup = asyncio.ensure_future(self._resolve(host, port))
             lookup.add_done_callback(self._looked_up)
-            # Its thread goes on when nobody waits for it any more, and has its place until then.
+            # A lookup cannot be cancelled, so it counts until its thread has finished.
             found = await asyncio.shield(lookup)
         accepted = []
         for text in dict.fromkeys(found):
@@ -88,20 +90,20 @@ class Connector:
             if address is not None and self._policy.accepts(address, host, port):
                 accepted.append(text)
         if not accepted:
-            raise Refused("it is at an address that is not public")
+            raise Refused("it has no public address")
         return accepted[:MOST_ADDRESSES]
 
     def _looked_up(self, lookup: asyncio.Future[Sequence[str]]) -> None:
         self._lookups.release()
         if not lookup.cancelled():
-            lookup.exception()  # which may be of no use to anybody any more
+            lookup.exception()  # retrieved, in case nobody awaits the lookup any more
 
 
-async def _connect(addresses: Sequence[str], port: int) -> End:
-    """The first that answers."""
+async def _connect(addresses: Sequence[str], port: int) -> Connection:
+    """A connection to the first address that accepts one."""
     loop = asyncio.get_running_loop()
     why = "it has no address"
-    # One that nothing answers at leaves time for the others.
+    # An unresponsive address must leave time for the others.
     seconds = CONNECT_SECONDS / max(1, len(addresses))
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -113,20 +115,20 @@ async def _connect(addresses: Sequence[str], port: int) -> End:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return End(connection)
+                return Connection(connection)
             except BaseException:
                 connection.close()
                 raise
         except asyncio.TimeoutError:
             why = f"no connection within {CONNECT_SECONDS:g} s"
-        except OSError as error:  # of a socket too: no such addresses here, no descriptor left
-            # Not its own text: that of asyncio tells the address.
+        except OSError as error:  # also from socket(): unsupported family, no descriptors
+            # Not the error's own text: asyncio includes the address in it.
             why = os.strerror(error.errno) if error.errno else str(error)
     raise Failed(why)
 
 
-class _TlsEnd(End):
-    """A connection to a proxy that speaks TLS itself."""
+class _TlsConnection(Connection):
+    """A connection to an upstream proxy that uses TLS."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -139,18 +141,18 @@ class _TlsEnd(End):
         try:
             return await self._reader.read(READ_BYTES)
         except (OSError, asyncio.IncompleteReadError) as error:
-            raise Gone(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     async def write(self, data: bytes) -> None:
         try:
             self._writer.write(data)
             await self._writer.drain()
         except OSError as error:
-            raise Deaf(str(error)) from error
+            raise WriteFailed(str(error)) from error
         self.used = self._loop.time()
 
     def finish(self) -> None:
-        """TLS cannot be ended one way only; the whole of it ends with ``close``."""
+        """Do nothing: TLS cannot be closed in one direction only."""
 
     def close(self) -> None:
         self._writer.close()
@@ -158,7 +160,7 @@ class _TlsEnd(End):
 
 async def _through(
     upstream: Upstream, host: str, port: int, tunnel: bool, authorization: str
-) -> End:
+) -> Connection:
     end = await _to_proxy(upstream)
     if not tunnel:
         return end
@@ -175,16 +177,16 @@ async def _through(
     return end
 
 
-async def _to_proxy(upstream: Upstream) -> End:
+async def _to_proxy(upstream: Upstream) -> Connection:
     where = f"the proxy {upstream.host}:{upstream.port}"
     try:
         if not upstream.tls:
             return await _connect(await look_up(upstream.host, upstream.port), upstream.port)
-        import ssl  # takes long, and few need it
+        import ssl  # slow to import, rarely needed
 
         reader, writer = await asyncio.open_connection(
             upstream.host, upstream.port, ssl=ssl.create_default_context(), limit=READ_BYTES
         )
     except (OSError, Failed) as error:
         raise Failed(f"{where} cannot be reached: {error}") from error
-    return _TlsEnd(reader, writer)
+    return _TlsConnection(reader, writer)

@@ -1,12 +1,13 @@
-"""One connection through the proxy, from its first line to its end; runs on Python 3.9.
+"""Serves one connection from a session's forwarder; runs on Python 3.9.
 
-It begins with a line of JSON, ``{"session": name, "http": ..., "https": ...}``: for whom it is, as
-that session says, and with which authorization a further proxy is asked; or ``{"watch": true}``,
-which only waits for our end. Behind it comes one HTTP request, and nothing after that one.
+A connection starts with one line of JSON. ``{"session": name, "http": ..., "https": ...}`` names
+the session (unverified) and the authorization values for upstream proxies; one HTTP request
+follows, and no other. ``{"watch": true}`` only waits until the proxy ends.
 
-The answer begins with a line of JSON, ``{"decision", "host", "port", "reason", "advice"}``. Behind
-``allowed``, ``refused`` and ``failed`` comes the HTTP response. ``tunnel`` asks for what the client
-wants in the tunnel; then there is a second decision, and what the tunnel brings.
+The answer starts with one line of JSON, ``{"decision", "host", "port", "reason", "advice"}``. After
+the decisions ``allowed``, ``refused`` and ``failed``, the HTTP response follows. The decision
+``tunnel`` invites the client to send its first bytes; a second decision and the tunnel's data
+follow.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from claude_mcp.proxy import hello
-from claude_mcp.proxy.connecting import Connector, Failed, Refused
-from claude_mcp.proxy.copying import Deaf, End, Gone, join, stop
-from claude_mcp.proxy.heads import (
+from claude_mcp.proxy import client_hello
+from claude_mcp.proxy.connections import Connection, ConnectionLost, WriteFailed, join, stop
+from claude_mcp.proxy.connector import Connector, Failed, Refused
+from claude_mcp.proxy.hosts import canonical_name, parse_address
+from claude_mcp.proxy.policy import Policy
+from claude_mcp.proxy.request_head import (
     END,
     MOST_BYTES,
     Malformed,
@@ -30,23 +33,21 @@ from claude_mcp.proxy.heads import (
     outgoing,
     parse,
 )
-from claude_mcp.proxy.names import canonical_name, parse_address
-from claude_mcp.proxy.policy import Policy
-from claude_mcp.proxy.rooms import Room, Rooms
+from claude_mcp.proxy.slots import ConnectionSlots, Slots
 
 HEAD_SECONDS = 20.0
 OPENING_BYTES = 8 * 1024
 CHUNK_LINE_BYTES = 4 * 1024
 MOST_TRAILER_LINES = 100
-NOT_ALLOWED = "it is not allowed for this session"
+NOT_ALLOWED = "this session may not reach it"
 ADVICE = "allow it with allowedHosts"
-NO_NAME = "it is an address, and only names are allowed"
+NO_NAME = "only host names are allowed, not addresses"
 
-Tell = Callable[[Mapping[str, Any]], None]
+Report = Callable[[Mapping[str, Any]], None]
 
 
 class Refusal(Exception):
-    """The answer is no, and it is over."""
+    """The request is not served; ends the connection."""
 
     def __init__(self, decision: str, reason: str, advice: str = "") -> None:
         super().__init__(reason)
@@ -56,50 +57,55 @@ class Refusal(Exception):
 
 
 class Exchange:
-    """A client's connection."""
+    """One client connection, from its first line to its end."""
 
     def __init__(
-        self, client: End, policy: Policy, connector: Connector, rooms: Rooms, tell: Tell
+        self,
+        client: Connection,
+        policy: Policy,
+        connector: Connector,
+        slots: ConnectionSlots,
+        report: Report,
     ) -> None:
         self._client = client
         self._policy = policy
         self._connector = connector
-        self._rooms = rooms
-        self._tell = tell
+        self._slots = slots
+        self._report = report
         self._session = ""
         self._authorizations: Mapping[str, Any] = {}
-        self._upstream: End | None = None
-        self._inside: Room | None = None
+        self._upstream: Connection | None = None
+        self._held: Slots | None = None
 
     async def run(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
-            with contextlib.suppress(Gone, asyncio.TimeoutError):
+            with contextlib.suppress(ConnectionLost, asyncio.TimeoutError):
                 await self._run(task)
                 await self._client.linger()
         finally:
-            if self._inside is not None:
-                self._inside.leave(task)
+            if self._held is not None:
+                self._held.leave(task)
             for end in (self._client, self._upstream):
                 if end is not None:
                     end.close()
 
-    def _move(self, task: asyncio.Future[None], room: Room) -> bool:
-        """Whether there is room; if not, it stays where it was, to be counted somewhere."""
+    def _move(self, task: asyncio.Future[None], room: Slots) -> bool:
+        """Take a slot of another kind. If none is free, keep the present one and return False."""
         if not room.enter(task, self._client):
             return False
-        if self._inside is not None:
-            self._inside.leave(task)
-        self._inside = room
+        if self._held is not None:
+            self._held.leave(task)
+        self._held = room
         return True
 
     async def _run(self, task: asyncio.Future[None]) -> None:
-        self._move(task, self._rooms.beginning)
+        self._move(task, self._slots.beginning)
         request: Request | None = None
         try:
             if await asyncio.wait_for(self._opening(), HEAD_SECONDS):
-                if self._move(task, self._rooms.watching):
+                if self._move(task, self._slots.watching):
                     await self._client.read()
                 return
             request = await asyncio.wait_for(self._request(), HEAD_SECONDS)
@@ -108,23 +114,23 @@ class Exchange:
                     raise Refusal("refused", NOT_ALLOWED, ADVICE)
                 raise Refusal("refused", NO_NAME)
             model = self._policy.serves_model(request.host, request.port)
-            if not self._move(task, self._rooms.model if model else self._rooms.others):
+            if not self._move(task, self._slots.model if model else self._slots.others):
                 raise Refusal("failed", "too many connections are open")
             await self._connect(request)
             if request.tunnel:
                 await self._tunnel(request)
             else:
                 await self._decide("allowed", request)
-                await self._exchange(request, self._is_further(request))
+                await self._exchange(request, self._uses_upstream(request))
         except Refusal as refusal:
             await self._decide(refusal.decision, request, refusal.reason, refusal.advice)
             await self._client.write(_response(refusal, request))
 
     async def _opening(self) -> bool:
-        """Whether it only watches."""
+        """Read the first line; True if the client only watches."""
         line = await self._client.read_until(b"\n", OPENING_BYTES)
         if line is None:
-            raise Gone("it said nothing")
+            raise ConnectionLost("it sent no first line")
         try:
             fields = json.loads(line)
             watching: bool = fields.get("watch") is True
@@ -136,7 +142,7 @@ class Exchange:
 
     async def _request(self, inside: Request | None = None) -> Request:
         try:
-            # What speaks another protocol waits for an answer to its first line.
+            # A client of another protocol sends one line and then waits for an answer.
             first = await self._head(b"\r\n")
             first_line(first)
             self._client.unread(first + b"\r\n")
@@ -147,20 +153,20 @@ class Exchange:
     async def _head(self, end: bytes) -> bytes:
         data = await self._client.read_until(end, MOST_BYTES)
         if data is None:
-            raise Gone("it asked for nothing")
+            raise ConnectionLost("it sent no request")
         return data
 
     async def _decide(
         self, decision: str, request: Request | None, reason: str = "", advice: str = ""
     ) -> None:
-        """Write it down, and tell the client."""
+        """Log the decision and send it to the client."""
         fields: dict[str, Any] = {"decision": decision}
         if request is not None:
             fields.update(host=request.host, port=request.port)
         if reason:
             fields["reason"] = reason
         if decision != "tunnel":
-            self._tell({**fields, "session": self._session})
+            self._report({**fields, "session": self._session})
         if advice:
             fields["advice"] = advice
         await self._client.write(json.dumps(fields).encode() + b"\n")
@@ -170,8 +176,8 @@ class Exchange:
         fits = isinstance(value, str) and value.isascii() and value.isprintable()
         return value if fits and value else ""
 
-    def _is_further(self, request: Request) -> bool:
-        """Whether the request, not in a tunnel, goes to a further proxy."""
+    def _uses_upstream(self, request: Request) -> bool:
+        """Whether a request outside a tunnel goes through an upstream proxy."""
         return self._policy.upstream(request.host, request.port, tunnel=False) is not None
 
     async def _connect(self, request: Request) -> None:
@@ -188,18 +194,18 @@ class Exchange:
             raise Refusal("failed", str(error)) from None
 
     async def _tunnel(self, request: Request) -> None:
-        """Let in what names the host that was asked for: a TLS connection, or one HTTP request."""
+        """Allow a TLS connection or one HTTP request, if it names the host of the CONNECT."""
         assert self._upstream is not None
         await self._decide("tunnel", request)
         first = await asyncio.wait_for(self._client.read(), HEAD_SECONDS)
         if not first:
-            raise Gone("it wants nothing in the tunnel")
+            raise ConnectionLost("it sent nothing into the tunnel")
         self._client.unread(first)
-        if first[0] == hello.HANDSHAKE:
-            why = await asyncio.wait_for(self._other_name(request), HEAD_SECONDS)
+        if first[0] == client_hello.HANDSHAKE:
+            why = await asyncio.wait_for(self._tls_problem(request), HEAD_SECONDS)
             if why:
                 await self._decide("refused", request, why)
-                await self._client.write(hello.REFUSED)
+                await self._client.write(client_hello.REFUSED)
                 return
             await self._decide("allowed", request)
             await join(self._client, self._upstream)
@@ -208,37 +214,39 @@ class Exchange:
             await self._decide("allowed", request)
             await self._exchange(inner, False)
 
-    async def _other_name(self, request: Request) -> str:
-        """Why a TLS connection may not be let in; it may when it asks for the tunnel's host."""
+    async def _tls_problem(self, request: Request) -> str:
+        """Why the TLS connection is refused; "" if its server name is the tunnel's host."""
         data = b""
         name: bytes | None = None
         while name is None:
             piece = await self._client.read()
             if not piece:
-                raise Gone("it ended too early")
+                raise ConnectionLost("it ended prematurely")
             data += piece
             try:
-                name = hello.server_name(data)
-            except hello.NotHello as error:
+                name = client_hello.server_name(data)
+            except client_hello.NotHello as error:
                 return str(error)
         self._client.unread(data)
         if not name and parse_address(request.host) is not None:
             return ""
         asked = canonical_name(name.decode("latin-1"))
-        return "" if asked == request.host else "its TLS asks for another host"
+        return "" if asked == request.host else "its TLS server name is another host"
 
-    async def _exchange(self, request: Request, further: bool) -> None:
-        """One request, and its response until the connection ends."""
+    async def _exchange(self, request: Request, through_proxy: bool) -> None:
+        """Send one request, and pass on the response until the connection ends."""
         assert self._upstream is not None
-        authorization = self._authorization(request) if further else ""
-        await self._upstream.write(outgoing(request, absolute=further, authorization=authorization))
+        authorization = self._authorization(request) if through_proxy else ""
+        await self._upstream.write(
+            outgoing(request, absolute=through_proxy, authorization=authorization)
+        )
         body = asyncio.ensure_future(self._body(request))
         response = asyncio.ensure_future(self._upstream.copy(self._client))
         try:
             done, _ = await asyncio.wait((body, response), return_when=asyncio.FIRST_COMPLETED)
             if response not in done:
-                # A request that is not whole has no response, unless its host wants no more of it.
-                with contextlib.suppress(Deaf):
+                # An incomplete request gets a response only if the host stopped reading it.
+                with contextlib.suppress(WriteFailed):
                     body.result()
                 await response
             response.result()
@@ -257,29 +265,29 @@ class Exchange:
                 await self._upstream.write(b"%x\r\n" % size)
                 await self._client.copy(self._upstream, size)
                 if await self._line():
-                    raise Gone("a chunk is longer than it says")
+                    raise ConnectionLost("a chunk is longer than declared")
                 await self._upstream.write(b"\r\n")
         for _ in range(MOST_TRAILER_LINES):
             if not await self._line():
                 await self._upstream.write(b"0\r\n\r\n")
                 return
-        raise Gone("it has too many trailers")
+        raise ConnectionLost("it has too many trailers")
 
     async def _size(self) -> int:
         try:
             return chunk_size(await self._line())
         except Malformed as error:
-            raise Gone(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     async def _line(self) -> bytes:
         line = await self._client.read_until(b"\r\n", CHUNK_LINE_BYTES)
         if line is None:
-            raise Gone("it ended too early")
+            raise ConnectionLost("it ended prematurely")
         return line
 
 
 def _response(refusal: Refusal, request: Request | None) -> bytes:
-    """The reason stands in the first line too: many a client shows nothing else."""
+    """The status line repeats the reason, because many clients show nothing else."""
     where = "the request" if request is None else f"{request.host}:{request.port}"
     verb = "refused" if refusal.decision == "refused" else "cannot reach"
     hint = f"; {refusal.advice}" if refusal.advice else ""

@@ -1,9 +1,9 @@
-"""In the session: takes what its programs ask of a proxy on the loopback to the one outside.
+"""Forwards connections from the session's loopback to the proxy's socket.
 
-A process of its own beside the agent, so that downloads cost the agent nothing; runs on Python 3.9.
-It inherits the listening socket. stdin brings a line of JSON with what a connection to the proxy
-begins with, and another whenever that changes; its end is ours. stdout tells the agent in lines of
-JSON what the proxy refused, and when the proxy is not there.
+Runs inside the session on Python 3.9, as a separate process so that downloads do not burden the
+agent. It inherits the listening socket. Each line of JSON on stdin replaces the first line that is
+sent to the proxy on every connection; end of file ends the process. Lines of JSON on stdout report
+refusals, and when the proxy disappears or returns.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from claude_mcp.proxy.copying import End, Gone, pass_on, stop
+from claude_mcp.proxy.connections import Connection, ConnectionLost, pass_on, stop
 
 DECISION_BYTES = 8 * 1024
 PATIENCE_SECONDS = 10.0
-"""How long a request waits for a proxy that is being started again."""
+"""Time that a request waits for a proxy that is being restarted."""
 POLL_SECONDS = 0.05
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 UNREACHABLE = (
-    b"HTTP/1.1 502 The proxy of this session is not there\r\n"
+    b"HTTP/1.1 502 The proxy of this session is not running\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
@@ -43,26 +43,33 @@ class Forwarder:
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
-            except OSError:  # no descriptor is left, or it was gone at once
+            except OSError:  # out of file descriptors, or the client has already gone
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            task = asyncio.ensure_future(self._forward(End(connection)))
+            task = asyncio.ensure_future(self._forward(Connection(connection)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    def _connect(self) -> End:
-        """BlockingIOError: the proxy's queue is full. The loop's own ``sock_connect`` would take
-        the socket for one that is connecting, and then for one that is connected."""
+    def _connect(self) -> Connection:
+        """Connect to the proxy.
+
+        Not with the loop's ``sock_connect``: when the proxy's queue is full, it would report the
+        socket as connected.
+
+        Raises:
+            BlockingIOError: the proxy's queue is full.
+            OSError: the proxy is not running.
+        """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.setblocking(False)
             connection.connect(self._path)
-            return End(connection)
+            return Connection(connection)
         except BaseException:
             connection.close()
             raise
 
-    async def _connect_patiently(self) -> End | None:
+    async def _connect_patiently(self) -> Connection | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
@@ -74,37 +81,37 @@ class Forwarder:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _watch(self) -> None:
-        """Tell when the proxy comes and goes."""
+        """Report when the proxy disappears and when it returns."""
         there: bool | None = None
         while True:
             try:
                 end = self._connect()
-            except BlockingIOError:  # it is there
+            except BlockingIOError:  # the proxy is running
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             except OSError:
                 if there is not False:
                     there = False
-                    tell({"proxy": False})
+                    report({"proxy": False})
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             try:
-                with contextlib.suppress(Gone):
+                with contextlib.suppress(ConnectionLost):
                     await end.write(json.dumps({"watch": True}).encode() + b"\n")
                     if there is not True:
                         there = True
-                        tell({"proxy": True})
+                        report({"proxy": True})
                     await end.read()
             finally:
                 end.close()
             there = False
-            tell({"proxy": False})
+            report({"proxy": False})
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _forward(self, client: End) -> None:
-        proxy: End | None = None
+    async def _forward(self, client: Connection) -> None:
+        proxy: Connection | None = None
         try:
-            with contextlib.suppress(Gone):
+            with contextlib.suppress(ConnectionLost):
                 proxy = await self._connect_patiently()
                 if proxy is None:
                     await client.write(UNREACHABLE)
@@ -117,8 +124,8 @@ class Forwarder:
             if proxy is not None:
                 proxy.close()
 
-    async def _exchange(self, client: End, proxy: End) -> None:
-        """Until the answer is over."""
+    async def _exchange(self, client: Connection, proxy: Connection) -> None:
+        """Pass on the request and the response until the response ends."""
         request = asyncio.ensure_future(pass_on(client, proxy))
         try:
             if await self._decided(proxy) == "tunnel":
@@ -128,27 +135,27 @@ class Forwarder:
         finally:
             await stop(request)
 
-    async def _decided(self, proxy: End) -> str:
+    async def _decided(self, proxy: Connection) -> str:
         line = await proxy.read_until(b"\n", DECISION_BYTES)
         if line is None:
-            raise Gone("it decided nothing")
+            raise ConnectionLost("it sent no decision")
         try:
             fields = json.loads(line)
             decision = str(fields["decision"])
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise Gone("it decided nothing that is understood") from None
+            raise ConnectionLost("its decision is malformed") from None
         if decision == "refused":
-            tell(fields)  # before its client hears of it, who may be looked at at once
+            report(fields)  # before the client sees it, so a turn's notes are complete when it ends
         return decision
 
 
-def tell(fields: Mapping[str, Any]) -> None:
+def report(fields: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 
 def main(listener: int, path: str) -> None:
-    """``listener`` is a descriptor; ``path`` that of the proxy's socket."""
+    """``listener`` is a file descriptor; ``path`` is the proxy's socket."""
     forwarder = Forwarder(path, json.loads(sys.stdin.readline()))
 
     def hear() -> None:

@@ -1,4 +1,4 @@
-"""Which hosts may be reached, by name and by address. Pure functions; runs on Python 3.9."""
+"""Host patterns and the addresses that may be reached. Pure functions; runs on Python 3.9."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Union
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 DEFAULT_PORTS = (443, 80)
-"""Of an allowed host that is given without one."""
+"""The ports of an allowed host without an explicit port."""
 LONGEST_NAME = 253
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-# The last label is no number: what looks like one may be read as an address, in many notations.
+# The last label must not look numeric, because resolvers accept addresses in many notations.
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?!0x)(?=[a-z0-9-]*[a-z]){_LABEL}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 @dataclass(frozen=True)
 class Host:
-    """What may be reached: a name, every name below one (``wildcard``), or an address."""
+    """A pattern: a name, all of its subdomains (``wildcard``), or an address."""
 
     name: str
     wildcard: bool = False
@@ -40,16 +40,16 @@ class Host:
 
 
 def canonical_name(text: str) -> str | None:
-    """A host name as it is compared; None for what is none, an address among them."""
+    """A host name in the form used for comparison; None if it is invalid or an address."""
     name = text.lower()
     name = name[:-1] if name.endswith(".") else name
-    # Of other alphabets too, some letters are Latin ones in lower case: a Kelvin sign is a "k".
+    # Some non-ASCII letters become ASCII in lower case: the Kelvin sign becomes "k".
     fits = text.isascii() and len(name) <= LONGEST_NAME
     return name if fits and _NAME.fullmatch(name) else None
 
 
 def parse_address(text: str) -> Address | None:
-    """An address in its usual notation, brackets of version 6 included; without a zone."""
+    """An IPv4 or IPv6 address, the latter with or without brackets; None with a zone."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if "%" in bare:
         return None
@@ -60,7 +60,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def split_port(text: str) -> tuple[str, int | None] | None:
-    """``host`` or ``host:port``; None if it is neither."""
+    """Split ``host`` or ``host:port``; None if the text is neither."""
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::([0-9]+))?", text)
     if match is None:
         return None
@@ -72,10 +72,10 @@ def split_port(text: str) -> tuple[str, int | None] | None:
 
 
 def parse_host(text: str, *, addresses: bool = False) -> Host | None:
-    """``name``, ``*.name``, each with or without ``:port``; None if it is none of them.
+    """Parse ``name`` or ``*.name``, with or without ``:port``; None if the text is invalid.
 
-    With ``addresses``, an address will do too. A wildcard needs two labels behind it: a whole
-    top-level domain is no choice.
+    Addresses are accepted only with ``addresses``. A wildcard must be followed by at least two
+    labels, so it cannot cover a top-level domain.
     """
     parts = split_port(text.strip())
     if parts is None:
@@ -98,27 +98,27 @@ def allows(hosts: Iterable[Host], name: str, port: int) -> bool:
 _REFUSED = tuple(
     ipaddress.ip_network(text)
     for text in (
-        # IANA's registries of special-purpose addresses: what is not globally reachable.
+        # IANA special-purpose registries: addresses that are not globally reachable.
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
         "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24",
         "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15",
         "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        # Of version 6 only the range that is in use for the world; of it, what is special.
+        # IPv6: everything outside 2000::/3, and the special ranges in it.
         "::/3", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "4000::/2", "8000::/1",
-        # A metadata service at an address that looks public (Azure).
+        # Azure's metadata service has an address outside the special ranges.
         "168.63.129.16/32",
     )
 )  # fmt: skip
 _NEVER = tuple(
     ipaddress.ip_network(text)
     for text in (
-        # This machine, everybody.
+        # This machine; multicast and broadcast.
         "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/96", "ff00::/8",
-        # Metadata services on this link, where Podman has the host too (169.254.1.2).
+        # Link-local metadata services. Podman's address of the host, 169.254.1.2, stays allowed.
         "169.254.169.0/24", "169.254.170.0/24", "169.254.0.23/32", "169.254.42.42/32", "fe80::/10",
-        # An address of version 4 within, which may be any: of a translator, 6to4, Teredo.
+        # Ranges that embed an arbitrary IPv4 address: mapped, NAT64, Teredo, 6to4.
         "::ffff:0:0:0/96", "64:ff9b:1::/48", "2001::/32", "2002::/16",
-        # Metadata services elsewhere: Alibaba, Oracle, Azure, AWS, Oracle, Scaleway, Google.
+        # Other metadata services: Alibaba, Oracle, Azure, AWS, Oracle, Scaleway, Google.
         "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32", "fd00:ec2::254/128",
         "fd00:ec2::23/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128",
         "fd20:ce::254/128",
@@ -127,8 +127,8 @@ _NEVER = tuple(
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-def carried(address: Address) -> Address:
-    """The address of version 4 that one of version 6 stands for, if it does."""
+def embedded_ipv4(address: Address) -> Address:
+    """The IPv4 address embedded in a mapped or NAT64 address; otherwise the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -138,12 +138,12 @@ def carried(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether it may be reached by any session."""
-    plain = carried(address)
+    """Whether every session may reach the address."""
+    plain = embedded_ipv4(address)
     return not any(plain in network for network in _REFUSED)
 
 
-def is_reachable(address: Address) -> bool:
-    """Whether a host may be there that the operator allows at private addresses too."""
-    plain = carried(address)
+def is_permitted_private(address: Address) -> bool:
+    """Whether a host in CLAUDE_MCP_PRIVATE_HOSTS may have this address."""
+    plain = embedded_ipv4(address)
     return not any(plain in network for network in _NEVER)

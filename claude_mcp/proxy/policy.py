@@ -1,4 +1,4 @@
-"""What a session may reach, as its creator settled it; runs on Python 3.9."""
+"""The rules of one proxy; runs on Python 3.9."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from claude_mcp.proxy.names import (
+from claude_mcp.proxy.hosts import (
     Address,
     Host,
     allows,
+    is_permitted_private,
     is_public,
-    is_reachable,
     parse_host,
 )
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """A further proxy, through which everything goes; its password comes with each connection."""
+    """An upstream proxy. Its password is not part of the policy; each connection supplies it."""
 
     host: str
     port: int
@@ -29,10 +29,10 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules of one proxy.
+    """The hosts that sessions may reach through a proxy.
 
-    ``provider`` and ``allowed`` may be reached, ``private`` too, and that at addresses that are not
-    public. What goes to the ``provider`` has room of its own.
+    Only hosts in ``private`` may have private addresses. Connections to the ``provider`` have
+    their own slots and lookups.
     """
 
     provider: tuple[Host, ...] = ()
@@ -41,7 +41,7 @@ class Policy:
     http: Upstream | None = None
     https: Upstream | None = None
     direct: tuple[str, ...] = ()
-    """Hosts that no further proxy is used for, as NO_PROXY has them."""
+    """Entries of NO_PROXY: hosts that bypass the upstream proxies."""
 
     def serves_model(self, name: str, port: int) -> bool:
         return allows(self.provider, name, port)
@@ -50,10 +50,10 @@ class Policy:
         return allows((*self.provider, *self.allowed, *self.private), name, port)
 
     def accepts(self, address: Address, name: str, port: int) -> bool:
-        """Whether a host that is permitted may be at this address."""
+        """Whether a permitted host may have this address."""
         if is_public(address):
             return True
-        return allows(self.private, name, port) and is_reachable(address)
+        return allows(self.private, name, port) and is_permitted_private(address)
 
     def upstream(self, name: str, port: int, *, tunnel: bool) -> Upstream | None:
         through = self.https if tunnel else self.http
@@ -72,7 +72,7 @@ class Policy:
         return False
 
     def to_json(self) -> str:
-        """The same policy is always the same text."""
+        """Equal policies yield equal text."""
 
         def upstream(value: Upstream | None) -> list[Any] | None:
             return None if value is None else [value.host, value.port, value.tls]
@@ -89,11 +89,11 @@ class Policy:
 
 
 def from_json(text: str) -> Policy:
-    """Raises ValueError for what ``to_json`` did not write."""
+    """The policy that ``to_json`` wrote; ValueError for any other text."""
     try:
         return _policy(json.loads(text))
     except (AttributeError, TypeError, RecursionError) as error:
-        raise ValueError("it is no policy") from error
+        raise ValueError("the policy is malformed") from error
 
 
 def _policy(fields: Mapping[str, Any]) -> Policy:

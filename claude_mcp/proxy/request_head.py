@@ -1,7 +1,7 @@
-"""Heads of HTTP requests, read so strictly that nobody behind can read them another way.
+"""Parses HTTP request heads so strictly that no other implementation can read them differently.
 
-Pure functions; runs on Python 3.9. Source: RFC 9112 and, for what a proxy has to leave out,
-RFC 9110, section 7.6.1.
+Pure functions; runs on Python 3.9. Sources: RFC 9112, and RFC 9110, section 7.6.1, for the fields
+that a proxy must remove.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from claude_mcp.proxy.names import canonical_name, parse_address, split_port
+from claude_mcp.proxy.hosts import canonical_name, parse_address, split_port
 
 MOST_BYTES = 64 * 1024
 END = b"\r\n\r\n"
@@ -24,26 +24,26 @@ _HOP_BY_HOP = frozenset(
         b"proxy-connection", b"te", b"trailer", b"upgrade", b"http2-settings",
     }
 )  # fmt: skip
-# What stays although a `Connection` names it: without one of these the request is another.
+# Kept even if `Connection` lists them: without these fields the request would be a different one.
 _NEEDED = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 
 
 class Malformed(Exception):
-    """It is not to be passed on; the message says why."""
+    """The request must not be forwarded; the message says why."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request: where to, and what of it is passed on."""
+    """One request: its destination and the parts that are forwarded."""
 
     method: str
     host: str
-    """Canonical: a name, or an address without brackets."""
+    """A canonical name, or an address without brackets."""
     port: int
     path: str
     fields: tuple[tuple[bytes, bytes], ...] = ()
     length: int = 0
-    """Bytes of the body; not used for a chunked one."""
+    """Length of the body in bytes, unless it is chunked."""
     chunked: bool = False
 
     @property
@@ -68,13 +68,13 @@ def first_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     """
     match = _REQUEST.fullmatch(line)
     if match is None:
-        raise Malformed("that is no HTTP/1.1 request")
+        raise Malformed("it is not an HTTP/1.1 request")
     method, target, minor = match.groups()
     return method, target, minor
 
 
 def parse(head: bytes, inside: Request | None = None) -> Request:
-    """A head without its empty line; ``inside`` is the tunnel that it came through.
+    """Parse a head without its empty line; ``inside`` is the tunnel that the request came through.
 
     Raises:
         Malformed
@@ -84,7 +84,7 @@ def parse(head: bytes, inside: Request | None = None) -> Request:
     fields = tuple(_field(line) for line in lines)
     hosts = [value for name, value in fields if name.lower() == b"host"]
     if len(hosts) > 1:
-        raise Malformed("it has more than one Host")
+        raise Malformed("it has more than one Host field")
     if inside is not None:
         host, port, path = _in_tunnel(method, target, inside)
     elif method == b"CONNECT":
@@ -92,10 +92,10 @@ def parse(head: bytes, inside: Request | None = None) -> Request:
     else:
         host, port, path = _absolute(target)
     if hosts and _authority(hosts[0], port) != (host, port):
-        raise Malformed("its Host is not the host that it is for")
+        raise Malformed("its Host field names another host")
     length, chunked = _framing(fields, minor)
     if method == b"CONNECT" and (length or chunked):
-        raise Malformed("a CONNECT has no body")
+        raise Malformed("CONNECT must not have a body")
     return Request(
         method=method.decode(),
         host=host,
@@ -117,20 +117,20 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 def _authority(text: bytes, default: int | None) -> tuple[str, int]:
     parts = split_port(text.decode("latin-1"))
     if parts is None:
-        raise Malformed("it names no host and port")
+        raise Malformed("it names no valid host and port")
     written, port = parts
     address = parse_address(written)
     name = canonical_name(written) if address is None else str(address)
     number = default if port is None else port
     if name is None or number is None:
-        raise Malformed("it names no host and port")
+        raise Malformed("it names no valid host and port")
     return name, number
 
 
 def _absolute(target: bytes) -> tuple[str, int, str]:
     match = re.fullmatch(rb"[hH][tT][tT][pP]://([^/?#@\\]+)([/?][^#\\]*)?", target)
     if match is None:
-        raise Malformed("a proxy takes CONNECT, or a URL that begins with http://")
+        raise Malformed("a proxy accepts only CONNECT or an http:// URL")
     host, port = _authority(match.group(1), 80)
     path = (match.group(2) or b"/").decode()
     return host, port, path if path.startswith("/") else f"/{path}"
@@ -138,7 +138,7 @@ def _absolute(target: bytes) -> tuple[str, int, str]:
 
 def _in_tunnel(method: bytes, target: bytes, inside: Request) -> tuple[str, int, str]:
     if method == b"CONNECT" or not re.fullmatch(rb"/[^#\\]*|\*", target):
-        raise Malformed("a tunnel takes requests for a path only")
+        raise Malformed("a request in a tunnel must name a path")
     return inside.host, inside.port, target.decode()
 
 
@@ -146,14 +146,14 @@ def _framing(fields: tuple[tuple[bytes, bytes], ...], minor: bytes) -> tuple[int
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
     encodings = [value for name, value in fields if name.lower() == b"transfer-encoding"]
     if len(lengths) + len(encodings) > 1:
-        raise Malformed("how long its body is, it says more than once")
+        raise Malformed("it declares the length of its body more than once")
     if encodings:
         if encodings[0].lower() != b"chunked" or minor != b"1":
-            raise Malformed("its transfer encoding is not known here")
+            raise Malformed("its transfer encoding is not supported")
         return 0, True
     if lengths:
         if not _LENGTH.fullmatch(lengths[0]):
-            raise Malformed("its length is no number")
+            raise Malformed("its Content-Length is not a number")
         return int(lengths[0]), False
     return 0, False
 
@@ -167,9 +167,9 @@ def _passed_on(fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, by
 
 
 def outgoing(request: Request, *, absolute: bool = False, authorization: str = "") -> bytes:
-    """The head as it is passed on; ``absolute`` and ``authorization`` are for a further proxy.
+    """The head to forward; ``absolute`` and ``authorization`` are for an upstream proxy.
 
-    The connection ends with the response: nothing that follows a request could be another one.
+    The connection ends with the response, so no second request can follow on it.
     """
     target = f"http://{request.authority}{request.path}" if absolute else request.path
     lines = [f"{request.method} {target} HTTP/1.1".encode(), b"Host: " + request.authority.encode()]
@@ -180,7 +180,7 @@ def outgoing(request: Request, *, absolute: bool = False, authorization: str = "
 
 
 def connect(host: str, port: int, authorization: str = "") -> bytes:
-    """The head that asks a further proxy for a tunnel."""
+    """The head that asks an upstream proxy for a tunnel."""
     target = authority(host, port)
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     if authorization:
@@ -192,12 +192,12 @@ _CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]{0,10};[\t\x20-\x7e\x80-\xff]*
 
 
 def chunk_size(line: bytes) -> int:
-    """The size in the line before a chunk, whose extensions mean nothing.
+    """The size in the line before a chunk; extensions are ignored.
 
     Raises:
         Malformed
     """
     match = _CHUNK.fullmatch(line)
     if match is None:
-        raise Malformed("its body is not chunked as it says")
+        raise Malformed("its chunked body is malformed")
     return int(match.group(1), 16)

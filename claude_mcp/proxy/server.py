@@ -1,6 +1,7 @@
-"""The proxy: takes connections on a Unix socket, and passes on what its policy allows.
+"""The proxy: accepts connections on a Unix socket and forwards what its policy allows.
 
-Runs on Python 3.9; see ``exchange`` for what is spoken. Each decision is a line of JSON on stdout.
+Runs on Python 3.9; ``exchange`` describes the protocol. Each decision is logged as a line of JSON
+on stdout.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from claude_mcp.proxy import READY
-from claude_mcp.proxy.connecting import LOOKUPS, Connector, Resolve, look_up
-from claude_mcp.proxy.copying import End
-from claude_mcp.proxy.exchange import Exchange, Tell
+from claude_mcp.proxy.connections import Connection
+from claude_mcp.proxy.connector import LOOKUPS, Connector, Resolve, look_up
+from claude_mcp.proxy.exchange import Exchange, Report
 from claude_mcp.proxy.policy import Policy, from_json
-from claude_mcp.proxy.rooms import Rooms
+from claude_mcp.proxy.slots import ConnectionSlots
 
 BACKLOG = 256
 ACCEPT_PAUSE_SECONDS = 0.1
@@ -29,37 +30,37 @@ PROVIDER_LOOKUPS = 8
 DESCRIPTORS = 4096
 
 
-def tell(fields: Mapping[str, Any]) -> None:
+def report(fields: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 
 async def serve(
-    listener: socket.socket, policy: Policy, resolve: Resolve = look_up, tell: Tell = tell
+    listener: socket.socket, policy: Policy, resolve: Resolve = look_up, report: Report = report
 ) -> None:
     """Serve until cancelled."""
     listener.setblocking(False)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS + PROVIDER_LOOKUPS))
     connector = Connector(policy, resolve)
-    rooms = Rooms()
+    slots = ConnectionSlots()
     tasks: set[asyncio.Future[None]] = set()
     while True:
         try:
             connection, _ = await loop.sock_accept(listener)
-        except OSError as error:  # no descriptor is left
-            tell({"problem": str(error)})
+        except OSError as error:  # out of file descriptors
+            report({"problem": str(error)})
             await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
             continue
-        exchange = Exchange(End(connection), policy, connector, rooms, tell)
+        exchange = Exchange(Connection(connection), policy, connector, slots, report)
         task = asyncio.ensure_future(exchange.run())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        await asyncio.sleep(0)  # as long as there are more to accept, nobody else would run
+        await asyncio.sleep(0)  # otherwise a burst of connections would starve the open ones
 
 
 def listen(path: str) -> socket.socket:
-    """A socket at a path that is ours alone to write; whoever sees it may connect."""
+    """A listening socket. Every user who can see the path may connect to it."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -24,7 +24,7 @@ AGENT_PARTS: Final = ("agent", "claude", "contract", "placing")
 AGENT_MODULES: Final = (
     "proxy/__init__.py",
     "proxy/forwarder.py",
-    "proxy/copying.py",
+    "proxy/connections.py",
 )
 PROXY_PARTS: Final = ("proxy",)
 

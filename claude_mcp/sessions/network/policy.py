@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from claude_mcp.config import Config
 from claude_mcp.contract.urls import proxy_parts
 from claude_mcp.errors import ConfigError, UsageError
-from claude_mcp.proxy.names import Host, parse_host
+from claude_mcp.proxy.hosts import Host, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, split_direct
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network.access import Access, Network, Proxy

@@ -106,7 +106,7 @@ async def test_claude_works_and_what_was_blocked_is_told(
     assert "CONNECT tunnel failed, response 403" in str(turn.result)
     assert turn.notes == (
         "Blocked: files.example.net (3 times); allow it with allowedHosts.",
-        "Blocked: 192.0.2.9; it is an address, and only names are allowed.",
+        "Blocked: 192.0.2.9; only host names are allowed, not addresses.",
     )
     _, log = await commands.logs(sessions, restricted.id)
     told = [line.partition(" ")[2] for line in log]
@@ -120,7 +120,7 @@ async def test_a_command_is_told_what_was_blocked_too(
 ) -> None:
     result = await commands.execute(sessions, restricted.id, "curl -sS http://a.example.net:81/")
     assert result.stdout == (
-        "claude-mcp refused a.example.net:81: it is not allowed for this session; allow it with "
+        "claude-mcp refused a.example.net:81: this session may not reach it; allow it with "
         "allowedHosts\n"
     )
     assert result.notes == ("Blocked: a.example.net:81; allow it with allowedHosts.",)

@@ -181,7 +181,7 @@ async def test_an_allowed_name_does_not_lead_to_a_private_address(
         assert [each[:12] for each in world.behind.until("rebound")] == [b"GET /rebound"]
         give_names(world.bare, world.restricted, {PUBLIC: address})
         await world.refuses(*requests)
-        assert "not public" in (await world.send(requests[0]))[0]
+        assert "no public address" in (await world.send(requests[0]))[0]
         assert world.visits_behind(METADATA, port) == []
         assert await world.visits() == []
     finally:

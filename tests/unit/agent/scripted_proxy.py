@@ -70,15 +70,15 @@ class ScriptedProxy:
     def _decision(self, request: str) -> bytes:
         match = re.match(r"GET http://([^:/ ]+)(?::(\d+))?/", request)
         if match is None:
-            reason = "that is no HTTP/1.1 request"
+            reason = "it is not an HTTP/1.1 request"
             return json.dumps({"decision": "refused", "reason": reason}).encode() + b"\n" + REFUSED
         fields: dict[str, Any] = {"host": match[1], "port": int(match[2] or 80)}
         if match[1].startswith("open."):
             return json.dumps({"decision": "allowed", **fields}).encode() + b"\nHTTP/1.1 200 OK\r\n"
         if match[1][0].isdigit():
-            fields["reason"] = "it is an address, and only names are allowed"
+            fields["reason"] = "only host names are allowed, not addresses"
         else:
-            fields.update(reason="it is not allowed for this session", advice=ADVICE)
+            fields.update(reason="this session may not reach it", advice=ADVICE)
         return json.dumps({"decision": "refused", **fields}).encode() + b"\n" + REFUSED
 
 

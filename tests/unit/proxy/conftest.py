@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_mcp.proxy import names, policy
+from claude_mcp.proxy import hosts, policy
 from tests.unit.proxy.outside import PUBLIC
 
 
@@ -14,5 +14,5 @@ def one_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         policy,
         "is_public",
-        lambda address: str(address) == PUBLIC or names.is_public(address),
+        lambda address: str(address) == PUBLIC or hosts.is_public(address),
     )

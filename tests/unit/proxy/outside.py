@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_mcp.proxy import server
-from claude_mcp.proxy.connecting import Resolve
+from claude_mcp.proxy.connector import Resolve
 from claude_mcp.proxy.policy import Policy
 
 PATIENCE_SECONDS = 20.0

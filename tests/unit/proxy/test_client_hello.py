@@ -6,8 +6,7 @@ import ssl
 
 import pytest
 
-from claude_mcp.proxy import hello
-from claude_mcp.proxy.hello import NotHello, server_name
+from claude_mcp.proxy.client_hello import REFUSED, NotHello, server_name
 from tests.unit.proxy.outside import client_hello
 
 REAL = client_hello("a.example")
@@ -70,7 +69,7 @@ def test_a_record_may_hold_less_than_the_length_of_the_message() -> None:
 
 
 def test_too_many_records_are_refused() -> None:
-    with pytest.raises(NotHello, match="too many pieces"):
+    with pytest.raises(NotHello, match="too many records"):
         server_name(records(REAL[5:], 20))
 
 
@@ -155,7 +154,7 @@ def test_the_refusal_is_a_fatal_alert() -> None:
     context = ssl.create_default_context()
     said = ssl.MemoryBIO()
     client = context.wrap_bio(said, ssl.MemoryBIO(), server_hostname="a.example")
-    said.write(hello.REFUSED)
+    said.write(REFUSED)
     with pytest.raises(ssl.SSLError, match=r"(?i)access.denied"):
         client.do_handshake()
 

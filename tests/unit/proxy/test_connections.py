@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from claude_mcp.proxy import copying
-from claude_mcp.proxy.copying import End, Gone, join, stop
+from claude_mcp.proxy import connections
+from claude_mcp.proxy.connections import Connection, ConnectionLost, join, stop
 from tests.unit.proxy.outside import soon
 
 
 @contextlib.asynccontextmanager
-async def ends(count: int) -> AsyncIterator[list[tuple[socket.socket, End]]]:
+async def ends(count: int) -> AsyncIterator[list[tuple[socket.socket, Connection]]]:
     """Sockets, and the ends that are at their other side."""
     pairs = []
     for _ in range(count):
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        pairs.append((ours, End(theirs)))
+        pairs.append((ours, Connection(theirs)))
     try:
         yield pairs
     finally:
@@ -91,7 +91,7 @@ async def test_a_count_is_passed_on_and_no_byte_more() -> None:
         assert await soon(source.read()) == b"678"
         ours.send(b"9")
         ours.close()
-        with pytest.raises(Gone):
+        with pytest.raises(ConnectionLost):
             await soon(source.copy(target, 2))
         assert theirs.recv(100) == b"9"
 
@@ -127,37 +127,37 @@ async def test_one_that_vanishes_ends_both_ways(gone: int) -> None:
 async def test_a_reader_that_stops_stops_its_source() -> None:
     """And what is held for it does not grow with what there is."""
     async with ends(2) as [(ours, source), (theirs, target)]:
-        copying = asyncio.ensure_future(source.copy(target))
+        connections = asyncio.ensure_future(source.copy(target))
         held = await fill(ours)
         assert 0 < held < 4_000_000  # what the system keeps of two sockets, and one piece
         taken = 0
         while taken < held:
             taken += len(await soon(asyncio.get_running_loop().sock_recv(theirs, 65536)))
         assert taken == held
-        await stop(copying)
+        await stop(connections)
 
 
 async def test_a_fast_pair_does_not_keep_others_from_running() -> None:
     """Others get their turn after each piece, though there is always another to be had."""
 
-    class Endless(End):
+    class Endless(Connection):
         async def _receive(self) -> bytes:
             return b"x"
 
-    class Swallowing(End):
+    class Swallowing(Connection):
         async def write(self, data: bytes) -> None:
             pass
 
     async with ends(2) as [(ours, _), (theirs, _)]:
         source, target = Endless(ours.dup()), Swallowing(theirs.dup())
-        copying = asyncio.ensure_future(source.copy(target))
+        connections = asyncio.ensure_future(source.copy(target))
         for _ in range(100):
             await asyncio.sleep(0)
-        assert not copying.done()
+        assert not connections.done()
         lingering = asyncio.ensure_future(source.linger())
         for _ in range(100):
             await asyncio.sleep(0)
-        await stop(copying, lingering)
+        await stop(connections, lingering)
         source.close()
         target.close()
 
@@ -176,7 +176,7 @@ async def test_an_end_that_lingers_is_not_reset() -> None:
 
 
 async def test_an_end_does_not_linger_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.05)
     async with ends(2) as [(_, silent), (ours, flooded)]:
         await soon(silent.linger())
         flooding = asyncio.ensure_future(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.proxy import connecting
-from claude_mcp.proxy.connecting import Connector, Failed, Refused, look_up
-from claude_mcp.proxy.copying import End
-from claude_mcp.proxy.names import Host
+from claude_mcp.proxy import connector as module
+from claude_mcp.proxy.connections import Connection
+from claude_mcp.proxy.connector import Connector, Failed, Refused, look_up
+from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy, Upstream
 from tests.unit.proxy.outside import INSIDE, PUBLIC, Visit, nothing_escapes, origin, soon
 
@@ -36,8 +36,8 @@ def connector(policy: Policy, *answers: Sequence[str]) -> tuple[Connector, list[
 
 async def opened(
     made: Connector, port: int, host: str = "a.example", *, tunnel: bool = True
-) -> End:
-    end: End = await soon(made.open(host, port, tunnel=tunnel, authorization=BASIC))
+) -> Connection:
+    end: Connection = await soon(made.open(host, port, tunnel=tunnel, authorization=BASIC))
     return end
 
 
@@ -47,7 +47,7 @@ async def test_the_address_that_was_checked_is_the_one() -> None:
         made, asked = connector(Policy(), [PUBLIC], [INSIDE])
         (await opened(made, host.port)).close()
         assert asked == ["a.example"]
-        with pytest.raises(Refused, match="not public"):
+        with pytest.raises(Refused, match="no public address"):
             await opened(made, host.port)
         assert asked == ["a.example"] * 2
         assert await inside.heard() == []
@@ -67,7 +67,9 @@ async def test_of_mixed_answers_only_what_is_public_is_tried() -> None:
 async def test_the_host_that_is_private_may_be_inside_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("claude_mcp.proxy.policy.is_reachable", lambda each: str(each) == INSIDE)
+    monkeypatch.setattr(
+        "claude_mcp.proxy.policy.is_permitted_private", lambda each: str(each) == INSIDE
+    )
     async with origin(INSIDE) as inside:
         policy = Policy(private=(Host("in.example", port=inside.port),))
         made, _ = connector(policy, [INSIDE], [INSIDE], ["127.0.0.4"])
@@ -94,14 +96,14 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
             closed = other.getsockname()[1]
         with pytest.raises(Failed, match=r"^Connection refused$"):
             await opened(made, closed)
-        end = await connecting._connect(["127.0.0.5", PUBLIC], host.port)
+        end = await module._connect(["127.0.0.5", PUBLIC], host.port)
         end.close()
 
 
 async def test_an_address_where_nothing_answers_leaves_time_for_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.2)
     deaf = socket.create_server((PUBLIC, 0), backlog=0)
     port = deaf.getsockname()[1]
     waiting = []
@@ -111,9 +113,9 @@ async def test_an_address_where_nothing_answers_leaves_time_for_the_others(
         waiting[-1].connect_ex((PUBLIC, port))
     try:
         with pytest.raises(Failed, match="no connection within"):
-            await connecting._connect([PUBLIC], port)
+            await module._connect([PUBLIC], port)
         async with origin(INSIDE, port=port):
-            (await connecting._connect([PUBLIC, INSIDE], port)).close()
+            (await module._connect([PUBLIC, INSIDE], port)).close()
     finally:
         for each in (deaf, *waiting):
             each.close()
@@ -158,7 +160,7 @@ async def test_nothing_is_left_of_a_connection_that_is_not_wanted_any_more(
         waiting.cancel()
         await asyncio.wait([waiting])
         assert len(os.listdir("/proc/self/fd")) == before
-        monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.05)
+        monkeypatch.setattr(module, "CONNECT_SECONDS", 0.05)
         with pytest.raises(Failed, match="within"):
             await opened(made, port)
         assert len(os.listdir("/proc/self/fd")) == before
@@ -192,7 +194,7 @@ async def test_slow_names_do_not_keep_the_model_waiting() -> None:
         slow = [asyncio.ensure_future(opened(made, host.port, f"{n}.example")) for n in range(50)]
         await asyncio.sleep(0)
         (await opened(made, host.port, "api.example")).close()
-        assert len(asked) == connecting.LOOKUPS + 1
+        assert len(asked) == module.LOOKUPS + 1
         for each in slow:
             each.cancel()
         await asyncio.wait(slow)
@@ -216,13 +218,13 @@ async def test_a_slow_name_keeps_its_place_when_nobody_waits_for_it_any_more() -
             for _ in range(3):
                 slow = [
                     asyncio.ensure_future(opened(made, host.port, f"{number}.example"))
-                    for number in range(connecting.LOOKUPS)
+                    for number in range(module.LOOKUPS)
                 ]
                 await asyncio.sleep(0.01)
                 for each in slow:
                     each.cancel()
                 await asyncio.wait(slow)
-            assert len(asked) == connecting.LOOKUPS
+            assert len(asked) == module.LOOKUPS
             waiting = asyncio.ensure_future(opened(made, host.port))
             await asyncio.sleep(0.01)
             answer.set()
@@ -230,7 +232,7 @@ async def test_a_slow_name_keeps_its_place_when_nobody_waits_for_it_any_more() -
 
 
 async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.02)
 
     async def resolve(name: str, port: int) -> Sequence[str]:
         await asyncio.Event().wait()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.proxy import copying, exchange, hello
-from claude_mcp.proxy.names import Host
+from claude_mcp.proxy import connections, exchange
+from claude_mcp.proxy.client_hello import REFUSED as TLS_REFUSED
+from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy, Upstream
 from tests.unit.proxy.outside import (
     ANSWER,
@@ -114,40 +115,43 @@ def plain(*fields: str, path: str = "/", host: str = "a.example", body: bytes = 
 
 
 REFUSED: dict[str, tuple[Ask, str]] = {
-    "another name": (plain(host="b.example"), "not allowed"),
-    "a name below": (plain(host="x.a.example"), "not allowed"),
-    "data in a name": (plain(host=f"{SECRET}.b.example"), "not allowed"),
-    "another port": (lambda port: [connect("a.example:22")], "not allowed"),
-    "no port, and that is another": (lambda port: [get("a.example")], "not allowed"),
-    "an address": (tunnel(REAL, "127.0.0.9"), "only names"),
-    "an address of version 6": (tunnel(REAL, "[::1]"), "only names"),
-    "an address in another notation": (tunnel(REAL, "0x7f.3"), "no host"),
-    "an address that is allowed but inside": (tunnel(REAL, INSIDE), "not public"),
-    "an allowed name that is inside": (tunnel(REAL, "in.example"), "not public"),
-    "an allowed name that is inside, plain": (plain(host="in.example"), "not public"),
+    "another name": (plain(host="b.example"), "may not reach"),
+    "a name below": (plain(host="x.a.example"), "may not reach"),
+    "data in a name": (plain(host=f"{SECRET}.b.example"), "may not reach"),
+    "another port": (lambda port: [connect("a.example:22")], "may not reach"),
+    "no port, and that is another": (lambda port: [get("a.example")], "may not reach"),
+    "an address": (tunnel(REAL, "127.0.0.9"), "only host names"),
+    "an address of version 6": (tunnel(REAL, "[::1]"), "only host names"),
+    "an address in another notation": (tunnel(REAL, "0x7f.3"), "no valid host"),
+    "an address that is allowed but inside": (tunnel(REAL, INSIDE), "no public address"),
+    "an allowed name that is inside": (tunnel(REAL, "in.example"), "no public address"),
+    "an allowed name that is inside, plain": (plain(host="in.example"), "no public address"),
     "a Host that is another": (plain("Host: in.example"), "its Host"),
     "two lengths": (plain("Content-Length: 1", "Content-Length: 2"), "more than once"),
     "a length and chunks": (plain("Content-Length: 1", "Transfer-Encoding: chunked"), "more than"),
     "a line that is folded": (plain("X: y", " Host: in.example"), "malformed header"),
     "an empty line that is half": (plain("X: y\n\nGET / HTTP/1.1"), "malformed header"),
-    "HTTP/2": (lambda port: [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], "no HTTP/1.1"),
-    "HTTP/0.9": (lambda port: [f"GET http://a.example:{port}/\r\n\r\n".encode()], "no HTTP/1.1"),
+    "HTTP/2": (lambda port: [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], "not an HTTP/1.1"),
+    "HTTP/0.9": (
+        lambda port: [f"GET http://a.example:{port}/\r\n\r\n".encode()],
+        "not an HTTP/1.1",
+    ),
     "https without a tunnel": (
         lambda port: [b"GET https://a.example/ HTTP/1.1\r\n\r\n"],
         "CONNECT",
     ),
     "for the proxy itself": (lambda port: [b"GET / HTTP/1.1\r\n\r\n"], "CONNECT"),
-    "TLS without a tunnel": (lambda port: [REAL + b"\r\n\r\n"], "no HTTP/1.1"),
+    "TLS without a tunnel": (lambda port: [REAL + b"\r\n\r\n"], "not an HTTP/1.1"),
     "TLS for another host": (tunnel(client_hello("in.example")), "another host"),
     "TLS for a host below": (tunnel(client_hello("x.a.example")), "another host"),
     "TLS for no host": (tunnel(client_hello(None)), "another host"),
     "TLS that is no hello": (tunnel(b"\x16\x03\x01\x00\x05\x02\0\0\0\0"), "ClientHello"),
-    "a tunnel in a tunnel": (tunnel(connect("in.example:443")), "a path only"),
-    "a whole URL in a tunnel": (tunnel(get("a.example")), "a path only"),
+    "a tunnel in a tunnel": (tunnel(connect("in.example:443")), "must name a path"),
+    "a whole URL in a tunnel": (tunnel(get("a.example")), "must name a path"),
     "another Host in a tunnel": (tunnel(b"GET / HTTP/1.1\r\nHost: in.example\r\n\r\n"), "its Host"),
-    "no HTTP in a tunnel": (tunnel(b"SSH-2.0-OpenSSH\r\n\r\n"), "no HTTP/1.1"),
-    "bytes in a tunnel": (tunnel(b"\0\1\2\r\n\r\n"), "no HTTP/1.1"),
-    "TLS of a former time in a tunnel": (tunnel(b"\x80.\1\3\1\r\n\r\n"), "no HTTP/1.1"),
+    "no HTTP in a tunnel": (tunnel(b"SSH-2.0-OpenSSH\r\n\r\n"), "not an HTTP/1.1"),
+    "bytes in a tunnel": (tunnel(b"\0\1\2\r\n\r\n"), "not an HTTP/1.1"),
+    "TLS of a former time in a tunnel": (tunnel(b"\x80.\1\3\1\r\n\r\n"), "not an HTTP/1.1"),
 }
 
 
@@ -166,7 +170,7 @@ async def test_a_program_that_speaks_another_protocol_is_told_at_once(
                     assert (await client.decision())["decision"] == "tunnel"
                 decision = await asyncio.wait_for(client.decision(), 5)
                 assert decision["decision"] == "refused"
-                assert "no HTTP/1.1" in decision["reason"]
+                assert "not an HTTP/1.1" in decision["reason"]
         assert set(await host.heard()) == {b""}
     assert [each["decision"] for each in made.told] == ["refused"] * 2
 
@@ -187,7 +191,7 @@ async def test_what_is_refused_reaches_nobody(tmp_path: Path, name: str) -> None
     assert outcome.final == "refused"
     assert why in outcome.reason
     assert not {"b.example", f"{SECRET}.b.example", "x.a.example"} & set(made.asked)
-    assert outcome.response == hello.REFUSED or outcome.response.startswith(b"HTTP/1.1 403 ")
+    assert outcome.response == TLS_REFUSED or outcome.response.startswith(b"HTTP/1.1 403 ")
     assert [each["decision"] for each in made.told] == ["refused", "allowed"]
     assert made.told[0]["session"] == "mine"
     assert ("host" in made.told[0]) == ("host" in outcome.decisions[-1])
@@ -356,7 +360,7 @@ async def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
     async with proxy(tmp_path, policy(1), NAMES) as made:
         response = (await made.ask(connect("b.example:443"))).response.decode()
     head, _, body = response.partition("\r\n\r\n")
-    said = "claude-mcp refused b.example:443: it is not allowed for this session; allow it with"
+    said = "claude-mcp refused b.example:443: this session may not reach it; allow it with"
     assert body.startswith(said)
     assert head.startswith(f"HTTP/1.1 403 {said}")
     assert f"\r\nContent-Length: {len(body)}\r\n" in head
@@ -515,7 +519,7 @@ async def test_an_end_that_does_not_close_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is over for the proxy, whatever its client does then."""
-    monkeypatch.setattr(copying, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.05)
     async with (
         origin() as host,
         proxy(tmp_path, policy(host.port), NAMES) as made,

@@ -17,7 +17,7 @@ import pytest
 
 from claude_mcp.proxy import forwarder
 from claude_mcp.proxy.forwarder import ESTABLISHED, UNREACHABLE, Forwarder
-from claude_mcp.proxy.names import Host
+from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy
 from tests.unit.proxy.outside import (
     ANSWER,
@@ -156,7 +156,7 @@ class Told:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     made = Told()
-    monkeypatch.setattr(forwarder, "tell", made)
+    monkeypatch.setattr(forwarder, "report", made)
     monkeypatch.setattr(forwarder, "POLL_SECONDS", 0.005)
     return made
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.proxy import copying, exchange
-from claude_mcp.proxy.heads import Malformed, Request, chunk_size, outgoing, parse
-from claude_mcp.proxy.hello import NotHello, server_name
-from claude_mcp.proxy.names import Host, allows, canonical_name, parse_address, parse_host
+from claude_mcp.proxy import connections, exchange
+from claude_mcp.proxy.client_hello import NotHello, server_name
+from claude_mcp.proxy.hosts import Host, allows, canonical_name, parse_address, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, from_json
+from claude_mcp.proxy.request_head import Malformed, Request, chunk_size, outgoing, parse
 from tests.unit.dice import INPUTS, Dice
 from tests.unit.proxy.outside import (
     ANSWER,
@@ -197,7 +197,7 @@ async def test_whole_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Valid ones, mutated and cut: beside the host that is allowed nobody is reached or asked for,
     and what reaches it is one request, or TLS that asks for it."""
     monkeypatch.setattr(exchange, "HEAD_SECONDS", 5.0)
-    monkeypatch.setattr(copying, "LINGER_SECONDS", 5.0)
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 5.0)
     dice = Mutations(6)
     names = {"a.example": [PUBLIC], "in.example": [INSIDE]}
     async with origin() as host, origin(INSIDE, port=host.port) as inside:

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from claude_mcp.proxy.names import (
+from claude_mcp.proxy.hosts import (
     Host,
     allows,
     canonical_name,
+    is_permitted_private,
     is_public,
-    is_reachable,
     parse_address,
     parse_host,
     split_port,
@@ -211,7 +211,7 @@ NEVER = [
 
 @pytest.mark.parametrize("text", NEVER)
 def test_what_nobody_may_reach(text: str) -> None:
-    assert not is_reachable(ipaddress.ip_address(text))
+    assert not is_permitted_private(ipaddress.ip_address(text))
     assert not is_public(ipaddress.ip_address(text))
 
 
@@ -220,7 +220,7 @@ def test_what_nobody_may_reach(text: str) -> None:
     ["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "8.8.8.8", "169.254.1.2"],
 )
 def test_what_may_be_reached_if_its_host_is_private(text: str) -> None:
-    assert is_reachable(ipaddress.ip_address(text))
+    assert is_permitted_private(ipaddress.ip_address(text))
 
 
 def test_an_address_with_a_zone_is_none() -> None:

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from claude_mcp.proxy.names import Host, parse_host
+from claude_mcp.proxy.hosts import Host, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, from_json, split_direct
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from claude_mcp.proxy.heads import Malformed, Request, chunk_size, connect, outgoing, parse
+from claude_mcp.proxy.request_head import Malformed, Request, chunk_size, connect, outgoing, parse
 from tests.unit.proxy.strict import lenient, strict
 
 TUNNEL = Request("CONNECT", "a.example", 443, "")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.proxy import exchange, rooms
-from claude_mcp.proxy.copying import End
-from claude_mcp.proxy.names import Host
+from claude_mcp.proxy import exchange, slots
+from claude_mcp.proxy.connections import Connection
+from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy
-from claude_mcp.proxy.rooms import Room, Rooms
 from claude_mcp.proxy.server import DESCRIPTORS
+from claude_mcp.proxy.slots import ConnectionSlots, Slots
 from tests.unit.proxy.outside import (
     ANSWER,
     PUBLIC,
@@ -39,7 +39,7 @@ def policy(port: int) -> Policy:
     )
 
 
-class Used(End):
+class Used(Connection):
     """Of an end, only when it was used."""
 
     def __init__(self, used: float) -> None:
@@ -48,7 +48,7 @@ class Used(End):
 
 async def test_the_one_that_was_idle_for_the_longest_makes_room() -> None:
     now = asyncio.get_running_loop().time()
-    room = Room(2, idle_seconds=30.0)
+    room = Slots(2, idle_seconds=30.0)
     first, second, third, fourth = (asyncio.get_running_loop().create_future() for _ in range(4))
     assert room.enter(first, Used(now - 31))
     assert room.enter(second, Used(now - 40))
@@ -65,25 +65,25 @@ async def test_the_one_that_was_idle_for_the_longest_makes_room() -> None:
 
 async def test_where_nobody_may_stay_somebody_always_makes_room() -> None:
     now = asyncio.get_running_loop().time()
-    room = Room(1, idle_seconds=0.0)
+    room = Slots(1, idle_seconds=0.0)
     tasks = [asyncio.get_running_loop().create_future() for _ in range(3)]
     assert all(room.enter(task, Used(now)) for task in tasks)
     assert [task.cancelled() for task in tasks] == [True, True, False]
 
 
-def few(monkeypatch: pytest.MonkeyPatch, most: int, idle_seconds: float) -> list[Rooms]:
-    """Rooms for few; returns those that are made."""
-    made: list[Rooms] = []
+def few(monkeypatch: pytest.MonkeyPatch, most: int, idle_seconds: float) -> list[ConnectionSlots]:
+    """ConnectionSlots for few; returns those that are made."""
+    made: list[ConnectionSlots] = []
 
-    class Few(Rooms):
+    class Few(ConnectionSlots):
         def __init__(self) -> None:
             super().__init__()
-            self.others = Room(most, idle_seconds)
-            self.model = Room(most, idle_seconds)
-            self.beginning = Room(most, 0.0)
+            self.others = Slots(most, idle_seconds)
+            self.model = Slots(most, idle_seconds)
+            self.beginning = Slots(most, 0.0)
             made.append(self)
 
-    monkeypatch.setattr("claude_mcp.proxy.server.Rooms", Few)
+    monkeypatch.setattr("claude_mcp.proxy.server.ConnectionSlots", Few)
     return made
 
 
@@ -200,10 +200,10 @@ async def test_those_that_watch_take_no_room_of_those_that_begin(
 
 
 def test_the_rooms_fit_into_the_descriptors() -> None:
-    made = Rooms()
+    made = ConnectionSlots()
     two_each = 2 * (made.model._most + made.others._most)
     assert made.beginning._most + made.watching._most + two_each < DESCRIPTORS
-    assert made.model._idle_seconds == made.others._idle_seconds == rooms.IDLE_SECONDS
+    assert made.model._idle_seconds == made.others._idle_seconds == slots.IDLE_SECONDS
 
 
 async def test_many_that_come_at_once_do_not_keep_others_from_running(tmp_path: Path) -> None:

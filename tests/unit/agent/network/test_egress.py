@@ -100,8 +100,8 @@ def test_what_is_refused_is_told_as_soon_as_it_was_answered(
         assert out.notes(between)
     assert ask(out, "http://open.example/").startswith(b"HTTP/1.1 200")
     ask(out, "", "nonsense\r\n\r\n")
-    address = "Blocked: 192.0.2.1; it is an address, and only names are allowed."
-    nonsense = "Blocked: a request that makes no sense; that is no HTTP/1.1 request."
+    address = "Blocked: 192.0.2.1; only host names are allowed, not addresses."
+    nonsense = "Blocked: a request that makes no sense; it is not an HTTP/1.1 request."
     # The first ones come first, and each is counted from its mark on.
     assert out.notes(between) == [
         f"Blocked: a.example (2 times), b.example:8080, b.example; {ADVICE}.",
@@ -117,9 +117,9 @@ def test_what_is_refused_is_told_as_soon_as_it_was_answered(
     assert [line for line in capsys.readouterr().err.splitlines() if "blocked" in line] == [
         f"blocked: a.example: {ADVICE}",
         f"blocked: b.example:8080: {ADVICE}",
-        "blocked: 192.0.2.1: it is an address, and only names are allowed",
+        "blocked: 192.0.2.1: only host names are allowed, not addresses",
         f"blocked: b.example: {ADVICE}",
-        "blocked: a request that makes no sense: that is no HTTP/1.1 request",
+        "blocked: a request that makes no sense: it is not an HTTP/1.1 request",
     ]
 
 
