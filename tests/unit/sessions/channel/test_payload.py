@@ -35,7 +35,9 @@ def test_only_the_agent_and_what_it_imports_travels() -> None:
 
 def test_of_the_proxy_a_session_has_the_forwarder_only() -> None:
     proxy = {name for name in files() if name.startswith("claude_mcp/proxy/")}
-    assert proxy == {f"claude_mcp/proxy/{name}.py" for name in ("__init__", "forwarder", "copying")}
+    assert proxy == {
+        f"claude_mcp/proxy/{name}.py" for name in ("__init__", "connections", "forwarder")
+    }
 
 
 def test_only_the_proxy_travels_to_a_proxy() -> None:
