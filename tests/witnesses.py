@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ from tests.engine_fixtures import Bare
 PATIENCE_SECONDS = 20.0
 """After this a test fails instead of hanging."""
 SILENCE_SECONDS = 5.0
+PORT_SECONDS = 60.0
 HEAD_END = b"\r\n\r\n"
 
 Answer = Callable[[bytes], bytes]
@@ -90,7 +93,12 @@ class Witness(Visits):
         self._datagrams = socket.socket(family, socket.SOCK_DGRAM)
         if family == socket.AF_INET6:
             self._datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        self._datagrams.bind((host, self.port))
+        try:
+            self._datagrams.bind((host, self.port))
+        except OSError:
+            self._server.close()
+            self._datagrams.close()
+            raise
         self._threads = [
             threading.Thread(target=target, daemon=True) for target in (self._accept, self._receive)
         ]
@@ -135,7 +143,16 @@ class Witness(Visits):
 
 @contextlib.contextmanager
 def watching(port: int = 0, host: str = "", answer: Answer | None = None) -> Iterator[Witness]:
-    witness = Witness(port, host, answer)
+    """A given port may be in use by the same test on another engine; this waits for it."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            witness = Witness(port, host, answer)
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
     try:
         yield witness
     finally:

@@ -346,7 +346,11 @@ async def _settled(engine: DockerCliEngine, name: str) -> None:
                 ]
             )
             busy = subprocess.run(["pgrep", "--full", pattern], capture_output=True, check=False)
-            if busy.returncode != 0 or any("session started" in bare_logs(engine, i) for i in ids):
+            if any("session started" in bare_logs(engine, each) for each in ids):
+                return
+            # An agent whose creator went away ends a moment after the engine's client did.
+            stopped = all(each.status != "running" for each in containers if each.id in ids)
+            if busy.returncode != 0 and stopped:
                 return
             await anyio.sleep(0.05)
 

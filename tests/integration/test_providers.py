@@ -312,7 +312,7 @@ async def test_the_role_of_the_machine_is_asked_of_its_metadata_service(
         created = await create(sessions, request)
         await prompt(sessions, name)
         await sessions.destroy(name)
-    assert created.warnings[0].startswith("No AWS keys are given")
+    assert created.warnings[0].startswith("No AWS credentials were given")
     assert {aws(each) for each in model_calls(cloud)} == {f"{ROLE_KEY} eu-server-1"}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from claude_mcp.agent.channel import connections
 from claude_mcp.agent.channel.connections import Answer, Operation, Request, RequestError
+from claude_mcp.contract.codes import Code
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Connect
@@ -92,7 +93,7 @@ def test_a_slow_request_holds_up_no_other(connect: Connect) -> None:
 
 def test_a_failure_is_told_by_code_and_message(connect: Connect) -> None:
     def refuse(request: Request) -> Answer:
-        raise RequestError("busy", "come back later")
+        raise RequestError(Code.BUSY, "come back later")
 
     def fail(request: Request) -> Answer:
         return {"x": request.args["missing"]}

@@ -92,7 +92,7 @@ class Pending:
     """A request that waits for its answer on a channel."""
 
     def __init__(self) -> None:
-        self.send, self.receive = anyio.create_memory_object_stream[dict[str, Any]](5_000)
+        self.send, self.receive = anyio.create_memory_object_stream[Any](5_000)
 
 
 async def test_every_line_on_a_channel_is_somebodys_answer_or_nothing(
