@@ -1,6 +1,6 @@
 """Front end for a terminal. stdout is data, stderr is talk.
 
-``--help`` must be quick: what a command needs is imported when it runs.
+``--help`` must be fast, so each command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import os
 import sys
 
 BROKEN_PIPE_EXIT_CODE = 141
-"""As a shell reports a program that SIGPIPE ended."""
+"""The shell's exit code for a program killed by SIGPIPE."""
 INTERRUPT_EXIT_CODE = 130
-"""As a shell reports a program that SIGINT ended."""
+"""The shell's exit code for a program killed by SIGINT."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,13 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPT_EXIT_CODE
     except BrokenPipeError:
-        # Nobody reads any more. The interpreter would complain when it flushes again.
+        # The reader is gone. The interpreter would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_EXIT_CODE
 
 
 def _open_closed_streams() -> None:
-    """A closed one would be None, and its descriptor the next file's that is opened."""
+    """A closed stream is None, and the next file opened would get its descriptor."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
     if sys.stdout is None:
@@ -46,6 +46,6 @@ def _run(argv: list[str]) -> int:
     arguments = parse(argv)
     if isinstance(arguments, int):
         return arguments
-    from claude_mcp.cli.running import run
+    from claude_mcp.cli.dispatch import run
 
     return run(arguments)

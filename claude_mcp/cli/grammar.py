@@ -1,4 +1,8 @@
-"""What each command of the command line takes."""
+"""What each command takes.
+
+Each command is declared once, in ``COMMANDS``; the options of a session and of a turn come from
+their declarations in ``sessions``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from collections.abc import Callable
 
 
 class Invalid(Exception):
-    """What was typed cannot be understood."""
+    """The command line cannot be understood."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    # With a width given, argparse does not import shutil for it.
+    # Without a width, argparse imports shutil to find it.
     try:
         width = os.get_terminal_size(sys.stdout.fileno()).columns - 2
     except (OSError, ValueError):
@@ -45,126 +49,93 @@ def _serve(parser: Parser) -> None:
 
 
 def _create(parser: Parser) -> None:
-    parser.add_argument("project", metavar="PROJECT", help="the project's directory")
-    parser.option("--name", help="a unique name for the session")
-    parser.option("--image", help="another image than the default")
-    parser.option("--model", help="the Claude model for all its prompts")
+    from claude_mcp.cli.options import add_options
+    from claude_mcp.sessions.create.request import CreateRequest
+
+    add_options(parser, CreateRequest, {"provider": _provider, "limits": _limits})
+    _verbose(parser)
+    _json(parser)
+
+
+def _provider(parser: Parser) -> None:
     parser.option(
         "--provider",
         metavar="NAME",
         help="anthropic, bedrock, vertex or foundry, instead of the server's",
     )
-    _provider_option(parser, "for that provider, such as region=eu-west-1")
-    parser.option(
-        "--strict-permissions",
-        action="store_true",
-        help="have Claude ask before what needs a permission, instead of allowing all",
-    )
-    parser.option(
-        "--trust-project",
-        action="store_true",
-        help="obey the project's hooks, .mcp.json and settings inside the session",
-    )
-    parser.option(
-        "--trust-git",
-        action="store_true",
-        help="let it write .git/config and .git/hooks, which git on the host obeys",
-    )
-    parser.option(
-        "--mount",
-        metavar="HOST:CONTAINER[:rw]",
-        action="append",
-        default=[],
-        help="a further host path, read-only without :rw; may be repeated",
-    )
-    _mcp_config(parser)
-    parser.option("--memory", metavar="SIZE", help="such as 4g; 0 is no limit, as with all four")
-    parser.option("--cpus", metavar="N", help="such as 1.5")
-    parser.option("--pids", metavar="N", help="how many processes and threads")
-    parser.option("--disk", metavar="SIZE", help="for files outside the project")
-    parser.option(
-        "--read-only",
-        action="store_true",
-        default=None,
-        help="only the project, and /tmp in memory, can be written",
-    )
-    parser.option(
-        "--timeout", metavar="SECONDS", type=float, help="remove it after this time; 0 is never"
-    )
-    parser.option(
-        "--idle-timeout", metavar="SECONDS", type=float, help="remove it when unused for so long"
-    )
-    parser.option("--runtime", metavar="NAME", help="the OCI runtime, such as runsc")
-    parser.option("--network", metavar="NAME", help="open, restricted or none")
-    parser.option(
-        "--allow",
-        metavar="HOST",
-        action="append",
-        default=[],
-        help="what a restricted session may reach, such as pypi.org, *.example.org or "
-        "files.example.org:8443; may be repeated",
-    )
-    _verbose(parser)
-    _json(parser)
+    _provider_option(parser, "option of that provider, such as region=eu-west-1")
+
+
+def _limits(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_option
+    from claude_mcp.sessions.create.request import LIMITS
+
+    for limit in LIMITS.values():
+        add_option(parser, limit)
 
 
 def _credentials(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_option
+    from claude_mcp.sessions.create.request import CreateRequest
+    from claude_mcp.sessions.option import options
+
     _session(parser)
-    _provider_option(parser, "a credential, such as apiKey=env:MY_KEY")
-    _mcp_config(parser)
+    _provider_option(parser, "credential, such as apiKey=env:MY_KEY")
+    add_option(parser, dict(options(CreateRequest))["mcp_config"])
     _json(parser)
 
 
 def _prompt(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_options
+    from claude_mcp.sessions.turns.options import TurnOptions
+
     _session(parser)
     parser.add_argument(
-        "prompt", metavar="PROMPT", nargs="?", help="the prompt; '-' or nothing reads stdin"
+        "prompt", metavar="PROMPT", nargs="?", help="the prompt; '-' or none: read from stdin"
     )
-    parser.option("--tools", metavar="A,B", help="the only Claude Code tools for this turn")
-    parser.option("--model", help="the Claude model for this turn")
-    parser.option("--max-turns", metavar="N", type=int, help="stop after so many model calls")
-    parser.option("--max-budget-usd", metavar="USD", type=float, help="stop at this cost")
+    add_options(parser, TurnOptions, {})
     parser.option(
-        "--new-conversation", action="store_true", help="forget what was said in this session"
+        "--turn-id", metavar="UUID", help="repeating the command with it never sends it twice"
     )
-    parser.option("--turn-id", metavar="UUID", help="makes a repeated call safe")
-    parser.option("--queue", action="store_true", help="stand in line while another prompt runs")
+    parser.option("--queue", action="store_true", help="queue the prompt if another turn runs")
     _wait(parser)
-    parser.option("--detach", action="store_true", help="do not wait at all")
+    parser.option("--detach", action="store_true", help="print the turn's id and do not wait")
     _verbose(parser)
     _json(parser)
 
 
 def _turn(parser: Parser) -> None:
     _session(parser)
-    parser.add_argument("turn", metavar="TURN", nargs="?", help="its id; else the latest")
+    parser.add_argument("turn", metavar="TURN", nargs="?", help="turn id; default: the latest")
     _wait(parser)
     parser.option(
-        "--cursor", metavar="N", type=int, help="wait only for events behind number N, show those"
+        "--cursor", metavar="N", type=int, help="wait for events after number N and print them"
     )
-    parser.option("--event", metavar="N", type=int, help="print event N, uncut, and nothing else")
+    parser.option("--event", metavar="N", type=int, help="print only event N, in full")
     _verbose(parser)
     _json(parser)
 
 
 def _cancel(parser: Parser) -> None:
     _session(parser)
-    parser.add_argument("turn", metavar="TURN", nargs="?", help="its id; else what runs")
+    parser.add_argument(
+        "turn", metavar="TURN", nargs="?", help="turn id; default: the running turn"
+    )
     _json(parser)
 
 
 def _respond(parser: Parser) -> None:
     _session(parser)
-    parser.add_argument("request", metavar="REQUEST", help="the question's id")
-    parser.option("--allow", action="store_true", help="let Claude do it")
-    parser.option("--deny", action="store_true", help="do not; Claude goes on without it")
-    parser.option("--message", metavar="TEXT", help="with --deny: what Claude is told")
+    parser.add_argument("request", metavar="REQUEST", help="id of the permission request")
+    parser.option("--allow", action="store_true", help="allow the action")
+    parser.option("--deny", action="store_true", help="deny it; Claude continues without it")
+    parser.option("--message", metavar="TEXT", help="with --deny: the reason, for Claude")
     _json(parser)
 
 
 def _exec(parser: Parser) -> None:
     parser.option("--timeout", metavar="SECONDS", type=float, help="kill it after this time")
-    parser.option("--workdir", metavar="DIR", help="run in this directory, not in /workspace")
+    parser.option("--workdir", metavar="DIR", help="directory to run in (/workspace)")
     _json(parser)
     _session(parser)
     parser.add_argument(
@@ -181,8 +152,8 @@ def _list(parser: Parser) -> None:
 
 def _destroy(parser: Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*")
-    parser.option("--all", action="store_true", help="every session there is")
-    parser.option("--yes", "-y", action="store_true", help="do not ask")
+    parser.option("--all", action="store_true", help="destroy all sessions")
+    parser.option("--yes", "-y", action="store_true", help="do not ask for confirmation")
     _json(parser)
 
 
@@ -192,18 +163,16 @@ def _prune(parser: Parser) -> None:
 
 
 def _copy(parser: Parser) -> None:
-    parser.add_argument("source", metavar="SRC", help="a path here, or SESSION:PATH")
-    parser.add_argument("destination", metavar="DST", help="the other one of the two")
-    parser.option(
-        "--force", "--overwrite", action="store_true", help="replace files that exist already"
-    )
+    parser.add_argument("source", metavar="SRC", help="local path, or SESSION:PATH")
+    parser.add_argument("destination", metavar="DST", help="the other of the two")
+    parser.option("--force", "--overwrite", action="store_true", help="replace existing files")
     _verbose(parser)
     _json(parser)
 
 
 def _logs(parser: Parser) -> None:
     _session(parser)
-    parser.option("--tail", metavar="N", type=int, default=100, help="lines from the end (100)")
+    parser.option("--tail", metavar="N", type=int, default=100, help="number of last lines (100)")
     _json(parser)
 
 
@@ -212,7 +181,7 @@ def _doctor(parser: Parser) -> None:
 
 
 def _session(parser: Parser) -> None:
-    parser.add_argument("session", metavar="SESSION", help="id, beginning of the id, or name")
+    parser.add_argument("session", metavar="SESSION", help="session id, unique prefix, or name")
 
 
 def _provider_option(parser: Parser, what: str) -> None:
@@ -221,16 +190,7 @@ def _provider_option(parser: Parser, what: str) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help=f"{what}; the value of a secret is env:VARIABLE, file:PATH or '-' for stdin; may be "
-        "repeated",
-    )
-
-
-def _mcp_config(parser: Parser) -> None:
-    parser.option(
-        "--mcp-config",
-        metavar="FILE",
-        help="a JSON file with mcpServers for the Claude inside; '-' reads stdin",
+        help=f"{what}; give secrets as env:VARIABLE, file:PATH or '-' (stdin); may be repeated",
     )
 
 
@@ -240,13 +200,16 @@ def _json(parser: Parser) -> None:
 
 def _wait(parser: Parser) -> None:
     parser.option(
-        "--wait", metavar="SECONDS", type=float, help="stop waiting then (exit code 8); it goes on"
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        help="stop waiting after this time (exit code 8); the turn continues",
     )
 
 
 def _verbose(parser: Parser) -> None:
     parser.option(
-        "--verbose", "-v", action="store_true", help="tell what happens, also without a terminal"
+        "--verbose", "-v", action="store_true", help="report progress even without a terminal"
     )
 
 
@@ -263,51 +226,51 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _prompt,
     ),
     "turn": (
-        "wait for a turn, or see what it does",
+        "wait for a turn, or show its events",
         "claude-mcp turn fix-tests\n  claude-mcp turn fix-tests --cursor 0 --json",
         _turn,
     ),
     "cancel": ("interrupt a turn", "claude-mcp cancel fix-tests", _cancel),
     "respond": (
-        "answer what Claude asks permission for",
+        "answer a permission request of Claude",
         "claude-mcp respond fix-tests 3f0c9a41b27e --deny --message 'Not in that directory'",
         _respond,
     ),
     "credentials": (
-        "hand credentials or MCP servers in to a session",
+        "set a session's credentials or MCP servers",
         "claude-mcp credentials fix-tests --provider-option apiKey=env:MY_KEY",
         _credentials,
     ),
     "exec": (
-        "run a command in a session; its exit code is ours",
+        "run a command in a session and return its exit code",
         "claude-mcp exec fix-tests 'make test 2>&1 | tail'\n"
         "  claude-mcp exec --timeout 60 fix-tests -- grep -rn 'to do' src",
         _exec,
     ),
     "list": ("list all sessions", "claude-mcp list --json", _list),
     "destroy": (
-        "remove sessions and all that belongs to them but their projects",
+        "remove sessions with all their data, except the projects",
         "claude-mcp destroy fix-tests 4f2a",
         _destroy,
     ),
     "prune": (
-        "remove sessions that have expired or were never completed",
+        "remove sessions that have expired or are broken",
         "claude-mcp prune --dry-run",
         _prune,
     ),
     "copy": (
-        "copy files into a session or out of it",
+        "copy files into or out of a session",
         "claude-mcp copy data.csv fix-tests:/tmp/\n  claude-mcp copy fix-tests:/tmp/report.html .",
         _copy,
     ),
     "logs": ("print a session's log", "claude-mcp logs fix-tests --tail 20", _logs),
     "doctor": (
-        "check engine, image and credentials, and say what to do",
+        "check engine, image and credentials, and say what to fix",
         "claude-mcp doctor",
         _doctor,
     ),
     "serve": (
-        "serve MCP over stdin and stdout, for a program such as Claude Desktop",
+        "serve MCP on stdin and stdout, for programs such as Claude Desktop",
         "claude-mcp --engine podman serve",
         _serve,
     ),

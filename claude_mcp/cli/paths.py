@@ -1,4 +1,4 @@
-"""Arguments that stand for more than one thing: SESSION:PATH, HOST:CONTAINER[:rw], a JSON file."""
+"""Parses compound arguments: SESSION:PATH, HOST:CONTAINER[:rw], a JSON file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from claude_mcp.errors import UsageError
 
 
 def endpoints(source: str, destination: str) -> tuple[str, bool, str, str]:
-    """The session, whether files go into it, and the two paths; the one here is absolute.
+    """The session, whether files go into it, and the two paths; the local one is made absolute.
 
     Raises:
         UsageError: not exactly one of the two names a session.
@@ -25,11 +25,11 @@ def endpoints(source: str, destination: str) -> tuple[str, bool, str, str]:
         return source_session, False, source_path, _absolute(destination_path)
     both = source_session is not None
     raise UsageError(
-        "Both paths are in sessions; copy to the host in between."
+        "Both paths are in sessions; copy by way of the host."
         if both
         else "Neither path is in a session.",
-        hint="One of them must be SESSION:PATH, such as fix-tests:/tmp/report.html; a path here "
-        "that holds a colon begins with ./ or /.",
+        hint="One of them must be SESSION:PATH, such as fix-tests:/tmp/report.html. A local path "
+        "with a colon in it must start with ./ or /.",
     )
 
 
@@ -38,12 +38,12 @@ def _split(argument: str) -> tuple[str | None, str]:
         return None, argument
     session, _, path = argument.partition(":")
     if not path:
-        raise UsageError(f"{argument!r} names no path in the session.")
+        raise UsageError(f"{argument!r} lacks the path in the session.")
     return session, path
 
 
 def _absolute(path: str) -> str:
-    """A trailing slash says "into this directory", and is kept."""
+    """Keeps a trailing slash, which means "into this directory"."""
     absolute = os.path.abspath(path)
     return f"{absolute}/" if path.endswith("/") and absolute != "/" else absolute
 
@@ -58,19 +58,17 @@ def parse_mount(value: str) -> tuple[str, str, bool]:
     if not host or len(rest) not in (1, 2) or not rest[0] or rest[1:] not in ([], ["ro"], ["rw"]):
         raise UsageError(
             f"--mount {value!r} is not HOST:CONTAINER or HOST:CONTAINER:rw.",
-            hint="For example --mount ~/data:/data; paths with a colon are not possible here.",
+            hint="For example --mount ~/data:/data. Paths cannot contain a colon.",
         )
     return _absolute(host), rest[0], rest[1:] != ["rw"]
 
 
-def read_mcp_config(name: str | None) -> dict[str, Any] | None:
-    """The file of this name, or with '-' what stdin holds; what it says is checked elsewhere.
+def read_mcp_config(name: str) -> dict[str, Any]:
+    """The content of the file, or of stdin for '-'; ``sessions`` checks the servers in it.
 
     Raises:
-        UsageError: it cannot be read, or is no JSON object with servers.
+        UsageError: it cannot be read, or is not a JSON object with servers.
     """
-    if name is None:
-        return None
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         config = json.loads(data)

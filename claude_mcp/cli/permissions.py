@@ -1,4 +1,4 @@
-"""What Claude asks permission for: asked on the terminal, or answered by a command of its own."""
+"""Claude's permission requests: answered at the terminal, or by the command `respond`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
-from claude_mcp.cli import render
-from claude_mcp.cli.running import talk, within
+from claude_mcp.cli.running import within
+from claude_mcp.cli.terminal import talk, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.turns.questions import question_text
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.results import Question, TurnResult
 
 PERMISSION_EXIT_CODE: Final = 9
-"""The turn goes on when somebody has answered."""
+"""The turn waits for an answer to a permission request."""
 TERMINAL: Final = "/dev/tty"
 """stdin may be the prompt."""
 
 
 def asker(arguments: argparse.Namespace) -> Ask | None:
-    """Asks whoever sits at the terminal; None when nobody does, or a program reads the answer."""
+    """Asks the person at the terminal; None if there is no terminal, or with ``--json``."""
     if arguments.json or not sys.stderr.isatty():
         return None
     try:
@@ -43,7 +43,7 @@ def asker(arguments: argparse.Namespace) -> Ask | None:
         talk(f"Claude asks for permission: {_text(question)}")
         sys.stderr.write("Allow it? [y/N] ")
         sys.stderr.flush()
-        termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed before is no answer to this
+        termios.tcflush(terminal, termios.TCIFLUSH)  # keys typed before the question are no answer
         await anyio.wait_readable(terminal)
         said = os.read(terminal, 4096)
         if not said:  # Ctrl-D
@@ -56,14 +56,14 @@ def asker(arguments: argparse.Namespace) -> Ask | None:
 
 
 def tell(turn: TurnResult) -> None:
-    """Say what is asked, and how to answer."""
+    """Print the open requests, and how to answer them."""
     session = shlex.quote(turn.session.name)
     for question in turn.questions:
         talk(f"Claude asks for permission: {_text(question)}")
         request = shlex.quote(question.request_id)
         talk(f"answer with: claude-mcp respond {session} {request} --allow (or --deny)")
     if turn.status.value == "needs_permission":
-        talk(f"then go on with: claude-mcp turn {session} {turn.turn_id}")
+        talk(f"then continue with: claude-mcp turn {session} {turn.turn_id}")
 
 
 def _text(question: Question) -> str:
@@ -74,7 +74,7 @@ def respond(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import permissions
 
     if arguments.allow == arguments.deny:
-        raise UsageError("Say either --allow or --deny.")
+        raise UsageError("Pass either --allow or --deny.")
     decision = permissions.Decision.ALLOW if arguments.allow else permissions.Decision.DENY
     answer = permissions.Answer(decision, arguments.message)
     decided = within(
@@ -86,10 +86,10 @@ def respond(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         from claude_mcp.views.results import PermissionResult
 
-        render.write_json(PermissionResult.of(decided).wire())
+        write_json(PermissionResult.of(decided).wire())
     elif decided.turn_id is not None:
         session = shlex.quote(decided.session.name)
-        talk(f"Claude is told; go on with: claude-mcp turn {session} {decided.turn_id}")
+        talk(f"Claude has the answer; continue with: claude-mcp turn {session} {decided.turn_id}")
     else:
-        talk("Claude is told.")
+        talk("Claude has the answer.")
     return 0

@@ -1,4 +1,4 @@
-"""The commands that have to do with turns: prompt, turn, cancel."""
+"""The commands for turns: prompt, turn, cancel."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
+from claude_mcp.cli.options import given
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
-from claude_mcp.cli.running import follow, talk, watched, within
+from claude_mcp.cli.running import follow, watched, within
+from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 from claude_mcp.views.figures import turn_figures
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.results import TurnResult
 
 RUNNING_EXIT_CODE: Final = 8
-"""The time to wait was up, and the turn goes on."""
+"""Waiting ended before the turn did."""
 
 
 def prompt(arguments: argparse.Namespace, config: Config) -> int:
@@ -29,14 +31,8 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns.options import TurnOptions
 
     text = _prompt_text(arguments.prompt)
-    tools = arguments.tools
-    options = TurnOptions(
-        tools=None if tools is None else tuple(name for name in tools.split(",") if name),
-        model=arguments.model,
-        max_turns=arguments.max_turns,
-        max_budget_usd=arguments.max_budget_usd,
-        new_conversation=arguments.new_conversation,
-    )
+    split = {"tools": lambda names: tuple(name for name in names.split(",") if name)}
+    options = TurnOptions(**given(arguments, TurnOptions, split))
     turn_id = turns.new_turn_id(arguments.turn_id)
 
     async def work(sessions: Sessions) -> TurnResult:
@@ -61,23 +57,23 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         from claude_mcp.views.results import PromptResult
 
-        render.write_json(PromptResult.of(turn).wire())
+        write_json(PromptResult.of(turn).wire())
     elif arguments.detach:
-        render.write(f"{turn.turn_id}\n")
+        write(f"{turn.turn_id}\n")
     code = _show(turn, arguments.json, watched(arguments))
     going = code in (RUNNING_EXIT_CODE, PERMISSION_EXIT_CODE)
     return 0 if arguments.detach and going else code
 
 
 async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
-    """What Ctrl-C does to a prompt; it may never have reached the session."""
+    """End a prompt after Ctrl-C; it may never have reached the session."""
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.turns import prompts as turns
 
     try:
         turn = await turns.interrupt(sessions, reference, turn_id)
     except ClaudeMcpError as error:
-        talk(f"claude-mcp: the prompt was given up: {error.message}")
+        talk(f"claude-mcp: the prompt was abandoned: {error.message}")
         return
     match turn.status.value if turn else "cancelled":
         case "cancelled":
@@ -85,7 +81,7 @@ async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
         case "running":
             talk(f"claude-mcp: turn {turn_id} is being cancelled")
         case status:
-            talk(f"claude-mcp: turn {turn_id} was over already: {status}")
+            talk(f"claude-mcp: turn {turn_id} had already ended: {status}")
 
 
 def turn(arguments: argparse.Namespace, config: Config) -> int:
@@ -108,9 +104,9 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         from claude_mcp.views.results import TurnView
 
-        render.write_json(TurnView.of(found).wire())
+        write_json(TurnView.of(found).wire())
     elif arguments.cursor is not None:
-        render.write("".join(f"{render.event(event)}\n" for event in found.events))
+        write("".join(f"{render.event(event)}\n" for event in found.events))
     return _show(found, arguments.json, watched(arguments))
 
 
@@ -123,9 +119,9 @@ def _show_event(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         from claude_mcp.views.results import EventEntry
 
-        render.write_json(EventEntry.of(event).wire())
+        write_json(EventEntry.of(event).wire())
     else:
-        render.write(render.for_terminal(event.text).rstrip("\n") + "\n")
+        write(for_terminal(event.text).rstrip("\n") + "\n")
     return 0
 
 
@@ -138,18 +134,18 @@ def cancel(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         from claude_mcp.views.results import CancelResult
 
-        render.write_json(CancelResult.of(arguments.session, cancelled).wire())
+        write_json(CancelResult.of(arguments.session, cancelled).wire())
     elif cancelled is None:
-        talk("Nothing was running.")
+        talk("No turn was running.")
     else:
         talk(f"Turn {cancelled.turn_id}: {cancelled.status.value}")
     return 0
 
 
 def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
-    """The answer on stdout, unless that is JSON; 0 only for a turn that is completed."""
+    """Print the answer, unless JSON was, and return the exit code: 0 for a completed turn."""
     if not as_json and turn.result and turn.result != turn.error:
-        render.write(render.for_terminal(turn.result).rstrip("\n") + "\n")
+        write(for_terminal(turn.result).rstrip("\n") + "\n")
     for note in turn.notes:
         talk(f"note: {note}")
     for denial in turn.permission_denials:
@@ -164,14 +160,14 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             return 0
         case "running":
             session = shlex.quote(turn.session.name)
-            state = f"stands in line behind {turn.ahead}" if turn.ahead else "is running"
+            state = f"is queued behind {turn.ahead}" if turn.ahead else "is running"
             talk(
-                f"Turn {turn.turn_id} {state}; read on with: "
+                f"Turn {turn.turn_id} {state}; continue with: "
                 f"claude-mcp turn {session} {turn.turn_id}"
             )
             return RUNNING_EXIT_CODE
         case status:
-            talk(f"claude-mcp: turn {status}: {turn.error or 'no reason was given'}")
+            talk(f"claude-mcp: turn {status}: {turn.error or 'Claude Code gave no reason'}")
             return 1
 
 
@@ -180,9 +176,9 @@ def _prompt_text(given: str | None) -> str:
         return given
     if given is None and sys.stdin.isatty():
         raise UsageError(
-            "There is no prompt.", hint="Give it as an argument, or on stdin with '-'."
+            "No prompt was given.", hint="Pass it as an argument, or on stdin with '-'."
         )
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError("The prompt on stdin is not UTF-8.") from error
+        raise UsageError("The prompt on stdin is not valid UTF-8.") from error

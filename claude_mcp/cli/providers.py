@@ -1,4 +1,4 @@
-"""What is typed about a session's provider: never a secret, which others could read in ``ps``."""
+"""The provider's options as typed; never a secret, which other users could read in ``ps``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from claude_mcp.sessions.providers.options import SECRET_OPTIONS, ProviderReques
 
 
 def parse_provider(arguments: argparse.Namespace) -> ProviderRequest:
-    """What ``--provider`` and ``--provider-option`` say; see ``parse_options``."""
+    """``--provider`` and ``--provider-option``; see ``parse_options``."""
     return ProviderRequest(provider=arguments.provider, options=parse_options(arguments))
 
 
 def parse_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """What ``--provider-option`` says, with the secrets read from where it says that they are.
+    """``--provider-option``, with secrets read from the variable, file or stdin that it names.
 
     Raises:
-        UsageError: an option is given twice or has no value, or a secret is not where it is said.
+        UsageError: an option is given twice or has no value, or a secret cannot be read.
     """
     options: dict[str, str] = {}
     for typed in arguments.provider_option:
@@ -40,7 +40,7 @@ def _secret(name: str, where: str) -> str:
     if kind == "env" and place:
         value = config.variable(place)
         if value is None:
-            raise UsageError(f"{name}: there is no variable {place}.")
+            raise UsageError(f"{name}: the environment variable {place} is not set.")
         return value
     if kind == "file" and place:
         try:
@@ -48,8 +48,8 @@ def _secret(name: str, where: str) -> str:
         except OSError as error:
             raise UsageError(f"{name}: {place} cannot be read: {error.strerror}.") from error
         except ValueError as error:
-            raise UsageError(f"{name}: {place} is not UTF-8 text.") from error
+            raise UsageError(f"{name}: {place} is not valid UTF-8.") from error
     raise UsageError(
-        f"{name} is a secret, and everybody on this machine can read a command line.",
-        hint=f"Give --provider-option {name}=env:VARIABLE, {name}=file:PATH or {name}=- (stdin).",
+        f"{name} is a secret, and other users of this machine can read the command line.",
+        hint=f"Pass --provider-option {name}=env:VARIABLE, {name}=file:PATH or {name}=- (stdin).",
     )

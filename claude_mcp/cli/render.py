@@ -1,13 +1,11 @@
-"""What is printed: values in, text out; and the two functions that write it."""
+"""Values as text for a terminal."""
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
-from claude_mcp.cli.running import visible
-from claude_mcp.contract.redaction import redactor
+from claude_mcp.cli.terminal import for_terminal, visible
+from claude_mcp.contract.numbers import counted
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.pruning import Pruned
@@ -15,25 +13,6 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.results import Event
 
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", "IMAGE", "PROJECT")
-
-
-def write(text: str, stream: TextIO | None = None) -> None:
-    """Print data as it is; what the stream's encoding lacks becomes a question mark."""
-    stream = stream or sys.stdout
-    stream.flush()
-    data = memoryview(redactor.redact(text).encode(stream.encoding or "utf-8", "replace"))
-    while data:
-        # Unbuffered streams (PYTHONUNBUFFERED) write a part and say how much.
-        data = data[stream.buffer.write(data) :]
-
-
-def write_json(value: Any) -> None:
-    write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def for_terminal(text: str) -> str:
-    """On a terminal, a session's words must not steer it."""
-    return visible(text) if sys.stdout.isatty() else text
 
 
 def table(listed: list[Listed]) -> str:
@@ -58,20 +37,23 @@ def _row(listed: Listed) -> tuple[str, ...]:
         session.image,
         session.project_path,
     )
-    # A name can hold a line's end; here one line is one session.
-    return tuple(" ".join(visible(cell).split()) for cell in cells)
+    return tuple(_one_line(cell) for cell in cells)
 
 
 def pruned(pruned: list[Pruned]) -> str:
-    """One session per line: its id, why it is over, its name."""
+    """One session per line: its id, why it is removed, its name."""
     return "".join(
-        f"{each.session.id}  {each.reason}  {' '.join(visible(each.session.name).split())}\n"
-        for each in pruned
+        f"{each.session.id}  {each.reason}  {_one_line(each.session.name)}\n" for each in pruned
     )
 
 
+def _one_line(text: str) -> str:
+    """A name may contain line breaks; here each session takes one line."""
+    return " ".join(visible(text).split())
+
+
 def event(event: Event) -> str:
-    """One line, or as many as its text has."""
-    cut = f" [... {event.left_out} characters more: --event {event.number}]"
-    text = f"{event.number} {event.time} {event.kind}: {event.text}"
-    return for_terminal(text + (cut if event.left_out else ""))
+    """One line, or as many as the event's text has."""
+    more = counted(event.left_out, "more character")
+    cut = f" [... {more}: --event {event.number}]" if event.left_out else ""
+    return for_terminal(f"{event.number} {event.time} {event.kind}: {event.text}{cut}")

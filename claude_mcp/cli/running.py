@@ -1,4 +1,4 @@
-"""Runs one command: configuration, logging, signals, errors and exit codes."""
+"""Runs a command's work: signals, progress, and errors as exit codes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_mcp.config import Config, load
-from claude_mcp.contract.redaction import redactor
-from claude_mcp.credentials import RedactingFormatter
+from claude_mcp.cli.terminal import talk
+from claude_mcp.config import Config
 from claude_mcp.errors import ClaudeMcpError, single_cause
 
 if TYPE_CHECKING:
@@ -24,35 +23,15 @@ T = TypeVar("T")
 
 
 class Interrupted(BaseException):
-    """A signal ended the work; all clean-up is done."""
+    """A signal ended the work; clean-up is complete."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Perform the command and return the program's exit code."""
-    try:
-        config = load(
-            file=arguments.config,
-            engine=arguments.engine,
-            debug=True if arguments.debug else None,
-        )
-        configure_logging(config)
-        from claude_mcp.cli.commands import PERFORM
-
-        return PERFORM[arguments.command](arguments, config)
-    except BrokenPipeError:
-        raise
-    except Interrupted as ending:
-        return ending.exit_code
-    except Exception as error:
-        return report(error)
-
-
 def report(error: Exception) -> int:
-    """Say on stderr what went wrong and what to do; returns the exit code."""
+    """Print on stderr what went wrong and what to do; returns the exit code."""
     error = single_cause(error)
     if isinstance(error, ClaudeMcpError):
         logger.debug("the error's origin", exc_info=error)
@@ -64,37 +43,15 @@ def report(error: Exception) -> int:
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug("the error's origin", exc_info=error)
     else:
-        talk("Run it again with --debug to see where.")
+        talk("Run it again with --debug to see the traceback.")
     return 1
 
 
-def talk(line: str) -> None:
-    print(visible(redactor.redact(line)), file=sys.stderr, flush=True)
-
-
-def visible(text: str) -> str:
-    """Without characters that steer a terminal: a session's words can hold any."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
-
-
-def configure_logging(config: Config) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    # Only our own: what libraries say of a message at this level may hold its secrets.
-    logging.getLogger("claude_mcp").setLevel(logging.DEBUG if config.debug else logging.WARNING)
-
-
 def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
-    """Do some work with the sessions. SIGINT and SIGTERM cancel it; its clean-up is waited for.
+    """Do some work with the sessions. SIGINT and SIGTERM cancel it and wait for its clean-up.
 
     Raises:
-        Interrupted: by a signal. A second signal ends the process at once.
+        Interrupted: by a signal. A second signal ends the process immediately.
     """
     import anyio
 
@@ -107,14 +64,14 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
         async def watch(scope: anyio.CancelScope) -> None:
             async for number in signals:
                 if received:
-                    talk("claude-mcp: stopped before everything was cleaned up")
+                    talk("claude-mcp: stopped before clean-up was complete")
                     os._exit(128 + number)
                 received.append(number)
-                logger.info("stopping for %s", signal.Signals(number).name)
+                logger.info("stopping on %s", signal.Signals(number).name)
                 scope.cancel()
 
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            # The work alone is cancelled: cancelling something in a session takes its channel.
+            # Only the work is cancelled: its clean-up needs the channels to the sessions.
             async with open_sessions(config) as sessions, anyio.create_task_group() as tasks:
                 with anyio.CancelScope() as scope:
                     tasks.start_soon(watch, scope)
@@ -128,15 +85,16 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
 
 
 def follow(arguments: argparse.Namespace) -> Progress:
-    """Progress for a person who watches, or asked to be told."""
-    told = arguments.verbose or sys.stderr.isatty()
+    """Reports progress on stderr, if somebody watches."""
+    shown = watched(arguments)
 
     async def progress(message: str) -> None:
-        if told:
+        if shown:
             talk(f"  {message}")
 
     return progress
 
 
 def watched(arguments: argparse.Namespace) -> bool:
+    """Whether a person sees stderr, or asked for progress."""
     return bool(arguments.verbose) or sys.stderr.isatty()

@@ -224,17 +224,17 @@ def test_exec_says_what_was_cut_and_what_was_killed(run: Run, session: str) -> N
     assert run("exec", session, "much") == (
         0,
         "head\ntail\n",
-        "claude-mcp: cut in the middle: stdout: 1000 of 4195304 bytes left out\n",
+        "claude-mcp: output cut in the middle: stdout: 1000 of 4195304 bytes left out\n",
     )
     assert run("exec", "--timeout=2", session, "slow") == (
         124,
         "",
-        "claude-mcp: killed after its time limit of 2 s\n",
+        "claude-mcp: killed at its time limit of 2 s\n",
     )
 
 
 def test_exec_without_a_command_is_refused(run: Run, session: str) -> None:
-    said = "claude-mcp: There is no command.\nSee 'claude-mcp exec --help'.\n"
+    said = "claude-mcp: No command was given.\nSee 'claude-mcp exec --help'.\n"
     assert run("exec", session, "--") == (2, "", said)
 
 
@@ -298,7 +298,7 @@ def test_destroy_takes_several_and_goes_on_after_a_failure(run: Run, session: st
     assert err.splitlines() == [
         "claude-mcp: A sessionId is a session's id, the beginning of it, or its name; '' is none "
         "of them.",
-        "There was no session 'gone' any more.",
+        "Session 'gone' does not exist (any more).",
     ]
     assert sessions(run) == []
 
@@ -330,7 +330,9 @@ def test_destroy_all_without_a_terminal_wants_a_yes(
     monkeypatch.setattr("sys.stdin", Input(b"y\n"))
     code, _, err = run("destroy", "--all")
     assert code == 2
-    assert err.endswith("claude-mcp: Nothing was destroyed: nobody can be asked.\nAdd --yes.\n")
+    assert err.endswith(
+        "claude-mcp: Nothing was destroyed: confirmation needs a terminal.\nAdd --yes.\n"
+    )
     assert run("destroy", "--all", "--yes") == (0, f"{session}\n", "")
 
 
@@ -380,12 +382,13 @@ def test_an_unexpected_error_names_itself_and_the_way_to_know_more(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_MCP_CONFIG", "/tmp")
-    monkeypatch.setattr("claude_mcp.cli.commands.PERFORM", {})
+    monkeypatch.setattr("claude_mcp.cli.dispatch.PERFORM", {})
     monkeypatch.delenv("CLAUDE_MCP_CONFIG")
     assert run("list") == (
         1,
         "",
-        "claude-mcp: internal error: KeyError: 'list'\nRun it again with --debug to see where.\n",
+        "claude-mcp: internal error: KeyError: 'list'\n"
+        "Run it again with --debug to see the traceback.\n",
     )
 
 

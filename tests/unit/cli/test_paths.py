@@ -43,8 +43,8 @@ def test_one_of_two_paths_is_in_a_session(
     [
         ("a", "b", "Neither path is in a session."),
         ("./fix:a", "b", "Neither path is in a session."),
-        ("a:/x", "b:/y", "Both paths are in sessions; copy to the host in between."),
-        ("a:", "b", "'a:' names no path in the session."),
+        ("a:/x", "b:/y", "Both paths are in sessions; copy by way of the host."),
+        ("a:", "b", "'a:' lacks the path in the session."),
     ],
 )
 def test_two_paths_that_fit_no_copy_are_refused(

@@ -19,7 +19,7 @@ from tests.unit.wire import TURN
 
 ASKS = "Claude asks for permission: Bash\n  command: rm 1\n"
 ANSWER = "answer with: claude-mcp respond fix-tests q1 --allow (or --deny)\n"
-GO_ON = f"then go on with: claude-mcp turn fix-tests {TURN}\n"
+GO_ON = f"then continue with: claude-mcp turn fix-tests {TURN}\n"
 
 
 def ask(run: Run, session: str, *more: str) -> tuple[int, str, str]:
@@ -116,7 +116,7 @@ def test_without_a_terminal_a_question_is_told_and_answered_by_a_command(
     assert run("respond", session, "q1", "--deny", "--message", "not that") == (
         0,
         "",
-        f"Claude is told; go on with: claude-mcp turn fix-tests {TURN}\n",
+        f"Claude has the answer; continue with: claude-mcp turn fix-tests {TURN}\n",
     )
     code, out, _ = run("turn", session)
     assert (code, json.loads(out)) == (0, [["q1", "deny", "not that"]])
@@ -144,5 +144,5 @@ def test_an_answer_can_be_had_as_json(run: Run, session: str) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--allow", "--deny")])
 def test_an_answer_is_one_of_two(run: Run, session: str, flags: tuple[str, ...]) -> None:
-    expected = (2, "", "claude-mcp: Say either --allow or --deny.\n")
+    expected = (2, "", "claude-mcp: Pass either --allow or --deny.\n")
     assert run("respond", session, "q1", *flags) == expected

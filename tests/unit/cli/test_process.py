@@ -97,7 +97,7 @@ def test_a_second_signal_ends_the_program_while_it_still_interrupts(
     assert (process.returncode, out, err) == (
         143,
         b"",
-        b"claude-mcp: stopped before everything was cleaned up\n",
+        b"claude-mcp: stopped before clean-up was complete\n",
     )
 
 
@@ -163,7 +163,9 @@ def test_a_closed_stream_is_no_error(environment: dict[str, str], closed: str) -
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["turn", "--help"], ["lst"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["turn", "--help"], ["prompt", "--help"], ["lst"]]
+)
 def test_help_loads_nothing_heavy(environment: dict[str, str], argv: list[str]) -> None:
     code = (
         "import sys\n"

@@ -13,7 +13,7 @@ from tests.unit.cli.conftest import API_KEY, Input, Run
 from tests.unit.wire import TURN
 
 OTHER = "6b0b0f3e-0000-4000-8000-000000000001"
-RUNNING = f"Turn {TURN} is running; read on with: claude-mcp turn fix-tests {TURN}\n"
+RUNNING = f"Turn {TURN} is running; continue with: claude-mcp turn fix-tests {TURN}\n"
 EVENTS = [wire.event(1, "tool_call", "Bash: ls"), wire.event(2, "tool_result", "one\ntwo", 6)]
 
 
@@ -70,7 +70,7 @@ def test_a_prompt_on_stdin_must_be_text(
     run: Run, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", Input(b"\xff\xfe"))
-    expected = (2, "", "claude-mcp: The prompt on stdin is not UTF-8.\n")
+    expected = (2, "", "claude-mcp: The prompt on stdin is not valid UTF-8.\n")
     assert run("prompt", session, "-") == expected
 
 
@@ -81,7 +81,7 @@ def test_prompt_at_a_terminal_does_not_wait_for_one(
     assert run("prompt", session) == (
         2,
         "",
-        "claude-mcp: There is no prompt.\nGive it as an argument, or on stdin with '-'.\n",
+        "claude-mcp: No prompt was given.\nPass it as an argument, or on stdin with '-'.\n",
     )
 
 
@@ -224,7 +224,7 @@ def test_turn_tells_of_one_that_runs_on_with_an_exit_code_of_its_own(
 
 def test_turn_with_a_cursor_prints_the_events_behind_it(run: Run, running: str) -> None:
     first = "1 2026-01-02T03:04:05Z tool_call: Bash: ls\n"
-    second = "2 2026-01-02T03:04:05Z tool_result: one\ntwo [... 6 characters more: --event 2]\n"
+    second = "2 2026-01-02T03:04:05Z tool_result: one\ntwo [... 6 more characters: --event 2]\n"
     assert run("turn", running, "--cursor", "0") == (8, first + second, RUNNING)
     assert run("turn", running, TURN, "--cursor", "1") == (8, second, RUNNING)
     assert run("turn", running, "--cursor", "2", "--wait", "0") == (8, "", RUNNING)
@@ -268,7 +268,7 @@ def test_cancel_ends_the_turn_that_runs_and_says_so_on_stderr(
     run: Run, program: Path, running: str
 ) -> None:
     assert run("cancel", "fix-tests") == (0, "", f"Turn {TURN}: cancelled\n")
-    assert run("cancel", "fix-tests") == (0, "", "Nothing was running.\n")
+    assert run("cancel", "fix-tests") == (0, "", "No turn was running.\n")
     assert run("cancel", running, TURN) == (0, "", f"Turn {TURN}: cancelled\n")
     assert run("turn", running) == (
         1,

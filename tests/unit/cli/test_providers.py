@@ -49,8 +49,8 @@ def test_a_secret_that_is_typed_is_refused_and_not_repeated() -> None:
     with pytest.raises(UsageError) as caught:
         typed("apiKey=sk-ant-typed-0123")
     assert (caught.value.message, caught.value.hint) == (
-        "apiKey is a secret, and everybody on this machine can read a command line.",
-        "Give --provider-option apiKey=env:VARIABLE, apiKey=file:PATH or apiKey=- (stdin).",
+        "apiKey is a secret, and other users of this machine can read the command line.",
+        "Pass --provider-option apiKey=env:VARIABLE, apiKey=file:PATH or apiKey=- (stdin).",
     )
 
 
@@ -59,9 +59,12 @@ def test_a_secret_that_is_typed_is_refused_and_not_repeated() -> None:
     [
         (["region"], "--provider-option takes NAME=VALUE."),
         (["region=a", "region=b"], "--provider-option region is given twice."),
-        (["apiKey=env:NO_SUCH_VARIABLE"], "apiKey: there is no variable NO_SUCH_VARIABLE."),
+        (
+            ["apiKey=env:NO_SUCH_VARIABLE"],
+            "apiKey: the environment variable NO_SUCH_VARIABLE is not set.",
+        ),
         (["apiKey=file:/no/such"], "apiKey: /no/such cannot be read: No such file or directory."),
-        (["apiKey=file:"], "apiKey is a secret, and everybody on this machine can read"),
+        (["apiKey=file:"], "apiKey is a secret, and other users of this machine can read"),
     ],
 )
 def test_what_cannot_be_understood_is_said(options: list[str], said: str) -> None:

@@ -1,0 +1,59 @@
+"""Performs one command: loads the configuration, sets up logging, returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from claude_mcp.cli import commands, permissions, prompts
+from claude_mcp.cli.running import Interrupted, report
+from claude_mcp.config import Config, load
+from claude_mcp.credentials import RedactingFormatter
+
+PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
+    "serve": commands.serve,
+    "create": commands.create,
+    "prompt": prompts.prompt,
+    "turn": prompts.turn,
+    "cancel": prompts.cancel,
+    "respond": permissions.respond,
+    "credentials": commands.credentials,
+    "exec": commands.execute,
+    "list": commands.list_sessions,
+    "destroy": commands.destroy,
+    "prune": commands.prune,
+    "copy": commands.copy,
+    "logs": commands.logs,
+    "doctor": commands.doctor,
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Perform the command and return the program's exit code."""
+    try:
+        config = load(
+            file=arguments.config,
+            engine=arguments.engine,
+            debug=True if arguments.debug else None,
+        )
+        configure_logging(config)
+        return PERFORM[arguments.command](arguments, config)
+    except BrokenPipeError:
+        raise
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    except Exception as error:
+        return report(error)
+
+
+def configure_logging(config: Config) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    # Only our own messages: debug messages of libraries may contain secrets of theirs.
+    logging.getLogger("claude_mcp").setLevel(logging.DEBUG if config.debug else logging.WARNING)
