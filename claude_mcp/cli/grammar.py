@@ -7,41 +7,9 @@ their declarations in ``sessions``.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 
-
-class Invalid(Exception):
-    """The command line cannot be understood."""
-
-
-class Parser(argparse.ArgumentParser):
-    def __init__(self, name: str, description: str, example: str) -> None:
-        super().__init__(
-            prog=name,
-            description=description,
-            epilog=example,
-            formatter_class=_formatter,
-            allow_abbrev=False,
-        )
-        self.options = ["--help"]
-
-    def option(self, *names: str, **settings: object) -> None:
-        self.options += names
-        self.add_argument(*names, **settings)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise Invalid(message)
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    # Without a width, argparse imports shutil to find it.
-    try:
-        width = os.get_terminal_size(sys.stdout.fileno()).columns - 2
-    except (OSError, ValueError):
-        width = 88
-    return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 98), max_help_position=30)
+from claude_mcp.cli.options import Parser, add_option, add_options
 
 
 def _serve(parser: Parser) -> None:
@@ -49,7 +17,6 @@ def _serve(parser: Parser) -> None:
 
 
 def _create(parser: Parser) -> None:
-    from claude_mcp.cli.options import add_options
     from claude_mcp.sessions.create.request import CreateRequest
 
     add_options(parser, CreateRequest, {"provider": _provider, "limits": _limits})
@@ -67,7 +34,6 @@ def _provider(parser: Parser) -> None:
 
 
 def _limits(parser: Parser) -> None:
-    from claude_mcp.cli.options import add_option
     from claude_mcp.sessions.create.request import LIMITS
 
     for limit in LIMITS.values():
@@ -75,7 +41,6 @@ def _limits(parser: Parser) -> None:
 
 
 def _credentials(parser: Parser) -> None:
-    from claude_mcp.cli.options import add_option
     from claude_mcp.sessions.create.request import CreateRequest
     from claude_mcp.sessions.option import options
 
@@ -86,7 +51,6 @@ def _credentials(parser: Parser) -> None:
 
 
 def _prompt(parser: Parser) -> None:
-    from claude_mcp.cli.options import add_options
     from claude_mcp.sessions.turns.options import TurnOptions
 
     _session(parser)

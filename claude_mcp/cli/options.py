@@ -1,14 +1,47 @@
-"""Flags and requests from declared options: ``Option`` values in, parsed requests out."""
+"""A parser, its flags from declared options, and requests from what was typed."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 if TYPE_CHECKING:
-    from claude_mcp.cli.grammar import Parser
     from claude_mcp.sessions.option import Option
+
+
+class Invalid(Exception):
+    """The command line cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, name: str, description: str, example: str) -> None:
+        super().__init__(
+            prog=name,
+            description=description,
+            epilog=example,
+            formatter_class=_formatter,
+            allow_abbrev=False,
+        )
+        self.options = ["--help"]
+
+    def option(self, *names: str, **settings: object) -> None:
+        self.options += names
+        self.add_argument(*names, **settings)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise Invalid(message)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # Without a width, argparse imports shutil to find it.
+    try:
+        width = os.get_terminal_size(sys.stdout.fileno()).columns - 2
+    except (OSError, ValueError):
+        width = 88
+    return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 98), max_help_position=30)
 
 
 def add_options(

@@ -1,7 +1,7 @@
-"""The command line is read in two steps.
+"""Parses the command line in two steps.
 
-The global flags and the command's name first, then that command's own arguments. So only one
-command's parser is ever built, and a mistyped name gets a suggestion.
+First the global flags and the command's name, then that command's own arguments. So only one
+command's parser is built, and a misspelled name gets a suggestion.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import argparse
 import sys
 
 from claude_mcp import __version__
-from claude_mcp.cli.grammar import ALIASES, COMMANDS, Invalid, Parser
+from claude_mcp.cli.grammar import ALIASES, COMMANDS
+from claude_mcp.cli.options import Invalid, Parser
 
 PROGRAM = "claude-mcp"
 
@@ -21,13 +22,13 @@ example:
   claude-mcp prompt $id 'Find out why the tests fail, and fix it'
   claude-mcp destroy $id
 
-A SESSION is a session's id, the beginning of it, or its name. Credentials come from the
-environment, files or stdin, never from a flag itself.
+SESSION is a session's id, a unique prefix of it, or its name. Credentials come from the
+environment, files or stdin, never from the command line itself.
 """
 
 
 def parse(argv: list[str]) -> argparse.Namespace | int:
-    """The arguments with ``command`` among them; or an exit code, when all is said already."""
+    """The arguments, including ``command``; or an exit code, if there is nothing left to do."""
     parser: Parser = _global_parser()
     try:
         arguments = parser.parse_args(argv)
@@ -38,8 +39,8 @@ def parse(argv: list[str]) -> argparse.Namespace | int:
         if name not in COMMANDS:
             raise Invalid(f"there is no command {arguments.command!r}{_suggestion(name)}")
         parser = _command_parser(name)
-        # Options may stand between a session and its prompt, but behind SESSION of exec all is
-        # the command's own.
+        # Options may stand between a session and its prompt; after SESSION of exec, everything
+        # belongs to the command.
         take = parser.parse_known_args if name == "exec" else parser.parse_known_intermixed_args
         rest, unknown = take(arguments.rest, arguments)
         if unknown:
@@ -56,10 +57,10 @@ def parse(argv: list[str]) -> argparse.Namespace | int:
 
 
 def _command_words(words: list[str]) -> list[str]:
-    if words and words[0] == "--":  # only some versions of argparse take it away
+    if words and words[0] == "--":  # only some versions of argparse remove it
         return words[1:]
     if words and words[0].startswith("--"):
-        raise Invalid(f"{words[0]!r} was not expected there: flags stand before SESSION")
+        raise Invalid(f"{words[0]!r} was not expected there: flags go before SESSION")
     return words
 
 
@@ -80,15 +81,22 @@ def _command_parser(name: str) -> Parser:
     title = f"{description[0].upper()}{description[1:]}."
     parser = Parser(f"{PROGRAM} {name}", title, f"example:\n  {example}")
     arguments(parser)
-    # They may stand on either side of the command's name.
+    # Global flags may also stand after the command's name.
     _globals(parser, argparse.SUPPRESS, argparse.SUPPRESS)
     return parser
 
 
 def _globals(parser: Parser, text: object, flag: object) -> None:
-    parser.option("--engine", default=text, metavar="E", help="docker, podman or the path of one")
-    parser.option("--config", default=text, metavar="FILE", help="another configuration file")
-    parser.option("--debug", action="store_true", default=flag, help="log everything to stderr")
+    parser.option(
+        "--engine", default=text, metavar="E", help="docker, podman, or the path of such a program"
+    )
+    parser.option(
+        "--config",
+        default=text,
+        metavar="FILE",
+        help="configuration file to use instead of the default",
+    )
+    parser.option("--debug", action="store_true", default=flag, help="log debug messages to stderr")
 
 
 def _suggestion(name: str) -> str:

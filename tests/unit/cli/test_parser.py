@@ -156,7 +156,7 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
         ),
         (
             ["exec", "fix", "--timeout=5", "ls"],
-            "claude-mcp: '--timeout=5' was not expected there: flags stand before SESSION\n"
+            "claude-mcp: '--timeout=5' was not expected there: flags go before SESSION\n"
             "See 'claude-mcp exec --help'.\n",
         ),
         (
