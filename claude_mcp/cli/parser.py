@@ -87,14 +87,12 @@ def _command_parser(name: str) -> Parser:
 
 
 def _globals(parser: Parser, text: object, flag: object) -> None:
-    parser.option(
-        "--engine", default=text, metavar="E", help="docker, podman, or the path of such a program"
-    )
+    parser.option("--engine", default=text, metavar="E", help="docker, podman, or a path to one")
     parser.option(
         "--config",
         default=text,
         metavar="FILE",
-        help="configuration file to use instead of the default",
+        help="another configuration file",
     )
     parser.option("--debug", action="store_true", default=flag, help="log debug messages to stderr")
 
