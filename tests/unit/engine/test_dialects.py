@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
+
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 
@@ -24,3 +27,8 @@ def test_each_engine_has_its_own_name_for_the_host() -> None:
         ("Docker", "host.docker.internal", ("host.docker.internal:host-gateway",)),
         ("Podman", "host.containers.internal", ()),
     ]
+
+
+def test_every_engine_must_answer_every_field() -> None:
+    assert [each.name for each in fields(Dialect) if each.default is not MISSING] == []
+    assert [each.name for each in fields(Dialect) if each.default_factory is not MISSING] == []
