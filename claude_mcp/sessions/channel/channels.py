@@ -1,8 +1,7 @@
 """The held-open ``exec`` to a session's agent, and requests over it.
 
-A channel is opened by the first request, answers any number of them side by side, and closes
-after a while without use. It is only a pipe: losing it loses nothing but the answers that
-were still to come.
+The first request opens a channel. It carries any number of concurrent requests and closes when it
+was idle for a while. It is only a pipe: if it is lost, only the outstanding answers are lost.
 """
 
 from __future__ import annotations
@@ -36,18 +35,19 @@ logger = logging.getLogger(__name__)
 IDLE_SECONDS: Final = 30.0
 """How long an unused channel stays open."""
 TRUSTED_IDLE_SECONDS: Final = 0.1
-"""How long an unused channel is taken to be alive without asking."""
+"""A channel that was used within this time is not pinged before the next request."""
 PING_SECONDS: Final = 2.0
 GREETING_SECONDS: Final = 15.0
-"""How long a new channel may take until the agent greets."""
+"""How long a new channel waits for the agent's greeting."""
 CANCEL_ANSWER_SECONDS: Final = 8.0
-"""How long a cancelled request waits for the agent to say that the work has ended."""
+"""How long a cancelled request waits for the agent to confirm that the work has ended."""
 EXIT_SECONDS: Final = 2.0
-"""How long the exec may take to end when there is nothing more to be said."""
+"""How long the exec may take to end after its input or output has ended."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING_EVENTS: Final = 1000
-"""What comes faster than it is taken is dropped from there on."""
-LAST_WORDS_LINES: Final = 5
+"""Upper bound on unread events of one request. Further events are dropped."""
+LOG_LINES: Final = 5
+LOG_BYTES: Final = 4096
 
 OnEvent = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -57,11 +57,11 @@ class ChannelLost(AgentError):
 
 
 class NotRunning(SessionNotReady):
-    """The container is there but does not run."""
+    """The container exists but does not run."""
 
 
 class _Pending:
-    """One request that waits for its answer; messages are handed over in order."""
+    """A request that waits for its answer. It receives its messages in order."""
 
     def __init__(self) -> None:
         send, receive = anyio.create_memory_object_stream[operations.Answer](float("inf"))
@@ -69,7 +69,7 @@ class _Pending:
 
 
 class Channel:
-    """One held exec. ``run`` lives in a task of its own; ``request`` may be called by many."""
+    """One held exec. ``run`` needs a task of its own; ``request`` can be called concurrently."""
 
     def __init__(self, engine: Engine, container_id: str, close_after_seconds: float) -> None:
         self._engine = engine
@@ -85,7 +85,7 @@ class Channel:
         self.failure: ClaudeMcpError | None = None
 
     async def run(self) -> None:
-        """Hold the exec until it ends, is idle for long, or ``close`` is called."""
+        """Hold the exec until it ends, has been idle for too long, or ``close`` is called."""
         try:
             with self._scope:
                 async with self._engine.exec(
@@ -100,7 +100,7 @@ class Channel:
                     with anyio.move_on_after(EXIT_SECONDS):
                         await stream.wait()
                     self.failure = self._explain(stream.returncode, stream.stderr_tail)
-        except Exception as error:  # this task must not take the other sessions along
+        except Exception as error:  # an error in this task must not end other sessions
             logger.debug("a channel could not be held", exc_info=True)
             self.failure = self._engine.failed("reach the session", str(error))
         finally:
@@ -127,7 +127,7 @@ class Channel:
         try:
             answer = answers.read(operations.Answer, json.loads(line))
         except (AgentError, ValueError, RecursionError):
-            logger.warning("the agent wrote something that is not an answer: %.80r", line)
+            logger.warning("the agent wrote a malformed answer: %.80r", line)
             return
         pending = None if answer.id is None else self._pending.get(answer.id)
         if pending is None:
@@ -148,7 +148,7 @@ class Channel:
     def _explain(self, returncode: int | None, stderr: str) -> ClaudeMcpError:
         error = self._engine.failed("reach the session", stderr)
         if isinstance(error, ContainerNotFound):
-            return SessionNotFound("The session's container is gone.")
+            return SessionNotFound("The session's container no longer exists.")
         if isinstance(error, ContainerNotRunning):
             return NotRunning("The session's container is not running.")
         if returncode == places.NO_AGENT_EXIT_CODE:
@@ -175,13 +175,13 @@ class Channel:
     async def request(
         self, op: str, args: Mapping[str, Any], on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """Send one request and wait for its answer; events are handed over in order.
+        """Send one request and wait for its answer. ``on_event`` gets its events in order.
 
-        A request that is cancelled, or whose ``on_event`` fails, is cancelled in the agent too,
-        and waits (bounded) until the agent says that the work has ended.
+        If the request is cancelled or ``on_event`` fails, the agent cancels it too. The call then
+        waits up to ``CANCEL_ANSWER_SECONDS`` until the agent confirms that the work has ended.
 
         Raises:
-            AgentRefused: the agent said no.
+            AgentRefused: the agent refused the request.
             ChannelLost, SessionNotFound, NotRunning, AgentError, EngineError: no answer came.
         """
         self._numbers += 1
@@ -220,7 +220,7 @@ class Channel:
         try:
             await self._stream.send(line)
         except anyio.BrokenResourceError:
-            # Why it broke is known once the exec has ended; the answer's end tells.
+            # The reason is known once the exec has ended. Waiting for the answer raises it.
             logger.debug("the channel broke while a request was sent")
 
     async def _answer(self, pending: _Pending, on_event: OnEvent | None) -> dict[str, Any]:
@@ -253,10 +253,10 @@ class Channels:
         return channel is not None and not channel.closed
 
     async def is_alive(self, container_id: str) -> bool:
-        """Whether the open channel, if there is one, still answers.
+        """Whether there is an open channel that still answers.
 
-        A container that was stopped, paused or removed meanwhile is noticed before a request is
-        sent that could not be told from one that was carried out.
+        This detects a container that was stopped, paused or removed before a request is sent. Once
+        a request is sent, nobody could know whether it was carried out.
         """
         channel = self._open.get(container_id)
         if channel is None or channel.closed:
@@ -267,7 +267,7 @@ class Channels:
             with anyio.fail_after(PING_SECONDS):
                 await channel.request(operations.PING, {})
         except (ClaudeMcpError, TimeoutError) as error:
-            logger.debug("an idle channel is given up: %r", error)
+            logger.debug("closed an idle channel that does not answer: %r", error)
             self.close(container_id)
             return False
         return True
@@ -291,9 +291,9 @@ class Channels:
         args: Mapping[str, Any],
         on_event: OnEvent | None = None,
     ) -> dict[str, Any]:
-        """As ``Channel.request``, over the open channel or a new one.
+        """Like ``Channel.request``, over the open channel or a new one.
 
-        When the agent does not answer at all, the error ends with its last words.
+        If the agent does not answer at all, the error ends with the last lines of its log.
         """
         channel = self._open.get(container_id)
         if channel is None or channel.closed:
@@ -306,14 +306,14 @@ class Channels:
             raise
         except AgentError as error:
             raise AgentError(
-                f"{error.message} {await self._last_words(container_id)}",
-                hint="Look at get_session_logs; if it stays like this, destroy the session.",
+                f"{error.message} {await self._log_end(container_id)}",
+                hint="Look at get_session_logs. If this persists, destroy the session.",
             ) from error
 
-    async def _last_words(self, container_id: str) -> str:
+    async def _log_end(self, container_id: str) -> str:
         try:
-            completed = await self._engine.logs(container_id, LAST_WORDS_LINES, 4096)
+            log = await self._engine.logs(container_id, LOG_LINES, LOG_BYTES)
         except ClaudeMcpError as error:
-            return f"Its log cannot be read either: {error.message}"
-        lines = [line.partition(" ")[2] for line in completed.err.splitlines() if line.strip()]
-        return f"Its last words: {' | '.join(lines)}" if lines else "It left no last words."
+            return f"Its log cannot be read: {error.message}"
+        lines = [line.partition(" ")[2] for line in log.err.splitlines() if line.strip()]
+        return f"Its log ends with: {' | '.join(lines)}" if lines else "Its log is empty."

@@ -257,17 +257,17 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
 @pytest.mark.parametrize(
     ("script", "kind", "message"),
     [
-        ("request()", AgentError, f"{LOST} Its last words: last words"),
-        ("request(); say('half an ans')", AgentError, f"{LOST} Its last words: last words"),
+        ("request()", AgentError, f"{LOST} Its log ends with: last words"),
+        ("request(); say('half an ans')", AgentError, f"{LOST} Its log ends with: last words"),
         (
             "request(); os.kill(os.getpid(), 9)",
             AgentError,
-            f"{LOST} Its last words: last words",
+            f"{LOST} Its log ends with: last words",
         ),
         (
             f"request(); sys.exit({contract.NO_AGENT_EXIT_CODE})",
             AgentError,
-            "The session's agent does not answer. Its last words: last words",
+            "The session's agent does not answer. Its log ends with: last words",
         ),
         (
             f"sys.exit({contract.NO_ROOM_EXIT_CODE})",
@@ -282,12 +282,12 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
         (
             "sys.exit('Error response from daemon: No such container: c0ffee')",
             SessionNotFound,
-            "The session's container is gone.",
+            "The session's container no longer exists.",
         ),
         (
             "sys.exit('Error: no container with name or ID \"c0ffee\" found: no such container')",
             SessionNotFound,
-            "The session's container is gone.",
+            "The session's container no longer exists.",
         ),
         (
             "sys.exit('Error response from daemon: Container c0ffee is not running')",
@@ -334,7 +334,7 @@ async def test_all_who_wait_learn_that_a_channel_is_lost(
     async with opened() as channels, anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(ask)
-    assert failures == [f"{LOST} Its last words: last words"] * 3
+    assert failures == [f"{LOST} Its log ends with: last words"] * 3
 
 
 async def test_after_a_loss_the_next_request_opens_another_channel(
@@ -353,16 +353,15 @@ async def test_after_a_loss_the_next_request_opens_another_channel(
 @pytest.mark.parametrize(
     ("logs", "words"),
     [
-        ("sys.stderr.write('T1 one\\n\\nT2 two\\n')", "Its last words: one | two"),
-        ("sys.stdout.write('T1 talk\\n')", "It left no last words."),
+        ("sys.stderr.write('T1 one\\n\\nT2 two\\n')", "Its log ends with: one | two"),
+        ("sys.stdout.write('T1 talk\\n')", "Its log is empty."),
         (
             "sys.exit('Error response from daemon: what')",
-            "Its log cannot be read either: Docker could not read the logs of container c0ffee: "
-            "what.",
+            "Its log cannot be read: Docker could not read the logs of container c0ffee: what.",
         ),
     ],
 )
-async def test_the_last_words_of_an_agent_that_does_not_answer_are_told(
+async def test_an_agent_that_does_not_answer_is_an_error_with_the_end_of_its_log(
     scripted: ScriptedEngine, opened: Open, logs: str, words: str
 ) -> None:
     scripted.agent("request()")
@@ -371,7 +370,7 @@ async def test_the_last_words_of_an_agent_that_does_not_answer_are_told(
         with pytest.raises(AgentError) as caught:
             await channels.request(ID, "x", {})
     assert str(caught.value) == (
-        f"{LOST} {words} Look at get_session_logs; if it stays like this, destroy the session."
+        f"{LOST} {words} Look at get_session_logs. If this persists, destroy the session."
     )
 
 
@@ -457,7 +456,7 @@ async def test_a_closed_channel_leaves_no_process_and_fails_what_was_under_way(
         assert await anyio.to_thread.run_sync(lifeline.line) == "ready"
         channels.close(ID)
         await anyio.to_thread.run_sync(lifeline.end)
-    assert failures == ["The connection to the session was closed. Its last words: last words"]
+    assert failures == ["The connection to the session was closed. Its log ends with: last words"]
 
 
 async def test_a_channel_that_no_longer_answers_is_not_alive(

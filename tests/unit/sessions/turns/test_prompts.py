@@ -545,7 +545,8 @@ async def test_a_channel_that_is_lost_again_and_again_is_an_error(
         await ASKS[op](sessions)
     assert (type(caught.value), caught.value.message) == (
         AgentError,
-        "The connection to the session was lost before its answer came. Its last words: last words",
+        "The connection to the session was lost before its answer came. "
+        "Its log ends with: last words",
     )
     assert engine.calls.count("exec") == 2
 
@@ -561,7 +562,7 @@ async def test_a_channel_that_is_lost_again_and_again_is_an_error(
         (
             "sys.exit(97)",
             AgentError,
-            "The session's agent does not answer. Its last words: last words",
+            "The session's agent does not answer. Its log ends with: last words",
         ),
     ],
 )
