@@ -103,7 +103,7 @@ async def test_what_is_there_is_kept_unless_overwrite_is_asked(
     new = tmp_path / "new"
     new.write_text("new")
     await commands.execute(sessions, shared.id, "echo -n old > /tmp/file")
-    with pytest.raises(TransferError, match=r"/tmp/file exists already.* Pass overwrite"):
+    with pytest.raises(TransferError, match=r"/tmp/file exists already.* pass overwrite"):
         await transfer(sessions, shared.id, TO, str(new), "/tmp/file")
     assert (await commands.execute(sessions, shared.id, "cat /tmp/file")).stdout == "old"
     await transfer(sessions, shared.id, TO, str(new), "/tmp/file", overwrite=True)
