@@ -18,14 +18,28 @@
     ├── TransferError            6
     └── AgentError               7   the agent in the session did not answer
 
-A message says what was tried and what went wrong. ``hint`` says what to do next.
+A message says what was tried and what went wrong. ``hint`` says what to do next. Neither names a
+tool or a command: ``steps`` are the next steps, which each front end names in its own way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import ClassVar
+
+
+class NextStep(Enum):
+    """What a caller can do about an error."""
+
+    READ_TURN = auto()
+    CANCEL_TURN = auto()
+    QUEUE_PROMPT = auto()
+    GIVE_CREDENTIALS = auto()
+    READ_LOG = auto()
+    DESTROY = auto()
+    OVERWRITE = auto()
 
 
 class ClaudeMcpError(Exception):
@@ -33,13 +47,24 @@ class ClaudeMcpError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, steps: Sequence[NextStep] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.steps = tuple(steps)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def advice(self, names: Mapping[NextStep, str]) -> str | None:
+        """The hint, followed by a front end's names of the next steps."""
+        steps = [names[step] for step in self.steps]
+        if not steps:
+            return self.hint
+        listed = " or ".join(filter(None, (", ".join(steps[:-1]), steps[-1])))
+        return " ".join(filter(None, (self.hint, f"Use {listed}.")))
 
 
 class UsageError(ClaudeMcpError):

@@ -20,7 +20,7 @@ from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import container_name

@@ -32,7 +32,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import NetworkName
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
@@ -87,7 +87,7 @@ async def life(bench: Bench) -> Rows:
             session = created.session.id
             if destroy == "destroy used":
                 with timed(samples, "command"):
-                    await commands.execute(bench.sessions, session, "true")
+                    await commands.run(await bench.sessions.open(session), "true")
             with timed(samples, destroy):
                 await bench.sessions.destroy(session)
 
@@ -148,11 +148,11 @@ async def command(bench: Bench) -> Rows:
         async with open_sessions(bench.config) as sessions:
             await sessions.engine()
             with timed(samples, "command"):
-                await commands.execute(sessions, bench.session, "true")
+                await commands.run(await sessions.open(bench.session), "true")
 
     async def by_us(samples: Samples) -> None:
         with timed(samples, "command"):
-            await commands.execute(bench.sessions, bench.session, "true")
+            await commands.run(await bench.sessions.open(bench.session), "true")
 
     bare, ours = await alternate(bench.repetitions(15), by_hand, by_a_new_server)
     rows: Rows = [
@@ -241,7 +241,10 @@ async def _copying(bench: Bench, source: Path, what: str, times: int) -> Rows:
         await fresh()
         with timed(samples, "in"):
             await transfer(
-                bench.sessions, bench.session, Direction.TO_CONTAINER, str(source), inside
+                await bench.sessions.open(bench.session),
+                Direction.TO_CONTAINER,
+                str(source),
+                inside,
             )
 
     async def out_by_hand(samples: Samples) -> None:
@@ -253,10 +256,15 @@ async def _copying(bench: Bench, source: Path, what: str, times: int) -> Rows:
         await fresh()
         with timed(samples, "out"):
             await transfer(
-                bench.sessions, bench.session, Direction.FROM_CONTAINER, kept, str(outside)
+                await bench.sessions.open(bench.session),
+                Direction.FROM_CONTAINER,
+                kept,
+                str(outside),
             )
 
-    await transfer(bench.sessions, bench.session, Direction.TO_CONTAINER, str(source), kept)
+    await transfer(
+        await bench.sessions.open(bench.session), Direction.TO_CONTAINER, str(source), kept
+    )
     bare, ours = await alternate(times, in_by_hand, in_by_us, warm_up=False)
     rows: Rows = [Row(f"transfer {what} in", "cp", bare["in"], ours["in"], 1.3)]
     bare, ours = await alternate(times, out_by_hand, out_by_us, warm_up=False)
@@ -338,27 +346,53 @@ async def calls(bench: Bench) -> Rows:
             request = replace(bench.request(name), network="restricted")
             return await creation.create(sessions, request)
 
+        def called(
+            work: Callable[..., Awaitable[object]], *arguments: object
+        ) -> Callable[[], Awaitable[object]]:
+            async def step() -> object:
+                return await work(await sessions.open(name), *arguments)
+
+            return step
+
         steps: list[tuple[str, Callable[[], Awaitable[object]], int | None]] = [
             ("a server's first use of the engine", sessions.engine, None),
             ("create_session", lambda: creation.create(sessions, bench.request(name)), 2),
-            ("execute_command, first", lambda: commands.execute(sessions, name, "true"), None),
-            ("execute_command, second on", lambda: commands.execute(sessions, name, "true"), 0),
-            ("execute_in_session, channel open", lambda: turns.prompt(sessions, name, PROMPT), 0),
+            (
+                "execute_command, first",
+                called(commands.run, "true"),
+                None,
+            ),
+            (
+                "execute_command, second on",
+                called(commands.run, "true"),
+                0,
+            ),
+            (
+                "execute_in_session, channel open",
+                called(turns.prompt, PROMPT),
+                0,
+            ),
             (
                 "transfer_files in",
-                lambda: transfer(
-                    sessions, name, Direction.TO_CONTAINER, str(source), f"{INSIDE}/called"
+                called(
+                    transfer,
+                    Direction.TO_CONTAINER,
+                    str(source),
+                    f"{INSIDE}/called",
                 ),
                 None,
             ),
             (
                 "transfer_files out",
-                lambda: transfer(
-                    sessions, name, Direction.FROM_CONTAINER, f"{INSIDE}/called", f"{source}-back"
+                called(
+                    transfer,
+                    Direction.FROM_CONTAINER,
+                    f"{INSIDE}/called",
+                    f"{source}-back",
                 ),
                 None,
             ),
-            ("get_session_logs", lambda: commands.logs(sessions, name), None),
+            ("get_session_logs", called(commands.logs), None),
             ("list_sessions", sessions.list, 2),
             ("destroy_session", lambda: sessions.destroy(name), None),
             ("create_session, restricted, its proxy too", lambda: restricted(first), None),

@@ -28,8 +28,8 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from claude_mcp.claude import invocation, protocol, providers
-from claude_mcp.sessions.channel import channels as channel
-from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.channel import channel, channels
+from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.providers import resolve as provider
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import prompts as turns
@@ -210,7 +210,7 @@ async def _by_a_new_channel(bench: Bench, samples: Samples, session: str) -> Non
     async with open_sessions(bench.config) as sessions:
         await sessions.engine()
         with timed(samples, "turn"):
-            await turns.prompt(sessions, session, PROMPT)
+            await turns.prompt(await sessions.open(session), PROMPT)
 
 
 async def memory(bench: Bench) -> Rows:
@@ -237,7 +237,7 @@ async def memory(bench: Bench) -> Rows:
         before = _resident_mib(pid)
         await _many_turns(client, names, TURNS)
         growth = _resident_mib(pid) - before
-        await asyncio.sleep(channel.IDLE_SECONDS + 2 * channel.EXIT_SECONDS)
+        await asyncio.sleep(channels.IDLE_SECONDS + 2 * channel.EXIT_SECONDS)
         idle = len(_children(pid))
     await asyncio.gather(*(bench.sessions.destroy(name) for name in names))
     what = f"server with {SESSIONS} sessions"

@@ -18,7 +18,7 @@ from claude_mcp.engine import detection
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session

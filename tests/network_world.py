@@ -133,7 +133,7 @@ class World:
 
     async def run(self, session: Session, command: str) -> str:
         """Its output; it must succeed."""
-        done = await commands.execute(self.sessions, session.id, command)
+        done = await commands.run(await self.sessions.open(session.id), command)
         assert done.exit_code == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -168,7 +168,9 @@ class World:
     async def curl(self, *words: str, session: Session | None = None) -> tuple[int, str]:
         """Exit code, and what curl wrote."""
         command = shlex.join(("curl", "--silent", "--show-error", "--max-time", "20", *words))
-        done = await commands.execute(self.sessions, (session or self.restricted).id, command)
+        done = await commands.run(
+            await self.sessions.open((session or self.restricted).id), command
+        )
         return done.exit_code, done.stdout + done.stderr
 
     async def visits(self) -> list[bytes]:

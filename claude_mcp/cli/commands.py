@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claude_mcp.cli import render
 from claude_mcp.cli.options import given, typed
 from claude_mcp.cli.paths import endpoints, parse_mount, read_mcp_config
-from claude_mcp.cli.running import follow, report, watched, within
+from claude_mcp.cli.running import follow, report, watched, within, within_session
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.contract.numbers import counted
@@ -44,7 +44,7 @@ def serve(arguments: argparse.Namespace, config: Config) -> int:
 
 def create(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.cli.providers import parse_provider
-    from claude_mcp.sessions.create import plan
+    from claude_mcp.sessions.create import start
     from claude_mcp.sessions.create.request import LIMITS, CreateRequest, Mount
 
     request = CreateRequest(
@@ -64,7 +64,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
             if (value := typed(arguments, option)) is not None
         },
     )
-    created = within(config, lambda sessions: plan.create(sessions, request, follow(arguments)))
+    created = within(config, lambda sessions: start.create(sessions, request, follow(arguments)))
     for warning in created.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
@@ -85,9 +85,8 @@ def credentials(arguments: argparse.Namespace, config: Config) -> int:
 
     options = parse_options(arguments)
     servers = None if arguments.mcp_config is None else read_mcp_config(arguments.mcp_config)
-    handed = within(
-        config,
-        lambda sessions: handover.hand_in(sessions, arguments.session, options, servers),
+    handed = within_session(
+        config, arguments.session, lambda handle: handover.give(handle, options, servers)
     )
     for warning in handed.warnings:
         talk(f"warning: {warning}")
@@ -106,11 +105,11 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
     words = arguments.words
     if not words:
         raise UsageError("No command was given.", hint="See 'claude-mcp exec --help'.")
-    completed = within(
+    completed = within_session(
         config,
-        lambda sessions: commands.execute(
-            sessions,
-            arguments.session,
+        arguments.session,
+        lambda handle: commands.run(
+            handle,
             words[0] if len(words) == 1 else shlex.join(words),
             timeout_seconds=arguments.timeout,
             workdir=arguments.workdir,
@@ -238,11 +237,11 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
     reference, to_container, source, destination = endpoints(
         arguments.source, arguments.destination
     )
-    transferred = within(
+    transferred = within_session(
         config,
-        lambda sessions: transfer.transfer(
-            sessions,
-            reference,
+        reference,
+        lambda handle: transfer.transfer(
+            handle,
             transfer.Direction.TO_CONTAINER if to_container else transfer.Direction.FROM_CONTAINER,
             source,
             destination,
@@ -265,8 +264,8 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
 def logs(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import commands
 
-    session, lines = within(
-        config, lambda sessions: commands.logs(sessions, arguments.session, arguments.tail)
+    session, lines = within_session(
+        config, arguments.session, lambda handle: commands.logs(handle, arguments.tail)
     )
     if arguments.json:
         from claude_mcp.views.results import LogsResult

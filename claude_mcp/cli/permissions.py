@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
-from claude_mcp.cli.running import within
+from claude_mcp.cli.running import within_session
 from claude_mcp.cli.terminal import talk, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
@@ -77,11 +77,10 @@ def respond(arguments: argparse.Namespace, config: Config) -> int:
         raise UsageError("Pass either --allow or --deny.")
     decision = permissions.Decision.ALLOW if arguments.allow else permissions.Decision.DENY
     answer = permissions.Answer(decision, arguments.message)
-    decided = within(
+    decided = within_session(
         config,
-        lambda sessions: permissions.respond(
-            sessions, arguments.session, arguments.request, answer
-        ),
+        arguments.session,
+        lambda handle: permissions.respond(handle, arguments.request, answer),
     )
     if arguments.json:
         from claude_mcp.views.results import PermissionResult

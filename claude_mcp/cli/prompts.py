@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from claude_mcp.cli import render
 from claude_mcp.cli.options import given
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
-from claude_mcp.cli.running import follow, watched, within
+from claude_mcp.cli.running import follow, watched, within_session
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 from claude_mcp.views.figures import turn_figures
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.registry import Sessions
+    from claude_mcp.sessions.handle import SessionHandle
     from claude_mcp.sessions.turns.results import TurnResult
 
 RUNNING_EXIT_CODE: Final = 8
@@ -35,11 +35,10 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     options = TurnOptions(**given(arguments, TurnOptions, split))
     turn_id = turns.new_turn_id(arguments.turn_id)
 
-    async def work(sessions: Sessions) -> TurnResult:
+    async def work(handle: SessionHandle) -> TurnResult:
         try:
             return await turns.prompt(
-                sessions,
-                arguments.session,
+                handle,
                 text,
                 options=options,
                 turn_id=turn_id,
@@ -50,10 +49,10 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
             )
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await _interrupt(sessions, arguments.session, turn_id)
+                await _interrupt(handle, turn_id)
             raise
 
-    turn = within(config, work)
+    turn = within_session(config, arguments.session, work)
     if arguments.json:
         from claude_mcp.views.results import PromptResult
 
@@ -65,13 +64,13 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     return 0 if arguments.detach and going else code
 
 
-async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
+async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
     """End a prompt after Ctrl-C; it may never have reached the session."""
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.turns import prompts as turns
 
     try:
-        turn = await turns.interrupt(sessions, reference, turn_id)
+        turn = await turns.interrupt(handle, turn_id)
     except ClaudeMcpError as error:
         talk(f"claude-mcp: the prompt was abandoned: {error.message}")
         return
@@ -89,11 +88,11 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
 
     if arguments.event is not None:
         return _show_event(arguments, config)
-    found = within(
+    found = within_session(
         config,
-        lambda sessions: turns.follow(
-            sessions,
-            arguments.session,
+        arguments.session,
+        lambda handle: turns.follow(
+            handle,
             arguments.turn,
             cursor=arguments.cursor,
             wait_seconds=arguments.wait,
@@ -113,8 +112,8 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
 def _show_event(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import prompts as turns
 
-    _, event = within(
-        config, lambda sessions: turns.event(sessions, arguments.session, arguments.event)
+    _, event = within_session(
+        config, arguments.session, lambda handle: turns.event(handle, arguments.event)
     )
     if arguments.json:
         from claude_mcp.views.results import EventEntry
@@ -128,8 +127,8 @@ def _show_event(arguments: argparse.Namespace, config: Config) -> int:
 def cancel(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import prompts as turns
 
-    cancelled = within(
-        config, lambda sessions: turns.interrupt(sessions, arguments.session, arguments.turn)
+    cancelled = within_session(
+        config, arguments.session, lambda handle: turns.interrupt(handle, arguments.turn)
     )
     if arguments.json:
         from claude_mcp.views.results import CancelResult

@@ -8,18 +8,31 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from claude_mcp.cli.terminal import talk
 from claude_mcp.config import Config
-from claude_mcp.errors import ClaudeMcpError, single_cause
+from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.registry import Progress, Sessions
+    from claude_mcp.sessions.handle import SessionHandle
+    from claude_mcp.sessions.progress import Progress
+    from claude_mcp.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+STEPS: Final = {
+    NextStep.READ_TURN: "'claude-mcp turn'",
+    NextStep.CANCEL_TURN: "'claude-mcp cancel'",
+    NextStep.QUEUE_PROMPT: "'claude-mcp prompt --queue'",
+    NextStep.GIVE_CREDENTIALS: "'claude-mcp credentials'",
+    NextStep.READ_LOG: "'claude-mcp logs'",
+    NextStep.DESTROY: "'claude-mcp destroy'",
+    NextStep.OVERWRITE: "--force",
+}
+"""The command, or its option, for each step."""
 
 
 class Interrupted(BaseException):
@@ -36,8 +49,9 @@ def report(error: Exception) -> int:
     if isinstance(error, ClaudeMcpError):
         logger.debug("the error's origin", exc_info=error)
         talk(f"claude-mcp: {error.message}")
-        if error.hint:
-            talk(error.hint)
+        advice = error.advice(STEPS)
+        if advice:
+            talk(advice)
         return error.exit_code
     talk(f"claude-mcp: internal error: {type(error).__name__}: {error}")
     if logger.isEnabledFor(logging.DEBUG):
@@ -82,6 +96,17 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
         return outcome[0]
 
     return anyio.run(main)
+
+
+def within_session(
+    config: Config, reference: str, work: Callable[[SessionHandle], Awaitable[T]]
+) -> T:
+    """As ``within``, with one session."""
+
+    async def open_it(sessions: Sessions) -> T:
+        return await work(await sessions.open(reference))
+
+    return within(config, open_it)
 
 
 def follow(arguments: argparse.Namespace) -> Progress:

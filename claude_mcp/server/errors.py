@@ -1,17 +1,29 @@
 """The one place where an error becomes a tool error.
 
-A domain error is its message and its hint. Anything else is a fault of ours: its type and
-message go to the caller, its traceback to the log.
+A domain error is its message, its hint, and the tools for the next steps. Anything else is a fault
+of ours: its type and message go to the caller, its traceback to the log.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
-from claude_mcp.errors import ClaudeMcpError, single_cause
+from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
 from claude_mcp.views.wire import clean
 
 logger = logging.getLogger(__name__)
+
+STEPS: Final = {
+    NextStep.READ_TURN: "get_turn",
+    NextStep.CANCEL_TURN: "cancel_turn",
+    NextStep.QUEUE_PROMPT: "execute_in_session with whenBusy 'wait'",
+    NextStep.GIVE_CREDENTIALS: "set_credentials",
+    NextStep.READ_LOG: "get_session_logs",
+    NextStep.DESTROY: "destroy_session",
+    NextStep.OVERWRITE: "overwrite",
+}
+"""The tool, or its argument, for each step."""
 
 
 def error_text(error: Exception, tool: str) -> str:
@@ -20,6 +32,7 @@ def error_text(error: Exception, tool: str) -> str:
     if isinstance(cause, ClaudeMcpError):
         logger.info("%s: %s", tool, cause)
         logger.debug("%s failed", tool, exc_info=cause)
-        return clean(f"{cause.message}\n{cause.hint}" if cause.hint else cause.message)
+        advice = cause.advice(STEPS)
+        return clean(f"{cause.message}\n{advice}" if advice else cause.message)
     logger.error("%s failed unexpectedly", tool, exc_info=error)
     return clean(f"Internal error: {type(cause).__name__}: {cause}, see the server's log.")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 async def _create(sessions: Sessions, arguments: Arguments, call: Call) -> CreateResult:
-    from claude_mcp.sessions.create.plan import create
+    from claude_mcp.sessions.create.start import create
 
     return CreateResult.of(await create(sessions, create_request(arguments), call.progress))
 
@@ -85,13 +85,12 @@ async def _set_credentials(sessions: Sessions, arguments: Any, call: Call) -> Cr
     from claude_mcp.sessions import handover
 
     options, config = arguments.provider_options, arguments.mcp_config
-    handed = await handover.hand_in(
-        sessions,
-        arguments.session_id,
+    given = await handover.give(
+        await sessions.open(arguments.session_id),
         options.model_dump(by_alias=True, exclude_none=True) if options else {},
         config.model_dump() if config else None,
     )
-    return CredentialsResult.of(handed)
+    return CredentialsResult.of(given)
 
 
 SET_CREDENTIALS: Final = Declaration(
@@ -118,7 +117,8 @@ class LogsArguments(Arguments):
 async def _logs(sessions: Sessions, arguments: LogsArguments, call: Call) -> LogsResult:
     from claude_mcp.sessions.turns import commands
 
-    session, lines = await commands.logs(sessions, arguments.session_id, arguments.tail)
+    handle = await sessions.open(arguments.session_id)
+    session, lines = await commands.logs(handle, arguments.tail)
     return LogsResult.of(session, lines)
 
 

@@ -14,7 +14,8 @@ from claude_mcp.server.schemas import input_schema, output_schema
 from claude_mcp.views.results import Result
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.registry import Progress, Sessions
+    from claude_mcp.sessions.progress import Progress
+    from claude_mcp.sessions.registry import Sessions
 
 
 @dataclass(frozen=True, slots=True)

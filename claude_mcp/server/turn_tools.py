@@ -25,6 +25,7 @@ from claude_mcp.views import text
 from claude_mcp.views.results import CancelResult, PermissionResult, PromptResult, TurnView
 
 if TYPE_CHECKING:
+    from claude_mcp.sessions.handle import SessionHandle
     from claude_mcp.sessions.registry import Sessions
     from claude_mcp.sessions.turns.results import TurnResult
 
@@ -60,13 +61,13 @@ async def _prompt(
 
     resumed = call.elicitation.turn_id
     turn_id = resumed or prompts.new_turn_id(arguments.turn_id)
+    handle = await sessions.open(arguments.session_id)
     try:
         if resumed:
-            turn = await _follow(sessions, arguments, resumed, None, call)
+            turn = await _follow(handle, arguments, resumed, None, call)
         else:
             turn = await prompts.prompt(
-                sessions,
-                arguments.session_id,
+                handle,
                 arguments.prompt,
                 options=TurnOptions(**given(arguments, TurnOptions)),
                 turn_id=turn_id,
@@ -79,20 +80,19 @@ async def _prompt(
         # A client that only disconnected gets its result when it asks again.
         if await call.cancelled_by_client():
             with anyio.move_on_after(CANCEL_SECONDS, shield=True):
-                await _interrupt(sessions, arguments.session_id, turn_id)
+                await _interrupt(handle, turn_id)
         raise
     required = call.elicitation.required(turn) if arguments.wait_seconds else None
     return required or PromptResult.of(turn)
 
 
 async def _follow(
-    sessions: Sessions, arguments: Any, turn_id: str | None, cursor: int | None, call: Call
+    handle: SessionHandle, arguments: Any, turn_id: str | None, cursor: int | None, call: Call
 ) -> TurnResult:
     from claude_mcp.sessions.turns import prompts
 
     return await prompts.follow(
-        sessions,
-        arguments.session_id,
+        handle,
         turn_id,
         cursor=cursor,
         wait_seconds=arguments.wait_seconds,
@@ -101,11 +101,11 @@ async def _follow(
     )
 
 
-async def _interrupt(sessions: Sessions, reference: str, turn_id: str) -> None:
+async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
     from claude_mcp.sessions.turns import prompts
 
     try:
-        await prompts.interrupt(sessions, reference, turn_id)
+        await prompts.interrupt(handle, turn_id)
     except ClaudeMcpError as error:  # the turn may never have begun, and the caller has gone
         logger.info("a cancelled turn was not interrupted: %s", error)
 
@@ -150,9 +150,10 @@ async def _turn(
     if number:
         arguments = arguments.model_copy(update={"wait_seconds": 0})
     turn_id = call.elicitation.turn_id or arguments.turn_id
-    turn = await _follow(sessions, arguments, turn_id, arguments.cursor, call)
+    handle = await sessions.open(arguments.session_id)
+    turn = await _follow(handle, arguments, turn_id, arguments.cursor, call)
     if number:
-        _, event = await prompts.event(sessions, arguments.session_id, number)
+        _, event = await prompts.event(handle, number)
         turn = replace(turn, events=(event,))
     required = call.elicitation.required(turn) if arguments.wait_seconds else None
     return required or TurnView.of(turn)
@@ -181,10 +182,9 @@ class CancelArguments(Arguments):
 async def _cancel(sessions: Sessions, arguments: CancelArguments, call: Call) -> CancelResult:
     from claude_mcp.sessions.turns import prompts
 
-    reference = arguments.session_id
-    turn = await prompts.interrupt(sessions, reference, arguments.turn_id)
-    session = turn.session if turn else await sessions.find(reference)
-    return CancelResult.of(session.id, turn)
+    handle = await sessions.open(arguments.session_id)
+    turn = await prompts.interrupt(handle, arguments.turn_id)
+    return CancelResult.of(handle.session.id, turn)
 
 
 CANCEL_TURN: Final = Declaration(
@@ -215,7 +215,8 @@ async def _respond(
     from claude_mcp.sessions.turns.permissions import Answer, Decision, respond
 
     answer = Answer(Decision(arguments.decision), arguments.message)
-    decided = await respond(sessions, arguments.session_id, arguments.request_id, answer)
+    handle = await sessions.open(arguments.session_id)
+    decided = await respond(handle, arguments.request_id, answer)
     return PermissionResult.of(decided)
 
 

@@ -33,8 +33,7 @@ async def _transfer(sessions: Sessions, arguments: TransferArguments, call: Call
     from claude_mcp.sessions.files.transfer import Direction, transfer
 
     transferred = await transfer(
-        sessions,
-        arguments.session_id,
+        await sessions.open(arguments.session_id),
         Direction(arguments.direction),
         arguments.source_path,
         arguments.dest_path,
@@ -69,9 +68,8 @@ class CommandArguments(Arguments):
 async def _execute(sessions: Sessions, arguments: CommandArguments, call: Call) -> CommandOutcome:
     from claude_mcp.sessions.turns import commands
 
-    completed = await commands.execute(
-        sessions,
-        arguments.session_id,
+    completed = await commands.run(
+        await sessions.open(arguments.session_id),
         arguments.command,
         timeout_seconds=arguments.timeout_seconds,
         workdir=arguments.workdir,

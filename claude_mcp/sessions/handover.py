@@ -1,29 +1,28 @@
-"""Credentials and MCP servers for a session that is there already.
+"""Gives a running session credentials and MCP servers.
 
-A session keeps them in memory only: a restart of its container empties it, and keys expire.
+A session keeps them in memory only: restarting its container erases them, and keys expire.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from claude_mcp.contract import operations
 from claude_mcp.contract.handover import Credentials, Handover
-from claude_mcp.errors import SessionNotReady, UsageError
+from claude_mcp.errors import NextStep, SessionNotReady, UsageError
+from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.mcp import config as mcp_config
-from claude_mcp.sessions.providers import resolve as provider
+from claude_mcp.sessions.providers import resolve
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import SECRET_OPTIONS, ProviderRequest
-from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
-
-HOW: Final = "Hand them in again with set_credentials, or 'claude-mcp credentials'."
 
 
 @dataclass(frozen=True, slots=True)
-class HandedIn:
-    """``credentials`` tells whose they were; None when only MCP servers were handed in."""
+class HandedOver:
+    """``credentials`` says whose they were; None if only MCP servers were handed over."""
 
     session: Session
     credentials: CredentialSource | None
@@ -31,104 +30,107 @@ class HandedIn:
     warnings: tuple[str, ...]
 
 
-async def hand_in(
-    sessions: Sessions,
-    reference: str,
-    options: Mapping[str, str],
-    config: Mapping[str, Any] | None = None,
-) -> HandedIn:
-    """Give a session credentials of its own, MCP servers (an ``mcpConfig``), or both; with
-    neither, the server's credentials as they are now. The next prompt has them.
+async def give(
+    handle: SessionHandle, options: Mapping[str, str], config: Mapping[str, Any] | None = None
+) -> HandedOver:
+    """Give a session credentials of its own, MCP servers (an ``mcpConfig``), or both.
+
+    With neither, it gets the server's current credentials. The next prompt uses what is given.
 
     Raises:
-        UsageError: they cannot be used, or are not for this session.
-        SessionNotReady: the server has no credentials that it could give.
+        UsageError: they cannot be used, or not for this session.
+        SessionNotReady: the server has no credentials to give.
         SessionNotFound, SessionAmbiguous, AgentError, EngineError
     """
-    given = ProviderRequest(options=options)  # its secrets are redacted from here on
+    given = ProviderRequest(options=options)  # from here on the redactor knows its secrets
     checked = None
     if config is not None:
         checked = mcp_config.check(config) or {"mcpServers": {}}
-    session = await sessions.find(reference)
+    pinned = await handle.pinned()
     warnings: tuple[str, ...] = ()
     whose: CredentialSource | None = None
     credentials: Credentials | None = None
     if given.options:
-        chosen = await _own(sessions, session, given.options)
-        whose, warnings, credentials = chosen.source, chosen.warnings, chosen.credentials
+        provider = _own(pinned, given.options)
+        whose, warnings, credentials = provider.source, provider.warnings, provider.credentials
     elif checked is None:
-        whose, credentials = CredentialSource.SERVER, await _servers(sessions, session)
-    handover = Handover(credentials, mcp_config.handover(checked)).to_json()
-    session, _ = await sessions.request(session.id, "configure", {"secrets": handover})
+        whose, credentials = CredentialSource.SERVER, _servers(pinned)
+    await _configure(pinned, Handover(credentials, mcp_config.handover(checked)))
     if checked is not None:
-        sessions.keep_mcp_config(session, checked)
-    return HandedIn(session, whose, tuple(checked["mcpServers"] if checked else ()), warnings)
+        pinned.keep_mcp_config(checked)
+    return HandedOver(
+        pinned.session, whose, tuple(checked["mcpServers"] if checked else ()), warnings
+    )
 
 
-async def restore(sessions: Sessions, session: Session) -> None:
-    """Give a session that has no credentials (any more) those of the server.
+async def restore(handle: SessionHandle) -> None:
+    """Give a session that has lost its credentials the server's.
 
-    Its MCP servers go along, if this process knows them.
+    Its MCP servers go with them, if this process knows them.
 
     Raises:
-        SessionNotReady: it was made with credentials of its own, or the server has none.
-        UsageError: the server's settings for its provider do not fit together any more.
+        SessionNotReady: it was created with credentials of its own, or the server has none.
+        UsageError: the server's settings for the session's provider no longer fit together.
     """
-    handover = Handover(
-        await _servers(sessions, session),
-        mcp_config.handover(sessions.mcp_config_of(session)),
-    )
-    await sessions.request(session.id, "configure", {"secrets": handover.to_json()})
+    pinned = await handle.pinned()
+    await _configure(pinned, Handover(_servers(pinned), mcp_config.handover(pinned.mcp_config)))
 
 
-async def _servers(sessions: Sessions, session: Session) -> Credentials:
+async def _configure(pinned: SessionHandle, handover: Handover) -> None:
+    await pinned.request(operations.CONFIGURE, {"secrets": handover.to_json()})
+
+
+def _servers(handle: SessionHandle) -> Credentials:
+    session = handle.session
     if session.credentials is CredentialSource.SESSION:
         raise SessionNotReady(
-            f"The session {session.name!r} was created with credentials of its own, which are "
-            "kept in memory only and are lost when its container is started again.",
-            hint=f"{HOW} {_needed(session)}",
+            f"The session {session.name!r} was created with its own credentials. It keeps them in "
+            "memory only, so they were lost when its container restarted.",
+            hint=f"Give them to it again. {_needed(session)}",
+            steps=(NextStep.GIVE_CREDENTIALS,),
         )
-    engine = await sessions.engine()
-    credentials = provider.restore(
-        sessions.config, engine.dialect, session.provider, session.credentials, session.places
+    credentials = resolve.restore(
+        handle.config,
+        handle.engine.dialect,
+        session.provider,
+        session.credentials,
+        session.places,
     )
     if credentials is None:
         raise SessionNotReady(
-            f"The session {session.name!r} has no credentials, and neither has the server.",
-            hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for "
-            "the server, or hand in some with set_credentials or 'claude-mcp credentials'.",
+            f"Neither the session {session.name!r} nor the server has credentials.",
+            hint="Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN for the "
+            "server, or give the session its own.",
+            steps=(NextStep.GIVE_CREDENTIALS,),
         )
     return credentials
 
 
-async def _own(
-    sessions: Sessions, session: Session, options: Mapping[str, str]
-) -> provider.Provider:
+def _own(handle: SessionHandle, options: Mapping[str, str]) -> resolve.Provider:
+    session = handle.session
     if session.credentials is CredentialSource.SERVER:
         raise UsageError(
-            f"The session {session.name!r} uses the server's credentials and gets them by itself.",
+            f"The session {session.name!r} uses the server's credentials and gets them "
+            "automatically.",
             hint="For other credentials, create a session with those.",
         )
     lost = [name for name, value in session.places.items() if not value]
     fixed = [name for name in options if name not in (*SECRET_OPTIONS, *lost)]
     if fixed:
         raise UsageError(
-            f"{', '.join(fixed)} cannot change any more: that was chosen when the session was "
-            "created."
+            f"{', '.join(fixed)} cannot be changed: it was fixed when the session was created."
         )
     missing = [name for name in lost if name not in options]
     if missing:
         raise UsageError(
-            f"{', '.join(missing)} held a password and was lost too.", hint=_needed(session)
+            f"{', '.join(missing)} contained a password and was lost too.", hint=_needed(session)
         )
-    engine = await sessions.engine()
-    request = ProviderRequest(
-        provider.known_provider(session.provider), {**session.places, **options}
-    )
-    return provider.resolve(sessions.config, engine.dialect, request)
+    provider = resolve.known_provider(session.provider)
+    request = ProviderRequest(provider, {**session.places, **options})
+    return resolve.resolve(handle.config, handle.engine.dialect, request)
 
 
 def _needed(session: Session) -> str:
     secret = [name for name, value in session.places.items() if not value]
     further = f", and {' and '.join(secret)}" if secret else ""
-    return f"It needs a credential for {provider.known_provider(session.provider)}{further}."
+    return f"It needs a credential for {resolve.known_provider(session.provider)}{further}."

@@ -1,8 +1,8 @@
-"""Which sessions are over, and their removal; never of one in which a turn runs.
+"""Removes sessions that have expired or are broken, but never one with a running turn.
 
-A session ends itself when its time is over (``agent.expiry``), so mostly it is a stopped
-container that is removed. One that runs on all the same is asked whether a turn runs. What does
-not answer may be busy, and is left alone for an hour.
+An expired session ends itself (``agent.expiry``), so usually only a stopped container is left to
+remove. One that still runs is asked whether a turn is running. If it does not answer it may be
+busy, and is left alone for an hour.
 """
 
 from __future__ import annotations
@@ -10,32 +10,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
+from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.channel.channels import Channels
+from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.session import Session, Status, overdue_seconds
-
-if TYPE_CHECKING:
-    from claude_mcp.engine.engine import Engine
-    from claude_mcp.sessions.channel.channels import Channels
 
 logger = logging.getLogger(__name__)
 
 OVERDUE_SECONDS: Final = EXPIRY_GRACE_SECONDS + 60.0
-"""So long after its time a session that does nothing should have ended itself."""
-UNANSWERED_SECONDS: Final = 3600.0
+"""How long after expiry an idle session should have ended itself."""
 ANSWER_SECONDS: Final = 10.0
+UNANSWERED_SECONDS: Final = 3600.0
+"""How long after expiry a session that does not answer is spared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """A session that is over; ``removed`` is False in a dry run, and when it could not be."""
+    """``removed`` is False in a dry run, and if the removal failed."""
 
     session: Session
     reason: str
@@ -43,7 +42,7 @@ class Pruned:
 
 
 def is_over(session: Session) -> bool:
-    """Its time is over, and it has stopped or should have."""
+    """Whether it has expired and has stopped, or should have."""
     return session.status is Status.EXPIRED or overdue_seconds(session) > OVERDUE_SECONDS
 
 
@@ -55,7 +54,7 @@ async def prune(
     broken: bool,
     dry_run: bool = False,
 ) -> list[Pruned]:
-    """Remove those that are over, with ``broken`` also those whose creation was never completed."""
+    """Remove expired sessions and, with ``broken``, those whose creation was interrupted."""
     found: dict[str, Pruned] = {}
 
     async def look(session: Session) -> None:
@@ -84,7 +83,7 @@ async def _has_turn(channels: Channels, session: Session) -> bool:
             answer = await channels.request(session.container_id, operations.STATUS, {})
             status = read(operations.Status, answer)
     except (ClaudeMcpError, TimeoutError) as error:
-        logger.info("session %s, which is over, did not answer: %s", session.name, error)
+        logger.info("the expired session %s did not answer: %s", session.name, error)
         return overdue_seconds(session) < UNANSWERED_SECONDS
     return status.turn_running
 
@@ -94,7 +93,7 @@ async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:
     try:
         await engine.remove(session.container_id)
     except ClaudeMcpError as error:
-        logger.warning("the session %s could not be removed: %s", session.name, error)
+        logger.warning("session %s could not be removed: %s", session.name, error)
         return False
-    await egress.release_or_log(engine, session.proxy)
+    await proxies.release_or_log(engine, session.proxy)
     return True

@@ -1,18 +1,16 @@
-"""Find, list and destroy sessions; the engine is the only memory.
+"""The sessions of one front end: open, list, prune and destroy them.
 
-``open_sessions`` gives the object that every front end works with. It connects to the engine
-when it is first needed, so that a server can start while a daemon is down.
+The engine is the only memory. ``open_sessions`` gives the object that every front end works with;
+it connects to the engine when that is first needed, so a server can start while a daemon is down.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,44 +18,30 @@ from anyio.abc import TaskGroup
 from claude_mcp.config import Config
 from claude_mcp.contract import operations
 from claude_mcp.engine import detection
-from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
-from claude_mcp.errors import (
-    SessionAmbiguous,
-    SessionNotFound,
-    SessionNotReady,
-    UsageError,
-    ungrouped,
-)
-from claude_mcp.sessions import labels, pruning, quota
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import SessionNotFound, ungrouped
+from claude_mcp.sessions import labels, pruning, references
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.channel.channels import Channels, NotRunning, OnEvent
-from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
+from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
-from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.handle import Connection, SessionHandle
+from claude_mcp.sessions.known import KnownSessions
+from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.network.revival import Revival
-from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, Status, container_name
+from claude_mcp.sessions.session import Session, Status
 
 logger = logging.getLogger(__name__)
 
-MAX_REFERENCE_CHARS: Final = 200
 MAX_TIME_CHARS: Final = 40
 SWEEP_SECONDS: Final = 10.0
-"""How long the removal of expired sessions may hold up the end of this process."""
+"""How long removing expired sessions may delay the end of this process."""
 STATUS_SECONDS: Final = 1.0
-"""How long `list` waits for what a session itself has to say."""
-
-_ID: Final = re.compile(r"[0-9a-f]{4,64}")
-
-Progress = Callable[[str], Awaitable[None]]
-
-
-async def no_progress(message: str) -> None:
-    """For callers that do not follow."""
+"""How long ``list`` waits for what the sessions report about themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A session and, as far as it answered, what it is doing (else None)."""
+    """A session and what it is doing; None for what it did not report."""
 
     session: Session
     engine: str
@@ -68,7 +52,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Destroyed:
-    """``existed`` is False when there was nothing left to destroy."""
+    """``existed`` is False if there was nothing left to destroy."""
 
     reference: str
     session: Session | None
@@ -81,79 +65,71 @@ class Sessions:
 
     def __init__(self, config: Config, tasks: TaskGroup) -> None:
         self.config = config
+        self.git = GitGuard()
+        self.known = KnownSessions()
         self._tasks = tasks
         self._connecting = anyio.Lock()
-        self._connected: tuple[Engine, Channels] | None = None
-        self._resolved: dict[str, Session] = {}
-        self._mcp_configs: dict[str, Mapping[str, Any]] = {}
-        self.git = GitGuard()
+        self._connected: Connection | None = None
         self._sweeps: dict[str, anyio.Event] = {}
-        self._revival = Revival(self.engine, tasks)
 
     async def engine(self) -> Engine:
-        """The engine, connected to at the first call; see ``detection.detect`` for the errors."""
-        return (await self._connection())[0]
+        """The engine, connected to at the first call; see ``detection.connect`` for the errors."""
+        return (await self._connection()).engine
 
-    async def _connection(self) -> tuple[Engine, Channels]:
+    async def _connection(self) -> Connection:
+        if self._connected is not None:
+            return self._connected
         async with self._connecting:
             if self._connected is None:
                 engine = await detection.connect(self.config.engine, self.config.environment)
                 logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)
-                self._connected = engine, Channels(engine, self._tasks)
+                self._connected = Connection(
+                    config=self.config,
+                    engine=engine,
+                    channels=Channels(engine, self._tasks),
+                    revival=Revival(self.engine, self._tasks),
+                    git=self.git,
+                    known=self.known,
+                    find=self.find,
+                )
             return self._connected
 
-    async def find(self, reference: str) -> Session:
-        """A session by its id, an unambiguous prefix of it, or its name: one engine call.
+    async def open(self, reference: str) -> SessionHandle:
+        """A session by its id, an unambiguous prefix of the id, or its name.
+
+        One engine call, and none for a session that this process has used before.
 
         Raises:
-            UsageError: it cannot be a reference.
-            SessionNotFound, SessionAmbiguous: with what there is instead.
+            UsageError: this cannot be a reference.
+            SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
+            EngineError
         """
-        check_reference(reference)
-        engine = await self.engine()
-        names = [container_name(reference)] if len(reference) <= MAX_NAME_CHARS else []
-        prefix = _ID.fullmatch(reference) is not None
-        try:
-            containers = await engine.inspect([*names, *([reference] if prefix else [])])
-        except ReferenceAmbiguous:
-            containers = []
-        found = [session for each in containers if (session := labels.session_of(each))]
-        by_name = [session for session in found if session.name == reference]
-        # One that is found by name wins over others that have it as the prefix of their id.
-        if by_name:
-            return by_name[0]
-        if len(found) == 1 and found[0].container_id.startswith(reference):
-            return found[0]
-        return self._choose(reference, await self._all(engine))
+        references.check(reference)
+        connection = await self._connection()
+        known = self.known.get(reference)
+        session = known or await self.find(reference)
+        return SessionHandle(connection, reference, session, is_fresh=known is None)
 
-    @staticmethod
-    def _choose(reference: str, sessions: list[Session]) -> Session:
-        matching = [one for one in sessions if one.name == reference] or [
-            one
-            for one in sessions
-            if _ID.fullmatch(reference) and one.container_id.startswith(reference)
-        ]
-        if len(matching) == 1:
-            return matching[0]
-        if matching:
-            choices = ", ".join(f"{one.id} ({one.name})" for one in matching[:10])
-            raise SessionAmbiguous(f"{reference!r} fits {len(matching)} sessions: {choices}.")
-        near = difflib.get_close_matches(reference, [one.name for one in sessions], n=1, cutoff=0.7)
-        there = ", ".join(f"{one.id} ({one.name})" for one in sessions[:10])
-        if near:
-            hint = f"Did you mean {near[0]!r}?"
-        else:
-            hint = f"There are: {there}." if there else "There is none; create one first."
-        raise SessionNotFound(f"There is no session {reference!r}.", hint=hint)
+    async def opened(self, session: Session) -> SessionHandle:
+        """A handle for a session that was created just now."""
+        self.known.remember(session)
+        return SessionHandle(await self._connection(), session.id, session, is_fresh=False)
+
+    async def find(self, reference: str) -> Session:
+        """The session as the engine describes it now; raises as ``open`` does."""
+        references.check(reference)
+        engine = await self.engine()
+        found = await references.find(engine, reference)
+        return found or references.choose(reference, await self._all(engine))
 
     async def _all(self, engine: Engine) -> list[Session]:
+        """All sessions, oldest first. Expired ones are removed in the background."""
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
         self._sweep(found)
         return sorted(found, key=lambda session: (session.created_at, session.name))
 
     def _sweep(self, found: Sequence[Session]) -> None:
-        """Whoever looks at the sessions removes those that have expired; nobody waits for it."""
         for session in found:
             if pruning.is_over(session) and session.id not in self._sweeps:
                 self._sweeps[session.id] = anyio.Event()
@@ -161,9 +137,9 @@ class Sessions:
 
     async def _remove_expired(self, session: Session) -> None:
         try:
-            engine, channels = await self._connection()
-            await pruning.prune(engine, channels, [session], broken=False)
-        except Exception:  # nobody asked for it, and the others must not suffer
+            connection = await self._connection()
+            await pruning.prune(connection.engine, connection.channels, [session], broken=False)
+        except Exception:  # nobody asked for this, and other work must not fail because of it
             logger.warning("session %s was not removed", session.name, exc_info=True)
         finally:
             self._sweeps.pop(session.id).set()
@@ -174,30 +150,29 @@ class Sessions:
                 await done.wait()
 
     async def prune(self, *, dry_run: bool = False) -> list[pruning.Pruned]:
-        """Remove expired and broken sessions; in a dry run only tell which.
+        """Remove expired and broken sessions; a dry run only says which.
 
         Raises:
             EngineError
         """
-        engine, channels = await self._connection()
+        connection = await self._connection()
+        engine = connection.engine
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
-        pruned = await pruning.prune(engine, channels, found, broken=True, dry_run=dry_run)
+        pruned = await pruning.prune(
+            engine, connection.channels, found, broken=True, dry_run=dry_run
+        )
         if not dry_run:
-            await egress.prune(engine)
+            await proxies.prune(engine)
         return pruned
-
-    async def check_room(self, newcomer: str | None = None) -> None:
-        """Whether one more session may run; without a limit, no engine call; see ``room.check``."""
-        if self.config.max_sessions is not None:
-            await quota.check(await self.engine(), self.config.max_sessions, newcomer)
 
     async def list(self) -> list[Listed]:
         """All sessions, oldest first: two engine calls.
 
-        Only sessions whose channel is open anyway are asked what they are doing.
+        Only sessions with an open channel are asked what they are doing.
         """
-        engine, channels = await self._connection()
+        connection = await self._connection()
+        engine, channels = connection.engine, connection.channels
         sessions = await self._all(engine)
         states: dict[str, operations.Status] = {}
 
@@ -207,7 +182,7 @@ class Sessions:
                     answer = await channels.request(session.container_id, operations.STATUS, {})
                     states[session.id] = read(operations.Status, answer)
                 except Exception as error:  # one bad session must not hide the others
-                    logger.debug("session %s did not tell its state: %s", session.id, error)
+                    logger.debug("session %s did not report its state: %s", session.id, error)
 
         async with anyio.create_task_group() as tasks:
             for session in sessions:
@@ -218,158 +193,40 @@ class Sessions:
         ]
 
     async def destroy(self, reference: str) -> Destroyed:
-        """Kill and remove a session and all that belongs to it; what is gone already is fine.
+        """Kill and remove a session and all that belongs to it.
+
+        Succeeds if the session is already gone.
 
         Raises:
             UsageError, SessionAmbiguous, EngineError
         """
-        engine, channels = await self._connection()
-        known = self._resolved.get(reference)
-        if known is not None:
-            # The id of a container is given once: what is gone cannot be mistaken for another.
-            self._forget(known)
-            self._mcp_configs.pop(known.container_id, None)
-            channels.close(known.container_id)
-            if await engine.remove(known.container_id):
-                await egress.release_or_log(engine, known.proxy)
-                warnings = await self.git.differences(known)
-                return Destroyed(reference, known, existed=True, warnings=warnings)
+        engine = await self.engine()
+        known = self.known.get(reference)
+        # The engine never reuses an id, so a remembered session cannot be another one by now.
+        if known is not None and await self._remove(known):
+            return await self._destroyed(reference, known)
         try:
             session = await self.find(reference)
         except SessionNotFound:
-            if known is not None:  # somebody else removed it, and nothing of its proxy
-                await egress.release_or_log(engine, known.proxy)
+            if known is not None:  # another process removed it, but not its proxy
+                await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
-        self._mcp_configs.pop(session.container_id, None)
-        channels.close(session.container_id)
-        existed = await engine.remove(session.container_id)
-        await egress.release_or_log(engine, session.proxy)
-        warnings = await self.git.differences(session)
-        return Destroyed(reference, session, existed=existed, warnings=warnings)
+        existed = await self._remove(session)
+        return await self._destroyed(reference, session, existed=existed)
 
-    def remember(self, session: Session) -> None:
-        """A session need not be looked for again under its ids and its name.
+    async def _remove(self, session: Session) -> bool:
+        """Remove the container; False if it is already gone."""
+        connection = await self._connection()
+        self.known.forget(session)
+        self.known.drop_mcp_config(session)
+        connection.channels.close(session.container_id)
+        return await connection.engine.remove(session.container_id)
 
-        What is remembered may be out of date: whoever uses it must notice when the container is
-        gone. A prefix is not remembered; another session may have it too by now.
-        """
-        for reference in (session.id, session.container_id, session.name):
-            self._resolved[reference] = session
-
-    def _forget(self, session: Session) -> None:
-        for reference in (session.id, session.container_id, session.name):
-            self._resolved.pop(reference, None)
-
-    async def request(
-        self,
-        reference: str,
-        op: str,
-        args: Mapping[str, Any],
-        on_event: OnEvent | None = None,
-        *,
-        start: bool = True,
-    ) -> tuple[Session, dict[str, Any]]:
-        """Ask a session's agent; a stopped container is started again first, if ``start``.
-
-        While the session's channel is open, no engine call is made at all.
-
-        Raises:
-            SessionNotFound, SessionAmbiguous, SessionNotReady: it cannot be asked.
-            AgentError, EngineError: it did not answer.
-            ClaudeMcpError: it refused; which error, ``refusals`` says.
-        """
-        try:
-            return await self._request(reference, op, args, on_event, start=start)
-        except AgentRefused as refusal:
-            raise error_of(refusal, reference) from refusal
-
-    async def _request(
-        self,
-        reference: str,
-        op: str,
-        args: Mapping[str, Any],
-        on_event: OnEvent | None,
-        *,
-        start: bool,
-    ) -> tuple[Session, dict[str, Any]]:
-        engine, channels = await self._connection()
-        known = self._resolved.get(reference)
-        if known is not None and (
-            not channels.is_open(known.container_id) or await channels.is_alive(known.container_id)
-        ):
-            try:
-                hear = self._revival.hearing(known.proxy, on_event)
-                return known, await channels.request(known.container_id, op, args, hear)
-            except (NotRunning, SessionNotFound) as error:
-                logger.debug("session %s is not what it was: %s", known.name, error)
-            self._forget(known)
-        session = await self.find(reference)
-        if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED, Status.EXPIRED):
-            raise _not_ready(session)
-        self.remember(session)
-        hear = self._revival.hearing(session.proxy, on_event)
-        try:
-            if session.status is Status.STOPPED:
-                raise NotRunning("stopped")
-            answer = await channels.request(session.container_id, op, args, hear)
-        except NotRunning:
-            if not start:
-                raise SessionNotReady(
-                    f"The session {session.name!r} is stopped.",
-                    hint="The next prompt or command starts it again.",
-                ) from None
-            logger.info("starting the stopped session %s again", session.name)
-            await self.check_room()
-            if session.proxy is not None:
-                await egress.ensure(engine, session.proxy)
-            await engine.start(session.container_id)
-            session = replace(session, status=Status.RUNNING)
-            self.remember(session)
-            answer = await channels.request(session.container_id, op, args, hear)
-        except SessionNotFound:
-            self._forget(session)
-            raise SessionNotFound(f"The session {session.name!r} no longer exists.") from None
-        return session, answer
-
-    def keep_mcp_config(self, session: Session, config: Mapping[str, Any]) -> None:
-        """The session loses it with its credentials, and gets it back with them."""
-        self._mcp_configs[session.container_id] = config
-
-    def mcp_config_of(self, session: Session) -> Mapping[str, Any] | None:
-        """What was kept of it in this process."""
-        return self._mcp_configs.get(session.container_id)
-
-
-def check_reference(reference: str) -> None:
-    if not reference.strip() or len(reference) > MAX_REFERENCE_CHARS or "\0" in reference:
-        raise UsageError(
-            "A sessionId is a session's id, the beginning of it, or its name; "
-            f"{reference[:40]!r} is none of them."
-        )
-
-
-def _not_ready(session: Session) -> SessionNotReady:
-    match session.status:
-        case Status.PAUSED:
-            return SessionNotReady(
-                f"The session {session.name!r} is paused.",
-                hint=f"Unpause its container {session.container_name} first.",
-            )
-        case Status.EXPIRED:
-            return SessionNotReady(
-                f"The session {session.name!r} has expired and is being removed.",
-                hint="Create a new one, with a larger timeoutSeconds or idleTimeoutSeconds.",
-            )
-        case Status.CREATING:
-            return SessionNotReady(
-                f"The session {session.name!r} is being created.", hint="Try again in a moment."
-            )
-        case _:
-            return SessionNotReady(
-                f"The session {session.name!r} is broken: its creation was never completed, or "
-                "it has lost its home, which a read-only root leaves in memory, with its stop.",
-                hint="Destroy it and create it anew.",
-            )
+    async def _destroyed(
+        self, reference: str, session: Session, *, existed: bool = True
+    ) -> Destroyed:
+        await proxies.release_or_log(await self.engine(), session.proxy)
+        return Destroyed(reference, session, existed, await self.git.differences(session))
 
 
 def _listed(session: Session, engine: str, status: operations.Status | None) -> Listed:

@@ -16,7 +16,7 @@ from claude_mcp.views.wire import to_json
 if TYPE_CHECKING:
     from claude_mcp.sessions.create.request import Created
     from claude_mcp.sessions.files.transfer import Transferred
-    from claude_mcp.sessions.handover import HandedIn
+    from claude_mcp.sessions.handover import HandedOver
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Destroyed, Listed
     from claude_mcp.sessions.session import Session
@@ -245,7 +245,7 @@ class CredentialsResult(Result):
     warnings: list[str]
 
     @classmethod
-    def of(cls, handed: HandedIn) -> CredentialsResult:
+    def of(cls, handed: HandedOver) -> CredentialsResult:
         return cls(
             session_id=handed.session.id,
             session_name=handed.session.name,

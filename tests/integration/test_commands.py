@@ -22,7 +22,7 @@ AWKWARD = """'single' "double" `backtick` $HOME $(id) \\ --leading -- 🎉 \t ta
 async def test_streams_are_apart_and_the_exit_code_is_kept(
     sessions: Sessions, shared: Session
 ) -> None:
-    result = await commands.execute(sessions, shared.id, "echo out; echo err >&2; exit 3")
+    result = await commands.run(await sessions.open(shared.id), "echo out; echo err >&2; exit 3")
     assert (result.stdout, result.stderr, result.exit_code) == ("out\n", "err\n", 3)
     assert (result.truncated, result.timed_out) == ("", False)
 
@@ -30,20 +30,20 @@ async def test_streams_are_apart_and_the_exit_code_is_kept(
 async def test_command_runs_in_the_workspace_or_the_given_directory(
     sessions: Sessions, shared: Session
 ) -> None:
-    assert (await commands.execute(sessions, shared.id, "pwd")).stdout == "/workspace\n"
-    inside = await commands.execute(sessions, shared.id, "pwd", workdir="/tmp")
+    assert (await commands.run(await sessions.open(shared.id), "pwd")).stdout == "/workspace\n"
+    inside = await commands.run(await sessions.open(shared.id), "pwd", workdir="/tmp")
     assert inside.stdout == "/tmp\n"
     with pytest.raises(UsageError, match="there is no directory '/nosuch'"):
-        await commands.execute(sessions, shared.id, "pwd", workdir="/nosuch")
+        await commands.run(await sessions.open(shared.id), "pwd", workdir="/nosuch")
 
 
 async def test_awkward_command_reaches_the_shell_byte_for_byte(
     sessions: Sessions, shared: Session
 ) -> None:
     quoted = "'" + AWKWARD.replace("'", "'\\''") + "'"
-    result = await commands.execute(sessions, shared.id, f"printf %s {quoted}")
+    result = await commands.run(await sessions.open(shared.id), f"printf %s {quoted}")
     assert result.stdout == AWKWARD
-    leading = await commands.execute(sessions, shared.id, "--help")
+    leading = await commands.run(await sessions.open(shared.id), "--help")
     assert leading.exit_code == 127  # a command not found, not an option of anything
 
 
@@ -52,17 +52,17 @@ async def test_command_of_200_kb_reaches_the_shell_whole(
 ) -> None:
     text = "x'\"$`é🎉 " * 20_000
     quoted = "'" + text.replace("'", "'\\''") + "'"
-    result = await commands.execute(sessions, shared.id, f"printf %s {quoted} | wc -c")
+    result = await commands.run(await sessions.open(shared.id), f"printf %s {quoted} | wc -c")
     assert result.stdout.strip() == str(len(text.encode()))
 
 
 async def test_500_mb_of_output_come_back_bounded_and_the_server_does_not_grow(
     sessions: Sessions, shared: Session
 ) -> None:
-    await commands.execute(sessions, shared.id, "true")
+    await commands.run(await sessions.open(shared.id), "true")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     command = "yes 0123456789abcdef | head -c 500000000; yes error | head -c 1000000 >&2; echo END"
-    result = await commands.execute(sessions, shared.id, command)
+    result = await commands.run(await sessions.open(shared.id), command)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if sys.platform == "linux":
         assert grown_kib < 20 * 1024
@@ -89,19 +89,21 @@ async def test_500_mb_of_output_come_back_bounded_and_the_server_does_not_grow(
 async def test_timed_out_and_cancelled_commands_leave_no_process(
     sessions: Sessions, shared: Session, command: str, bare: Bare
 ) -> None:
-    result = await commands.execute(sessions, shared.id, command, timeout_seconds=0.3)
+    result = await commands.run(await sessions.open(shared.id), command, timeout_seconds=0.3)
     assert (result.timed_out, result.exit_code) == (True, 124)
     assert "1111" not in bare.processes(shared.container_id)
     with anyio.move_on_after(0.3):
-        await commands.execute(sessions, shared.id, command)
+        await commands.run(await sessions.open(shared.id), command)
     assert "1111" not in bare.processes(shared.container_id)
 
 
 async def test_background_child_of_a_finished_command_lives_on(
     sessions: Sessions, shared: Session
 ) -> None:
-    await commands.execute(sessions, shared.id, "sleep 2222 & echo $! > /tmp/pid")
-    alive = await commands.execute(sessions, shared.id, "kill $(cat /tmp/pid) && echo was alive")
+    await commands.run(await sessions.open(shared.id), "sleep 2222 & echo $! > /tmp/pid")
+    alive = await commands.run(
+        await sessions.open(shared.id), "kill $(cat /tmp/pid) && echo was alive"
+    )
     assert alive.stdout == "was alive\n"
 
 
@@ -110,7 +112,7 @@ async def test_commands_run_side_by_side(sessions: Sessions, shared: Session) ->
 
     async def meet(mine: str, other: str) -> None:
         command = f"touch /tmp/{mine}; while [ ! -e /tmp/{other} ]; do sleep 0.01; done; echo met"
-        done = await commands.execute(sessions, shared.id, command, timeout_seconds=30)
+        done = await commands.run(await sessions.open(shared.id), command, timeout_seconds=30)
         results.append(done.stdout)
 
     async with anyio.create_task_group() as tasks:
@@ -122,33 +124,33 @@ async def test_commands_run_side_by_side(sessions: Sessions, shared: Session) ->
 async def test_signalled_command_has_the_exit_code_of_a_shell(
     sessions: Sessions, shared: Session
 ) -> None:
-    assert (await commands.execute(sessions, shared.id, "kill -9 $$")).exit_code == 137
+    assert (await commands.run(await sessions.open(shared.id), "kill -9 $$")).exit_code == 137
 
 
 async def test_agent_survives_what_a_command_can_do_to_its_own_user(
     sessions: Sessions, session: Session
 ) -> None:
     """A command that kills the agent ends the container; the next request starts it again."""
-    with pytest.raises(Exception, match=r"lost|not running|no longer exists|answer|reach"):
-        await commands.execute(sessions, session.id, "kill -9 $PPID; sleep 5")
-    again = await commands.execute(sessions, session.id, "echo again")
+    with pytest.raises(Exception, match=r"lost|not running|gone|answer|reach"):
+        await commands.run(await sessions.open(session.id), "kill -9 $PPID; sleep 5")
+    again = await commands.run(await sessions.open(session.id), "echo again")
     assert again.stdout == "again\n"
 
 
 async def test_command_in_a_session_that_is_gone_says_so(
     sessions: Sessions, session: Session, bare: Bare
 ) -> None:
-    await commands.execute(sessions, session.id, "true")
+    await commands.run(await sessions.open(session.id), "true")
     bare("rm", "-f", session.container_id)
     with pytest.raises(SessionNotFound):
-        await commands.execute(sessions, session.id, "true")
+        await commands.run(await sessions.open(session.id), "true")
 
 
 async def test_only_one_engine_process_is_held_while_the_channel_is_open(
     sessions: Sessions, shared: Session, engine: Engine
 ) -> None:
     for _ in range(3):
-        await commands.execute(sessions, shared.id, "true")
+        await commands.run(await sessions.open(shared.id), "true")
     assert sum(engine.program in each for each in _children()) <= 1
 
 

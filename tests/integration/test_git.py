@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import Created, CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
@@ -81,7 +81,7 @@ def repository(git: HostGit) -> HostGit:
 
 async def run(sessions: Sessions, reference: str, *script: str) -> str:
     """Shell in the session; it must succeed."""
-    done = await commands.execute(sessions, reference, "set -e\n" + "\n".join(script))
+    done = await commands.run(await sessions.open(reference), "set -e\n" + "\n".join(script))
     assert done.exit_code == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -147,7 +147,7 @@ async def test_config_and_hooks_are_read_only_and_git_says_so(
         "git clone -q . /tmp/clone && mv -T /tmp/clone/.git .git",
         "unshare --user --mount umount .git/config",
     ):
-        done = await commands.execute(sessions, name, attempt)
+        done = await commands.run(await sessions.open(name), attempt)
         assert done.exit_code != 0, attempt
         if attempt.startswith(("git config", "git remote")):
             assert "could not write config file .git/config: Device or resource busy" in done.stderr
@@ -162,7 +162,7 @@ async def test_hosts_own_git_config_ends_the_mount_in_the_session_but_not_the_co
 ) -> None:
     await create(sessions, CreateRequest(str(repository.project), session_name=name))
     repository("config", "user.name", "me")
-    await commands.execute(sessions, name, f"{EVIL.replace('$HOST', '/tmp')} >.git/config")
+    await commands.run(await sessions.open(name), f"{EVIL.replace('$HOST', '/tmp')} >.git/config")
     assert ".git/config (changed)" in (await sessions.destroy(name)).warnings[0]
 
 
@@ -174,7 +174,9 @@ async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
         sample.unlink()
     hooks.rmdir()
     await create(sessions, CreateRequest(str(repository.project), session_name=name))
-    done = await commands.execute(sessions, name, "mkdir -p .git/hooks && touch .git/hooks/x")
+    done = await commands.run(
+        await sessions.open(name), "mkdir -p .git/hooks && touch .git/hooks/x"
+    )
     assert "Read-only file system" in done.stderr
     assert (await sessions.destroy(name)).warnings == ()
 
@@ -294,7 +296,7 @@ async def test_turn_tells_what_claude_planted_on_every_front_end(
     sessions: Sessions, config: Config, repository: HostGit, name: str
 ) -> None:
     await create(sessions, CreateRequest(str(repository.project), session_name=name))
-    harmless = await turns.prompt(sessions, name, "hello")
+    harmless = await turns.prompt(await sessions.open(name), "hello")
     assert harmless.notes == ()
     step: dict[str, Any] = {
         "tool": "Bash",
@@ -302,12 +304,12 @@ async def test_turn_tells_what_claude_planted_on_every_front_end(
             "command": "mkdir x && cd x && git init -q . && echo . >/workspace/.git/commondir"
         },
     }
-    turn = await turns.prompt(sessions, name, "standin: " + json.dumps([step]))
+    turn = await turns.prompt(await sessions.open(name), "standin: " + json.dumps([step]))
     assert len(turn.notes) == 1
     for named in (".git/commondir (new)", "x/.git/ (new)"):
         assert named in turn.notes[0]
     async with open_sessions(config) as other:
-        assert (await turns.follow(other, name, turn.turn_id)).notes == turn.notes
+        assert (await turns.follow(await other.open(name), turn.turn_id)).notes == turn.notes
         assert (await other.destroy(name)).warnings == turn.notes
 
 
@@ -328,7 +330,7 @@ async def test_worktree_as_a_project_is_told_at_create_and_keeps_its_git_file(
     created = await create(sessions, CreateRequest(str(project), session_name=name))
     [warning] = told(created)
     assert "git does not work in the session" in warning
-    done = await commands.execute(sessions, name, "rm .git; mv .git x; echo gitdir: x >.git")
+    done = await commands.run(await sessions.open(name), "rm .git; mv .git x; echo gitdir: x >.git")
     assert done.exit_code != 0
     assert HostGit(project)("status", "--short") == ""
     assert (await sessions.destroy(name)).warnings == ()
@@ -343,6 +345,6 @@ async def test_repository_beside_its_git_file_in_the_project_works_and_is_guarde
     assert told(created) == []
     await run(sessions, name, IDENTITY, "echo 1 >file && git add file && git commit -qm first")
     for attempt in ("mv .bare x", "git config a.b c", "touch .bare/hooks/x", "rm .git"):
-        assert (await commands.execute(sessions, name, attempt)).exit_code != 0, attempt
+        assert (await commands.run(await sessions.open(name), attempt)).exit_code != 0, attempt
     assert git("log", "--format=%s") == "first\n"
     assert (await sessions.destroy(name)).warnings == ()

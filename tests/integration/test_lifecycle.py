@@ -29,10 +29,10 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import labels, references
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest, Mount
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
@@ -68,7 +68,7 @@ async def test_second_front_end_sees_and_uses_the_same_sessions(
     async with open_sessions(config) as other:
         listed = {each.session.id: each.session.name for each in await other.list()}
         assert listed[shared.id] == shared.name
-        result = await commands.execute(other, shared.name, "echo shared")
+        result = await commands.run(await other.open(shared.name), "echo shared")
         assert result.stdout == "shared\n"
 
 
@@ -123,8 +123,8 @@ async def test_ambiguous_prefix_names_the_choices(
             request = CreateRequest(str(project), session_name=f"{name}-{number}")
             made.append((await create(sessions, request)).session)
         listed = [each.session for each in await sessions.list()]
-        with pytest.raises(SessionAmbiguous, match="fits 2 sessions"):
-            Sessions._choose("abcd", [_with_id(one, "abcd" + one.id) for one in listed[:2]])
+        with pytest.raises(SessionAmbiguous, match="matches 2 sessions"):
+            references.choose("abcd", [_with_id(one, "abcd" + one.id) for one in listed[:2]])
     finally:
         for one in made:
             await sessions.destroy(one.id)
@@ -148,7 +148,7 @@ async def test_second_session_with_the_same_name_is_refused_and_changes_nothing(
     with pytest.raises(SessionExists, match=f"A session named '{shared.name}' exists already"):
         await create(sessions, CreateRequest(str(project), session_name=shared.name))
     assert (await sessions.find(shared.name)).container_id == shared.container_id
-    assert (await commands.execute(sessions, shared.id, "echo alive")).stdout == "alive\n"
+    assert (await commands.run(await sessions.open(shared.id), "echo alive")).stdout == "alive\n"
 
 
 @pytest.mark.once
@@ -253,9 +253,9 @@ async def test_creation_cancelled_at_any_moment_leaves_nothing_behind(
 async def test_container_restarted_by_hand_works_again_with_the_servers_credentials(
     sessions: Sessions, session: Session, bare: Bare
 ) -> None:
-    await commands.execute(sessions, session.id, "echo kept > ~/kept")
+    await commands.run(await sessions.open(session.id), "echo kept > ~/kept")
     bare("restart", "--time=0", session.container_id)
-    result = await commands.execute(sessions, session.id, "cat ~/kept")
+    result = await commands.run(await sessions.open(session.id), "cat ~/kept")
     assert (result.stdout, result.exit_code) == ("kept\n", 0)
 
 
@@ -265,7 +265,7 @@ async def test_stopped_container_is_listed_and_started_again_when_it_is_needed(
     bare("kill", session.container_id)
     listed = {each.session.id: each.session.status for each in await sessions.list()}
     assert listed[session.id] is Status.STOPPED
-    assert (await commands.execute(sessions, session.id, "echo up")).stdout == "up\n"
+    assert (await commands.run(await sessions.open(session.id), "echo up")).stdout == "up\n"
     assert (await sessions.find(session.id)).status is Status.RUNNING
 
 
@@ -280,7 +280,7 @@ async def test_stop_by_the_engine_is_quick_because_the_agent_handles_term(
 CREATE_SCRIPT = """
 import anyio, sys
 from claude_mcp.config import load
-from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import open_sessions
 
@@ -323,7 +323,9 @@ async def test_creator_killed_at_any_moment_leaves_a_whole_session_or_a_broken_o
                 assert left is not None
                 seen.add(left.status)
                 if left.status is Status.RUNNING:
-                    assert (await commands.execute(sessions, mine, "echo fine")).stdout == "fine\n"
+                    assert (
+                        await commands.run(await sessions.open(mine), "echo fine")
+                    ).stdout == "fine\n"
                 else:
                     assert left.status is Status.BROKEN
                     assert (await sessions.destroy(mine)).existed is True
@@ -394,7 +396,7 @@ async def test_session_whose_creation_was_never_completed_says_so(
             await anyio.sleep(0.05)
     assert (await sessions.find(name)).status is Status.BROKEN
     with pytest.raises(SessionNotReady, match="broken: its creation was never completed"):
-        await commands.execute(sessions, name, "true")
+        await commands.run(await sessions.open(name), "true")
     assert (await sessions.destroy(name)).existed is True
     assert bare.containers(name) == []
 
@@ -420,7 +422,7 @@ async def test_mounts_are_read_only_unless_asked(
             "cat /mnt/ro/file; touch /mnt/ro/no && echo wrote; rm /mnt/ro/file && echo gone; "
             "mount -o remount,rw /mnt/ro && echo remounted; touch /mnt/rw/yes && echo ok"
         )
-        result = await commands.execute(sessions, name, command)
+        result = await commands.run(await sessions.open(name), command)
         assert result.stdout == "contentok\n"
         assert "Read-only file system" in result.stderr
         assert (extra / "yes").exists()
@@ -436,14 +438,14 @@ async def test_project_path_with_awkward_characters_is_mounted(
     (path / "file").write_text("found")
     await create(sessions, CreateRequest(str(path), session_name=name))
     try:
-        assert (await commands.execute(sessions, name, "cat file")).stdout == "found"
+        assert (await commands.run(await sessions.open(name), "cat file")).stdout == "found"
     finally:
         await sessions.destroy(name)
 
 
 async def test_session_is_hardened(shared: Session, sessions: Sessions) -> None:
     command = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; cat /proc/1/comm"
-    result = await commands.execute(sessions, shared.id, command)
+    result = await commands.run(await sessions.open(shared.id), command)
     facts = dict(line.split(":\t") for line in result.stdout.splitlines()[:3])
     assert facts == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1"}
     assert result.stdout.splitlines()[3] != "python3"  # an init reaps what is orphaned
@@ -452,9 +454,9 @@ async def test_session_is_hardened(shared: Session, sessions: Sessions) -> None:
 async def test_log_shows_the_start_and_killed_commands(
     sessions: Sessions, session: Session
 ) -> None:
-    await commands.execute(sessions, session.id, "sleep 60", timeout_seconds=0.2)
-    _, last = await commands.logs(sessions, session.name, tail=1)
-    _, lines = await commands.logs(sessions, session.name)
+    await commands.run(await sessions.open(session.id), "sleep 60", timeout_seconds=0.2)
+    _, last = await commands.logs(await sessions.open(session.name), tail=1)
+    _, lines = await commands.logs(await sessions.open(session.name))
     assert any(line.endswith("session started") for line in lines)
     assert any("killed (time limit)" in line for line in lines)
     # More may have been written meanwhile: Claude Code is being started.
@@ -498,12 +500,12 @@ async def test_missing_engine_says_what_was_tried(project: Path) -> None:
 
 async def test_full_disk_is_said_as_such(sessions: Sessions, shared: Session) -> None:
     """The smallest real full file system at hand is the session's own tmpfs."""
-    result = await commands.execute(
-        sessions, shared.id, "head -c 100000000 /dev/zero > /dev/shm/fill"
+    result = await commands.run(
+        await sessions.open(shared.id), "head -c 100000000 /dev/zero > /dev/shm/fill"
     )
     assert result.exit_code != 0
     assert "No space left on device" in result.stderr
-    after = await commands.execute(sessions, shared.id, "rm /dev/shm/fill; echo still works")
+    after = await commands.run(await sessions.open(shared.id), "rm /dev/shm/fill; echo still works")
     assert after.stdout == "still works\n"
 
 
@@ -533,7 +535,7 @@ async def test_files_made_in_the_project_belong_to_its_owner(
             give_to(project, owner)
         await create(sessions, CreateRequest(str(project), session_name=name))
         try:
-            await commands.execute(sessions, name, f"mkdir -p d && echo x > d/made-{owner}")
+            await commands.run(await sessions.open(name), f"mkdir -p d && echo x > d/made-{owner}")
         finally:
             await sessions.destroy(name)
         made = project / "d" / f"made-{owner}"

@@ -20,7 +20,7 @@ from claude_mcp.engine import host
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, pruning
-from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
@@ -66,7 +66,7 @@ def limits_memory(engine: Engine) -> bool:
 async def run(
     sessions: Sessions, created: Created, command: str, **options: Any
 ) -> tuple[int, str]:
-    done = await commands.execute(sessions, created.session.id, command, **options)
+    done = await commands.run(await sessions.open(created.session.id), command, **options)
     return done.exit_code, done.stdout
 
 
@@ -74,13 +74,15 @@ async def is_well(sessions: Sessions, created: Created) -> bool:
     """A command is answered, and Claude Code lives."""
     with anyio.fail_after(PATIENCE_SECONDS):
         done = await run(sessions, created, "echo well")
-        turn = await turns.prompt(sessions, created.session.id, "Say hello.", turn_id=None)
+        turn = await turns.prompt(
+            await sessions.open(created.session.id), "Say hello.", turn_id=None
+        )
     assert turn.status == "completed", (turn.error, turn.notes)
     return done == (0, "well\n")
 
 
 async def log_of(sessions: Sessions, created: Created) -> str:
-    return "\n".join((await commands.logs(sessions, created.session.id))[1])
+    return "\n".join((await commands.logs(await sessions.open(created.session.id)))[1])
 
 
 async def test_limits_reach_the_kernel(sessions: Sessions, make: Make, limits_memory: bool) -> None:
@@ -119,7 +121,7 @@ async def test_a_memory_hog_is_killed_and_its_session_says_so(
         assert "cannot limit this session's memory here" in hungry.warnings[0]
         return
     hog = "python3 -c 'x = b\"x\" * (1 << 30)'"
-    done = await commands.execute(sessions, hungry.session.id, hog)
+    done = await commands.run(await sessions.open(hungry.session.id), hog)
     note = "Out of memory: the kernel killed 1 process(es) here; the session's limit is 400 MiB."
     assert (done.exit_code, done.notes) == (137, (note,))
     assert await is_well(sessions, hungry)
@@ -137,7 +139,7 @@ async def test_a_fork_bomb_is_bounded_and_killed_whole(
 
         async def explode() -> None:
             results.append(
-                await commands.execute(sessions, bombed.session.id, bomb, timeout_seconds=5)
+                await commands.run(await sessions.open(bombed.session.id), bomb, timeout_seconds=5)
             )
 
         tasks.start_soon(explode)
@@ -158,11 +160,11 @@ async def test_a_disk_filler_fills_what_a_read_only_root_leaves_it(
     created = await make(limits={"disk": "32m"}, read_only_root=True)
     for directory in ("/tmp", "/var/tmp", "$HOME"):
         fill = f"head -c 100000000 /dev/zero >{directory}/x; stat -c %s {directory}/x"
-        done = await commands.execute(sessions, created.session.id, fill)
+        done = await commands.run(await sessions.open(created.session.id), fill)
         assert "No space left on device" in done.stderr
         assert int(done.stdout) <= 32 << 20
     for directory in ("/", "/usr/local/bin", "/home/session", "/run"):
-        done = await commands.execute(sessions, created.session.id, f"touch {directory}/x")
+        done = await commands.run(await sessions.open(created.session.id), f"touch {directory}/x")
         assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr
     await run(sessions, created, "rm /tmp/x /var/tmp/x ~/x")
     assert await is_well(sessions, created)
@@ -201,7 +203,7 @@ async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
     if os.access(path, os.R_OK):  # rootless Docker and Podman keep it from their user
         kept = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
         assert kept < LOG_BYTES
-    _, lines = await commands.logs(sessions, created.session.id, 10)
+    _, lines = await commands.logs(await sessions.open(created.session.id), 10)
     assert len(lines) == 10
     assert await is_well(sessions, created)
 
@@ -235,9 +237,9 @@ async def test_of_sessions_created_at_once_as_many_stay_as_may(
         bare("stop", "--time=5", created[0].container_id)
         third = await make(one)
         with pytest.raises(TooManySessions):
-            await commands.execute(two, created[0].id, "true")
+            await commands.run(await two.open(created[0].id), "true")
         await one.destroy(third.session.id)
-        assert (await commands.execute(two, created[0].id, "echo again")).stdout == "again\n"
+        assert (await commands.run(await two.open(created[0].id), "echo again")).stdout == "again\n"
 
 
 async def until_expired(sessions: Sessions, created: Created) -> None:
@@ -253,7 +255,7 @@ async def test_an_expired_session_ends_itself_and_is_removed_by_whoever_looks(
     assert created.session.expires_at is not None
     await until_expired(sessions, created)
     with pytest.raises(SessionNotReady, match="has expired"):
-        await commands.execute(sessions, created.session.name, "true")
+        await commands.run(await sessions.open(created.session.name), "true")
     assert "session expired: its time is over" in await log_of(sessions, created)
     async with open_sessions(config) as another:
         [listed] = await another.list()

@@ -16,8 +16,8 @@ from messages_standin import Standin
 from claude_mcp.config import Config
 from claude_mcp.errors import SessionNotReady, TurnNotFound, UsageError
 from claude_mcp.sessions.channel.payload import connect_command
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
@@ -63,7 +63,7 @@ def claude(bare: Bare, session: Session) -> Callable[[], list[str]]:
 
 async def begin(sessions: Sessions, session: Session, prompt: str) -> str:
     """Leave a turn running; returns its id."""
-    turn = await turns.prompt(sessions, session.id, prompt, wait_seconds=0)
+    turn = await turns.prompt(await sessions.open(session.id), prompt, wait_seconds=0)
     assert turn.status is TurnStatus.RUNNING
     return turn.turn_id
 
@@ -88,7 +88,7 @@ async def test_one_claude_answers_all_prompts_and_is_there_before_the_first(
     await until(there)
     before = claude()
     for number in range(3):
-        assert (await turns.prompt(sessions, session.id, f"prompt {number}")).notes == ()
+        assert (await turns.prompt(await sessions.open(session.id), f"prompt {number}")).notes == ()
     assert claude() == before
 
 
@@ -96,17 +96,17 @@ async def test_one_claude_answers_all_prompts_and_is_there_before_the_first(
 async def test_killed_claude_is_started_again_and_remembers(
     sessions: Sessions, session: Session, bare: Bare, claude: Callable[[], list[str]]
 ) -> None:
-    await turns.prompt(sessions, session.id, "The word is quokka.")
+    await turns.prompt(await sessions.open(session.id), "The word is quokka.")
     bare("exec", session.container_id, "kill", "-KILL", *claude())
 
     async def gone() -> bool:
         return not claude()
 
     await until(gone)
-    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
     assert after.notes == ("Claude Code was started again: it had ended with exit code 137.",)
-    _, log = await commands.logs(sessions, session.id)
+    _, log = await commands.logs(await sessions.open(session.id))
     assert any("ended unasked, exit code 137" in line for line in log)
     assert any("started, resuming" in line for line in log)
 
@@ -119,19 +119,19 @@ async def test_turn_whose_claude_died_has_failed_and_is_not_sent_again(
     bare: Bare,
     claude: Callable[[], list[str]],
 ) -> None:
-    await turns.prompt(sessions, session.id, "The word is quokka.")
+    await turns.prompt(await sessions.open(session.id), "The word is quokka.")
     prompt = script(bash("sleep 1234"), {"say": f"never {uuid.uuid4()}"})
     turn = await begin(sessions, session, prompt)
     await running(bare, session, "sleep 1234")
     bare("exec", session.container_id, "kill", "-KILL", *claude())
-    failed = await turns.follow(sessions, session.id, turn)
+    failed = await turns.follow(await sessions.open(session.id), turn)
     assert failed.status is TurnStatus.FAILED
     assert "exit code 137" in (failed.error or "")
     assert "The model may have seen the prompt" in (failed.error or "")
     assert "sleep 1234" not in bare.processes(session.container_id)
-    again = await turns.prompt(sessions, session.id, prompt, turn_id=turn)
+    again = await turns.prompt(await sessions.open(session.id), prompt, turn_id=turn)
     assert again == failed
-    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
     assert len([each for each in standin.model_calls if each.prompts[-1:] == (prompt,)]) == 1
 
@@ -139,15 +139,15 @@ async def test_turn_whose_claude_died_has_failed_and_is_not_sent_again(
 async def test_container_that_was_restarted_in_a_turn_says_so(
     sessions: Sessions, session: Session, bare: Bare
 ) -> None:
-    await turns.prompt(sessions, session.id, "The word is quokka.")
+    await turns.prompt(await sessions.open(session.id), "The word is quokka.")
     prompt = script(bash("sleep 1234"))
     turn = await begin(sessions, session, prompt)
     await running(bare, session, "sleep 1234")
     bare("restart", "--time=0", session.container_id)
-    failed = await turns.follow(sessions, session.id, turn)
+    failed = await turns.follow(await sessions.open(session.id), turn)
     assert failed.status is TurnStatus.FAILED
     assert "container was stopped while the turn ran" in (failed.error or "")
-    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
 
 
@@ -157,28 +157,28 @@ async def test_turn_goes_on_when_its_caller_stops_waiting(
     prompt = script({"wait": 1}, {"say": f"late {uuid.uuid4()}"})
     turn = await begin(sessions, shared, prompt)
     with pytest.raises(SessionNotReady, match=f"busy with turn {turn}"):
-        await turns.prompt(sessions, shared.id, "me too")
+        await turns.prompt(await sessions.open(shared.id), "me too")
     with anyio.move_on_after(0.2):  # a caller that is cancelled
-        await turns.follow(sessions, shared.id, turn)
-    first = await turns.follow(sessions, shared.id)
+        await turns.follow(await sessions.open(shared.id), turn)
+    first = await turns.follow(await sessions.open(shared.id))
     assert first.status is TurnStatus.COMPLETED
     assert (first.result or "").startswith("late ")
-    assert await turns.follow(sessions, shared.id, turn) == first
-    assert await turns.prompt(sessions, shared.id, prompt, turn_id=turn) == first
+    assert await turns.follow(await sessions.open(shared.id), turn) == first
+    assert await turns.prompt(await sessions.open(shared.id), prompt, turn_id=turn) == first
     assert len([each for each in standin.model_calls if each.prompts[-1:] == (prompt,)]) == 1
     with pytest.raises(UsageError, match="another prompt"):
-        await turns.prompt(sessions, shared.id, "something else", turn_id=turn)
+        await turns.prompt(await sessions.open(shared.id), "something else", turn_id=turn)
 
 
 @pytest.mark.once
 async def test_unknown_turns_are_said(sessions: Sessions, session: Session) -> None:
     with pytest.raises(TurnNotFound, match="has no turn yet"):
-        await turns.follow(sessions, session.id)
+        await turns.follow(await sessions.open(session.id))
     unknown = str(uuid.uuid4())
     for ask in (turns.follow, turns.interrupt):
         with pytest.raises(TurnNotFound, match=unknown):
-            await ask(sessions, session.id, unknown)
-    assert await turns.interrupt(sessions, session.id) is None
+            await ask(await sessions.open(session.id), unknown)
+    assert await turns.interrupt(await sessions.open(session.id)) is None
 
 
 @pytest.mark.once
@@ -207,11 +207,13 @@ async def test_interrupted_turn_leaves_no_process_and_the_conversation_goes_on(
     steps: tuple[dict[str, Any], ...],
     marks: tuple[str, ...],
 ) -> None:
-    await turns.prompt(sessions, session.id, script(bash("sleep 4444", run_in_background=True)))
+    await turns.prompt(
+        await sessions.open(session.id), script(bash("sleep 4444", run_in_background=True))
+    )
     turn = await begin(sessions, session, script(*steps))
     await running(bare, session, *marks)
     before = claude()
-    cancelled = await turns.interrupt(sessions, session.id)
+    cancelled = await turns.interrupt(await sessions.open(session.id))
     left = bare.processes(session.container_id)
     assert cancelled is not None
     assert (cancelled.turn_id, cancelled.status) == (turn, TurnStatus.CANCELLED)
@@ -219,7 +221,7 @@ async def test_interrupted_turn_leaves_no_process_and_the_conversation_goes_on(
     assert "sleep 4444" in left  # it belongs to a turn before
     assert claude() == before
     calls = len(standin.model_calls)
-    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "sleep 4444" in (after.result or "")
     assert len(standin.model_calls) == calls + 1
 
@@ -230,10 +232,12 @@ async def test_turn_is_interrupted_also_when_it_has_hardly_begun(
 ) -> None:
     for _ in range(5):
         turn = await begin(sessions, shared, script({"wait": 30}, {"say": "never"}))
-        cancelled = await turns.interrupt(sessions, shared.id, turn)
+        cancelled = await turns.interrupt(await sessions.open(shared.id), turn)
         assert cancelled is not None
         assert cancelled.status is TurnStatus.CANCELLED
-    assert (await turns.prompt(sessions, shared.id, "fine")).status is TurnStatus.COMPLETED
+    assert (
+        await turns.prompt(await sessions.open(shared.id), "fine")
+    ).status is TurnStatus.COMPLETED
 
 
 @pytest.mark.once
@@ -243,14 +247,14 @@ async def test_prompts_stand_in_line_and_are_answered_in_order(
     mark = str(uuid.uuid4())
     prompts = [script({"wait": 0.3}, {"say": f"{mark} {number}"}) for number in range(4)]
     begun = [
-        await turns.prompt(sessions, shared.id, prompt, wait_seconds=0, queue=True)
+        await turns.prompt(await sessions.open(shared.id), prompt, wait_seconds=0, queue=True)
         for prompt in prompts
     ]
     assert [turn.ahead for turn in begun] == [0, 1, 2, 3]
-    given_up = await turns.interrupt(sessions, shared.id, begun[2].turn_id)
+    given_up = await turns.interrupt(await sessions.open(shared.id), begun[2].turn_id)
     assert given_up is not None
     assert given_up.status is TurnStatus.CANCELLED
-    ended = [await turns.follow(sessions, shared.id, turn.turn_id) for turn in begun]
+    ended = [await turns.follow(await sessions.open(shared.id), turn.turn_id) for turn in begun]
     assert [turn.result for turn in ended] == [f"{mark} 0", f"{mark} 1", None, f"{mark} 3"]
     seen = [call.prompts[-1] for call in standin.model_calls if mark in call.prompts[-1]]
     assert seen == [prompts[0], prompts[1], prompts[3]]
@@ -267,7 +271,7 @@ async def test_many_front_ends_neither_merge_nor_lose_prompts(
             for each in range(5):
                 name = f"{mark} {number}.{each} "
                 prompt = name + "x" * (1_000_000 if each == 2 else 10)
-                turn = await turns.prompt(mine, session.id, prompt, queue=True)
+                turn = await turns.prompt(await mine.open(session.id), prompt, queue=True)
                 answers[prompt] = turn.result
 
     async with anyio.create_task_group() as tasks:
@@ -289,9 +293,9 @@ async def test_front_end_that_dies_in_the_middle_of_a_prompt_does_no_harm(
     async with engine.exec(shared.container_id, connect_command()) as stream:
         assert b"greeting" in await stream.receive()
         await stream.send(line[:700_000])
-        after = await turns.prompt(sessions, shared.id, "A whole prompt.", queue=True)
+        after = await turns.prompt(await sessions.open(shared.id), "A whole prompt.", queue=True)
     assert after.status is TurnStatus.COMPLETED
-    again = await turns.prompt(sessions, shared.id, "Another one.")
+    again = await turns.prompt(await sessions.open(shared.id), "Another one.")
     assert again.status is TurnStatus.COMPLETED
     assert [call for call in standin.model_calls if mark in call.prompts[-1]] == []
 
@@ -301,20 +305,20 @@ async def test_events_are_read_by_cursor_and_large_ones_in_full(
     sessions: Sessions, session: Session
 ) -> None:
     steps = script(bash("seq 2000"), {"say": "counted"})
-    turn = await turns.prompt(sessions, session.id, steps)
-    read = await turns.follow(sessions, session.id, turn.turn_id, cursor=0)
+    turn = await turns.prompt(await sessions.open(session.id), steps)
+    read = await turns.follow(await sessions.open(session.id), turn.turn_id, cursor=0)
     assert [event.kind for event in read.events] == ["tool_call", "tool_result", "message"]
     call, result, message = read.events
     assert (call.text, message.text) == ("Bash: echo; seq 2000", "counted")
     assert (len(result.text), result.left_out > 5000) == (1000, True)
-    _, whole = await turns.event(sessions, session.id, result.number)
+    _, whole = await turns.event(await sessions.open(session.id), result.number)
     assert (len(whole.text), whole.left_out) == (1000 + result.left_out, 0)
     assert "1999\n2000" in whole.text
-    rest = await turns.follow(sessions, session.id, turn.turn_id, cursor=result.number)
+    rest = await turns.follow(await sessions.open(session.id), turn.turn_id, cursor=result.number)
     assert rest.events == (message,)
     assert rest.cursor == message.number
     with pytest.raises(TurnNotFound, match="no event 99"):
-        await turns.event(sessions, session.id, 99)
+        await turns.event(await sessions.open(session.id), 99)
 
 
 @pytest.mark.once
@@ -322,16 +326,18 @@ async def test_what_claude_does_unasked_is_told_and_counts_as_busy(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
     steps = script(bash("sleep 1", run_in_background=True), {"say": "started"})
-    turn = await turns.prompt(sessions, session.id, steps)
+    turn = await turns.prompt(await sessions.open(session.id), steps)
     assert turn.result == "started"
     with anyio.fail_after(PATIENCE_SECONDS):
-        read = await turns.follow(sessions, session.id, cursor=turn.cursor)
+        read = await turns.follow(await sessions.open(session.id), cursor=turn.cursor)
         while "unasked" not in [event.kind for event in read.events]:
             await anyio.sleep(0.1)
-            read = await turns.follow(sessions, session.id, cursor=turn.cursor)
+            read = await turns.follow(await sessions.open(session.id), cursor=turn.cursor)
     assert read.turn_id != turn.turn_id
     assert read.status is TurnStatus.COMPLETED
-    assert (await turns.prompt(sessions, session.id, "and now?")).status is TurnStatus.COMPLETED
+    assert (
+        await turns.prompt(await sessions.open(session.id), "and now?")
+    ).status is TurnStatus.COMPLETED
 
 
 @pytest.mark.once
@@ -360,11 +366,11 @@ async def test_failures_of_the_api_have_a_clear_end(
     async def progress(line: str) -> None:
         lines.append(line)
 
-    turn = await turns.prompt(sessions, shared.id, script(*steps), progress=progress)
+    turn = await turns.prompt(await sessions.open(shared.id), script(*steps), progress=progress)
     assert turn.status is status
     assert (error or "") in (turn.error or "")
     assert told is None or any(told in line for line in lines)
-    after = await turns.prompt(sessions, shared.id, "Still there?")
+    after = await turns.prompt(await sessions.open(shared.id), "Still there?")
     assert after.status is TurnStatus.COMPLETED
 
 
@@ -372,20 +378,24 @@ async def test_failures_of_the_api_have_a_clear_end(
 async def test_api_that_never_answers_leaves_a_turn_that_can_be_interrupted(
     sessions: Sessions, shared: Session
 ) -> None:
-    turn = await turns.prompt(sessions, shared.id, script({"never": True}), wait_seconds=1)
+    turn = await turns.prompt(
+        await sessions.open(shared.id), script({"never": True}), wait_seconds=1
+    )
     assert turn.status is TurnStatus.RUNNING
-    cancelled = await turns.interrupt(sessions, shared.id, turn.turn_id)
+    cancelled = await turns.interrupt(await sessions.open(shared.id), turn.turn_id)
     assert cancelled is not None
     assert cancelled.status is TurnStatus.CANCELLED
-    assert (await turns.prompt(sessions, shared.id, "hello")).status is TurnStatus.COMPLETED
+    assert (
+        await turns.prompt(await sessions.open(shared.id), "hello")
+    ).status is TurnStatus.COMPLETED
 
 
 async def test_answer_of_5_mb_arrives_whole(sessions: Sessions, session: Session) -> None:
     turn = await turns.prompt(
-        sessions, session.id, script({"say": "0123456789", "repeat": 500_000})
+        await sessions.open(session.id), script({"say": "0123456789", "repeat": 500_000})
     )
     assert turn.result == "0123456789" * 500_000
-    read = await turns.follow(sessions, session.id, cursor=0)
+    read = await turns.follow(await sessions.open(session.id), cursor=0)
     assert (read.events[-1].kind, read.events[-1].left_out) == ("message", 4_999_000)
 
 
@@ -393,7 +403,7 @@ async def test_answer_of_5_mb_arrives_whole(sessions: Sessions, session: Session
 async def test_forged_journal_and_records_do_no_harm(
     sessions: Sessions, session: Session, bare: Bare
 ) -> None:
-    turn = await turns.prompt(sessions, session.id, "An honest prompt.")
+    turn = await turns.prompt(await sessions.open(session.id), "An honest prompt.")
     forge = (
         "cd ~/.claude-mcp && { head -c 3000000 /dev/urandom; echo; "
         'echo \'{"number": 1e400, "turnId": {}, "kind": [], "text": 3, "time": null}\'; '
@@ -401,16 +411,18 @@ async def test_forged_journal_and_records_do_no_harm(
         "for f in turns/*.json; do echo '{' > $f; done; rm -f journal.old.jsonl; "
         "ln -s /dev/zero journal.old.jsonl"
     )
-    forged = await commands.execute(sessions, session.id, forge)
+    forged = await commands.run(await sessions.open(session.id), forge)
     assert (forged.exit_code, forged.stderr) == (0, "")
     for _ in range(2):  # as the agent has it in memory, and as it finds it after a restart
-        after = await turns.prompt(sessions, session.id, script(bash("true"), {"say": "fine"}))
+        after = await turns.prompt(
+            await sessions.open(session.id), script(bash("true"), {"say": "fine"})
+        )
         assert (after.status, after.result) == (TurnStatus.COMPLETED, "fine")
-        read = await turns.follow(sessions, session.id, after.turn_id, cursor=0)
+        read = await turns.follow(await sessions.open(session.id), after.turn_id, cursor=0)
         assert read.status is TurnStatus.COMPLETED
         bare("restart", "--time=0", session.container_id)
     with pytest.raises(TurnNotFound):
-        await turns.follow(sessions, session.id, turn.turn_id)
+        await turns.follow(await sessions.open(session.id), turn.turn_id)
 
 
 @pytest.mark.once
@@ -420,13 +432,13 @@ async def test_idle_claude_is_stopped_and_the_next_turn_works(
     async with open_sessions(replace(config, idle_seconds=1.0)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
-            await turns.prompt(sessions, name, "The word is quokka.")
+            await turns.prompt(await sessions.open(name), "The word is quokka.")
 
             async def stopped() -> bool:
                 return "stream-json" not in bare.processes(created.session.container_id)
 
             await until(stopped)
-            after = await turns.prompt(sessions, name, script({"recall": True}))
+            after = await turns.prompt(await sessions.open(name), script({"recall": True}))
             assert "The word is quokka." in (after.result or "")
             assert after.notes == ("Claude Code was started again: it was idle.",)
         finally:

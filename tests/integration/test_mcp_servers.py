@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest, Mount
-from claude_mcp.sessions.handover import hand_in
+from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.handover import give
 from claude_mcp.sessions.mcp.servers import McpServer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
@@ -116,7 +116,7 @@ async def test_servers_are_there_from_the_first_prompt_and_a_failed_one_says_why
         ),
     )
     try:
-        turn = await turns.prompt(sessions, name, CALL)
+        turn = await turns.prompt(await sessions.open(name), CALL)
     finally:
         await sessions.destroy(name)
     *local, nobody = created.mcp_servers
@@ -148,11 +148,13 @@ async def test_servers_are_kept_when_claude_is_started_again(
     )
     created = await create(sessions, request)
     try:
-        with_options = await turns.prompt(sessions, name, CALL, options=TurnOptions(max_turns=5))
-        await commands.execute(sessions, name, "pkill -KILL -x claude")
-        after_crash = await turns.prompt(sessions, name, CALL)
+        with_options = await turns.prompt(
+            await sessions.open(name), CALL, options=TurnOptions(max_turns=5)
+        )
+        await commands.run(await sessions.open(name), "pkill -KILL -x claude")
+        after_crash = await turns.prompt(await sessions.open(name), CALL)
         bare("restart", "--time=0", created.session.container_id)
-        after_restart = await turns.prompt(sessions, name, CALL)
+        after_restart = await turns.prompt(await sessions.open(name), CALL)
     finally:
         await sessions.destroy(name)
     for turn in (with_options, after_crash, after_restart):
@@ -172,10 +174,10 @@ async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     created = await create(sessions, request)
     bare("restart", "--time=0", created.session.container_id)
     async with open_sessions(config) as others:
-        turn = await turns.prompt(others, name, "hello")
-        later = await turns.prompt(others, name, "hello")
-        await hand_in(others, name, {}, {"mcpServers": {"tiny": tiny()}})
-        handed_in = await turns.prompt(others, name, CALL)
+        turn = await turns.prompt(await others.open(name), "hello")
+        later = await turns.prompt(await others.open(name), "hello")
+        await give(await others.open(name), {}, {"mcpServers": {"tiny": tiny()}})
+        handed_in = await turns.prompt(await others.open(name), CALL)
     await sessions.destroy(name)
     assert (handed_in.status, handed_in.result) == (TurnStatus.COMPLETED, "desserts/0")
     assert turn.status is TurnStatus.COMPLETED

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest, Mount
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
@@ -59,23 +59,33 @@ async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(
     sessions: Sessions, session: Session, project: Path, tmp_path: Path
 ) -> None:
     """Out of the project, into a place that the rules refuse."""
-    await commands.execute(
-        sessions, session.id, "ln -s /etc etc; ln -s /etc/hostname name; touch file"
+    await commands.run(
+        await sessions.open(session.id), "ln -s /etc etc; ln -s /etc/hostname name; touch file"
     )
     for name in ("etc/hostname", "name", "etc"):
         with pytest.raises(UsageError, match=r"is refused: it (lies in|is) "):
             await transfer(
-                sessions, session.id, Direction.TO_CONTAINER, f"{project}/{name}", "/tmp/x"
+                await sessions.open(session.id),
+                Direction.TO_CONTAINER,
+                f"{project}/{name}",
+                "/tmp/x",
             )
     for name in ("etc/claude-mcp-test", "etc/"):
         with pytest.raises(UsageError, match=r"is refused: it lies in /etc"):
             await transfer(
-                sessions, session.id, Direction.FROM_CONTAINER, "file", f"{project}/{name}"
+                await sessions.open(session.id),
+                Direction.FROM_CONTAINER,
+                "file",
+                f"{project}/{name}",
             )
     assert not Path("/etc/claude-mcp-test").exists()
     assert not Path("/etc/file").exists()
     copied = await transfer(
-        sessions, session.id, Direction.FROM_CONTAINER, "file", f"{project}/name", overwrite=True
+        await sessions.open(session.id),
+        Direction.FROM_CONTAINER,
+        "file",
+        f"{project}/name",
+        overwrite=True,
     )
     assert (copied.path, (project / "name").is_symlink()) == (f"{project}/name", False)
 
@@ -83,10 +93,13 @@ async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(
 async def test_a_sparse_file_of_a_session_does_not_fill_the_host(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
-    await commands.execute(sessions, shared.id, "truncate -s 900G /var/tmp/sparse")
+    await commands.run(await sessions.open(shared.id), "truncate -s 900G /var/tmp/sparse")
     (tmp_path / "out").mkdir()
     with pytest.raises(Exception, match="The session sent more than 10737418240 bytes"):
         await transfer(
-            sessions, shared.id, Direction.FROM_CONTAINER, "/var/tmp/sparse", f"{tmp_path}/out/"
+            await sessions.open(shared.id),
+            Direction.FROM_CONTAINER,
+            "/var/tmp/sparse",
+            f"{tmp_path}/out/",
         )
     assert list((tmp_path / "out").iterdir()) == []

@@ -15,8 +15,8 @@ from messages_standin import Standin
 
 from claude_mcp.config import Config
 from claude_mcp.errors import QuestionNotOpen
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
@@ -70,7 +70,7 @@ async def strict(sessions: Sessions, project: Path, name: str) -> AsyncIterator[
 
 async def ended(sessions: Sessions, turn: TurnResult) -> TurnResult:
     with anyio.fail_after(PATIENCE_SECONDS):
-        return await turns.follow(sessions, turn.session.id, turn.turn_id)
+        return await turns.follow(await sessions.open(turn.session.id), turn.turn_id)
 
 
 def only(turn: TurnResult) -> Question:
@@ -81,7 +81,7 @@ def only(turn: TurnResult) -> Question:
 
 async def logged(sessions: Sessions, session: Session, question: Question) -> list[str]:
     """What the session's log says of a question, behind its id."""
-    _, lines = await commands.logs(sessions, session.id)
+    _, lines = await commands.logs(await sessions.open(session.id))
     marked = (line.partition(f"permission {question.request_id} ") for line in lines)
     return [said for _, found, said in marked if found]
 
@@ -98,12 +98,12 @@ async def test_what_is_allowed_is_done(
     sessions: Sessions, strict: Session, project: Path, standin: Standin
 ) -> None:
     prompt = script(write("made"), {"say": "done"})
-    asked = await turns.prompt(sessions, strict.id, prompt)
+    asked = await turns.prompt(await sessions.open(strict.id), prompt)
     question = only(asked)
     assert question.tool_name == "Write"
     assert question.tool_input == {"file_path": "/workspace/made", "content": "x"}
     assert not (project / "made").exists()
-    decided = await respond(sessions, strict.id, question.request_id, ALLOW)
+    decided = await respond(await sessions.open(strict.id), question.request_id, ALLOW)
     assert decided.turn_id == asked.turn_id
     done = await ended(sessions, asked)
     assert (done.status, done.result, done.permission_denials) == (TurnStatus.COMPLETED, "done", ())
@@ -113,15 +113,17 @@ async def test_what_is_allowed_is_done(
     ]  # fmt: skip
     assert sent(standin, prompt) == 1
     with pytest.raises(QuestionNotOpen, match=r"allowed \(answered\)"):
-        await respond(sessions, strict.id, question.request_id, DENY)
+        await respond(await sessions.open(strict.id), question.request_id, DENY)
 
 
 async def test_what_is_denied_is_not_done_and_the_model_is_told_why(
     sessions: Sessions, strict: Session, project: Path
 ) -> None:
-    asked = await turns.prompt(sessions, strict.id, script(bash("touch made"), {"report": True}))
+    asked = await turns.prompt(
+        await sessions.open(strict.id), script(bash("touch made"), {"report": True})
+    )
     question = only(asked)
-    await respond(sessions, strict.id, question.request_id, DENY)
+    await respond(await sessions.open(strict.id), question.request_id, DENY)
     done = await ended(sessions, asked)
     assert (done.status, done.result) == (TurnStatus.COMPLETED, "not in that directory")
     assert [denial.tool_name for denial in done.permission_denials] == ["Bash"]
@@ -138,7 +140,7 @@ async def test_a_projects_own_settings_allow_nothing(
     (project / ".claude").mkdir()
     (project / ".claude" / "settings.json").write_text(json.dumps({"permissions": rules}))
     async with created(sessions, project, name):
-        asked = await turns.prompt(sessions, name, script(bash("touch made")))
+        asked = await turns.prompt(await sessions.open(name), script(bash("touch made")))
         assert only(asked).tool_input["command"] == "touch made"
     assert not (project / "made").exists()
 
@@ -150,7 +152,9 @@ async def test_what_nobody_answers_is_denied_after_a_time(
         open_sessions(replace(config, permission_seconds=0.5)) as sessions,
         created(sessions, project, name) as session,
     ):
-        asked = await turns.prompt(sessions, name, script(write("made"), {"say": "went on"}))
+        asked = await turns.prompt(
+            await sessions.open(name), script(write("made"), {"say": "went on"})
+        )
         question = only(asked)
         with anyio.fail_after(PATIENCE_SECONDS):
             while (done := await ended(sessions, asked)).status is not TurnStatus.COMPLETED:
@@ -174,7 +178,7 @@ async def test_who_can_be_asked_decides_each_question_and_the_prompt_is_sent_onc
 
     both = {"tools": [write("made"), bash("touch other")]}
     prompt = script(both, {"say": "done"})
-    done = await turns.prompt(sessions, strict.id, prompt, ask=ask)
+    done = await turns.prompt(await sessions.open(strict.id), prompt, ask=ask)
     assert (done.status, put) == (TurnStatus.COMPLETED, ["Write", "Bash"])
     assert (project / "made").exists()
     assert not (project / "other").exists()
@@ -185,33 +189,35 @@ async def test_questions_of_subagents_are_open_side_by_side_and_outlive_the_turn
     sessions: Sessions, strict: Session, project: Path
 ) -> None:
     both = {"tools": [subagent(write("one")), subagent(write("two"))]}
-    turn = await turns.prompt(sessions, strict.id, script(both, {"say": "begun"}))
+    turn = await turns.prompt(await sessions.open(strict.id), script(both, {"say": "begun"}))
     with anyio.fail_after(PATIENCE_SECONDS):
         while len(turn.questions) < 2 or turn.status is not TurnStatus.COMPLETED:
             await anyio.sleep(0.05)
-            turn = await turns.follow(sessions, strict.id, turn.turn_id, wait_seconds=0)
+            turn = await turns.follow(await sessions.open(strict.id), turn.turn_id, wait_seconds=0)
     assert turn.result == "begun"
     by_path = {question.tool_input["file_path"]: question for question in turn.questions}
-    await respond(sessions, strict.id, by_path["/workspace/one"].request_id, ALLOW)
-    await respond(sessions, strict.id, by_path["/workspace/two"].request_id, DENY)
+    await respond(await sessions.open(strict.id), by_path["/workspace/one"].request_id, ALLOW)
+    await respond(await sessions.open(strict.id), by_path["/workspace/two"].request_id, DENY)
     with anyio.fail_after(PATIENCE_SECONDS):
         while not (project / "one").exists():
             await anyio.sleep(0.05)
     assert not (project / "two").exists()
-    assert (await turns.follow(sessions, strict.id, turn.turn_id)).questions == ()
+    assert (await turns.follow(await sessions.open(strict.id), turn.turn_id)).questions == ()
 
 
 async def test_interrupting_a_turn_closes_its_question_and_the_conversation_goes_on(
     sessions: Sessions, strict: Session, project: Path
 ) -> None:
-    asked = await turns.prompt(sessions, strict.id, script(write("made"), {"say": "never"}))
+    asked = await turns.prompt(
+        await sessions.open(strict.id), script(write("made"), {"say": "never"})
+    )
     question = only(asked)
-    cancelled = await turns.interrupt(sessions, strict.id, asked.turn_id)
+    cancelled = await turns.interrupt(await sessions.open(strict.id), asked.turn_id)
     assert cancelled is not None
     assert (cancelled.status, cancelled.questions) == (TurnStatus.CANCELLED, ())
     with pytest.raises(QuestionNotOpen, match="the turn was interrupted"):
-        await respond(sessions, strict.id, question.request_id, ALLOW)
-    after = await turns.prompt(sessions, strict.id, "And now?")
+        await respond(await sessions.open(strict.id), question.request_id, ALLOW)
+    after = await turns.prompt(await sessions.open(strict.id), "And now?")
     assert (after.status, after.notes) == (TurnStatus.COMPLETED, ())
     assert not (project / "made").exists()
     assert await logged(sessions, strict, question) == [
@@ -222,7 +228,9 @@ async def test_interrupting_a_turn_closes_its_question_and_the_conversation_goes
 async def test_a_claude_that_is_killed_takes_its_question_along(
     sessions: Sessions, strict: Session, bare: Bare
 ) -> None:
-    asked = await turns.prompt(sessions, strict.id, script(write("made"), {"say": "never"}))
+    asked = await turns.prompt(
+        await sessions.open(strict.id), script(write("made"), {"say": "never"})
+    )
     question = only(asked)
     kill = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in " \
            "claude\\ *) kill -9 ${p#/proc/};; esac; done"  # fmt: skip
@@ -238,10 +246,12 @@ async def test_a_claude_that_is_killed_takes_its_question_along(
 async def test_another_front_end_answers_what_this_one_was_asked(
     config: Config, sessions: Sessions, strict: Session, project: Path
 ) -> None:
-    asked = await turns.prompt(sessions, strict.id, script(write("made"), {"say": "done"}))
+    asked = await turns.prompt(
+        await sessions.open(strict.id), script(write("made"), {"say": "done"})
+    )
     async with open_sessions(config) as others:
-        seen = await turns.follow(others, strict.name, wait_seconds=0)
+        seen = await turns.follow(await others.open(strict.name), wait_seconds=0)
         assert seen.questions == asked.questions
-        await respond(others, strict.name, only(seen).request_id, ALLOW)
+        await respond(await others.open(strict.name), only(seen).request_id, ALLOW)
     assert (await ended(sessions, asked)).status is TurnStatus.COMPLETED
     assert (project / "made").exists()

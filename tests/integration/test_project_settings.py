@@ -17,8 +17,8 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
@@ -289,15 +289,14 @@ async def test_project_runs_nothing_and_moves_no_traffic(
     way(trap)
     trap.write("CLAUDE.md", "The word is quokka.\n")
     await create(sessions, CreateRequest(str(trap.project), session_name=name))
-    turn = await turns.prompt(sessions, name, PROMPT)
+    turn = await turns.prompt(await sessions.open(name), PROMPT)
     assert turn.status is TurnStatus.COMPLETED
     assert not trap.sprung
     assert any("The word is quokka." in each for each in standin.model_calls[-1].context)
     if by_itself:
         url = f"http://{engine.dialect.host_alias}:{standin.port}"
-        done = await commands.execute(
-            sessions,
-            name,
+        done = await commands.run(
+            await sessions.open(name),
             f"mkdir /tmp/control && echo {shlex.quote(ACCEPTED)} >/tmp/control/.claude.json && "
             "CLAUDE_CONFIG_DIR=/tmp/control CLAUDE_CODE_SYNC_PLUGIN_INSTALL=1 "
             f"ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=x IS_SANDBOX=1 timeout 60 "
@@ -317,7 +316,7 @@ async def test_trusted_project_is_obeyed_in_all_but_the_provider(
     way(trap)
     request = CreateRequest(str(trap.project), session_name=name, trust_project=True)
     await create(sessions, request)
-    await turns.prompt(sessions, name, PROMPT)
+    await turns.prompt(await sessions.open(name), PROMPT)
     assert trap.sprung == works
 
 
@@ -328,7 +327,7 @@ async def test_untrusted_memory_is_read_with_its_imports_and_rules(
     trap.write("imported.md", "IMPORTED\n")
     trap.write(".claude/rules/rule.md", "RULE\n")
     await create(sessions, CreateRequest(str(trap.project), session_name=name))
-    await turns.prompt(sessions, name, "hello")
+    await turns.prompt(await sessions.open(name), "hello")
     context = "\n".join(standin.model_calls[-1].context)
     assert {word for word in ("ROOT", "IMPORTED", "RULE") if word in context} == {
         "ROOT", "IMPORTED", "RULE"
@@ -340,8 +339,8 @@ async def test_import_from_outside_the_project_is_not_read(
 ) -> None:
     trap.write("CLAUDE.md", "ROOT @/etc/os-release @/proc/self/environ @~/private.md\n")
     await create(sessions, CreateRequest(str(trap.project), session_name=name))
-    await commands.execute(sessions, name, "echo PRIVATE >~/private.md")
-    await turns.prompt(sessions, name, "hello")
+    await commands.run(await sessions.open(name), "echo PRIVATE >~/private.md")
+    await turns.prompt(await sessions.open(name), "hello")
     context = "\n".join(standin.model_calls[-1].context)
     assert "ROOT" in context
     for words in ("PRETTY_NAME", "PRIVATE", "CLAUDE_CODE_"):
@@ -358,7 +357,7 @@ async def test_environment_of_the_settings_reaches_claude_only_when_trusted(
     request = CreateRequest(str(trap.project), session_name=name, trust_project=trusted)
     await create(sessions, request)
     look = [{"tool": "Bash", "input": {"command": "echo; env"}}, {"report": True}]
-    turn = await turns.prompt(sessions, name, "standin: " + json.dumps(look))
+    turn = await turns.prompt(await sessions.open(name), "standin: " + json.dumps(look))
     assert ("OF_THE_PROJECT=planted" in (turn.result or "")) == trusted
     # Which certificates are good for the model's traffic stays ours.
     assert "planted.pem" not in (turn.result or "")
@@ -371,7 +370,7 @@ async def test_project_gives_itself_no_permission(
     request = CreateRequest(str(trap.project), session_name=name, strict_permissions=True)
     await create(sessions, request)
     step = {"tool": "Bash", "input": {"command": f"echo; {RUN_IT}"}}
-    turn = await turns.prompt(sessions, name, "standin: " + json.dumps([step]))
+    turn = await turns.prompt(await sessions.open(name), "standin: " + json.dumps([step]))
     assert [each.tool_name for each in turn.questions] == ["Bash"]
     assert not trap.sprung
 
@@ -383,5 +382,5 @@ async def test_schedule_of_the_project_prompts_nobody(
     trap.write(".claude/scheduled_tasks.json", json.dumps({"tasks": [task]}))
     await create(sessions, CreateRequest(str(trap.project), session_name=name))
     offered = "standin: " + json.dumps([{"tool": "CronList", "input": {}}, {"report": True}])
-    turn = await turns.prompt(sessions, name, offered)
+    turn = await turns.prompt(await sessions.open(name), offered)
     assert "Scheduled tasks are turned off in this session" in (turn.result or "")

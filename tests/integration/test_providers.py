@@ -23,8 +23,8 @@ from messages_standin import Request, Standin
 
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
@@ -178,7 +178,7 @@ def model_calls(standin: Standin) -> list[Request]:
 
 
 async def prompt(sessions: Sessions, name: str, text: str = "hello") -> TurnResult:
-    turn = await turns.prompt(sessions, name, text)
+    turn = await turns.prompt(await sessions.open(name), text)
     assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
     return turn
 
@@ -198,9 +198,9 @@ async def test_a_request_is_signed_with_the_right_credential_that_no_command_see
             request = CreateRequest(str(project), session_name=name, provider=case.asked)
             created = await create(sessions, request)
             await prompt(sessions, name, SHOWING)
-            shell = await commands.execute(sessions, name, SHOW)
+            shell = await commands.run(await sessions.open(name), SHOW)
             inspected = bare("inspect", created.session.container_id)
-            _, log = await commands.logs(sessions, name)
+            _, log = await commands.logs(await sessions.open(name))
             await sessions.destroy(name)
     calls = model_calls(cloud)
     assert {case.proof(each) for each in calls} == {case.expected}
@@ -414,7 +414,7 @@ async def test_a_session_has_a_gateway_of_its_own_with_a_credential_of_its_own(
         provider = ProviderRequest("anthropic", options)
         await create(sessions, CreateRequest(str(project), session_name=name, provider=provider))
         await prompt(sessions, name, SHOWING)
-        shell = await commands.execute(sessions, name, SHOW)
+        shell = await commands.run(await sessions.open(name), SHOW)
         await sessions.destroy(name)
     calls = [each for each in standin.requests[before:] if each.prompts]
     header = "x-api-key" if kind == "apiKey" else "authorization"

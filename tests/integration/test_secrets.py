@@ -20,8 +20,8 @@ from claude_mcp.config import load
 from claude_mcp.contract import places as contract
 from claude_mcp.contract.redaction import MASK
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
@@ -65,19 +65,21 @@ async def test_api_key_is_nowhere_but_in_the_request(
             steps = (
                 '[{"tool":"Bash","input":{"command":"env; cat /proc/$PPID/environ"}},{"say":"x"}]'
             )
-            turn = await turns.prompt(sessions, name, f"standin: {steps}", progress=progress)
-            failed = await turns.prompt(sessions, name, 'standin: [{"fail": 401}]')
-            shell = await commands.execute(
-                sessions, name, "env; cat /proc/*/environ /proc/*/cmdline; find / -xdev -type f"
+            turn = await turns.prompt(
+                await sessions.open(name), f"standin: {steps}", progress=progress
+            )
+            failed = await turns.prompt(await sessions.open(name), 'standin: [{"fail": 401}]')
+            shell = await commands.run(
+                await sessions.open(name),
+                "env; cat /proc/*/environ /proc/*/cmdline; find / -xdev -type f"
                 f" -newer /etc/hostname -size -5M 2>/dev/null | xargs grep -l {sentinel[:20]}''X"
             )  # fmt: skip
-            inside = await commands.execute(
-                sessions,
-                name,
+            inside = await commands.run(
+                await sessions.open(name),
                 "echo " + sentinel[:24] + " | cut -c1-24 > /dev/null; "
                 "grep -rl sk-ant-sentinel- /home /tmp /var/tmp /run /workspace 2>/dev/null",
             )
-            _, log = await commands.logs(sessions, name)
+            _, log = await commands.logs(await sessions.open(name))
             listed = await sessions.list()
             inspected = bare("inspect", container)
             history = bare("history", "--no-trunc", created.session.image)
@@ -123,8 +125,8 @@ async def test_proxies_are_claudes_alone_and_a_gateway_on_the_host_is_reached_pa
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
-            turn = await turns.prompt(sessions, name, "hello")
-            shell = await commands.execute(sessions, name, "env | grep -i proxy")
+            turn = await turns.prompt(await sessions.open(name), "hello")
+            shell = await commands.run(await sessions.open(name), "env | grep -i proxy")
             inspected = bare("inspect", created.session.container_id)
         finally:
             await sessions.destroy(name)
@@ -143,8 +145,8 @@ async def test_a_password_of_a_gateway_is_in_its_requests_alone(
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         bash = '{"tool":"Bash","input":{"command":"env"}}'
-        turn = await turns.prompt(sessions, name, f"standin: [{bash}]")
-        shell = await commands.execute(sessions, name, "env")
+        turn = await turns.prompt(await sessions.open(name), f"standin: [{bash}]")
+        shell = await commands.run(await sessions.open(name), "env")
         inspected = bare("inspect", created.session.container_id)
         await sessions.destroy(name)
     assert (turn.status, turn.error) == (TurnStatus.COMPLETED, None)
@@ -201,8 +203,8 @@ async def test_what_is_in_claudes_environment_is_in_that_of_no_hook_and_no_mcp_s
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         await create(sessions, request)
         turn_id = turns.new_turn_id()
-        await turns.prompt(sessions, name, "hello", turn_id=turn_id, wait_seconds=5)
-        await turns.interrupt(sessions, name, turn_id)
+        await turns.prompt(await sessions.open(name), "hello", turn_id=turn_id, wait_seconds=5)
+        await turns.interrupt(await sessions.open(name), turn_id)
         await sessions.destroy(name)
     for who in ("hook", "server"):
         env = (project / f"of-the-{who}").read_text()
@@ -261,11 +263,11 @@ async def test_a_proxys_password_reaches_the_proxy_and_no_command(
         async with open_sessions(load(environ, engine=engine.program)) as sessions:
             await create(sessions, CreateRequest(str(project), session_name=name))
             turn_id = turns.new_turn_id()
-            await turns.prompt(sessions, name, "hello", turn_id=turn_id, wait_seconds=0)
+            await turns.prompt(await sessions.open(name), "hello", turn_id=turn_id, wait_seconds=0)
             with anyio.fail_after(30):
                 while not proxy.tunnels:
                     await anyio.sleep(0.1)
-            await turns.interrupt(sessions, name, turn_id)
+            await turns.interrupt(await sessions.open(name), turn_id)
             await sessions.destroy(name)
     finally:
         proxy.close()
@@ -304,13 +306,18 @@ async def test_secrets_of_mcp_servers_are_with_the_servers_alone(
             )
             created = await create(sessions, request)
             bash = '{"tool":"Bash","input":{"command":"env; cat /proc/$PPID/environ"}}'
-            turn = await turns.prompt(sessions, name, f'standin: [{bash},{{"report":true}}]')
-            shell = await commands.execute(sessions, name, "env; cat /proc/1/environ")
-            inside = await commands.execute(
-                sessions, name, f"grep -rl {sentinel[:20]} / --exclude-dir=proc --exclude-dir=sys"
+            turn = await turns.prompt(
+                await sessions.open(name), f'standin: [{bash},{{"report":true}}]'
             )
-            read = await commands.execute(sessions, name, f"cat {contract.RUN_DIRECTORY}/mcp.json")
-            _, log = await commands.logs(sessions, name)
+            shell = await commands.run(await sessions.open(name), "env; cat /proc/1/environ")
+            inside = await commands.run(
+                await sessions.open(name),
+                f"grep -rl {sentinel[:20]} / --exclude-dir=proc --exclude-dir=sys",
+            )
+            read = await commands.run(
+                await sessions.open(name), f"cat {contract.RUN_DIRECTORY}/mcp.json"
+            )
+            _, log = await commands.logs(await sessions.open(name))
             listed = await sessions.list()
             inspected = bare("inspect", created.session.container_id)
             await sessions.destroy(name)

@@ -12,8 +12,8 @@ import pytest
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineError, TransferError, UsageError
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
@@ -60,11 +60,11 @@ async def test_tree_survives_both_ways(
     sessions: Sessions, shared: Session, tmp_path: Path, there: str
 ) -> None:
     source = make_tree(tmp_path / "source")
-    sent = await transfer(sessions, shared.id, TO, str(source), there)
+    sent = await transfer(await sessions.open(shared.id), TO, str(source), there)
     expected = "/workspace/relative" if there == "relative" else there
     assert (sent.path, sent.files, sent.warnings) == (expected, 6, ())
     assert sent.size == 25_600 + 10 + 1 + 7
-    fetched = await transfer(sessions, shared.id, FROM, there, str(tmp_path / "back"))
+    fetched = await transfer(await sessions.open(shared.id), FROM, there, str(tmp_path / "back"))
     assert (fetched.path, fetched.files, fetched.size) == (str(tmp_path / "back"), 6, sent.size)
     assert snapshot(tmp_path / "back") == snapshot(source)
 
@@ -75,9 +75,10 @@ async def test_what_goes_in_belongs_to_the_sessions_user_also_in_the_workspace(
     project = Path(shared.project_path)
     source = make_tree(tmp_path / "source")
     for there in ("/workspace/", "/tmp/"):
-        await transfer(sessions, shared.id, TO, str(source), there)
-        owners = await commands.execute(
-            sessions, shared.id, f"find {there}source -exec stat -c %u {{}} + | sort -u; id -u"
+        await transfer(await sessions.open(shared.id), TO, str(source), there)
+        owners = await commands.run(
+            await sessions.open(shared.id),
+            f"find {there}source -exec stat -c %u {{}} + | sort -u; id -u",
         )
         first, second = owners.stdout.split()
         assert first == second
@@ -90,10 +91,12 @@ async def test_single_file_goes_into_a_directory_or_gets_a_new_name(
 ) -> None:
     file = tmp_path / AWKWARD
     file.write_text("content")
-    into = await transfer(sessions, shared.id, TO, str(file), "/tmp/")
-    renamed = await transfer(sessions, shared.id, TO, str(file), "/tmp/renamed")
+    into = await transfer(await sessions.open(shared.id), TO, str(file), "/tmp/")
+    renamed = await transfer(await sessions.open(shared.id), TO, str(file), "/tmp/renamed")
     assert (into.path, renamed.path) == (f"/tmp/{AWKWARD}", "/tmp/renamed")
-    back = await transfer(sessions, shared.id, FROM, f"/tmp/{AWKWARD}", f"{tmp_path}/out")
+    back = await transfer(
+        await sessions.open(shared.id), FROM, f"/tmp/{AWKWARD}", f"{tmp_path}/out"
+    )
     assert Path(back.path).read_text() == "content"
 
 
@@ -102,18 +105,18 @@ async def test_what_is_there_is_kept_unless_overwrite_is_asked(
 ) -> None:
     new = tmp_path / "new"
     new.write_text("new")
-    await commands.execute(sessions, shared.id, "echo -n old > /tmp/file")
-    with pytest.raises(TransferError, match=r"/tmp/file exists already.* pass overwrite"):
-        await transfer(sessions, shared.id, TO, str(new), "/tmp/file")
-    assert (await commands.execute(sessions, shared.id, "cat /tmp/file")).stdout == "old"
-    await transfer(sessions, shared.id, TO, str(new), "/tmp/file", overwrite=True)
-    assert (await commands.execute(sessions, shared.id, "cat /tmp/file")).stdout == "new"
+    await commands.run(await sessions.open(shared.id), "echo -n old > /tmp/file")
+    with pytest.raises(TransferError, match=r"/tmp/file exists already.* allow what is there"):
+        await transfer(await sessions.open(shared.id), TO, str(new), "/tmp/file")
+    assert (await commands.run(await sessions.open(shared.id), "cat /tmp/file")).stdout == "old"
+    await transfer(await sessions.open(shared.id), TO, str(new), "/tmp/file", overwrite=True)
+    assert (await commands.run(await sessions.open(shared.id), "cat /tmp/file")).stdout == "new"
     kept = tmp_path / "kept"
     kept.write_text("kept")
     with pytest.raises(TransferError, match="exists already"):
-        await transfer(sessions, shared.id, FROM, "/tmp/file", str(kept))
+        await transfer(await sessions.open(shared.id), FROM, "/tmp/file", str(kept))
     assert kept.read_text() == "kept"
-    await transfer(sessions, shared.id, FROM, "/tmp/file", str(kept), overwrite=True)
+    await transfer(await sessions.open(shared.id), FROM, "/tmp/file", str(kept), overwrite=True)
     assert kept.read_text() == "new"
 
 
@@ -124,11 +127,12 @@ async def test_overwritten_directory_is_merged(
     source.mkdir()
     (source / "both").write_text("new")
     (source / "added").write_text("added")
-    await commands.execute(
-        sessions, shared.id, "mkdir -p /tmp/dir; echo -n old > /tmp/dir/both; touch /tmp/dir/mine"
+    await commands.run(
+        await sessions.open(shared.id),
+        "mkdir -p /tmp/dir; echo -n old > /tmp/dir/both; touch /tmp/dir/mine",
     )
-    await transfer(sessions, shared.id, TO, str(source), "/tmp/", overwrite=True)
-    after = await commands.execute(sessions, shared.id, "ls /tmp/dir; cat /tmp/dir/both")
+    await transfer(await sessions.open(shared.id), TO, str(source), "/tmp/", overwrite=True)
+    after = await commands.run(await sessions.open(shared.id), "ls /tmp/dir; cat /tmp/dir/both")
     assert after.stdout == "added\nboth\nmine\nnew"
 
 
@@ -138,30 +142,31 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(UsageError, match=r"There is no '.*missing' on the host"):
-        await transfer(sessions, shared.id, TO, str(tmp_path / "missing"), "/tmp/")
+        await transfer(await sessions.open(shared.id), TO, str(tmp_path / "missing"), "/tmp/")
     with pytest.raises(UsageError, match="must be an absolute path"):
-        await transfer(sessions, shared.id, TO, "relative", "/tmp/")
+        await transfer(await sessions.open(shared.id), TO, "relative", "/tmp/")
     with pytest.raises(TransferError, match="there is no directory /nosuch"):
-        await transfer(sessions, shared.id, TO, str(file), "/nosuch/file")
+        await transfer(await sessions.open(shared.id), TO, str(file), "/nosuch/file")
     with pytest.raises(TransferError, match="Nothing was copied: /proc: "):
-        await transfer(sessions, shared.id, TO, str(file), "/proc/file")
+        await transfer(await sessions.open(shared.id), TO, str(file), "/proc/file")
     with pytest.raises(TransferError, match="There is no '/tmp/missing' in session"):
-        await transfer(sessions, shared.id, FROM, "/tmp/missing", str(tmp_path) + "/")
+        await transfer(await sessions.open(shared.id), FROM, "/tmp/missing", str(tmp_path) + "/")
     with pytest.raises(TransferError, match=f"there is no directory {tmp_path}/nosuch"):
-        await transfer(sessions, shared.id, FROM, "/etc/hostname", str(tmp_path / "nosuch/x"))
+        await transfer(
+            await sessions.open(shared.id), FROM, "/etc/hostname", str(tmp_path / "nosuch/x")
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 async def test_link_that_leads_outside_is_left_out_with_a_warning(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
-    await commands.execute(
-        sessions,
-        shared.id,
+    await commands.run(
+        await sessions.open(shared.id),
         "mkdir -p /tmp/t/sub; cd /tmp/t; ln -s /etc/passwd absolute; ln -s ../../x up;"
         " ln -s ../ok sub/inside; touch ok; mkfifo pipe",
     )
-    fetched = await transfer(sessions, shared.id, FROM, "/tmp/t", str(tmp_path / "t"))
+    fetched = await transfer(await sessions.open(shared.id), FROM, "/tmp/t", str(tmp_path / "t"))
     assert sorted(path.name for path in (tmp_path / "t").rglob("*")) == ["inside", "ok", "sub"]
     assert len(fetched.warnings) == 3
 
@@ -172,18 +177,20 @@ async def test_cancelled_transfer_leaves_nothing_on_either_side(
     big = tmp_path / "big"
     with big.open("wb") as file:
         file.truncate(400_000_000)
-    await commands.execute(sessions, session.id, "mkdir /var/tmp/in")
+    await commands.run(await sessions.open(session.id), "mkdir /var/tmp/in")
     for milliseconds in (*range(20, 70, 5), 250):
         with anyio.move_on_after(milliseconds / 1000) as scope:
-            await transfer(sessions, session.id, TO, str(big), "/var/tmp/in/")
-        listing = await commands.execute(sessions, session.id, "ls -A /var/tmp/in")
+            await transfer(await sessions.open(session.id), TO, str(big), "/var/tmp/in/")
+        listing = await commands.run(await sessions.open(session.id), "ls -A /var/tmp/in")
         if scope.cancelled_caught:
             assert listing.stdout == ""
-    await commands.execute(sessions, session.id, "head -c 400000000 /dev/zero > /var/tmp/big")
+    await commands.run(
+        await sessions.open(session.id), "head -c 400000000 /dev/zero > /var/tmp/big"
+    )
     out = tmp_path / "out"
     out.mkdir()
     with anyio.move_on_after(0.25) as scope:
-        await transfer(sessions, session.id, FROM, "/var/tmp/big", f"{out}/")
+        await transfer(await sessions.open(session.id), FROM, "/var/tmp/big", f"{out}/")
     if scope.cancelled_caught:
         assert list(out.iterdir()) == []
 
@@ -201,10 +208,10 @@ async def test_engine_leaves_no_copy_of_what_was_sent_on_the_host(
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         await create(sessions, CreateRequest(str(project), session_name=name))
         try:
-            await transfer(sessions, name, TO, str(source), "/tmp/whole")
-            await transfer(sessions, name, TO, str(source / "plain"), "/tmp/file")
+            await transfer(await sessions.open(name), TO, str(source), "/tmp/whole")
+            await transfer(await sessions.open(name), TO, str(source / "plain"), "/tmp/file")
             with anyio.move_on_after(0.2):
-                await transfer(sessions, name, TO, str(source), "/tmp/cancelled")
+                await transfer(await sessions.open(name), TO, str(source), "/tmp/cancelled")
             assert list(spool.iterdir()) == []
         finally:
             await sessions.destroy(name)
@@ -227,7 +234,7 @@ async def test_single_file_belongs_to_the_sessions_user_and_keeps_its_mode(
             file = tmp_path / file_name
             file.write_text("content")
             file.chmod(0o640)
-            await transfer(sessions, name, TO, str(file), "/workspace/")
+            await transfer(await sessions.open(name), TO, str(file), "/workspace/")
             arrived = project / file_name
             status = arrived.stat()
             assert (status.st_uid, status.st_mode & 0o777) == (project.stat().st_uid, 0o640)
@@ -259,14 +266,16 @@ async def test_full_disk_is_said_and_nothing_is_left_of_the_transfer(
         # Rootless engines are Podman, whose cp reaches a tmpfs of the container.
         there = "/workspace" if as_root else "/dev/shm"
         with pytest.raises(EngineError, match=r"no space left on device.* Free some space"):
-            await transfer(sessions, name, TO, str(big), f"{there}/")
-        left = await commands.execute(sessions, name, f"ls -A {there}")
+            await transfer(await sessions.open(name), TO, str(big), f"{there}/")
+        left = await commands.run(await sessions.open(name), f"ls -A {there}")
         assert "big" not in left.stdout
         assert ".claude-mcp" not in left.stdout
         if as_root:
-            await commands.execute(sessions, name, "head -c 80000000 /dev/zero > /var/tmp/big")
+            await commands.run(
+                await sessions.open(name), "head -c 80000000 /dev/zero > /var/tmp/big"
+            )
             with pytest.raises(TransferError, match="No space left on device"):
-                await transfer(sessions, name, FROM, "/var/tmp/big", f"{full}/")
+                await transfer(await sessions.open(name), FROM, "/var/tmp/big", f"{full}/")
             assert list(full.iterdir()) == []
     finally:
         await sessions.destroy(name)

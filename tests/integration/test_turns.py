@@ -14,9 +14,9 @@ from messages_standin import Standin
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, UsageError
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
-from claude_mcp.sessions.handover import hand_in
+from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.handover import give
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
@@ -37,14 +37,16 @@ def script(*steps: dict[str, Any]) -> str:
 async def test_second_prompt_knows_the_first_and_a_new_conversation_does_not(
     sessions: Sessions, session: Session
 ) -> None:
-    first = await turns.prompt(sessions, session.id, "The colour is vermilion.")
-    second = await turns.prompt(sessions, session.name, script({"recall": True}))
+    first = await turns.prompt(await sessions.open(session.id), "The colour is vermilion.")
+    second = await turns.prompt(await sessions.open(session.name), script({"recall": True}))
     assert (first.status, second.status) == (TurnStatus.COMPLETED, TurnStatus.COMPLETED)
     assert second.result is not None
     assert "The colour is vermilion." in second.result
     assert second.conversation_id == first.conversation_id
     fresh = await turns.prompt(
-        sessions, session.id, script({"recall": True}), options=TurnOptions(new_conversation=True)
+        await sessions.open(session.id),
+        script({"recall": True}),
+        options=TurnOptions(new_conversation=True),
     )
     assert "vermilion" not in (fresh.result or "")
     assert fresh.conversation_id != first.conversation_id
@@ -60,8 +62,7 @@ async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
         told.append(line)
 
     result = await turns.prompt(
-        sessions,
-        session.id,
+        await sessions.open(session.id),
         script(
             {"tool": "Read", "input": {"file_path": "/workspace/greet.py"}},
             {
@@ -105,7 +106,7 @@ async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
 async def test_awkward_prompt_reaches_the_model_byte_for_byte(
     sessions: Sessions, shared: Session, standin: Standin, prompt: str
 ) -> None:
-    result = await turns.prompt(sessions, shared.id, prompt)
+    result = await turns.prompt(await sessions.open(shared.id), prompt)
     assert result.status is TurnStatus.COMPLETED
     assert standin.model_calls[-1].prompts[-1] == prompt
 
@@ -125,7 +126,9 @@ async def test_session_works_as_the_projects_owner_whoever_that_is(
     await create(sessions, CreateRequest(str(project), session_name=name))
     try:
         write = {"file_path": "/workspace/new/made", "content": "by Claude"}
-        result = await turns.prompt(sessions, name, script({"tool": "Write", "input": write}))
+        result = await turns.prompt(
+            await sessions.open(name), script({"tool": "Write", "input": write})
+        )
         assert result.status is TurnStatus.COMPLETED
     finally:
         await sessions.destroy(name)
@@ -139,8 +142,8 @@ async def test_same_turn_id_again_is_the_same_turn(
     sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
     turn_id = str(uuid.uuid4())
-    first = await turns.prompt(sessions, shared.id, "Only once.", turn_id=turn_id)
-    again = await turns.prompt(sessions, shared.id, "Only once.", turn_id=turn_id)
+    first = await turns.prompt(await sessions.open(shared.id), "Only once.", turn_id=turn_id)
+    again = await turns.prompt(await sessions.open(shared.id), "Only once.", turn_id=turn_id)
     assert again == first
     seen = [request for request in standin.model_calls if request.prompts[-1:] == ("Only once.",)]
     assert len(seen) == 1
@@ -150,7 +153,10 @@ async def test_same_turn_id_again_is_the_same_turn(
 async def test_cost_and_usage_are_those_of_the_turn_alone(
     sessions: Sessions, session: Session
 ) -> None:
-    costs = [(await turns.prompt(sessions, session.id, f"turn {n}")).cost_usd for n in range(3)]
+    costs = [
+        (await turns.prompt(await sessions.open(session.id), f"turn {n}")).cost_usd
+        for n in range(3)
+    ]
     listed = {each.session.id: each for each in await sessions.list()}[session.id]
     assert listed.cost_usd == pytest.approx(sum(costs))
     assert all(0 < cost < 2 * costs[0] for cost in costs)
@@ -160,11 +166,13 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
 async def test_tools_of_a_turn_limit_what_the_model_is_offered(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
-    await turns.prompt(sessions, session.id, "few", options=TurnOptions(tools=("Read", "Bash")))
+    await turns.prompt(
+        await sessions.open(session.id), "few", options=TurnOptions(tools=("Read", "Bash"))
+    )
     offered = set(standin.model_calls[-1].tools)
     assert {"Read", "Bash"} <= offered
     assert not {"Edit", "Write"} & offered
-    await turns.prompt(sessions, session.id, "all")
+    await turns.prompt(await sessions.open(session.id), "all")
     assert {"Read", "Bash", "Edit", "Write"} <= set(standin.model_calls[-1].tools)
 
 
@@ -174,10 +182,12 @@ async def test_tools_of_a_later_turn_limit_what_the_model_can_use(
 ) -> None:
     """Claude Code keeps the earlier list in its request, and refuses the calls."""
     use_bash = script({"tool": "Bash", "input": {"command": "echo it ran"}})
-    await turns.prompt(sessions, session.id, "all")
-    await turns.prompt(sessions, session.id, use_bash, options=TurnOptions(tools=("Read",)))
+    await turns.prompt(await sessions.open(session.id), "all")
+    await turns.prompt(
+        await sessions.open(session.id), use_bash, options=TurnOptions(tools=("Read",))
+    )
     assert "No such tool available: Bash" in standin.model_calls[-1].tool_results[-1]
-    await turns.prompt(sessions, session.id, use_bash)
+    await turns.prompt(await sessions.open(session.id), use_bash)
     assert "it ran" in standin.model_calls[-1].tool_results[-1]
 
 
@@ -186,10 +196,10 @@ async def test_tool_that_claude_does_not_know_is_an_error(
     sessions: Sessions, shared: Session
 ) -> None:
     options = TurnOptions(tools=("bash", "Read"))
-    turn = await turns.prompt(sessions, shared.id, script({"wait": 5}), options=options)
+    turn = await turns.prompt(await sessions.open(shared.id), script({"wait": 5}), options=options)
     assert turn.status is TurnStatus.FAILED
     assert (turn.error or "").startswith("Claude Code has no tool called 'bash' here")
-    after = await turns.prompt(sessions, shared.id, "hello")
+    after = await turns.prompt(await sessions.open(shared.id), "hello")
     assert (after.status, after.error) == (TurnStatus.COMPLETED, None)
 
 
@@ -199,7 +209,9 @@ async def test_model_of_a_turn_is_that_turns_alone(
 ) -> None:
     models = []
     for model in (None, "my-own-model", None, None):
-        await turns.prompt(sessions, shared.id, "hello", options=TurnOptions(model=model))
+        await turns.prompt(
+            await sessions.open(shared.id), "hello", options=TurnOptions(model=model)
+        )
         models.append(standin.model_calls[-1].model)
     usual = models[0]
     assert usual != "my-own-model"
@@ -210,26 +222,28 @@ async def test_model_of_a_turn_is_that_turns_alone(
 async def test_limits_of_a_turn_are_that_turns_alone(sessions: Sessions, shared: Session) -> None:
     look = {"tool": "Bash", "input": {"command": "true"}}
     prompt = script(look, look, {"say": "done"})
-    few = await turns.prompt(sessions, shared.id, prompt, options=TurnOptions(max_turns=1))
+    few = await turns.prompt(
+        await sessions.open(shared.id), prompt, options=TurnOptions(max_turns=1)
+    )
     assert (few.status, few.error) == (
         TurnStatus.FAILED,
         "Reached maximum number of turns (1)",
     )
     cheap = await turns.prompt(
-        sessions, shared.id, prompt, options=TurnOptions(max_budget_usd=0.000001)
+        await sessions.open(shared.id), prompt, options=TurnOptions(max_budget_usd=0.000001)
     )
     assert cheap.status is TurnStatus.FAILED
     assert (cheap.error or "").startswith("Reached maximum budget")
-    free = await turns.prompt(sessions, shared.id, prompt)
+    free = await turns.prompt(await sessions.open(shared.id), prompt)
     assert (free.status, free.result) == (TurnStatus.COMPLETED, "done")
 
 
 async def test_restarted_session_gets_the_servers_credentials_again_and_remembers(
     sessions: Sessions, session: Session, standin: Standin, bare: Bare, environ: dict[str, str]
 ) -> None:
-    await turns.prompt(sessions, session.id, "The word is quokka.")
+    await turns.prompt(await sessions.open(session.id), "The word is quokka.")
     bare("restart", "--time=0", session.container_id)
-    after = await turns.prompt(sessions, session.id, script({"recall": True}))
+    after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
     headers = standin.model_calls[-1].headers
     assert environ["ANTHROPIC_API_KEY"] in (headers.get("x-api-key"), headers.get("X-Api-Key"))
@@ -242,16 +256,18 @@ async def test_restarted_session_with_its_own_credentials_says_what_it_misses_an
     request = CreateRequest(str(project), session_name=name, provider=own)
     created = await create(sessions, request)
     try:
-        assert (await turns.prompt(sessions, name, "hello")).status is TurnStatus.COMPLETED
+        assert (
+            await turns.prompt(await sessions.open(name), "hello")
+        ).status is TurnStatus.COMPLETED
         bare("restart", "--time=0", created.session.container_id)
         with pytest.raises(SessionNotReady, match="Hand them in again with set_credentials"):
-            await turns.prompt(sessions, name, "hello again")
-        assert (await commands.execute(sessions, name, "echo works")).stdout == "works\n"
-        await hand_in(sessions, name, {"apiKey": "sk-ant-own-key-once-more"})
-        recalled = await turns.prompt(sessions, name, script({"recall": True}))
+            await turns.prompt(await sessions.open(name), "hello again")
+        assert (await commands.run(await sessions.open(name), "echo works")).stdout == "works\n"
+        await give(await sessions.open(name), {"apiKey": "sk-ant-own-key-once-more"})
+        recalled = await turns.prompt(await sessions.open(name), script({"recall": True}))
         assert "hello" in (recalled.result or "")
-        await hand_in(sessions, name, {"apiKey": "sk-ant-own-key-renewed"})
-        await turns.prompt(sessions, name, "hello with another key")
+        await give(await sessions.open(name), {"apiKey": "sk-ant-own-key-renewed"})
+        await turns.prompt(await sessions.open(name), "hello with another key")
         headers = [
             {name.lower(): value for name, value in call.headers.items()}
             for call in standin.model_calls[-2:]
@@ -271,7 +287,7 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
         try:
             assert any("ANTHROPIC_API_KEY" in warning for warning in created.warnings)
             with pytest.raises(SessionNotReady, match="no credentials"):
-                await turns.prompt(sessions, name, "hello")
+                await turns.prompt(await sessions.open(name), "hello")
         finally:
             await sessions.destroy(name)
 
@@ -280,4 +296,4 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
 @pytest.mark.parametrize("prompt", ["", " \n ", "lone surrogate \ud800"])
 async def test_unusable_prompt_is_refused(sessions: Sessions, shared: Session, prompt: str) -> None:
     with pytest.raises(UsageError):
-        await turns.prompt(sessions, shared.id, prompt)
+        await turns.prompt(await sessions.open(shared.id), prompt)

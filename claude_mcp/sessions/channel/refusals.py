@@ -13,6 +13,7 @@ from claude_mcp.contract.codes import Code
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
+    NextStep,
     QuestionNotOpen,
     SessionNotReady,
     TransferError,
@@ -40,13 +41,12 @@ class Meaning:
     error: type[ClaudeMcpError]
     message: str
     hint: str | None = None
+    steps: tuple[NextStep, ...] = ()
 
 
 _OTHER_VERSION: Final = (
     "The session may have been created by another version of claude-mcp; create a new session."
 )
-_SHOW_LOG: Final = "See the session's log: get_session_logs, or 'claude-mcp logs'."
-_SHOW_QUESTIONS: Final = "get_turn, or 'claude-mcp turn', lists the open questions."
 
 REFUSALS: Final[Mapping[Code, Meaning]] = {
     Code.MALFORMED: Meaning(
@@ -56,17 +56,24 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         AgentError, "The session's agent cannot do this: {detail}.", _OTHER_VERSION
     ),
     Code.CANCELLED: Meaning(AgentError, "The request was cancelled."),
-    Code.FAILED: Meaning(AgentError, "The session's agent failed: {detail}.", _SHOW_LOG),
+    Code.FAILED: Meaning(
+        AgentError,
+        "The session's agent failed: {detail}.",
+        "Read the session's log.",
+        (NextStep.READ_LOG,),
+    ),
     Code.NO_ROOM: Meaning(
         SessionNotReady,
         "The session cannot start another process: it has reached its limit.",
         "Wait until something that runs in it has ended, or destroy the session.",
+        (NextStep.DESTROY,),
     ),
     Code.BAD_WORKDIR: Meaning(UsageError, "The session cannot use this workdir: {detail}."),
     Code.BAD_DESTINATION: Meaning(
         TransferError,
         "Nothing was copied: {detail}.",
-        "Choose another destination, or pass overwrite to replace what is there.",
+        "Choose another destination, or allow what is there to be replaced.",
+        (NextStep.OVERWRITE,),
     ),
     Code.NO_TRANSFER: Meaning(
         TransferError, "Nothing was copied: the session gave up the transfer.", "Try again."
@@ -86,13 +93,14 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
     Code.UNCONFIGURED: Meaning(
         SessionNotReady,
         "Session {session!r} has no credentials.",
-        "Provide them with set_credentials, or 'claude-mcp credentials'.",
+        "Give it credentials.",
+        (NextStep.GIVE_CREDENTIALS,),
     ),
     Code.BUSY: Meaning(
         SessionNotReady,
         "The session is busy with turn {detail}.",
-        "Wait for the turn (get_turn, or 'claude-mcp turn'), cancel it (cancel_turn, or "
-        "'claude-mcp cancel'), or queue this prompt (whenBusy 'wait', or --queue).",
+        "Wait for the turn, cancel it, or queue this prompt.",
+        (NextStep.READ_TURN, NextStep.CANCEL_TURN, NextStep.QUEUE_PROMPT),
     ),
     Code.FULL: Meaning(
         SessionNotReady,
@@ -109,10 +117,14 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
     Code.DECIDED: Meaning(
         QuestionNotOpen,
         "The question is no longer open: {detail}.",
-        "get_turn, or 'claude-mcp turn', shows what Claude did since.",
+        "Read the turn to see what Claude has done since.",
+        (NextStep.READ_TURN,),
     ),
     Code.NO_QUESTION: Meaning(
-        QuestionNotOpen, "Session {session!r} has no open question {detail!r}.", _SHOW_QUESTIONS
+        QuestionNotOpen,
+        "Session {session!r} has no open question {detail!r}.",
+        "Read the turn to see which questions are open.",
+        (NextStep.READ_TURN,),
     ),
 }
 
@@ -146,4 +158,4 @@ def code_of(error: ClaudeMcpError) -> Code | None:
 def _error(code: Code, detail: str, session: str) -> ClaudeMcpError:
     meaning = REFUSALS[code]
     message = meaning.message.format(detail=detail, session=session)
-    return meaning.error(message, hint=meaning.hint)
+    return meaning.error(message, hint=meaning.hint, steps=meaning.steps)

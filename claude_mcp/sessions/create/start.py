@@ -1,18 +1,20 @@
-"""Bringing a session's container up: two engine calls, and nothing left when it does not work."""
+"""Starts a planned session: two engine calls, and nothing is left behind if it fails."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
 
 import anyio
 import anyio.lowlevel
 
-from claude_mcp.contract import places as contract
+from claude_mcp.config import Config
+from claude_mcp.contract.places import COMMIT, COMMITTED, PAYLOAD_VARIABLE, READY
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
 from claude_mcp.engine.spec import ContainerSpec
@@ -22,18 +24,27 @@ from claude_mcp.errors import (
     ImageNotFound,
     ImageUnfit,
     SessionExists,
+    UsageError,
 )
-from claude_mcp.sessions import limits
+from claude_mcp.sessions import limits, quota
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.network import proxies as egress
+from claude_mcp.sessions.create import plan as planning
+from claude_mcp.sessions.create.plan import Plan
+from claude_mcp.sessions.create.request import Created, CreateRequest
+from claude_mcp.sessions.mcp import servers as mcp_servers
+from claude_mcp.sessions.mcp.servers import McpServer
+from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.network.access import Proxy
-from claude_mcp.sessions.registry import Progress, Sessions
+from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.progress import Progress, no_progress
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import ID_CHARS, Status, rfc3339
 
 logger = logging.getLogger(__name__)
 
 READY_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 10.0
-"""How long a client whose container did not start may take to say why."""
+"""How long the engine's client may take to say why the container did not start."""
 ALL_LINES: Final = -1
 LOG_TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT\S+", re.MULTILINE)
 LAST_WORDS_BYTES: Final = 4096
@@ -45,32 +56,77 @@ BUILD_HINT: Final = (
 )
 
 
-async def bring_up(
-    sessions: Sessions,
-    engine: Engine,
-    spec: ContainerSpec,
-    name: str,
-    proxy: Proxy | None,
-    handover: Mapping[str, Any],
-    progress: Progress,
+async def create(
+    sessions: Sessions, request: CreateRequest, progress: Progress = no_progress
+) -> Created:
+    """Plan a session and start it.
+
+    Raises:
+        UsageError, ConfigError: the request or a setting cannot be used.
+        SessionExists, ImageNotFound, ImageUnfit, TooManySessions, AgentError, EngineError:
+            see ``start``.
+    """
+    return await start(sessions, await planning.plan(sessions, request), progress)
+
+
+async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress) -> Created:
+    """Start a planned session and wait until its agent is ready.
+
+    Raises:
+        UsageError: a path to mount was replaced after it was checked.
+        SessionExists, ImageNotFound, ImageUnfit, TooManySessions, AgentError, EngineError
+            In each case, and if this is cancelled, nothing is left behind.
+    """
+    engine = await sessions.engine()
+    await progress(f"creating container {plan.spec.name} from image {plan.spec.image}")
+    container_id, warnings = await _start_within_limits(engine, sessions.config, plan, progress)
+    servers: tuple[McpServer, ...] = ()
+    try:
+        _check_mounted(plan)
+        handle = await sessions.opened(
+            replace(
+                plan.session,
+                id=container_id[:ID_CHARS],
+                container_id=container_id,
+                status=Status.RUNNING,
+                created_at=rfc3339(datetime.now(UTC)),
+            )
+        )
+        if plan.mcp_config is not None:
+            handle.keep_mcp_config(plan.mcp_config)
+            await progress("waiting for the MCP servers")
+            servers = await mcp_servers.wait(handle, plan.mcp_config)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await _roll_back(engine, container_id, plan.session.proxy)
+        raise
+    return Created(
+        handle.session,
+        engine.dialect.name,
+        (*plan.warnings, *warnings, *mcp_servers.warnings(servers)),
+        servers,
+    )
+
+
+def _check_mounted(plan: Plan) -> None:
+    """The engine resolved the paths again, and another session may write around them."""
+    mounted = policy.identities(mount.source for mount in plan.spec.mounts)
+    if None in plan.mounted or tuple(mounted) != plan.mounted:
+        raise UsageError("A path to mount was replaced while it was being mounted; try again.")
+
+
+async def _start_within_limits(
+    engine: Engine, config: Config, plan: Plan, progress: Progress
 ) -> tuple[str, tuple[str, ...]]:
-    """A session that runs, without the limits that this host cannot set: its id and warnings."""
+    """Start the container without the limits that this host refuses: its id and warnings."""
+    spec = plan.spec
     left_out: list[str] = []
     while True:
         try:
-            created = await _create_container(engine, spec, name)
-            try:
-                await anyio.lowlevel.checkpoint()  # a cancellation that came while creating
-                if proxy is not None:
-                    # From here on nobody removes it: the session can be seen to need it.
-                    await progress("making sure of its proxy")
-                    await egress.ensure(engine, proxy)
-                await progress("starting the session")
-                warnings = await _hand_over(sessions, engine, created.id, spec, handover)
-            except BaseException:
-                with anyio.CancelScope(shield=True):
-                    await roll_back(engine, created.id, proxy)
-                raise
+            created = await _create_container(engine, spec, plan.session.name)
+            warnings = await _start_or_remove(
+                engine, config, replace(plan, spec=spec), created.id, progress
+            )
         except LimitRefused as error:
             if getattr(spec.limits, error.limit) is None:
                 raise
@@ -80,14 +136,32 @@ async def bring_up(
             return created.id, (*left_out, *created.ignored, *warnings)
 
 
+async def _start_or_remove(
+    engine: Engine, config: Config, plan: Plan, container_id: str, progress: Progress
+) -> tuple[str, ...]:
+    proxy = plan.session.proxy
+    try:
+        await anyio.lowlevel.checkpoint()  # a cancellation that arrived during the creation
+        if proxy is not None:
+            # The session's label keeps its proxy from being removed from here on.
+            await progress("starting its proxy")
+            await proxies.ensure(engine, proxy)
+        await progress("starting the session")
+        return await _hand_over(engine, config, plan, container_id)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await _roll_back(engine, container_id, proxy)
+        raise
+
+
 async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> NewContainer:
-    """The engine's `create`; not interrupted, because a daemon finishes what it began."""
+    """The engine's ``create``; it is not cancelled, because the daemon would finish it anyway."""
     try:
         with anyio.CancelScope(shield=True):
-            created = await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})
+            created = await engine.create(spec, {PAYLOAD_VARIABLE: payload.archive()})
     except ContainerNameInUse as error:
         raise SessionExists(
-            f"A session named {name!r} exists already.",
+            f"A session named {name!r} already exists.",
             hint="Use it, destroy it first, or choose another name.",
         ) from error
     except ImageNotFound as error:
@@ -98,67 +172,65 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> N
 
 
 async def _hand_over(
-    sessions: Sessions,
-    engine: Engine,
-    container_id: str,
-    spec: ContainerSpec,
-    handover: Mapping[str, Any],
+    engine: Engine, config: Config, plan: Plan, container_id: str
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
-    line = json.dumps({"secrets": handover}, separators=(",", ":")).encode() + b"\n"
+    spec = plan.spec
+    secrets = {"secrets": plan.handover.to_json()}
+    line = json.dumps(secrets, separators=(",", ":")).encode() + b"\n"
     try:
         async with engine.start_attached(container_id) as stream:
             with anyio.fail_after(READY_SECONDS):
-                # An agent that has ended reads no more; why is told where its answer is awaited.
+                # An agent that has ended no longer reads; ``_expect`` finds out why it ended.
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(line)
-                ready = await _expect(engine, container_id, spec, stream, contract.READY)
+                ready = await _expect(engine, container_id, spec, stream, READY)
                 writable, *missing = ready.split()
                 if missing:
                     raise ImageUnfit(
-                        f"Image {spec.image} is not fit for a session: it lacks "
+                        f"Image {spec.image} cannot run a session: it lacks "
                         f"{' and '.join(missing)}.",
                         hint=BUILD_HINT,
                     )
-                await sessions.check_room(container_id)
+                await quota.check(engine, config.max_sessions, container_id)
                 with suppress(anyio.BrokenResourceError):
-                    await stream.send(contract.COMMIT.encode() + b"\n")
-                await _expect(engine, container_id, spec, stream, contract.COMMITTED)
+                    await stream.send(COMMIT.encode() + b"\n")
+                await _expect(engine, container_id, spec, stream, COMMITTED)
     except TimeoutError:
         raise AgentError(
             f"The session's agent was not ready within {READY_SECONDS:g} s.",
             hint="The machine may be overloaded; try again.",
         ) from None
     if writable != "writable":
-        return ("Claude may not write in the project directory: check its owner and mode.",)
+        return ("Claude cannot write to the project directory: check its owner and mode.",)
     return ()
 
 
 async def _expect(
     engine: Engine, container_id: str, spec: ContainerSpec, stream: process.Stream, start: str
 ) -> str:
-    """The rest of the next line that begins with ``start``; other lines are talk."""
+    """The rest of the next line that begins with ``start``; other lines are ignored."""
     async for line in stream.lines():
         if line.startswith(start):
             return line[len(start) :]
-    # stdout has ended, so the client is about to: its stderr tells why.
+    # stdout has ended, so the client is about to end, and its stderr says why.
     with anyio.move_on_after(LAST_WORDS_SECONDS):
         await stream.wait()
     said = stream.stderr_tail or await _logged(engine, container_id)
     error = engine.failed(f"start session container {spec.name}", said)
     if isinstance(error, ImageUnfit):
         raise ImageUnfit(
-            f"Image {spec.image} is not fit for a session: it has no python3 on PATH.",
+            f"Image {spec.image} cannot run a session: it has no python3 on PATH.",
             hint=BUILD_HINT,
         )
     raise error
 
 
 async def _logged(engine: Engine, container_id: str) -> str:
-    """What a container left in its log: Podman's client may attach too late to tell it.
+    """What the container wrote to its log: Podman's client may attach too late to see it.
 
-    Read until it does not change any more: it is written piece by piece, a line of its own and a
-    time for each.
+    The engine writes the log piece by piece, one line with a time for each piece, so it is read
+    until it stops changing.
     """
     said = ""
     with anyio.move_on_after(LOG_SECONDS):
@@ -175,10 +247,10 @@ async def _logged(engine: Engine, container_id: str) -> str:
     return " ".join(LOG_TIME.sub("", said).split())
 
 
-async def roll_back(engine: Engine, container_id: str, proxy: Proxy | None) -> None:
+async def _roll_back(engine: Engine, container_id: str, proxy: Proxy | None) -> None:
     try:
         await engine.remove(container_id)
     except ClaudeMcpError as error:
-        # The first error is what the user must see; this one says what is still there.
+        # The user must see the first error; this one is for the log.
         logger.error("container %s is left behind: %s", container_id[:12], error)
-    await egress.release_or_log(engine, proxy)
+    await proxies.release_or_log(engine, proxy)

@@ -17,15 +17,16 @@ import anyio.to_thread
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
 from claude_mcp.engine.engine import Engine, PathNotFound
-from claude_mcp.errors import AgentError, TransferError, UsageError, ungrouped
+from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors
 from claude_mcp.placing import placement as placing
 from claude_mcp.placing.staging import staging
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.files.archive import Tally, write_archive
 from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
+from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.paths import policy
-from claude_mcp.sessions.registry import Progress, Sessions, no_progress
+from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
 
 PROGRESS_SECONDS: Final = 1.0
@@ -49,8 +50,7 @@ class Transferred:
 
 
 async def transfer(
-    sessions: Sessions,
-    reference: str,
+    handle: SessionHandle,
     direction: Direction,
     source: str,
     destination: str,
@@ -72,13 +72,12 @@ async def transfer(
     if "\0" in source or "\0" in destination or not source or not destination:
         raise UsageError("sourcePath and destPath cannot be empty or hold a NUL character.")
     if direction is Direction.TO_CONTAINER:
-        return await _send(sessions, reference, source, destination, overwrite, progress)
-    return await _fetch(sessions, reference, source, destination, overwrite, progress)
+        return await _send(handle, source, destination, overwrite, progress)
+    return await _fetch(handle, source, destination, overwrite, progress)
 
 
 async def _send(
-    sessions: Sessions,
-    reference: str,
+    handle: SessionHandle,
     source: str,
     destination: str,
     overwrite: bool,
@@ -93,33 +92,32 @@ async def _send(
     name = path.name if given.name in ("", "..") else given.name
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or not path.name:
         raise UsageError(f"{source!r} is neither a file nor a directory.")
-    policy.check(str(path), f"The source {source!r}", sessions.config, status.st_uid)
+    policy.check(str(path), f"The source {source!r}", handle.config, status.st_uid)
     args = operations.Receive(
         destination, name, directory=stat.S_ISDIR(status.st_mode), overwrite=overwrite
     )
     tally = Tally()
-    session = await sessions.find(reference)
-    engine = await _copying_engine(sessions)
+    pinned, engine = await handle.pinned(), _copying_engine(handle)
 
     async def copy(event: dict[str, Any]) -> None:
         directory, owner = _staging(event)
         with _opened(str(path.parent)) as parent:
             await engine.copy_in(
-                session.container_id,
+                pinned.session.container_id,
                 directory,
                 lambda pipe: write_archive(parent, str(path), name, owner, pipe, tally),
             )
         arrived = operations.Arrived(directory)
-        await sessions.request(session.id, operations.ARRIVED, to_json(arrived))
+        await pinned.request(operations.ARRIVED, to_json(arrived))
 
     try:
         async with _reported(tally, progress):
-            _, answer = await sessions.request(session.id, operations.RECEIVE, to_json(args), copy)
+            answer = await pinned.request(operations.RECEIVE, to_json(args), copy)
     except PathNotFound as error:
         why = f"{destination} is on a tmpfs, which {engine.title} cannot see"
         raise _nothing_copied(why) from error
     return Transferred(
-        session,
+        pinned.session,
         Direction.TO_CONTAINER,
         read(operations.Received, answer, operations.Received(destination)).path,
         tally.files,
@@ -129,8 +127,7 @@ async def _send(
 
 
 async def _fetch(
-    sessions: Sessions,
-    reference: str,
+    handle: SessionHandle,
     source: str,
     destination: str,
     overwrite: bool,
@@ -141,16 +138,15 @@ async def _fetch(
     if not name:
         raise UsageError("The root of the session's file system cannot be copied as a whole.")
     given = policy.host_path(destination, "destPath")
-    session = await sessions.find(reference)
-    engine = await _copying_engine(sessions)
+    session, engine = (await handle.pinned()).session, _copying_engine(handle)
     tally = Tally()
-    limits = Limits(sessions.config.transfer_bytes, sessions.config.transfer_files)
+    limits = Limits(handle.config.transfer_bytes, handle.config.transfer_files)
     unpacked: list[Unpacked] = []
     try:
         target = placing.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
         with _opened(os.path.dirname(target)) as parent:
             status = os.fstat(parent)
-            policy.check(target, f"The destination {target!r}", sessions.config, status.st_uid)
+            policy.check(target, f"The destination {target!r}", handle.config, status.st_uid)
             # Whether it is a directory is not known yet; this only refuses what is there already.
             if not overwrite:
                 placing.check(False, parent, target, overwrite)
@@ -180,8 +176,8 @@ async def _fetch(
     )
 
 
-async def _copying_engine(sessions: Sessions) -> Engine:
-    engine = await sessions.engine()
+def _copying_engine(handle: SessionHandle) -> Engine:
+    engine = handle.engine
     if not engine.dialect.archive_copies:
         raise TransferError(
             f"{engine.title} cannot copy files into or out of a session.",
@@ -243,8 +239,10 @@ def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
 
 
 def _nothing_copied(why: str) -> TransferError:
-    hint = "Pass overwrite to replace it." if "overwrite" in why else "Choose another destination."
-    return TransferError(f"Nothing was copied: {why}.", hint=hint)
+    message = f"Nothing was copied: {why}."
+    if "overwrite" in why:
+        return TransferError(message, hint="Allow it to be replaced.", steps=(NextStep.OVERWRITE,))
+    return TransferError(message, hint="Choose another destination.")
 
 
 @asynccontextmanager

@@ -9,12 +9,13 @@ from typing import Any, Final
 import anyio
 
 from claude_mcp.contract import operations
+from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
-from claude_mcp.errors import AgentError
+from claude_mcp.errors import AgentError, SessionNotReady
 from claude_mcp.sessions.channel.answers import line, read
-from claude_mcp.sessions.registry import Sessions
-from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.channel.refusals import code_of
+from claude_mcp.sessions.handle import SessionHandle
 
 WAIT_SECONDS: Final = 40.0
 """Longer than Claude Code itself waits for a server (30 s)."""
@@ -32,9 +33,7 @@ class McpServer:
     error: str | None = None
 
 
-async def wait(
-    sessions: Sessions, session: Session, config: Mapping[str, Any]
-) -> tuple[McpServer, ...]:
+async def wait(handle: SessionHandle, config: Mapping[str, Any]) -> tuple[McpServer, ...]:
     """The servers of a session that was just created, once none of them is still starting.
 
     Raises:
@@ -45,12 +44,14 @@ async def wait(
     why = "Claude Code did not tell"
     try:
         with anyio.fail_after(ANSWER_SECONDS):
-            _, answer = await sessions.request(session.id, operations.MCP, args, start=False)
+            answer = await handle.request(operations.MCP, args, start=False)
         found = read(operations.McpReports, answer, operations.McpReports(()))
         reports = {report.name: report for report in found.mcp_servers}
     except TimeoutError:
         why = f"Claude Code did not tell within {ANSWER_SECONDS:g} s"
-    except AgentError as error:
+    except (AgentError, SessionNotReady) as error:
+        if isinstance(error, SessionNotReady) and code_of(error) is not Code.NO_ROOM:
+            raise
         why = error.message
     return tuple(_server(name, reports.get(name), why) for name in config["mcpServers"])
 

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from claude_mcp.contract.places import PROXY_GONE
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.channel.channels import OnEvent
+from claude_mcp.sessions.channel.channel import OnEvent
 from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.network.access import Proxy
 

@@ -1,4 +1,4 @@
-"""Run a shell command in a session, and read its log."""
+"""Runs a shell command in a session, and reads the session's log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Session
 
 OUTPUT_BYTES: Final = 64 * 1024
-"""Kept of each stream by default: its first and its last half."""
+"""How much of each stream is kept by default: its first and its last half."""
 TIMEOUT_SECONDS: Final = 600.0
 MAX_COMMAND_BYTES: Final = 8 * 1024 * 1024
 MAX_NOTES: Final = 5
@@ -27,7 +27,7 @@ LOG_BYTES: Final = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """A command that ended; ``truncated`` says what was left out, and is empty if nothing was."""
+    """A command that ended; ``truncated`` says how many bytes of output are missing, if any."""
 
     session: Session
     exit_code: int
@@ -37,28 +37,38 @@ class CommandResult:
     duration_ms: int
     timed_out: bool
     notes: tuple[str, ...] = ()
-    """What the session says of limits that were reached."""
+    """What the session reports about limits that were reached."""
 
 
-async def execute(
-    sessions: Sessions,
-    reference: str,
+async def run(
+    handle: SessionHandle,
     command: str,
     *,
     timeout_seconds: float | None = TIMEOUT_SECONDS,
     workdir: str | None = None,
     output_bytes: int = OUTPUT_BYTES,
 ) -> CommandResult:
-    """Run ``command`` by ``sh -c`` in the session. When cancelled, it is killed whole.
+    """Run ``command`` with ``sh -c`` in the session.
+
+    If this is cancelled, the command and all its child processes are killed.
 
     Raises:
         UsageError: the command or the directory cannot be used.
         SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
     """
+    _check(command, timeout_seconds, workdir)
+    args = operations.Command(
+        command, output_bytes, workdir=workdir, timeout_seconds=timeout_seconds
+    )
+    answer = await handle.request(operations.COMMAND, to_json(args))
+    return parse_result(handle.session, answer, output_bytes)
+
+
+def _check(command: str, timeout_seconds: float | None, workdir: str | None) -> None:
     if not command.strip():
         raise UsageError("The command is empty.")
     if "\0" in command or "\0" in (workdir or ""):
-        raise UsageError("A command cannot hold a NUL character.")
+        raise UsageError("A command cannot contain a NUL character.")
     if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
         raise UsageError("The time limit must be more than 0.")
     try:
@@ -66,19 +76,14 @@ async def execute(
     except UnicodeEncodeError as error:
         raise UsageError("The command must be valid Unicode.") from error
     if size > MAX_COMMAND_BYTES:
-        raise UsageError(f"The command has more than {MAX_COMMAND_BYTES} bytes; use a file.")
-    args = operations.Command(
-        command, output_bytes, workdir=workdir, timeout_seconds=timeout_seconds
-    )
-    session, answer = await sessions.request(reference, operations.COMMAND, to_json(args))
-    return parse_result(session, answer, output_bytes)
+        raise UsageError(f"The command exceeds {MAX_COMMAND_BYTES} bytes; put it in a file.")
 
 
 def parse_result(session: Session, answer: Mapping[str, Any], output_bytes: int) -> CommandResult:
     """A command's result from the agent's answer, which may be forged.
 
     Raises:
-        AgentError: it is unusable.
+        AgentError: the answer is unusable.
     """
     result = read(operations.CommandResult, answer)
     return CommandResult(
@@ -102,7 +107,7 @@ def _left_out(result: operations.CommandResult, output_bytes: int) -> str:
     )
 
 
-async def logs(sessions: Sessions, reference: str, tail: int = 100) -> tuple[Session, list[str]]:
+async def logs(handle: SessionHandle, tail: int = 100) -> tuple[Session, list[str]]:
     """The last lines of a session's log, each beginning with its time.
 
     Raises:
@@ -110,16 +115,15 @@ async def logs(sessions: Sessions, reference: str, tail: int = 100) -> tuple[Ses
     """
     if not 1 <= tail <= MAX_TAIL_LINES:
         raise UsageError(f"tail must be between 1 and {MAX_TAIL_LINES}.")
-    session = await sessions.find(reference)
-    engine = await sessions.engine()
-    completed = await engine.logs(session.container_id, tail, LOG_BYTES)
-    lines = [*completed.out.splitlines(), *completed.err.splitlines()]
-    # The engine gives the two streams apart; the time at the head of each line joins them.
+    session = (await handle.pinned()).session
+    log = await handle.engine.logs(session.container_id, tail, LOG_BYTES)
+    lines = [*log.out.splitlines(), *log.err.splitlines()]
+    # The engine keeps the two streams apart; sorting by time joins them again.
     lines.sort(key=lambda line: line.partition(" ")[0])
     lines = [line for line in lines if not _is_handshake(line.partition(" ")[2])]
     return session, [redactor.redact(line) for line in lines][-tail:]
 
 
 def _is_handshake(text: str) -> bool:
-    """What the agent says to the creator of the session is of no use to anybody else."""
+    """Whether the agent wrote this only for the session's creator."""
     return text.startswith(places.READY) or text == places.COMMITTED

@@ -1,7 +1,7 @@
-"""Answers to what Claude asks permission for, in a session that was created to ask.
+"""Answers to Claude's permission questions, in a session that was created to ask.
 
-A question belongs to the session: it is open until somebody answers it, whoever that is, and is
-denied by the session itself after a time.
+A question belongs to the session. It is open until any front end answers it; the session denies an
+unanswered question after a while.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from claude_mcp.contract import operations
 from claude_mcp.contract.messages import to_json
 from claude_mcp.errors import AgentError, UsageError
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.channel.channels import ChannelLost
-from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.channel.channel import ChannelLost
+from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.results import Question
 
@@ -32,19 +32,19 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``message`` is for Claude when it is denied, and for the log in any case."""
+    """Claude reads ``message`` if the answer is a denial; the log always has it."""
 
     decision: Decision
     message: str | None = None
 
 
 Ask = Callable[[Question], Awaitable[Answer | None]]
-"""Asks somebody; None leaves the question open."""
+"""Puts a question to a person; None leaves it open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """``turn_id`` is None for what was asked outside any turn that still runs."""
+    """``turn_id`` is None if the question belonged to no running turn."""
 
     session: Session
     request_id: str
@@ -52,12 +52,12 @@ class Decided:
     turn_id: str | None
 
 
-async def respond(sessions: Sessions, reference: str, request_id: str, answer: Answer) -> Decided:
+async def respond(handle: SessionHandle, request_id: str, answer: Answer) -> Decided:
     """Answer one open question.
 
     Raises:
         UsageError: the message is too long.
-        QuestionNotOpen: it is answered already, was closed, or never was asked.
+        QuestionNotOpen: the question is closed, or never was asked.
         SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
     """
     if len(answer.message or "") > MAX_MESSAGE_CHARS:
@@ -65,21 +65,19 @@ async def respond(sessions: Sessions, reference: str, request_id: str, answer: A
     args = operations.Respond(
         request_id[:MAX_REQUEST_ID_CHARS], answer.decision.value, answer.message
     )
-    session, told = await _request(sessions, reference, to_json(args))
-    turn_id = read(operations.Responded, told).turn_id
-    return Decided(session, request_id, answer.decision, _turn_id(turn_id))
+    responded = read(operations.Responded, await _request(handle, to_json(args)))
+    turn_id = responded.turn_id
+    return Decided(handle.session, request_id, answer.decision, _turn_id(turn_id))
 
 
-async def _request(
-    sessions: Sessions, reference: str, args: dict[str, Any]
-) -> tuple[Session, dict[str, Any]]:
-    """Ask the agent, and once more when the channel was lost: the answer counts once anyway."""
+async def _request(handle: SessionHandle, args: dict[str, Any]) -> dict[str, Any]:
+    """Ask the agent, and ask again if the channel was lost: an answer counts only once."""
     try:
-        return await sessions.request(reference, operations.RESPOND, args, start=False)
+        return await handle.request(operations.RESPOND, args, start=False)
     except AgentError as error:
         if not isinstance(error.__cause__, ChannelLost):
             raise
-    return await sessions.request(reference, operations.RESPOND, args, start=False)
+    return await handle.request(operations.RESPOND, args, start=False)
 
 
 def _turn_id(value: object) -> str | None:

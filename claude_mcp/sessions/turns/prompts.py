@@ -1,6 +1,6 @@
-"""Prompts to a session's Claude Code: send one, follow it, read its events, interrupt it.
+"""Prompts to a session's Claude Code: send one, follow its turn, read events, interrupt.
 
-A turn belongs to the session. Whoever waits for it may go away; only ``interrupt`` ends it.
+A turn belongs to the session. A caller that stops waiting does not end it; only ``interrupt`` does.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import anyio
@@ -26,9 +26,10 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import handover
 from claude_mcp.sessions.channel.answers import line, read
-from claude_mcp.sessions.channel.channels import ChannelLost
+from claude_mcp.sessions.channel.channel import ChannelLost
 from claude_mcp.sessions.channel.refusals import code_of
-from claude_mcp.sessions.registry import Progress, Sessions, no_progress
+from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.permissions import Ask, respond
@@ -42,7 +43,8 @@ from claude_mcp.sessions.turns.results import (
 
 MAX_PROMPT_BYTES: Final = 8 * 1024 * 1024
 MAX_PROGRESS_CHARS: Final = 200
-"""More than any honest agent gives."""
+"""More than an honest agent sends."""
+
 NO_OPTIONS: Final = TurnOptions()
 NO_PROGRESS: Final = operations.Progress("")
 
@@ -54,11 +56,22 @@ OPERATIONS: Final[Mapping[type[AboutTurn], str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """How a caller waits for a turn."""
+
+    deadline: float
+    """On the event loop's clock."""
+    progress: Progress
+    ask: Ask | None
+    cursor: int | None = None
+
+
 def new_turn_id(given: str | None = None) -> str:
-    """The caller's own UUID in its usual form, or a new one.
+    """The caller's own UUID in its canonical form, or a new one.
 
     Raises:
-        UsageError: it is no UUID.
+        UsageError: the caller's is not a UUID.
     """
     if given is None:
         return str(uuid.uuid4())
@@ -69,8 +82,7 @@ def new_turn_id(given: str | None = None) -> str:
 
 
 async def prompt(
-    sessions: Sessions,
-    reference: str,
+    handle: SessionHandle,
     text: str,
     *,
     options: TurnOptions = NO_OPTIONS,
@@ -80,26 +92,24 @@ async def prompt(
     progress: Progress = no_progress,
     ask: Ask | None = None,
 ) -> TurnResult:
-    """Send one prompt and wait for the turn's end, or ``wait_seconds``; the turn then goes on.
+    """Send one prompt and wait until the turn ends, or for ``wait_seconds``; it then continues.
 
-    What Claude asks permission for is put to ``ask``, and the waiting goes on; without it, or when
-    it has no answer in time, the waiting ends there and the question stays open.
+    Permission questions are put to ``ask``, and the waiting continues. Without ``ask``, or if it
+    has no answer in time, the waiting ends and the question stays open.
 
-    The same ``turn_id`` again is the same turn, and never sends the prompt twice. With ``queue``,
-    a prompt to a busy session waits in line instead of being refused. ``progress`` is told what
-    Claude does. When cancelled, only the waiting ends.
+    Repeating a ``turn_id`` means the same turn and never sends the prompt twice. With ``queue``,
+    a prompt to a busy session waits in the queue instead of being refused. ``progress`` hears
+    what Claude does. Cancelling this only ends the waiting.
 
     Raises:
         UsageError: the prompt, the id or an option cannot be used.
-        SessionNotFound, SessionAmbiguous, SessionNotReady (also when another turn runs),
+        SessionNotFound, SessionAmbiguous, SessionNotReady (also if another turn is running),
         AgentError, EngineError
     """
     _check(text, options)
     _check_wait(wait_seconds)
-    identifier = new_turn_id(turn_id)
-    deadline = _deadline(wait_seconds)
     args = operations.SubmitTurn(
-        turn_id=identifier,
+        turn_id=new_turn_id(turn_id),
         prompt=text,
         tools=options.tools,
         model=options.model,
@@ -109,19 +119,19 @@ async def prompt(
         wait_seconds=wait_seconds,
         when_busy=operations.WAIT if queue else operations.REFUSE,
     )
+    waiting = _Waiting(_deadline(wait_seconds), progress, ask)
     try:
-        turn = await _ask(sessions, reference, args, progress)
+        turn = await _request(handle, args, progress)
     except SessionNotReady as error:
         if code_of(error) is not Code.UNCONFIGURED:
             raise
-        await handover.restore(sessions, await sessions.find(reference))
-        turn = await _ask(sessions, reference, args, progress)
-    return await _put(sessions, reference, turn, ask, deadline, None, progress)
+        await handover.restore(handle)
+        turn = await _request(handle, args, progress)
+    return await _settle_questions(handle, turn, waiting)
 
 
 async def follow(
-    sessions: Sessions,
-    reference: str,
+    handle: SessionHandle,
     turn_id: str | None = None,
     *,
     cursor: int | None = None,
@@ -129,11 +139,10 @@ async def follow(
     progress: Progress = no_progress,
     ask: Ask | None = None,
 ) -> TurnResult:
-    """Wait for a turn's end (default: the latest turn), or ``wait_seconds``; ``ask`` as in
-    ``prompt``.
+    """Wait until a turn (default: the latest) ends, or for ``wait_seconds``.
 
-    With a ``cursor``, wait only until there are events with higher numbers, and return those, as
-    many as fit; without one, the last ones of a turn that still runs.
+    With a ``cursor``, wait only until there are events with higher numbers, and return as many of
+    them as fit. Without one, a running turn has its last events. ``ask`` is as in ``prompt``.
 
     Raises:
         UsageError, TurnNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
@@ -142,47 +151,40 @@ async def follow(
     _check_wait(wait_seconds)
     if cursor is not None and cursor < 0:
         raise UsageError("cursor must be at least 0.")
-    deadline = _deadline(wait_seconds)
     args = operations.FollowTurn(
         turn_id=None if turn_id is None else new_turn_id(turn_id),
         cursor=cursor,
         wait_seconds=wait_seconds,
     )
-    turn = await _ask(sessions, reference, args, progress)
-    return await _put(sessions, reference, turn, ask, deadline, cursor, progress)
+    waiting = _Waiting(_deadline(wait_seconds), progress, ask, cursor)
+    turn = await _request(handle, args, progress)
+    return await _settle_questions(handle, turn, waiting)
 
 
-async def _put(
-    sessions: Sessions,
-    reference: str,
-    turn: TurnResult,
-    ask: Ask | None,
-    deadline: float,
-    cursor: int | None,
-    progress: Progress,
+async def _settle_questions(
+    handle: SessionHandle, turn: TurnResult, waiting: _Waiting
 ) -> TurnResult:
-    """Put what the turn asks to ``ask``, one after the other, and follow it on; the prompt is not
-    sent again for that."""
+    """Put the turn's questions to the caller, one at a time, and follow the turn further."""
     answered: set[str] = set()
     all_answered = True
-    while ask is not None and turn.questions and all_answered:
+    while waiting.ask is not None and turn.questions and all_answered:
         for question in turn.questions:
             answer = None
-            if question.request_id not in answered:  # else the session repeats itself
-                with anyio.CancelScope(deadline=deadline):
-                    answer = await ask(question)
+            if question.request_id not in answered:  # otherwise the session repeats itself
+                with anyio.CancelScope(deadline=waiting.deadline):
+                    answer = await waiting.ask(question)
             if answer is None:
                 all_answered = False
                 continue
             answered.add(question.request_id)
             try:
-                await respond(sessions, reference, question.request_id, answer)
-            except QuestionNotOpen as error:  # somebody else was faster, or its time was up
-                await progress(error.message)
-        left = max(0.0, deadline - anyio.current_time()) if all_answered else 0.0
+                await respond(handle, question.request_id, answer)
+            except QuestionNotOpen as error:  # answered elsewhere, or denied by the session
+                await waiting.progress(error.message)
+        left = max(0.0, waiting.deadline - anyio.current_time()) if all_answered else 0.0
         wait_seconds = None if left == math.inf else left
-        args = operations.FollowTurn(turn.turn_id, cursor, wait_seconds)
-        turn = await _ask(sessions, reference, args, progress)
+        args = operations.FollowTurn(turn.turn_id, waiting.cursor, wait_seconds)
+        turn = await _request(handle, args, waiting.progress)
     return turn
 
 
@@ -190,12 +192,11 @@ def _deadline(wait_seconds: float | None) -> float:
     return math.inf if wait_seconds is None else anyio.current_time() + wait_seconds
 
 
-async def interrupt(
-    sessions: Sessions, reference: str, turn_id: str | None = None
-) -> TurnResult | None:
-    """End a turn (default: the one that runs) and what it started, and wait until that is done.
+async def interrupt(handle: SessionHandle, turn_id: str | None = None) -> TurnResult | None:
+    """End a turn (default: the running one) and what it started, and wait until that is done.
 
-    Returns the turn, unchanged if it was over already; None if no id was given and nothing runs.
+    Returns the turn, unchanged if it had already ended; None if no id was given and no turn is
+    running.
 
     Raises:
         UsageError, TurnNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
@@ -204,40 +205,40 @@ async def interrupt(
     args = operations.InterruptTurn(None if turn_id is None else new_turn_id(turn_id))
     try:
         # Without an id it is not repeated: by then another turn may be running.
-        return await _ask(sessions, reference, args, no_progress, start=False, again=bool(turn_id))
+        return await _request(handle, args, no_progress, start=False, again=bool(turn_id))
     except TurnNotFound as error:
         if code_of(error) is not Code.NOT_RUNNING:
             raise
         return None
 
 
-async def event(sessions: Sessions, reference: str, number: int) -> tuple[Session, Event]:
-    """One event, uncut.
+async def event(handle: SessionHandle, number: int) -> tuple[Session, Event]:
+    """One event with its whole text.
 
     Raises:
-        TurnNotFound: it is gone, or never was.
+        TurnNotFound: there is no such event, or it was deleted.
         SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
     """
-    args = to_json(operations.ReadEvent(number))
-    session, answer = await sessions.request(reference, operations.EVENT, args)
+    answer = await handle.request(operations.EVENT, to_json(operations.ReadEvent(number)))
     try:
         found = read(operations.WholeEvent, answer).event
     except AgentError as error:
         raise TurnNotFound(f"Event {number} is damaged.") from error
-    return session, parse_event(found, None)
+    return handle.session, parse_event(found, None)
 
 
-async def _ask(
-    sessions: Sessions,
-    reference: str,
+async def _request(
+    handle: SessionHandle,
     args: AboutTurn,
     progress: Progress,
     *,
     start: bool = True,
     again: bool = True,
 ) -> TurnResult:
-    """Ask about a turn, and once more (``again``) when the channel is lost: nothing is lost with
-    it, the turn is found again by its id."""
+    """Ask about a turn; with ``again``, ask once more if the channel was lost.
+
+    Asking again is safe: the turn goes on without the channel and is found by its id.
+    """
 
     async def on_event(event: dict[str, Any]) -> None:
         text = read(operations.Progress, event, NO_PROGRESS).progress
@@ -248,22 +249,18 @@ async def _ask(
     wait = None if isinstance(args, operations.InterruptTurn) else args.wait_seconds
     deadline = _deadline(wait)
     try:
-        session, answer = await sessions.request(
-            reference, op, to_json(args), on_event, start=start
-        )
+        answer = await handle.request(op, to_json(args), on_event, start=start)
     except AgentError as error:
         if not again or not isinstance(error.__cause__, ChannelLost):
             raise
         if wait is not None and not isinstance(args, operations.InterruptTurn):
             args = args._replace(wait_seconds=max(0.0, deadline - anyio.current_time()))
-        # If the container was stopped meanwhile, that was intended: do not start it.
-        session, answer = await sessions.request(
-            reference, op, to_json(args), on_event, start=False
-        )
-    turn = parse_result(session, args.turn_id, answer)
+        # A container that was stopped in the meantime was stopped on purpose.
+        answer = await handle.request(op, to_json(args), on_event, start=False)
+    turn = parse_result(handle.session, args.turn_id, answer)
     if turn.status is TurnStatus.RUNNING:
         return turn
-    return replace(turn, notes=(*await sessions.git.differences(session), *turn.notes))
+    return replace(turn, notes=(*await handle.git_warnings(), *turn.notes))
 
 
 def _check_wait(seconds: float | None) -> None:
@@ -279,7 +276,7 @@ def _check(text: str, options: TurnOptions) -> None:
     except UnicodeEncodeError as error:
         raise UsageError("The prompt must be valid Unicode.") from error
     if size > MAX_PROMPT_BYTES:
-        raise UsageError(f"The prompt has {size} bytes; at most {MAX_PROMPT_BYTES} are taken.")
+        raise UsageError(f"The prompt has {size} bytes; the maximum is {MAX_PROMPT_BYTES}.")
     if options.max_turns is not None and options.max_turns < 1:
         raise UsageError("maxTurns must be at least 1.")
     if options.max_budget_usd is not None and not 0 < options.max_budget_usd < math.inf:

@@ -12,7 +12,7 @@ from messages_standin import Standin
 
 from claude_mcp.config import load
 from claude_mcp.engine.docker_cli import DockerCliEngine
-from claude_mcp.sessions.create import plan as creation
+from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session

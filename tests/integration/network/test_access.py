@@ -21,8 +21,8 @@ from messages_standin import Standin
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ImageNotFound, SessionNotReady
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
@@ -101,24 +101,26 @@ async def test_claude_works_and_what_was_blocked_is_told(
     command = (
         "for i in 1 2 3; do curl -sS https://files.example.net/; done; curl -s http://192.0.2.9/"
     )
-    turn = await turns.prompt(sessions, restricted.id, bash(command))
+    turn = await turns.prompt(await sessions.open(restricted.id), bash(command))
     assert turn.status is TurnStatus.COMPLETED
     assert "CONNECT tunnel failed, response 403" in str(turn.result)
     assert turn.notes == (
         "Blocked: files.example.net (3 times); allow it with allowedHosts.",
         "Blocked: 192.0.2.9; only host names are allowed, not addresses.",
     )
-    _, log = await commands.logs(sessions, restricted.id)
+    _, log = await commands.logs(await sessions.open(restricted.id))
     told = [line.partition(" ")[2] for line in log]
     assert told.count("blocked: files.example.net: allow it with allowedHosts") == 1
-    again = await turns.prompt(sessions, restricted.id, "hello")
+    again = await turns.prompt(await sessions.open(restricted.id), "hello")
     assert (again.status, again.notes) == (TurnStatus.COMPLETED, ())
 
 
 async def test_a_command_is_told_what_was_blocked_too(
     sessions: Sessions, restricted: Session
 ) -> None:
-    result = await commands.execute(sessions, restricted.id, "curl -sS http://a.example.net:81/")
+    result = await commands.run(
+        await sessions.open(restricted.id), "curl -sS http://a.example.net:81/"
+    )
     assert result.stdout == (
         "claude-mcp refused a.example.net:81: this session may not reach it; allow it with "
         "allowedHosts\n"
@@ -127,8 +129,9 @@ async def test_a_command_is_told_what_was_blocked_too(
 
 
 async def test_there_is_nothing_but_a_loopback(sessions: Sessions, restricted: Session) -> None:
-    devices = await commands.execute(
-        sessions, restricted.id, "tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route"
+    devices = await commands.run(
+        await sessions.open(restricted.id),
+        "tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route",
     )
     assert devices.stdout.split()[0] == "lo"
     assert len(devices.stdout.strip().splitlines()) == 2  # the second is the routes' heading
@@ -155,7 +158,9 @@ async def test_sessions_with_the_same_rules_share_a_proxy_which_goes_with_the_la
         assert {first.name, other.name} <= set(volumes(bare))
         await sessions.destroy(made[0].id)
         assert {first.name, other.name} <= set(proxies(bare))
-        answer = await commands.execute(sessions, made[1].id, "curl -s http://x.example.net/")
+        answer = await commands.run(
+            await sessions.open(made[1].id), "curl -s http://x.example.net/"
+        )
         assert "claude-mcp refused" in answer.stdout
     finally:
         for session in made:
@@ -201,14 +206,16 @@ async def test_a_session_without_a_network_refuses_prompts_at_once_and_works_oth
     try:
         asked = len(standin.requests)
         with pytest.raises(SessionNotReady, match="has no network, so its provider cannot"):
-            await turns.prompt(sessions, name, "hello")
-        result = await commands.execute(
-            sessions, name, "echo $HTTP_PROXY; pgrep claude; ls /run/claude*"
+            await turns.prompt(await sessions.open(name), "hello")
+        result = await commands.run(
+            await sessions.open(name), "echo $HTTP_PROXY; pgrep claude; ls /run/claude*"
         )
         assert result.stdout.strip() == ""
         (tmp_path / "file").write_text("content")
-        await transfer(sessions, name, Direction.TO_CONTAINER, str(tmp_path / "file"), "/tmp/file")
-        assert (await commands.execute(sessions, name, "cat /tmp/file")).stdout == "content"
+        await transfer(
+            await sessions.open(name), Direction.TO_CONTAINER, str(tmp_path / "file"), "/tmp/file"
+        )
+        assert (await commands.run(await sessions.open(name), "cat /tmp/file")).stdout == "content"
         assert len(standin.requests) == asked
         assert created.session.proxy is None
     finally:
@@ -248,7 +255,7 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     found: list[TurnResult] = []
 
     async def prompt() -> None:
-        found.append(await turns.prompt(sessions, restricted.id, bash(command)))
+        found.append(await turns.prompt(await sessions.open(restricted.id), bash(command)))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(prompt)
@@ -264,7 +271,7 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     assert said[-2] != "download: 0"
     assert said[-1] == "then: 200"
     assert any(note.startswith("The session's proxy was gone for ") for note in turn.notes)
-    _, log = await commands.logs(sessions, restricted.id)
+    _, log = await commands.logs(await sessions.open(restricted.id))
     assert any("the proxy is gone" in line for line in log)
     assert any("the proxy is there again" in line for line in log)
     state = bare("inspect", "--format={{.State.Status}}", restricted.proxy.name)
@@ -281,8 +288,8 @@ async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
     signal_proxy("STOP")
     try:
         url = f"http://{engine.dialect.host_alias}:{download_port}/10"
-        result = await commands.execute(
-            sessions, restricted.id, f"curl -sS -m 2 {url}; env -i curl -sS -m 2 {url}"
+        result = await commands.run(
+            await sessions.open(restricted.id), f"curl -sS -m 2 {url}; env -i curl -sS -m 2 {url}"
         )
         assert result.stdout == ""
         through, past = result.stderr.strip().splitlines()
@@ -299,7 +306,7 @@ async def test_another_program_starts_what_is_missing_when_the_session_is_used_a
     bare("stop", "--time=0", restricted.container_id)
     bare("rm", "--force", restricted.proxy.name)
     async with open_sessions(config) as others:
-        turn = await turns.prompt(others, restricted.name, "hello")
+        turn = await turns.prompt(await others.open(restricted.name), "hello")
         assert turn.status is TurnStatus.COMPLETED
         found = await others.find(restricted.name)
     assert (found.network, found.proxy) == ("restricted", restricted.proxy)
@@ -309,8 +316,9 @@ async def peaks(sessions: Sessions, session: Session, bare: Bare) -> tuple[int, 
     """The most memory that the proxy and the forwarder ever had, in bytes."""
     assert session.proxy is not None
     most = "cat /proc/[0-9]*/status | awk '/VmHWM/ {if ($2 > m) m = $2} END {print m}'"
-    own = await commands.execute(
-        sessions, session.id, "cat /proc/$(pgrep -f proxy.forwarder | head -1)/status | grep VmHWM"
+    own = await commands.run(
+        await sessions.open(session.id),
+        "cat /proc/$(pgrep -f proxy.forwarder | head -1)/status | grep VmHWM",
     )
     proxy = int(bare("exec", session.proxy.name, "sh", "-c", most))
     return proxy * 1024, int(own.stdout.split()[1]) * 1024
@@ -322,8 +330,9 @@ async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
 ) -> None:
     url = f"http://{engine.dialect.host_alias}:{download_port}"
     before = await peaks(sessions, restricted, bare)
-    whole = await commands.execute(
-        sessions, restricted.id, f"curl -sS -o /dev/null -w '%{{size_download}}' {url}/{1 << 30}"
+    whole = await commands.run(
+        await sessions.open(restricted.id),
+        f"curl -sS -o /dev/null -w '%{{size_download}}' {url}/{1 << 30}",
     )
     assert whole.stdout == str(1 << 30)
     downloads = (
@@ -331,20 +340,20 @@ async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
         f"curl -s --limit-rate 1k -o /dev/null {url}/endless & sleep 300"
     )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(commands.execute, sessions, restricted.id, downloads)
+        tasks.start_soon(commands.run, await sessions.open(restricted.id), downloads)
         flowing = "test $(pgrep -c curl) = 51 && test $(awk '/lo:/ {print $2}' /proc/net/dev) -gt "
         with anyio.fail_after(60):
             while (
-                await commands.execute(sessions, restricted.id, flowing + str(1300 * MIB))
+                await commands.run(await sessions.open(restricted.id), flowing + str(1300 * MIB))
             ).exit_code:
                 await anyio.sleep(0.2)
         steps: list[dict[str, Any]] = [
             {"tool": "Bash", "input": {"command": "true"}},
             {"say": "word ", "repeat": 50},
         ]
-        turn = await turns.prompt(sessions, restricted.id, script(*steps * 3))
+        turn = await turns.prompt(await sessions.open(restricted.id), script(*steps * 3))
         assert turn.status is TurnStatus.COMPLETED
-        still = await commands.execute(sessions, restricted.id, "pgrep -c curl")
+        still = await commands.run(await sessions.open(restricted.id), "pgrep -c curl")
         assert still.stdout.strip() == "51"  # all of it went on meanwhile
         tasks.cancel_scope.cancel()
     after = await peaks(sessions, restricted, bare)

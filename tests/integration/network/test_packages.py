@@ -18,8 +18,8 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.config import Config
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
@@ -63,7 +63,7 @@ async def test_package_managers_work(
 ) -> None:
     sessions, session = installing
     for tool, command in registries.commands("/workspace/ca.pem").items():
-        result = await commands.execute(sessions, session.id, command)
+        result = await commands.run(await sessions.open(session.id), command)
         assert (tool, result.exit_code, result.notes) == (tool, 0, ()), result.stderr
     hosts = {request.host.partition(":")[0] for request in registries.requests}
     assert hosts == set(NAMES)
@@ -75,7 +75,7 @@ async def test_package_managers_fail_with_a_reason_where_their_hosts_are_not_all
     shutil.copy(registries.ca, project / "ca.pem")
     seen = len(registries.requests)
     for tool, command in registries.commands("/workspace/ca.pem").items():
-        result = await commands.execute(sessions, restricted.id, command)
+        result = await commands.run(await sessions.open(restricted.id), command)
         assert (tool, result.exit_code != 0) == (tool, True)
         assert any(note.endswith("; allow it with allowedHosts.") for note in result.notes)
     assert len(registries.commands("")) == len(TOOLS)
@@ -158,9 +158,13 @@ async def test_a_corporate_proxy_stands_behind_ours(
             created = await create(
                 sessions, CreateRequest(str(project), session_name=name, network="restricted")
             )
-            turn = await turns.prompt(sessions, name, bash("env; curl -sS https://b.example.net"))
+            turn = await turns.prompt(
+                await sessions.open(name), bash("env; curl -sS https://b.example.net")
+            )
             command = registries.commands("/workspace/ca.pem")["curl"]
-            fetched = await commands.execute(sessions, name, f"{command}; code=$?; env; exit $code")
+            fetched = await commands.run(
+                await sessions.open(name), f"{command}; code=$?; env; exit $code"
+            )
             inspected = bare("inspect", created.session.container_id)
             assert created.session.proxy is not None
             inspected += bare("inspect", created.session.proxy.name)

@@ -178,7 +178,7 @@ os.unlink(there)
             words = ("--output", "/dev/null", "--write-out", "%{http_code}", f"http://{model}/")
             assert await world.curl(*words, session=world.neighbour) == (0, "200")
             turn = await turns.prompt(
-                world.sessions, world.neighbour.id, "Say hello.", turn_id=None
+                await world.sessions.open(world.neighbour.id), "Say hello.", turn_id=None
             )
             assert turn.status == "completed"
         finally:
@@ -202,7 +202,7 @@ async def test_without_the_proxys_variables_nothing_is_reached(
         f"env -i /usr/bin/python3 -c 'import urllib.request as r; r.urlopen(\"{url}/restricted\")'",
         f"env -i git ls-remote {url}/restricted",
     ):
-        done = await commands.execute(world.sessions, world.restricted.id, command)
+        done = await commands.run(await world.sessions.open(world.restricted.id), command)
         assert done.exit_code != 0
     assert await world.run(world.open, f"curl {url}/open") == "welcome"
     (visit,) = elsewhere.until("open")

@@ -83,7 +83,7 @@ def test_create_makes_sessions_with_a_network_that_is_restricted_or_none(
     restricted = ["--network=restricted", "--allow", "pypi.org", "--allow=*.example.org:8443"]
     code, out, err = run("create", str(project), "--name=a", *restricted, "--json", "--verbose")
     assert (code, json.loads(out)["network"]) == (0, "restricted")
-    assert "  making sure of its proxy\n" in err
+    assert "  starting its proxy\n" in err
     assert run("create", str(project), "--name=b", "--network", "none")[0] == 0
     found = {each["sessionName"]: each for each in sessions(run)}
     assert {name: each["network"] for name, each in found.items()} == {
@@ -134,7 +134,6 @@ def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
         0,
         {
             "model": "m",
-            "smallFastModel": None,
             "permissionMode": "bypass",
             "idleSeconds": 90.5,
             "permissionSeconds": 20.0,
@@ -296,8 +295,8 @@ def test_destroy_takes_several_and_goes_on_after_a_failure(run: Run, session: st
     code, out, err = run("destroy", "", "gone", "fix-tests")
     assert (code, out) == (2, f"{session}\n")
     assert err.splitlines() == [
-        "claude-mcp: A sessionId is a session's id, the beginning of it, or its name; '' is none "
-        "of them.",
+        "claude-mcp: A sessionId is a session's id, a prefix of it, or the session's name; '' is "
+        "none of these.",
         "Session 'gone' does not exist (any more).",
     ]
     assert sessions(run) == []
@@ -358,7 +357,7 @@ def test_copy_of_what_is_not_there_is_refused(run: Run, session: str, tmp_path: 
         (
             ("exec", "nope", "ls"),
             3,
-            "claude-mcp: There is no session 'nope'.\nThere is none; create one first.\n",
+            "claude-mcp: There is no session 'nope'.\nThere are no sessions; create one first.\n",
         ),
         (
             ("--engine", "/nowhere/docker", "list"),
@@ -411,8 +410,8 @@ def test_credentials_are_handed_in_from_a_variable(
     assert refused == (
         2,
         "",
-        "claude-mcp: The session 'fix-tests' uses the server's credentials and gets them by "
-        "itself.\nFor other credentials, create a session with those.\n",
+        "claude-mcp: The session 'fix-tests' uses the server's credentials and gets them "
+        "automatically.\nFor other credentials, create a session with those.\n",
     )
 
 

@@ -124,7 +124,7 @@ def test_without_a_terminal_a_question_is_told_and_answered_by_a_command(
         3,
         "",
         "claude-mcp: The question is no longer open: denied (answered).\n"
-        "get_turn, or 'claude-mcp turn', shows what Claude did since.\n",
+        "Read the turn to see what Claude has done since. Use 'claude-mcp turn'.\n",
     )
 
 

@@ -251,7 +251,7 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "execute_command",
             {"sessionId": "nope", "command": "ls"},
-            "There is no session 'nope'.\nThere is none; create one first.",
+            "There is no session 'nope'.\nThere are no sessions; create one first.",
         ),
         (
             "execute_command",
@@ -273,7 +273,7 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "cancel_turn",
             {"sessionId": "nope"},
-            "There is no session 'nope'.\nThere is none; create one first.",
+            "There is no session 'nope'.\nThere are no sessions; create one first.",
         ),
         (
             "get_session_logs",

@@ -18,11 +18,13 @@ from mcp.client import Transport
 from mcp.shared.memory import create_client_server_memory_streams
 
 from claude_mcp.config import Config
+from claude_mcp.contract import operations
 from claude_mcp.server.app import build
 from claude_mcp.server.arguments import parse
 from claude_mcp.server.tool import Call
 from claude_mcp.server.turn_tools import EXECUTE_IN_SESSION
-from claude_mcp.sessions.registry import no_progress, open_sessions
+from claude_mcp.sessions.progress import no_progress
+from claude_mcp.sessions.registry import open_sessions
 from tests.unit import fake_engine
 
 pytestmark = pytest.mark.anyio
@@ -166,6 +168,7 @@ async def cancelled(config: Config, session: str, asked_for: bool) -> None:
     tool = EXECUTE_IN_SESSION
     arguments = parse(tool.arguments, {"sessionId": session, "prompt": "hang", "turnId": FIRST})
     async with open_sessions(config) as sessions:
+        await (await sessions.open(session)).request(operations.STATUS, {})
         with anyio.CancelScope() as scope:
             scope.cancel()
             await tool.call(sessions, arguments, Call(no_progress, cancelled_by_client))
@@ -178,13 +181,14 @@ async def test_a_prompt_cancelled_before_it_was_sent_is_looked_for_and_that_is_a
     with caplog.at_level(logging.INFO, "claude_mcp.server"):
         await cancelled(config, session, asked_for=True)
     assert [record.getMessage() for record in caplog.records] == [
-        f"a cancelled turn was not interrupted: Session '{session}' has no turn {FIRST}."
+        f"a cancelled turn was not interrupted: Session 'fix-tests' has no turn {FIRST}."
     ]
     assert "hanging" not in fake_engine.calls(program)
 
 
-async def test_a_session_is_not_even_asked_when_the_client_only_went_away(
-    config: Config, program: Path, session: str
+async def test_no_turn_is_looked_for_when_the_client_only_went_away(
+    config: Config, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await cancelled(config, session, asked_for=False)
-    assert fake_engine.calls(program) == []
+    with caplog.at_level(logging.INFO, "claude_mcp.server"):
+        await cancelled(config, session, asked_for=False)
+    assert caplog.records == []

@@ -16,6 +16,7 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions import labels
+from claude_mcp.sessions.channel.channel import OnEvent
 from claude_mcp.sessions.network.access import (
     OPEN,
     PROXY_LABEL,
@@ -26,7 +27,7 @@ from claude_mcp.sessions.network.access import (
 )
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
-from claude_mcp.sessions.session import container_name
+from claude_mcp.sessions.session import Session, container_name
 
 PRELUDE = """\
 import json, os, sys, time
@@ -132,6 +133,19 @@ def proxy_container(status: str = "running", proxy: Proxy = PROXY) -> dict[str, 
     """What ``inspect`` says of a proxy's container; its id is its name."""
     of = {PROXY_OF_LABEL: proxy.id, PROXY_LABEL: proxy.to_json()}
     return {**container(proxy.name, "", status, labels=of), "name": proxy.name}
+
+
+async def request(
+    sessions: Sessions,
+    reference: str,
+    op: str,
+    args: dict[str, Any],
+    on_event: OnEvent | None = None,
+) -> tuple[Session, dict[str, Any]]:
+    """Open a session and ask its agent once."""
+    handle = await sessions.open(reference)
+    answer = await handle.request(op, args, on_event)
+    return handle.session, answer
 
 
 class ScriptedEngine:

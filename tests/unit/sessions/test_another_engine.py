@@ -18,8 +18,8 @@ from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, SessionNotFound, TransferError, UsageError
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -192,7 +192,7 @@ async def test_an_engine_without_archives_is_asked_for_no_copy(
     here, there = str(project / "file"), "/workspace/copy"
     paths = (here, there) if direction is Direction.TO_CONTAINER else (there, f"{here}2")
     with pytest.raises(TransferError) as caught:
-        await transfer(sessions, "fix", direction, *paths)
+        await transfer(await sessions.open("fix"), direction, *paths)
     assert str(caught.value) == (
         "Pods cannot copy files into or out of a session. "
         "Move them with commands inside the session."

@@ -29,7 +29,7 @@ from claude_mcp.engine.spec import REFERENCE, BindMount, ContainerSpec, referenc
 from claude_mcp.errors import TransferError, UsageError
 from claude_mcp.placing.descriptors import empty, opened
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create.plan import _bind_mount
+from claude_mcp.sessions.create.mounts import bind_mount
 from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.files.archive import Tally
 from claude_mcp.sessions.files.unpacking import Limits, read_archive
@@ -102,7 +102,7 @@ def test_no_mount_takes_a_place_of_the_session(root: Path, source: str, target: 
     config = Config(environment={"HOME": str(root / "home")})
     value = f"{root}/project/{source}"
     try:
-        mount = _bind_mount(Mount(value, target), config)
+        mount = bind_mount(Mount(value, target), config)
     except UsageError:
         return
     assert not forbidden(root, mount.source)

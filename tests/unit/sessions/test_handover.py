@@ -11,7 +11,7 @@ import pytest
 from claude_mcp.contract.redaction import MASK, redactor
 from claude_mcp.errors import SessionNotReady, UsageError
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.handover import HandedIn, hand_in
+from claude_mcp.sessions.handover import HandedOver, give
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from tests.unit.sessions.conftest import ScriptedEngine, container
@@ -50,8 +50,8 @@ async def test_a_session_gets_new_credentials_of_its_own(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     session(scripted)
-    result = await hand_in(sessions, "one", {"apiKey": "sk-handed-in"})
-    assert result == HandedIn(result.session, CredentialSource.SESSION, (), ())
+    result = await give(await sessions.open("one"), {"apiKey": "sk-handed-in"})
+    assert result == HandedOver(result.session, CredentialSource.SESSION, (), ())
     assert handed(scripted) == {
         "provider": "anthropic",
         "credential": {"kind": "apiKey", "value": "sk-handed-in"},
@@ -65,7 +65,7 @@ async def test_a_session_without_credentials_can_get_its_own(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     session(scripted, "none")
-    result = await hand_in(sessions, "one", {"authToken": "token-handed-in"})
+    result = await give(await sessions.open("one"), {"authToken": "token-handed-in"})
     assert result.credentials is CredentialSource.SESSION
 
 
@@ -74,7 +74,7 @@ async def test_credentials_go_with_the_places_that_the_session_was_created_for(
 ) -> None:
     session(scripted, "session", "bedrock", {"region": "eu-own-1"})
     keys = {"accessKeyId": "AKIAHANDED", "secretAccessKey": "secret-handed"}
-    await hand_in(sessions, "one", keys)
+    await give(await sessions.open("one"), keys)
     assert handed(scripted)["region"] == "eu-own-1"
     assert handed(scripted)["credential"] == {"kind": "keys", **keys}
 
@@ -84,23 +84,23 @@ async def test_an_address_with_a_password_has_to_be_given_again(
 ) -> None:
     session(scripted, places={"baseUrl": ""})
     with pytest.raises(UsageError) as caught:
-        await hand_in(sessions, "one", {"apiKey": "sk-handed-in"})
+        await give(await sessions.open("one"), {"apiKey": "sk-handed-in"})
     assert str(caught.value) == (
-        "baseUrl held a password and was lost too. It needs a credential for anthropic, and "
+        "baseUrl contained a password and was lost too. It needs a credential for anthropic, and "
         "baseUrl."
     )
     own = "https://me:pass-word@192.0.2.1"
-    await hand_in(sessions, "one", {"apiKey": "sk-handed-in", "baseUrl": own})
+    await give(await sessions.open("one"), {"apiKey": "sk-handed-in", "baseUrl": own})
     assert handed(scripted)["baseUrl"] == own
 
 
 @pytest.mark.parametrize(
     ("credentials", "options", "said"),
     [
-        ("server", {"apiKey": "sk-handed-in"}, "uses the server's credentials and gets them by"),
-        ("session", {"region": "eu-1"}, "region cannot change any more: that was chosen when"),
-        ("session", {"model": "m"}, "model cannot change any more"),
-        ("session", {"baseUrl": "https://192.0.2.1"}, "baseUrl cannot change any more"),
+        ("server", {"apiKey": "sk-handed-in"}, "uses the server's credentials and gets them auto"),
+        ("session", {"region": "eu-1"}, "region cannot be changed: it was fixed when"),
+        ("session", {"model": "m"}, "model cannot be changed"),
+        ("session", {"baseUrl": "https://192.0.2.1"}, "baseUrl cannot be changed"),
         ("session", {"apiKey": " "}, "apiKey is empty"),
         ("session", {"bearerToken": "b-012345"}, "bearerToken is an option of bedrock, not of"),
     ],
@@ -114,7 +114,7 @@ async def test_what_is_not_for_the_session_is_refused(
 ) -> None:
     session(scripted, credentials)
     with pytest.raises(UsageError, match=said):
-        await hand_in(sessions, "one", options)
+        await give(await sessions.open("one"), options)
     assert "exec" not in scripted.calls
 
 
@@ -122,7 +122,7 @@ async def test_with_nothing_of_its_own_a_session_gets_the_servers_as_they_are_no
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     session(scripted, "server")
-    result = await hand_in(sessions, "one", {})
+    result = await give(await sessions.open("one"), {})
     assert result.credentials is CredentialSource.SERVER
     assert handed(scripted)["credential"]["value"] == "sk-of-the-server"
 
@@ -132,11 +132,11 @@ async def test_a_session_with_its_own_never_gets_the_servers(
 ) -> None:
     session(scripted)
     with pytest.raises(SessionNotReady) as caught:
-        await hand_in(sessions, "one", {})
+        await give(await sessions.open("one"), {})
     assert str(caught.value) == (
-        "The session 'one' was created with credentials of its own, which are kept in memory only "
-        "and are lost when its container is started again. Hand them in again with "
-        "set_credentials, or 'claude-mcp credentials'. It needs a credential for anthropic."
+        "The session 'one' was created with its own credentials. It keeps them in memory only, so "
+        "they were lost when its container restarted. Give them to it again. It needs a "
+        "credential for anthropic."
     )
 
 
@@ -145,10 +145,10 @@ async def test_mcp_servers_alone_leave_the_credentials_as_they_are(
     scripted: ScriptedEngine, sessions: Sessions, credentials: str
 ) -> None:
     session(scripted, credentials)
-    result = await hand_in(sessions, "one", {}, SERVERS)
-    assert result == HandedIn(result.session, None, ("db",), ())
+    result = await give(await sessions.open("one"), {}, SERVERS)
+    assert result == HandedOver(result.session, None, ("db",), ())
     assert handed(scripted) == {"mcpConfig": SERVERS, "mcpSecretValues": ["token-of-db"]}
-    assert sessions.mcp_config_of(result.session) == SERVERS
+    assert sessions.known.mcp_config_of(result.session) == SERVERS
 
 
 async def test_unusable_mcp_servers_are_refused(
@@ -156,4 +156,4 @@ async def test_unusable_mcp_servers_are_refused(
 ) -> None:
     session(scripted)
     with pytest.raises(UsageError, match="mcpConfig cannot be used"):
-        await hand_in(sessions, "one", {}, {"mcpServers": {"a": {}}})
+        await give(await sessions.open("one"), {}, {"mcpServers": {"a": {}}})

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from claude_mcp.contract.numbers import counted
 from claude_mcp.errors import SessionNotReady, TooManySessions
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import labels, quota
 from claude_mcp.sessions.pruning import OVERDUE_SECONDS, UNANSWERED_SECONDS
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status, rfc3339
-from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
+from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container, request
 
 if TYPE_CHECKING:
-    from tests.unit.sessions.conftest import ScriptedEngine
+    from tests.unit.sessions.conftest import ScriptedEngine, request
 
 EXPIRED: dict[str, Any] = {"status": "exited", "exitCode": 79}
 
@@ -149,11 +150,11 @@ async def test_an_expired_session_is_not_started_again(
 ) -> None:
     scripted.holds(container("a1", "ended", **EXPIRED))
     with pytest.raises(SessionNotReady, match="'ended' has expired and is being removed"):
-        await sessions.request("ended", "command", {})
+        await request(sessions, "ended", "command", {})
     assert "start" not in scripted.calls
 
 
-class TestRoom:
+class TestQuota:
     """Who may run, when many have started."""
 
     THERE = (
@@ -183,27 +184,27 @@ class TestRoom:
         async with open_sessions(replace(scripted.config, max_sessions=limit)) as sessions:
             id = None if newcomer is None else f"{newcomer:0<64}"
             if fits:
-                await sessions.check_room(id)
+                await quota.check(await sessions.engine(), limit, id)
             else:
                 with pytest.raises(TooManySessions) as caught:
-                    await sessions.check_room(id)
+                    await quota.check(await sessions.engine(), limit, id)
                 assert caught.value.message.startswith(
-                    f"{limit} of the {limit} sessions run that MAX_CONCURRENT_SESSIONS allows: "
-                    "first (c10000000000)"
+                    f"The limit of {counted(limit, 'running session')} (MAX_CONCURRENT_SESSIONS) "
+                    "is reached: first (c10000000000)"
                 )
         assert scripted.calls == ["version", "ps", "container"]
 
     async def test_without_a_limit_the_engine_is_not_asked(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
-        await sessions.check_room()
-        assert scripted.calls == []
+        await quota.check(await sessions.engine(), None)
+        assert scripted.calls == ["version"]
 
-    async def test_a_stopped_session_is_not_started_when_there_is_no_room(
+    async def test_a_stopped_session_is_not_started_beyond_the_limit(
         self, scripted: ScriptedEngine
     ) -> None:
         scripted.holds(*self.THERE)
         async with open_sessions(replace(scripted.config, max_sessions=3)) as sessions:
             with pytest.raises(TooManySessions):
-                await sessions.request("stopped", "command", {})
+                await request(sessions, "stopped", "command", {})
         assert "start" not in scripted.calls

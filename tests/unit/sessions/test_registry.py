@@ -18,14 +18,15 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
+from claude_mcp.sessions import references
 from claude_mcp.sessions.channel import channels as channel_module
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status
-from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container
+from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container, request
 
 if TYPE_CHECKING:
-    from tests.unit.sessions.conftest import ScriptedEngine
+    from tests.unit.sessions.conftest import ScriptedEngine, request
 
 ECHO = "for line in sys.stdin:\n    one = json.loads(line); answer(one['id'], ok=one)\n"
 
@@ -54,32 +55,36 @@ class TestChoose:
         ("reference", "name"), [("abcd", "abcd"), ("abcd1", "fix-tests"), ("ü", "ü")]
     )
     def test_a_name_or_one_fitting_id_is_enough(self, reference: str, name: str) -> None:
-        assert Sessions._choose(reference, list(self.THERE)).name == name
+        assert references.choose(reference, list(self.THERE)).name == name
 
     @pytest.mark.parametrize(
         ("reference", "hint"),
         [
             ("fix-test", "Did you mean 'fix-tests'?"),
-            ("zzz", "There are: abcd10000000 (fix-tests), abcd20000000 (ü), cafe00000000 (abcd)."),
-            ("ABCD1", "There are: "),
-            ("caf", "There are: "),
-            ("x" * 200, "There are: "),
-            ("--all", "There are: "),
-            ("two\nlines", "There are: "),
+            (
+                "zzz",
+                "Existing sessions: abcd10000000 (fix-tests), abcd20000000 (ü), "
+                "cafe00000000 (abcd).",
+            ),
+            ("ABCD1", "Existing sessions: "),
+            ("caf", "Existing sessions: "),
+            ("x" * 200, "Existing sessions: "),
+            ("--all", "Existing sessions: "),
+            ("two\nlines", "Existing sessions: "),
         ],
     )
     def test_what_fits_nothing_is_answered_with_what_there_is(
         self, reference: str, hint: str
     ) -> None:
         with pytest.raises(SessionNotFound) as caught:
-            Sessions._choose(reference, list(self.THERE))
+            references.choose(reference, list(self.THERE))
         assert str(caught.value).startswith(f"There is no session {reference!r}. {hint}")
 
     def test_only_so_many_are_named(self) -> None:
         many = [session(f"abcd{number:03}", f"s{number}") for number in range(100)]
         with pytest.raises(SessionAmbiguous) as caught:
-            Sessions._choose("abcd", many)
-        assert str(caught.value).startswith("'abcd' fits 100 sessions: abcd00000000 (s0), ")
+            references.choose("abcd", many)
+        assert str(caught.value).startswith("'abcd' matches 100 sessions: abcd00000000 (s0), ")
         assert str(caught.value).count("(s") == 10
 
 
@@ -111,7 +116,9 @@ class TestFind:
         scripted.holds(container("abcd1", "a"), container("abcd2", "b"), container("ef", "c"))
         with pytest.raises(SessionAmbiguous) as caught:
             await sessions.find("abcd")
-        assert str(caught.value) == ("'abcd' fits 2 sessions: abcd10000000 (a), abcd20000000 (b).")
+        assert str(caught.value) == (
+            "'abcd' matches 2 sessions: abcd10000000 (a), abcd20000000 (b)."
+        )
 
     async def test_a_container_of_somebody_else_is_no_session(
         self, scripted: ScriptedEngine, sessions: Sessions
@@ -128,19 +135,22 @@ class TestFind:
         with pytest.raises(SessionNotFound) as caught:
             await sessions.find("zzz")
         assert str(caught.value) == (
-            "There is no session 'zzz'. There are: abcd10000000 (fix-tests), abcd20000000 (ü)."
+            "There is no session 'zzz'. "
+            "Existing sessions: abcd10000000 (fix-tests), abcd20000000 (ü)."
         )
 
     async def test_where_there_is_none_one_must_be_made_first(self, sessions: Sessions) -> None:
         with pytest.raises(SessionNotFound) as caught:
             await sessions.find("fix")
-        assert str(caught.value) == ("There is no session 'fix'. There is none; create one first.")
+        assert str(caught.value) == (
+            "There is no session 'fix'. There are no sessions; create one first."
+        )
 
     @pytest.mark.parametrize("reference", ["", " ", "\n", "a\0b", "x" * 201])
     async def test_what_cannot_be_a_reference_is_refused_without_a_call(
         self, scripted: ScriptedEngine, sessions: Sessions, reference: str
     ) -> None:
-        with pytest.raises(UsageError, match="A sessionId is a session's id, the beginning of it"):
+        with pytest.raises(UsageError, match="A sessionId is a session's id, a prefix of it"):
             await sessions.find(reference)
         assert scripted.calls == []
 
@@ -170,7 +180,7 @@ class TestList:
         scripted.holds(container("abcd1", "used"), container("abcd2", "unused"))
         state = {"turnRunning": True, "lastActivityAt": "2026-11-23T06:27:00Z", "costUsd": 0.5}
         scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={state!r})")
-        await sessions.request("used", "ping", {})
+        await request(sessions, "used", "ping", {})
         assert await sessions.list() == [
             Listed(session("abcd2", "unused"), "docker"),
             Listed(session("abcd1", "used"), "docker", True, "2026-11-23T06:27:00Z", 0.5),
@@ -200,7 +210,7 @@ class TestList:
         scripted.holds(container("abcd1", "a"))
         state = {"turnRunning": True, "lastActivityAt": "then", "costUsd": 0.5, **forged}
         scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={state!r})")
-        await sessions.request("a", "ping", {})
+        await request(sessions, "a", "ping", {})
         [listed] = await sessions.list()
         assert (listed.turn_running, listed.last_activity_at, listed.cost_usd) == told
 
@@ -211,7 +221,7 @@ class TestList:
         scripted.agent(
             "answer(request()['id'], ok={})\nanswer(request()['id'], error={})\nrequest()"
         )
-        await sessions.request("a", "ping", {})
+        await request(sessions, "a", "ping", {})
         listed = await sessions.list()
         assert [each.session.name for each in listed] == ["a", "b"]
 
@@ -235,7 +245,7 @@ class TestDestroy:
     ) -> None:
         scripted.holds(container("abcd1", "fix"))
         scripted.agent(ECHO)
-        await sessions.request("fix", "ping", {})
+        await request(sessions, "fix", "ping", {})
         scripted.holds()
         assert await sessions.destroy("fix") == Destroyed(
             "fix", session("abcd1", "fix"), existed=False
@@ -246,7 +256,7 @@ class TestDestroy:
     ) -> None:
         scripted.holds(container("abcd1", "fix"))
         scripted.agent(ECHO)
-        await sessions.request("fix", "ping", {})
+        await request(sessions, "fix", "ping", {})
         scripted.holds(container("abcd2", "fix"))
         assert await sessions.destroy("fix") == Destroyed(
             "fix", session("abcd2", "fix"), existed=True
@@ -301,7 +311,7 @@ class TestDestroyRestricted:
     ) -> None:
         scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
         scripted.agent(ECHO)
-        await sessions.request("fix", "ping", {})
+        await request(sessions, "fix", "ping", {})
         assert (await sessions.destroy("fix")).existed
         assert scripted.calls == ["version", "container", "exec", "rm", *self.LAST]
 
@@ -310,7 +320,7 @@ class TestDestroyRestricted:
     ) -> None:
         scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
         scripted.agent(ECHO)
-        await sessions.request("fix", "ping", {})
+        await request(sessions, "fix", "ping", {})
         scripted.holds(proxy_container())
         assert (await sessions.destroy("fix")).existed is False
         assert scripted.calls[-4:] == [*self.LAST]
@@ -342,7 +352,7 @@ class TestRestartRestricted:
             container("abcd1", "fix", "exited", access=RESTRICTED), proxy_container("exited")
         )
         scripted.agent(ECHO)
-        found, _ = await sessions.request("fix", "ping", {})
+        found, _ = await request(sessions, "fix", "ping", {})
         assert (found.status, found.network, found.proxy) == (Status.RUNNING, "restricted", PROXY)
         assert scripted.calls == ["version", "container", "container", "start", "start", "exec"]
 
@@ -351,7 +361,7 @@ class TestRestartRestricted:
     ) -> None:
         scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED), proxy_container())
         scripted.agent(ECHO)
-        await sessions.request("fix", "ping", {})
+        await request(sessions, "fix", "ping", {})
         assert scripted.calls == ["version", "container", "container", "start", "exec"]
 
     async def test_without_it_the_session_is_not_started(
@@ -360,7 +370,7 @@ class TestRestartRestricted:
         scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED))
         scripted.on("create", "import sys; sys.exit('Error: No such image: image:1')")
         with pytest.raises(ImageNotFound, match="no image image:1 to run a session's proxy from"):
-            await sessions.request("fix", "ping", {})
+            await request(sessions, "fix", "ping", {})
         assert scripted.calls == ["version", "container", "container", "create"]
 
 
@@ -371,7 +381,7 @@ class TestRequest:
         scripted.holds(container("abcd1", "fix"))
         scripted.agent(ECHO)
         for reference in ("fix", "fix", f"{'abcd1':0<12}"):
-            found, answer = await sessions.request(reference, "command", {"a": 1})
+            found, answer = await request(sessions, reference, "command", {"a": 1})
             assert (found, answer["args"]) == (session("abcd1", "fix"), {"a": 1})
         assert scripted.calls == ["version", "container", "exec"]
 
@@ -381,7 +391,7 @@ class TestRequest:
         scripted.holds(container("abcd1", "fix", "exited"))
         scripted.agent(ECHO)
         for _ in range(2):
-            found, answer = await sessions.request("fix", "command", {})
+            found, answer = await request(sessions, "fix", "command", {})
             assert (found, answer["op"]) == (session("abcd1", "fix"), "command")
         assert scripted.calls == ["version", "container", "start", "exec"]
 
@@ -394,10 +404,10 @@ class TestRequest:
         monkeypatch.setattr(channel_module, "TRUSTED_IDLE_SECONDS", 0.0)
         scripted.holds(container("abcd1", "fix"))
         scripted.agent("answer(request()['id'], ok={})")
-        await sessions.request("fix", "command", {})
+        await request(sessions, "fix", "command", {})
         scripted.holds(container("abcd1", "fix", "exited"))
         scripted.agent(ECHO)
-        found, answer = await sessions.request("fix", "command", {})
+        found, answer = await request(sessions, "fix", "command", {})
         assert (found, answer["op"]) == (session("abcd1", "fix"), "command")
         assert scripted.calls == ["version", "container", "exec", "container", "start", "exec"]
 
@@ -414,16 +424,16 @@ class TestRequest:
         for name, changes in states.items():
             scripted.holds(container("abcd1", name, **changes))
             with pytest.raises(SessionNotReady) as caught:
-                await sessions.request(name, "command", {})
+                await request(sessions, name, "command", {})
             messages[name] = str(caught.value)
         never = (
-            "its creation was never completed, or it has lost its home, which a read-only root "
-            "leaves in memory, with its stop. Destroy it and create it anew."
+            "either its creation was interrupted, or its root file system is read-only and "
+            "stopping it erased its home. Destroy it and create a new one."
         )
         assert messages == {
             "paused": "The session 'paused' is paused. Unpause its container claude-mcp-paused "
             "first.",
-            "new": "The session 'new' is being created. Try again in a moment.",
+            "new": "The session 'new' is still being created. Try again in a moment.",
             "broken": f"The session 'broken' is broken: {never}",
             "abandoned": f"The session 'abandoned' is broken: {never}",
         }
@@ -435,7 +445,7 @@ class TestRequest:
         scripted.holds(container("abcd1", "fix"))
         scripted.on("exec", "import sys; sys.exit('Error: No such container: abcd1')")
         with pytest.raises(SessionNotFound) as caught:
-            await sessions.request("fix", "command", {})
+            await request(sessions, "fix", "command", {})
         assert str(caught.value) == "The session 'fix' no longer exists."
 
     async def test_what_the_agent_refuses_is_not_tried_again(
@@ -444,7 +454,7 @@ class TestRequest:
         scripted.holds(container("abcd1", "fix"))
         scripted.agent("answer(request()['id'], error={'code': 'busy', 'message': 'x'}); request()")
         with pytest.raises(SessionNotReady, match=r"^The session is busy with turn x\."):
-            await sessions.request("fix", "turn", {})
+            await request(sessions, "fix", "turn", {})
         assert scripted.calls == ["version", "container", "exec"]
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from claude_mcp.contract import places as contract
 from claude_mcp.errors import AgentError, EngineError, SessionNotFound, SessionNotReady
-from claude_mcp.sessions.channel import channels as channel_module
-from claude_mcp.sessions.channel.channels import Channels, NotRunning
+from claude_mcp.sessions.channel import channel
+from claude_mcp.sessions.channel import channels as channel_set
+from claude_mcp.sessions.channel.channel import NotRunning
+from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 ID = "c0ffee"
 ECHO = "for line in sys.stdin:\n    one = json.loads(line); answer(one['id'], ok=one)\n"
-LOST = "The connection to the session was lost before its answer came."
+LOST = "The connection to the session was lost before it answered."
 
 Open = Callable[..., AbstractAsyncContextManager[Channels]]
 
@@ -117,7 +119,7 @@ async def test_events_come_in_order_and_before_the_answer(
 async def test_events_that_come_faster_than_they_are_taken_are_bounded(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_module, "MAX_WAITING_EVENTS", 10)
+    monkeypatch.setattr(channel, "MAX_WAITING_EVENTS", 10)
     scripted.agent(
         "ids = {each['op']: each['id'] for each in (request(), request())}\n"
         "for count in range(10_000): answer(ids['one'], event={'count': count})\n"
@@ -188,8 +190,8 @@ async def test_an_endless_answer_ends_the_channel(
     monkeypatch: pytest.MonkeyPatch,
     lifeline: Lifeline,
 ) -> None:
-    monkeypatch.setattr(channel_module, "MAX_ANSWER_BYTES", 1_000_000)
-    monkeypatch.setattr(channel_module, "EXIT_SECONDS", 0.01)
+    monkeypatch.setattr(channel, "MAX_ANSWER_BYTES", 1_000_000)
+    monkeypatch.setattr(channel, "EXIT_SECONDS", 0.01)
     scripted.agent(
         f"file = open('{lifeline.path}', 'w')\nwhile True: sys.stdout.write('x' * 65536)"
     )
@@ -224,7 +226,7 @@ async def test_a_cancelled_request_waits_until_the_agent_has_stopped_it(
 async def test_a_cancelled_request_does_not_wait_for_ever(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
 ) -> None:
-    monkeypatch.setattr(channel_module, "CANCEL_ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(channel, "CANCEL_ANSWER_SECONDS", 0.01)
     scripted.agent(
         f"request()\nwith open('{lifeline.path}', 'w') as file: file.write('ready\\n')\n"
         "for line in sys.stdin: pass"
@@ -357,11 +359,12 @@ async def test_after_a_loss_the_next_request_opens_another_channel(
         ("sys.stdout.write('T1 talk\\n')", "Its log is empty."),
         (
             "sys.exit('Error response from daemon: what')",
-            "Its log cannot be read: Docker could not read the logs of container c0ffee: what.",
+            "Its log cannot be read either: Docker could not read the logs of container c0ffee: "
+            "what.",
         ),
     ],
 )
-async def test_an_agent_that_does_not_answer_is_an_error_with_the_end_of_its_log(
+async def test_the_error_quotes_the_log_of_an_agent_that_does_not_answer(
     scripted: ScriptedEngine, opened: Open, logs: str, words: str
 ) -> None:
     scripted.agent("request()")
@@ -370,15 +373,15 @@ async def test_an_agent_that_does_not_answer_is_an_error_with_the_end_of_its_log
         with pytest.raises(AgentError) as caught:
             await channels.request(ID, "x", {})
     assert str(caught.value) == (
-        f"{LOST} {words} Look at get_session_logs. If this persists, destroy the session."
+        f"{LOST} {words} Read the session's log. If the error persists, destroy the session."
     )
 
 
 async def test_an_agent_that_does_not_greet_is_not_waited_for(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_module, "GREETING_SECONDS", 0.01)
-    monkeypatch.setattr(channel_module, "EXIT_SECONDS", 0.01)
+    monkeypatch.setattr(channel, "GREETING_SECONDS", 0.01)
+    monkeypatch.setattr(channel, "EXIT_SECONDS", 0.01)
     scripted.on("exec", "import sys; sys.stdin.read()")
     async with opened() as channels:
         with pytest.raises(AgentError):
@@ -462,9 +465,9 @@ async def test_a_closed_channel_leaves_no_process_and_fails_what_was_under_way(
 async def test_a_channel_that_no_longer_answers_is_not_alive(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
 ) -> None:
-    monkeypatch.setattr(channel_module, "TRUSTED_IDLE_SECONDS", 0.0)
-    monkeypatch.setattr(channel_module, "PING_SECONDS", 0.01)
-    monkeypatch.setattr(channel_module, "CANCEL_ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(channel_set, "TRUSTED_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(channel_set, "PING_SECONDS", 0.01)
+    monkeypatch.setattr(channel, "CANCEL_ANSWER_SECONDS", 0.01)
     scripted.agent(
         f"file = open('{lifeline.path}', 'w')\nanswer(request()['id'], ok={{}})\ntime.sleep(1000)"
     )

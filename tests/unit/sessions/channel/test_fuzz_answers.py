@@ -12,8 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
+from claude_mcp.contract import operations
 from claude_mcp.errors import ClaudeMcpError
-from claude_mcp.sessions.channel import channels as channel
+from claude_mcp.sessions.channel import channel
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands
@@ -92,7 +93,7 @@ class Pending:
     """A request that waits for its answer on a channel."""
 
     def __init__(self) -> None:
-        self.send, self.receive = anyio.create_memory_object_stream[Any](5_000)
+        self.send, self.receive = anyio.create_memory_object_stream[operations.Answer](5_000)
 
 
 async def test_every_line_on_a_channel_is_somebodys_answer_or_nothing(

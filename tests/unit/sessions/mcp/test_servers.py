@@ -26,8 +26,7 @@ async def answered(
     there = container("ab12", "one", status=status)
     scripted.holds(there)
     scripted.agent(f"asked = request()\n{script}")
-    session = await sessions.find("one")
-    return await wait(sessions, session, CONFIG)
+    return await wait(await sessions.open("one"), CONFIG)
 
 
 def says(answer: Any) -> str:
@@ -117,7 +116,7 @@ async def test_servers_go_back_to_a_session_with_its_credentials(
         "open('handed', 'w').write(json.dumps(sorted(asked['args']['secrets'].get('mcpConfig'))))\n"
         "answer(asked['id'], ok={})"
     )
-    session = await sessions.find("one")
-    sessions.keep_mcp_config(session, CONFIG)
-    await handover.restore(sessions, session)
+    handle = await sessions.open("one")
+    handle.keep_mcp_config(CONFIG)
+    await handover.restore(handle)
     assert scripted.noted("handed") == ['["mcpServers"]']

@@ -20,8 +20,8 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.spec import ContainerSpec, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageError
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import Created, CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, NETWORK_LABEL, PROXY_LABEL
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.providers.options import ProviderRequest
@@ -132,7 +132,7 @@ async def test_a_restricted_session_has_a_proxy_before_it_starts(creating: Creat
     settings = creating.settings
     assert (settings["network"], settings["sessionName"]) == ("restricted", "one")
     assert creating.calls == [*WITH_PROXY, "container"]
-    assert creating.told[1:] == ["making sure of its proxy", "starting the session"]
+    assert creating.told[1:] == ["starting its proxy", "starting the session"]
 
 
 async def test_the_next_session_with_the_same_rules_has_the_same_proxy(
@@ -242,7 +242,7 @@ async def test_a_session_that_is_taken_back_when_it_runs_takes_its_proxy_along(
     creating: Creating, mounts_change: Callable[[], None]
 ) -> None:
     mounts_change()
-    with pytest.raises(UsageError, match="became another"):
+    with pytest.raises(UsageError, match="was replaced while"):
         await creating.created(network="restricted")
     assert creating.there == []
 
@@ -253,7 +253,7 @@ async def test_a_session_that_is_taken_back_leaves_others_their_proxy(
     async with creating.sessions() as sessions:
         one = await creating.create(sessions, network="restricted")
         mounts_change()
-        with pytest.raises(UsageError, match="became another"):
+        with pytest.raises(UsageError, match="was replaced while"):
             await creating.create(sessions, "two", network="restricted")
     assert one.session.proxy is not None
     engine = fake_engine.Engine(creating.program.parent)

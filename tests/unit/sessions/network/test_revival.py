@@ -23,6 +23,7 @@ from tests.unit.sessions.conftest import (
     ScriptedEngine,
     container,
     proxy_container,
+    request,
 )
 
 
@@ -147,8 +148,8 @@ async def test_a_request_to_a_session_starts_its_missing_proxy(
     async def on_event(event: dict[str, Any]) -> None:
         heard.append(event)
 
-    await sessions.request("fix", "turn", {}, on_event)  # finds the session first
-    await sessions.request("fix", "turn", {}, on_event)  # uses the open channel
+    await request(sessions, "fix", "turn", {}, on_event)  # finds the session first
+    await request(sessions, "fix", "turn", {}, on_event)  # uses the open channel
     assert heard == [{"progress": "x"}] * 2
     assert "start" in scripted.calls
 

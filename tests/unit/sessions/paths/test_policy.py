@@ -16,7 +16,7 @@ from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.create.plan import _bind_mount, _bind_mounts
+from claude_mcp.sessions.create.mounts import bind_mount, bind_mounts
 from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.paths.policy import Project, check, host_path, mount_source, project
@@ -94,8 +94,8 @@ def test_a_further_mount_is_read_only_unless_told(tmp_path: Path, config: Config
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
     here = f"{tmp_path}/link"
-    assert _bind_mount(Mount(here, "/data"), config) == BindMount(f"{tmp_path}/data", "/data")
-    assert _bind_mount(Mount(here, "/workspace/data", read_only=False), config) == BindMount(
+    assert bind_mount(Mount(here, "/data"), config) == BindMount(f"{tmp_path}/data", "/data")
+    assert bind_mount(Mount(here, "/workspace/data", read_only=False), config) == BindMount(
         f"{tmp_path}/data", "/workspace/data", read_only=False
     )
 
@@ -135,7 +135,7 @@ def test_a_mount_cannot_take_what_belongs_to_the_session(
 ) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(UsageError):
-        _bind_mount(Mount(str(tmp_path / "data"), target), config)
+        bind_mount(Mount(str(tmp_path / "data"), target), config)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_mount_cannot_take_what_belongs_to_the_session(
 )
 def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: str) -> None:
     (tmp_path / "data").mkdir()
-    assert _bind_mount(Mount(str(tmp_path / "data"), target), config).target == target
+    assert bind_mount(Mount(str(tmp_path / "data"), target), config).target == target
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: st
 )
 def test_what_is_mounted_must_be_there(source: str, message: str, config: Config) -> None:
     with pytest.raises(UsageError) as caught:
-        _bind_mount(Mount(source, "/data"), config)
+        bind_mount(Mount(source, "/data"), config)
     assert caught.value.message == message
 
 
@@ -176,7 +176,7 @@ def test_two_mounts_cannot_have_one_place(tmp_path: Path, config: Config) -> Non
     (tmp_path / "data").mkdir()
     mounts = tuple(Mount(str(tmp_path / "data"), target) for target in ("/data", "//data/"))
     with pytest.raises(UsageError, match="Two mounts have the same path in the session, '/data'"):
-        _bind_mounts(mounts, config)
+        bind_mounts(mounts, config)
 
 
 def refusal(path: str | Path, config: Config, owner: int | None = None) -> str:

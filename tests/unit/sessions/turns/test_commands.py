@@ -10,7 +10,7 @@ from claude_mcp.errors import AgentError, UsageError
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
-from claude_mcp.sessions.turns.commands import CommandResult, execute, logs, parse_result
+from claude_mcp.sessions.turns.commands import CommandResult, logs, parse_result, run
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
     [
         ("", {}, "The command is empty."),
         (" \n", {}, "The command is empty."),
-        ("a\0b", {}, "A command cannot hold a NUL character."),
-        ("a", {"workdir": "/\0"}, "A command cannot hold a NUL character."),
+        ("a\0b", {}, "A command cannot contain a NUL character."),
+        ("a", {"workdir": "/\0"}, "A command cannot contain a NUL character."),
         ("a\ud800", {}, "The command must be valid Unicode."),
         ("a", {"timeout_seconds": 0}, "The time limit must be more than 0."),
         ("a", {"timeout_seconds": -1}, "The time limit must be more than 0."),
         ("a", {"timeout_seconds": float("nan")}, "The time limit must be more than 0."),
-        ("x" * (8 * 1024 * 1024 + 1), {}, "The command has more than 8388608 bytes; use a file."),
+        ("x" * (8 * 1024 * 1024 + 1), {}, "The command exceeds 8388608 bytes; put it in a file."),
     ],
 )
-async def test_a_command_that_cannot_be_run_is_refused_without_a_call(
+async def test_a_command_that_cannot_be_run_does_not_reach_the_session(
     engine: ScriptedEngine,
     sessions: Sessions,
     command: str,
@@ -68,16 +68,16 @@ async def test_a_command_that_cannot_be_run_is_refused_without_a_call(
     message: str,
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        await execute(sessions, "fix", command, **options)
+        await run(await sessions.open("fix"), command, **options)
     assert str(caught.value) == message
-    assert engine.calls == []
+    assert not {"exec", "logs"} & {*engine.calls}
 
 
 async def test_a_command_is_answered_without_secrets(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(f"answer(request()['id'], ok={HONEST!r}); request()")
-    assert await execute(sessions, "fix", "make") == CommandResult(
+    assert await run(await sessions.open("fix"), "make") == CommandResult(
         session=SESSION,
         exit_code=3,
         stdout="out",
@@ -103,8 +103,12 @@ async def test_the_agent_is_asked_with_every_option(
         f"answer(one['id'], ok={{**{HONEST!r}, 'stdout': json.dumps(one['args'], sort_keys=True)}})"
         "\nrequest()"
     )
-    result = await execute(
-        sessions, "fix", "--x\n'é'", timeout_seconds=None, workdir="sub", output_bytes=10_000
+    result = await run(
+        await sessions.open("fix"),
+        "--x\n'é'",
+        timeout_seconds=None,
+        workdir="sub",
+        output_bytes=10_000,
     )
     assert result.stdout == (
         '{"command": "--x\\n\'\\u00e9\'", "limitBytes": 10000, "workdir": "sub"}'
@@ -117,7 +121,7 @@ async def test_a_workdir_that_is_none_is_a_wrong_request(
     refusal = {"code": "bad-workdir", "message": "there is no directory 'x'"}
     engine.agent(f"answer(request()['id'], error={refusal!r}); request()")
     with pytest.raises(UsageError) as caught:
-        await execute(sessions, "fix", "make", workdir="x")
+        await run(await sessions.open("fix"), "make", workdir="x")
     assert str(caught.value) == ("The session cannot use this workdir: there is no directory 'x'.")
 
 
@@ -126,7 +130,7 @@ async def test_another_refusal_of_the_agent_is_an_error_of_its_own(
 ) -> None:
     engine.agent("answer(request()['id'], error={'code': 'failed', 'message': 'x'}); request()")
     with pytest.raises(AgentError, match=r"^The session's agent failed: x\."):
-        await execute(sessions, "fix", "make")
+        await run(await sessions.open("fix"), "make")
 
 
 @pytest.mark.parametrize(
@@ -163,14 +167,16 @@ async def test_logs_are_joined_by_time_and_have_no_secrets(
         "sys.stdout.write('2026-01-01T00:00:01Z one\\n2026-01-01T00:00:03Z sk-of-the-server\\n')\n"
         "sys.stderr.write('2026-01-01T00:00:02Z two ' + ' '.join(sys.argv[1:]) + '\\n')",
     )
-    session, lines = await logs(sessions, "fix", tail=7)
+    session, lines = await logs(await sessions.open("fix"), tail=7)
     assert session.name == "fix"
     assert lines == [
         "2026-01-01T00:00:01Z one",
         f"2026-01-01T00:00:02Z two logs --timestamps --tail=7 {'abcd1':0<64}",
         "2026-01-01T00:00:03Z [redacted]",
     ]
-    assert (await logs(sessions, "fix", tail=1))[1] == ["2026-01-01T00:00:03Z [redacted]"]
+    assert (await logs(await sessions.open("fix"), tail=1))[1] == [
+        "2026-01-01T00:00:03Z [redacted]"
+    ]
 
 
 @pytest.mark.parametrize("tail", [0, -1, 10_001])
@@ -178,5 +184,5 @@ async def test_only_so_many_lines_can_be_asked_for(
     engine: ScriptedEngine, sessions: Sessions, tail: int
 ) -> None:
     with pytest.raises(UsageError, match=r"^tail must be between 1 and 10000\.$"):
-        await logs(sessions, "fix", tail)
-    assert engine.calls == []
+        await logs(await sessions.open("fix"), tail)
+    assert not {"exec", "logs"} & {*engine.calls}

@@ -86,7 +86,7 @@ def asked(scripted: ScriptedEngine) -> list[list[str | int | None]]:
 async def test_without_somebody_to_ask_a_prompt_ends_with_what_is_asked(
     sessions: Sessions, asking: ScriptedEngine
 ) -> None:
-    turn = await prompt(sessions, "fix", "do it", turn_id=TURN)
+    turn = await prompt(await sessions.open("fix"), "do it", turn_id=TURN)
     assert (turn.status, turn.questions) == (TurnStatus.NEEDS_PERMISSION, (FIRST, SECOND))
     assert asked(asking) == [["turn", None]]
 
@@ -100,7 +100,7 @@ async def test_what_is_asked_is_put_one_by_one_and_the_prompt_is_sent_once(
         put.append(question)
         return ALLOW if question.request_id == "q1" else DENY
 
-    turn = await prompt(sessions, "fix", "do it", turn_id=TURN, ask=ask)
+    turn = await prompt(await sessions.open("fix"), "do it", turn_id=TURN, ask=ask)
     assert turn.status is TurnStatus.COMPLETED
     assert put == [FIRST, SECOND]
     assert asked(asking) == [
@@ -114,7 +114,7 @@ async def test_who_follows_can_be_asked_too_and_reads_on_from_the_same_cursor(
     async def ask(question: Question) -> Answer:
         return ALLOW
 
-    turn = await follow(sessions, "fix", cursor=7, ask=ask)
+    turn = await follow(await sessions.open("fix"), cursor=7, ask=ask)
     assert turn.status is TurnStatus.COMPLETED
     assert asked(asking) == [
         ["follow", 7], ["respond", "allow"], ["respond", "allow"], ["follow", 7],
@@ -128,7 +128,7 @@ async def test_a_question_without_an_answer_stays_open_and_what_was_answered_doe
     async def ask(question: Question) -> Answer | None:
         return DENY if question == answered else None
 
-    turn = await prompt(sessions, "fix", "do it", turn_id=TURN, ask=ask)
+    turn = await prompt(await sessions.open("fix"), "do it", turn_id=TURN, ask=ask)
     assert (turn.status, turn.questions) == (TurnStatus.NEEDS_PERMISSION, (left,))
 
 
@@ -139,7 +139,9 @@ async def test_who_is_asked_has_no_longer_than_the_caller_waits(
         await anyio.sleep_forever()
         return ALLOW
 
-    turn = await prompt(sessions, "fix", "do it", turn_id=TURN, wait_seconds=0.1, ask=ask)
+    turn = await prompt(
+        await sessions.open("fix"), "do it", turn_id=TURN, wait_seconds=0.1, ask=ask
+    )
     assert turn.questions == (FIRST, SECOND)
     assert asked(asking) == [["turn", None], ["follow", None]]
 
@@ -153,10 +155,12 @@ async def test_an_answer_that_comes_too_late_is_told_and_the_waiting_goes_on(
         told.append(message)
 
     async def ask(question: Question) -> Answer:
-        await respond(sessions, "fix", question.request_id, DENY)
+        await respond(await sessions.open("fix"), question.request_id, DENY)
         return ALLOW
 
-    turn = await prompt(sessions, "fix", "do it", turn_id=TURN, ask=ask, progress=progress)
+    turn = await prompt(
+        await sessions.open("fix"), "do it", turn_id=TURN, ask=ask, progress=progress
+    )
     assert turn.status is TurnStatus.COMPLETED
     assert told == ["The question is no longer open: denied (too late)."] * 2
 
@@ -172,17 +176,17 @@ async def test_a_session_that_repeats_a_question_is_not_answered_twice(
         put.append(question.request_id)
         return ALLOW
 
-    turn = await prompt(sessions, "fix", "do it", turn_id=TURN, ask=ask)
+    turn = await prompt(await sessions.open("fix"), "do it", turn_id=TURN, ask=ask)
     assert turn.status is TurnStatus.NEEDS_PERMISSION
     assert put == ["q1", "q2"]
 
 
 async def test_an_answer_says_what_it_decided(sessions: Sessions, asking: ScriptedEngine) -> None:
-    decided = await respond(sessions, "fix", "q1", DENY)
+    decided = await respond(await sessions.open("fix"), "q1", DENY)
     session = await sessions.find("fix")
     assert decided == Decided(session, "q1", Decision.DENY, TURN)
     with pytest.raises(QuestionNotOpen, match=r"^The question is no longer open: denied \(too"):
-        await respond(sessions, "fix", "q1", ALLOW)
+        await respond(await sessions.open("fix"), "q1", ALLOW)
 
 
 async def test_a_question_that_never_was_is_told_from_one_that_is_decided(
@@ -192,12 +196,15 @@ async def test_a_question_that_never_was_is_told_from_one_that_is_decided(
     error = {"code": "no-question", "message": "nosuch"}
     scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], error={error})")
     with pytest.raises(QuestionNotOpen, match=r"^Session 'fix' has no open question 'nosuch'"):
-        await respond(sessions, "fix", "nosuch", ALLOW)
+        await respond(await sessions.open("fix"), "nosuch", ALLOW)
 
 
-async def test_a_message_that_is_too_long_is_refused(sessions: Sessions) -> None:
+async def test_a_message_that_is_too_long_is_refused(
+    sessions: Sessions, scripted: ScriptedEngine
+) -> None:
+    scripted.holds(container("abcd1", "fix"))
     with pytest.raises(UsageError, match="at most 10000 characters"):
-        await respond(sessions, "fix", "q1", Answer(Decision.DENY, "x" * 10_001))
+        await respond(await sessions.open("fix"), "q1", Answer(Decision.DENY, "x" * 10_001))
 
 
 async def test_an_answer_is_given_again_when_the_channel_was_lost(
@@ -211,7 +218,7 @@ async def test_an_answer_is_given_again_when_the_channel_was_lost(
         "    if first: sys.exit()\n"
         "    answer(json.loads(line)['id'], ok={'turnId': None})\n"
     )
-    decided = await respond(sessions, "fix", "q1", ALLOW)
+    decided = await respond(await sessions.open("fix"), "q1", ALLOW)
     assert (decided.turn_id, scripted.noted("asked")) == (None, ["x", "x"])
 
 

@@ -19,6 +19,7 @@ from claude_mcp.errors import (
     TurnNotFound,
     UsageError,
 )
+from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
@@ -34,12 +35,12 @@ from claude_mcp.sessions.turns.results import (
     TurnStatus,
     parse_result,
 )
-from tests.unit.sessions.conftest import container
+from tests.unit.sessions.conftest import container, request
 
 if TYPE_CHECKING:
-    from tests.unit.sessions.conftest import ScriptedEngine
+    from tests.unit.sessions.conftest import ScriptedEngine, request
 
-Ask = Callable[[Sessions], Awaitable[object]]
+Ask = Callable[[SessionHandle], Awaitable[object]]
 
 TURN = "0b3d3b4e-0000-4000-8000-000000000000"
 SESSION = Session(
@@ -106,9 +107,9 @@ for line in sys.stdin:
 """.replace("TURN", TURN)
 
 ASKS: dict[str, Ask] = {
-    "turn": lambda sessions: prompt(sessions, "fix", "do it", turn_id=TURN),
-    "follow": lambda sessions: follow(sessions, "fix", TURN),
-    "interrupt": lambda sessions: interrupt(sessions, "fix", TURN),
+    "turn": lambda handle: prompt(handle, "do it", turn_id=TURN),
+    "follow": lambda handle: follow(handle, TURN),
+    "interrupt": lambda handle: interrupt(handle, TURN),
 }
 
 
@@ -143,7 +144,7 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
             "x" * (8 * 1024 * 1024 + 1),
             {},
             {},
-            "The prompt has 8388609 bytes; at most 8388608 are taken.",
+            "The prompt has 8388609 bytes; the maximum is 8388608.",
         ),
         ("a", {"max_turns": 0}, {}, "maxTurns must be at least 1."),
         ("a", {"max_budget_usd": 0}, {}, "maxBudgetUsd must be more than 0."),
@@ -156,7 +157,7 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
         ("a", {}, {"wait_seconds": float("inf")}, "waitSeconds must be at least 0."),
     ],
 )
-async def test_a_prompt_that_cannot_be_sent_is_refused_without_a_call(
+async def test_a_prompt_that_cannot_be_sent_does_not_reach_the_session(
     engine: ScriptedEngine,
     sessions: Sessions,
     text: str,
@@ -164,10 +165,11 @@ async def test_a_prompt_that_cannot_be_sent_is_refused_without_a_call(
     more: dict[str, Any],
     message: str,
 ) -> None:
+    handle = await sessions.open("fix")
     with pytest.raises(UsageError) as caught:
-        await prompt(sessions, "fix", text, options=TurnOptions(**options), **more)
+        await prompt(handle, text, options=TurnOptions(**options), **more)
     assert str(caught.value) == message
-    assert engine.calls == []
+    assert "exec" not in engine.calls
 
 
 @pytest.mark.parametrize(
@@ -179,21 +181,21 @@ async def test_a_prompt_that_cannot_be_sent_is_refused_without_a_call(
         ({"wait_seconds": float("nan")}, "waitSeconds must be at least 0."),
     ],
 )
-async def test_a_turn_that_cannot_be_followed_is_refused_without_a_call(
+async def test_a_turn_that_cannot_be_followed_does_not_reach_the_session(
     engine: ScriptedEngine, sessions: Sessions, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        await follow(sessions, "fix", **arguments)
+        await follow(await sessions.open("fix"), **arguments)
     assert str(caught.value) == message
-    assert engine.calls == []
+    assert "exec" not in engine.calls
 
 
 async def test_only_a_turn_with_a_uuid_can_be_interrupted(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     with pytest.raises(UsageError, match=r"^turnId must be a UUID, and '1' is not\.$"):
-        await interrupt(sessions, "fix", "1")
-    assert engine.calls == []
+        await interrupt(await sessions.open("fix"), "1")
+    assert "exec" not in engine.calls
 
 
 @pytest.mark.parametrize(
@@ -214,15 +216,15 @@ def test_a_new_id_is_one_of_its_own() -> None:
 OTHER_VERSION = (
     "The session may have been created by another version of claude-mcp; create a new session."
 )
-LOG = "See the session's log: get_session_logs, or 'claude-mcp logs'."
+LOG = "Read the session's log."
 
 
 async def test_the_agent_is_asked_with_every_option(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(ECHO)
-    first = asked(await prompt(sessions, "fix", "--x"))
-    second = asked(await prompt(sessions, "fix", "--x"))
+    first = asked(await prompt(await sessions.open("fix"), "--x"))
+    second = asked(await prompt(await sessions.open("fix"), "--x"))
     assert first["turn"]["turnId"] != second["turn"]["turnId"]
     assert first == {
         "turn": {
@@ -231,8 +233,7 @@ async def test_the_agent_is_asked_with_every_option(
         }
     }
     full = await prompt(
-        sessions,
-        "fix",
+        await sessions.open("fix"),
         "/clear",
         options=TurnOptions((), "big", 3, 0.5, new_conversation=True),
         turn_id=TURN.upper(),
@@ -258,8 +259,8 @@ async def test_a_turn_is_followed_by_its_id_or_the_latest_is(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(ECHO)
-    latest = await follow(sessions, "fix")
-    named = await follow(sessions, "fix", TURN.upper(), cursor=0, wait_seconds=None)
+    latest = await follow(await sessions.open("fix"))
+    named = await follow(await sessions.open("fix"), TURN.upper(), cursor=0, wait_seconds=None)
     assert (asked(latest), asked(named)) == (
         {"follow": {}},
         {"follow": {"turnId": TURN, "cursor": 0}},
@@ -270,7 +271,10 @@ async def test_a_turn_is_interrupted_by_its_id_or_the_one_that_runs_is(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(ECHO)
-    running, named = await interrupt(sessions, "fix"), await interrupt(sessions, "fix", TURN)
+    running, named = (
+        await interrupt(await sessions.open("fix")),
+        await interrupt(await sessions.open("fix"), TURN),
+    )
     assert (asked(running), asked(named)) == (
         {"interrupt": {}},
         {"interrupt": {"turnId": TURN}},
@@ -281,7 +285,7 @@ async def test_interrupting_an_idle_session_is_no_error(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(refusing("not-running", ""))
-    assert await interrupt(sessions, "fix") is None
+    assert await interrupt(await sessions.open("fix")) is None
 
 
 async def test_an_event_is_read_by_its_number_whole_and_redacted(
@@ -295,7 +299,7 @@ async def test_an_event_is_read_by_its_number_whole_and_redacted(
         f"answer(one['id'], ok={{'event': {{**made, 'text': {text!r}}}}})\nrequest()"
     )
     found = Event(3, "then", "message", "x" * 100_000 + "[redacted]", 0)
-    assert await event(sessions, "fix", 3) == (SESSION, found)
+    assert await event(await sessions.open("fix"), 3) == (SESSION, found)
 
 
 async def test_an_event_that_is_gone_is_not_found(
@@ -303,7 +307,7 @@ async def test_an_event_that_is_gone_is_not_found(
 ) -> None:
     engine.agent(refusing("no-event", "3"))
     with pytest.raises(TurnNotFound) as caught:
-        await event(sessions, "fix", 3)
+        await event(await sessions.open("fix"), 3)
     assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (
         "Session 'fix' has no event 3.",
         "Old events are removed when the journal is full; results are kept.",
@@ -317,7 +321,7 @@ async def test_an_event_that_is_forged_is_damaged(
 ) -> None:
     engine.agent(f"answer(request()['id'], ok={answer!r}); request()")
     with pytest.raises(TurnNotFound, match=r"^Event 3 is damaged\.$"):
-        await event(sessions, "fix", 3)
+        await event(await sessions.open("fix"), 3)
 
 
 async def test_another_refusal_of_an_event_is_an_error_of_its_own(
@@ -325,7 +329,7 @@ async def test_another_refusal_of_an_event_is_an_error_of_its_own(
 ) -> None:
     engine.agent(refusing("failed", "KeyError: 'number'"))
     with pytest.raises(AgentError, match=r"^The session's agent failed: KeyError: 'number'\."):
-        await event(sessions, "fix", 3)
+        await event(await sessions.open("fix"), 3)
 
 
 async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
@@ -344,11 +348,13 @@ async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
     async def progress(line: str) -> None:
         told.append(line)
 
-    assert await prompt(sessions, "fix", "do it", turn_id=TURN, progress=progress) == RESULT
+    assert (
+        await prompt(await sessions.open("fix"), "do it", turn_id=TURN, progress=progress) == RESULT
+    )
     assert told == ["Bash: echo [redacted]", "Edit: x"]
-    assert await follow(sessions, "fix", progress=progress) == RESULT
+    assert await follow(await sessions.open("fix"), progress=progress) == RESULT
     assert told == ["Bash: echo [redacted]", "Edit: x"] * 2
-    assert await interrupt(sessions, "fix") == RESULT
+    assert await interrupt(await sessions.open("fix")) == RESULT
 
 
 # What the agent refuses.
@@ -362,8 +368,7 @@ async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
             TURN,
             SessionNotReady,
             f"The session is busy with turn {TURN}.",
-            "Wait for the turn (get_turn, or 'claude-mcp turn'), cancel it (cancel_turn, or "
-            "'claude-mcp cancel'), or queue this prompt (whenBusy 'wait', or --queue).",
+            "Wait for the turn, cancel it, or queue this prompt.",
         ),
         (
             "full",
@@ -428,7 +433,7 @@ async def test_a_refusal_of_the_agent_says_what_can_be_done(
     engine.agent(refusing(code, said))
     for ask in ASKS.values():
         with pytest.raises(kind) as caught:
-            await ask(sessions)
+            await ask(await sessions.open("fix"))
         error = caught.value
         assert (type(error), error.message, error.hint) == (kind, message, hint)
 
@@ -439,7 +444,7 @@ async def test_a_refusal_that_is_forged_is_a_failure_of_the_agent(
 ) -> None:
     engine.agent(f"answer(request()['id'], error={error!r}); request()")
     with pytest.raises(AgentError) as caught:
-        await follow(sessions, "fix")
+        await follow(await sessions.open("fix"))
     assert (type(caught.value), caught.value.exit_code) == (AgentError, 7)
 
 
@@ -456,7 +461,9 @@ async def test_a_session_that_lost_its_credentials_gets_the_servers_and_is_asked
         "again = request()\n"
         "answer(again['id'], ok={'result': json.dumps([first, configure, again])})\nrequest()"
     )
-    first, configure, again = asked(await prompt(sessions, "fix", "do it", wait_seconds=5))
+    first, configure, again = asked(
+        await prompt(await sessions.open("fix"), "do it", wait_seconds=5)
+    )
     assert (configure["op"], configure["args"]["secrets"]["credential"]) == (
         "configure",
         {"kind": "apiKey", "value": "[redacted]"},
@@ -474,8 +481,8 @@ async def test_a_session_that_lost_credentials_of_its_own_does_not_get_the_serve
         "answer(request()['id'], error={'code': 'unconfigured', 'message': 'x'})\n"
         "sys.exit(99 if sys.stdin.readline() else 0)"
     )
-    with pytest.raises(SessionNotReady, match="Hand them in again with set_credentials"):
-        await prompt(sessions, "fix", "do it")
+    with pytest.raises(SessionNotReady, match="Give them to it again"):
+        await prompt(await sessions.open("fix"), "do it")
 
 
 async def test_credentials_are_handed_in_only_once(
@@ -491,7 +498,7 @@ async def test_credentials_are_handed_in_only_once(
         "        answer(one['id'], error={'code': 'unconfigured', 'message': 'none'})"
     )
     with pytest.raises(SessionNotReady, match=r"^Session 'fix' has no credentials\."):
-        await prompt(sessions, "fix", "do it")
+        await prompt(await sessions.open("fix"), "do it")
     assert engine.noted("ops") == ["turn", "configure", "turn"]
 
 
@@ -513,7 +520,7 @@ async def test_a_turn_is_found_again_by_its_id_when_the_channel_was_lost(
     engine: ScriptedEngine, sessions: Sessions, op: str, code: int
 ) -> None:
     engine.agent(LOSING.format(losses=1, code=code, answer=ANSWER))
-    assert await ASKS[op](sessions) == RESULT
+    assert await ASKS[op](await sessions.open("fix")) == RESULT
     assert engine.noted("asked") == [f'["{op}",', f'"{TURN}"]'] * 2
 
 
@@ -521,7 +528,7 @@ async def test_a_prompt_without_an_id_is_asked_again_under_the_one_it_was_given(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(LOSING.format(losses=1, code=0, answer=ANSWER))
-    await prompt(sessions, "fix", "do it")
+    await prompt(await sessions.open("fix"), "do it")
     first, second = engine.noted("asked")[1::2]
     assert first == second
 
@@ -532,7 +539,7 @@ async def test_an_interrupt_of_whatever_runs_is_not_sent_twice(
     """The first one may have been carried out; then the next turn in line runs by now."""
     engine.agent(LOSING.format(losses=1, code=0, answer=ANSWER))
     with suppress(AgentError):
-        await interrupt(sessions, "fix")
+        await interrupt(await sessions.open("fix"))
     assert " ".join(engine.noted("asked")).count('["interrupt", null]') == 1
 
 
@@ -542,11 +549,10 @@ async def test_a_channel_that_is_lost_again_and_again_is_an_error(
 ) -> None:
     engine.agent(LOSING.format(losses=9, code=0, answer={}))
     with pytest.raises(AgentError) as caught:
-        await ASKS[op](sessions)
+        await ASKS[op](await sessions.open("fix"))
     assert (type(caught.value), caught.value.message) == (
         AgentError,
-        "The connection to the session was lost before its answer came. "
-        "Its log ends with: last words",
+        "The connection to the session was lost before it answered. Its log ends with: last words",
     )
     assert engine.calls.count("exec") == 2
 
@@ -575,7 +581,7 @@ async def test_what_is_no_lost_channel_is_not_tried_again(
 ) -> None:
     engine.agent(f"request(); {script}")
     with pytest.raises(kind) as caught:
-        await prompt(sessions, "fix", "do it")
+        await prompt(await sessions.open("fix"), "do it")
     assert (type(caught.value), caught.value.message) == (kind, message)
     assert engine.calls.count("exec") == 1
 
@@ -600,9 +606,9 @@ async def test_a_caller_that_goes_away_ends_only_its_waiting(
         scope.cancel()
 
     with anyio.CancelScope() as scope:
-        await ask(sessions, "fix", TURN, progress=go_away)
+        await ask(await sessions.open("fix"), TURN, progress=go_away)
     assert scope.cancelled_caught
-    await sessions.request("fix", "ping", {})
+    await request(sessions, "fix", "ping", {})
     assert engine.noted("ops") == ["cancel", "True", "ping"]
 
 
@@ -705,4 +711,4 @@ async def test_a_turn_has_the_id_that_was_asked_for_whatever_the_session_says(
 ) -> None:
     forged = {**ANSWER, "turnId": "$(touch /tmp/x)"}
     engine.agent(f"answer(request()['id'], ok={forged!r}); request()")
-    assert await ASKS[op](sessions) == RESULT
+    assert await ASKS[op](await sessions.open("fix")) == RESULT

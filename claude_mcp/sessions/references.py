@@ -1,0 +1,77 @@
+"""Resolves a reference: a session's id, an unambiguous prefix of it, or the session's name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
+from claude_mcp.errors import SessionAmbiguous, SessionNotFound, UsageError
+from claude_mcp.sessions.labels import session_of
+from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, container_name
+
+MAX_REFERENCE_CHARS: Final = 200
+MAX_NAMED: Final = 10
+"""How many sessions a message names."""
+
+_ID: Final = re.compile(r"[0-9a-f]{4,64}")
+
+
+def check(reference: str) -> None:
+    """Raises ``UsageError`` for text that cannot be a reference."""
+    if not reference.strip() or len(reference) > MAX_REFERENCE_CHARS or "\0" in reference:
+        raise UsageError(
+            "A sessionId is a session's id, a prefix of it, or the session's name; "
+            f"{reference[:40]!r} is none of these."
+        )
+
+
+async def find(engine: Engine, reference: str) -> Session | None:
+    """The session, if one engine call can tell; otherwise ``choose`` from all sessions."""
+    names = [container_name(reference)] if len(reference) <= MAX_NAME_CHARS else []
+    prefixes = [reference] if _ID.fullmatch(reference) else []
+    try:
+        containers = await engine.inspect([*names, *prefixes])
+    except ReferenceAmbiguous:
+        return None
+    found = [session for each in containers if (session := session_of(each))]
+    by_name = [session for session in found if session.name == reference]
+    # A session's name takes precedence over other sessions' ids with the same prefix.
+    if by_name:
+        return by_name[0]
+    if len(found) == 1 and found[0].container_id.startswith(reference):
+        return found[0]
+    return None
+
+
+def choose(reference: str, sessions: Sequence[Session]) -> Session:
+    """The one session that the reference means.
+
+    Raises:
+        SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
+    """
+    matching = [each for each in sessions if each.name == reference] or [
+        each
+        for each in sessions
+        if _ID.fullmatch(reference) and each.container_id.startswith(reference)
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise SessionAmbiguous(
+            f"{reference!r} matches {len(matching)} sessions: {_named(matching)}."
+        )
+    near = difflib.get_close_matches(reference, [each.name for each in sessions], n=1, cutoff=0.7)
+    if near:
+        hint = f"Did you mean {near[0]!r}?"
+    elif sessions:
+        hint = f"Existing sessions: {_named(sessions)}."
+    else:
+        hint = "There are no sessions; create one first."
+    raise SessionNotFound(f"There is no session {reference!r}.", hint=hint)
+
+
+def _named(sessions: Sequence[Session]) -> str:
+    return ", ".join(f"{each.id} ({each.name})" for each in sessions[:MAX_NAMED])
