@@ -13,7 +13,8 @@ import anyio
 import pytest
 from messages_standin import Standin
 
-from claude_mcp.config import SWITCHES, Config, load
+from claude_mcp.config import Config, load
+from claude_mcp.config_names import SWITCHES
 from claude_mcp.engine import detection
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError

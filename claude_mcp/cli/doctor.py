@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp import __version__, config
+from claude_mcp.config_names import FILE_VARIABLE
 from claude_mcp.errors import ClaudeMcpError, ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
 
 def _configuration(settings: config.Config, file: str | None) -> Finding:
     environment = settings.environment
-    named = file or environment.get(config.FILE_VARIABLE)
+    named = file or environment.get(FILE_VARIABLE)
     path = Path(named).expanduser() if named else config.default_file(environment)
     if not path.exists():
         return Finding("configuration", Verdict.OK, f"no file {path}; environment only")

@@ -9,20 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_mcp.config import (
-    BOOLEANS,
+from claude_mcp.config import Config, load, read_file, variable
+from claude_mcp.config_names import (
+    ALIASES,
     CLOUD_SECRET_NAMES,
     DEFAULT_IMAGE,
-    HOST_LISTS,
     IDLE_SECONDS,
-    LISTS,
-    NAMES,
-    NUMBERS,
+    KINDS,
     PERMISSION_SECONDS,
-    Config,
-    load,
-    read_file,
-    variable,
+    ROOTS_NAME,
+    TABLE,
+    Kind,
 )
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import ConfigError
@@ -178,7 +175,7 @@ def test_the_idle_time_in_the_environment_wins_over_the_file(
     assert load({**environ, "CLAUDE_MCP_IDLE_SECONDS": ""}).idle_seconds == 60.0
 
 
-IDLE_COMPLAINT = "CLAUDE_MCP_IDLE_SECONDS must be a number of seconds, more than 0."
+IDLE_COMPLAINT = "CLAUDE_MCP_IDLE_SECONDS must be a number of seconds greater than 0."
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "30m", "nan", "inf", "1e999", " "])
@@ -209,7 +206,7 @@ def test_an_allowed_root_that_is_none_is_refused(environ: dict[str, str], value:
     with pytest.raises(ConfigError) as caught:
         load({**environ, "CLAUDE_MCP_ALLOWED_ROOTS": value})
     assert str(caught.value) == (
-        "CLAUDE_MCP_ALLOWED_ROOTS must be absolute paths with colons between them."
+        "CLAUDE_MCP_ALLOWED_ROOTS must be absolute paths separated by colons."
     )
 
 
@@ -264,11 +261,11 @@ def test_hosts_in_the_file_may_be_a_list(
         ("[true]", "a list of strings"),
         ('["a.example", 1]', "a list of strings"),
         ('[["a.example"]]', "a list of strings"),
-        ("true", "a string"),
-        ("1", "a string"),
+        ("true", "a list of strings"),
+        ("1", "a list of strings"),
     ],
 )
-@pytest.mark.parametrize("name", HOST_LISTS)
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind is Kind.HOSTS])
 def test_hosts_in_the_file_that_are_no_text_are_refused(
     environ: dict[str, str], file: Path, name: str, written: str, kind: str
 ) -> None:
@@ -450,7 +447,7 @@ def read(path: Path) -> tuple[dict[str, str], str | None]:
 
 TEXT = st.text("""abc019 =#[]{}'".-\\\n""", max_size=60)
 LINES = st.lists(
-    st.tuples(st.sampled_from(sorted(NAMES)), st.sampled_from(['"', "'", "true", "1", "[]"]), TEXT)
+    st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(['"', "'", "true", "1", "[]"]), TEXT)
 )
 
 
@@ -462,7 +459,7 @@ def test_any_file_is_settings_or_a_refusal_that_names_it(
     path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
     path.write_bytes(content)
     found, refusal = read(path)
-    assert found.keys() <= NAMES
+    assert found.keys() <= KINDS.keys()
     assert refusal is None or str(path) in refusal
 
 
@@ -470,7 +467,11 @@ SCALARS = st.one_of(st.booleans(), st.integers(), st.text("abc /:.-_0", max_size
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(sorted(NAMES - set(LISTS))), SCALARS))
+@given(
+    st.dictionaries(
+        st.sampled_from([name for name, kind in KINDS.items() if kind is not Kind.PATHS]), SCALARS
+    )
+)
 def test_a_setting_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, bool | int | str]
 ) -> None:
@@ -484,8 +485,8 @@ def test_a_setting_is_read_as_it_was_written(
     wrong = [
         name
         for name, value in values.items()
-        if (isinstance(value, bool) and name not in BOOLEANS)
-        or (type(value) is int and name not in NUMBERS)
+        if (isinstance(value, bool) and KINDS[name] is not Kind.BOOLEAN)
+        or (type(value) is int and KINDS[name] is not Kind.NUMBER)
     ]
     found, refusal = read(path)
     if wrong:
@@ -505,3 +506,16 @@ def test_a_file_that_is_nested_without_end_is_refused(file: Path) -> None:
     file.write_text(f"DOCKER_HOST = {'[' * 100_000}")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read_file(file, required=True)
+
+
+def test_every_name_is_declared_once_with_a_sentence() -> None:
+    assert len(KINDS) == len(TABLE)
+    assert [each.name for each in TABLE if not each.text or each.text.endswith(".")] == []
+    assert set(ALIASES.values()) <= set(KINDS)
+
+
+def test_the_engine_s_program_gets_every_name_but_the_secrets() -> None:
+    values = {Kind.NUMBER: "7", Kind.PATHS: "/srv"}
+    loaded = load({name: values.get(kind, "x") for name, kind in KINDS.items()}, file=os.devnull)
+    secrets = {name for name, kind in KINDS.items() if kind is Kind.SECRET}
+    assert loaded.environment.keys() & KINDS.keys() == KINDS.keys() - secrets

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from claude_mcp.config import TRANSFER_BYTES_NAME, TRANSFER_FILES_NAME
+from claude_mcp.config_names import TRANSFER_BYTES_NAME, TRANSFER_FILES_NAME
 from claude_mcp.errors import TransferError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.files.archive import Tally

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_mcp.config import ROOTS_NAME, Config
+from claude_mcp.config import Config
+from claude_mcp.config_names import ROOTS_NAME
 from claude_mcp.errors import UsageError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.paths.mounts import (

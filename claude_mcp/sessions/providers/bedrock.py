@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from claude_mcp.config import AWS_KEY_NAMES
+from claude_mcp.config_names import AWS_KEY_NAMES
 from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import UsageError

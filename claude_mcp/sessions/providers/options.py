@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from claude_mcp.config import SWITCHES, Config
+from claude_mcp.config import Config
+from claude_mcp.config_names import SWITCHES
 from claude_mcp.contract.redaction import redactor
 
 ANTHROPIC: Final = "anthropic"

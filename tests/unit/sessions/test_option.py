@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_mcp.config import NAMES
+from claude_mcp.config_names import KINDS
 from claude_mcp.sessions.create.request import LIMITS, CreateRequest
 from claude_mcp.sessions.option import Option, options
 from claude_mcp.sessions.turns.options import TurnOptions
@@ -22,7 +22,7 @@ def test_an_option_is_a_phrase_that_front_ends_can_complete(option: Option) -> N
 
 @pytest.mark.parametrize("option", DECLARED.values(), ids=DECLARED)
 def test_the_default_of_an_option_comes_from_a_name_of_the_configuration(option: Option) -> None:
-    assert option.configured in {"", *NAMES}
+    assert option.configured in {"", *KINDS}
 
 
 def test_flags_are_unique_within_a_request() -> None:

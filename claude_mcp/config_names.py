@@ -1,0 +1,196 @@
+"""Every name of the configuration, with its kind, its default and one sentence.
+
+A name is declared here once: in the environment and in the file it is the same. What ``config``
+needs to know of it, and what the documentation says, comes from ``TABLE``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+DEFAULT_IMAGE: Final = "claude-code-custom:latest"
+IDLE_SECONDS: Final = 1800.0
+PERMISSION_SECONDS: Final = 600.0
+TRANSFER_BYTES: Final = 10 * 1024**3
+TRANSFER_FILES: Final = 500_000
+
+FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
+"""Names the configuration file, so it cannot stand in the file."""
+TRANSFER_BYTES_NAME: Final = "CLAUDE_MCP_TRANSFER_BYTES"
+TRANSFER_FILES_NAME: Final = "CLAUDE_MCP_TRANSFER_FILES"
+ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
+
+
+class Kind(StrEnum):
+    """What the file may hold for a name. Every kind may be a string there."""
+
+    TEXT = "a string"
+    SECRET = "a string that is secret"
+    BOOLEAN = "true or false"
+    NUMBER = "a number"
+    PATHS = "a list of absolute paths without a colon"
+    HOSTS = "a list of strings"
+
+
+class Use(StrEnum):
+    """Where a name applies."""
+
+    SERVER = "the server and the command line"
+    SESSIONS = "sessions that ask for nothing else"
+    LIMITS = "limits of sessions that ask for no other"
+    ANTHROPIC = "the provider anthropic"
+    CLOUD = "a cloud provider"
+    SWITCH = "the choice of a cloud provider"
+    PROXY = "requests to the provider through a proxy"
+    ENGINE = "the engine's program"
+
+
+class Name(NamedTuple):
+    """One name of the configuration; ``text`` is what the documentation says of it."""
+
+    name: str
+    kind: Kind
+    use: Use
+    text: str
+    default: str = ""
+
+
+_T, _S, _B, _N = Kind.TEXT, Kind.SECRET, Kind.BOOLEAN, Kind.NUMBER
+# fmt: off
+TABLE: Final = (
+    Name("ANTHROPIC_API_KEY", _S, Use.ANTHROPIC, "API key"),
+    Name("ANTHROPIC_AUTH_TOKEN", _S, Use.ANTHROPIC, "bearer token; wins over the API key"),
+    Name("CLAUDE_CODE_OAUTH_TOKEN", _S, Use.ANTHROPIC, "subscription token; used without a key"),
+    Name("ANTHROPIC_BASE_URL", _T, Use.ANTHROPIC, "address of a gateway"),
+    Name("ANTHROPIC_MODEL", _T, Use.SESSIONS, "model", "Claude Code's own"),
+    Name("ANTHROPIC_SMALL_FAST_MODEL", _T, Use.SESSIONS, "small model", "Claude Code's own"),
+    Name("CLAUDE_CODE_USE_BEDROCK", _B, Use.SWITCH, "use Bedrock"),
+    Name("CLAUDE_CODE_USE_VERTEX", _B, Use.SWITCH, "use Vertex"),
+    Name("CLAUDE_CODE_USE_FOUNDRY", _B, Use.SWITCH, "use Foundry"),
+    Name("AWS_ACCESS_KEY_ID", _S, Use.CLOUD, "Bedrock: access key; its three parts go together"),
+    Name("AWS_SECRET_ACCESS_KEY", _S, Use.CLOUD, "Bedrock: secret of the access key"),
+    Name("AWS_SESSION_TOKEN", _S, Use.CLOUD, "Bedrock: session token of the access key"),
+    Name("AWS_BEARER_TOKEN_BEDROCK", _S, Use.CLOUD, "Bedrock: bearer token"),
+    Name("AWS_REGION", _T, Use.CLOUD, "Bedrock: region"),
+    Name("AWS_DEFAULT_REGION", _T, Use.CLOUD, "Bedrock: region, without AWS_REGION"),
+    Name("AWS_PROFILE", _T, Use.CLOUD, "Bedrock: profile in the AWS files"),
+    Name("AWS_SHARED_CREDENTIALS_FILE", _T, Use.CLOUD, "Bedrock: path of the credentials file"),
+    Name("AWS_CONFIG_FILE", _T, Use.CLOUD, "Bedrock: path of the configuration file"),
+    Name("AWS_CONTAINER_CREDENTIALS_FULL_URI", _T, Use.CLOUD, "Bedrock: ECS metadata address"),
+    Name("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", _T, Use.CLOUD, "Bedrock: ECS metadata path"),
+    Name("AWS_CONTAINER_AUTHORIZATION_TOKEN", _S, Use.CLOUD, "Bedrock: ECS metadata token"),
+    Name("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", _T, Use.CLOUD, "Bedrock: file with that token"),
+    Name("AWS_EC2_METADATA_DISABLED", _T, Use.CLOUD, "Bedrock: do not use the EC2 role"),
+    Name("AWS_EC2_METADATA_SERVICE_ENDPOINT", _T, Use.CLOUD, "Bedrock: EC2 metadata address"),
+    Name("ANTHROPIC_BEDROCK_BASE_URL", _T, Use.CLOUD, "Bedrock: address of a gateway"),
+    Name("ANTHROPIC_VERTEX_PROJECT_ID", _T, Use.CLOUD, "Vertex: project"),
+    Name("CLOUD_ML_REGION", _T, Use.CLOUD, "Vertex: region"),
+    Name("GOOGLE_APPLICATION_CREDENTIALS", _T, Use.CLOUD, "Vertex: path of the credentials file"),
+    Name("GCE_METADATA_HOST", _T, Use.CLOUD, "Vertex: metadata address"),
+    Name("ANTHROPIC_VERTEX_BASE_URL", _T, Use.CLOUD, "Vertex: address of a gateway"),
+    Name("ANTHROPIC_FOUNDRY_API_KEY", _S, Use.CLOUD, "Foundry: API key"),
+    Name("ANTHROPIC_FOUNDRY_RESOURCE", _T, Use.CLOUD, "Foundry: resource"),
+    Name("ANTHROPIC_FOUNDRY_BASE_URL", _T, Use.CLOUD, "Foundry: address, instead of a resource"),
+    Name("HTTP_PROXY", _T, Use.PROXY, "proxy for http"),
+    Name("HTTPS_PROXY", _T, Use.PROXY, "proxy for https"),
+    Name("NO_PROXY", _T, Use.PROXY, "hosts that are reached without the proxy"),
+    Name("DEFAULT_CLAUDE_IMAGE", _T, Use.SESSIONS, "session image", DEFAULT_IMAGE),
+    Name("CLAUDE_MCP_MEMORY", _N, Use.LIMITS, "memory, such as 4g; 0: no limit"),
+    Name("CLAUDE_MCP_CPUS", _N, Use.LIMITS, "CPUs; 0: no limit"),
+    Name("CLAUDE_MCP_PIDS", _N, Use.LIMITS, "processes and threads; 0: no limit"),
+    Name("CLAUDE_MCP_DISK", _N, Use.LIMITS, "files outside the project; 0: no limit"),
+    Name("CLAUDE_MCP_READ_ONLY_ROOTFS", _B, Use.SESSIONS, "read-only root file system", "false"),
+    Name("CLAUDE_MCP_RUNTIME", _T, Use.SESSIONS, "OCI runtime", "the engine's own"),
+    Name("DEFAULT_SESSION_TIMEOUT", _N, Use.SESSIONS, "seconds from creation to removal", "never"),
+    Name("DEFAULT_SESSION_IDLE_TIMEOUT", _N, Use.SESSIONS, "idle seconds until removal", "never"),
+    Name(
+        "CLAUDE_MCP_IDLE_SECONDS",
+        _N,
+        Use.SERVER,
+        "idle seconds until Claude Code is stopped to free its memory",
+        f"{IDLE_SECONDS:g}",
+    ),
+    Name(
+        "CLAUDE_MCP_PERMISSION_SECONDS",
+        _N,
+        Use.SERVER,
+        "seconds until an unanswered permission request is denied",
+        f"{PERMISSION_SECONDS:g}",
+    ),
+    Name("CLAUDE_MCP_NETWORK", _T, Use.SESSIONS, "network: open, restricted or none", "open"),
+    Name(
+        "CLAUDE_MCP_NETWORK_FIXED",
+        _B,
+        Use.SERVER,
+        "sessions may only ask for a stricter network, and for no hosts",
+        "false",
+    ),
+    Name(
+        "CLAUDE_MCP_ALLOWED_HOSTS",
+        Kind.HOSTS,
+        Use.SERVER,
+        "hosts that every restricted session may reach; separated by commas or spaces",
+    ),
+    Name(
+        "CLAUDE_MCP_PRIVATE_HOSTS",
+        Kind.HOSTS,
+        Use.SERVER,
+        "the same, and these may be at private addresses, or be addresses",
+    ),
+    Name(
+        "CLAUDE_MCP_PROXY_IMAGE",
+        _T,
+        Use.SERVER,
+        "image for the proxies of restricted sessions",
+        "the session image",
+    ),
+    Name(
+        ROOTS_NAME,
+        Kind.PATHS,
+        Use.SERVER,
+        "the only directories from which sessions get host paths; separated by colons",
+    ),
+    Name("MAX_CONCURRENT_SESSIONS", _N, Use.SERVER, "running sessions on this engine", "no limit"),
+    Name(
+        TRANSFER_BYTES_NAME,
+        _N,
+        Use.SERVER,
+        "bytes that one transfer may bring out of a session",
+        str(TRANSFER_BYTES),
+    ),
+    Name(
+        TRANSFER_FILES_NAME,
+        _N,
+        Use.SERVER,
+        "files and directories that one transfer may bring out",
+        str(TRANSFER_FILES),
+    ),
+    Name("CLAUDE_MCP_ENGINE", _T, Use.SERVER, "docker, podman, or a path to one", "what answers"),
+    Name("MCP_CLAUDE_DEBUG", _B, Use.SERVER, "log debug messages to stderr", "false"),
+    Name("DOCKER_HOST", _T, Use.ENGINE, "passed on"),
+    Name("DOCKER_CONTEXT", _T, Use.ENGINE, "passed on"),
+    Name("DOCKER_CONFIG", _T, Use.ENGINE, "passed on"),
+    Name("CONTAINER_HOST", _T, Use.ENGINE, "passed on"),
+    Name("CONTAINERS_CONF", _T, Use.ENGINE, "passed on"),
+    Name("XDG_RUNTIME_DIR", _T, Use.ENGINE, "passed on"),
+)
+# fmt: on
+"""Every name of the environment and the file; what depends on kind or use is derived below."""
+
+
+def names(*uses: Use) -> tuple[str, ...]:
+    return tuple(each.name for each in TABLE if each.use in uses)
+
+
+KINDS: Final = {each.name: each.kind for each in TABLE}
+SECRET_NAMES: Final = frozenset(name for name, kind in KINDS.items() if kind is Kind.SECRET)
+CLOUD_SECRET_NAMES: Final = SECRET_NAMES & frozenset(names(Use.CLOUD))
+CLOUD_NAMES: Final = frozenset(names(Use.CLOUD)) - SECRET_NAMES
+PROXY_NAMES: Final = names(Use.PROXY)
+AWS_KEY_NAMES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SWITCHES: Final = {name.rpartition("_")[2].lower(): name for name in names(Use.SWITCH)}
+"""The variables that make a cloud the provider of sessions that ask for none."""
+LIMIT_NAMES: Final = {name.rpartition("_")[2].lower(): name for name in names(Use.LIMITS)}
+ALIASES: Final = {"allowedRoots": ROOTS_NAME}
+"""Other names in the file."""
