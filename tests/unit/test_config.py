@@ -17,7 +17,6 @@ from claude_mcp.config_names import (
     IDLE_SECONDS,
     KINDS,
     PERMISSION_SECONDS,
-    ROOTS_NAME,
     TABLE,
     Kind,
 )
