@@ -1,4 +1,4 @@
-"""Is everything there that a session needs? What is not is said with what to do."""
+"""Checks what a session needs; each failed check says what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREDENTIALS: Final = {
     "vertex": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "foundry": ("ANTHROPIC_FOUNDRY_API_KEY",),
 }
-"""In the order in which they win."""
+"""In order of precedence."""
 
 
 class Verdict(StrEnum):
@@ -48,7 +48,7 @@ class Finding:
 
 
 async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
-    """Every check; ``file`` is the configuration file that a flag named."""
+    """Run every check; ``file`` is the configuration file given by a flag."""
     python = ".".join(str(number) for number in sys.version_info[:3])
     findings = [
         Finding("program", Verdict.OK, f"claude-mcp {__version__}, Python {python}"),
@@ -75,13 +75,13 @@ def _configuration(settings: config.Config, file: str | None) -> Finding:
     named = file or environment.get(FILE_VARIABLE)
     path = Path(named).expanduser() if named else config.default_file(environment)
     if not path.exists():
-        return Finding("configuration", Verdict.OK, f"no file {path}; environment only")
+        return Finding("configuration", Verdict.OK, f"no file {path}; only the environment is used")
     if path.is_file() and path.stat().st_mode & 0o077:
         return Finding(
             "configuration",
             Verdict.WARNING,
-            f"{path} can be read by other users of this machine",
-            f"If it holds secrets: chmod 600 {path}",
+            f"{path} is readable by other users of this machine",
+            f"If it contains secrets, run: chmod 600 {path}",
         )
     return Finding("configuration", Verdict.OK, str(path))
 
@@ -94,7 +94,7 @@ async def _image(engine: Engine, image: str) -> Finding:
     except ClaudeMcpError as error:
         return Finding("image", Verdict.FAILED, error.message, error.hint)
     if there:
-        return Finding("image", Verdict.OK, f"{image} is there")
+        return Finding("image", Verdict.OK, f"{image} exists")
     return Finding("image", Verdict.FAILED, f"{engine.title} has no image {image}", BUILD_HINT)
 
 
@@ -116,7 +116,7 @@ def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
         chosen = provider.resolve(settings, engine.dialect)
     except UsageError as error:
         return [Finding("provider", Verdict.FAILED, error.message, error.hint)]
-    findings = [Finding("provider", Verdict.OK, _told(chosen))]
+    findings = [Finding("provider", Verdict.OK, _described(chosen))]
     given = _credentials(settings, chosen.name)
     if given:
         unused = f"; not used: {', '.join(given[1:])}" if given[1:] else ""
@@ -126,13 +126,13 @@ def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
 
 
 def _network(settings: config.Config, chosen: Provider) -> Finding:
-    """Of sessions that ask for no other."""
+    """The network of sessions that ask for none."""
     from claude_mcp.sessions.network import policy as network_policy
     from claude_mcp.sessions.network.access import Network
 
     try:
         network = network_policy.settle(settings, None, (), chosen, "").network.value
-        # What is configured for restricted ones alone has to be understood too.
+        # Settings for restricted sessions must be valid too, whatever the default network is.
         proxy = network_policy.settle(settings, "restricted", (), chosen, "").proxy
     except UsageError as error:
         if isinstance(error, ConfigError) or settings.network == Network.RESTRICTED:
@@ -143,8 +143,8 @@ def _network(settings: config.Config, chosen: Provider) -> Finding:
     return Finding("network", Verdict.OK, f"{network}; a restricted session reaches {reached}")
 
 
-def _told(chosen: Provider) -> str:
-    """The provider, where it is, and its model."""
+def _described(chosen: Provider) -> str:
+    """The provider, its places and its model."""
     places = {
         "region": chosen.credentials.region,
         "projectId": chosen.credentials.project_id,
@@ -157,7 +157,7 @@ def _told(chosen: Provider) -> str:
 
 
 def _credentials(settings: config.Config, name: str) -> list[str]:
-    """The variables with this provider's credentials that are set; the first one is used."""
+    """The set variables with credentials for this provider; the first one is used."""
     return [
         variable
         for variable in CREDENTIALS[name]

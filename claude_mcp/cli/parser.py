@@ -38,7 +38,7 @@ def parse(argv: list[str]) -> argparse.Namespace | int:
         name = ALIASES.get(arguments.command, arguments.command)
         if name not in COMMANDS:
             raise Invalid(f"there is no command {arguments.command!r}{_suggestion(name)}")
-        parser = _command_parser(name)
+        parser = command_parser(name)
         # Options may stand between a session and its prompt; after SESSION of exec, everything
         # belongs to the command.
         take = parser.parse_known_args if name == "exec" else parser.parse_known_intermixed_args
@@ -76,7 +76,7 @@ def _global_parser() -> Parser:
     return parser
 
 
-def _command_parser(name: str) -> Parser:
+def command_parser(name: str) -> Parser:
     description, example, arguments = COMMANDS[name]
     title = f"{description[0].upper()}{description[1:]}."
     parser = Parser(f"{PROGRAM} {name}", title, f"example:\n  {example}")

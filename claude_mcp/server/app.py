@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
-"""How long calls may take to end in order after a signal, before everything is cancelled."""
+"""After a signal, running calls may take this long to end before they are cancelled."""
 
 Context = ServerRequestContext["Sessions"]
 
 
 def build(config: Config) -> Server[Sessions]:
-    """A server for any transport; its sessions live as long as it runs."""
+    """A server for any transport; its ``Sessions`` are open while it runs."""
 
     @asynccontextmanager
     async def lifespan(server: Server[Sessions]) -> AsyncIterator[Sessions]:
@@ -91,7 +91,7 @@ async def _call_tool(
     declaration = BY_NAME.get(params.name)
     if declaration is None:
         near = difflib.get_close_matches(params.name, BY_NAME, n=1)
-        question = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(BY_NAME)}."
+        question = f" Did you mean {near[0]}?" if near else f" Available: {', '.join(BY_NAME)}."
         raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:80]}.{question}")
     reporter = Reporter(context.session.report_progress)
     call = Call(reporter, cancelled_by_client, Elicitation.of(context, params))
@@ -112,11 +112,11 @@ async def _call_tool(
 
 
 def serve(config: Config) -> int:
-    """Serve over stdin and stdout until the client hangs up or a signal comes."""
+    """Serve over stdin and stdout until the client disconnects or a signal arrives."""
     try:
         anyio.run(_serve, config)
     except* (BrokenPipeError, ConnectionResetError):
-        logger.debug("the client went away")
+        logger.debug("the client disconnected")
     return 0
 
 
@@ -136,11 +136,11 @@ async def _stop_on_signal(
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """A signal is as if the client had hung up; a second one ends the process at once."""
+    """Treat a signal as end of input; a second one ends the process immediately."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
-            logger.info("stopped by %s", signal.Signals(number).name)
+            logger.info("stopping on %s", signal.Signals(number).name)
             stdin.close()
             break
     await anyio.sleep(STOP_SECONDS)

@@ -1,7 +1,7 @@
-"""Tells a call that its client cancelled from one whose client went away: both end the same way.
+"""Distinguishes cancellation by the client from a lost connection; the SDK ends calls alike.
 
-The SDK cancels the call and only then shows the client's ``notifications/cancelled`` to a
-middleware. One server serves one client, so a request's id is enough to know it by.
+The SDK cancels the call and only then passes the client's ``notifications/cancelled`` to a
+middleware. One server serves one client, so a request's id identifies the call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mcp.server import ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
 
 NOTICE_SECONDS: Final = 0.5
-"""How long after the end of a call its notification may still come."""
+"""How long after the end of a call its notification may arrive."""
 
 
 class Cancellations:
@@ -33,7 +33,7 @@ class Cancellations:
 
     @contextmanager
     def watch(self, request_id: object) -> Iterator[Callable[[], Awaitable[bool]]]:
-        """Gives what tells, once the call was cancelled, whether its client asked for that."""
+        """Yields a function that reports, after a cancellation, whether the client asked for it."""
         noticed = self._calls[str(request_id)] = anyio.Event()
 
         async def asked_for() -> bool:

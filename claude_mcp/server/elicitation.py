@@ -1,7 +1,7 @@
-"""Puts what Claude asks permission for to the client's user, as the connection's protocol has it.
+"""Passes Claude's permission requests to the client's user, in the way of the negotiated protocol.
 
-Up to 2025-11-25 the client is asked in the midst of the call. Since 2026-07-28 the call ends with
-what is asked, and the client makes it again with the answers: it then attaches to its turn.
+Up to 2025-11-25 the server asks the client during the call. Since 2026-07-28 the call ends with
+the questions, and the client repeats it with the answers; the repeated call attaches to its turn.
 A client that cannot ask its user gets the questions as the result.
 """
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CALLED_AGAIN_SINCE: Final = "2026-07-28"
+REPEATED_SINCE: Final = "2026-07-28"
 MAX_ROUNDS: Final = 8
-"""How often one call is made again; clients give up after ten times."""
+"""How often one call may be repeated; clients give up after ten times."""
 
 FORM: Final[dict[str, Any]] = {
     "type": "object",
@@ -47,7 +47,7 @@ FORM: Final[dict[str, Any]] = {
         "message": {
             "type": "string",
             "title": "Message",
-            "description": "With a denial: what Claude is told.",
+            "description": "For a denial: the reason, for Claude.",
         },
     },
     "required": ["decision"],
@@ -56,19 +56,19 @@ FORM: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Elicitation:
-    """How the client of one call can be asked; ``turn_id`` is that of a call made again."""
+    """How to ask the client of one call; ``turn_id`` is set if the call is a repeated one."""
 
     context: ServerRequestContext[Any, Any] | None = None
     turn_id: str | None = None
     rounds: int = 0
     answers: Mapping[str, Any] = field(default_factory=dict)
-    """What the client answered, by the questions' ids."""
+    """The client's answers, by request id."""
 
     @classmethod
     def of(
         cls, context: ServerRequestContext[Any, Any], params: CallToolRequestParams
     ) -> Elicitation:
-        """Raises MCPError when what the client gives back never came from here."""
+        """Raises MCPError if the state in the repeated call is not ours."""
         if params.request_state is None:
             return cls(context)
         try:
@@ -82,27 +82,27 @@ class Elicitation:
             ArithmeticError,
             RecursionError,
         ):
-            raise MCPError(INVALID_PARAMS, "requestState is not what this server gave.") from None
+            raise MCPError(INVALID_PARAMS, "requestState was not issued by this server.") from None
         return cls(context, turn_id, rounds, params.input_responses or {})
 
     @property
     def ask(self) -> Ask | None:
-        """Asks the client's user; None when that cannot be done in the midst of this call."""
+        """Asks the client's user; None if that is not possible during this call."""
         if self.turn_id is not None:
             return self._look_up
-        return self._elicit if self._can_be_asked and not self._is_called_again else None
+        return self._elicit if self._can_be_asked and not self._repeats_calls else None
 
     @property
-    def _is_called_again(self) -> bool:
+    def _repeats_calls(self) -> bool:
         return self.context is not None and is_version_at_least(
-            self.context.protocol_version, CALLED_AGAIN_SINCE
+            self.context.protocol_version, REPEATED_SINCE
         )
 
     @property
     def _can_be_asked(self) -> bool:
         capabilities = self.context.session.client_capabilities if self.context else None
         elicitation = capabilities.elicitation if capabilities else None
-        # Without any mode it is from the time when there was only the form.
+        # A capability without any mode means the form, once the only one.
         return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
     async def _look_up(self, question: Question) -> Answer | None:
@@ -115,20 +115,20 @@ class Elicitation:
             answer = await self.context.session.elicit_form(
                 _message(question), FORM, related_request_id=self.context.request_id
             )
-        except (MCPError, ValidationError) as error:  # it cannot after all, or has gone away
+        except (MCPError, ValidationError) as error:  # it cannot after all, or has disconnected
             logger.info("the client did not answer a question: %s", type(error).__name__)
             return None
         return _answer(answer)
 
     def required(self, turn: TurnResult) -> InputRequiredResult | None:
-        """What ends a call that is to be made again with answers."""
+        """The result that asks the client to repeat the call with answers, if there is need."""
         dismissed = {
             key
             for key, answer in self.answers.items()
             if not isinstance(answer, ElicitResult) or _answer(answer) is None
         }
         asked = [each for each in turn.questions if each.request_id not in dismissed]
-        if not (asked and self._is_called_again and self._can_be_asked):
+        if not (asked and self._repeats_calls and self._can_be_asked):
             return None
         if len(asked) < len(turn.questions) or self.rounds >= MAX_ROUNDS:
             return None
@@ -144,7 +144,7 @@ class Elicitation:
 
 
 NOBODY: Final = Elicitation()
-"""Of a client that cannot be asked."""
+"""For a client that cannot be asked."""
 
 
 def _message(question: Question) -> str:
@@ -155,7 +155,7 @@ def _message(question: Question) -> str:
 
 
 def _answer(result: ElicitResult) -> Answer | None:
-    """None for a form that was dismissed, or sent without a decision."""
+    """None if the form was dismissed, or sent without a decision."""
     from claude_mcp.sessions.turns.permissions import Answer, Decision
 
     if result.action == "decline":

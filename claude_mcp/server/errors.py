@@ -1,7 +1,7 @@
 """The one place where an error becomes a tool error.
 
-A domain error is its message, its hint, and the tools for the next steps. Anything else is a fault
-of ours: its type and message go to the caller, its traceback to the log.
+The caller gets the message and the hint of a domain error. Any other error is our own fault: the
+caller gets its type and message, the log its traceback.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEPS: Final = {
 
 
 def error_text(error: Exception, tool: str) -> str:
-    """What the caller reads."""
+    """The text of the tool error."""
     cause = single_cause(error)
     if isinstance(cause, ClaudeMcpError):
         logger.info("%s: %s", tool, cause)
@@ -35,4 +35,4 @@ def error_text(error: Exception, tool: str) -> str:
         advice = cause.advice(STEPS)
         return clean(f"{cause.message}\n{advice}" if advice else cause.message)
     logger.error("%s failed unexpectedly", tool, exc_info=error)
-    return clean(f"Internal error: {type(cause).__name__}: {cause}, see the server's log.")
+    return clean(f"Internal error: {type(cause).__name__}: {cause}; see the server's log.")

@@ -1,4 +1,4 @@
-"""Progress notifications: what is being done, and a sign of life when nothing is said.
+"""Progress notifications: what is being done, and a heartbeat while there is nothing to report.
 
 Many hosts give up on a call that is silent for a minute.
 """
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Send(Protocol):
-    """``ServerSession.report_progress``: it does nothing when the client did not ask."""
+    """``ServerSession.report_progress``; does nothing if the client did not ask for progress."""
 
     async def __call__(
         self, progress: float, total: float | None = None, message: str | None = None
@@ -27,23 +27,23 @@ class Send(Protocol):
 
 
 class Reporter:
-    """Numbers the messages of one call; the protocol wants them to grow."""
+    """Numbers the messages of one call, because the protocol requires increasing numbers."""
 
     def __init__(self, send: Send, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._send = send
         self._heartbeat_seconds = heartbeat_seconds
-        self._turnstile = anyio.Lock()
+        self._lock = anyio.Lock()
         self._number = 0
-        self._started = self._spoke = anyio.current_time()
+        self._started = self._last_sent = anyio.current_time()
 
     async def __call__(self, message: str) -> None:
-        async with self._turnstile:
+        async with self._lock:
             self._number += 1
-            self._spoke = anyio.current_time()
+            self._last_sent = anyio.current_time()
             await self._send(float(self._number), message=clean(message))
 
     async def follow(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work; while it is silent, say every few seconds that it still runs."""
+        """Do the work; while it reports nothing, send a heartbeat every few seconds."""
         outcome: list[T] = []
         with ungrouped():
             async with anyio.create_task_group() as tasks:
@@ -54,6 +54,6 @@ class Reporter:
 
     async def _beat(self) -> None:
         while True:
-            await anyio.sleep_until(self._spoke + self._heartbeat_seconds)
-            if anyio.current_time() >= self._spoke + self._heartbeat_seconds:
+            await anyio.sleep_until(self._last_sent + self._heartbeat_seconds)
+            if anyio.current_time() >= self._last_sent + self._heartbeat_seconds:
                 await self(f"still running, {anyio.current_time() - self._started:.0f} s")

@@ -1,7 +1,7 @@
 """stdin for the stdio transport, read without a thread.
 
-The SDK reads stdin in a thread that nothing can interrupt: a server told to stop by a signal
-would wait there for its client's next message.
+The SDK reads stdin in a thread that cannot be interrupted: after a signal, the server would wait
+for its client's next message before it ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ READ_BYTES: Final = 256 * 1024
 
 
 class Lines:
-    """Lines up to the end of file, or to ``close``; bytes that are no UTF-8 are replaced."""
+    """Lines until end of file or ``close``; invalid UTF-8 is replaced."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -25,7 +25,7 @@ class Lines:
         self._closed = False
 
     def close(self) -> None:
-        """From here on it is as if the client had hung up."""
+        """End the lines, as if the client had disconnected."""
         self._closed = True
         self._waiting.cancel()
 
@@ -46,7 +46,7 @@ class Lines:
         if self._closed:
             return b""
         with anyio.CancelScope() as self._waiting:
-            # A regular file or /dev/null is always readable, and epoll refuses it.
+            # epoll rejects regular files and /dev/null, which are always readable.
             with suppress(PermissionError):
                 await anyio.wait_readable(self._descriptor)
             return os.read(self._descriptor, READ_BYTES)

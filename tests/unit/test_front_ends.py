@@ -49,7 +49,7 @@ def offered_options() -> dict[str, Any]:
                 getattr(action.type, "__name__", ""),
                 type(action).__name__,
             ]
-            for action in parser._command_parser(name)._actions
+            for action in parser.command_parser(name)._actions
             if action.dest != "help"
         }
         for name in grammar.COMMANDS

@@ -34,7 +34,7 @@ def test_everything_there(run: Run, program: Path) -> None:
         f"ok       program: claude-mcp {__version__}, Python {PYTHON}\n"
         "ok       configuration: /dev/null\n"
         f"ok       engine: Docker 24.0.0 ({program}), as root\n"
-        "ok       image: claude-code-custom:latest is there\n"
+        "ok       image: claude-code-custom:latest exists\n"
         f"{LIMITS_LINE}\n"
         "ok       provider: anthropic, Claude Code's default model\n"
         "ok       credentials: ANTHROPIC_API_KEY is set\n"
@@ -87,8 +87,8 @@ def test_what_is_missing_is_said_with_what_to_do(
     assert (code, lines[1:3], lines[4:]) == (
         1,
         [
-            f"warning  configuration: {file} can be read by other users of this machine",
-            f"         If it holds secrets: chmod 600 {file}",
+            f"warning  configuration: {file} is readable by other users of this machine",
+            f"         If it contains secrets, run: chmod 600 {file}",
         ],
         [
             "failed   image: Docker has no image missing:latest",

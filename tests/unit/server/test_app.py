@@ -317,7 +317,7 @@ async def test_a_fault_of_ours_is_named_to_the_caller_and_explained_in_the_log(
             result = await client.call_tool("get_session_logs", {"sessionId": "fix-tests"})
     assert (result.is_error, text(result)) == (
         True,
-        "Internal error: ValueError: embedded null byte, see the server's log.",
+        "Internal error: ValueError: embedded null byte; see the server's log.",
     )
     assert [record.getMessage() for record in caplog.records] == [
         "get_session_logs failed unexpectedly"

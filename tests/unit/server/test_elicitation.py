@@ -244,7 +244,7 @@ async def test_a_state_that_never_came_from_here_is_refused(
 ) -> None:
     async with Client(build(config), mode="auto") as client:
         arguments = {"sessionId": session, "prompt": "ask 1"}
-        with pytest.raises(MCPError, match="requestState is not what this server gave"):
+        with pytest.raises(MCPError, match="requestState was not issued by this server"):
             await client.session.call_tool("execute_in_session", arguments, request_state=state)
 
 

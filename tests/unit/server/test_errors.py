@@ -24,7 +24,7 @@ def test_an_unexpected_error_is_named_and_its_traceback_logged(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         text = error_text(KeyError("exitCode"), "execute_command")
-    assert text == "Internal error: KeyError: 'exitCode', see the server's log."
+    assert text == "Internal error: KeyError: 'exitCode'; see the server's log."
     [record] = caplog.records
     assert record.getMessage() == "execute_command failed unexpectedly"
     assert record.exc_info is not None
