@@ -34,13 +34,13 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 """What PKCS #1 puts before a SHA-256 digest."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AwsKey:
     secret: str
     session_token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RsaKey:
     """A key pair for tests; far too small for anything else."""
 
@@ -94,7 +94,7 @@ def service_account(email: str, key: RsaKey, project: str = "a-project") -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Known:
     """Who may ask: what a request must prove one of."""
 

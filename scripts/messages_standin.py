@@ -43,8 +43,11 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from typing import Self  # Tests of the agent use this module, and run on Python 3.9 too.
 
 KEPT_REQUESTS = 2_000
 KEPT_CHARACTERS = 64_000_000
@@ -80,7 +83,7 @@ _ERROR_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Conversation:
     """What the messages of one request say, as far as the stand-in cares."""
 
@@ -98,7 +101,7 @@ class Conversation:
         return self.prompts[-1] if self.prompts else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """One request as it came in. `number` counts from 1; `time` is seconds since the epoch."""
 

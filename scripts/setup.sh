@@ -46,7 +46,7 @@ install_packages() {
     local log
     log="$(mktemp)"
     if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "$@"; } </dev/null >"$log" 2>&1; then
+        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"; } </dev/null >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         rm -f "$log"
         fail "apt-get could not install them: see above."

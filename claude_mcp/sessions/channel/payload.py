@@ -13,11 +13,13 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from claude_mcp.contract import places
 from claude_mcp.sessions.channel.stripping import strip
+
+if TYPE_CHECKING:  # The agent's tests pack it on Python 3.9, which does not have this module.
+    from importlib.resources.abc import Traversable
 
 PACKAGE: Final = "claude_mcp"
 AGENT_PARTS: Final = ("agent", "claude", "contract", "placing")

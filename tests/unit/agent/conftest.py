@@ -320,8 +320,9 @@ class Claude:
 
 def threads(*targets: str) -> list[threading.Thread]:
     """The agent's threads of some kinds."""
-    names = tuple(f"({target})" for target in targets)
-    return [each for each in threading.enumerate() if each.name.endswith(names)]
+    # Its name has the target too, but only since Python 3.10.
+    alive = [(each, getattr(each, "_target", None)) for each in threading.enumerate()]
+    return [each for each, target in alive if getattr(target, "__name__", "") in targets]
 
 
 def waits_for_a_turn(worker: threading.Thread) -> bool:
