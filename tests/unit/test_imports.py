@@ -55,9 +55,6 @@ PROCESS_CALLS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spa
                  "subprocess_shell", "run_process", "open_process"}  # fmt: skip
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 
-KNOWN_CIRCLES: list[set[str]] = []
-"""Modules that still import each other. Each entry must go as soon as its circle does."""
-
 
 def room_of(path: str) -> str | None:
     """The room of a module or of an imported name, with slashes and without the package."""
@@ -210,11 +207,7 @@ def test_rooms_do_not_import_each_other_in_a_circle() -> None:
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
-    found = circles(module_graph())
-    new = [circle for circle in found if not any(circle <= known for known in KNOWN_CIRCLES)]
-    assert new == []
-    mended = [known for known in KNOWN_CIRCLES if not any(circle <= known for circle in found)]
-    assert mended == [], "these circles are gone: remove them from KNOWN_CIRCLES"
+    assert circles(module_graph()) == []
 
 
 def test_a_circle_is_found_whole_and_without_what_only_leads_to_it() -> None:
@@ -224,8 +217,8 @@ def test_a_circle_is_found_whole_and_without_what_only_leads_to_it() -> None:
 
 def test_the_module_graph_sees_imports_in_functions_and_for_type_checking() -> None:
     graph = module_graph()
-    assert "server.app" in graph["cli.commands"], "imported inside a function"
-    assert "engine.engine" in graph["sessions.pruning"], "imported for type checking"
+    assert "server.app" in graph["cli.commands"], "inside a function"
+    assert "engine.engine" in graph["sessions.pruning"], "for type checking only"
 
 
 def not_allowed(room: str, target: str) -> str:
