@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
@@ -28,8 +28,20 @@ def check(reference: str) -> None:
         )
 
 
-async def find(engine: Engine, reference: str) -> Session | None:
-    """The session, if one engine call can tell; otherwise ``choose`` from all sessions."""
+async def resolve(
+    engine: Engine, reference: str, everything: Callable[[], Awaitable[Sequence[Session]]]
+) -> Session:
+    """The session as the engine describes it now: one engine call in most cases.
+
+    ``everything`` lists all sessions; it is called if that one call cannot decide.
+
+    Raises:
+        SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
+    """
+    return await _find(engine, reference) or choose(reference, await everything())
+
+
+async def _find(engine: Engine, reference: str) -> Session | None:
     names = [container_name(reference)] if len(reference) <= MAX_NAME_CHARS else []
     prefixes = [reference] if _ID.fullmatch(reference) else []
     try:
@@ -47,11 +59,7 @@ async def find(engine: Engine, reference: str) -> Session | None:
 
 
 def choose(reference: str, sessions: Sequence[Session]) -> Session:
-    """The one session that the reference means.
-
-    Raises:
-        SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
-    """
+    """The one of all sessions that the reference means; raises as ``resolve`` does."""
     matching = [each for each in sessions if each.name == reference] or [
         each
         for each in sessions

@@ -104,11 +104,9 @@ class Sessions:
             SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
             EngineError
         """
-        references.check(reference)
-        connection = await self._connection()
         known = self.known.get(reference)
         session = known or await self.find(reference)
-        return SessionHandle(connection, reference, session, is_fresh=known is None)
+        return SessionHandle(await self._connection(), reference, session, is_fresh=known is None)
 
     async def opened(self, session: Session) -> SessionHandle:
         """A handle for a session that was created just now."""
@@ -118,12 +116,11 @@ class Sessions:
     async def find(self, reference: str) -> Session:
         """The session as the engine describes it now; raises as ``open`` does."""
         references.check(reference)
-        engine = await self.engine()
-        found = await references.find(engine, reference)
-        return found or references.choose(reference, await self._all(engine))
+        return await references.resolve(await self.engine(), reference, self._all)
 
-    async def _all(self, engine: Engine) -> list[Session]:
+    async def _all(self) -> Sequence[Session]:
         """All sessions, oldest first. Expired ones are removed in the background."""
+        engine = await self.engine()
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
         self._sweep(found)
@@ -173,7 +170,7 @@ class Sessions:
         """
         connection = await self._connection()
         engine, channels = connection.engine, connection.channels
-        sessions = await self._all(engine)
+        sessions = await self._all()
         states: dict[str, operations.Status] = {}
 
         async def ask(session: Session) -> None:

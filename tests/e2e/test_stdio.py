@@ -138,7 +138,7 @@ async def test_bad_input_gets_one_clear_sentence(
             (
                 "create_session",
                 {"projectPath": str(project), "sessionName": name},
-                "exists already",
+                "already exists",
             ),
             (
                 "create_session",

@@ -138,14 +138,14 @@ def _with_id(session: Session, container_id: str) -> Session:
 @pytest.mark.once
 @pytest.mark.parametrize("reference", ["", "   ", "x" * 300, "nul\0"])
 async def test_malformed_reference_is_a_usage_error(sessions: Sessions, reference: str) -> None:
-    with pytest.raises(UsageError, match="is none of them"):
+    with pytest.raises(UsageError, match="is none of these"):
         await sessions.find(reference)
 
 
 async def test_second_session_with_the_same_name_is_refused_and_changes_nothing(
     sessions: Sessions, shared: Session, project: Path, bare: Bare
 ) -> None:
-    with pytest.raises(SessionExists, match=f"A session named '{shared.name}' exists already"):
+    with pytest.raises(SessionExists, match=f"A session named '{shared.name}' already exists"):
         await create(sessions, CreateRequest(str(project), session_name=shared.name))
     assert (await sessions.find(shared.name)).container_id == shared.container_id
     assert (await commands.run(await sessions.open(shared.id), "echo alive")).stdout == "alive\n"
@@ -217,7 +217,9 @@ async def test_image_without_claude_or_ps_is_called_unfit_and_leaves_nothing(
     derived_image: Callable[[str], str],
 ) -> None:
     image = derived_image("rm $(command -v claude) $(command -v ps)")
-    with pytest.raises(ImageUnfit, match=f"Image {image} is not fit .* lacks claude and ps"):
+    with pytest.raises(
+        ImageUnfit, match=f"Image {image} cannot run a session: .* lacks claude and ps"
+    ):
         await create(sessions, CreateRequest(str(project), session_name=name, image=image))
     assert bare.containers(name) == []
 
@@ -395,7 +397,7 @@ async def test_session_whose_creation_was_never_completed_says_so(
         while (await engine.inspect([container]))[0].status == "running":
             await anyio.sleep(0.05)
     assert (await sessions.find(name)).status is Status.BROKEN
-    with pytest.raises(SessionNotReady, match="broken: its creation was never completed"):
+    with pytest.raises(SessionNotReady, match="broken: either its creation was interrupted"):
         await commands.run(await sessions.open(name), "true")
     assert (await sessions.destroy(name)).existed is True
     assert bare.containers(name) == []

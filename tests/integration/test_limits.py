@@ -230,7 +230,10 @@ async def test_of_sessions_created_at_once_as_many_stay_as_may(
         running = [each.session.id for each in await one.list()]
         assert sorted(running) == sorted(each.id for each in created)
         for error in refused:
-            assert "of the 2 sessions run that MAX_CONCURRENT_SESSIONS allows: " in error.message
+            assert (
+                "The limit of 2 running sessions (MAX_CONCURRENT_SESSIONS) is reached: "
+                in error.message
+            )
             assert f"{name}" in error.message
 
         # A stopped session takes no room, and gets none while there is none.

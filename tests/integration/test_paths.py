@@ -50,7 +50,7 @@ async def test_a_path_that_becomes_a_link_while_it_is_mounted_makes_no_session(
     request = CreateRequest(
         str(project), session_name=name, mounts=(Mount(str(tmp_path / "data"), "/data"),)
     )
-    with pytest.raises(UsageError, match="became another while it was; try again"):
+    with pytest.raises(UsageError, match="was replaced while it was being mounted; try again"):
         await create(sessions, request, swap)
     assert bare.containers(name) == []
 

@@ -260,7 +260,7 @@ async def test_restarted_session_with_its_own_credentials_says_what_it_misses_an
             await turns.prompt(await sessions.open(name), "hello")
         ).status is TurnStatus.COMPLETED
         bare("restart", "--time=0", created.session.container_id)
-        with pytest.raises(SessionNotReady, match="Hand them in again with set_credentials"):
+        with pytest.raises(SessionNotReady, match="Give them to it again"):
             await turns.prompt(await sessions.open(name), "hello again")
         assert (await commands.run(await sessions.open(name), "echo works")).stdout == "works\n"
         await give(await sessions.open(name), {"apiKey": "sk-ant-own-key-once-more"})
@@ -286,7 +286,7 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
             assert any("ANTHROPIC_API_KEY" in warning for warning in created.warnings)
-            with pytest.raises(SessionNotReady, match="no credentials"):
+            with pytest.raises(SessionNotReady, match="nor the server has credentials"):
                 await turns.prompt(await sessions.open(name), "hello")
         finally:
             await sessions.destroy(name)

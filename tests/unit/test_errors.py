@@ -10,7 +10,18 @@ import anyio
 import pytest
 
 from claude_mcp import errors
-from claude_mcp.errors import ClaudeMcpError, EngineError, UsageError, single_cause, ungrouped
+from claude_mcp.cli import running
+from claude_mcp.cli.dispatch import PERFORM
+from claude_mcp.errors import (
+    ClaudeMcpError,
+    EngineError,
+    NextStep,
+    UsageError,
+    single_cause,
+    ungrouped,
+)
+from claude_mcp.server import errors as server_errors
+from claude_mcp.server.tools import BY_NAME
 
 
 def test_every_error_has_the_exit_code_of_its_class() -> None:
@@ -80,3 +91,35 @@ async def test_several_failures_in_a_task_group_stay_a_group() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await run_together(anyio.sleep_forever, *(partial(fail, each) for each in failures))
     assert sorted(map(str, caught.value.exceptions)) == ["One.", "Two."]
+
+
+NAMES = {step: step.name.lower() for step in NextStep}
+
+
+@pytest.mark.parametrize(
+    ("hint", "steps", "advice"),
+    [
+        (None, (), None),
+        ("Wait.", (), "Wait."),
+        (None, (NextStep.DESTROY,), "Use destroy."),
+        ("Wait.", (NextStep.DESTROY, NextStep.READ_LOG), "Wait. Use destroy or read_log."),
+        (
+            "Wait.",
+            (NextStep.READ_TURN, NextStep.CANCEL_TURN, NextStep.DESTROY),
+            "Wait. Use read_turn, cancel_turn or destroy.",
+        ),
+    ],
+)
+def test_advice_is_the_hint_and_the_front_ends_names_of_the_next_steps(
+    hint: str | None, steps: tuple[NextStep, ...], advice: str | None
+) -> None:
+    assert ClaudeMcpError("x", hint=hint, steps=steps).advice(NAMES) == advice
+
+
+def test_each_front_end_names_every_step_in_its_own_way() -> None:
+    assert set(server_errors.STEPS) == set(running.STEPS) == set(NextStep)
+    tools = {name.partition(" ")[0] for name in server_errors.STEPS.values()} - {"overwrite"}
+    assert tools <= set(BY_NAME)
+    assert not {*server_errors.STEPS.values()} & {*running.STEPS.values()}
+    for name in running.STEPS.values():
+        assert name == "--force" or name.strip("'").split()[1] in PERFORM

@@ -67,6 +67,7 @@ class _Lifetime:
 class _Checked:
     """A request whose every part passed its check."""
 
+    request: CreateRequest
     engine: Engine
     name: str
     image: str
@@ -88,7 +89,7 @@ async def plan(sessions: Sessions, request: CreateRequest) -> Plan:
     """
     servers = mcp_config.check(request.mcp_config)
     checked = await _check(sessions, request)
-    spec = _spec(sessions.config, request, checked)
+    spec = _spec(sessions.config, checked)
     return Plan(
         spec=spec,
         session=_session(spec, checked),
@@ -116,6 +117,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         raise UsageError(f"{engine.title} cannot mount a project directory of this host.")
     provider = resolve(config, engine.dialect, replace(request.provider, model=request.model))
     return _Checked(
+        request=request,
         engine=engine,
         name=name,
         image=request.image or config.image,
@@ -160,10 +162,10 @@ def _default_name(project_path: str) -> str:
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 
 
-def _spec(config: Config, request: CreateRequest, checked: _Checked) -> ContainerSpec:
+def _spec(config: Config, checked: _Checked) -> ContainerSpec:
     project, provider, access = checked.project, checked.provider, checked.access
     containment, dialect = checked.containment, checked.engine.dialect
-    settings = to_json(_settings(config, request, checked))
+    settings = to_json(_settings(config, checked))
     user = dialect.user_options(project.uid, project.gid)
     reaches_host = provider.needs_host_alias and access.network is Network.OPEN
     return ContainerSpec(
@@ -204,7 +206,8 @@ def _spec(config: Config, request: CreateRequest, checked: _Checked) -> Containe
     )
 
 
-def _settings(config: Config, request: CreateRequest, checked: _Checked) -> Settings:
+def _settings(config: Config, checked: _Checked) -> Settings:
+    request = checked.request
     notes = [] if request.trust_project else [UNTRUSTED_NOTE_FOR_CLAUDE]
     if checked.git.mounts:
         notes.append(guard.NOTE_FOR_CLAUDE)
