@@ -26,13 +26,13 @@ from claude_mcp.errors import ConfigError
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """What a host of MCP servers passes on at least."""
+    """The least that a program starting MCP servers passes on."""
     return {"HOME": str(tmp_path), "PATH": "/bin", "XDG_RUNTIME_DIR": "/run/user/1"}
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """The default configuration file; not there until a test writes it."""
+    """The default configuration file; a test has to write it."""
     path = tmp_path / ".config" / "claude-mcp" / "config.toml"
     path.parent.mkdir(parents=True)
     return path
@@ -159,7 +159,7 @@ def test_the_file_holds_the_same_names(environ: dict[str, str], file: Path) -> N
         ('""', 1800.0),
     ],
 )
-def test_the_idle_time_in_the_file_may_be_a_number_or_its_text(
+def test_the_idle_time_in_the_file_may_be_a_number_or_a_string(
     environ: dict[str, str], file: Path, written: str, seconds: float
 ) -> None:
     file.write_text(f"CLAUDE_MCP_IDLE_SECONDS = {written}\n")
@@ -178,14 +178,14 @@ IDLE_COMPLAINT = "CLAUDE_MCP_IDLE_SECONDS must be a number of seconds greater th
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "30m", "nan", "inf", "1e999", " "])
-def test_an_idle_time_that_is_none_is_refused(environ: dict[str, str], value: str) -> None:
+def test_an_invalid_idle_time_is_refused(environ: dict[str, str], value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load({**environ, "CLAUDE_MCP_IDLE_SECONDS": value})
     assert str(caught.value) == IDLE_COMPLAINT
 
 
 @pytest.mark.parametrize("written", ["0", "-0.5", "nan", "inf", '"soon"'])
-def test_an_idle_time_in_the_file_that_is_none_is_refused(
+def test_an_invalid_idle_time_in_the_file_is_refused(
     environ: dict[str, str], file: Path, written: str
 ) -> None:
     file.write_text(f"CLAUDE_MCP_IDLE_SECONDS = {written}\n")
@@ -194,14 +194,14 @@ def test_an_idle_time_in_the_file_that_is_none_is_refused(
     assert str(caught.value) == IDLE_COMPLAINT
 
 
-def test_allowed_roots_are_paths_with_colons_between_them(environ: dict[str, str]) -> None:
+def test_allowed_roots_are_paths_separated_by_colons(environ: dict[str, str]) -> None:
     environ["CLAUDE_MCP_ALLOWED_ROOTS"] = "/srv:~/src:"
     assert load(environ).allowed_roots == ("/srv", os.path.expanduser("~/src"))
     assert load({**environ, "CLAUDE_MCP_ALLOWED_ROOTS": ""}).allowed_roots == ()
 
 
 @pytest.mark.parametrize("value", ["src", "/srv:src", ":", "~nobody-has-this-name"])
-def test_an_allowed_root_that_is_none_is_refused(environ: dict[str, str], value: str) -> None:
+def test_an_invalid_allowed_root_is_refused(environ: dict[str, str], value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load({**environ, "CLAUDE_MCP_ALLOWED_ROOTS": value})
     assert str(caught.value) == (
@@ -219,7 +219,7 @@ def test_allowed_roots_in_the_file_may_be_a_list(
 
 
 @pytest.mark.parametrize("value", ["[]", '""', '["/a:/b"]', "[1]", '["src"]', '"src"', "3"])
-def test_allowed_roots_in_the_file_that_would_restrict_otherwise_than_meant_are_refused(
+def test_invalid_allowed_roots_in_the_file_are_refused(
     environ: dict[str, str], file: Path, value: str
 ) -> None:
     file.write_text(f"allowedRoots = {value}\n")
@@ -265,7 +265,7 @@ def test_hosts_in_the_file_may_be_a_list(
     ],
 )
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind is Kind.HOSTS])
-def test_hosts_in_the_file_that_are_no_text_are_refused(
+def test_hosts_in_the_file_that_are_not_strings_are_refused(
     environ: dict[str, str], file: Path, name: str, written: str, kind: str
 ) -> None:
     file.write_text(f"{name} = {written}\n")
@@ -274,7 +274,7 @@ def test_hosts_in_the_file_that_are_no_text_are_refused(
     assert str(caught.value) == f"In {file}, {name} must be {kind}."
 
 
-def test_the_configuration_knows_where_it_is_kept(environ: dict[str, str], tmp_path: Path) -> None:
+def test_the_configuration_knows_its_own_paths(environ: dict[str, str], tmp_path: Path) -> None:
     named = tmp_path / "named.toml"
     named.touch()
     directory = f"{tmp_path}/.config/claude-mcp"
@@ -300,7 +300,7 @@ def test_a_debug_flag_wins_in_both_directions(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "NO", "Off"])
-def test_debugging_can_be_denied_in_words(environ: dict[str, str], value: str) -> None:
+def test_debugging_can_be_switched_off_in_words(environ: dict[str, str], value: str) -> None:
     assert load({**environ, "MCP_CLAUDE_DEBUG": value}).debug is False
 
 
@@ -315,7 +315,7 @@ def test_a_blank_secret_is_none(environ: dict[str, str], value: str) -> None:
     assert load({**environ, "ANTHROPIC_API_KEY": value}).api_key is None
 
 
-def test_a_secret_loses_the_newline_that_its_file_ended_with(environ: dict[str, str]) -> None:
+def test_whitespace_around_a_secret_is_removed(environ: dict[str, str]) -> None:
     assert load({**environ, "ANTHROPIC_API_KEY": "sk-key-002\n"}).api_key == Secret("sk-key-002")
 
 
@@ -381,19 +381,19 @@ def test_an_unusable_file_is_refused_by_name(
     assert caught.value.exit_code == 2
 
 
-def test_a_file_that_was_asked_for_must_be_there(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_named_file_must_exist(environ: dict[str, str], tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     with pytest.raises(ConfigError) as caught:
         load(environ, file=str(missing))
     assert str(caught.value) == f"There is no configuration file {missing}."
 
 
-def test_a_directory_is_no_file(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_directory_instead_of_a_file_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{tmp_path} cannot be read: Is a directory."):
         load(environ, file=str(tmp_path))
 
 
-def test_an_engine_finds_the_socket_of_a_user_whose_runtime_directory_was_not_passed_on(
+def test_the_engine_gets_the_runtime_directory_even_if_the_environment_lacks_it(
     environ: dict[str, str],
 ) -> None:
     del environ["XDG_RUNTIME_DIR"]
@@ -417,7 +417,7 @@ def test_the_clouds_have_their_variables(environ: dict[str, str], file: Path) ->
     )
 
 
-def test_parts_of_two_keys_are_not_joined(environ: dict[str, str], file: Path) -> None:
+def test_parts_of_two_aws_keys_are_not_combined(environ: dict[str, str], file: Path) -> None:
     file.write_text('AWS_ACCESS_KEY_ID = "AKIAFILE"\nAWS_SESSION_TOKEN = "token-of-the-file"\n')
     environ |= {"AWS_ACCESS_KEY_ID": "AKIAENV", "AWS_SECRET_ACCESS_KEY": "secret-of-the-env"}
     assert load(environ).cloud_secrets == {
@@ -431,13 +431,13 @@ def test_the_engine_gets_no_credential_of_a_cloud(environ: dict[str, str]) -> No
     assert load({**environ, **given}).environment == environ
 
 
-def test_a_variable_that_a_person_named_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_the_user_named_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_VARIABLE", "its value")
     assert (variable("SOME_VARIABLE"), variable("NO_SUCH_VARIABLE")) == ("its value", None)
 
 
 def read(path: Path) -> tuple[dict[str, str], str | None]:
-    """What a file holds, or why it is refused."""
+    """The settings in a file, or why it is refused."""
     try:
         return read_file(path, required=True), None
     except ConfigError as error:
@@ -501,7 +501,7 @@ def test_a_setting_is_read_as_it_was_written(
         )
 
 
-def test_a_file_that_is_nested_without_end_is_refused(file: Path) -> None:
+def test_a_deeply_nested_file_is_refused(file: Path) -> None:
     file.write_text(f"DOCKER_HOST = {'[' * 100_000}")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read_file(file, required=True)

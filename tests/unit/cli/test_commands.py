@@ -19,7 +19,7 @@ def test_create_prints_the_id_and_nothing_else(run: Run, project: Path) -> None:
     assert [each["sessionId"] for each in sessions(run)] == [out.strip()]
 
 
-def test_create_tells_what_happens_when_asked(run: Run, project: Path) -> None:
+def test_create_reports_progress_with_verbose(run: Run, project: Path) -> None:
     _, _, err = run("create", str(project), "--name", "fix-tests", "--verbose")
     assert err.splitlines() == [
         "  creating container claude-mcp-fix-tests from image claude-code-custom:latest",
@@ -36,7 +36,7 @@ def test_create_takes_a_relative_project(
     assert (code, json.loads(out)["projectPath"]) == (0, str(project))
 
 
-def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) -> None:
+def test_create_passes_every_option_on(run: Run, project: Path, tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     file.write_text('{"mcpServers": {"files": {"command": "npx"}}}')
     mount = f"--mount={project}:/data:rw"
@@ -64,7 +64,7 @@ def test_create_passes_everything_on(run: Run, project: Path, tmp_path: Path) ->
     )
 
 
-def test_a_session_is_created_again_without_the_limit_that_keeps_it_from_starting(
+def test_create_drops_a_limit_that_the_engine_cannot_set(
     run: Run, program: Path, project: Path
 ) -> None:
     code, out, err = run("create", str(project), "--image=no-cpu:latest", "--cpus=1")
@@ -77,7 +77,7 @@ def test_a_session_is_created_again_without_the_limit_that_keeps_it_from_startin
     assert [each["sessionId"] for each in sessions(run)] == [out.strip()]
 
 
-def test_create_makes_sessions_with_a_network_that_is_restricted_or_none(
+def test_create_makes_sessions_with_a_restricted_network_or_none(
     run: Run, program: Path, project: Path
 ) -> None:
     restricted = ["--network=restricted", "--allow", "pypi.org", "--allow=*.example.org:8443"]
@@ -115,7 +115,7 @@ def test_create_makes_sessions_with_a_network_that_is_restricted_or_none(
         ),
     ],
 )
-def test_a_network_that_cannot_be_is_refused_before_anything_is_made(
+def test_an_invalid_network_is_refused_before_anything_is_created(
     run: Run, program: Path, project: Path, arguments: list[str], said: str
 ) -> None:
     code, out, err = run("create", str(project), *arguments)
@@ -124,7 +124,7 @@ def test_a_network_that_cannot_be_is_refused_before_anything_is_made(
     assert fake_engine.calls(program) == ["version"]
 
 
-def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
+def test_the_configured_times_reach_the_agent_s_settings(
     run: Run, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_MCP_IDLE_SECONDS", "90.5")
@@ -150,7 +150,7 @@ def test_the_agent_is_told_how_long_claude_may_be_idle_and_its_questions_open(
         ("[]", "has no object 'mcpServers'."),
     ],
 )
-def test_a_bad_mcp_configuration_is_refused_before_anything_is_made(
+def test_a_bad_mcp_configuration_is_refused_before_anything_is_created(
     run: Run, program: Path, project: Path, tmp_path: Path, text: str | None, said: str
 ) -> None:
     file = tmp_path / "mcp.json"
@@ -174,7 +174,7 @@ def test_create_reads_mcp_servers_from_stdin(
     assert json.loads((program.parent / "servers").read_text()) == config
 
 
-def test_create_warns_of_a_server_that_failed(run: Run, project: Path, tmp_path: Path) -> None:
+def test_create_warns_about_a_failed_mcp_server(run: Run, project: Path, tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     servers = {**SERVERS, "db": {"command": "missing"}}
     file.write_text(json.dumps({"mcpServers": servers}))
@@ -185,7 +185,7 @@ def test_create_warns_of_a_server_that_failed(run: Run, project: Path, tmp_path:
     )
 
 
-def test_create_refuses_mcp_servers_that_have_no_chance(
+def test_create_refuses_malformed_mcp_servers(
     run: Run, program: Path, project: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "mcp.json"
@@ -199,7 +199,7 @@ def test_create_refuses_mcp_servers_that_have_no_chance(
     assert fake_engine.calls(program) == []
 
 
-def test_without_mcp_servers_nobody_is_asked_for_them(
+def test_without_mcp_servers_the_agent_is_not_asked_for_their_status(
     run: Run, program: Path, project: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "mcp.json"
@@ -210,7 +210,7 @@ def test_without_mcp_servers_nobody_is_asked_for_them(
         assert fake_engine.calls(program)[before:] == ["version", "create", "start"]
 
 
-def test_exec_is_the_command_with_its_streams_and_its_exit_code(run: Run, session: str) -> None:
+def test_exec_passes_streams_and_exit_code_through(run: Run, session: str) -> None:
     assert run("exec", session, "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
 
 
@@ -219,7 +219,7 @@ def test_exec_with_several_words_is_one_program_and_its_arguments(run: Run, sess
     assert run("exec", session, "--", *words) == (0, "a b|$HOME|'|--json|", "")
 
 
-def test_exec_says_what_was_cut_and_what_was_killed(run: Run, session: str) -> None:
+def test_exec_reports_truncated_output_and_a_killed_command(run: Run, session: str) -> None:
     assert run("exec", session, "much") == (
         0,
         "head\ntail\n",
@@ -237,7 +237,7 @@ def test_exec_without_a_command_is_refused(run: Run, session: str) -> None:
     assert run("exec", session, "--") == (2, "", said)
 
 
-def test_a_forged_answer_is_printed_as_far_as_it_can_be(run: Run, session: str) -> None:
+def test_a_forged_answer_is_printed_as_far_as_possible(run: Run, session: str) -> None:
     assert run("exec", session, "forge") == (0, "?\x1b]0;title\x07", "")
 
 
@@ -271,7 +271,7 @@ def test_a_name_cannot_steer_the_terminal_or_add_a_line(run: Run, project: Path)
     assert "  a \ufffd[31mred  " in out
 
 
-def test_an_empty_list_prints_nothing_that_a_script_would_read(run: Run) -> None:
+def test_an_empty_list_prints_nothing_on_stdout(run: Run) -> None:
     assert run("list") == (0, "", "")
     assert run("list", "--json") == (0, '{\n  "sessions": []\n}\n', "")
 
@@ -291,7 +291,9 @@ def test_logs_are_lines(run: Run, session: str) -> None:
     )
 
 
-def test_destroy_takes_several_and_goes_on_after_a_failure(run: Run, session: str) -> None:
+def test_destroy_takes_several_sessions_and_continues_after_a_failure(
+    run: Run, session: str
+) -> None:
     code, out, err = run("destroy", "", "gone", "fix-tests")
     assert (code, out) == (2, f"{session}\n")
     assert err.splitlines() == [
@@ -323,7 +325,7 @@ def test_destroy_all_asks_at_a_terminal(
     assert (code, len(sessions(run))) == (2 if left else 0, left)
 
 
-def test_destroy_all_without_a_terminal_wants_a_yes(
+def test_destroy_all_without_a_terminal_requires_yes(
     run: Run, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", Input(b"y\n"))
@@ -335,12 +337,12 @@ def test_destroy_all_without_a_terminal_wants_a_yes(
     assert run("destroy", "--all", "--yes") == (0, f"{session}\n", "")
 
 
-def test_destroy_wants_names_or_all_but_not_both(run: Run, program: Path) -> None:
+def test_destroy_takes_names_or_all_but_not_both(run: Run, program: Path) -> None:
     assert run("destroy")[0] == run("destroy", "--all", "a")[0] == 2
     assert fake_engine.calls(program) == []
 
 
-def test_copy_of_what_is_not_there_is_refused(run: Run, session: str, tmp_path: Path) -> None:
+def test_copy_of_a_missing_file_is_refused(run: Run, session: str, tmp_path: Path) -> None:
     code, out, err = run("copy", str(tmp_path / "missing"), f"{session}:/tmp/")
     assert (code, out) == (2, "")
     assert err == f"claude-mcp: There is no '{tmp_path}/missing' on the host.\n"
@@ -377,7 +379,7 @@ def test_an_error_is_its_message_its_hint_and_its_exit_code(
     assert run(*argv) == (code, "", said)
 
 
-def test_an_unexpected_error_names_itself_and_the_way_to_know_more(
+def test_an_unexpected_error_is_named_and_points_to_debug(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_MCP_CONFIG", "/tmp")
@@ -391,7 +393,7 @@ def test_an_unexpected_error_names_itself_and_the_way_to_know_more(
     )
 
 
-def test_an_image_that_is_not_there_says_how_to_get_one(run: Run, project: Path) -> None:
+def test_a_missing_image_says_how_to_get_one(run: Run, project: Path) -> None:
     code, out, err = run("create", str(project), "--image", "missing:latest")
     assert (code, out) == (5, "")
     assert err.splitlines() == [
@@ -401,7 +403,7 @@ def test_an_image_that_is_not_there_says_how_to_get_one(run: Run, project: Path)
     ]
 
 
-def test_credentials_are_handed_in_from_a_variable(
+def test_credentials_are_read_from_a_variable(
     run: Run, session: str, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "sk-own-in-a-variable")
@@ -415,13 +417,15 @@ def test_credentials_are_handed_in_from_a_variable(
     )
 
 
-def test_the_servers_credentials_are_handed_in_as_they_are_now(run: Run, session: str) -> None:
+def test_without_options_a_session_gets_the_server_s_current_credentials(
+    run: Run, session: str
+) -> None:
     code, out, _ = run("credentials", session, "--json")
     result = json.loads(out)
     assert (code, result["credentials"], result["mcpServers"]) == (0, "server", [])
 
 
-def test_mcp_servers_are_handed_in(
+def test_credentials_also_sets_mcp_servers(
     run: Run, session: str, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {"mcpServers": {"files": {"command": "npx"}}}

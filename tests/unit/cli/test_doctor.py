@@ -28,7 +28,7 @@ def limits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_everything_there(run: Run, program: Path) -> None:
+def test_a_complete_setup_passes_every_check(run: Run, program: Path) -> None:
     assert run("doctor") == (
         0,
         f"ok       program: claude-mcp {__version__}, Python {PYTHON}\n"
@@ -43,7 +43,7 @@ def test_everything_there(run: Run, program: Path) -> None:
     )
 
 
-def test_no_engine_no_session(run: Run, program: Path) -> None:
+def test_without_an_engine_the_remaining_checks_are_skipped(run: Run, program: Path) -> None:
     program.unlink()
     code, out, _ = run("doctor", "--json")
     assert (code, json.loads(out)) == (
@@ -74,7 +74,7 @@ def test_no_engine_no_session(run: Run, program: Path) -> None:
     )
 
 
-def test_what_is_missing_is_said_with_what_to_do(
+def test_a_failed_check_says_what_to_do(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "config.toml"
@@ -103,9 +103,7 @@ def test_what_is_missing_is_said_with_what_to_do(
     )
 
 
-def test_a_limit_that_cannot_be_understood_is_told(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_limit_is_a_failed_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_MCP_MEMORY", "lots")
     code, out, _ = run("doctor")
     said = "CLAUDE_MCP_MEMORY must be a size such as 512m or 4g, or 0 for no limit."
@@ -125,7 +123,7 @@ def test_of_several_credentials_the_one_in_use_is_named(
     assert "0123456789" not in out
 
 
-def test_a_cloud_is_told_with_its_place_its_model_and_what_it_does_not_use(
+def test_a_cloud_is_shown_with_place_model_and_unused_credentials(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
@@ -171,7 +169,7 @@ def test_a_cloud_is_told_with_its_place_its_model_and_what_it_does_not_use(
         ),
     ],
 )
-def test_the_network_is_told(
+def test_the_network_is_shown(
     run: Run, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], line: str
 ) -> None:
     for name, value in settings.items():
@@ -182,7 +180,7 @@ def test_the_network_is_told(
 
 
 @pytest.mark.parametrize(("network", "verdict"), [("open", "ok"), ("restricted", "failed")])
-def test_a_machines_role_is_no_good_in_a_restricted_network(
+def test_an_instance_role_cannot_be_used_in_a_restricted_network(
     run: Run, monkeypatch: pytest.MonkeyPatch, network: str, verdict: str
 ) -> None:
     monkeypatch.setenv("CLAUDE_CODE_USE_BEDROCK", "1")
@@ -194,9 +192,7 @@ def test_a_machines_role_is_no_good_in_a_restricted_network(
     assert "A restricted session cannot use this machine's role" in line
 
 
-def test_a_cloud_that_lacks_something_is_a_failure(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_cloud_is_a_failed_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_CODE_USE_FOUNDRY", "true")
     code, out, _ = run("doctor")
     assert code == 1

@@ -110,7 +110,7 @@ def test_a_turn_is_the_latest_unless_it_is_named() -> None:
     assert parsed("turn", "fix", "--event", "7") == {**latest, "event": 7}
 
 
-def test_cancel_is_for_what_runs_unless_a_turn_is_named() -> None:
+def test_cancel_is_for_the_running_turn_unless_one_is_named() -> None:
     running = {**GLOBAL, "command": "cancel", "session": "fix", "turn": None, "json": False}
     assert parsed("cancel", "fix") == running
     assert parsed("cancel", "fix", "t", "--json") == {**running, "turn": "t", "json": True}
@@ -190,7 +190,7 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
         ),
     ],
 )
-def test_what_cannot_be_understood_is_said_with_a_suggestion(
+def test_a_wrong_command_line_is_explained_with_a_suggestion(
     argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert parse(argv) == 2

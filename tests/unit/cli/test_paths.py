@@ -47,7 +47,7 @@ def test_one_of_two_paths_is_in_a_session(
         ("a:", "b", "'a:' lacks the path in the session."),
     ],
 )
-def test_two_paths_that_fit_no_copy_are_refused(
+def test_copy_requires_exactly_one_path_in_a_session(
     source: str, destination: str, message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -70,6 +70,6 @@ def test_a_mount_is_read_only_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("value", ["", "/a", ":/b", "/a:", "/a:/b:rx", "/a:/b:rw:rw"])
-def test_a_mount_that_says_something_else_is_refused(value: str) -> None:
+def test_a_malformed_mount_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match="is not HOST:CONTAINER or HOST:CONTAINER:rw"):
         parse_mount(value)

@@ -1,4 +1,4 @@
-"""Questions for permission at a terminal: asked there, else told, and answered by `respond`."""
+"""Permission requests at a terminal: asked there, or printed and answered by `respond`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(run: Run, session: str, *more: str) -> tuple[int, str, str]:
 
 
 class Terminal:
-    """The program, at a terminal where somebody types a word as soon as something is asked."""
+    """The program at a terminal, where somebody types an answer to each question."""
 
     def __init__(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         self._run, self._monkeypatch = run, monkeypatch
@@ -68,7 +68,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[Terminal]:
     ("typed", "decision"),
     [(b"y\n", "allow"), (b" YES \n", "allow"), (b"n\n", "deny"), (b"\n", "deny"), (b"x\n", "deny")],
 )
-def test_whoever_sits_at_the_terminal_is_asked(
+def test_the_person_at_the_terminal_is_asked(
     terminal: Terminal, session: str, typed: bytes, decision: str, program: Path
 ) -> None:
     terminal.typed = [typed]
@@ -78,14 +78,14 @@ def test_whoever_sits_at_the_terminal_is_asked(
     assert fake_engine.calls(program).count("submitted") == 1
 
 
-def test_what_was_typed_before_answers_nothing(terminal: Terminal, session: str) -> None:
+def test_keys_typed_before_the_question_are_no_answer(terminal: Terminal, session: str) -> None:
     terminal.type(b"y\ny\n")
     terminal.typed = [b"n\n"]
     _, out, _ = ask(terminal, session)
     assert json.loads(out) == [["q1", "deny", None]]
 
 
-def test_who_leaves_a_question_is_told_how_to_answer_later(
+def test_an_unanswered_question_prints_how_to_answer_later(
     terminal: Terminal, session: str
 ) -> None:
     terminal.typed = [b"\4"]
@@ -93,7 +93,7 @@ def test_who_leaves_a_question_is_told_how_to_answer_later(
     assert ask(terminal, session) == expected
 
 
-def test_who_waits_for_a_turn_is_asked_too(terminal: Terminal, session: str) -> None:
+def test_turn_asks_the_person_at_the_terminal_too(terminal: Terminal, session: str) -> None:
     assert ask(terminal, session, "--detach")[:2] == (0, f"{TURN}\n")
     terminal.typed = [b"y\n"]
     code, out, _ = terminal("turn", session)
@@ -108,7 +108,7 @@ def test_a_program_that_reads_json_is_not_asked(terminal: Terminal, session: str
     assert err == f"{ASKS}{ANSWER}{GO_ON}"
 
 
-def test_without_a_terminal_a_question_is_told_and_answered_by_a_command(
+def test_without_a_terminal_a_question_is_printed_and_answered_by_a_command(
     run: Run, session: str
 ) -> None:
     assert ask(run, session) == (9, "", f"{ASKS}{ANSWER}{GO_ON}")
@@ -128,7 +128,7 @@ def test_without_a_terminal_a_question_is_told_and_answered_by_a_command(
     )
 
 
-def test_a_terminal_that_cannot_be_read_is_none(
+def test_an_unreadable_terminal_counts_as_none(
     run: Run, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(permissions, "TERMINAL", "/nosuch")
@@ -136,13 +136,15 @@ def test_a_terminal_that_cannot_be_read_is_none(
     assert ask(run, session)[0] == 9
 
 
-def test_an_answer_can_be_had_as_json(run: Run, session: str) -> None:
+def test_respond_prints_json(run: Run, session: str) -> None:
     ask(run, session)
     code, out, err = run("respond", session, "q1", "--allow", "--json")
     assert (code, json.loads(out), err) == (0, {"sessionId": session, "turnId": TURN}, "")
 
 
 @pytest.mark.parametrize("flags", [(), ("--allow", "--deny")])
-def test_an_answer_is_one_of_two(run: Run, session: str, flags: tuple[str, ...]) -> None:
+def test_respond_requires_exactly_one_of_allow_and_deny(
+    run: Run, session: str, flags: tuple[str, ...]
+) -> None:
     expected = (2, "", "claude-mcp: Pass either --allow or --deny.\n")
     assert run("respond", session, "q1", *flags) == expected

@@ -76,7 +76,7 @@ def test_a_signal_interrupts_the_turn_of_a_prompt(
 
 
 @pytest.mark.usefixtures("session")
-def test_a_turn_that_ended_before_the_signal_is_not_said_to_be_cancelled(
+def test_a_turn_that_ended_before_the_signal_is_not_reported_as_cancelled(
     environment: dict[str, str], program: Path
 ) -> None:
     argv = ["prompt", "fix-tests", "hang and end", "--turn-id", TURN]
@@ -85,7 +85,7 @@ def test_a_turn_that_ended_before_the_signal_is_not_said_to_be_cancelled(
 
 
 @pytest.mark.usefixtures("session")
-def test_a_second_signal_ends_the_program_while_it_still_interrupts(
+def test_a_second_signal_ends_the_program_during_the_interrupt(
     environment: dict[str, str], program: Path
 ) -> None:
     with started(environment, "prompt", "fix-tests", "hang on") as process:
@@ -109,7 +109,7 @@ def status(environment: dict[str, str]) -> str:
 
 
 @pytest.mark.usefixtures("session")
-def test_a_signal_to_who_only_watches_a_turn_leaves_it_alone(
+def test_a_signal_while_following_a_turn_does_not_interrupt_it(
     environment: dict[str, str], program: Path
 ) -> None:
     detached = [*PROGRAM, "prompt", "fix-tests", "hang", "--detach"]
@@ -138,7 +138,7 @@ def test_an_interrupted_creation_is_rolled_back(
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
-def test_a_reader_that_has_enough_ends_the_program_quietly(
+def test_a_closed_pipe_ends_the_program_quietly(
     environment: dict[str, str], unbuffered: bool
 ) -> None:
     more = {"PYTHONUNBUFFERED": "1"} if unbuffered else {}

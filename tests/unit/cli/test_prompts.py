@@ -85,12 +85,12 @@ def test_prompt_at_a_terminal_does_not_wait_for_one(
     )
 
 
-def test_a_failed_turn_fails_the_program(run: Run, session: str) -> None:
+def test_a_failed_turn_gives_exit_code_1(run: Run, session: str) -> None:
     expected = (1, "", "claude-mcp: turn failed: 401 invalid key\n")
     assert run("prompt", session, "fail") == expected
 
 
-def test_a_denied_tool_is_told_on_stderr(run: Run, session: str) -> None:
+def test_a_denied_tool_is_reported_on_stderr(run: Run, session: str) -> None:
     assert run("prompt", session, "deny") == (
         0,
         "I may not.\n",
@@ -98,7 +98,7 @@ def test_a_denied_tool_is_told_on_stderr(run: Run, session: str) -> None:
     )
 
 
-def test_a_note_of_the_session_is_told_on_stderr(run: Run, session: str) -> None:
+def test_a_note_of_the_session_is_printed_on_stderr(run: Run, session: str) -> None:
     code, out, err = run("prompt", session, "note")
     assert (code, json.loads(out)) == (0, {"prompt": "note"})
     assert err == "note: Claude Code was started again: it was idle.\n"
@@ -121,7 +121,7 @@ def test_a_prompt_that_takes_longer_than_the_wait_is_left_running_with_an_exit_c
 
 
 @pytest.mark.parametrize("flags", [("--detach",), ("--detach", "--wait", "60")])
-def test_a_detached_prompt_is_not_waited_for_and_that_is_no_failure(
+def test_a_detached_prompt_is_not_waited_for_and_succeeds(
     run: Run, session: str, flags: tuple[str, ...]
 ) -> None:
     assert run("prompt", session, "hang", "--turn-id", TURN, *flags) == (0, f"{TURN}\n", RUNNING)
@@ -136,7 +136,7 @@ def test_a_detached_prompt_that_cannot_be_sent_is_a_failure(run: Run, running: s
     )
 
 
-def test_a_queued_prompt_stands_in_line(run: Run, running: str) -> None:
+def test_a_queued_prompt_waits_for_the_running_turn(run: Run, running: str) -> None:
     arguments = ("--queue", "--detach", "--turn-id", OTHER, "--json")
     code, out, _ = run("prompt", running, "hang", *arguments)
     assert (code, json.loads(out)) == (
@@ -214,15 +214,13 @@ def test_turn_prints_the_answer_of_the_latest_turn_as_often_as_asked(
     )
 
 
-def test_turn_tells_of_one_that_runs_on_with_an_exit_code_of_its_own(
-    run: Run, running: str
-) -> None:
+def test_turn_reports_a_running_turn_with_an_exit_code_of_its_own(run: Run, running: str) -> None:
     assert run("turn", running, TURN, "--wait", "0") == (8, "", RUNNING)
     code, out, err = run("turn", running, "--wait", "0", "--json")
     assert (code, json.loads(out), err) == (8, view(running, events=EVENTS), RUNNING)
 
 
-def test_turn_with_a_cursor_prints_the_events_behind_it(run: Run, running: str) -> None:
+def test_turn_with_a_cursor_prints_later_events(run: Run, running: str) -> None:
     first = "1 2026-01-02T03:04:05Z tool_call: Bash: ls\n"
     second = "2 2026-01-02T03:04:05Z tool_result: one\ntwo [... 6 more characters: --event 2]\n"
     assert run("turn", running, "--cursor", "0") == (8, first + second, RUNNING)
@@ -232,7 +230,7 @@ def test_turn_with_a_cursor_prints_the_events_behind_it(run: Run, running: str) 
     assert (code, json.loads(out), err) == (8, view(running, events=EVENTS[1:]), RUNNING)
 
 
-def test_turn_prints_one_event_whole(run: Run, running: str) -> None:
+def test_turn_prints_one_event_in_full(run: Run, running: str) -> None:
     assert run("turn", running, "--event", "2") == (0, "one\ntwo\nthree\n", "")
     code, out, err = run("turn", running, "--event", "2", "--json")
     whole = {**EVENTS[1], "text": "one\ntwo\nthree", "leftOut": 0}
@@ -264,7 +262,7 @@ def test_a_turn_that_cannot_be_shown_says_why(
 # cancel
 
 
-def test_cancel_ends_the_turn_that_runs_and_says_so_on_stderr(
+def test_cancel_ends_the_running_turn_and_reports_it_on_stderr(
     run: Run, program: Path, running: str
 ) -> None:
     assert run("cancel", "fix-tests") == (0, "", f"Turn {TURN}: cancelled\n")
@@ -293,12 +291,12 @@ def test_cancel_as_json(run: Run, running: str) -> None:
     )
 
 
-def test_cancel_of_a_turn_that_is_over_says_what_became_of_it(run: Run, session: str) -> None:
+def test_cancel_of_an_ended_turn_reports_its_status(run: Run, session: str) -> None:
     run("prompt", session, "hello", "--turn-id", TURN)
     assert run("cancel", session, TURN) == (0, "", f"Turn {TURN}: completed\n")
 
 
-def test_cancel_of_a_turn_that_never_was_is_refused(run: Run, session: str) -> None:
+def test_cancel_of_an_unknown_turn_is_refused(run: Run, session: str) -> None:
     assert run("cancel", session, TURN) == (
         3,
         "",

@@ -1,4 +1,4 @@
-"""A provider as it is typed: secrets are named, never written."""
+"""A provider on the command line: secrets are named, never written."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def test_a_secret_is_read_from_a_variable_a_file_or_stdin(
     )
 
 
-def test_nothing_typed_is_the_servers_provider() -> None:
+def test_without_provider_options_the_server_s_provider_is_used() -> None:
     assert typed() == ProviderRequest()
 
 
-def test_a_secret_that_is_typed_is_refused_and_not_repeated() -> None:
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
     with pytest.raises(UsageError) as caught:
         typed("apiKey=sk-ant-typed-0123")
     assert (caught.value.message, caught.value.hint) == (
@@ -67,7 +67,7 @@ def test_a_secret_that_is_typed_is_refused_and_not_repeated() -> None:
         (["apiKey=file:"], "apiKey is a secret, and other users of this machine can read"),
     ],
 )
-def test_what_cannot_be_understood_is_said(options: list[str], said: str) -> None:
+def test_wrong_provider_options_are_explained(options: list[str], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         typed(*options)
     assert caught.value.message.startswith(said)

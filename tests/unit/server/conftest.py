@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def session(program: Path, project: Path) -> str:
-    """The id of a session that is there."""
+    """The id of an existing session."""
     return fake_engine.add_session(program, "fix-tests", project)
 
 

@@ -185,16 +185,14 @@ async def test_a_denied_tool_is_reported_with_what_it_wanted(config: Config, ses
     ]
 
 
-async def test_output_that_was_cut_is_said_to_be(config: Config, session: str) -> None:
+async def test_truncated_output_is_reported(config: Config, session: str) -> None:
     async with Client(build(config)) as client:
         arguments = {"sessionId": session, "command": "much"}
         ran = await client.call_tool("execute_command", arguments)
     assert content(ran)["truncated"] == "stdout: 1000 of 66536 bytes left out"
 
 
-async def test_what_a_session_forges_cannot_break_the_connection(
-    config: Config, session: str
-) -> None:
+async def test_forged_output_cannot_break_the_connection(config: Config, session: str) -> None:
     async with Client(build(config)) as client:
         forged = await client.call_tool(
             "execute_command", {"sessionId": session, "command": "forge"}
@@ -308,7 +306,7 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
     assert text(result) == f"'{program}' is not installed or not on PATH."
 
 
-async def test_a_fault_of_ours_is_named_to_the_caller_and_explained_in_the_log(
+async def test_an_internal_error_is_named_to_the_caller_and_its_traceback_logged(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     faulty = replace(config, environment={"PATH": "\0"})
@@ -325,7 +323,7 @@ async def test_a_fault_of_ours_is_named_to_the_caller_and_explained_in_the_log(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Another process is watched through the file that it writes."""
+    """Watches another process through the file that it writes."""
     with anyio.fail_after(20):
         while not condition():
             await anyio.sleep(0.005)

@@ -95,7 +95,7 @@ from claude_mcp.sessions.providers.options import OPTIONS
         ),
     ],
 )
-def test_bad_arguments_are_all_named_in_one_sentence(
+def test_one_message_names_all_bad_arguments(
     model: type[Arguments], given: dict[str, Any], message: str, hint: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -121,7 +121,7 @@ def test_a_misspelled_provider_option_is_named_by_its_path() -> None:
     )
 
 
-def test_a_google_credential_may_be_text_or_the_object_that_it_is() -> None:
+def test_a_google_credential_may_be_json_text_or_an_object() -> None:
     texts = []
     for given in ('{"type": "service_account"}', {"type": "service_account"}):
         options = {"provider": "vertex", "providerOptions": {"credentials": given}}
@@ -155,7 +155,7 @@ def test_objects_and_lists_may_come_as_json_text() -> None:
     )
 
 
-def test_hosts_may_come_as_a_list_or_as_its_text() -> None:
+def test_hosts_may_be_a_list_or_its_json_text() -> None:
     given = {"projectPath": "/p", "network": "restricted"}
     for hosts in (["pypi.org", "*.a.example"], '["pypi.org", "*.a.example"]'):
         parsed = parse(CreateArguments, {**given, "allowedHosts": hosts})
@@ -180,7 +180,7 @@ def test_hosts_may_come_as_a_list_or_as_its_text() -> None:
         ),
     ],
 )
-def test_a_network_that_makes_no_sense_is_named(given: dict[str, Any], message: str) -> None:
+def test_an_invalid_network_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(CreateArguments, {"projectPath": "/p", **given})
     assert caught.value.message == f"Nothing was done: {message}"
@@ -193,7 +193,7 @@ def test_null_means_not_given() -> None:
     )
 
 
-def test_a_wait_ends_before_most_clients_give_up() -> None:
+def test_waiting_ends_by_default_before_most_clients_give_up() -> None:
     prompt = parse(PromptArguments, {"sessionId": "a", "prompt": "b"})
     turn = parse(TurnArguments, {"sessionId": "a"})
     assert (prompt.wait_seconds, turn.wait_seconds) == (45.0, 45.0)

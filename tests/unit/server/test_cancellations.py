@@ -1,4 +1,4 @@
-"""A call that its client cancels interrupts its turn; a client that goes away does not.
+"""Cancelling a call interrupts its turn; losing the connection does not.
 
 Over streams: the SDK's shortcut within one process has no ``notifications/cancelled``.
 """
@@ -97,7 +97,7 @@ async def test_a_prompt_that_the_client_cancels_is_interrupted(
         assert await status(client, session) == "cancelled"
 
 
-async def test_a_prompt_of_a_client_that_goes_away_runs_on_and_is_found_again(
+async def test_a_prompt_survives_its_client_and_can_be_followed_again(
     config: Config, program: Path, session: str, era: Era
 ) -> None:
     async def ask() -> None:
@@ -131,7 +131,7 @@ async def test_only_the_call_that_was_cancelled_is_interrupted(
         await client.call_tool("cancel_turn", {"sessionId": session})
 
 
-async def test_a_wait_for_a_turn_that_is_cancelled_leaves_the_turn_alone(
+async def test_cancelling_get_turn_does_not_interrupt_the_turn(
     config: Config, program: Path, session: str, era: Era
 ) -> None:
     async with connected(config, era) as client:
@@ -143,7 +143,7 @@ async def test_a_wait_for_a_turn_that_is_cancelled_leaves_the_turn_alone(
     assert "interrupted" not in fake_engine.calls(program)
 
 
-async def test_a_turn_that_is_cancelled_elsewhere_answers_who_waits_for_it(
+async def test_a_turn_cancelled_elsewhere_ends_the_wait_for_it(
     config: Config, program: Path, session: str, era: Era
 ) -> None:
     answers: list[Any] = []
@@ -175,7 +175,7 @@ async def cancelled(config: Config, session: str, asked_for: bool) -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_prompt_cancelled_before_it_was_sent_is_looked_for_and_that_is_all(
+async def test_a_prompt_cancelled_before_it_was_sent_is_only_looked_for(
     config: Config, program: Path, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "claude_mcp.server"):
@@ -186,7 +186,7 @@ async def test_a_prompt_cancelled_before_it_was_sent_is_looked_for_and_that_is_a
     assert "hanging" not in fake_engine.calls(program)
 
 
-async def test_no_turn_is_looked_for_when_the_client_only_went_away(
+async def test_no_turn_is_looked_for_when_the_client_only_disconnected(
     config: Config, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "claude_mcp.server"):

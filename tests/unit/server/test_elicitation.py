@@ -1,4 +1,4 @@
-"""Questions for permission: put to the client's user in both eras, or given as the result."""
+"""Permission requests: the client's user is asked, or the result contains them; both eras."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def era(request: pytest.FixtureRequest) -> Era:
 
 
 class User:
-    """Whom a client asks: gives the same reply each time, and keeps what it was asked."""
+    """The client's user: gives the same reply each time, and records the questions."""
 
     def __init__(self, reply: ElicitResult | ErrorData | None) -> None:
         self._reply = reply
@@ -95,7 +95,7 @@ def message(number: int) -> str:
         (ElicitResult(action="decline"), ["q1", "deny", None]),
     ],
 )
-async def test_the_clients_user_is_asked_and_the_call_goes_on(
+async def test_the_clients_user_is_asked_and_the_call_continues(
     config: Config, session: str, era: Era, program: Path, reply: ElicitResult, decided: list[Any]
 ) -> None:
     user = User(reply)
@@ -157,7 +157,7 @@ async def test_several_questions_are_all_asked(
     assert fake_engine.calls(program).count("submitted") == 1
 
 
-async def test_who_waits_for_a_turn_is_asked_too(config: Config, session: str, era: Era) -> None:
+async def test_get_turn_asks_the_user_too(config: Config, session: str, era: Era) -> None:
     user = User(ALLOW)
     async with asking(config, era, user) as client:
         left = content(await prompt(client, session, waitSeconds=0))
@@ -170,9 +170,7 @@ async def test_who_waits_for_a_turn_is_asked_too(config: Config, session: str, e
         assert user.asked == [message(1)]
 
 
-async def test_a_user_who_does_not_answer_within_the_wait_is_not_asked_any_longer(
-    config: Config, session: str
-) -> None:
+async def test_the_question_is_withdrawn_when_the_wait_ends(config: Config, session: str) -> None:
     user = User(None)
     async with asking(config, "legacy", user) as client:
         left = content(await prompt(client, session, waitSeconds=0.3))
@@ -200,7 +198,7 @@ async def test_a_client_that_only_opens_links_is_not_asked(
     assert user.asked == []
 
 
-async def test_a_session_that_asks_on_and_on_ends_with_what_it_asks(
+async def test_a_call_is_repeated_only_so_often(
     config: Config, session: str, program: Path
 ) -> None:
     user = User(ALLOW)
@@ -211,7 +209,7 @@ async def test_a_session_that_asks_on_and_on_ends_with_what_it_asks(
     assert fake_engine.calls(program).count("submitted") == 1
 
 
-async def test_a_call_made_again_with_one_of_two_answers_asks_for_the_other(
+async def test_a_repeated_call_with_one_of_two_answers_asks_for_the_other(
     config: Config, session: str
 ) -> None:
     async with asking(config, "auto", User(ALLOW)) as client:
@@ -239,9 +237,7 @@ async def test_a_call_made_again_with_one_of_two_answers_asks_for_the_other(
     json.dumps({"turnId": TURN, "rounds": "x"}), json.dumps({"turnId": TURN}), "[" * 100_000,
     json.dumps({"turnId": TURN, "rounds": 1e999}),
 ])  # fmt: skip
-async def test_a_state_that_never_came_from_here_is_refused(
-    config: Config, session: str, state: str
-) -> None:
+async def test_a_forged_request_state_is_refused(config: Config, session: str, state: str) -> None:
     async with Client(build(config), mode="auto") as client:
         arguments = {"sessionId": session, "prompt": "ask 1"}
         with pytest.raises(MCPError, match="requestState was not issued by this server"):

@@ -32,7 +32,7 @@ async def test_messages_are_numbered_upwards() -> None:
     assert listener.heard == [(1.0, "creating"), (2.0, "starting?")]
 
 
-async def test_silent_work_gives_signs_of_life() -> None:
+async def test_silent_work_sends_heartbeats() -> None:
     listener = Listener()
     report = Reporter(listener, heartbeat_seconds=0.001)
 
@@ -44,7 +44,7 @@ async def test_silent_work_gives_signs_of_life() -> None:
     assert listener.heard[0] == (1.0, "still running, 0 s")
 
 
-async def test_an_error_of_the_work_comes_out_as_it_is() -> None:
+async def test_an_error_in_the_work_is_raised_unchanged() -> None:
     async def work() -> None:
         raise EngineError("It failed.")
 

@@ -1,4 +1,4 @@
-"""What the arguments of create_session say of a provider."""
+"""The provider that the arguments of create_session ask for."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_arguments_become_a_request(given: dict[str, Any], asked: ProviderReques
     assert create_request(arguments).provider == asked
 
 
-def test_a_secret_is_known_before_anything_can_be_refused() -> None:
+def test_secrets_are_redacted_before_anything_can_be_refused() -> None:
     options = {"sessionToken": "token-of-an-option"}
     given = {"projectPath": "/p", "awsSecretAccessKey": "secret-of-an-argument"}
     create_request(parse(CreateArguments, {**given, "providerOptions": options}))

@@ -1,4 +1,4 @@
-"""The stdio server as a process of its own: how it ends, and what it says where."""
+"""The stdio server as a process of its own: how it ends, and what it writes to which stream."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_signal_ends_the_server_with_all_its_children(
     assert "cancelled" in fake_engine.calls(program)
 
 
-def test_a_client_that_hangs_up_ends_the_server_with_all_its_children(
+def test_a_client_that_disconnects_ends_the_server_with_all_its_children(
     program: Path, project: Path
 ) -> None:
     with hanging(program, project, "execute_command", command="hang") as server:
@@ -147,7 +147,7 @@ def test_a_prompt_runs_on_when_its_server_ends(
     assert fake_engine.calls(program)[-2:] == ["hanging", "left"]
 
 
-def test_a_prompt_that_is_cancelled_is_interrupted_and_the_server_goes_on(
+def test_a_cancelled_prompt_is_interrupted_and_the_server_continues(
     program: Path, project: Path
 ) -> None:
     with hanging(program, project, "execute_in_session", prompt="hang") as server:
@@ -162,7 +162,7 @@ def test_a_prompt_that_is_cancelled_is_interrupted_and_the_server_goes_on(
     )
 
 
-def test_a_prompt_is_interrupted_though_its_client_hangs_up_behind_the_cancellation(
+def test_a_cancelled_prompt_is_interrupted_even_if_the_client_then_disconnects(
     program: Path, project: Path
 ) -> None:
     with hanging(program, project, "execute_in_session", prompt="hang") as server:

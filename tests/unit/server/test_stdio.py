@@ -52,7 +52,7 @@ async def test_waiting_for_a_silent_client_can_be_cancelled() -> None:
     os.close(writer)
 
 
-async def test_closing_ends_the_lines_as_an_end_of_file_would() -> None:
+async def test_closing_ends_the_lines_like_end_of_file() -> None:
     reader, writer = os.pipe()
     lines = Lines(reader)
     found: list[str] = []

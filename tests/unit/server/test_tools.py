@@ -54,7 +54,7 @@ def test_a_description_is_short_and_every_tool_has_a_title(name: str) -> None:
     assert tool.annotations is not None
 
 
-def test_behaviour_hints_tell_which_tools_change_something() -> None:
+def test_annotations_say_which_tools_change_something() -> None:
     found = {}
     for name, tool in TOOLS.items():
         hints = wire(tool)["annotations"]
@@ -65,7 +65,7 @@ def test_behaviour_hints_tell_which_tools_change_something() -> None:
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_schemas_hold_no_references_titles_or_nullable_inputs(name: str) -> None:
+def test_schemas_contain_no_references_titles_or_nullable_inputs(name: str) -> None:
     def keywords(schema: Any) -> set[str]:
         found: set[str] = set()
         if isinstance(schema, dict):
@@ -131,7 +131,7 @@ def test_nested_arguments_are_described_in_words() -> None:
     }
 
 
-def test_the_arguments_of_a_wait_say_what_can_be_chosen() -> None:
+def test_schemas_state_bounds_choices_and_defaults() -> None:
     prompt = TOOLS["execute_in_session"].input_schema["properties"]
     turn = TOOLS["get_turn"].input_schema["properties"]
     seconds = {
@@ -180,7 +180,7 @@ def test_a_turn_s_result_is_the_prompt_s_and_the_events() -> None:
     }
 
 
-def test_a_prompt_that_runs_on_points_to_the_tool_that_follows_it() -> None:
+def test_execute_in_session_and_get_turn_point_to_each_other() -> None:
     assert "get_turn" in (TOOLS["execute_in_session"].description or "")
     assert "execute_in_session" in (TOOLS["get_turn"].description or "")
 

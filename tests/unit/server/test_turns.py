@@ -1,4 +1,4 @@
-"""Prompts that run on: waited for, read from, stood in line for, cancelled; over both eras."""
+"""Long prompts: waited for, followed, queued, cancelled; with both protocol eras."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def client(config: Config, request: pytest.FixtureRequest) -> AsyncIterato
 
 
 async def hang(client: Client, session: str, **more: Any) -> CallToolResult:
-    """A prompt that runs on when the time to wait is up."""
+    """Start a prompt that is still running when the wait ends."""
     arguments = {"sessionId": session, "prompt": "hang", "waitSeconds": 0, "turnId": TURN, **more}
     return await client.call_tool("execute_in_session", arguments)
 
@@ -58,7 +58,7 @@ async def test_a_prompt_that_takes_longer_is_left_running_and_followed(
     ]
 
 
-async def test_events_are_read_on_from_a_cursor_at_once_when_there_are_any(
+async def test_a_cursor_returns_later_events_without_waiting_if_there_are_any(
     client: Client, session: str
 ) -> None:
     await hang(client, session)
@@ -69,7 +69,7 @@ async def test_events_are_read_on_from_a_cursor_at_once_when_there_are_any(
     assert content(await client.call_tool("get_turn", arguments)) == wire.turn(session, events=[])
 
 
-async def test_one_event_is_given_whole_without_waiting(client: Client, session: str) -> None:
+async def test_one_event_is_returned_in_full_without_waiting(client: Client, session: str) -> None:
     await hang(client, session)
     one = await client.call_tool("get_turn", {"sessionId": session, "event": 2})
     whole = {**OUTPUT, "text": "one\ntwo\nthree", "leftOut": 0}
@@ -97,7 +97,7 @@ async def test_a_turn_is_cancelled_and_stays_so(
     assert fake_engine.calls(program).count("interrupted") == 1
 
 
-async def test_a_turn_that_is_over_is_not_cancelled(client: Client, session: str) -> None:
+async def test_an_ended_turn_is_not_cancelled(client: Client, session: str) -> None:
     arguments = {"sessionId": session, "prompt": "hello", "turnId": TURN}
     await client.call_tool("execute_in_session", arguments)
     late = await client.call_tool("cancel_turn", {"sessionId": session, "turnId": TURN})
@@ -106,7 +106,7 @@ async def test_a_turn_that_is_over_is_not_cancelled(client: Client, session: str
     assert (content(nothing)["turnId"], text(nothing)) == (None, "No turn was running.")
 
 
-async def test_a_busy_session_refuses_a_second_prompt_or_lets_it_stand_in_line(
+async def test_a_busy_session_refuses_a_second_prompt_or_queues_it(
     client: Client, session: str
 ) -> None:
     await hang(client, session)

@@ -1,4 +1,4 @@
-"""What a turn is on the wire; the other results are seen whole in test_app."""
+"""A turn's JSON form; test_app covers that of the other results."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ RUNNING = TurnResult(session=SESSION, turn_id=TURN, status=TurnStatus.RUNNING)
 EMPTY = wire.turn("0123456789ab", cursor=0)
 
 
-def test_a_turn_that_runs_has_every_field_and_nothing_in_them() -> None:
+def test_a_running_turn_has_every_field_all_empty() -> None:
     assert PromptResult.of(RUNNING).wire() == EMPTY
     assert TurnView.of(RUNNING).wire() == {**EMPTY, "events": []}
 
 
-def test_a_turn_that_is_over_is_told_in_full() -> None:
+def test_an_ended_turn_is_shown_in_full() -> None:
     Secret("sk-ant-in-a-result-0123")
     turn = TurnResult(
         session=SESSION,
@@ -95,7 +95,7 @@ def test_a_turn_that_is_over_is_told_in_full() -> None:
     assert EventEntry.of(turn.events[0]).wire() == event
 
 
-def test_a_turn_in_line_notes_how_many_come_first() -> None:
+def test_a_queued_turn_notes_how_many_are_ahead() -> None:
     waiting = replace(RUNNING, ahead=2, notes=("It was started again.",))
     assert PromptResult.of(waiting).notes == [
         "It was started again.",
@@ -104,7 +104,7 @@ def test_a_turn_in_line_notes_how_many_come_first() -> None:
 
 
 @pytest.mark.parametrize("status", TurnStatus)
-def test_a_cancellation_is_the_turn_s_id_and_what_became_of_it(status: TurnStatus) -> None:
+def test_a_cancellation_is_the_turn_s_id_and_status(status: TurnStatus) -> None:
     assert CancelResult.of("0123456789ab", replace(RUNNING, status=status)).wire() == {
         "sessionId": "0123456789ab",
         "turnId": TURN,

@@ -136,7 +136,7 @@ def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
     ]
 
 
-def test_a_turn_that_goes_on_says_how_to_wait_for_it_and_how_to_end_it() -> None:
+def test_a_running_turn_says_how_to_wait_for_it_and_how_to_end_it() -> None:
     assert text.prompt(RUNNING).splitlines() == [
         "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
         'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn '
@@ -164,13 +164,13 @@ ANSWER = (
 )
 
 
-def test_a_turn_that_needs_a_permission_says_what_for_and_how_to_answer() -> None:
+def test_a_turn_that_needs_permission_says_for_what_and_how_to_answer() -> None:
     asking = replace(RUNNING, status="needs_permission", questions=[QUESTION])
     head = "[needs_permission: turn 6b0b0f3e-0000-4000-8000-000000000000]"
     assert text.prompt(asking).splitlines() == [head, *ASKS, ANSWER]
 
 
-def test_a_turn_that_is_over_says_what_its_subagents_ask() -> None:
+def test_an_ended_turn_shows_the_questions_of_its_subagents() -> None:
     question = replace(QUESTION, tool_input={})
     over = replace(TURN, questions=[question])
     assert text.prompt(over).splitlines()[2:] == [
@@ -186,14 +186,14 @@ def test_an_answer_to_a_question_names_the_next_step() -> None:
     assert text.decided(decided) == said
 
 
-def test_an_answer_without_words_is_said_to_be_one() -> None:
+def test_an_empty_answer_is_reported() -> None:
     assert text.prompt(replace(TURN, result=None)).splitlines() == [
         "[completed: 12.3 s, 3 model calls, $0.0123]",
         "Claude finished without a final message.",
     ]
 
 
-def test_a_failure_without_a_reason_is_said_to_be_one() -> None:
+def test_a_failure_without_a_reason_is_reported() -> None:
     failed = replace(TURN, status="failed", result="So far.", duration_ms=9)
     assert text.prompt(failed).splitlines() == [
         "So far.",
@@ -205,7 +205,7 @@ def test_a_failure_without_a_reason_is_said_to_be_one() -> None:
     ]
 
 
-def test_notes_stand_behind_the_answer_each_in_a_line() -> None:
+def test_notes_follow_the_answer_one_per_line() -> None:
     noted = replace(TURN, notes=["It was started again.", "It is slow."])
     assert text.prompt(noted).splitlines() == [
         "Fixed.",
@@ -227,7 +227,7 @@ def view(prompt: PromptResult, *events: EventEntry) -> TurnView:
     )
 
 
-def test_a_turn_is_what_the_prompt_is_and_its_events() -> None:
+def test_a_turn_is_its_prompt_result_and_its_events() -> None:
     assert text.turn(view(TURN)) == text.prompt(TURN)
     cut = event(7, kind="tool_result", text="one\ntwo", left_out=1234)
     assert text.turn(view(RUNNING, event(6), cut)).splitlines() == [
@@ -252,14 +252,14 @@ def test_a_turn_is_what_the_prompt_is_and_its_events() -> None:
         ("t-1", "failed", "Turn t-1 had already ended: failed."),
     ],
 )
-def test_a_cancellation_says_what_became_of_the_turn(
+def test_a_cancellation_reports_the_turn_s_status(
     turn_id: str | None, status: str | None, expected: str
 ) -> None:
     result = CancelResult(session_id="0123456789ab", turn_id=turn_id, status=status)
     assert text.cancelled(result) == expected
 
 
-def test_a_denial_names_the_tool_and_what_it_wanted() -> None:
+def test_a_denial_names_the_tool_and_its_input() -> None:
     denial = PermissionDenial(tool_name="Bash", tool_input={"command": "rm x"})
     denied = replace(TURN, result="No.", permission_denials=[denial])
     assert text.prompt(denied).splitlines() == [
@@ -290,7 +290,7 @@ def test_a_denial_names_the_tool_and_what_it_wanted() -> None:
         ),
     ],
 )
-def test_a_command_is_its_exit_code_and_its_streams_apart(
+def test_a_command_is_its_exit_code_and_separate_streams(
     changes: dict[str, Any], expected: str
 ) -> None:
     assert text.command(replace(COMMAND, **changes)) == expected
@@ -312,7 +312,7 @@ def test_an_empty_list_names_the_tool_that_fills_it() -> None:
     assert text.sessions(ListResult(sessions=[])) == expected
 
 
-def test_destroying_says_whether_there_was_anything() -> None:
+def test_destroying_says_whether_the_session_existed() -> None:
     destroyed = DestroyResult(
         session_id="0123456789ab",
         session_name="fix-tests",
@@ -326,7 +326,7 @@ def test_destroying_says_whether_there_was_anything() -> None:
     )
 
 
-def test_a_transfer_says_how_much_is_now_where() -> None:
+def test_a_transfer_says_how_much_was_copied_to_where() -> None:
     transferred = TransferResult(
         session_id="0123456789ab",
         direction="from_container",
@@ -341,7 +341,7 @@ def test_a_transfer_says_how_much_is_now_where() -> None:
     ]
 
 
-def test_logs_are_their_lines_under_the_session_s_status() -> None:
+def test_logs_are_lines_below_the_session_s_status() -> None:
     result = LogsResult(session_id="01", session_name="a", status="stopped", lines=["x", "y"])
     empty = replace(result, lines=[])
     assert (text.logs(result), text.logs(empty)) == (
