@@ -11,7 +11,8 @@ import io
 from collections.abc import Sequence
 from typing import Final
 
-from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.dialects.dialect import SHM_BYTES, Dialect
+from claude_mcp.engine.environment import PROXIES
 from claude_mcp.engine.spec import (
     BindMount,
     ContainerSpec,
@@ -76,16 +77,18 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     # stdin must exist: settings and secrets arrive on it.
     argv += ["--interactive", "--init", *dialect.create_options]
     argv += [f"--label={key(name)}={value}" for name, value in spec.labels.items()]
-    # An ordinary process needs no capabilities.
-    argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    # An ordinary process needs no capabilities. An engine's configuration may give it all of them.
+    argv += ["--privileged=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    argv += ["--ipc=private", f"--shm-size={SHM_BYTES}"]
     argv += [f"--security-opt={option}" for option in spec.security_options]
     argv += _limit_options(spec.limits)
     if spec.max_user_processes is not None:
         argv.append(f"--ulimit=nproc={spec.max_user_processes}:{spec.max_user_processes}")
     if spec.runtime is not None:
         argv.append(f"--runtime={runtime(spec.runtime)}")
+    argv.append(f"--read-only={str(spec.read_only_root).lower()}")
     if spec.read_only_root:
-        argv += ["--read-only", *dialect.read_only_options]
+        argv += dialect.read_only_options
     argv += [f"--tmpfs={_tmpfs_value(mount)}" for mount in spec.tmpfs_mounts]
     if spec.log_max_size is not None:
         argv += [f"--log-driver={dialect.log_driver}", f"--log-opt=max-size={spec.log_max_size}"]
@@ -95,8 +98,9 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
         argv.append(f"--user={spec.user}")
     if spec.workdir is not None:
         argv.append(f"--workdir={spec.workdir}")
-    if spec.network is not None:
-        argv.append(f"--network={reference(spec.network)}")
+    network = dialect.default_network if spec.network is None else spec.network
+    if network is not None:
+        argv.append(f"--network={reference(network)}")
     if spec.restart is not None:
         argv.append(f"--restart={spec.restart}")
     argv += [f"--add-host={host}" for host in spec.extra_hosts]
@@ -104,6 +108,11 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     argv += [f"--mount={_volume_value(volume)}" for volume in spec.volumes]
     argv += [f"--env={key(name)}={value}" for name, value in spec.environment.items()]
     argv += [f"--env={key(name)}" for name in spec.inherited]
+    argv += [
+        f"{dialect.unset_variable_option}={name}"
+        for name in PROXIES
+        if name not in spec.environment and name not in spec.inherited
+    ]
     argv.append("--entrypoint=")
     argv.append(image_reference(spec.image))
     return (*argv, *spec.command)

@@ -21,6 +21,7 @@ from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.failures import classify
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
@@ -56,6 +57,7 @@ class Detected:
 
 async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
     """The engine behind ``program``, or the one that ``detect`` finds; see there for errors."""
+    environment = engine_environment(environment)
     found = await detect(program, environment)
     return DockerCliEngine(found.program, found.version, found.dialect, environment)
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 
 from claude_mcp.engine import argv as build
@@ -25,6 +25,7 @@ from claude_mcp.engine.engine import (
     ProcessLimitReached,
     ReferenceAmbiguous,
 )
+from claude_mcp.engine.environment import PROXIES, without
 from claude_mcp.engine.failures import (
     AMBIGUOUS,
     BUSY,
@@ -97,7 +98,9 @@ class DockerCliEngine:
         self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
     ) -> NewContainer:
         argv = build.create_argv(self.program, self.dialect, spec)
-        completed = await self._run(argv, extra_environment=inherited)
+        # `create --env=NAME` removes a variable from the container only if we have none either.
+        plain = replace(self, environment=without(self.environment, PROXIES))
+        completed = await plain._run(argv, extra_environment=inherited)
         if completed.returncode == 0:
             id = completed.out.strip().splitlines()[-1]
             return NewContainer(id, ignored_limits(completed.err))

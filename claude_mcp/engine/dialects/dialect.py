@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import assert_never
+from typing import Final, assert_never
+
+SHM_BYTES: Final = 64 * 1024 * 1024
+"""The size of /dev/shm, where the agent keeps its files; both engines' own default."""
 
 
 class ContainerUser(Enum):
@@ -53,8 +56,12 @@ class Dialect:
 
     create_options: tuple[str, ...]
     """Options that every container needs at ``create``."""
+    unset_variable_option: str
+    """The option of ``create`` that removes a variable, whoever defined it."""
     read_only_options: tuple[str, ...]
     """Options that a container with a read-only root needs at ``create``."""
+    default_network: str | None
+    """The value of ``--network`` for the engine's own network; None if it needs no option."""
     log_driver: str
     """A driver that ``logs`` can read on every host and whose files can be bounded in size."""
     copy_out_options: tuple[str, ...]
@@ -69,7 +76,8 @@ class Dialect:
         """``user`` and ``userns`` of a container whose files belong to uid:gid on the host."""
         match self.container_user:
             case ContainerUser.SAME:
-                return {"user": f"{uid}:{gid}"}
+                # A daemon or a configuration may remap the users of all containers.
+                return {"user": f"{uid}:{gid}", "userns": "host"}
             case ContainerUser.KEEP_ID:
                 return {"userns": "keep-id"}
             case ContainerUser.ROOT:

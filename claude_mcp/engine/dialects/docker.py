@@ -22,7 +22,10 @@ DOCKER: Final = Dialect(
     # The daemon's own cgroup decides, which we cannot see.
     limits_need_delegation=False,
     create_options=(),
+    # Without a value: that of our own environment, which has none.
+    unset_variable_option="--env",
     read_only_options=(),
+    default_network=None,
     log_driver="json-file",
     copy_out_options=("--follow-link",),
     daemon_unpacks=True,

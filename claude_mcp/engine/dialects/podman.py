@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
+from claude_mcp.engine.dialects.dialect import SHM_BYTES, ContainerUser, Dialect
 
 PODMAN: Final = Dialect(
     name="podman",
@@ -19,11 +19,25 @@ PODMAN: Final = Dialect(
     bind_mounts=True,
     archive_copies=True,
     limits_need_delegation=False,
-    # By default, containers inherit the proxies in Podman's environment. Those may hold a
-    # password; what is configured reaches a session on the agent's stdin.
-    create_options=("--http-proxy=false",),
-    # By default, a read-only root gets tmpfs mounts of unbounded size.
-    read_only_options=("--read-only-tmpfs=false",),
+    # containers.conf can change the default of each. By default, containers also inherit the
+    # proxies in Podman's environment. Those may hold a password; what is configured reaches a
+    # session on the agent's stdin.
+    create_options=(
+        "--http-proxy=false",
+        "--env-host=false",
+        "--pid=private",
+        "--uts=private",
+        "--umask=0022",
+        "--no-hosts=false",
+    ),
+    unset_variable_option="--unsetenv",
+    # By default, a read-only root gets tmpfs mounts of unbounded size. Without these, Podman 5
+    # makes /dev/shm read-only too.
+    read_only_options=(
+        "--read-only-tmpfs=false",
+        f"--tmpfs=/dev/shm:rw,nosuid,nodev,mode=1777,size={SHM_BYTES}",
+    ),
+    default_network="private",
     log_driver="k8s-file",
     copy_out_options=(),
     daemon_unpacks=False,

@@ -23,7 +23,23 @@ from claude_mcp.engine.spec import (
 from claude_mcp.errors import UsageError
 
 ALWAYS = ("--interactive", "--init")
-HARDENED = ("--cap-drop=ALL", "--security-opt=no-new-privileges")
+PODMAN_STATES = (
+    "--http-proxy=false",
+    "--env-host=false",
+    "--pid=private",
+    "--uts=private",
+    "--umask=0022",
+    "--no-hosts=false",
+)
+HARDENED = (
+    "--privileged=false",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--ipc=private",
+    "--shm-size=67108864",
+)
+PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy",
+           "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")  # fmt: skip
 HOSTILE_REFERENCES = [
     "",
     "-f",
@@ -53,6 +69,8 @@ def test_a_minimal_container_is_interactive_hardened_and_never_pulled() -> None:
         *ALWAYS,
         *HARDENED,
         "--oom-score-adj=500",
+        "--read-only=false",
+        *(f"--env={name}" for name in PROXIES),
         "--entrypoint=",
         "i",
         "run",
@@ -65,8 +83,8 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         image="registry.example:5000/team/image@sha256:0123",
         command=("python3", "-c", "--help\n'x' $HOME", ""),
         labels={"claude-mcp.name": "-v /:/host", "claude-mcp.project": "/a b\n--privileged"},
-        environment={"LANG": "--x=y z"},
-        inherited=("PAYLOAD",),
+        environment={"LANG": "--x=y z", "NO_PROXY": "localhost"},
+        inherited=("PAYLOAD", "no_proxy"),
         mounts=(BindMount("/p", "/workspace", read_only=False), BindMount("/a,b", "/c")),
         volumes=(VolumeMount("v1", "/run/v1"), VolumeMount("v2", "/run/v2", read_only=False)),
         workdir="/workspace",
@@ -89,7 +107,7 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--pull=never",
         "--name=claude-mcp-a",
         *ALWAYS,
-        "--http-proxy=false",
+        *PODMAN_STATES,
         "--label=claude-mcp.name=-v /:/host",
         "--label=claude-mcp.project=/a b\n--privileged",
         *HARDENED,
@@ -102,8 +120,9 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--storage-opt=size=1073741824",
         "--ulimit=nproc=2048:2048",
         "--runtime=runsc",
-        "--read-only",
+        "--read-only=true",
         "--read-only-tmpfs=false",
+        "--tmpfs=/dev/shm:rw,nosuid,nodev,mode=1777,size=67108864",
         "--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size=1024",
         "--tmpfs=/var/tmp:rw,exec,nosuid,nodev,mode=1777,size=2048",
         "--log-driver=k8s-file",
@@ -119,7 +138,10 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--mount=type=volume,source=v1,target=/run/v1,ro",
         "--mount=type=volume,source=v2,target=/run/v2",
         "--env=LANG=--x=y z",
+        "--env=NO_PROXY=localhost",
         "--env=PAYLOAD",
+        "--env=no_proxy",
+        *(f"--unsetenv={name}" for name in PROXIES[:-2]),
         "--entrypoint=",
         "registry.example:5000/team/image@sha256:0123",
         "python3",

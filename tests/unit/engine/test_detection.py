@@ -23,6 +23,7 @@ from claude_mcp.engine.detection import (
 from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.engine.environment import engine_environment
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 # The answers of Docker 28.2 with engine 20.10 and of Podman 4.3.1, without the parts that we
@@ -345,10 +346,10 @@ async def test_detection_gives_up_on_an_engine_that_hangs(
     )
 
 
-async def test_the_detected_engine_is_driven_with_the_environment_that_found_it(
+async def test_the_detected_engine_is_driven_with_what_it_needs_of_the_environment(
     environment: dict[str, str], install: Installs
 ) -> None:
     install("docker", DOCKER_ANSWER)
-    assert await connect(None, environment) == DockerCliEngine(
-        "docker", "20.10.24+dfsg1", DOCKER, environment
+    assert await connect(None, {**environment, "PODMAN_USERNS": "auto"}) == DockerCliEngine(
+        "docker", "20.10.24+dfsg1", DOCKER, engine_environment(environment)
     )

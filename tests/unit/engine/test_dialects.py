@@ -14,10 +14,10 @@ def test_a_session_runs_as_the_owner_of_the_project_as_far_as_the_engine_can() -
         each.user_options(1000, 100)
         for each in (DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER, PODMAN, ROOTLESS_PODMAN)
     ] == [
-        {"user": "1000:100"},
-        {"user": "1000:100"},
+        {"user": "1000:100", "userns": "host"},
+        {"user": "1000:100", "userns": "host"},
         {"user": "0:0"},
-        {"user": "1000:100"},
+        {"user": "1000:100", "userns": "host"},
         {"userns": "keep-id"},
     ]
 

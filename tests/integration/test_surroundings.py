@@ -1,0 +1,165 @@
+"""What surrounds the engine's command line does not reach a session.
+
+The user's environment and the client's configuration files belong to the user. Each test has one
+that would change our containers, and a control that proves that it would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.config import load
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.sessions.create.plan import create
+from claude_mcp.sessions.create.request import CreateRequest, NetworkName
+from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.turns import commands
+from tests.engine_fixtures import Bare
+
+PASSWORD = "pass-word-of-a-proxy"
+FACTS = """
+import json, os
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({
+    "capabilities": status["CapEff"].strip(),
+    "seccomp": status["Seccomp"].strip(),
+    "namespaces": {each: os.readlink("/proc/self/ns/" + each) for each in ("pid", "net", "ipc", "uts")},
+    "umask": status["Umask"].strip(),
+    "hosts": os.path.exists("/etc/hosts"),
+    "environment": dict(os.environ),
+    "root": os.access("/var/tmp", os.W_OK),
+}))
+"""  # noqa: E501
+CONTAINERS_CONF = """
+[containers]
+privileged = true
+read_only = true
+env = ["HTTP_PROXY=http://u:%s@proxy.example:3128"]
+env_host = true
+ipcns = "host"
+netns = "host"
+pidns = "host"
+utsns = "host"
+umask = "0000"
+no_hosts = true
+""" % (PASSWORD)  # noqa: UP031
+
+
+async def facts(
+    environ: dict[str, str], program: str, project: Path, name: str
+) -> dict[str, object]:
+    """What a command in a new session sees."""
+    async with open_sessions(load(environ, engine=program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        try:
+            ran = await commands.execute(sessions, created.session.id, f"python3 -c '{FACTS}'")
+        finally:
+            await sessions.destroy(created.session.id)
+    assert ran.exit_code == 0, ran.stderr
+    found: dict[str, object] = json.loads(ran.stdout)
+    return found
+
+
+@pytest.mark.docker
+async def test_content_trust_in_the_users_shell_does_not_stop_a_session(
+    engine: DockerCliEngine, environ: dict[str, str], project: Path, name: str, bare: Bare
+) -> None:
+    environ["DOCKER_CONTENT_TRUST"] = "1"
+    refused = subprocess.run(
+        [engine.program, "create", "--pull=never", load(environ).image, "true"],
+        env=environ, capture_output=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode != 0, "content trust does nothing here"
+    assert await facts(environ, engine.program, project, name)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("network", ["open", "restricted"])
+async def test_proxies_of_dockers_configuration_are_nowhere_in_a_session(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+    tmp_path: Path,
+    network: NetworkName,
+) -> None:
+    proxy = f"http://u:{PASSWORD}@proxy.example:3128"
+    default = dict.fromkeys(["httpProxy", "httpsProxy", "ftpProxy", "allProxy"], proxy)
+    docker = tmp_path / "docker"
+    docker.mkdir()
+    (docker / "config.json").write_text(json.dumps({"proxies": {"default": default}}))
+    environ["DOCKER_CONFIG"] = str(docker)
+    control = subprocess.run(
+        [engine.program, "run", "--rm", "--entrypoint=", load(environ).image, "env"],
+        env=environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert PASSWORD in control.stdout
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        request = CreateRequest(str(project), session_name=name, network=network)
+        created = await create(sessions, request)
+        try:
+            inspected = bare("inspect", created.session.container_id)
+            ran = await commands.execute(sessions, created.session.id, "env")
+        finally:
+            await sessions.destroy(created.session.id)
+    assert PASSWORD not in inspected
+    assert PASSWORD not in ran.stdout
+    assert ("HTTP_PROXY=" in ran.stdout) == (network == "restricted")
+
+
+@pytest.fixture
+def containers_conf(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a configuration that has, besides what is given, all that this machine needs."""
+
+    def write(text: str) -> Path:
+        needed = Path("/etc/containers/containers.conf.d/claude-mcp.conf")
+        lines = needed.read_text().splitlines() if needed.exists() else []
+        limits = [line for line in lines if line.startswith("default_ulimits")]
+        rest = [line for line in lines if line not in limits and line != "[containers]"]
+        path = tmp_path / "containers.conf"
+        path.write_text("\n".join([text, *limits, *rest]))
+        return path
+
+    return write
+
+
+@pytest.mark.podman
+async def test_containers_conf_weakens_no_session(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    containers_conf: Callable[[str], Path],
+) -> None:
+    environ["CONTAINERS_CONF"] = str(containers_conf(CONTAINERS_CONF))
+    environ["A_VARIABLE_OF_OURS"] = "x"
+    control = subprocess.run(
+        [engine.program, "run", "--rm", "--entrypoint=", load(environ).image,
+         "python3", "-c", FACTS],
+        env=environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    weak = json.loads(control.stdout)
+    assert weak["environment"]["HTTP_PROXY"]
+    assert weak["namespaces"]["pid"] == os.readlink("/proc/self/ns/pid")
+    found = await facts(environ, engine.program, project, name)
+    namespaces = found.pop("namespaces")
+    environment = found.pop("environment")
+    assert isinstance(namespaces, dict)
+    assert isinstance(environment, dict)
+    assert found == {
+        "capabilities": "0000000000000000",
+        "seccomp": "2",
+        "umask": "0022",
+        "hosts": True,
+        "root": True,
+    }
+    for each, value in namespaces.items():
+        assert value != os.readlink(f"/proc/self/ns/{each}"), each
+    assert {"HTTP_PROXY", "A_VARIABLE_OF_OURS"} & set(environment) == set()
