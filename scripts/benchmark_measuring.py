@@ -20,8 +20,8 @@ from claude_mcp.config import Config
 from claude_mcp.contract import places as contract
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import container_name
 
@@ -189,7 +189,7 @@ class Bench:
         self._shim.write_text(SHIM.replace("@LOG@", str(self._log)).replace("@PROGRAM@", program))
         self._shim.chmod(0o755)
         async with self.watched() as watched:
-            created = await creation.create(watched, self.request(self.session))
+            created = await create(watched, self.request(self.session))
         self.container = created.session.container_id
         call = next(call for call in self.calls_made() if call[0] == "create")
         self._create_flags = call[: call.index(created.session.image) + 1]

@@ -32,8 +32,8 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import NetworkName
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.session import container_name
@@ -83,7 +83,7 @@ async def life(bench: Bench) -> Rows:
     async def by_us(samples: Samples) -> None:
         for destroy in ("destroy", "destroy used"):
             with timed(samples, "create"):
-                created = await creation.create(bench.sessions, bench.request(bench.fresh_name()))
+                created = await create(bench.sessions, bench.request(bench.fresh_name()))
             session = created.session.id
             if destroy == "destroy used":
                 with timed(samples, "command"):
@@ -107,7 +107,7 @@ async def network(bench: Bench) -> Rows:
     async def life_in(network: NetworkName, samples: Samples) -> None:
         request = replace(bench.request(bench.fresh_name()), network=network)
         with timed(samples, "create"):
-            created = await creation.create(bench.sessions, request)
+            created = await create(bench.sessions, request)
         with timed(samples, "destroy"):
             await bench.sessions.destroy(created.session.id)
 
@@ -122,7 +122,7 @@ async def network(bench: Bench) -> Rows:
         await life_in("restricted", samples)
 
     _, alone = await alternate(bench.repetitions(5), in_the_open, first)
-    kept = await creation.create(
+    kept = await create(
         bench.sessions, replace(bench.request(bench.fresh_name()), network="restricted")
     )
     try:
@@ -344,7 +344,7 @@ async def calls(bench: Bench) -> Rows:
 
         async def restricted(name: str) -> object:
             request = replace(bench.request(name), network="restricted")
-            return await creation.create(sessions, request)
+            return await create(sessions, request)
 
         def called(
             work: Callable[..., Awaitable[object]], *arguments: object
@@ -356,7 +356,7 @@ async def calls(bench: Bench) -> Rows:
 
         steps: list[tuple[str, Callable[[], Awaitable[object]], int | None]] = [
             ("a server's first use of the engine", sessions.engine, None),
-            ("create_session", lambda: creation.create(sessions, bench.request(name)), 2),
+            ("create_session", lambda: create(sessions, bench.request(name)), 2),
             (
                 "execute_command, first",
                 called(commands.run, "true"),

@@ -29,7 +29,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.sessions.channel import channel, channels
-from claude_mcp.sessions.create import start as creation
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.providers import resolve as provider
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import prompts as turns
@@ -174,7 +174,7 @@ async def _first_turn(bench: Bench) -> Difference:
 
     async def first(samples: Samples) -> None:
         name = bench.fresh_name()
-        await creation.create(bench.sessions, bench.request(name))
+        await create(bench.sessions, bench.request(name))
         await asyncio.sleep(SETTLE_SECONDS)
         await _by_a_new_channel(bench, samples, name)
         await bench.sessions.destroy(name)
@@ -220,7 +220,7 @@ async def memory(bench: Bench) -> Rows:
 
     async def work() -> None:
         for name in waiting:
-            await creation.create(bench.sessions, bench.request(name))
+            await create(bench.sessions, bench.request(name))
 
     await asyncio.gather(*(work() for _ in range(WORKERS)))
     async with server(bench) as (client, pid):

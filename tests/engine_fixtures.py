@@ -19,8 +19,8 @@ from claude_mcp.engine import detection
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
-from claude_mcp.sessions.create import start as creation
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 
@@ -102,7 +102,7 @@ def name(bare: Bare) -> Iterator[str]:
 
 @pytest.fixture
 async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
-    created = await creation.create(sessions, CreateRequest(str(project), session_name=name))
+    created = await create(sessions, CreateRequest(str(project), session_name=name))
     yield created.session
     await sessions.destroy(created.session.id)
 
@@ -113,9 +113,7 @@ async def shared(
 ) -> AsyncIterator[Session]:
     """A session for all tests that leave nothing behind in it that another would notice."""
     async with open_sessions(load(environment_with(standin), engine=engine.program)) as sessions:
-        created = await creation.create(
-            sessions, CreateRequest(str(tmp_path_factory.mktemp("shared")))
-        )
+        created = await create(sessions, CreateRequest(str(tmp_path_factory.mktemp("shared"))))
         yield created.session
         await sessions.destroy(created.session.id)
 

@@ -1,8 +1,8 @@
-"""What a session may take of its host, and how it is closed off besides.
+"""Limits on what a session may use of its host, and further hardening.
 
-A limit comes from the session's creator, else from the configuration, else from what this
-machine has. One that the engine cannot set is a warning: a session with fewer limits is what
-rootless engines give on many hosts.
+A limit comes from the request, or else from the configuration, or else from this machine's size.
+A limit that the engine cannot set becomes a warning, because many hosts do not let rootless
+engines set all of them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ GIB: Final = KIB * MIB
 DEFAULT_PIDS: Final = 2048
 LEAST_DEFAULT_MEMORY: Final = 2 * GIB
 MINIMUM_MEMORY: Final = 256 * MIB
-"""Claude Code alone takes about as much."""
+"""Claude Code alone needs about this much."""
 MINIMUM_PIDS: Final = 64
 MINIMUM_DISK: Final = 16 * MIB
 MINIMUM_CPUS: Final = 0.01
 DEFAULT_TMPFS_BYTES: Final = GIB
 TMPFS_TARGETS: Final = ("/tmp", "/var/tmp")
-"""Of a session whose root file system is read-only; its home is then below the second one."""
+"""What stays writable if the root file system is read-only; the home is then in /var/tmp."""
 NO_LIMIT: Final = frozenset({"0", "none"})
 TITLES: Final = {"memory": "memory", "cpus": "CPU", "pids": "processes", "disk": "disk"}
 
@@ -42,14 +42,14 @@ _CONTROLLERS: Final = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
 
 
 _UNDELEGATED: Final = (
-    "your user has no cgroup controller for it. With systemd and cgroup version 2, "
-    "'Delegate=cpu memory pids' in user@.service gives it."
+    "its cgroup controller is not delegated to your user. With systemd and cgroup version 2, set "
+    "'Delegate=cpu memory pids' in user@.service."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """The fields of a container's specification that hold it in, and what is to be said of them."""
+    """The fields of a container's specification that contain it, and warnings about them."""
 
     limits: Limits
     max_user_processes: int | None
@@ -68,18 +68,19 @@ def contain(
     read_only_root: bool | None = None,
     runtime_name: str | None = None,
 ) -> Containment:
-    """``wanted`` holds the limits that the creator asks for, as text, under the names of
-    ``Limits``; None means what is configured.
+    """The containment of a new session.
+
+    ``wanted`` has the requested limits as text, by their names in ``Limits``. For other
+    arguments, None means the configured value.
 
     Raises:
-        UsageError: one of them cannot be understood, or is too small to work in.
+        UsageError: a limit cannot be parsed, or is too small to work with.
     """
     read_only = config.read_only_root if read_only_root is None else read_only_root
-    wished = _limits(config, wanted)
-    limits, max_user_processes, warnings = settable(dialect, wished)
+    limits, max_user_processes, warnings = settable(dialect, _limits(config, wanted))
     tmpfs_mounts: tuple[TmpfsMount, ...] = ()
     if read_only:
-        # All that can be written is in these then, and their size bounds it on any storage.
+        # Only these are writable then, so their size is a disk limit on any storage driver.
         size = limits.disk or DEFAULT_TMPFS_BYTES
         tmpfs_mounts = tuple(TmpfsMount(target, size) for target in TMPFS_TARGETS)
         limits = replace(limits, disk=None)
@@ -90,8 +91,8 @@ def contain(
         runtime=None if name is None else runtime(name),
         read_only_root=read_only,
         tmpfs_mounts=tmpfs_mounts,
-        # SELinux would keep the session from the project. The other way, giving the project's
-        # files a container's label, changes the user's files for good, and slowly.
+        # SELinux would deny the session access to the project. The alternative, relabelling the
+        # project's files, is slow and changes the user's files permanently.
         security_options=("label=disable",) if host.has_selinux() else (),
         warnings=warnings,
     )
@@ -134,7 +135,7 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
     cpus = host.cpus()
     pids = number("pids", MINIMUM_PIDS, DEFAULT_PIDS)
     return Limits(
-        # Half is room for a build, and leaves the host able to work while a session takes all.
+        # Half is enough for a build, and the host stays usable if a session takes all of it.
         memory=size("memory", MINIMUM_MEMORY, max(LEAST_DEFAULT_MEMORY, host.memory_bytes() // 2)),
         cpus=number("cpus", MINIMUM_CPUS, cpus - 1 if cpus > 2 else None),
         pids=None if pids is None else int(pids),
@@ -145,7 +146,7 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
 def settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tuple[str, ...]]:
     """The limits that the engine can set with the cgroup controllers delegated to our user.
 
-    Returns also the bound that replaces the one on processes, and warnings about the rest.
+    Also returns the bound that replaces the limit on processes, and warnings about the others.
     """
     delegated = host.delegated_controllers(os.geteuid()) if dialect.limits_need_delegation else None
     if delegated is None:
@@ -165,7 +166,7 @@ def settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tupl
 
 
 def parse_size(text: str) -> int | None:
-    """Bytes, from a number with or without k, m, g or t (powers of 1024); None if it is not one."""
+    """Bytes from a number with an optional k, m, g or t (powers of 1024); None if it is not one."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         return None

@@ -80,7 +80,7 @@ class _Checked:
     git: guard.Protection
 
 
-async def plan(sessions: Sessions, request: CreateRequest) -> Plan:
+async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     """Check everything in a request, and decide what it leaves open.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a caller asks of a new session, and what the caller gets.
 
-Each option is declared here once. Front ends derive from it what they offer, and ``plan`` reads
-the values.
+Each option is declared here once. Front ends derive from it what they offer, and ``plan_session``
+reads the values.
 """
 
 from __future__ import annotations

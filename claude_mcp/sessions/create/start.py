@@ -28,8 +28,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import limits, quota
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import plan as planning
-from claude_mcp.sessions.create.plan import Plan
+from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
@@ -66,7 +65,7 @@ async def create(
         SessionExists, ImageNotFound, ImageUnfit, TooManySessions, AgentError, EngineError:
             see ``start``.
     """
-    return await start(sessions, await planning.plan(sessions, request), progress)
+    return await start(sessions, await plan_session(sessions, request), progress)
 
 
 async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress) -> Created:

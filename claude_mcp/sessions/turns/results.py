@@ -16,13 +16,13 @@ from claude_mcp.errors import AgentError
 from claude_mcp.sessions.channel.answers import line, mapping, read
 from claude_mcp.sessions.session import Session
 
-# More than any honest agent gives.
+# More than an honest agent sends.
 MAX_EVENTS: Final = 100
 MAX_NOTES: Final = 20
 MAX_EVENT_CHARS: Final = 2_000
 MAX_QUESTIONS: Final = 50
 MAX_INPUT_CHARS: Final = 20_000
-"""Of a question's input as JSON."""
+"""The length of a question's input as JSON."""
 
 
 class TurnStatus(StrEnum):
@@ -41,7 +41,7 @@ class PermissionDenial:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What Claude asks permission for; ``description`` is Claude's own."""
+    """A permission question; Claude wrote the ``description``."""
 
     request_id: str
     tool_name: str
@@ -51,7 +51,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened; ``left_out`` counts the characters of the text that are missing."""
+    """One event of a turn; ``left_out`` is how many characters of its text are missing."""
 
     number: int
     time: str
@@ -62,12 +62,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """A turn as far as it is known: one that runs has no result, cost or usage yet.
+    """A turn as far as it is known: a running one has no result, cost or usage yet.
 
-    ``questions`` are open ones; a turn that is over has those of its subagents, which go on.
+    ``questions`` are the open ones. A turn that has ended may still have questions from its
+    subagents, which continue.
 
-    ``error`` says why it failed, ``ahead`` how many turns come before it in line, ``cursor`` from
-    which event to read on; ``duration_ms`` is Claude's own figure.
+    ``error`` says why the turn failed, and ``ahead`` how many turns come before it in the queue.
+    Pass ``cursor`` to read the events that follow. ``duration_ms`` is what Claude reports.
     """
 
     session: Session
@@ -89,7 +90,7 @@ class TurnResult:
 
 
 NOTHING: Final = operations.TurnState(turn_id="", status="", cursor=0, events=())
-"""What an answer is read as that says nothing."""
+"""What an empty answer is read as."""
 
 
 def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any]) -> TurnResult:
@@ -100,42 +101,42 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
     Raises:
         AgentError: none was, and the answer names none.
     """
-    told = read(operations.TurnState, answer, NOTHING)
+    state = read(operations.TurnState, answer, NOTHING)
     if turn_id is None:
         try:
-            turn_id = str(uuid.UUID(told.turn_id))
+            turn_id = str(uuid.UUID(state.turn_id))
         except ValueError as error:
             raise AgentError("The session's agent sent an unusable answer.") from error
     try:
-        status = TurnStatus(told.status)
+        status = TurnStatus(state.status)
     except ValueError:
         status = TurnStatus.FAILED
     return TurnResult(
         session=session,
         turn_id=turn_id,
         status=status,
-        result=_redacted(told.result),
-        error=_redacted(told.error),
-        conversation_id=_redacted(told.conversation_id),
-        num_turns=told.num_turns,
-        duration_ms=told.duration_ms,
-        cost_usd=told.cost_usd,
+        result=_redacted(state.result),
+        error=_redacted(state.error),
+        conversation_id=_redacted(state.conversation_id),
+        num_turns=state.num_turns,
+        duration_ms=state.duration_ms,
+        cost_usd=state.cost_usd,
         usage={
             str(key): int(count)
-            for key, value in told.usage.items()
+            for key, value in state.usage.items()
             if (count := amount(value)) is not None
         },
         permission_denials=tuple(
             PermissionDenial(each.tool_name, mapping(each.tool_input))
-            for each in told.permission_denials
+            for each in state.permission_denials
         ),
         questions=tuple(
-            parse_question(each) for each in told.questions[:MAX_QUESTIONS] if each.request_id
+            parse_question(each) for each in state.questions[:MAX_QUESTIONS] if each.request_id
         ),
-        notes=tuple(redactor.redact(line(note)) for note in told.notes[:MAX_NOTES]),
-        ahead=told.ahead,
-        events=tuple(parse_event(each, MAX_EVENT_CHARS) for each in told.events[:MAX_EVENTS]),
-        cursor=told.cursor,
+        notes=tuple(redactor.redact(line(note)) for note in state.notes[:MAX_NOTES]),
+        ahead=state.ahead,
+        events=tuple(parse_event(each, MAX_EVENT_CHARS) for each in state.events[:MAX_EVENTS]),
+        cursor=state.cursor,
     )
 
 
@@ -143,26 +144,26 @@ def _redacted(text: str | None) -> str | None:
     return None if text is None else redactor.redact(text)
 
 
-def parse_question(told: operations.Question) -> Question:
+def parse_question(sent: operations.Question) -> Question:
     return Question(
-        request_id=line(told.request_id, 100),
-        tool_name=line(told.tool_name, 200),
-        tool_input=_bounded(mapping(told.tool_input)),
-        description=redactor.redact(line(told.description or "", 1_000)) or None,
+        request_id=line(sent.request_id, 100),
+        tool_name=line(sent.tool_name, 200),
+        tool_input=_bounded(mapping(sent.tool_input)),
+        description=redactor.redact(line(sent.description or "", 1_000)) or None,
     )
 
 
 def _bounded(tool_input: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An honest agent has cut it already."""
+    """A bound for a forged answer; an honest agent has cut the input already."""
     text = json.dumps(tool_input, ensure_ascii=False)
     return tool_input if len(text) <= MAX_INPUT_CHARS else {"json": text[:MAX_INPUT_CHARS]}
 
 
-def parse_event(told: operations.JournalEvent, characters: int | None) -> Event:
+def parse_event(sent: operations.JournalEvent, characters: int | None) -> Event:
     return Event(
-        number=told.number,
-        time=told.time[:40],
-        kind=told.kind[:40],
-        text=redactor.redact(told.text[:characters]),
-        left_out=told.left_out,
+        number=sent.number,
+        time=sent.time[:40],
+        kind=sent.kind[:40],
+        text=redactor.redact(sent.text[:characters]),
+        left_out=sent.left_out,
     )

@@ -152,8 +152,9 @@ def test_rootless_podman_is_not_asked_for_what_it_cannot_set(machine: Machine) -
     found = contained(dialect=ROOTLESS_PODMAN)
     assert found.limits == Limits(memory=8 * GIB, pids=2048)
     assert found.warnings == (
-        "Podman cannot limit this session's CPU here: your user has no cgroup controller for it. "
-        "With systemd and cgroup version 2, 'Delegate=cpu memory pids' in user@.service gives it.",
+        "Podman cannot limit this session's CPU here: its cgroup controller is not "
+        "delegated to your user. With systemd and cgroup version 2, set 'Delegate=cpu memory pids' "
+        "in user@.service.",
     )
 
 
