@@ -256,7 +256,7 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
 
         write_json(TransferResult.of(transferred).wire())
     elif watched(arguments):
-        arrived = f"{counted(transferred.files, 'file')}, {transferred.size} bytes"
+        arrived = f"{counted(transferred.files, 'file')}, {counted(transferred.size, 'byte')}"
         talk(f"{arrived}, now at {transferred.path}")
     return 0
 
@@ -277,11 +277,11 @@ def logs(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def doctor(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.cli import doctor as doctors
+    from claude_mcp.cli.doctor import examine, to_json, to_text, usable
 
-    findings = within(config, lambda sessions: doctors.examine(sessions, arguments.config))
+    findings = within(config, lambda sessions: examine(sessions, arguments.config))
     if arguments.json:
-        write_json(doctors.to_json(findings))
+        write_json(to_json(findings))
     else:
-        write(doctors.to_text(findings))
-    return 0 if doctors.usable(findings) else 1
+        write(to_text(findings))
+    return 0 if usable(findings) else 1

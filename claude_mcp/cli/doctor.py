@@ -110,10 +110,10 @@ def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
 
 
 def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
-    from claude_mcp.sessions.providers import resolve as provider
+    from claude_mcp.sessions.providers.resolve import resolve
 
     try:
-        chosen = provider.resolve(settings, engine.dialect)
+        chosen = resolve(settings, engine.dialect)
     except UsageError as error:
         return [Finding("provider", Verdict.FAILED, error.message, error.hint)]
     findings = [Finding("provider", Verdict.OK, _described(chosen))]
@@ -127,13 +127,13 @@ def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
 
 def _network(settings: config.Config, chosen: Provider) -> Finding:
     """The network of sessions that ask for none."""
-    from claude_mcp.sessions.network import policy as network_policy
     from claude_mcp.sessions.network.access import Network
+    from claude_mcp.sessions.network.policy import settle
 
     try:
-        network = network_policy.settle(settings, None, (), chosen, "").network.value
+        network = settle(settings, None, (), chosen, "").network.value
         # Settings for restricted sessions must be valid too, whatever the default network is.
-        proxy = network_policy.settle(settings, "restricted", (), chosen, "").proxy
+        proxy = settle(settings, "restricted", (), chosen, "").proxy
     except UsageError as error:
         if isinstance(error, ConfigError) or settings.network == Network.RESTRICTED:
             return Finding("network", Verdict.FAILED, error.message, error.hint)

@@ -27,17 +27,17 @@ RUNNING_EXIT_CODE: Final = 8
 def prompt(arguments: argparse.Namespace, config: Config) -> int:
     import anyio
 
-    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns import prompts
     from claude_mcp.sessions.turns.options import TurnOptions
 
     text = _prompt_text(arguments.prompt)
     split = {"tools": lambda names: tuple(name for name in names.split(",") if name)}
     options = TurnOptions(**given(arguments, TurnOptions, split))
-    turn_id = turns.new_turn_id(arguments.turn_id)
+    turn_id = prompts.new_turn_id(arguments.turn_id)
 
     async def work(handle: SessionHandle) -> TurnResult:
         try:
-            return await turns.prompt(
+            return await prompts.prompt(
                 handle,
                 text,
                 options=options,
@@ -67,10 +67,10 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
 async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
     """End a prompt after Ctrl-C; it may never have reached the session."""
     from claude_mcp.errors import ClaudeMcpError
-    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns import prompts
 
     try:
-        turn = await turns.interrupt(handle, turn_id)
+        turn = await prompts.interrupt(handle, turn_id)
     except ClaudeMcpError as error:
         talk(f"claude-mcp: the prompt was abandoned: {error.message}")
         return
@@ -84,14 +84,14 @@ async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
 
 
 def turn(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns import prompts
 
     if arguments.event is not None:
         return _show_event(arguments, config)
     found = within_session(
         config,
         arguments.session,
-        lambda handle: turns.follow(
+        lambda handle: prompts.follow(
             handle,
             arguments.turn,
             cursor=arguments.cursor,
@@ -110,10 +110,10 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _show_event(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns import prompts
 
     _, event = within_session(
-        config, arguments.session, lambda handle: turns.event(handle, arguments.event)
+        config, arguments.session, lambda handle: prompts.event(handle, arguments.event)
     )
     if arguments.json:
         from claude_mcp.views.results import EventEntry
@@ -125,10 +125,10 @@ def _show_event(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def cancel(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions.turns import prompts as turns
+    from claude_mcp.sessions.turns import prompts
 
     cancelled = within_session(
-        config, arguments.session, lambda handle: turns.interrupt(handle, arguments.turn)
+        config, arguments.session, lambda handle: prompts.interrupt(handle, arguments.turn)
     )
     if arguments.json:
         from claude_mcp.views.results import CancelResult

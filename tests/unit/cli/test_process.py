@@ -182,7 +182,7 @@ def test_help_loads_nothing_heavy(environment: dict[str, str], argv: list[str]) 
 
 
 @pytest.mark.usefixtures("session")
-def test_commands_load_neither_mcp_nor_pydantic(environment: dict[str, str]) -> None:
+def test_commands_load_neither_the_server_nor_what_it_needs(environment: dict[str, str]) -> None:
     code = (
         "import sys\n"
         "from claude_mcp.cli import main\n"
@@ -190,6 +190,9 @@ def test_commands_load_neither_mcp_nor_pydantic(environment: dict[str, str]) -> 
         "assert main(['prompt', 'fix-tests', 'hello']) == 0\n"
         "assert main(['turn', 'fix-tests', '--cursor', '0']) == 0\n"
         "assert main(['cancel', 'fix-tests']) == 0\n"
-        "assert not {'mcp', 'pydantic'} & set(sys.modules)\n"
+        "assert main(['list', '--json']) == 0\n"
+        "assert main(['turn', 'fix-tests', '--json']) == 0\n"
+        "assert main(['destroy', 'fix-tests', '--json']) == 0\n"
+        "assert not {'mcp', 'pydantic', 'claude_mcp.server'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
