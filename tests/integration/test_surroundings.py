@@ -16,8 +16,8 @@ import pytest
 
 from claude_mcp.config import load
 from claude_mcp.engine.docker_cli import DockerCliEngine
-from claude_mcp.sessions.create.plan import create
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from tests.engine_fixtures import Bare
@@ -58,7 +58,9 @@ async def facts(
     async with open_sessions(load(environ, engine=program)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
-            ran = await commands.execute(sessions, created.session.id, f"python3 -c '{FACTS}'")
+            ran = await commands.run(
+                await sessions.open(created.session.id), f"python3 -c '{FACTS}'"
+            )
         finally:
             await sessions.destroy(created.session.id)
     assert ran.exit_code == 0, ran.stderr
@@ -106,7 +108,7 @@ async def test_proxies_of_dockers_configuration_are_nowhere_in_a_session(
         created = await create(sessions, request)
         try:
             inspected = bare("inspect", created.session.container_id)
-            ran = await commands.execute(sessions, created.session.id, "env")
+            ran = await commands.run(await sessions.open(created.session.id), "env")
         finally:
             await sessions.destroy(created.session.id)
     assert PASSWORD not in inspected
