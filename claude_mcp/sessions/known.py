@@ -1,6 +1,6 @@
 """What this process remembers about sessions in order to save engine calls.
 
-It may be out of date: whoever uses a remembered session must notice when its container is gone.
+It may be out of date, so a user of a remembered session must notice that its container has gone.
 """
 
 from __future__ import annotations

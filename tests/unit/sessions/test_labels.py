@@ -70,7 +70,7 @@ AWKWARD_NAMES = [
 ]
 
 
-def test_the_labels_tell_the_session() -> None:
+def test_labels_describe_the_session() -> None:
     assert session_of(CONTAINER, NOW) == Session(
         id="6df80de7c8ae",
         container_id=ID,
@@ -209,7 +209,7 @@ def test_times_of_both_engines_are_read(written: str, moment: tuple[int, int, in
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "2026-13-45T06:26:12Z", "2026-11-23"])
-def test_what_is_no_time_stays_as_it_is(written: str) -> None:
+def test_an_unparsable_time_stays_unchanged(written: str) -> None:
     assert parse_time(written) is None
     assert normalized_time(written) == written
 
@@ -357,7 +357,7 @@ def test_labels_of_a_network_may_be_forged() -> None:
     assert (session.network, session.proxy) == ("host", None)
 
 
-def test_a_proxy_is_told_whole_in_a_label() -> None:
+def test_a_label_describes_the_whole_proxy() -> None:
     assert proxy_from_json(ALLOWING.to_json()) == ALLOWING
     assert ALLOWING.name == "claude-mcp-proxy-0123456789abcdef"
     assert spec.reference(ALLOWING.name) == ALLOWING.name

@@ -69,7 +69,7 @@ async def test_expired_and_broken_sessions_are_pruned_and_no_others(
         (None, UNANSWERED_SECONDS + 10, True),
     ],
 )
-async def test_one_that_should_have_ended_goes_unless_a_turn_runs_or_may_run(
+async def test_an_overdue_session_is_removed_unless_a_turn_runs_or_may_run(
     scripted: ScriptedEngine,
     sessions: Sessions,
     running: bool | None,
@@ -83,7 +83,7 @@ async def test_one_that_should_have_ended_goes_unless_a_turn_runs_or_may_run(
     assert await pruned(sessions) == ([("overdue", "expired", True)] if goes else [])
 
 
-async def test_one_that_cannot_be_removed_is_told(
+async def test_a_session_that_cannot_be_removed_is_reported(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     scripted.holds(container("a1", "ended", **EXPIRED))
@@ -96,7 +96,7 @@ async def test_one_that_cannot_be_removed_is_told(
     assert await pruned(sessions) == [("ended", "expired", False)]
 
 
-async def test_whoever_lists_removes_what_has_expired_without_waiting_for_it(
+async def test_listing_removes_expired_sessions_in_the_background(
     scripted: ScriptedEngine,
 ) -> None:
     scripted.holds(
@@ -135,7 +135,7 @@ async def test_proxies_go_with_the_sessions_that_are_pruned_and_where_none_is_le
     assert left() == [needed.name, "claude-mcp-running"]
 
 
-async def test_whoever_lists_releases_the_proxies_of_what_has_expired(
+async def test_listing_releases_the_proxies_of_expired_sessions(
     scripted: ScriptedEngine,
 ) -> None:
     scripted.holds(container("a1", "ended", access=RESTRICTED, **EXPIRED), proxy_container())

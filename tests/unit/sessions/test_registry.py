@@ -73,14 +73,14 @@ class TestChoose:
             ("two\nlines", "Existing sessions: "),
         ],
     )
-    def test_what_fits_nothing_is_answered_with_what_there_is(
+    def test_an_unknown_reference_is_answered_with_the_existing_sessions(
         self, reference: str, hint: str
     ) -> None:
         with pytest.raises(SessionNotFound) as caught:
             references.choose(reference, list(self.THERE))
         assert str(caught.value).startswith(f"There is no session {reference!r}. {hint}")
 
-    def test_only_so_many_are_named(self) -> None:
+    def test_a_message_names_a_limited_number_of_sessions(self) -> None:
         many = [session(f"abcd{number:03}", f"s{number}") for number in range(100)]
         with pytest.raises(SessionAmbiguous) as caught:
             references.choose("abcd", many)
@@ -128,7 +128,7 @@ class TestFind:
             with pytest.raises(SessionNotFound):
                 await sessions.find(reference)
 
-    async def test_a_session_that_is_not_there_is_answered_with_what_is(
+    async def test_a_missing_session_is_answered_with_the_existing_ones(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix-tests"), container("abcd2", "ü"))
@@ -139,7 +139,7 @@ class TestFind:
             "Existing sessions: abcd10000000 (fix-tests), abcd20000000 (ü)."
         )
 
-    async def test_where_there_is_none_one_must_be_made_first(self, sessions: Sessions) -> None:
+    async def test_without_any_session_the_hint_is_to_create_one(self, sessions: Sessions) -> None:
         with pytest.raises(SessionNotFound) as caught:
             await sessions.find("fix")
         assert str(caught.value) == (
@@ -200,7 +200,7 @@ class TestList:
             ({"lastActivityAt": "x" * 1000}, (True, "x" * 40, 0.5)),
         ],
     )
-    async def test_what_a_session_says_of_itself_may_be_forged(
+    async def test_a_forged_state_is_ignored(
         self,
         scripted: ScriptedEngine,
         sessions: Sessions,
@@ -237,10 +237,10 @@ class TestDestroy:
         assert scripted.calls == ["version", "container", "rm"]
         assert [each.session.name for each in await sessions.list()] == ["other"]
 
-    async def test_what_is_gone_already_is_fine(self, sessions: Sessions) -> None:
+    async def test_destroying_a_missing_session_succeeds(self, sessions: Sessions) -> None:
         assert await sessions.destroy("fix") == Destroyed("fix", None, existed=False)
 
-    async def test_what_another_front_end_destroyed_is_fine(
+    async def test_destroying_a_session_that_another_front_end_destroyed_succeeds(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix"))
@@ -251,7 +251,7 @@ class TestDestroy:
             "fix", session("abcd1", "fix"), existed=False
         )
 
-    async def test_a_name_that_another_session_has_by_now_means_that_one(
+    async def test_destroy_follows_a_name_to_the_session_that_has_it_now(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix"))
@@ -294,7 +294,7 @@ class TestDestroyRestricted:
         assert scripted.calls == ["version", "container", "rm", *self.LAST]
         assert self.left(scripted) == set()
 
-    async def test_another_session_keeps_it(
+    async def test_a_proxy_stays_while_another_session_needs_it(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(
@@ -306,7 +306,7 @@ class TestDestroyRestricted:
         assert scripted.calls == ["version", "container", "rm", "ps"]
         assert self.left(scripted) == {"claude-mcp-other", PROXY.name}
 
-    async def test_a_session_that_is_in_use_takes_it_along_too(
+    async def test_a_session_in_use_takes_its_proxy_along(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
@@ -315,7 +315,7 @@ class TestDestroyRestricted:
         assert (await sessions.destroy("fix")).existed
         assert scripted.calls == ["version", "container", "exec", "rm", *self.LAST]
 
-    async def test_so_does_one_that_somebody_else_removed(
+    async def test_the_proxy_of_a_session_removed_elsewhere_is_removed(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container())
@@ -356,7 +356,7 @@ class TestRestartRestricted:
         assert (found.status, found.network, found.proxy) == (Status.RUNNING, "restricted", PROXY)
         assert scripted.calls == ["version", "container", "container", "start", "start", "exec"]
 
-    async def test_one_that_runs_is_only_looked_at(
+    async def test_a_running_proxy_is_only_inspected(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED), proxy_container())
@@ -364,7 +364,7 @@ class TestRestartRestricted:
         await request(sessions, "fix", "ping", {})
         assert scripted.calls == ["version", "container", "container", "start", "exec"]
 
-    async def test_without_it_the_session_is_not_started(
+    async def test_a_session_is_not_started_without_its_proxy(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
         scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED))

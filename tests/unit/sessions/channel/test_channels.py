@@ -163,7 +163,9 @@ async def test_a_refusal_has_a_code_and_a_message(scripted: ScriptedEngine, open
     assert scripted.calls == ["exec"]
 
 
-async def test_what_is_no_answer_is_ignored(scripted: ScriptedEngine, opened: Open) -> None:
+async def test_a_line_that_is_not_an_answer_is_ignored(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
     scripted.agent(
         "one = request()\n"
         "for each in ['', 'garbage', '[]', '[1]', '3', 'null', '{}', '[' * 100_000, '9' * 10_000,\n"
@@ -388,7 +390,7 @@ async def test_an_agent_that_does_not_greet_is_not_waited_for(
             await channels.request(ID, "x", {})
 
 
-async def test_a_program_that_is_gone_is_an_error_of_the_engine(
+async def test_a_missing_engine_program_is_an_engine_error(
     scripted: ScriptedEngine, opened: Open
 ) -> None:
     os.unlink(scripted.engine.program)

@@ -88,7 +88,7 @@ async def test_a_command_is_answered_without_secrets(
     )
 
 
-def test_what_was_left_out_is_said_of_each_stream() -> None:
+def test_missing_output_is_reported_for_each_stream() -> None:
     answer = {**HONEST, "stdoutBytes": 500, "stderrBytes": 101}
     assert parse_result(SESSION, answer, 100).truncated == (
         "stdout: 400 of 500 bytes left out; stderr: 1 of 101 bytes left out"
@@ -115,7 +115,7 @@ async def test_the_agent_is_asked_with_every_option(
     )
 
 
-async def test_a_workdir_that_is_none_is_a_wrong_request(
+async def test_an_unusable_workdir_is_a_usage_error(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     refusal = {"code": "bad-workdir", "message": "there is no directory 'x'"}

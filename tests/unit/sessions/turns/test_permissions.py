@@ -83,7 +83,7 @@ def asked(scripted: ScriptedEngine) -> list[list[str | int | None]]:
     return [json.loads(line) for line in scripted.noted_lines("asked")]
 
 
-async def test_without_somebody_to_ask_a_prompt_ends_with_what_is_asked(
+async def test_without_anybody_to_ask_a_prompt_returns_its_questions(
     sessions: Sessions, asking: ScriptedEngine
 ) -> None:
     turn = await prompt(await sessions.open("fix"), "do it", turn_id=TURN)
@@ -91,7 +91,7 @@ async def test_without_somebody_to_ask_a_prompt_ends_with_what_is_asked(
     assert asked(asking) == [["turn", None]]
 
 
-async def test_what_is_asked_is_put_one_by_one_and_the_prompt_is_sent_once(
+async def test_questions_are_put_one_by_one_and_the_prompt_is_sent_once(
     sessions: Sessions, asking: ScriptedEngine
 ) -> None:
     put: list[Question] = []
@@ -108,7 +108,7 @@ async def test_what_is_asked_is_put_one_by_one_and_the_prompt_is_sent_once(
     ]  # fmt: skip
 
 
-async def test_who_follows_can_be_asked_too_and_reads_on_from_the_same_cursor(
+async def test_a_follower_can_be_asked_and_reads_on_from_the_same_cursor(
     sessions: Sessions, asking: ScriptedEngine
 ) -> None:
     async def ask(question: Question) -> Answer:
@@ -122,7 +122,7 @@ async def test_who_follows_can_be_asked_too_and_reads_on_from_the_same_cursor(
 
 
 @pytest.mark.parametrize(("answered", "left"), [(FIRST, SECOND), (SECOND, FIRST)])
-async def test_a_question_without_an_answer_stays_open_and_what_was_answered_does_not(
+async def test_an_unanswered_question_stays_open_and_an_answered_one_does_not(
     sessions: Sessions, asking: ScriptedEngine, answered: Question, left: Question
 ) -> None:
     async def ask(question: Question) -> Answer | None:
@@ -132,7 +132,7 @@ async def test_a_question_without_an_answer_stays_open_and_what_was_answered_doe
     assert (turn.status, turn.questions) == (TurnStatus.NEEDS_PERMISSION, (left,))
 
 
-async def test_who_is_asked_has_no_longer_than_the_caller_waits(
+async def test_a_question_waits_no_longer_than_the_caller(
     sessions: Sessions, asking: ScriptedEngine
 ) -> None:
     async def ask(question: Question) -> Answer | None:
@@ -146,7 +146,7 @@ async def test_who_is_asked_has_no_longer_than_the_caller_waits(
     assert asked(asking) == [["turn", None], ["follow", None]]
 
 
-async def test_an_answer_that_comes_too_late_is_told_and_the_waiting_goes_on(
+async def test_a_late_answer_is_reported_and_the_waiting_continues(
     sessions: Sessions, asking: ScriptedEngine
 ) -> None:
     told: list[str] = []
@@ -189,7 +189,7 @@ async def test_an_answer_says_what_it_decided(sessions: Sessions, asking: Script
         await respond(await sessions.open("fix"), "q1", ALLOW)
 
 
-async def test_a_question_that_never_was_is_told_from_one_that_is_decided(
+async def test_an_unknown_question_is_distinguished_from_a_closed_one(
     sessions: Sessions, scripted: ScriptedEngine
 ) -> None:
     scripted.holds(container("abcd1", "fix"))
@@ -247,7 +247,7 @@ HONEST = {"requestId": "q1", "toolName": "Bash", "toolInput": {}}
         {**HONEST, "toolInput": "x"},
     ],
 )
-def test_what_is_no_question_is_left_out(bad: Any) -> None:
+def test_a_malformed_question_is_left_out(bad: Any) -> None:
     assert read(bad, HONEST) == (Question("q1", "Bash", {}),)
 
 

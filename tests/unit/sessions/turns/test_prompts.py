@@ -201,11 +201,11 @@ async def test_only_a_turn_with_a_uuid_can_be_interrupted(
 @pytest.mark.parametrize(
     "given", [TURN, TURN.upper(), TURN.replace("-", ""), f"{{{TURN}}}", f"urn:uuid:{TURN}"]
 )
-def test_an_id_of_the_caller_s_own_gets_its_usual_form(given: str) -> None:
+def test_the_callers_turn_id_gets_its_canonical_form(given: str) -> None:
     assert new_turn_id(given) == TURN
 
 
-def test_a_new_id_is_one_of_its_own() -> None:
+def test_new_turn_ids_are_unique() -> None:
     identifiers = {new_turn_id() for _ in range(3)}
     assert identifiers == {str(uuid.UUID(each)) for each in identifiers}
     assert len(identifiers) == 3
@@ -302,9 +302,7 @@ async def test_an_event_is_read_by_its_number_whole_and_redacted(
     assert await event(await sessions.open("fix"), 3) == (SESSION, found)
 
 
-async def test_an_event_that_is_gone_is_not_found(
-    engine: ScriptedEngine, sessions: Sessions
-) -> None:
+async def test_a_deleted_event_is_not_found(engine: ScriptedEngine, sessions: Sessions) -> None:
     engine.agent(refusing("no-event", "3"))
     with pytest.raises(TurnNotFound) as caught:
         await event(await sessions.open("fix"), 3)
@@ -332,7 +330,7 @@ async def test_another_refusal_of_an_event_is_an_error_of_its_own(
         await event(await sessions.open("fix"), 3)
 
 
-async def test_a_turn_is_answered_with_its_result_and_its_progress_is_told(
+async def test_a_turn_returns_its_result_and_reports_progress(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(
@@ -485,7 +483,7 @@ async def test_a_session_that_lost_credentials_of_its_own_does_not_get_the_serve
         await prompt(await sessions.open("fix"), "do it")
 
 
-async def test_credentials_are_handed_in_only_once(
+async def test_credentials_are_restored_only_once(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     engine.agent(
@@ -533,7 +531,7 @@ async def test_a_prompt_without_an_id_is_asked_again_under_the_one_it_was_given(
     assert first == second
 
 
-async def test_an_interrupt_of_whatever_runs_is_not_sent_twice(
+async def test_an_interrupt_without_an_id_is_not_sent_twice(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
     """The first one may have been carried out; then the next turn in line runs by now."""
@@ -572,7 +570,7 @@ async def test_a_channel_that_is_lost_again_and_again_is_an_error(
         ),
     ],
 )
-async def test_what_is_no_lost_channel_is_not_tried_again(
+async def test_only_a_lost_channel_is_retried(
     engine: ScriptedEngine,
     sessions: Sessions,
     script: str,
@@ -587,7 +585,7 @@ async def test_what_is_no_lost_channel_is_not_tried_again(
 
 
 @pytest.mark.parametrize("ask", [prompt, follow])
-async def test_a_caller_that_goes_away_ends_only_its_waiting(
+async def test_a_cancelled_caller_ends_only_its_waiting(
     engine: ScriptedEngine, sessions: Sessions, ask: Callable[..., Awaitable[TurnResult]]
 ) -> None:
     engine.agent(
@@ -697,7 +695,7 @@ def test_what_a_session_says_is_bounded() -> None:
     assert len(json.dumps(parsed.permission_denials[0].tool_input)) < 500
 
 
-def test_there_are_only_so_many_events_in_an_answer() -> None:
+def test_the_number_of_events_in_an_answer_is_bounded() -> None:
     many = [{**EVENT, "number": number} for number in range(1, 1000)]
     found = parse_result(SESSION, TURN, {"events": many}).events
     assert found == tuple(
