@@ -1,4 +1,4 @@
-"""Speaks Claude Code: what to send it, what it says, how to start it.
+"""Claude Code's protocol: its frames, its command line and its environment.
 
-The rule: no I/O, and nothing but Python 3.9 and its standard library: it runs in any container too.
+The rule: no I/O, and only the standard library of Python 3.9: it also runs in the container.
 """

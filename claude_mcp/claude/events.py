@@ -1,4 +1,4 @@
-"""What happens in a turn, as text for people and models who follow it. No I/O; Python 3.9."""
+"""Turns frames into short text events for people and models. No I/O; runs on Python 3.9."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Event:
 
 
 def events_of(frame: Frame, workspace: str = "/workspace") -> tuple[Event, ...]:
-    """The events that a frame tells, uncut; of most frames there are none."""
+    """The events of a frame, in full length; most frames have none."""
     if isinstance(frame, Assistant):
         messages = [Event("message", text) for text in frame.texts if text.strip()]
         return (*messages, *(Event("tool_call", call_text(t, workspace)) for t in frame.tool_uses))
@@ -36,7 +36,7 @@ def events_of(frame: Frame, workspace: str = "/workspace") -> tuple[Event, ...]:
 
 
 def headline(text: str) -> str:
-    """The first line with words in it, short, without what steers a terminal or hides text."""
+    """The first line with words, shortened, without control and invisible characters."""
     for line in text[: 100 * HEADLINE_CHARACTERS].splitlines():
         visible = (c if unicodedata.category(c)[0] != "C" else " " for c in line)
         words = " ".join("".join(visible).split())
@@ -47,7 +47,7 @@ def headline(text: str) -> str:
     return ""
 
 
-# The argument that says most about a call, by the tool's own name for it.
+# The most informative argument of a call; the first one present is used.
 _TELLING_ARGUMENTS = (
     "command",
     "file_path",
@@ -63,7 +63,7 @@ _TELLING_ARGUMENTS = (
 
 
 def call_text(tool: ToolUse, workspace: str) -> str:
-    """`Bash: ls -la`, and in a line of its own what else the tool was given."""
+    """`Bash: ls -la`, followed by the other arguments as JSON on a second line."""
     rest = dict(tool.input)
     name = next((n for n in _TELLING_ARGUMENTS if isinstance(rest.get(n), str)), None)
     text = tool.name

@@ -1,7 +1,7 @@
-"""How Claude Code is started: its argv and its environment; its credentials are in `providers`.
+"""Claude Code's argv and environment; `providers` supplies its credentials.
 
-Pure functions; runs on Python 3.9. The rule: nothing that comes from a user becomes an option by
-itself (`--name=value`), and no secret is in argv.
+Pure functions; runs on Python 3.9. The rule: user values never become options (they are always
+passed as `--name=value`), and argv contains no secret.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _NOT_INHERITED = frozenset({"CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", *providers.N
 
 
 DEFAULT_MODEL = "default"
-"""Claude Code's own choice, as a model's name."""
+"""The model name that selects Claude Code's own default."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One start of Claude Code. None leaves a choice to Claude Code itself.
+    """One start of Claude Code; None selects Claude Code's default.
 
-    `permission_mode`: in `ask` each question comes as a `ControlRequest` and waits for its answer
-    on stdin, which must stay open; in `bypass` none is asked.
-    `tools` are the built-in ones to offer; () offers none.
+    With `permission_mode` `ask`, each permission request arrives as a `ControlRequest` and waits
+    for an answer on stdin, which must stay open. With `bypass`, there are no requests.
+    `tools` lists the built-in tools to offer; () offers none.
     """
 
     resume: str | None = None
@@ -48,7 +48,7 @@ class Invocation:
 
 
 def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str, ...]:
-    """The argv for one or more prompts as lines on stdin; the turns end with end of file there."""
+    """The argv for a process that reads prompts as lines on stdin until end of file."""
     argv = [
         executable,
         "--print",
@@ -58,13 +58,13 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
         "--replay-user-messages",
         *_PERMISSION_ARGV[invocation.permission_mode],
     ]
-    # An apiKeyHelper of the project would not run (see PROVIDER_MANAGED_BY_HOST below) and yet
-    # switch an OAuth token off: "Not logged in". An empty one here stands before it (measured).
+    # A project's apiKeyHelper does not run (see PROVIDER_MANAGED_BY_HOST below), but disables an
+    # OAuth token ("Not logged in"). An empty value here overrides it (measured).
     settings: dict[str, object] = {"apiKeyHelper": ""}
     if not invocation.trust_project:
-        # Nothing is loaded from the project: neither its settings, whose `env` alone runs programs
-        # (BASH_ENV, PATH, CLAUDE_CODE_SHELL), nor skills and commands, which may hold shell. Named
-        # as a further directory, its CLAUDE.md is read nevertheless (measured).
+        # Load nothing from the project: the `env` in its settings can run programs (BASH_ENV,
+        # PATH, CLAUDE_CODE_SHELL), and skills and commands may contain shell. Its CLAUDE.md is
+        # still read, because the project is added as a further directory (measured).
         settings["disableAllHooks"] = True
         argv += ["--strict-mcp-config", "--setting-sources=user", "--add-dir=."]
     argv.append(f"--settings={json.dumps(settings, separators=(',', ':'))}")
@@ -92,23 +92,24 @@ def claude_environment(
     *,
     trust_project: bool = False,
 ) -> dict[str, str]:
-    """Claude Code's whole environment but for its credentials: see `providers`.
+    """Claude Code's environment without credentials, which `providers` supplies.
 
-    `inherited` is the environment of the agent; what could mix with `provider` is left out.
+    `inherited` is the agent's environment; variables that could conflict with `provider` are
+    removed.
     """
     environment = {n: v for n, v in inherited.items() if n not in _NOT_INHERITED}
     environment.update(
         DISABLE_AUTOUPDATER="1",
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
-        # The provider is ours to choose: settings of a project cannot change it, and credentials
-        # that are in this environment are taken out of that of Claude's commands (measured).
+        # Project settings cannot change the provider, and Claude Code removes the credentials in
+        # its environment from that of its commands (measured).
         CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST="1",
     )
     if not trust_project:
         environment["CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD"] = "1"
-        # Else prompts of the project's .claude/scheduled_tasks.json run unasked (measured).
+        # Otherwise prompts in the project's .claude/scheduled_tasks.json run (measured).
         environment["CLAUDE_CODE_DISABLE_CRON"] = "1"
     if uid == 0:
-        environment["IS_SANDBOX"] = "1"  # else root is refused --dangerously-skip-permissions
+        environment["IS_SANDBOX"] = "1"  # otherwise root may not use --dangerously-skip-permissions
     environment.update(providers.environment(provider))
     return environment

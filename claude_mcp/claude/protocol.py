@@ -1,7 +1,7 @@
-"""Claude Code's stream-json frames, in and out, as values. No I/O; runs on Python 3.9.
+"""Claude Code's stream-json frames, in both directions. No I/O; runs on Python 3.9.
 
-The rule: what comes in may have been forged inside the container. No line raises, and a field of
-the wrong type counts as absent. Nothing is cut here: bounds are the caller's.
+The rule: input may be forged inside the container. Parsing never raises, and a field of the wrong
+type counts as absent. Nothing is truncated here; limits are the caller's task.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PermissionDenial:
 
 @dataclass(frozen=True)
 class Init:
-    """`system/init`: comes at the start of each turn."""
+    """`system/init`: sent at the start of each turn."""
 
     conversation_id: str
     model: str = ""
@@ -59,7 +59,7 @@ class Init:
 
 @dataclass(frozen=True)
 class Assistant:
-    """What the model said and which tools it called; `parent_tool_use_id` tells a subagent's."""
+    """The model's text and tool calls; `parent_tool_use_id` is set for a subagent's."""
 
     texts: tuple[str, ...] = ()
     tool_uses: tuple[ToolUse, ...] = ()
@@ -74,14 +74,14 @@ class ToolResults:
 
 @dataclass(frozen=True)
 class Replay:
-    """Claude Code has taken the prompt with this uuid."""
+    """Claude Code has accepted the prompt with this uuid."""
 
     uuid: str
 
 
 @dataclass(frozen=True)
 class ApiRetry:
-    """A call of the model failed and is tried again; without a status there was no answer."""
+    """An API request failed and is retried; without a status there was no response."""
 
     attempt: int
     max_retries: int
@@ -91,10 +91,10 @@ class ApiRetry:
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a turn. `cost_usd` counts over the whole process, the rest is this turn's alone.
+    """The end of a turn. `cost_usd` accumulates over the process; other values are per turn.
 
-    A process that resumes a conversation goes on from what the cost was when an earlier one ended
-    in order, by end of file or TERM; what came between that and a KILL is forgotten (measured).
+    A process that resumes a conversation continues from the cost at the last orderly end (end of
+    file or TERM). Costs between that and a KILL are lost (measured).
     """
 
     conversation_id: str
@@ -110,7 +110,7 @@ class Result:
     terminal_reason: str | None = None
     api_error_status: int | None = None
     prompt_uuids: tuple[str, ...] = ()
-    """The prompts this answers, as far as Claude Code says (not before 2.1.3xx)."""
+    """The prompts that this result answers; empty before Claude Code 2.1.3xx."""
 
     @property
     def ok(self) -> bool:
@@ -123,7 +123,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ControlRequest:
-    """Claude Code asks us something, `subtype` says what (`can_use_tool`, ...), and waits."""
+    """A request from Claude Code, such as `can_use_tool`, that waits for our answer."""
 
     request_id: str
     subtype: str
@@ -132,14 +132,14 @@ class ControlRequest:
 
 @dataclass(frozen=True)
 class ControlCancel:
-    """Claude Code takes a `ControlRequest` back: the turn was interrupted, or a hook decided."""
+    """Withdraws a `ControlRequest`: the turn was interrupted, or a hook decided."""
 
     request_id: str
 
 
 @dataclass(frozen=True)
 class ControlResponse:
-    """The answer to a control request of ours: `response`, or `error` when it was refused."""
+    """The answer to our control request: `response`, or `error` if it was refused."""
 
     request_id: str
     response: Mapping[str, Any] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class ControlResponse:
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """Claude Code has queued, started or completed a prompt (not said before 2.1.3xx)."""
+    """A prompt was queued, started or completed (since Claude Code 2.1.3xx)."""
 
     uuid: str
     state: str
@@ -156,14 +156,14 @@ class Lifecycle:
 
 @dataclass(frozen=True)
 class TaskStarted:
-    """A command or agent was started that may outlive the tool call, perhaps in the background."""
+    """A command or agent started, possibly in the background beyond its tool call."""
 
     task_id: str
 
 
 @dataclass(frozen=True)
 class BackgroundTasks:
-    """All tasks that run in the background from now on."""
+    """The complete list of tasks now running in the background."""
 
     task_ids: tuple[str, ...]
 
@@ -176,7 +176,7 @@ class Other:
     subtype: str = ""
 
 
-# A runtime expression, so `X | Y` has to wait for Python 3.10.
+# Evaluated at run time, where `X | Y` needs Python 3.10.
 Frame = Union[
     Init,
     Assistant,
@@ -197,10 +197,10 @@ Frame = Union[
 def user_line(prompt: str, uuid: str) -> bytes:
     """One prompt, delivered to the model byte for byte.
 
-    Claude Code reads the *last* text block as typed by a person: a leading `/` makes it a command,
-    an `@name` attaches a file. So an empty block stands last, which is dropped before the model is
-    asked; the prompt before it is passed on untouched (measured on 2.1.240, 2.1.290, 2.1.330).
-    A prompt of white space only reaches the model as no text at all: refuse it earlier.
+    Claude Code interprets the *last* text block: a leading `/` makes it a command, and `@name`
+    attaches a file. An empty last block prevents this; it is dropped before the model is called,
+    and the prompt before it stays untouched (measured on 2.1.240, 2.1.290, 2.1.330). A prompt that
+    is only white space would reach the model as no text, so callers must refuse it.
     """
     blocks = [{"type": "text", "text": prompt}, {"type": "text", "text": ""}]
     return _line(
@@ -215,7 +215,7 @@ def user_line(prompt: str, uuid: str) -> bytes:
 
 
 def control_request_line(request_id: str, request: Mapping[str, Any]) -> bytes:
-    """Ask Claude Code; `request` has a `subtype`: `interrupt`, `initialize`, `set_model`, ..."""
+    """A request to Claude Code; its `subtype` is `interrupt`, `initialize`, `set_model`, ..."""
     return _line({"type": "control_request", "request_id": request_id, "request": dict(request)})
 
 
@@ -226,24 +226,24 @@ def control_response_line(request_id: str, response: Mapping[str, Any]) -> bytes
 
 
 def allow_line(request_id: str, tool_input: Mapping[str, Any]) -> bytes:
-    """Answer a `can_use_tool`: the tool may be called with this input."""
+    """Answer a `can_use_tool`: allow the call with this input."""
     answer = {"behavior": "allow", "updatedInput": dict(tool_input)}
     return control_response_line(request_id, answer)
 
 
 def deny_line(request_id: str, message: str) -> bytes:
-    """Answer a `can_use_tool`: the model is told that the call failed, with this message."""
+    """Answer a `can_use_tool`: deny it; the model sees a failed call with this message."""
     return control_response_line(request_id, {"behavior": "deny", "message": message})
 
 
 def control_error_line(request_id: str, error: str) -> bytes:
-    """Refuse a `ControlRequest` that we do not know, so that Claude Code does not wait for us."""
+    """Refuse an unknown `ControlRequest`, so that Claude Code does not wait for an answer."""
     answer = {"subtype": "error", "request_id": request_id, "error": error}
     return _line({"type": "control_response", "response": answer})
 
 
 def parse_line(line: bytes) -> Frame | None:
-    """Read one line of Claude Code's output; None when it is not a frame at all."""
+    """Parse one line of Claude Code's output; None if it is not a frame."""
     try:
         text = line.decode("utf-8", "replace")
         body = json.loads(text)
@@ -310,7 +310,7 @@ def _init(body: dict[str, Any]) -> Init:
 
 
 def mcp_servers(answer: ControlResponse) -> tuple[McpServer, ...]:
-    """What Claude Code says to `mcp_status`, without the configuration, which holds secrets."""
+    """The servers in the answer to `mcp_status`, without their (secret) configuration."""
     return _mcp_servers(answer.response.get("mcpServers"))
 
 
@@ -356,7 +356,7 @@ def _user(body: dict[str, Any]) -> Frame:
 
 
 def _result(body: dict[str, Any], subtype: str) -> Result:
-    # An API failure comes as subtype "success" with is_error, so either alone makes an error.
+    # An API failure has the subtype "success" and is_error, so either one makes an error.
     is_error = body.get("is_error") is not False or subtype != "success"
     text, status = _string(body.get("result")), _count(body.get("api_error_status"))
     uuids = _strings(body.get("user_message_uuids"))
@@ -390,7 +390,7 @@ def _result(body: dict[str, Any], subtype: str) -> Result:
 
 def _error(body: dict[str, Any], subtype: str, status: int | None) -> str:
     if _string(body.get("terminal_reason")).startswith("aborted"):
-        return "interrupted"  # what Claude Code says here is a note of its own developers
+        return "interrupted"  # Claude Code's own text here is meant for its developers
     reasons = [*_strings(body.get("errors")), _string(body.get("result"))]
     if subtype != "success":
         reasons.append(subtype.replace("_", " "))
@@ -400,12 +400,12 @@ def _error(body: dict[str, Any], subtype: str, status: int | None) -> str:
 
 
 def _line(body: Mapping[str, Any]) -> bytes:
-    # ASCII only: neither a line separator of Unicode nor a lone surrogate can break the line.
+    # ASCII only, so neither a Unicode line separator nor a lone surrogate can break the line.
     return json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _without_surrogates(value: Any) -> Any:
-    """Replace lone surrogates, which JSON can carry and UTF-8 cannot, all through a value."""
+    """Replace lone surrogates throughout a value; JSON can contain them, UTF-8 cannot."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):

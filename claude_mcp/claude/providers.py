@@ -1,7 +1,7 @@
-"""Who serves the model, as Claude Code is told: by its environment, descriptors and files.
+"""Configures Claude Code for a provider through environment variables, descriptors and files.
 
-Pure functions; runs on Python 3.9. The rule: a secret is in the environment only where Claude Code
-has no other way in, and then only in a variable that it takes out of its commands' environment.
+Pure functions; runs on Python 3.9. The rule: a secret is put into the environment only if Claude
+Code accepts it in no other way, and only in a variable that it hides from its commands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from claude_mcp.contract.urls import basic_authorization
 
 ROLE_FILE = "machine-role.json"
 
-# What an image or an outer Claude Code left behind must not mix with a session's provider.
+# Variables from the image or an outer Claude Code that would conflict with the provider.
 NOT_INHERITED = frozenset(
     {
         "ANTHROPIC_API_KEY",
@@ -62,8 +62,7 @@ NOT_INHERITED = frozenset(
 
 @dataclass(frozen=True)
 class Anthropic:
-    """Anthropic's API or a gateway that speaks it; what is None is not passed on. `base_url` may
-    hold a user and a password."""
+    """Anthropic's API or a compatible gateway. `base_url` may contain a user and a password."""
 
     base_url: str | None = field(default=None, repr=False)
     model: str | None = None
@@ -77,9 +76,9 @@ class Anthropic:
 class Bedrock:
     """AWS Bedrock with keys, a bearer token, or the machine's role.
 
-    `machine_role` tells `role_command` where to ask; that prints credentials as the AWS SDK wants
-    them from a `credential_process`. Claude Code does not ask a metadata service by itself when
-    its provider is chosen for it (measured with 2.1.330).
+    `role_command` requests the role at the address in `machine_role` and prints credentials in the
+    format of a `credential_process` of the AWS SDK. Claude Code does not query a metadata service
+    itself when the provider is managed by its host (measured with 2.1.330).
     """
 
     region: str
@@ -96,7 +95,7 @@ class Bedrock:
 
 @dataclass(frozen=True)
 class Vertex:
-    """Google Vertex AI; without `credentials` (JSON) the metadata service is asked."""
+    """Google Vertex AI; without `credentials` (JSON), the metadata service supplies them."""
 
     project_id: str
     region: str
@@ -123,7 +122,7 @@ Provider = Union[Anthropic, Bedrock, Vertex, Foundry]
 
 @dataclass(frozen=True)
 class File:
-    """A file in the agent's directory; `variable` names it to Claude Code."""
+    """A file in the agent's directory; `variable` passes its path to Claude Code."""
 
     name: str
     text: str = field(repr=False)
@@ -132,16 +131,15 @@ class File:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Which secret goes which way.
+    """How each secret reaches Claude Code.
 
-    `descriptors`: for each variable, the secret to write into a pipe; the variable names the
-    descriptor of its reading end. A pipe, closed behind the secret: Claude Code reads it to its
-    end and waits until then, keeps the descriptor open but hands it to no child, so that nobody
-    can read it a second time from `/proc`, as could be done with a file (all measured).
-    `files`: what is read more than once. They are named through a descriptor of their directory,
-    `/proc/self/fd/N/NAME`, which Claude's commands do not have: the variable, which they do have,
-    leads them nowhere (measured).
-    `environment`: what has no other way in.
+    `descriptors` maps variables to secrets; the variable names the descriptor of a pipe's reading
+    end. Claude Code reads the pipe until it is closed and does not pass the descriptor to its
+    children. Unlike a file, a pipe cannot be read again through `/proc` (measured).
+    `files` are read more than once. Their paths, `/proc/self/fd/N/NAME`, go through a descriptor
+    that Claude's commands do not inherit, so the path in the variable is useless to them
+    (measured).
+    `environment` holds secrets that Claude Code accepts in no other way.
     """
 
     descriptors: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -150,10 +148,10 @@ class Credentials:
 
 
 def environment(provider: Provider) -> dict[str, str]:
-    """Which provider it is, where it is and its models, as variables."""
+    """Variables that select the provider, its address and its models."""
     values = {
         "ANTHROPIC_MODEL": provider.model,
-        # The new name and the old one of the model for small tasks.
+        # The current and the former variable for the small model.
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": provider.small_model,
         "ANTHROPIC_SMALL_FAST_MODEL": provider.small_model,
     }
@@ -183,13 +181,13 @@ def environment(provider: Provider) -> dict[str, str]:
 
 
 def credentials(provider: Provider) -> Credentials:
-    """How the secrets of a provider reach Claude Code."""
+    """The secrets of a provider, by the way they are passed."""
     if isinstance(provider, Anthropic):
         descriptors = {
             "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": provider.api_key,
             "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR": provider.oauth_token,
         }
-        # No descriptor for this one, and apiKeyHelper is refused under PROVIDER_MANAGED_BY_HOST.
+        # Has no descriptor variable, and PROVIDER_MANAGED_BY_HOST disables apiKeyHelper.
         variables = {
             "ANTHROPIC_AUTH_TOKEN": provider.auth_token,
             "ANTHROPIC_CUSTOM_HEADERS": _authorization_header(provider.base_url),
@@ -207,7 +205,7 @@ def credentials(provider: Provider) -> Credentials:
 
 
 def _without_userinfo(url: str) -> str:
-    """Claude's commands have the variable too."""
+    """The URL without user and password: Claude's commands see this variable."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -244,7 +242,7 @@ def _given(values: Mapping[str, str | None]) -> dict[str, str]:
 def handed_over(
     secrets: Mapping[str, Any], model: str | None, small_model: str | None, role_command: str
 ) -> Provider:
-    """The provider as the session's creator handed it over."""
+    """The provider that the host handed over."""
     credential = secrets.get("credential") or {}
     kind, value = credential.get("kind"), credential.get("value")
     name, base_url = secrets.get("provider"), secrets.get("baseUrl")

@@ -1,8 +1,8 @@
-"""Directories by descriptor: what lies in one is reached by its own name, never over a link.
+"""Opens directories by descriptor and never follows a symbolic link.
 
-A path that was looked at may lead elsewhere when it is used, because whoever can write to one
-of its directories may put a link there. A descriptor leads to the same directory for as long
-as it is open. Used on both sides of the wall.
+A checked path may lead elsewhere when it is used, because anyone who can write to one of its
+directories can put a link there. An open descriptor always refers to the same directory. Used on
+the host and in the session.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-# To go through a directory takes no right to read it.
+# Traversing a directory does not need permission to read it.
 SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_DEPTH = 256
-"""Of directories in each other: each is open while what is in it is dealt with."""
+"""Maximum nesting depth; one descriptor is held per level."""
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def walk(directory: int, names: Iterable[str], flags: int = SEARCH) -> int:
-    """A new descriptor of the directory that is reached over these names.
+    """A new descriptor of the directory at this path of names.
 
     Raises:
-        OSError: one of them is no directory, or is a link.
+        OSError: one of them is not a directory, or is a link.
     """
     here = os.open(".", SEARCH, dir_fd=directory)
     for name in names:
@@ -41,10 +41,10 @@ def walk(directory: int, names: Iterable[str], flags: int = SEARCH) -> int:
 
 @contextmanager
 def opened(path: str) -> Iterator[int]:
-    """The directory at an absolute path without links, which are not followed.
+    """Open the directory at an absolute path.
 
     Raises:
-        OSError: there is a link on the way, or no such directory.
+        OSError: the path contains a link, or there is no such directory.
     """
     root = os.open("/", SEARCH)
     try:
@@ -58,13 +58,13 @@ def opened(path: str) -> Iterator[int]:
 
 
 def remove(directory: int, name: str, depth: int = MAX_DEPTH) -> None:
-    """Remove what has this name, with all that is in it; as far as it can be removed."""
+    """Remove a file or a directory tree as far as possible."""
     try:
         os.unlink(name, dir_fd=directory)
         return
     except IsADirectoryError:
         pass
-    except PermissionError:  # as some systems have it for a directory
+    except PermissionError:  # some systems report this for a directory
         pass
     except OSError:
         return
@@ -84,7 +84,7 @@ def remove(directory: int, name: str, depth: int = MAX_DEPTH) -> None:
 
 
 def empty(directory: int, depth: int = MAX_DEPTH) -> None:
-    """Remove all that is in a directory, as far as it can be removed."""
+    """Remove the contents of a directory as far as possible."""
     try:
         os.fchmod(directory, 0o700)
         names = os.listdir(directory)

@@ -1,6 +1,6 @@
-"""Moves what was staged to where it belongs, whole or not at all; used on both sides of the wall.
+"""Moves a staged file or directory to its target, completely or not at all.
 
-What is moved, and where to, is a name in an open directory.
+Source and target are names in open directories. Used on the host and in the session.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from claude_mcp.placing import descriptors
 
 
 class PlaceError(Exception):
-    """Something is there already and may not be replaced; the message names it."""
+    """The target cannot be created or replaced; the message says why."""
 
 
 def target_of(destination: str, name: str) -> str:
-    """Where a source called ``name`` ends up.
+    """The target path of a source called ``name``.
 
-    As with cp: inside a destination that is a directory or ends with ``/``, else at the
-    destination itself, whose directory must exist.
+    As with cp, the source goes inside a destination that is a directory or ends with ``/``.
+    Otherwise the destination is the target, and its directory must exist.
 
     Raises:
-        PlaceError: that directory is missing.
+        PlaceError: the directory is missing.
     """
     inside = destination.endswith("/") or os.path.isdir(destination)
     target = os.path.join(destination, name) if inside else destination
@@ -34,7 +34,7 @@ def target_of(destination: str, name: str) -> str:
 
 
 def check(staged_is_directory: bool, parent: int, target: str, overwrite: bool) -> None:
-    """Raise PlaceError if ``place`` would not do its work; ``parent`` is the target's directory."""
+    """Raise the PlaceError that ``place`` would; ``parent`` is the target's open directory."""
     there = _status(parent, os.path.basename(target))
     if there is None:
         return
@@ -42,14 +42,13 @@ def check(staged_is_directory: bool, parent: int, target: str, overwrite: bool) 
         raise PlaceError(f"{target} exists already, and overwrite is off")
     if stat.S_ISDIR(there.st_mode) != staged_is_directory:
         kind = "a directory" if stat.S_ISDIR(there.st_mode) else "not a directory"
-        raise PlaceError(f"{target} is there and is {kind}")
+        raise PlaceError(f"{target} exists and is {kind}")
 
 
 def place(staging: int, name: str, parent: int, target: str, overwrite: bool) -> None:
-    """Make ``name`` of the staging directory the target; a directory is merged into one there.
+    """Move ``name`` from the staging directory to the target; directories are merged.
 
-    Links at the target are replaced, never followed. When it cannot be finished, all that was
-    moved so far is put back.
+    Links at the target are replaced, never followed. If a move fails, all earlier moves are undone.
 
     Raises:
         PlaceError
@@ -65,19 +64,19 @@ def place(staging: int, name: str, parent: int, target: str, overwrite: bool) ->
 
 
 class _Moves:
-    """The moves of one placing. ``where`` is a place in the target: the names below it."""
+    """The moves of one placement. ``where`` is a path below the target, as names."""
 
     def __init__(self, staging: int, name: str, parent: int, target: str) -> None:
         self._staging, self._name = staging, name
         self._parent, self._target = parent, target
         self._done: list[tuple[tuple[str, ...], str, bool]] = []
-        # Beside what was staged, and so under another name.
+        # It lies beside the staged name, so it must differ from it.
         self._attic_name = "replaced" if name != "replaced" else "replaced-2"
         os.mkdir(self._attic_name, 0o700, dir_fd=staging)
         self._attic = os.open(self._attic_name, descriptors.READ, dir_fd=staging)
 
     def place(self, source: int, where: tuple[str, ...], overwrite: bool) -> None:
-        """Move what is at this place of what was staged; it is in ``source``."""
+        """Move the staged entry at this path; ``source`` is its open directory."""
         name = where[-1] if where else self._name
         directory = stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode)
         destination = self._directory_of(where)
@@ -118,7 +117,7 @@ class _Moves:
                     target, kept, src_dir_fd=destination, dst_dir_fd=self._attic,
                     follow_symlinks=False,
                 )  # fmt: skip
-            except OSError:  # not every file system has links, and not every file may get one
+            except OSError:  # some file systems and some files do not allow hard links
                 os.rename(target, kept, src_dir_fd=destination, dst_dir_fd=self._attic)
         self._done.append((where, kept, replaces))
         if directory:
@@ -131,7 +130,7 @@ class _Moves:
     def _move_new(
         self, source: int, name: str, destination: int, target: str, where: tuple[str, ...]
     ) -> None:
-        """Unlike a renaming, a link does not replace what came there since it was looked at."""
+        """Prefer a hard link: unlike rename, it never replaces a file created meanwhile."""
         try:
             os.link(name, target, src_dir_fd=source, dst_dir_fd=destination, follow_symlinks=False)
         except FileExistsError:
@@ -144,12 +143,12 @@ class _Moves:
             os.unlink(name, dir_fd=source)
 
     def undo(self) -> None:
-        """Put back what was replaced, and take back what was new; the last first."""
+        """Restore replaced entries and remove new ones, in reverse order."""
         for where, kept, replaced in reversed(self._done):
             target = where[-1] if where else os.path.basename(self._target)
             try:
                 destination = self._directory_of(where)
-            except OSError:  # it is not there any more, and so is nothing of ours in it
+            except OSError:  # the directory no longer exists, and neither do our files in it
                 continue
             try:
                 if replaced:
@@ -175,7 +174,7 @@ def _status(directory: int, name: str) -> os.stat_result | None:
 
 
 def _move_directory(source: int, name: str, destination: int, target: str) -> None:
-    """Rename it; who may not write in a directory may not move it to another either."""
+    """Rename a directory; moving it to another parent needs write permission on itself."""
     try:
         os.rename(name, target, src_dir_fd=source, dst_dir_fd=destination)
     except PermissionError:

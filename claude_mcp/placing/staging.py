@@ -1,7 +1,7 @@
-"""Where a transfer gathers what it copies: a directory beside the target, of its user alone.
+"""Staging directories, in which a transfer collects its files beside the target (mode 0700).
 
-It is locked for as long as its transfer lives, so that what a killed one left is known, and
-removed by the next that comes by. Used on both sides of the wall.
+The directory is locked while its transfer runs. The next transfer to the same place removes
+unlocked ones, which killed transfers have left. Used on the host and in the session.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from claude_mcp.placing import descriptors
 
 PREFIX = ".claude-mcp-transfer-"
 STALE_SECONDS = 60.0
-"""A younger one may be about to be locked."""
+"""A younger directory may not have been locked yet."""
 
 
 @contextmanager
 def staging(parent: int) -> Iterator[tuple[str, int]]:
-    """Make one in an open directory: its name and its descriptor. It is removed at the end.
+    """Create a staging directory in an open one; yields its name and descriptor.
+
+    It is removed afterwards.
 
     Raises:
-        OSError: it cannot be made, or somebody put another in its place.
+        OSError: it cannot be created, or another user replaced it.
     """
     _sweep(parent)
     name = PREFIX + secrets.token_hex(8)
     os.mkdir(name, 0o700, dir_fd=parent)
     directory = os.open(name, descriptors.READ, dir_fd=parent)
     try:
-        # Whoever owns the parent may have put another there, and it will be emptied.
+        # The owner of the parent may have replaced it, and it will be emptied.
         if os.fstat(directory).st_uid != os.geteuid() or os.listdir(directory):
             raise PermissionError(errno.EPERM, "the staging directory was replaced")
     except OSError:
@@ -47,21 +49,21 @@ def staging(parent: int) -> Iterator[tuple[str, int]]:
         descriptors.empty(directory)
         os.close(directory)
         with suppress(OSError):
-            os.rmdir(name, dir_fd=parent)  # not ``remove``: it may be another by now
+            os.rmdir(name, dir_fd=parent)  # not ``remove``: it may have been replaced
 
 
 def _lock(directory: int) -> bool:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody else has it, or the file system knows no locks
+    except OSError:  # another process holds it, or the file system has no locks
         return False
     return True
 
 
 def _sweep(parent: int) -> None:
-    """Remove what killed transfers of ours left in this directory.
+    """Remove staging directories that killed transfers left in this directory.
 
-    In a directory of somebody else, that one may have given the name to another thing of ours.
+    Skipped if another user owns it: that user could have moved other files of ours to such a name.
     """
     if os.fstat(parent).st_uid != os.geteuid():
         return

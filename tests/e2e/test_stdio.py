@@ -133,7 +133,7 @@ async def test_bad_input_gets_one_clear_sentence(
     async with start(era) as call:
         await call("create_session", projectPath=str(project), sessionName=name)
         cases: list[tuple[str, dict[str, Any], str]] = [
-            ("create_session", {"projectPath": "/nosuch"}, "There is no project directory"),
+            ("create_session", {"projectPath": "/nosuch"}, "The project directory "),
             ("create_session", {"projectPath": "relative"}, "must be an absolute path"),
             (
                 "create_session",

@@ -263,7 +263,7 @@ async def test_what_mounts_cannot_stop_is_told_at_destroy(
     repository(*words, directory=directory, check=False)
     assert repository.ran_it  # else this is no way at all, and the warning would be for nothing
     assert len(destroyed.warnings) == 1
-    assert destroyed.warnings[0].startswith("Git on the host would obey what has changed")
+    assert destroyed.warnings[0].startswith("Files that git on the host obeys have changed")
     assert named in destroyed.warnings[0]
 
 

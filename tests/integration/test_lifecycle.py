@@ -158,7 +158,7 @@ async def test_unusable_project_paths_are_refused_before_a_container_exists(
     file = tmp_path / "file"
     file.write_text("x")
     for path, message in [
-        (str(tmp_path / "missing"), "There is no project directory"),
+        (str(tmp_path / "missing"), "The project directory "),
         (str(file), "is not a directory"),
         ("relative/path", "must be an absolute path"),
         ("/", "root of the file system"),

@@ -95,7 +95,7 @@ async def test_a_sparse_file_of_a_session_does_not_fill_the_host(
 ) -> None:
     await commands.run(await sessions.open(shared.id), "truncate -s 900G /var/tmp/sparse")
     (tmp_path / "out").mkdir()
-    with pytest.raises(Exception, match="The session sent more than 10737418240 bytes"):
+    with pytest.raises(Exception, match="the session sent more than 10737418240 bytes"):
         await transfer(
             await sessions.open(shared.id),
             Direction.FROM_CONTAINER,

@@ -141,7 +141,7 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("x")
-    with pytest.raises(UsageError, match=r"There is no '.*missing' on the host"):
+    with pytest.raises(UsageError, match=r"'.*missing' does not exist on the host"):
         await transfer(await sessions.open(shared.id), TO, str(tmp_path / "missing"), "/tmp/")
     with pytest.raises(UsageError, match="must be an absolute path"):
         await transfer(await sessions.open(shared.id), TO, "relative", "/tmp/")
@@ -149,7 +149,7 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
         await transfer(await sessions.open(shared.id), TO, str(file), "/nosuch/file")
     with pytest.raises(TransferError, match="Nothing was copied: /proc: "):
         await transfer(await sessions.open(shared.id), TO, str(file), "/proc/file")
-    with pytest.raises(TransferError, match="There is no '/tmp/missing' in session"):
+    with pytest.raises(TransferError, match="'/tmp/missing' does not exist in session"):
         await transfer(await sessions.open(shared.id), FROM, "/tmp/missing", str(tmp_path) + "/")
     with pytest.raises(TransferError, match=f"there is no directory {tmp_path}/nosuch"):
         await transfer(

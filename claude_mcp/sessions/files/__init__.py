@@ -1,1 +1,1 @@
-"""Transfers into and out of a session, and the tar streams that carry them."""
+"""Transfers into and out of a session, and their tar streams."""

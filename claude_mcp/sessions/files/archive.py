@@ -1,7 +1,7 @@
-"""Tar archives as the engines take them, written fast.
+"""Writes tar archives for the engine.
 
-Blocking code for a worker thread; a ``Tally`` may be read from elsewhere meanwhile. ``os``
-instead of ``pathlib``, because one object per path is a third of the time for small files.
+The code blocks and runs in a worker thread; other threads may read its ``Tally`` meanwhile. It uses
+``os`` instead of ``pathlib``, whose objects take a third of the time for small files (measured).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_WARNINGS: Final = 20
 
 @dataclass(slots=True)
 class Tally:
-    """What has been copied so far (``size`` in bytes), and what could not be."""
+    """Progress of a copy (``size`` in bytes), and warnings about what was left out."""
 
     files: int = 0
     size: int = 0
@@ -33,22 +33,22 @@ class Tally:
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings.append(line)
         elif len(self.warnings) == MAX_WARNINGS:
-            self.warnings.append("There are more entries that were left out.")
+            self.warnings.append("More entries were left out.")
 
 
 def write_archive(
     parent: int, source: str, name: str, owner: tuple[int, int], pipe: BinaryIO, tally: Tally
 ) -> None:
-    """Write ``source`` as ``name``, all of it owned by ``owner`` (uid, gid).
+    """Archive ``source`` as ``name``, with every entry owned by ``owner`` (uid, gid).
 
-    ``parent`` is the open directory of ``source``, a path that from here on only messages use.
+    ``parent`` is the open directory of ``source``; the path itself is used only in messages.
 
     Raises:
         TransferError: a file cannot be read, or changed while it was read.
         BrokenPipeError: the reader of the pipe has ended.
     """
     _write_entry(_Writer(owner, pipe, tally), parent, source, name, descriptors.MAX_DEPTH)
-    # The two blocks that end an archive and not one more: Podman closes its pipe behind them.
+    # Exactly two blocks end the archive: Podman closes its pipe after them.
     _write_all(pipe, b"\0" * 2 * tarfile.BLOCKSIZE)
 
 
@@ -70,7 +70,7 @@ class _Writer:
 
 
 def _write_entry(archive: _Writer, directory: int, path: str, name: str, depth: int) -> None:
-    """Write what is the last name of ``path`` in a directory, and all below it."""
+    """Archive the entry of ``directory`` that ``path`` ends with, and everything below it."""
     here = os.path.basename(path)
     try:
         status = os.stat(here, dir_fd=directory, follow_symlinks=False)
@@ -86,7 +86,7 @@ def _write_entry(archive: _Writer, directory: int, path: str, name: str, depth: 
             link = os.readlink(here, dir_fd=directory)
             archive.header(name, status, tarfile.SYMTYPE, link=link)
         else:
-            archive.tally.warn(f"{path} is no file, directory or link and was left out.")
+            archive.tally.warn(f"{path} is not a file, directory or link and was left out.")
             return
     except BrokenPipeError:
         raise
@@ -97,7 +97,7 @@ def _write_entry(archive: _Writer, directory: int, path: str, name: str, depth: 
 
 def _write_directory(archive: _Writer, directory: int, path: str, name: str, depth: int) -> None:
     if depth == 0:
-        raise TransferError(f"{path} is too deep: {descriptors.MAX_DEPTH} directories at most.")
+        raise TransferError(f"{path} is nested too deeply: at most {descriptors.MAX_DEPTH} levels.")
     opened = os.open(os.path.basename(path), descriptors.READ, dir_fd=directory)
     try:
         archive.header(name, os.fstat(opened), tarfile.DIRTYPE)
@@ -108,13 +108,13 @@ def _write_directory(archive: _Writer, directory: int, path: str, name: str, dep
 
 
 def _regular_in(directory: int) -> Callable[[str, int], int]:
-    """An opener of files of this directory; what is no file any more is not one to open."""
+    """An opener for this directory that fails if the entry is no longer a regular file."""
 
     def open_regular(name: str, flags: int) -> int:
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.ESTALE, "it became something else than a file")
+            raise OSError(errno.ESTALE, "it is no longer a regular file")
         return descriptor
 
     return open_regular
@@ -125,7 +125,7 @@ def _write_content(archive: _Writer, file: IO[bytes], path: str, size: int) -> N
     while left:
         data = file.read(min(left, CHUNK_BYTES))
         if not data:
-            raise TransferError(f"{path} became shorter while it was copied.")
+            raise TransferError(f"{path} was truncated while it was copied.")
         _write_all(archive.pipe, data)
         left -= len(data)
         archive.tally.size += len(data)

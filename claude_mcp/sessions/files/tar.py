@@ -1,7 +1,7 @@
-"""Reads a tar stream: ustar, GNU's long names and pax headers, as engines write them.
+"""Reads a tar stream with ustar headers, GNU long names and pax headers, as engines write them.
 
-Not ``tarfile``, because that holds every header in memory, takes an extended header of any
-size, and follows a chain of them as deep as it goes. Here a stream costs one buffer.
+``tarfile`` is unsuitable for hostile input: it keeps every header in memory and accepts extended
+headers of any size and number. This reader needs one buffer per stream.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import BinaryIO, Final, cast
 
 BLOCK_BYTES: Final = 512
 CHUNK_BYTES: Final = 128 * 1024
-"""Ones of 1 MiB cost three times the processor time: each is new memory from the kernel."""
+"""Chunks of 1 MiB take three times the CPU time, because each is newly mapped memory (measured)."""
 MAX_EXTENSION_BYTES: Final = 1024 * 1024
-"""Of an extended header: a name, a link and what else the engine says of an entry."""
+"""Maximum size of an extended header, which holds a name, a link target and attributes."""
 MAX_EXTENSIONS: Final = 8
-"""Extended headers before one entry."""
+"""Maximum number of extended headers before one entry."""
 
 _OCTAL: Final = re.compile(rb" *([0-7]*)[ \0]*")
 _RECORD: Final = re.compile(rb"([1-9][0-9]{0,6}) ")
@@ -28,11 +28,11 @@ _SIZE: Final = re.compile(rb"[0-9]{1,18}")
 
 
 class BrokenArchive(Exception):
-    """It is no archive at all, or of a kind that no engine writes."""
+    """The stream is not an archive, or uses features that no engine writes."""
 
 
-class CutOff(BrokenArchive):
-    """It ends before its end."""
+class Truncated(BrokenArchive):
+    """The archive is truncated."""
 
 
 class Kind(Enum):
@@ -52,7 +52,7 @@ _WITHOUT_CONTENT: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A header. ``size`` is that of the content in bytes, ``mtime`` in seconds."""
+    """One entry's header: ``size`` of the content in bytes, ``mtime`` in seconds."""
 
     name: str
     kind: Kind
@@ -63,15 +63,15 @@ class Entry:
 
 
 class TarReader:
-    """Gives the entries of a stream one after the other, and the content of the latest.
+    """Iterates over the entries of a stream and reads the content of the current one.
 
-    A context manager: the pipe stays open behind it, and stays its owner's.
+    Use as a context manager. The pipe stays open and remains its owner's.
     """
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._stream = io.BufferedReader(cast(io.RawIOBase, pipe), CHUNK_BYTES)
         self._left = 0
-        """Bytes of the latest entry's content that were not read yet."""
+        """Unread bytes of the current entry's content."""
         self._padding = 0
 
     def __enter__(self) -> TarReader:
@@ -90,23 +90,23 @@ class TarReader:
             yield entry
 
     def read_into(self, buffer: memoryview) -> int:
-        """The next bytes of the latest entry's content; 0 at its end."""
+        """Read the next bytes of the current entry's content; 0 at its end."""
         wanted = min(len(buffer), self._left)
         if wanted == 0:
             return 0
         count = self._stream.readinto(buffer[:wanted])
         if not count:
-            raise CutOff("it is cut off")
+            raise Truncated("it is truncated")
         self._left -= count
         return count
 
     def finish(self) -> None:
-        """Read what is behind the end; unread, it would break the engine's pipe."""
+        """Discard everything after the end; otherwise the engine's write would fail."""
         while self._stream.read(CHUNK_BYTES):
             pass
 
     def _entry(self) -> Entry | None:
-        """The next header, with what extended ones before it say; None at the end."""
+        """The next header with its extended headers applied; None at the end."""
         extended: dict[bytes, bytes] = {}
         for _ in range(MAX_EXTENSIONS + 1):
             header = self._exactly(BLOCK_BYTES)
@@ -123,7 +123,7 @@ class TarReader:
                 case b"K":
                     extended[b"linkpath"] = self._extension(size).partition(b"\0")[0]
                 case b"g" | b"S":
-                    raise BrokenArchive("it is of a kind that engines do not write")
+                    raise BrokenArchive("it uses a feature that engines do not write")
                 case _:
                     return self._described(header, kind, size, extended)
         raise BrokenArchive("it has too many extended headers")
@@ -132,19 +132,19 @@ class TarReader:
         self, header: bytes, kind: bytes, size: int, extended: dict[bytes, bytes]
     ) -> Entry:
         if any(key.startswith(b"GNU.sparse") for key in extended):
-            raise BrokenArchive("it is of a kind that engines do not write")
+            raise BrokenArchive("it uses a feature that engines do not write")
         name = _text(header[:100])
         if header[257:263] == b"ustar\0" and header[345] != 0:
             name = _text(header[345:500]) + b"/" + name
         name = extended.get(b"path", name)
         if b"size" in extended:
             if not _SIZE.fullmatch(extended[b"size"]):
-                raise BrokenArchive("a size is no number")
+                raise BrokenArchive("a size is not a number")
             size = int(extended[b"size"])
         if kind not in _WITHOUT_CONTENT:
             self._left, self._padding = size, -size % BLOCK_BYTES
         known = _KINDS.get(kind, Kind.OTHER)
-        if kind == b"\0" and name.endswith(b"/"):  # as before there was a kind of its own
+        if kind == b"\0" and name.endswith(b"/"):  # as before tar had a type for directories
             known = Kind.DIRECTORY
         return Entry(
             name=name.decode("utf-8", "surrogateescape"),
@@ -167,7 +167,7 @@ class TarReader:
     def _exactly(self, size: int) -> bytes:
         data = self._stream.read(size)
         if len(data) < size:
-            raise CutOff("it is cut off")
+            raise Truncated("it is truncated")
         return data
 
     def _skip(self, size: int) -> None:
@@ -180,21 +180,21 @@ def _text(field: bytes) -> bytes:
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or, as GNU has it for what does not fit, the bytes of the number itself."""
+    """A number in octal digits or, for large values, in GNU's binary form."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise BrokenArchive("a header holds no number where one belongs")
+        raise BrokenArchive("a number in a header is malformed")
     return int(match[1] or b"0", 8)
 
 
 def _mtime(header: bytes, extended: dict[bytes, bytes]) -> int:
-    """Times that no file system keeps become those that it does."""
+    """The modification time, clamped to what file systems support."""
     if b"mtime" in extended:
         match = _SECONDS.fullmatch(extended[b"mtime"])
         if match is None:
-            raise BrokenArchive("a time is no number")
+            raise BrokenArchive("a time is not a number")
         seconds = int(match[1])
     elif header[136] == 0xFF:  # before 1970
         seconds = 0

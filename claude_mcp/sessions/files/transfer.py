@@ -1,4 +1,4 @@
-"""Files into a session and out of it: complete, or not there."""
+"""Transfers files into and out of a session, completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
 from claude_mcp.engine.engine import Engine, PathNotFound
 from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError, ungrouped
-from claude_mcp.placing import descriptors
-from claude_mcp.placing import placement as placing
+from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.files.archive import Tally, write_archive
@@ -39,7 +38,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What arrived: ``path`` is where it is now, ``size`` the sum of the files' bytes."""
+    """A finished transfer: ``path`` of the copy, and ``size`` of its files in bytes."""
 
     session: Session
     direction: Direction
@@ -60,17 +59,17 @@ async def transfer(
 ) -> Transferred:
     """Copy a file or a directory.
 
-    A destination that is a directory, or ends with ``/``, takes the source inside it under
-    its own name; else the destination is the new name itself, and its directory must exist.
-    Paths in the session may be relative to /workspace; paths on the host are absolute. With
-    ``overwrite``, files are replaced and directories merged.
+    The source goes inside a destination that is a directory or ends with ``/``. Otherwise the
+    destination is the new path, and its directory must exist. Paths in the session may be
+    relative to /workspace; paths on the host must be absolute. With ``overwrite``, files are
+    replaced and directories merged.
 
     Raises:
         UsageError, TransferError, SessionNotFound, SessionAmbiguous, SessionNotReady,
-        AgentError, EngineError: in each case the destination is as it was.
+        AgentError, EngineError: the destination is unchanged.
     """
     if "\0" in source or "\0" in destination or not source or not destination:
-        raise UsageError("sourcePath and destPath cannot be empty or hold a NUL character.")
+        raise UsageError("sourcePath and destPath must not be empty or contain a NUL character.")
     if direction is Direction.TO_CONTAINER:
         return await _send(handle, source, destination, overwrite, progress)
     return await _fetch(handle, source, destination, overwrite, progress)
@@ -88,7 +87,7 @@ async def _send(
         path = given.resolve(strict=True)
         status = path.stat()
     except (OSError, RuntimeError):
-        raise UsageError(f"There is no {source!r} on the host.") from None
+        raise UsageError(f"{source!r} does not exist on the host.") from None
     name = path.name if given.name in ("", "..") else given.name
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or not path.name:
         raise UsageError(f"{source!r} is neither a file nor a directory.")
@@ -114,7 +113,7 @@ async def _send(
         async with _reported(tally, progress):
             answer = await pinned.request(operations.RECEIVE, to_json(args), copy)
     except PathNotFound as error:
-        why = f"{destination} is on a tmpfs, which {engine.title} cannot see"
+        why = f"{destination} is on a tmpfs, which {engine.title} cannot access"
         raise _nothing_copied(why) from error
     return Transferred(
         pinned.session,
@@ -136,21 +135,21 @@ async def _fetch(
     path = posixpath.normpath(posixpath.join(places.WORKSPACE, source))
     name = posixpath.basename(path)
     if not name:
-        raise UsageError("The root of the session's file system cannot be copied as a whole.")
+        raise UsageError("The session's root directory cannot be copied.")
     given = policy.host_path(destination, "destPath")
     session, engine = (await handle.pinned()).session, _copying_engine(handle)
     tally = Tally()
     limits = Limits(handle.config.transfer_bytes, handle.config.transfer_files)
     unpacked: list[Unpacked] = []
     try:
-        target = placing.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
+        target = placement.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
         with _opened(os.path.dirname(target)) as parent:
             status = os.fstat(parent)
             policy.check(target, f"The destination {target!r}", handle.config, status.st_uid)
-            # Whether it is a directory is not known yet; this only refuses what is there already.
+            # The source's type is still unknown; this only refuses an existing target early.
             if not overwrite:
-                placing.check(False, parent, target, overwrite)
-            # Who gets the files when we are root: the owner of the directory they land in.
+                placement.check(False, parent, target, overwrite)
+            # As root, give the files to the owner of the target's directory.
             owner = (status.st_uid, status.st_gid) if policy.current_uid() == 0 else None
             async with _staged(parent, target) as directory:
                 async with _reported(tally, progress):
@@ -164,12 +163,12 @@ async def _fetch(
                 await anyio.to_thread.run_sync(
                     _place, unpacked[0], directory, parent, target, overwrite, tally
                 )
-    except placing.PlaceError as error:
+    except placement.PlaceError as error:
         raise _nothing_copied(str(error)) from error
     except PathNotFound as error:
         raise TransferError(
-            f"There is no {source!r} in session {session.name!r}.",
-            hint="What lies in a tmpfs cannot be copied either; copy it elsewhere first.",
+            f"{source!r} does not exist in session {session.name!r}.",
+            hint="Files in a tmpfs cannot be copied; copy them elsewhere in the session first.",
         ) from error
     return Transferred(
         session, Direction.FROM_CONTAINER, target, tally.files, tally.size, tuple(tally.warnings)
@@ -188,13 +187,13 @@ def _copying_engine(handle: SessionHandle) -> Engine:
 
 @contextmanager
 def _opened(directory: str) -> Iterator[int]:
-    """A directory of the host, open, if its path is still the one that was looked at."""
+    """Open a checked directory of the host; fails if its path now contains a link."""
     with ExitStack() as stack:
         try:
             descriptor = stack.enter_context(descriptors.opened(directory))
         except OSError as error:
             raise TransferError(
-                f"Nothing was copied: {directory} cannot be opened, or became another meanwhile: "
+                f"Nothing was copied: {directory} cannot be opened or was replaced meanwhile: "
                 f"{error.strerror}."
             ) from error
         yield descriptor
@@ -202,7 +201,7 @@ def _opened(directory: str) -> Iterator[int]:
 
 @asynccontextmanager
 async def _staged(parent: int, target: str) -> AsyncIterator[int]:
-    """A staging directory beside the target, made and removed in a thread."""
+    """A staging directory beside the target, created and removed in a worker thread."""
     made = staging(parent)
     try:
         _, directory = await anyio.to_thread.run_sync(made.__enter__)
@@ -220,18 +219,18 @@ def _place(
     unpacked: Unpacked, directory: int, parent: int, target: str, overwrite: bool, tally: Tally
 ) -> None:
     if not unpacked.complete:
-        raise TransferError("Nothing was copied: what the session sent is cut off.")
+        raise TransferError("Nothing was copied: the session's data is incomplete.")
     if unpacked.name not in os.listdir(directory):
         raise TransferError(f"Nothing was copied: {tally.warnings[0]}")
     try:
-        placing.place(directory, unpacked.name, parent, target, overwrite)
+        placement.place(directory, unpacked.name, parent, target, overwrite)
     except OSError as error:
         raise TransferError(f"Nothing was copied: {target}: {error.strerror}.") from error
     unpacked.set_modes(parent, os.path.basename(target))
 
 
 def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
-    """The directory to unpack into and its owner, as the agent names them."""
+    """The staging directory in the session and its owner, as the agent reports them."""
     told = read(operations.Staging, event)
     if not posixpath.isabs(told.staging) or "\0" in told.staging:
         raise AgentError("The session's agent sent an unusable answer.")
@@ -247,7 +246,7 @@ def _nothing_copied(why: str) -> TransferError:
 
 @asynccontextmanager
 async def _reported(tally: Tally, progress: Progress) -> AsyncIterator[None]:
-    """Tell the progress of a copy every second while the block runs."""
+    """Report the progress of a copy every second while the block runs."""
 
     async def report() -> None:
         while True:

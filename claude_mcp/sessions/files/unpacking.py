@@ -1,7 +1,7 @@
-"""Unpacks what a session sends, as hostile input: it may name anything, and be of any size.
+"""Unpacks the archive that a session sends; its names and sizes are hostile input.
 
-Every entry is made by its own name in an open directory of ours, over no link, so that neither
-the archive nor a process that changes things meanwhile leads it elsewhere.
+Every entry is created by name in an open directory and no link is followed, so neither the archive
+nor a concurrent process can redirect it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,31 @@ from claude_mcp.config_names import TRANSFER_BYTES_NAME, TRANSFER_FILES_NAME
 from claude_mcp.errors import TransferError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.files.archive import Tally
-from claude_mcp.sessions.files.tar import CHUNK_BYTES, BrokenArchive, CutOff, Entry, Kind, TarReader
+from claude_mcp.sessions.files.tar import (
+    CHUNK_BYTES,
+    BrokenArchive,
+    Entry,
+    Kind,
+    TarReader,
+    Truncated,
+)
 
 PERMISSION_BITS: Final = 0o777
-"""What is taken over of a mode that comes from a container: no set-user-id, no sticky bit."""
+"""The bits of a mode that are kept: neither set-user-ID nor sticky."""
 MAX_LINK_STEPS: Final = 40
-"""As many links as the kernel follows on one way."""
+"""The number of links that the kernel follows in one path."""
 MAX_LINK_CHARS: Final = 4095
 MAX_REMEMBERED_BYTES: Final = 64 * 1024 * 1024
-"""Of the names of directories and links, which are kept until the end."""
+"""Memory for names of directories and links, which are kept until the end."""
 ENTRY_BYTES: Final = 200
-"""What remembering one costs, without its names."""
+"""Estimated memory per entry, without its names."""
 
 Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a transfer out of a session may bring: bytes in files, and entries."""
+    """Limits of a transfer out of a session: total bytes of the files, and number of entries."""
 
     size: int
     files: int
@@ -40,9 +47,9 @@ class Limits:
 
 @dataclass(slots=True)
 class Unpacked:
-    """What was unpacked: its name, and the directories in it, each with mode and inode.
+    """The top-level name of an unpacked archive, and its directories with mode and inode.
 
-    Of an archive that was cut off it is not all; the engine that wrote it may say why.
+    If the archive was truncated, ``complete`` is False; the engine's exit may say why.
     """
 
     name: str = ""
@@ -50,10 +57,10 @@ class Unpacked:
     directories: list[tuple[Parts, int, int]] = field(default_factory=list)
 
     def set_modes(self, parent: int, target: str) -> None:
-        """Give the directories their modes, now that they are at ``target`` in ``parent``.
+        """Set the directories' modes after they were moved to ``target`` in ``parent``.
 
-        Before, they may be in the way of moving or removing them. Those that were merged into
-        others keep the modes of these.
+        Set earlier, a mode could prevent moving or removing the directory. A directory that was
+        merged into an existing one keeps that one's mode.
         """
         for parts, mode, inode in reversed(self.directories):
             with suppress(OSError):
@@ -68,27 +75,27 @@ class Unpacked:
 def read_archive(
     pipe: BinaryIO, directory: int, owner: tuple[int, int] | None, tally: Tally, limits: Limits
 ) -> Unpacked:
-    """Unpack an archive of one entry, and all below it, into an open, empty directory of ours.
+    """Unpack an archive with one top-level entry into an open, empty directory of ours.
 
-    Links that lead outside it, devices and the like are left out with a warning. With ``owner``
-    (we are root), everything is given to uid, gid. Directories are of mode 0700 until
-    ``Unpacked.set_modes``.
+    Links that point outside it, devices and other special files are left out with a warning. With
+    ``owner`` (uid, gid; requires root), every entry is given to that owner. Directories have mode
+    0700 until ``Unpacked.set_modes``.
 
     Raises:
-        TransferError: the archive is broken or too large, or an entry's name leads elsewhere.
+        TransferError: the archive is broken or too large, or contains a forbidden name.
     """
     with _Unpacking(directory, owner, tally, limits) as unpacking, TarReader(pipe) as archive:
         try:
             for entry in archive:
                 unpacking.take(archive, entry)
             archive.finish()
-        except CutOff:
+        except Truncated:
             return unpacking.unpacked
         except BrokenArchive as error:
             raise TransferError(f"The session sent a broken archive: {error}.") from error
         if not unpacking.unpacked.name:
             raise TransferError(
-                "Nothing was copied: the engine finds no file or directory there that it can read."
+                "Nothing was copied: the engine found no readable file or directory there."
             )
         unpacking.make_links()
         unpacking.unpacked.complete = True
@@ -96,14 +103,14 @@ def read_archive(
 
 
 class _Unpacking:
-    """One archive on its way; a context manager that closes what it opened."""
+    """The state of unpacking one archive; closes its open directories on exit."""
 
     def __init__(
         self, directory: int, owner: tuple[int, int] | None, tally: Tally, limits: Limits
     ) -> None:
         self.unpacked = Unpacked()
         self._top, self._owner, self._tally, self._limits = directory, owner, tally, limits
-        # The directory of the latest entry and those above it: the next is mostly beside it.
+        # The directory of the last entry and its ancestors; the next entry is usually nearby.
         self._open: list[tuple[str, int]] = []
         self._links: dict[Parts, str] = {}
         self._entries = self._remembered = 0
@@ -122,7 +129,8 @@ class _Unpacking:
         if self._entries > self._limits.files:
             raise _too_much(f"{self._limits.files} files and directories", TRANSFER_FILES_NAME)
         if entry.kind is Kind.OTHER:
-            self._tally.warn(f"{entry.name[:200]} is no file, directory or link and was left out.")
+            name = entry.name[:200]
+            self._tally.warn(f"{name} is not a file, directory or link and was left out.")
         elif entry.kind is Kind.LINK:
             self._remember_link(parts, entry.link)
         else:
@@ -140,8 +148,8 @@ class _Unpacking:
             raise TransferError(f"The session sent an unexpected entry {name[:200]!r}.")
         if len(parts) > descriptors.MAX_DEPTH:
             raise TransferError(
-                f"The session sent {name[:200]!r}, which is too deep: "
-                f"{descriptors.MAX_DEPTH} directories at most."
+                f"The session sent {name[:200]!r}, which is nested too deeply: at most "
+                f"{descriptors.MAX_DEPTH} levels."
             )
         return parts
 
@@ -175,7 +183,7 @@ class _Unpacking:
         self._tally.files += 1
 
     def _directory(self, parts: Parts) -> int:
-        """The open directory that these names lead to, from the top one on."""
+        """Open the directory at this path below the top directory."""
         common = 0
         while common < min(len(parts), len(self._open)) and parts[common] == self._open[common][0]:
             common += 1
@@ -213,27 +221,27 @@ class _Unpacking:
         self._remembered += ENTRY_BYTES + sum(map(len, names))
         if self._remembered > MAX_REMEMBERED_BYTES:
             raise TransferError(
-                "The session sent more directories and links than can be kept track of.",
-                hint="Pack them into an archive inside, and copy that.",
+                "The session sent too many directories and links.",
+                hint="Pack them into an archive in the session and copy the archive.",
             )
 
     def _remember_link(self, parts: Parts, link: str) -> None:
         if len(link) > MAX_LINK_CHARS:
             name = "/".join(parts)[:200]
-            raise TransferError(f"Making the link {name} failed: what it leads to is too long.")
+            raise TransferError(f"The link {name} cannot be created: its target is too long.")
         self._remember(*parts, link)
         if parts in self._links:
             raise TransferError(f"The session sent {'/'.join(parts)[:200]!r} twice.")
         self._links[parts] = link
 
     def make_links(self) -> None:
-        """Make the links last, without those that lead outside, also over each other."""
+        """Create the links, except those that lead outside directly or through other links."""
         for parts, link in self._links.items():
             name = "/".join(parts)[:200]
             if leads_outside(parts, self._links):
                 self._tally.warn(
-                    f"{name} is a link to {link[:200]}, outside of what was copied; "
-                    "it was left out."
+                    f"{name} was left out: it links to {link[:200]}, which is outside the copied "
+                    "directory."
                 )
                 continue
             try:
@@ -244,13 +252,13 @@ class _Unpacking:
                 os.symlink(link, parts[-1], dir_fd=parent)
                 self._give(parent, parts[-1])
             except (OSError, ValueError) as error:
-                raise TransferError(f"Making the link {name} failed: {error}.") from error
+                raise TransferError(f"The link {name} cannot be created: {error}.") from error
             self._tally.files += 1
 
 
 def _too_much(what: str, variable: str) -> TransferError:
     return TransferError(
-        f"The session sent more than {what}, and nothing was copied.",
+        f"Nothing was copied: the session sent more than {what}.",
         hint=f"Copy less at once, or raise {variable}.",
     )
 
@@ -263,10 +271,10 @@ def _parts(name: str) -> Parts:
 
 
 def leads_outside(parts: Parts, links: dict[Parts, str]) -> bool:
-    """Whether the link with this name points out of the tree, whose root is the first name.
+    """Whether this link points outside the tree, whose root is the first name.
 
-    Other links on its way are followed. One that goes round in circles, or deeper than
-    directories may be, counts as outside.
+    Other links on its path are followed. A cyclic link, or one nested too deeply, counts as
+    outside.
     """
     if len(parts) == 1:
         return "/" in links[parts] or links[parts] in ("..", ".")

@@ -1,7 +1,7 @@
-"""Walks the directories of a project that a session may have written: bounded, following no link.
+"""Walks the directories of a project that a session can write to, bounded and without links.
 
-The rule: a path that was good a moment ago proves nothing. What is opened must be the very
-directory that its parent listed.
+The rule: an earlier check of a path proves nothing. An opened directory must have the identity
+that its parent's listing recorded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from typing import Final
 MAX_DIRECTORIES: Final = 5_000
 WALK_SECONDS: Final = 0.25
 MAX_ENTRIES: Final = 100_000
-"""Of one directory."""
+"""Maximum number of entries read per directory."""
 SETTLED_NANOSECONDS: Final = 100_000_000
-"""A directory that changed less than this before it was listed may change once more within the
-same tick of the file system's clock."""
+"""A directory that changed more recently than this may change again without a new timestamp."""
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -32,7 +31,7 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a directory held: all names of interest, and the directories with who they are."""
+    """A directory's contents: the marks in it, and its subdirectories with their identities."""
 
     identity: Identity
     changed_ns: int
@@ -43,24 +42,27 @@ class Listing:
 
 
 class Tree:
-    """The directories below one, breadth first; listings are kept, and read anew when a
-    directory has changed, so that a second walk costs one ``lstat`` for each."""
+    """Walks a directory tree breadth first.
+
+    Listings are cached and read again only if a directory has changed, so a repeated walk costs
+    one ``lstat`` per directory.
+    """
 
     def __init__(self, root: str, marks: frozenset[str], closed: frozenset[str]) -> None:
-        """``marks`` are the names to tell of; what is called as one of ``closed`` stays so."""
+        """``marks`` are the names to report; directories named in ``closed`` are not entered."""
         self._root = root
         self._marks = marks
         self._closed = closed
         self._listings: dict[str, Listing] = {}
         self.lock = threading.Lock()
-        """For one walk at a time, and what it found."""
+        """Held during a walk and while its results are used."""
         self.complete = True
-        """Whether the last walk came to its end."""
+        """Whether the last walk visited every directory."""
 
     def walk(
         self, limit: int = MAX_DIRECTORIES, seconds: float = WALK_SECONDS
     ) -> Iterator[tuple[str, frozenset[str]]]:
-        """Directories, relative to the root ('' is the root itself), with the marks in them."""
+        """Yield directories, relative to the root ('' is the root), with the marks in them."""
         deadline = time.monotonic() + seconds
         known, self._listings = self._listings, {}
         waiting: deque[tuple[str, Identity | None]] = deque([("", None)])
@@ -84,7 +86,7 @@ class Tree:
         return len(self._listings)
 
     def _list(self, path: str, identity: Identity | None, known: Listing | None) -> Listing | None:
-        """None for what is gone, closed to us, or not what its parent listed."""
+        """None if the directory is missing, unreadable or not the one its parent listed."""
         full = f"{self._root}/{path}" if path else self._root
         try:
             if known is not None:
@@ -116,7 +118,7 @@ class Tree:
                 name = entry.name
                 if name in self._marks:
                     marks.add(name)
-                with suppress(OSError):  # it may be gone by now
+                with suppress(OSError):  # it may have been removed
                     if name not in self._closed and entry.is_dir(follow_symlinks=False):
                         children.append((name, _identity(entry.stat(follow_symlinks=False))))
             whole = next(entries, None) is None

@@ -1,7 +1,7 @@
-"""Which files of a project make git run a program, and what is in them.
+"""Finds the files of a project that can make git run a program, and hashes their contents.
 
-Git itself is never run here: it would obey the very files that are looked at. They may have been
-written by a session, so that sizes, numbers and time are bounded and no link is followed.
+Git itself is never run, because it would obey the files under inspection. A session may have
+written them, so sizes, counts and time are bounded, and links are not followed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ GIT: Final = ".git"
 BARE: Final = frozenset({"HEAD", "objects", "refs"})
 SHARED: Final = frozenset({"HEAD", "commondir"})
 MARKS: Final = frozenset({GIT, *BARE, *SHARED})
-# `commondir` moves config and hooks elsewhere; `remotes` and `branches` are old forms of config.
+# `commondir` relocates config and hooks; `remotes` and `branches` are legacy forms of config.
 FILES: Final = ("config", "config.worktree", "commondir")
 DIRECTORIES: Final = ("hooks", "remotes", "branches")
 INNER: Final = ("modules", "worktrees", "rebase-merge")
 REBASE_TODO: Final = "rebase-merge/git-rebase-todo"
 WORKTREE_COMMONDIR: Final = b"../.."
-"""What git itself writes there: the repository that the worktree belongs to."""
+"""What git itself writes there: the path of the main repository."""
 MAX_FILES: Final = 1_000
 MAX_FILE_BYTES: Final = 1024 * 1024
 MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_OPENED: Final = 20_000
-"""Directories, counted each time that one is opened."""
+"""Maximum number of times that a directory is opened."""
 MAX_DEPTH: Final = 8
 _INCLUDE: Final = re.compile(r"\s*\[\s*include", re.IGNORECASE)
 _PATH: Final = re.compile(r"(hooks)?path\s*=\s*(.*)", re.IGNORECASE)
@@ -43,9 +43,9 @@ _COMMAND: Final = re.compile(rb"^\s*(?:x|exec)\s.*", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Digests of all such files, by their path in the project.
+    """Digests of all these files by their path in the project.
 
-    A repository is there by the path of its directory too, ended by a slash.
+    The directory of each repository is included too, with a trailing slash.
     """
 
     files: dict[str, bytes]
@@ -60,7 +60,7 @@ def tree_of(project: str) -> Tree:
 def survey(
     project: str, tree: Tree, limit: int = MAX_DIRECTORIES, seconds: float = WALK_SECONDS
 ) -> Survey:
-    """Read what there is now. What cannot be read is left out."""
+    """Hash the files that exist now; unreadable ones are left out."""
     reader = _Reader(project)
     with tree.lock:
         try:
@@ -86,7 +86,7 @@ class _Reader:
 
     @property
     def exhausted(self) -> bool:
-        """There was more than is read, so that not all is known."""
+        """A limit was reached, so the survey is incomplete."""
         return (
             len(self.files) >= MAX_FILES
             or self._bytes >= MAX_BYTES
@@ -98,7 +98,7 @@ class _Reader:
             os.close(self._root)
 
     def add_git(self, path: str) -> None:
-        """A directory, or a file or link that leads to one elsewhere."""
+        """Add a repository, or the file or link that refers to one."""
         if self._is_directory(path):
             self.add_repository(path)
         else:
@@ -123,7 +123,7 @@ class _Reader:
         self._add_modules(posixpath.join(path, "modules"), depth + 1)
 
     def _add_modules(self, path: str, depth: int) -> None:
-        """The repositories of submodules, whose names may hold slashes."""
+        """Add the repositories of submodules, whose names may contain slashes."""
         if depth > MAX_DEPTH or self.exhausted:
             return
         for name in self._names(path):
@@ -135,7 +135,7 @@ class _Reader:
                 self._add_modules(inner, depth + 1)
 
     def _add_named(self, repository: str, config: bytes) -> None:
-        """Further files that a configuration names, as far as they are in the project."""
+        """Add other files that a configuration refers to, if they are in the project."""
         including = False
         for line in config.decode("utf-8", "replace").splitlines():
             if line.lstrip().startswith("["):
@@ -143,7 +143,7 @@ class _Reader:
             found = _PATH.search(line)
             if found is None or not (found[1] or including):
                 continue
-            # Hooks are looked for from the working tree on, includes from the file on.
+            # Hook paths are relative to the working tree, include paths to the file.
             start = posixpath.dirname(repository) if found[1] else repository
             value = found[2].strip().strip('"').removeprefix(f"{self._project}/")
             path = posixpath.normpath(posixpath.join(start, value))
@@ -160,13 +160,13 @@ class _Reader:
                 self._add(posixpath.join(directory, name))
 
     def _add_rebase(self, path: str) -> None:
-        """A rebase that was begun runs its commands when it is continued."""
+        """Add the commands of an unfinished rebase, which run when it continues."""
         commands = _COMMAND.findall(self._content(path) or b"")
         if commands:
             self._note(path, b"\n".join(commands))
 
     def _add(self, path: str, usual: bytes | None = None) -> bytes | None:
-        """Note a file if there is one, and return what is in it."""
+        """Add a file if it exists, and return its content."""
         with self._opened(posixpath.dirname(path)) as parent:
             if parent is None:
                 return None
@@ -186,7 +186,7 @@ class _Reader:
         return content
 
     def _add_link(self, path: str, target: str) -> None:
-        """The link, and what it leads to, if that is in the project."""
+        """Add a link and, if it is in the project, its target."""
         aim = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         content = None
         if not aim.startswith(("/", "..")):
@@ -201,7 +201,7 @@ class _Reader:
             self.files[path] = hashlib.sha256(content).digest()
 
     def _content(self, path: str) -> bytes | None:
-        """The beginning of a regular file; None for anything else."""
+        """The first part of a regular file; None for anything else."""
         with self._opened(posixpath.dirname(path)) as parent:
             if parent is None:
                 return None
@@ -234,12 +234,12 @@ class _Reader:
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int | None]:
-        """A directory of the project, reached one step after the other without links."""
+        """Open a directory of the project component by component, without following links."""
         descriptor: int | None = None
         self._opened_so_far += 1
         try:
             if self._opened_so_far > MAX_OPENED:
-                raise OSError("enough")
+                raise OSError("too many directories")
             descriptor = os.dup(self._root)
             for step in filter(None, path.split("/")):
                 following = os.open(step, OPEN_DIRECTORY, dir_fd=descriptor)

@@ -1,7 +1,7 @@
-"""Keeps a session from planting a program that the host's next ``git`` runs.
+"""Keeps a session from planting a program that git on the host would run.
 
-What mounts can stop is mounted read-only. The rest is compared with a digest of how it was when
-the session was created, which is kept in a label of the container.
+Where possible, the files are mounted read-only. All others are compared with digests from the
+session's creation, which a label of the container records.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from claude_mcp.sessions.session import Session
 
 KEPT_TREES: Final = 8
 COMPARE_SECONDS: Final = 1.0
-"""More than at create, so that what was seen then is seen again on a machine that is busier."""
+"""Longer than at creation, so that a busier machine still sees the same directories."""
 KEY_BYTES: Final = 16
 DIGEST_BYTES: Final = 6
-"""Short, because nothing inside a session can compute one: the key is in the label only."""
+"""Short digests suffice: a session cannot compute them, because the key is only in the label."""
 MAX_NAMED: Final = 10
 GITFILE_BYTES: Final = 4096
 GITFILE_PREFIX: Final = "gitdir:"
@@ -48,7 +48,7 @@ NOTE_FOR_CLAUDE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """For a new session: what to mount besides the project, and what to compare with later."""
+    """A new session's extra mounts, and the state to compare with later."""
 
     mounts: tuple[BindMount, ...] = ()
     state: str = ""
@@ -56,7 +56,7 @@ class Protection:
 
 
 class GitGuard:
-    """Of one front end; it remembers which directories there were, to look through them faster."""
+    """Protects projects; caches their directory listings for faster comparisons."""
 
     def __init__(self) -> None:
         self._trees: dict[str, Tree] = {}
@@ -67,7 +67,7 @@ class GitGuard:
         )
 
     async def differences(self, session: Session) -> tuple[str, ...]:
-        """What is not as it was when the session was created, as warnings."""
+        """Warnings about git files that changed since the session was created."""
         if not session.git_state:
             return ()
         return await anyio.to_thread.run_sync(
@@ -92,14 +92,14 @@ def _protect(project: str, tree: Tree) -> Protection:
     if not survey.complete:
         warnings.append(
             f"The project is large: only its first {survey.directories} directories are "
-            "watched for git repositories that appear."
+            "checked for new git repositories."
         )
     return Protection(tuple(mounts), _encode(survey), tuple(warnings))
 
 
 def _differences(project: str, tree: Tree, state: str) -> tuple[str, ...]:
     if not os.path.isdir(project):
-        return ()  # moved away, or of another machine
+        return ()  # moved, or on another machine
     try:
         limit, known, key = _decode(state)
     except (ValueError, struct.error):
@@ -116,13 +116,13 @@ def _differences(project: str, tree: Tree, state: str) -> tuple[str, ...]:
     if not limit and not survey.complete:
         warnings.append(
             f"The project has grown: only its first {survey.directories} directories were "
-            "looked through for git repositories that appeared."
+            "checked for new git repositories."
         )
     return tuple(warnings)
 
 
 def _warning(found: list[str]) -> str:
-    # A new repository is told once, not file by file.
+    # A new repository is reported once, not once per file.
     roots = [each.removesuffix(" (new)") for each in found if each.endswith("/ (new)")]
     told = [
         each
@@ -132,13 +132,13 @@ def _warning(found: list[str]) -> str:
     names = ", ".join(line(each, 120) for each in told[:MAX_NAMED])
     more = f" and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
     return (
-        f"Git on the host would obey what has changed since the session was created: {names}"
-        f"{more}. Look at it before you run git in this project, or delete it."
+        f"Files that git on the host obeys have changed since the session was created: {names}"
+        f"{more}. Inspect or delete them before you run git in this project."
     )
 
 
 def _encode(survey: Survey) -> str:
-    """``LIMIT:BASE64``: 0 or how many directories were seen; the key and a pair for each file."""
+    """``LIMIT:BASE64``: number of directories seen (0: all); key and one digest pair per file."""
     key = secrets.token_bytes(KEY_BYTES)
     pairs = sorted(
         _digest(key, os.fsencode(path)) + _digest(key, content)
@@ -161,7 +161,7 @@ def _digest(key: bytes, value: bytes) -> bytes:
 
 
 def _mounts(project: str) -> tuple[list[BindMount], list[str]]:
-    """The project's own repository: bound onto itself, so that it cannot be moved away."""
+    """Mounts for the project's repository, bound onto itself so that it cannot be moved."""
     path = Path(project, GIT)
     try:
         mode = path.lstat().st_mode
@@ -171,14 +171,14 @@ def _mounts(project: str) -> tuple[list[BindMount], list[str]]:
     if stat.S_ISDIR(mode):
         return [_bind(project, GIT, read_only=False), *_read_only(project, GIT)], []
     if not stat.S_ISREG(mode):
-        return [], [f"{path} is a link: what git obeys there is compared, but not read-only."]
+        return [], [f"{path} is a link: its files are compared, but not mounted read-only."]
     mounts = [_bind(project, GIT, read_only=True)]
     aim = _aim(project, path)
     inner = os.path.relpath(aim, project)
     if inner.startswith("..") or not os.path.isdir(aim):
         return mounts, [
-            f"{path} is of a worktree or submodule, whose repository {line(aim, 200)} is not in "
-            "the project: git does not work in the session. Use the main checkout for that."
+            f"{path} belongs to a worktree or submodule whose repository, {line(aim, 200)}, is "
+            "outside the project, so git does not work in the session. Use the main checkout."
         ]
     if aim == project:
         mounts += _read_only(project, "")
@@ -188,7 +188,7 @@ def _mounts(project: str) -> tuple[list[BindMount], list[str]]:
 
 
 def _aim(project: str, path: Path) -> str:
-    """Where a `.git` file says that the repository is."""
+    """The repository that a `.git` file points to."""
     try:
         with open(path, "rb", opener=_without_links) as file:
             text = os.fsdecode(file.read(GITFILE_BYTES))
@@ -203,7 +203,7 @@ def _without_links(path: str, flags: int) -> int:
 
 
 def _read_only(project: str, repository: str) -> list[BindMount]:
-    """No links: a mount would follow them, maybe out of the project."""
+    """Read-only mounts of config and hooks; not of links, which a mount would follow."""
     _make_hooks(os.path.join(project, repository))
     mounts = []
     for name, is_kind in (
@@ -221,7 +221,7 @@ def _read_only(project: str, repository: str) -> list[BindMount]:
 
 
 def _make_hooks(repository: str) -> None:
-    """What is not there cannot be made read-only."""
+    """Create the hooks directory: a missing one could not be mounted read-only."""
     try:
         descriptor = os.open(repository, OPEN_DIRECTORY)
     except OSError:
@@ -230,7 +230,7 @@ def _make_hooks(repository: str) -> None:
         os.mkdir("hooks", dir_fd=descriptor)
         owner = os.fstat(descriptor)
         os.chown("hooks", owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
-    except OSError:  # it is there, or not ours to make: then it is compared
+    except OSError:  # it exists or cannot be created; in that case it is compared
         pass
     finally:
         os.close(descriptor)

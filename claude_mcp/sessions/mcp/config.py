@@ -1,7 +1,6 @@
-"""The configuration of a session's MCP servers: checked before a container exists.
+"""Checks the configuration of a session's MCP servers before a container exists.
 
-Whatever in it may be a secret is known to the redactor from here on, and a value is never repeated
-in a complaint about it.
+The check registers every possible secret with the redactor. Error messages never contain values.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from claude_mcp.sessions.mcp import secret_values
 MAX_BYTES: Final = 256 * 1024
 MAX_SERVERS: Final = 50
 
-# Claude Code's tools are named after the server, with the rest of the characters replaced.
+# Claude Code derives tool names from the server's name and replaces all other characters.
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_. -]{0,62}[a-zA-Z0-9_-])?")
 _REPLACED: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _REMOTE: Final = ("http", "sse", "streamable-http")
 
 
 def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What of a configuration goes to Claude Code: its servers; None when there are none.
+    """The part of a configuration that Claude Code receives: its servers; None if there are none.
 
     Raises:
-        UsageError: naming every problem.
+        UsageError: lists every problem.
     """
     if config is None:
         return None
@@ -45,11 +44,11 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     except UnicodeEncodeError as error:
         raise UsageError("mcpConfig must be valid Unicode.") from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError("mcpConfig is not JSON that can be passed on.") from error
+        raise UsageError("mcpConfig cannot be written as JSON.") from error
     if size > MAX_BYTES or len(servers) > MAX_SERVERS:
         raise UsageError(
-            f"mcpConfig is too large: {len(servers)} servers in {size} bytes; "
-            f"{MAX_SERVERS} and {MAX_BYTES} are the most."
+            f"mcpConfig is too large: {len(servers)} servers in {size} bytes; the limits are "
+            f"{MAX_SERVERS} servers and {MAX_BYTES} bytes."
         )
     for secret in secret_values.secrets_of(servers.values()):
         redactor.add(secret)
@@ -58,7 +57,7 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
         problems += [f"mcpServers.{name[:64]}{problem}" for problem in _problems(server)]
     if problems:
         raise UsageError(
-            f"mcpConfig cannot be used: {'; '.join(problems[:10])}.",
+            f"mcpConfig is invalid: {'; '.join(problems[:10])}.",
             hint="A server is {command, args, env}, or {type: http or sse, url, headers}.",
         )
     return checked if servers else None
@@ -77,22 +76,22 @@ def _name_problems(servers: Mapping[str, Any]) -> Iterator[str]:
     for name in servers:
         if not _NAME.fullmatch(name):
             yield (
-                f"a server cannot be called {name[:64]!r}: a name has up to 64 letters, digits, "
-                "'-', '_', '.' and spaces, and begins with a letter or digit"
+                f"{name[:64]!r} is not a valid server name: use up to 64 letters, digits, '-', "
+                "'_', '.' and spaces, starting with a letter or digit"
             )
         plain = _REPLACED.sub("_", name)
         if plain in seen:
-            yield f"{seen[plain]!r} and {name!r} would be one name to Claude Code"
+            yield f"Claude Code cannot distinguish the names {seen[plain]!r} and {name!r}"
         seen[plain] = name
 
 
 def _problems(server: Any) -> Iterator[str]:
-    """Each begins with what comes behind the server's name."""
+    """Problems of one server, each written to follow the server's name."""
     if not isinstance(server, dict):
-        yield " is no object"
+        yield " is not an object"
         return
     for key in server.keys() - set(secret_values.KEYS):
-        # A real key of Claude Code, headersHelper, is just far enough from headers.
+        # The cutoff keeps headersHelper, a real key of Claude Code, apart from headers.
         word = key.lower().replace("environment", "env").replace("environ", "env")
         near = difflib.get_close_matches(word, secret_values.KEYS, n=1, cutoff=0.75)
         if near:
@@ -103,7 +102,7 @@ def _problems(server: Any) -> Iterator[str]:
     elif kind in _REMOTE:
         yield from _remote_problems(server)
     elif "url" in server and kind is None:
-        yield " has a url and no type: http or sse"
+        yield " has a url but no type (http or sse)"
     elif kind is None:
         yield " has neither a command nor a url"
     else:
@@ -129,7 +128,7 @@ def _remote_problems(server: dict[str, Any]) -> Iterator[str]:
     if isinstance(headers, dict) and any(
         re.search(r"[\r\n]", f"{k}{v}") for k, v in headers.items()
     ):
-        yield ".headers cannot hold line breaks"
+        yield ".headers must not contain line breaks"
     if "command" in server:
         yield " has both a command and a url"
 
@@ -142,7 +141,7 @@ def _text_problems(key: str, values: Any) -> Iterator[str]:
         if not _is_text(value):
             yield f".{key}.{name[:64]} must be a string"
         if not name or "=" in name or "\0" in name:
-            yield f".{key} has an unusable name, {name[:64]!r}"
+            yield f".{key} has an invalid name, {name[:64]!r}"
 
 
 def _is_text(value: Any) -> bool:
@@ -150,7 +149,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_web(url: str) -> bool:
-    if "${" in url:  # Claude Code puts in variables
+    if "${" in url:  # Claude Code expands variables
         return True
     try:
         parts = urlsplit(url)

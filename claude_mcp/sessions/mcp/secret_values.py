@@ -1,4 +1,4 @@
-"""What in the configuration of an MCP server may be a secret."""
+"""Finds possible secrets in the configuration of MCP servers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from claude_mcp.contract import places as contract
 
 KEYS: Final = ("type", "command", "args", "env", "url", "headers")
-"""Those of a server that are known here; further ones are Claude Code's affair."""
+"""The keys that are checked here; others are passed to Claude Code unchecked."""
 
-# What is under these names is no secret, and hiding it would hide innocent words.
+# Values under these names are not secret, and redacting them would mask ordinary words.
 _INNOCENT: Final = frozenset(
     {"path", "home", "lang", "lc_all", "tz", "node_env", "log_level", "pythonpath", "node_path"}
     | {"tmpdir", "accept", "content-type", "user-agent"}
 )
 _SECRETIVE: Final = re.compile(r"key|token|secret|passw|auth|sig|credential|cookie", re.IGNORECASE)
-# Bounded, because a long word without a colon would be searched anew from each of its letters.
+# The scheme's length is bounded, so that matching a long word takes linear time.
 _URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,30}://\S+")
 
 
 def secrets_of(servers: Iterable[Any]) -> list[str]:
-    """Every secret of some servers, be they well-formed or not."""
+    """Every possible secret of these servers, which may be malformed."""
     return [secret for server in servers if isinstance(server, dict) for secret in _secrets(server)]
 
 
@@ -44,7 +44,7 @@ def _secrets(server: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_value(value: str) -> Iterator[str]:
-    """An environment variable's or a header's value."""
+    """Secrets in the value of an environment variable or a header."""
     if _is_plain(value):
         return
     yield value
@@ -55,7 +55,7 @@ def _of_value(value: str) -> Iterator[str]:
 
 
 def _is_plain(value: str) -> bool:
-    """A path of the project, or an address that holds no more than a path."""
+    """Whether a value is a path in the workspace, or a URL without path, query or password."""
     if re.fullmatch(rf"{contract.WORKSPACE}(/[\w./-]*)?", value):
         return True
     try:
@@ -68,7 +68,7 @@ def _is_plain(value: str) -> bool:
 
 
 def _of_urls(text: str) -> Iterator[str]:
-    """The passwords in URLs, and what their queries call a secret."""
+    """Passwords in URLs, and query values whose name suggests a secret."""
     for url in _URL.findall(text):
         try:
             parts = urlsplit(url)
@@ -102,7 +102,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _named(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every string below a key that is not ours, with the name it has there."""
+    """Every string below an unknown key, with the innermost name it has there."""
     match value:
         case str():
             yield name, value

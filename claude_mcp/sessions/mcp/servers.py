@@ -1,4 +1,4 @@
-"""What became of a session's MCP servers, as its Claude Code tells it."""
+"""The status of a session's MCP servers, as Claude Code reports it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from claude_mcp.sessions.channel.refusals import code_of
 from claude_mcp.sessions.handle import SessionHandle
 
 WAIT_SECONDS: Final = 40.0
-"""Longer than Claude Code itself waits for a server (30 s)."""
+"""Longer than Claude Code's own timeout for a server (30 s)."""
 ANSWER_SECONDS: Final = 50.0
 MAX_STATUS_CHARS: Final = 40
 MAX_ERROR_CHARS: Final = 500
@@ -26,7 +26,7 @@ MAX_ERROR_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class McpServer:
-    """``status`` is Claude Code's word, or ``unknown`` when there is none; ``error`` says why."""
+    """``status`` comes from Claude Code; if it is ``unknown``, ``error`` says why."""
 
     name: str
     status: str
@@ -34,21 +34,21 @@ class McpServer:
 
 
 async def wait(handle: SessionHandle, config: Mapping[str, Any]) -> tuple[McpServer, ...]:
-    """The servers of a session that was just created, once none of them is still starting.
+    """Wait until none of a new session's servers is still starting.
 
     Raises:
-        SessionNotFound, SessionNotReady, EngineError: the session itself is gone.
+        SessionNotFound, SessionNotReady, EngineError: the session itself no longer works.
     """
     reports: dict[str, operations.McpReport] = {}
     args = to_json(operations.WaitForMcp(WAIT_SECONDS))
-    why = "Claude Code did not tell"
+    why = "Claude Code did not report its status"
     try:
         with anyio.fail_after(ANSWER_SECONDS):
             answer = await handle.request(operations.MCP, args, start=False)
         found = read(operations.McpReports, answer, operations.McpReports(()))
         reports = {report.name: report for report in found.mcp_servers}
     except TimeoutError:
-        why = f"Claude Code did not tell within {ANSWER_SECONDS:g} s"
+        why = f"Claude Code did not report its status within {ANSWER_SECONDS:g} s"
     except (AgentError, SessionNotReady) as error:
         if isinstance(error, SessionNotReady) and code_of(error) is not Code.NO_ROOM:
             raise
@@ -57,7 +57,7 @@ async def wait(handle: SessionHandle, config: Mapping[str, Any]) -> tuple[McpSer
 
 
 def _server(name: str, report: operations.McpReport | None, why: str) -> McpServer:
-    """A report may be forged. It is cut only after its secrets are out: half of one is none."""
+    """Parse a report, which may be forged. Redact before cutting: a cut secret would not match."""
     if report is None:
         return McpServer(name, "unknown", why)
     error = line(redactor.redact(report.error or ""), MAX_ERROR_CHARS) or None
@@ -65,7 +65,7 @@ def _server(name: str, report: operations.McpReport | None, why: str) -> McpServ
 
 
 def warnings(servers: tuple[McpServer, ...]) -> tuple[str, ...]:
-    """What whoever made the session should know: all that is not connected."""
+    """One warning for each server that is not connected."""
     return tuple(_warning(server) for server in servers if server.status != "connected")
 
 
@@ -78,8 +78,8 @@ def _warning(server: McpServer) -> str:
             return f"MCP server {server.name} is still starting after {WAIT_SECONDS:g} s."
         case "needs-auth":
             return (
-                f"MCP server {server.name} wants authorization, and nobody can log in from a "
-                "session: give it a token in its headers or env."
+                f"MCP server {server.name} needs authorization, but a session cannot log in "
+                "interactively: pass a token in its headers or env."
             )
         case status:
             return f"MCP server {server.name} is {status}{because}."

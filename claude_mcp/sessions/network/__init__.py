@@ -1,1 +1,1 @@
-"""What a session may reach, and the proxy through which it does."""
+"""What a session may reach, and the proxy that enforces it."""

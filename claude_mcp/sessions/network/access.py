@@ -1,8 +1,8 @@
-"""What a session may reach: everything, what its proxy lets through, or nothing.
+"""What a session may reach: everything, the hosts that its proxy allows, or nothing.
 
-A restricted session has no network but its loopback (``--network=none``). There its agent listens,
-and takes what programs ask of a proxy through a Unix socket, which lies on a volume, to one in a
-container of its own (``claude_mcp.proxy``). Sessions with the same rules share one.
+A restricted session has only a loopback interface (``--network=none``). Its agent listens there
+and forwards connections through a Unix socket on a volume to a proxy, which runs in its own
+container (``claude_mcp.proxy``). Sessions with the same rules share a proxy.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LOOPBACK: Final = "localhost,127.0.0.1,::1"
 ENVIRONMENT: Final = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), PROXY_URL),
     **dict.fromkeys(("NO_PROXY", "no_proxy"), LOOPBACK),
-    "NODE_USE_ENV_PROXY": "1",  # else Node.js 24 and later does not look at them
+    "NODE_USE_ENV_PROXY": "1",  # Node.js 24 and later ignores them otherwise
 }
-"""Of everything that runs in a restricted session."""
+"""Variables for every program in a restricted session."""
 
 NETWORK_LABEL: Final = "claude-mcp.network"
 """Label of a session that is not open: ``restricted`` or ``none``."""
@@ -37,7 +37,7 @@ PROXY_OF_LABEL: Final = "claude-mcp.proxy-of"
 
 
 class Network(StrEnum):
-    """From the widest to the strictest."""
+    """Ordered from the widest to the strictest."""
 
     OPEN = "open"
     RESTRICTED = contract.RESTRICTED
@@ -46,7 +46,7 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy as its sessions remember it: what it is started with, if need be again."""
+    """A proxy as its sessions' labels record it, so that it can be created again."""
 
     id: str
     image: str
@@ -55,12 +55,12 @@ class Proxy:
 
     @property
     def name(self) -> str:
-        """Of its container, and of the volume with its socket."""
+        """The name of its container and of the volume with its socket."""
         return f"claude-mcp-proxy-{self.id}"
 
     @property
     def reached_hosts(self) -> tuple[str, ...]:
-        """The provider's, and all that may be reached besides."""
+        """The provider's hosts and all other allowed hosts."""
         policy = from_json(self.policy)
         hosts = (*policy.provider, *policy.allowed, *policy.private)
         return tuple(dict.fromkeys(map(str, hosts)))
@@ -70,7 +70,7 @@ class Proxy:
 
 
 def proxy_from_json(text: str) -> Proxy | None:
-    """None for what ``to_json`` did not write."""
+    """The proxy that ``to_json`` wrote; None for any other text."""
     try:
         fields: Any = json.loads(text)
         proxy = Proxy(str(fields["id"]), str(fields["image"]), str(fields["policy"]))
@@ -82,19 +82,19 @@ def proxy_from_json(text: str) -> Proxy | None:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a session gets; ``proxy`` if it is restricted."""
+    """A session's network; a restricted session has a ``proxy``."""
 
     network: Network
     proxy: Proxy | None = None
 
     @property
     def engine_network(self) -> str | None:
-        """What the engine is asked for."""
+        """The value of the engine's option ``--network``."""
         return None if self.network is Network.OPEN else "none"
 
     @property
     def volumes(self) -> tuple[VolumeMount, ...]:
-        """The socket cannot be replaced by whoever may only connect to it."""
+        """The volume is read-only, so the session can connect to the socket but not replace it."""
         proxy = self.proxy
         return () if proxy is None else (VolumeMount(proxy.name, contract.PROXY_DIRECTORY),)
 

@@ -1,8 +1,8 @@
-"""The containers of proxies: made when a session needs one, shared, and gone with the last session.
+"""The proxies' containers: created on demand, shared, and removed with their last session.
 
-A proxy keeps nothing: it is started again, or made anew, from what its sessions remember. When it
-crashes, the engine does so by itself; when somebody stops or removes it, whoever uses a session
-that misses it.
+A proxy has no state of its own. It can always be created again from its sessions' labels. The
+engine restarts it after a crash; if it was stopped or removed, the next call to one of its
+sessions starts it again.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ STARTING_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.1
 LOG_MAX_SIZE: Final = "10m"
 USER: Final = "0:0"
-"""Without any capability: the owner of the socket's directory, and of nothing else of use."""
+"""Root without any capability, which owns the socket's directory."""
 LIMITS: Final = Limits(memory=256 * limits.MIB, pids=256)
 
 
 async def ensure(engine: Engine, proxy: Proxy) -> None:
-    """Have the proxy run: one engine call if it does.
+    """Make sure that the proxy runs; takes one engine call if it does already.
 
     Raises:
-        EngineError, ImageNotFound: it cannot.
+        EngineError, ImageNotFound: it cannot be started.
     """
     deadline = anyio.current_time() + STARTING_SECONDS
     while True:
@@ -56,12 +56,12 @@ async def ensure(engine: Engine, proxy: Proxy) -> None:
             except ContainerNameInUse:
                 if late:
                     raise
-                logger.debug("somebody else makes proxy %s", proxy.id)
+                logger.debug("another process is creating proxy %s", proxy.id)
         elif found[0].status == "running":
             return
         elif late or found[0].status in ("exited", "stopped"):
             return await engine.start(proxy.name)
-        # Whoever made it is about to start it or to remove it again, or the engine starts it.
+        # Its creator is about to start or remove it, or the engine is restarting it.
         await anyio.sleep(POLL_SECONDS)
 
 
@@ -69,7 +69,7 @@ async def _create(engine: Engine, proxy: Proxy) -> None:
     spec = _spec(engine, proxy)
     while True:
         try:
-            with anyio.CancelScope(shield=True):  # a daemon finishes what it began
+            with anyio.CancelScope(shield=True):  # a daemon completes the operation anyway
                 created = await engine.create(
                     spec, {contract.PAYLOAD_VARIABLE: payload.proxy_archive()}
                 )
@@ -82,18 +82,20 @@ async def _create(engine: Engine, proxy: Proxy) -> None:
             return
         except LimitRefused as error:
             if getattr(spec.limits, error.limit) is None:
-                raise EngineError(error.message) from error  # the session's limits are not meant
+                raise EngineError(
+                    error.message
+                ) from error  # not a limit of the session, so no retry there
             spec = limits.without(spec, error.limit)
         except ImageNotFound as error:
             raise ImageNotFound(
                 f"{engine.title} has no image {proxy.image} to run a session's proxy from.",
-                hint="Build it with scripts/build-custom-image.sh, or name another one that has "
-                "python3 with CLAUDE_MCP_PROXY_IMAGE.",
+                hint="Build it with scripts/build-custom-image.sh, or set CLAUDE_MCP_PROXY_IMAGE "
+                "to an image that has python3.",
             ) from error
 
 
 async def _start(engine: Engine, container_id: str) -> None:
-    """Start it, and wait until it listens."""
+    """Start the proxy and wait until it listens."""
     async with engine.start_attached(container_id) as stream:
         with anyio.move_on_after(READY_SECONDS) as waiting:
             async for line in stream.lines():
@@ -102,7 +104,7 @@ async def _start(engine: Engine, container_id: str) -> None:
             await stream.wait()
     if waiting.cancelled_caught:
         raise EngineError(
-            f"The proxy of the session was not ready within {READY_SECONDS:g} s.",
+            f"The session's proxy was not ready within {READY_SECONDS:g} s.",
             hint="The machine may be overloaded; try again.",
         )
     raise engine.failed("start the session's proxy", stream.stderr_tail)
@@ -129,11 +131,11 @@ def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
 
 
 async def release(engine: Engine, proxy: Proxy) -> None:
-    """Remove the proxy if no session needs it any more: one engine call if one does."""
+    """Remove the proxy unless a session still needs it, which takes one engine call."""
     if await engine.ids(EGRESS_LABEL, proxy.id):
         return
     await engine.remove(proxy.name)
-    with suppress(ClaudeMcpError):  # a session that came in between uses it
+    with suppress(ClaudeMcpError):  # in use by a session that was created meanwhile
         await engine.remove_volume(proxy.name)
     if await engine.ids(EGRESS_LABEL, proxy.id):
         await ensure(engine, proxy)
@@ -154,7 +156,7 @@ async def release_or_log(engine: Engine, proxy: Proxy | None) -> None:
 
 
 async def prune(engine: Engine) -> None:
-    """Remove proxies that no session needs: whoever removed their sessions could not."""
+    """Remove proxies that no session needs, left over when their sessions were removed."""
     for container in await engine.containers(PROXY_OF_LABEL):
         proxy = proxy_from_json(container.labels.get(PROXY_LABEL, ""))
         await release_or_log(engine, proxy)

@@ -1,7 +1,7 @@
-"""Where the file systems of this host are mounted: one directory may have several names.
+"""Identifies a directory by file system and path, because bind mounts give it several names.
 
-The kernel tells of each mount which directory of which file system it shows
-(proc_pid_mountinfo(5)); elsewhere than on Linux nothing is known of them.
+For each mount, the kernel reports which directory of which file system it shows
+(proc_pid_mountinfo(5)). Outside Linux no mounts are known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOUNTINFO: Final = Path("/proc/self/mountinfo")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path of a file system, however that is mounted."""
+    """A path within a file system, independent of where it is mounted."""
 
     device: str
     path: str
@@ -28,23 +28,23 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class HostMount:
-    """What is at the mount point, and in the directories below it."""
+    """A mount point and the directory that it shows."""
 
     point: str
     shows: Place
 
 
 def is_within(path: str, directory: str) -> bool:
-    """Whether a path is a directory or in it, by name alone.
+    """Whether a path equals a directory or lies in it, judged by name.
 
-    Case does not count: on some file systems it makes no difference.
+    The comparison ignores case, because some file systems do.
     """
     path, directory = path.casefold(), directory.casefold()
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def read_mounts() -> tuple[HostMount, ...]:
-    """Every mount, in the order in which they were made."""
+    """Every mount, oldest first."""
     try:
         return parse_mounts(MOUNTINFO.read_bytes())
     except OSError:
@@ -64,7 +64,10 @@ def _name(field: bytes) -> str:
 
 
 def place_of(path: str, mounts: tuple[HostMount, ...]) -> Place:
-    """Where an absolute path without links really is. Of two mounts at one point, the later."""
+    """The file system and path behind an absolute path without links.
+
+    Of several mounts at one point, the latest is visible.
+    """
     found = None
     for mount in mounts:
         if (found is None or len(mount.point) >= len(found.point)) and _is_at(path, mount.point):
@@ -76,7 +79,7 @@ def place_of(path: str, mounts: tuple[HostMount, ...]) -> Place:
 
 
 def below(path: str, mounts: tuple[HostMount, ...]) -> list[Place]:
-    """What the mounts at a path, and in it, show."""
+    """The places that the mounts at or below a path show."""
     return [mount.shows for mount in mounts if _is_at(mount.point, path)]
 
 

@@ -1,7 +1,7 @@
-"""Which host paths a session may have: as a mount, or in a transfer.
+"""Decides which host paths a session may have, as a mount or in a transfer.
 
-What is checked is the real path, without links. Whoever then opens it does that with
-``agent/descriptors.py``, which follows no link that was put there since.
+The real path is checked, with links resolved. Callers then open it with ``placing.descriptors``,
+which does not follow a link created since the check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from claude_mcp.sessions.paths.protected import (
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project directory, with links resolved, and who owns it."""
+    """A project directory, with links resolved, and its owner."""
 
     path: str
     uid: int
@@ -44,24 +44,24 @@ class Project:
 
 
 def absolute(value: str, what: str) -> str:
-    """A path from the outside.
+    """Check a path that a caller passed.
 
     Raises:
-        UsageError: it is relative, empty, or cannot be a path at all.
+        UsageError: it is relative, empty or not a valid path.
     """
     if "\0" in value:
-        raise UsageError(f"{what} holds a NUL character.")
+        raise UsageError(f"{what} contains a NUL character.")
     try:
         os.fsencode(value)
     except UnicodeEncodeError as error:
         raise UsageError(f"{what} must be valid Unicode.") from error
     if not value.startswith("/"):
-        raise UsageError(f"{what} must be an absolute path, and {value[:200]!r} is not.")
+        raise UsageError(f"{what} must be an absolute path, not {value[:200]!r}.")
     return value
 
 
 def host_path(value: str, what: str) -> Path:
-    """As ``absolute``, for a path of the host, with ``~`` expanded."""
+    """Like ``absolute``, for a path on the host; expands ``~``."""
     expanded = value if "\0" in value else os.path.expanduser(value)
     return Path(absolute(expanded, what))
 
@@ -77,7 +77,7 @@ def project(value: str, config: Config) -> Project:
         path = given.resolve(strict=True)
         status = path.stat()
     except FileNotFoundError:
-        raise UsageError(f"There is no project directory {value!r}.") from None
+        raise UsageError(f"The project directory {value!r} does not exist.") from None
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"The project path {value!r} cannot be used: {reason}.") from error
@@ -88,13 +88,13 @@ def project(value: str, config: Config) -> Project:
 
 
 def mount_source(value: str, config: Config) -> str:
-    """As ``project``, for a further file or directory of the host; returns its real path."""
+    """Like ``project``, for an additional file or directory; returns its real path."""
     given = host_path(value, "mcpMounts.hostPath")
     try:
         path = given.resolve(strict=True)
         owner = path.stat().st_uid
     except FileNotFoundError:
-        raise UsageError(f"There is no {value!r} to mount.") from None
+        raise UsageError(f"{value!r} cannot be mounted: it does not exist.") from None
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{value!r} cannot be mounted: {reason}.") from error
@@ -103,18 +103,18 @@ def mount_source(value: str, config: Config) -> str:
 
 
 def check(path: str, title: str, config: Config, owner: int) -> None:
-    """Refuse a real path by the rules; ``title`` is what the message calls it.
+    """Check a real path against all rules; ``title`` names it in the message.
 
     Raises:
-        UsageError: which rule it was, and what to do.
+        UsageError: says which rule refuses it and what to do.
     """
     if path == "/":
         raise UsageError(
-            f"{title} is refused: it is the root of the file system.", hint="Name a directory."
+            f"{title} is refused: it is the root of the file system.", hint="Choose a directory."
         )
     mounts = read_mounts()
     places = _Places(place_of(path, mounts), tuple(below(path, mounts)))
-    # What people mount in a directory of the system is theirs.
+    # What users mount below a system directory is their own.
     system = tuple(
         mount for mount in mounts if not any(is_within(mount.point, free) for free in NOT_SYSTEM)
     )
@@ -132,7 +132,7 @@ def check(path: str, title: str, config: Config, owner: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where a path really is, and where what is mounted in it is."""
+    """The place of a path, and the places of the mounts in it."""
 
     own: Place
     below: tuple[Place, ...]
@@ -140,7 +140,7 @@ class _Places:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A protected path under all its names."""
+    """A protected path with all of its names and places."""
 
     protected: Protected
     names: tuple[str, str]
@@ -156,7 +156,7 @@ def _known(
 
 
 def _inside(path: str, place: Place, known: list[_Known]) -> tuple[str, str] | None:
-    """The innermost of the protected paths that this one is, or lies in."""
+    """The innermost protected path that equals this path or contains it."""
     free = any(is_within(path, each) for each in NOT_SYSTEM)
     for each in sorted(known, key=lambda one: len(one.names[1]), reverse=True):
         what = each.protected.what
@@ -164,18 +164,18 @@ def _inside(path: str, place: Place, known: list[_Known]) -> tuple[str, str] | N
             continue
         same = path in each.names or place == each.places.own
         if same and not each.protected.whole:
-            return f"it is {what}", "Name a directory in it."
+            return f"it is {what}", "Choose a directory in it."
         if each.protected.whole and (
             any(is_within(path, name) for name in each.names)
             or any(place.within(shown) for shown in (each.places.own, *each.places.below))
         ):
             where = "it is" if same else f"it lies in {each.protected.path}, which is"
-            return f"{where} {what}", "Copy what the session needs to a directory of its own."
+            return f"{where} {what}", "Copy what the session needs to another directory."
     return None
 
 
 def _around(path: str, places: _Places, known: list[_Known]) -> tuple[str, str] | None:
-    """A protected path that lies in this one, or in what is mounted there."""
+    """A protected path in this path, or in what is mounted there."""
     for each in known:
         there = each.places.own
         if (
@@ -183,16 +183,16 @@ def _around(path: str, places: _Places, known: list[_Known]) -> tuple[str, str] 
             or any(there.within(place) for place in (places.own, *places.below))
             or (each.protected.whole and any(place.within(there) for place in places.below))
         ):
-            why = f"{each.protected.path} is in it, and is {each.protected.what}"
-            return why, "Name a directory in it that holds nothing of the kind."
+            why = f"it contains {each.protected.path}, which is {each.protected.what}"
+            return why, "Choose a subdirectory without it."
     return None
 
 
 def _engine_socket(path: str) -> tuple[str, str] | None:
     for name in (path, *(os.path.join(path, name) for name in SOCKET_NAMES)):
         if os.path.basename(name) in SOCKET_NAMES and _is_socket(name):
-            where = "it is" if name == path else f"{name} is in it, and is"
-            return f"{where} {SOCKET}", "Whoever has it has the host; there is no way around this."
+            where = "it is" if name == path else f"it contains {name}, which is"
+            return f"{where} {SOCKET}", "It gives full access to the host; no option allows it."
     return None
 
 
@@ -207,8 +207,8 @@ def _outside(path: str, roots: tuple[str, ...]) -> tuple[str, str] | None:
     if not roots or any(_in_root(path, os.path.realpath(root)) for root in roots):
         return None
     return (
-        f"it is in none of the allowed roots ({', '.join(roots)})",
-        f"Name a path in one of them, or add its directory to {ROOTS_NAME}.",
+        f"it is outside the allowed roots ({', '.join(roots)})",
+        f"Choose a path in one of them, or add its directory to {ROOTS_NAME}.",
     )
 
 
@@ -217,7 +217,7 @@ def _in_root(path: str, root: str) -> bool:
 
 
 def identities(paths: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Device and inode of each real path; None where there is a link or nothing by now."""
+    """Device and inode of each real path; None if it no longer exists or contains a link."""
     found: list[tuple[int, int] | None] = []
     for path in paths:
         directory, name = os.path.split(path)
@@ -232,5 +232,5 @@ def identities(paths: Iterable[str]) -> list[tuple[int, int] | None]:
 
 
 def current_uid() -> int:
-    """The user that this process, and so a rootless engine, runs as."""
+    """The uid of this process, and thereby of a rootless engine."""
     return os.geteuid()

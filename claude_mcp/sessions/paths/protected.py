@@ -1,4 +1,4 @@
-"""What on this host no session gets, whoever asks for it."""
+"""Host paths that no session may have."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final
 from claude_mcp.config import Config
 
 FIRST_USER_UID: Final = 1000
-"""Below it are the system's own accounts, root's apart; their homes are no person's."""
+"""Lower uids, except 0, are system accounts, whose homes belong to nobody."""
 NOBODY_UID: Final = 65534
 
-# Each of these directories, with all that is in it.
+# Refused with everything below them.
 SYSTEM: Final = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found",
     "/proc", "/run", "/sbin", "/sys", "/usr", "/var/cache", "/var/log", "/var/run", "/var/spool",
@@ -23,11 +23,11 @@ ENGINES: Final = (
     "/var/lib/cni", "/var/lib/containerd", "/var/lib/containers", "/var/lib/docker",
     "/var/lib/kubelet",
 )  # fmt: skip
-SYSTEM_DIRECTORY: Final = "a directory of the system"
+SYSTEM_DIRECTORY: Final = "a system directory"
 NOT_SYSTEM: Final = ("/run/media", "/usr/local/src", "/usr/src")
-"""In the directories of the system, but people's own."""
+"""Exceptions below ``SYSTEM``, which belong to users."""
 SHARED: Final = ("/home", "/opt", "/tmp", "/var", "/var/lib", "/var/tmp")
-"""Themselves alone: what is in them may be a project."""
+"""Refused themselves; their subdirectories are allowed."""
 
 CREDENTIALS: Final = (
     ".aws", ".azure", ".claude.json", ".claude/.credentials.json", ".config/gcloud", ".config/gh",
@@ -44,7 +44,7 @@ BROWSERS: Final = (
 ENGINES_OF_USERS: Final = (".local/share/containers", ".local/share/docker")
 OURS: Final = ".config/claude-mcp"
 
-# Variables that move credentials to another place; one may hold several paths.
+# Variables that relocate credentials; a value may contain several paths.
 CREDENTIAL_VARIABLES: Final = (
     "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "CLOUDSDK_CONFIG", "DOCKER_CONFIG",
     "GNUPGHOME", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG",
@@ -56,7 +56,7 @@ SOCKET_NAMES: Final = ("docker.sock", "podman.sock", "containerd.sock", "crio.so
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """A path, what it is, and whether what lies in it is protected as well."""
+    """A protected path, its description, and whether its contents are protected as well."""
 
     path: str
     what: str
@@ -64,9 +64,9 @@ class Protected:
 
 
 def protected_paths(config: Config, owner: int) -> Iterator[Protected]:
-    """Everything protected, also what is not there: a session must not make it either.
+    """Every protected path, including missing ones, which a session must not create.
 
-    ``owner`` is the uid of whoever owns the path that is asked for: that home counts too.
+    ``owner`` is the uid that owns the requested path; its home is protected too.
     """
     environment = config.environment
     for path in SYSTEM:
@@ -74,26 +74,28 @@ def protected_paths(config: Config, owner: int) -> Iterator[Protected]:
     for path in ENGINES:
         yield Protected(path, "a container engine's storage")
     for path in SHARED:
-        yield Protected(path, "a directory that all programs of this machine share", whole=False)
+        yield Protected(path, "a directory shared by all programs of this machine", whole=False)
     for home in sorted(set(_homes(environment, owner))):
         yield Protected(home, "a home directory", whole=False)
         yield from _in_home(home, environment)
     for name in CREDENTIAL_VARIABLES:
         for path in _absolute(environment.get(name, "").split(os.pathsep)):
-            yield Protected(path, f"a place for credentials, as {name} says")
+            yield Protected(path, f"a location of credentials (set by {name})")
     for path in _absolute(config.files):
-        yield Protected(path, "our own configuration")
+        yield Protected(path, "the configuration of claude-mcp")
     yield from _sockets(environment)
 
 
 def _homes(environment: Mapping[str, str], owner: int) -> Iterator[str]:
-    """Of this process, of the owner of the path, and of every person that the system lists."""
+    """The homes of this process's user, of the path's owner, and of all listed people."""
     mine = {os.geteuid(), os.getuid(), owner}
     yield from _absolute([environment.get("HOME", "")])
     users = pwd.getpwall()
     for uid in mine - {user.pw_uid for user in users}:
         try:
-            users.append(pwd.getpwuid(uid))  # a directory service may know, but not list them
+            users.append(
+                pwd.getpwuid(uid)
+            )  # a directory service may know users without listing them
         except KeyError:
             continue
     for user in users:
@@ -104,10 +106,10 @@ def _homes(environment: Mapping[str, str], owner: int) -> Iterator[str]:
 
 def _in_home(home: str, environment: Mapping[str, str]) -> Iterator[Protected]:
     kinds = (
-        (CREDENTIALS, "a place for credentials"),
+        (CREDENTIALS, "a location of credentials"),
         (BROWSERS, "a browser's profile"),
         (ENGINES_OF_USERS, "a container engine's storage"),
-        ((OURS,), "our own configuration"),
+        ((OURS,), "the configuration of claude-mcp"),
     )
     for names, what in kinds:
         for name in names:
@@ -123,13 +125,13 @@ def _sockets(environment: Mapping[str, str]) -> Iterator[Protected]:
         for socket in _absolute([path] if scheme == "unix" else []):
             yield Protected(socket, SOCKET)
     for path in _absolute([environment.get("XDG_RUNTIME_DIR", "")]):
-        yield Protected(path, "where the sockets of a user's programs are")
+        yield Protected(path, "the directory of a user's sockets")
     for path in _absolute([environment.get("SSH_AUTH_SOCK", "")]):
         yield Protected(path, "the socket of an SSH agent")
 
 
 def _absolute(paths: Iterable[str]) -> Iterator[str]:
-    """Those that name something; a system account's home may be ``/``, which is refused anyway."""
+    """The absolute ones, normalized, without ``/``, which is always refused."""
     for path in paths:
         normal = os.path.normpath(path) if path.startswith("/") else "/"
         if normal.strip("/"):

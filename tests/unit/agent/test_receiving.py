@@ -69,7 +69,7 @@ def test_an_absolute_destination_is_taken_as_it_is(caller: Caller, tmp_path: Pat
         ({"destination": "old"}, "{here}/old exists already, and overwrite is off"),
         (
             {"destination": "old", "directory": True, "overwrite": True},
-            "{here}/old is there and is not a directory",
+            "{here}/old exists and is not a directory",
         ),
         ({"destination": "/proc"}, "/proc: "),
     ],

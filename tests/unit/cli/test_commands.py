@@ -193,7 +193,7 @@ def test_create_refuses_malformed_mcp_servers(
     assert run("create", str(project), "--mcp-config", str(file)) == (
         2,
         "",
-        "claude-mcp: mcpConfig cannot be used: mcpServers.db has a url and no type: http or sse.\n"
+        "claude-mcp: mcpConfig is invalid: mcpServers.db has a url but no type (http or sse).\n"
         "A server is {command, args, env}, or {type: http or sse, url, headers}.\n",
     )
     assert fake_engine.calls(program) == []
@@ -345,7 +345,7 @@ def test_destroy_takes_names_or_all_but_not_both(run: Run, program: Path) -> Non
 def test_copy_of_a_missing_file_is_refused(run: Run, session: str, tmp_path: Path) -> None:
     code, out, err = run("copy", str(tmp_path / "missing"), f"{session}:/tmp/")
     assert (code, out) == (2, "")
-    assert err == f"claude-mcp: There is no '{tmp_path}/missing' on the host.\n"
+    assert err == f"claude-mcp: '{tmp_path}/missing' does not exist on the host.\n"
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_copy_of_a_missing_file_is_refused(run: Run, session: str, tmp_path: Pat
         (
             ("create", "/nowhere"),
             2,
-            "claude-mcp: There is no project directory '/nowhere'.\n",
+            "claude-mcp: The project directory '/nowhere' does not exist.\n",
         ),
         (
             ("exec", "nope", "ls"),

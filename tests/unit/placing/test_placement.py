@@ -157,7 +157,7 @@ def test_a_directory_and_another_thing_do_not_replace_each_other(
 ) -> None:
     staged = make(tmp_path / "staged", {"entry": staged_entry})
     target = make(tmp_path / "target", {"entry": there})
-    with pytest.raises(PlaceError, match=f"^{target}/entry is there and is {kind}$"):
+    with pytest.raises(PlaceError, match=f"^{target}/entry exists and is {kind}$"):
         place(f"{staged}/entry", f"{target}/entry", True)
     assert tree(target) == {"entry": there}
 
@@ -166,7 +166,7 @@ def test_a_merge_does_not_follow_a_link_to_a_directory(tmp_path: Path) -> None:
     victim = make(tmp_path / "victim", {"x": "untouched"})
     staged = make(tmp_path / "staged", {"sub": None, "sub/x": "new"})
     target = make(tmp_path / "target", {"sub": "-> ../victim"})
-    with pytest.raises(PlaceError, match=f"^{target}/sub is there and is not a directory$"):
+    with pytest.raises(PlaceError, match=f"^{target}/sub exists and is not a directory$"):
         place(str(staged), str(target), True)
     assert tree(victim) == {"x": "untouched"}
 
@@ -178,7 +178,7 @@ def test_a_merge_that_cannot_be_finished_is_undone(tmp_path: Path) -> None:
         staged = make(tmp_path / f"staged-{number}", {**new, "z": None})
         target = make(tmp_path / f"target-{number}", {**old, "z": "a file"})
         before = {path: path.lstat().st_ino for path in target.rglob("*")}
-        with pytest.raises(PlaceError, match="is there and is not a directory"):
+        with pytest.raises(PlaceError, match="exists and is not a directory"):
             place(str(staged), str(target), True)
         assert tree(target) == {**old, "z": "a file"}
         assert {path: path.lstat().st_ino for path in target.rglob("*")} == before, last

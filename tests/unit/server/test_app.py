@@ -237,7 +237,7 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "create_session",
             {"projectPath": "relative"},
-            "projectPath must be an absolute path, and 'relative' is not.",
+            "projectPath must be an absolute path, not 'relative'.",
         ),
         (
             "create_session",

@@ -204,5 +204,5 @@ def test_the_debug_log_goes_to_stderr_without_secrets(program: Path, project: Pa
         server.hang_up()
         code, log = server.end()
     assert code == 0
-    assert b"create_session: There is no project directory '/nowhere'." in log
+    assert b"create_session: The project directory '/nowhere' does not exist." in log
     assert b"sk-ant-" not in log

@@ -190,8 +190,8 @@ class TestWriting:
         tally, pipe = Tally(), io.BytesIO()
         write_to(pipe, source, "source", US, tally)
         assert sorted(tally.warnings) == [
-            f"{source}/fifo is no file, directory or link and was left out.",
-            f"{source}/socket is no file, directory or link and was left out.",
+            f"{source}/fifo is not a file, directory or link and was left out.",
+            f"{source}/socket is not a file, directory or link and was left out.",
         ]
         read(pipe.getvalue(), there)
         assert list((there / "source").iterdir()) == []
@@ -211,7 +211,7 @@ class TestWriting:
                 os.truncate(source, CHUNK_BYTES)
                 return super().write(data)
 
-        with pytest.raises(TransferError, match="shrinking became shorter while it was copied"):
+        with pytest.raises(TransferError, match="shrinking was truncated while it was copied"):
             write_to(Pipe(), source)
 
     def test_a_file_that_becomes_a_link_is_not_followed(self, tmp_path: Path) -> None:
@@ -292,13 +292,13 @@ class TestHostile:
             (tar("r/", "r"), "Writing"),
             (tar("r", "r/x"), "Writing"),
             (tar("r/missing/x"), "Writing"),
-            (tar("r/", "r/l", link("r/l", "a")), "Making the link r/l failed"),
-            (tar("r/", link("r/l", "a" * 5000)), "Making the link r/l failed"),
-            (tar("r/", link("r/l", "")), "Making the link r/l failed"),
-            (tar("r", link("r", "x")), "Making the link r failed"),
-            (tar(link("r", "x"), "r/"), "Making the link r failed"),
+            (tar("r/", "r/l", link("r/l", "a")), "The link r/l cannot be created"),
+            (tar("r/", link("r/l", "a" * 5000)), "The link r/l cannot be created"),
+            (tar("r/", link("r/l", "")), "The link r/l cannot be created"),
+            (tar("r", link("r", "x")), "The link r cannot be created"),
+            (tar(link("r", "x"), "r/"), "The link r cannot be created"),
             (tar("r/", link("r/missing/l", "a")), "The session sent 'r/missing/l' without its"),
-            (b"\0" * 10240, "Nothing was copied: the engine finds no file or directory"),
+            (b"\0" * 10240, "Nothing was copied: the engine found no readable file"),
             (b"x" * 10240, "The session sent a broken archive"),
         ],
     )  # fmt: skip
@@ -345,7 +345,9 @@ class TestHostile:
         assert tally == Tally(
             files=1,
             size=7,
-            warnings=[f"r/l is a link to {target}, outside of what was copied; it was left out."],
+            warnings=[
+                f"r/l was left out: it links to {target}, which is outside the copied directory."
+            ],
         )
 
     @pytest.mark.parametrize("target", ["x", ".", "d", "d/..", "./d/../d/x", "d/e/../../x", "..x"])
@@ -369,7 +371,7 @@ class TestHostile:
         read(tar("r/", "r/a/", "r/a/b/", *links[:: -1 if swapped else 1]), there, tally)
         assert [each.name for each in (there / "r" / "a" / "b").iterdir()] == ["up"]
         assert tally.warnings == [
-            "r/a/b/out is a link to up/../.., outside of what was copied; it was left out."
+            "r/a/b/out was left out: it links to up/../.., which is outside the copied directory."
         ]
 
     def test_nothing_is_made_through_a_link(self, there: Path) -> None:
@@ -387,7 +389,7 @@ class TestHostile:
         tally = Tally()
         device = member("r/device", kind, devmajor=1, devminor=3, mode=0o666)
         read(tar("r/", device, "r/kept"), there, tally)
-        assert tally.warnings == ["r/device is no file, directory or link and was left out."]
+        assert tally.warnings == ["r/device is not a file, directory or link and was left out."]
         assert [each.name for each in (there / "r").iterdir()] == ["kept"]
 
     def test_of_a_mode_only_the_permissions_are_taken_over(self, there: Path) -> None:
@@ -420,7 +422,7 @@ class TestHostile:
         fifos = [member(f"r/{number}", tarfile.FIFOTYPE) for number in range(1000)]
         read(tar("r/", *fifos), there, tally)
         assert len(tally.warnings) == archive.MAX_WARNINGS + 1
-        assert tally.warnings[-1] == "There are more entries that were left out."
+        assert tally.warnings[-1] == "More entries were left out."
 
     def test_an_archive_is_read_to_the_end_of_the_pipe(self, there: Path) -> None:
         """Else the engine that writes it would fail."""

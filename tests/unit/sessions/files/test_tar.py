@@ -13,10 +13,10 @@ from claude_mcp.sessions.files.tar import (
     MAX_EXTENSION_BYTES,
     MAX_EXTENSIONS,
     BrokenArchive,
-    CutOff,
     Entry,
     Kind,
     TarReader,
+    Truncated,
 )
 
 END = bytes(1024)
@@ -126,11 +126,11 @@ def test_unknown_kinds_are_told_apart_and_their_content_is_passed_over() -> None
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"x" * 512, "a header holds no number where one belongs"),
+        (b"x" * 512, "a number in a header is malformed"),
         (header()[:148] + b"0000000\0" + header()[156:], "a header's checksum is wrong"),
-        (header("g", b"g", 0), "it is of a kind that engines do not write"),
-        (header("S", b"S", 0), "it is of a kind that engines do not write"),
-        (pax(b"GNU.sparse.major=1") + header(), "it is of a kind that engines do not write"),
+        (header("g", b"g", 0), "it uses a feature that engines do not write"),
+        (header("S", b"S", 0), "it uses a feature that engines do not write"),
+        (pax(b"GNU.sparse.major=1") + header(), "it uses a feature that engines do not write"),
         (header("x", b"x", MAX_EXTENSION_BYTES + 1), "an extended header is too long"),
         (header("x", b"x", 2**70), "an extended header is too long"),
         (header("L", b"L", 2**40), "an extended header is too long"),
@@ -139,9 +139,9 @@ def test_unknown_kinds_are_told_apart_and_their_content_is_passed_over() -> None
         (header("x", b"x", 8) + padded(b"8 abcde\n"), "an extended header is malformed"),
         (header("x", b"x", 8) + padded(b"x a=bcd\n"), "an extended header is malformed"),
         (header("x", b"x", 8) + padded(b"-8 a=bc\n"), "an extended header is malformed"),
-        (pax(b"size=-1") + header(), "a size is no number"),
-        (pax(b"size=1_0") + header(), "a size is no number"),
-        (pax(b"mtime=nan") + header(), "a time is no number"),
+        (pax(b"size=-1") + header(), "a size is not a number"),
+        (pax(b"size=1_0") + header(), "a size is not a number"),
+        (pax(b"mtime=nan") + header(), "a time is not a number"),
         (pax(b"a=b") * (MAX_EXTENSIONS + 1) + header(), "it has too many extended headers"),
         (pax(b"a=b") * 10_000, "it has too many extended headers"),
     ],
@@ -158,7 +158,7 @@ def test_what_no_engine_writes_is_refused(data: bytes, why: str) -> None:
      header(size=600) + bytes(599), header("L", b"L", 10) + b"12345", pax(b"a=b")],
 )  # fmt: skip
 def test_an_end_before_the_end_is_told(data: bytes) -> None:
-    with pytest.raises(CutOff, match="it is cut off"):
+    with pytest.raises(Truncated, match="it is truncated"):
         read(data)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
 
 IN, OUT = Direction.TO_CONTAINER, Direction.FROM_CONTAINER
+EMPTY = "sourcePath and destPath must not be empty or contain a NUL character."
 # A `cp` that gives a directory with a file, a link out of it and a file of others' making.
 GIVE = """\
 import io, sys, tarfile
@@ -70,18 +71,28 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("direction", "source", "destination", "message"),
         [
-            (IN, "", "/x", "sourcePath and destPath cannot be empty or hold a NUL character."),
-            (IN, "/x", "", "sourcePath and destPath cannot be empty or hold a NUL character."),
-            (OUT, "/a\0", "/x", "sourcePath and destPath cannot be empty or hold a NUL character."),
-            (OUT, "/a", "/\0x", "sourcePath and destPath cannot be empty or hold a NUL character."),
-            (IN, "file", "/x", "sourcePath must be an absolute path, and 'file' is not."),
-            (IN, "/no/such", "/x", "There is no '/no/such' on the host."),
+            (IN, "", "/x", EMPTY),
+            (IN, "/x", "", EMPTY),
+            (
+                OUT,
+                "/a\0",
+                "/x",
+                EMPTY,
+            ),
+            (
+                OUT,
+                "/a",
+                "/\0x",
+                EMPTY,
+            ),
+            (IN, "file", "/x", "sourcePath must be an absolute path, not 'file'."),
+            (IN, "/no/such", "/x", "'/no/such' does not exist on the host."),
             (IN, "/dev/null", "/x", "'/dev/null' is neither a file nor a directory."),
             (IN, "/", "/x", "'/' is neither a file nor a directory."),
-            (OUT, "x", "out", "destPath must be an absolute path, and 'out' is not."),
-            (OUT, "/", "/x", "The root of the session's file system cannot be copied as a whole."),
-            (OUT, "..", "/x", "The root of the session's file system cannot be copied as a whole."),
-            (OUT, "//", "/x", "The root of the session's file system cannot be copied as a whole."),
+            (OUT, "x", "out", "destPath must be an absolute path, not 'out'."),
+            (OUT, "/", "/x", "The session's root directory cannot be copied."),
+            (OUT, "..", "/x", "The session's root directory cannot be copied."),
+            (OUT, "//", "/x", "The session's root directory cannot be copied."),
         ],
     )
     async def test_what_cannot_be_copied_does_not_reach_the_session(
@@ -102,12 +113,17 @@ class TestChecks:
         ("direction", "source", "destination", "message"),
         [
             (IN, "/etc/hostname", "/x", "The source '/etc/hostname' is refused: it lies in /etc"),
-            (IN, "{home}/.ssh", "/x", "The source '{home}/.ssh' is refused: it is a place for"),
+            (IN, "{home}/.ssh", "/x", "The source '{home}/.ssh' is refused: it is a location of"),
             (IN, "{home}/link/id", "/x", "The source '{home}/link/id' is refused: it lies in"),
             (IN, "{home}", "/x", "The source '{home}' is refused: it is a home directory."),
             (OUT, "/x", "{home}/.ssh/", "The destination '{home}/.ssh/x' is refused: it lies in"),
             (OUT, "/x", "{home}/link/", "The destination '{home}/.ssh/x' is refused: it lies in"),
-            (OUT, "/x/.ssh", "{home}", "The destination '{home}/.ssh' is refused: it is a place"),
+            (
+                OUT,
+                "/x/.ssh",
+                "{home}",
+                "The destination '{home}/.ssh' is refused: it is a loc",
+            ),
             (OUT, "/x", "{home}/.config", "The destination '{home}/.config/x' is refused: it is"),
             (OUT, "/x/.config", "{home}", "The destination '{home}/.config' is refused: "),
             (OUT, "/x", "/etc/x", "The destination '/etc/x' is refused: it lies in /etc"),
@@ -157,7 +173,9 @@ class TestOut:
             path=f"{host}/tree",
             files=1,
             size=7,
-            warnings=("tree/out is a link to /etc, outside of what was copied; it was left out.",),
+            warnings=(
+                "tree/out was left out: it links to /etc, which is outside the copied directory.",
+            ),
         )
         assert names(host) == ["tree", "tree/file"]
 
@@ -189,7 +207,7 @@ class TestOut:
 
     async def test_a_tree_does_not_replace_a_file(self, sessions: Sessions, host: Path) -> None:
         (host / "tree").write_text("mine")
-        with pytest.raises(TransferError, match=f"{host}/tree is there and is not a directory"):
+        with pytest.raises(TransferError, match=f"{host}/tree exists and is not a directory"):
             await transfer(await sessions.open("fix"), OUT, "tree", str(host), overwrite=True)
         assert (names(host), (host / "tree").read_text()) == (["tree"], "mine")
 
@@ -209,7 +227,7 @@ class TestOut:
             (
                 "import sys; sys.exit('Error response from daemon: Could not find the file /x')",
                 TransferError,
-                "There is no 'tree' in session 'fix'.",
+                "'tree' does not exist in session 'fix'.",
             ),
             (
                 GIVE.format(entries="add('tree', tarfile.DIRTYPE); add('tree/../../x')"),
@@ -224,7 +242,7 @@ class TestOut:
             (
                 GIVE.format(entries="add('tree', tarfile.CHRTYPE)"),
                 TransferError,
-                "Nothing was copied: tree is no file, directory or link and was left out.",
+                "Nothing was copied: tree is not a file, directory or link and was left out.",
             ),
             (
                 "import sys; sys.stdout.write('garbage' * 100)",
@@ -234,7 +252,7 @@ class TestOut:
             (
                 GIVE.format(entries=f"{TREE}; archive.fileobj.close(); sys.exit(0)"),
                 TransferError,
-                "Nothing was copied: what the session sent is cut off.",
+                "Nothing was copied: the session's data is incomplete.",
             ),
         ],
     )
@@ -261,7 +279,7 @@ class TestOut:
             replace(engine.config, transfer_files=2),
         ):
             async with open_sessions(config) as sessions:
-                with pytest.raises(TransferError, match="The session sent more than"):
+                with pytest.raises(TransferError, match="the session sent more than"):
                     await transfer(await sessions.open("fix"), OUT, "tree", str(host))
             assert names(host) == []
 
@@ -384,7 +402,7 @@ class TestIn:
         with pytest.raises(TransferError) as caught:
             await transfer(await sessions.open("fix"), IN, f"{host}/file", "/tmp/x")
         assert caught.value.message == (
-            "Nothing was copied: /tmp/x is on a tmpfs, which Docker cannot see."
+            "Nothing was copied: /tmp/x is on a tmpfs, which Docker cannot access."
         )
 
     async def test_a_forged_staging_is_refused(

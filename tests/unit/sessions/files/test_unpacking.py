@@ -35,7 +35,7 @@ def test_more_bytes_than_allowed_are_refused_before_they_are_written(there: Path
     assert read(data, there, limits=Limits(1200, 3)) == "r"
     (there / "r").rename(there / "done")
     assert refused(data, there, Limits(1199, 3)) == (
-        "The session sent more than 1199 bytes, and nothing was copied. "
+        "Nothing was copied: the session sent more than 1199 bytes. "
         "Copy less at once, or raise CLAUDE_MCP_TRANSFER_BYTES."
     )
     assert sorted(os.listdir(there / "r")) == ["a"]
@@ -45,7 +45,9 @@ def test_a_file_that_only_claims_to_be_large_is_refused_at_once(there: Path) -> 
     """As the hole of a sparse file does."""
     info = tarfile.TarInfo("r")
     info.size = 2**50
-    assert refused(info.tobuf(), there).startswith("The session sent more than 1000000000 bytes")
+    assert refused(info.tobuf(), there).startswith(
+        "Nothing was copied: the session sent more than 1000000000 bytes"
+    )
     assert os.listdir(there) == []
 
 
@@ -53,7 +55,7 @@ def test_a_file_that_only_claims_to_be_large_is_refused_at_once(there: Path) -> 
 def test_more_entries_than_allowed_are_refused_of_whatever_kind(there: Path, kind: bytes) -> None:
     many = [member(f"r/{number}", kind, linkname="x", mode=0o755) for number in range(100)]
     assert refused(tar("r/", *many), there, Limits(1, 100)) == (
-        "The session sent more than 100 files and directories, and nothing was copied. "
+        "Nothing was copied: the session sent more than 100 files and directories. "
         "Copy less at once, or raise CLAUDE_MCP_TRANSFER_FILES."
     )
 
@@ -64,8 +66,8 @@ def test_what_is_remembered_of_an_archive_is_bounded(
     monkeypatch.setattr(unpacking, "MAX_REMEMBERED_BYTES", 10_000)
     links = [link(f"r/{number}", "x" * 4000) for number in range(3)]
     assert refused(tar("r/", *links), there) == (
-        "The session sent more directories and links than can be kept track of. "
-        "Pack them into an archive inside, and copy that."
+        "The session sent too many directories and links. "
+        "Pack them into an archive in the session and copy the archive."
     )
 
 
@@ -76,7 +78,7 @@ def test_a_tree_as_deep_as_allowed_arrives_and_a_deeper_one_does_not(there: Path
     read(deep(MAX_DEPTH), there)
     assert len(list(there.rglob("*"))) == MAX_DEPTH
     (there / "d").rename(there / "done")
-    assert "too deep: 256 directories at most." in refused(deep(MAX_DEPTH + 1), there)
+    assert "nested too deeply: at most 256 levels." in refused(deep(MAX_DEPTH + 1), there)
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o7777])

@@ -16,10 +16,7 @@ from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.mcp.config import check
 
 SHAPES = "A server is {command, args, env}, or {type: http or sse, url, headers}."
-NAMES = (
-    "a name has up to 64 letters, digits, '-', '_', '.' and spaces, and begins with a letter or "
-    "digit"
-)
+NAMES = "use up to 64 letters, digits, '-', '_', '.' and spaces, starting with a letter or digit"
 
 
 def one(server: Any, name: str = "x") -> dict[str, Any]:
@@ -54,10 +51,10 @@ def test_without_servers_there_is_nothing_to_pass_on(config: dict[str, Any] | No
 @pytest.mark.parametrize(
     ("server", "problem"),
     [
-        ("npx", " is no object"),
+        ("npx", " is not an object"),
         ({}, " has neither a command nor a url"),
         ({"args": ["a"]}, " has neither a command nor a url"),
-        ({"url": "http://a"}, " has a url and no type: http or sse"),
+        ({"url": "http://a"}, " has a url but no type (http or sse)"),
         ({"type": "ws", "url": "ws://a"}, ".type must be stdio, http or sse"),
         ({"type": ["http"], "url": "http://a"}, ".type must be stdio, http or sse"),
         ({"command": " "}, ".command must be a program's name or path"),
@@ -67,7 +64,7 @@ def test_without_servers_there_is_nothing_to_pass_on(config: dict[str, Any] | No
         ({"command": "a", "args": [1]}, ".args must be a list of strings"),
         ({"command": "a", "env": ["A=b"]}, ".env must be an object of strings"),
         ({"command": "a", "env": {"PORT": 80}}, ".env.PORT must be a string"),
-        ({"command": "a", "env": {"A=B": "c"}}, ".env has an unusable name, 'A=B'"),
+        ({"command": "a", "env": {"A=B": "c"}}, ".env has an invalid name, 'A=B'"),
         ({"command": "a", "environ": {}}, " has 'environ', did you mean 'env'"),
         ({"command": "a", "Env": {}}, " has 'Env', did you mean 'env'"),
         ({"command": "a", "url": "http://a"}, " has both a command and a url"),
@@ -77,14 +74,14 @@ def test_without_servers_there_is_nothing_to_pass_on(config: dict[str, Any] | No
         ({"type": "sse", "url": "http://a", "headers": {"A": None}}, ".headers.A must be a string"),
         (
             {"type": "sse", "url": "http://a", "headers": {"A": "b\r\nC: d"}},
-            ".headers cannot hold line breaks",
+            ".headers must not contain line breaks",
         ),
     ],
 )
 def test_another_shape_is_refused_and_named(server: Any, problem: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(one(server))
-    assert caught.value.message == f"mcpConfig cannot be used: mcpServers.x{problem}."
+    assert caught.value.message == f"mcpConfig is invalid: mcpServers.x{problem}."
     assert caught.value.hint == SHAPES
 
 
@@ -93,7 +90,7 @@ def test_a_name_that_could_break_something_is_refused(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(one({"command": "npx"}, name))
     assert caught.value.message == (
-        f"mcpConfig cannot be used: a server cannot be called {name[:64]!r}: {NAMES}."
+        f"mcpConfig is invalid: {name[:64]!r} is not a valid server name: {NAMES}."
     )
 
 
@@ -104,7 +101,7 @@ def test_an_ordinary_name_is_taken(name: str) -> None:
 
 def test_names_that_claude_code_cannot_tell_apart_are_refused() -> None:
     server = {"command": "npx"}
-    with pytest.raises(UsageError, match=r"'a\.b' and 'a b' would be one name to Claude Code"):
+    with pytest.raises(UsageError, match=r"cannot distinguish the names 'a\.b' and 'a b'"):
         check({"mcpServers": {"a.b": server, "a b": server}})
 
 
@@ -131,7 +128,7 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(UsageError, match="not JSON that can be passed on"):
+    with pytest.raises(UsageError, match="cannot be written as JSON"):
         check(one({"command": "npx", "more": deep}))
 
 

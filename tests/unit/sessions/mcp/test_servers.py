@@ -56,7 +56,8 @@ async def test_a_forged_answer_tells_nothing(
 ) -> None:
     servers = await answered(scripted, sessions, says(forged))
     assert servers == tuple(
-        McpServer(name, "unknown", "Claude Code did not tell") for name in ("files", "db")
+        McpServer(name, "unknown", "Claude Code did not report its status")
+        for name in ("files", "db")
     )
 
 
@@ -94,16 +95,16 @@ def test_what_is_not_connected_is_a_warning() -> None:
         McpServer("d", "pending"),
         McpServer("e", "needs-auth"),
         McpServer("f", "disabled"),
-        McpServer("g", "unknown", "Claude Code did not tell"),
+        McpServer("g", "unknown", "Claude Code did not report its status"),
     )
     assert warnings(servers) == (
         "MCP server b failed: exit code 3.",
         "MCP server c failed.",
         "MCP server d is still starting after 40 s.",
-        "MCP server e wants authorization, and nobody can log in from a session: give it a token "
-        "in its headers or env.",
+        "MCP server e needs authorization, but a session cannot log in "
+        "interactively: pass a token in its headers or env.",
         "MCP server f is disabled.",
-        "MCP server g is unknown: Claude Code did not tell.",
+        "MCP server g is unknown: Claude Code did not report its status.",
     )
 
 

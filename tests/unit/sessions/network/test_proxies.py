@@ -255,8 +255,8 @@ async def test_without_its_image_a_proxy_says_what_to_do(engine: DockerCliEngine
         await egress.ensure(engine, replace(PROXY, image="missing:latest"))
     assert (caught.value.message, caught.value.hint) == (
         "Docker has no image missing:latest to run a session's proxy from.",
-        "Build it with scripts/build-custom-image.sh, or name another one that has python3 with "
-        "CLAUDE_MCP_PROXY_IMAGE.",
+        "Build it with scripts/build-custom-image.sh, or set CLAUDE_MCP_PROXY_IMAGE to an "
+        "image that has python3.",
     )
 
 
@@ -278,8 +278,7 @@ async def test_a_proxy_that_says_nothing_is_given_up(
     with pytest.raises(EngineError) as caught:
         await egress.ensure(engine, replace(PROXY, image="hang:latest"))
     assert str(caught.value) == (
-        "The proxy of the session was not ready within 0.01 s. The machine may be overloaded; "
-        "try again."
+        "The session's proxy was not ready within 0.01 s. The machine may be overloaded; try again."
     )
     assert held.states == {}
 

@@ -54,13 +54,13 @@ def test_a_home_may_be_written_as_a_tilde(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("", "projectPath must be an absolute path, and '' is not."),
-        ("project", "projectPath must be an absolute path, and 'project' is not."),
-        ("./project", "projectPath must be an absolute path, and './project' is not."),
-        ("~nobody-has-this-name/x", "projectPath must be an absolute path, and '~nobody-has"),
-        ("/a\0b", "projectPath holds a NUL character."),
-        ("{here}/missing", "There is no project directory '{here}/missing'."),
-        ("{here}/dangling", "There is no project directory '{here}/dangling'."),
+        ("", "projectPath must be an absolute path, not ''."),
+        ("project", "projectPath must be an absolute path, not 'project'."),
+        ("./project", "projectPath must be an absolute path, not './project'."),
+        ("~nobody-has-this-name/x", "projectPath must be an absolute path, not '~nobody-has"),
+        ("/a\0b", "projectPath contains a NUL character."),
+        ("{here}/missing", "The project directory '{here}/missing' does not exist."),
+        ("{here}/dangling", "The project directory '{here}/dangling' does not exist."),
         ("{here}/file", "The project path '{here}/file' is not a directory."),
         (
             "{here}/file/below",
@@ -69,7 +69,7 @@ def test_a_home_may_be_written_as_a_tilde(
         ("{here}/loop", "The project path '{here}/loop' cannot be used: "),
         ("{here}/" + "x" * 300, "The project path '{here}/xxx"),
         ("/a\ud800", "projectPath must be valid Unicode."),
-        ("/", "The project path '/' is refused: it is the root of the file system. Name a dir"),
+        ("/", "The project path '/' is refused: it is the root of the file system. Choose a dir"),
         ("/tmp/..", "The project path '/tmp/..' is refused: it is the root of the file system."),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_project_path_that_cannot_be_used_is_refused(
 def test_a_refused_path_is_shown_cut() -> None:
     with pytest.raises(UsageError) as caught:
         host_path("x" * 1000, "sourcePath")
-    assert str(caught.value) == f"sourcePath must be an absolute path, and {'x' * 200!r} is not."
+    assert str(caught.value) == f"sourcePath must be an absolute path, not {'x' * 200!r}."
 
 
 def test_a_further_mount_is_read_only_unless_told(tmp_path: Path, config: Config) -> None:
@@ -157,12 +157,12 @@ def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: st
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("data", "mcpMounts.hostPath must be an absolute path, and 'data' is not."),
-        ("", "mcpMounts.hostPath must be an absolute path, and '' is not."),
-        ("/no/such/path", "There is no '/no/such/path' to mount."),
+        ("data", "mcpMounts.hostPath must be an absolute path, not 'data'."),
+        ("", "mcpMounts.hostPath must be an absolute path, not ''."),
+        ("/no/such/path", "'/no/such/path' cannot be mounted: it does not exist."),
         ("/etc/passwd/a", "'/etc/passwd/a' cannot be mounted: Not a directory."),
         ("/" + "x" * 300, f"'/{'x' * 300}' cannot be mounted: File name too long."),
-        ("/a\0b", "mcpMounts.hostPath holds a NUL character."),
+        ("/a\0b", "mcpMounts.hostPath contains a NUL character."),
         ("/", "The mount of '/' is refused: it is the root of the file system."),
     ],
 )
@@ -191,39 +191,45 @@ def refusal(path: str | Path, config: Config, owner: int | None = None) -> str:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/", "it is the root of the file system. Name a directory."),
-        ("/etc", "it is a directory of the system. Copy what the session needs to"),
-        ("/etc/ssl/certs", "it lies in /etc, which is a directory of the system."),
-        ("/ETC/ssl", "it lies in /etc, which is a directory of the system."),
-        ("/usr/bin", "it is a directory of the system."),
-        ("/usr/bin/python3", "it lies in /bin, which is a directory of the system."),
-        ("/proc/1/root", "it lies in /proc, which is a directory of the system."),
-        ("/dev/sda", "it lies in /dev, which is a directory of the system."),
-        ("/run/docker.sock", "it lies in /run, which is a directory of the system."),
+        ("/", "it is the root of the file system. Choose a directory."),
+        ("/etc", "it is a system directory. Copy what the session needs to"),
+        ("/etc/ssl/certs", "it lies in /etc, which is a system directory."),
+        ("/ETC/ssl", "it lies in /etc, which is a system directory."),
+        ("/usr/bin", "it is a system directory."),
+        ("/usr/bin/python3", "it lies in /bin, which is a system directory."),
+        ("/proc/1/root", "it lies in /proc, which is a system directory."),
+        ("/dev/sda", "it lies in /dev, which is a system directory."),
+        ("/run/docker.sock", "it lies in /run, which is a system directory."),
         ("/var/lib/docker/volumes", "it lies in /var/lib/docker, which is a container engine's"),
-        ("/var", "it is a directory that all programs of this machine share. Name a directory in"),
-        ("/tmp", "it is a directory that all programs of this machine share."),
-        ("/home", "it is a directory that all programs of this machine share."),
-        ("{home}", "it is a home directory. Name a directory in it."),
+        ("/var", "it is a directory shared by all programs of this machine. Choose a directory in"),
+        ("/tmp", "it is a directory shared by all programs of this machine."),
+        ("/home", "it is a directory shared by all programs of this machine."),
+        ("{home}", "it is a home directory. Choose a directory in it."),
         ("{home}/../home", "it is a home directory."),
-        ("{home}/.ssh", "it is a place for credentials."),
-        ("{home}/.ssh/keys/of/work", "it lies in {home}/.ssh, which is a place for credentials."),
-        ("{home}/.SSH", "it lies in {home}/.ssh, which is a place for credentials."),
-        ("{home}/.aws/cli", "it lies in {home}/.aws, which is a place for credentials."),
-        ("{home}/.gnupg", "it is a place for credentials."),
-        ("{home}/.docker/config.json", "it lies in {home}/.docker, which is a place for cred"),
-        ("{home}/.kube", "it is a place for credentials."),
-        ("{home}/.config/gcloud", "it is a place for credentials."),
+        ("{home}/.ssh", "it is a location of credentials."),
+        ("{home}/.ssh/keys/of/work", "it lies in {home}/.ssh, which is a location of credentials."),
+        ("{home}/.SSH", "it lies in {home}/.ssh, which is a location of credentials."),
+        ("{home}/.aws/cli", "it lies in {home}/.aws, which is a location of credentials."),
+        ("{home}/.gnupg", "it is a location of credentials."),
+        ("{home}/.docker/config.json", "it lies in {home}/.docker, which is a location of cred"),
+        ("{home}/.kube", "it is a location of credentials."),
+        ("{home}/.config/gcloud", "it is a location of credentials."),
         ("{home}/.mozilla/firefox", "it lies in {home}/.mozilla, which is a browser's profile."),
         ("{home}/.config/chromium", "it is a browser's profile."),
         ("{home}/snap/firefox/common", "it lies in {home}/snap/firefox, which is a browser's"),
-        ("{home}/.config/claude-mcp", "it is our own configuration."),
-        ("{home}/own/config.toml", "it is our own configuration."),
-        ("{home}/own", "{home}/own/config.toml is in it, and is our own configuration. Name a"),
-        ("{home}/.config", "{home}/.config/gcloud is in it, and is a place for credentials."),
-        ("{home}/.claude", "{home}/.claude/.credentials.json is in it, and is a place for"),
-        ("{home}/.local", "{home}/.local/share/keyrings is in it, and is a place for"),
-        ("{home}/snap", "{home}/snap/chromium is in it, and is a browser's profile."),
+        ("{home}/.config/claude-mcp", "it is the configuration of claude-mcp."),
+        ("{home}/own/config.toml", "it is the configuration of claude-mcp."),
+        (
+            "{home}/own",
+            "it contains {home}/own/config.toml, which is the configuration of claude-mcp.",
+        ),
+        (
+            "{home}/.config",
+            "it contains {home}/.config/gcloud, which is a location of credentials.",
+        ),
+        ("{home}/.claude", "it contains {home}/.claude/.credentials.json, which is a location of"),
+        ("{home}/.local", "it contains {home}/.local/share/keyrings, which is a location of"),
+        ("{home}/snap", "it contains {home}/snap/chromium, which is a browser's profile."),
     ],
 )
 def test_a_protected_path_is_refused_with_the_rule_and_what_to_do(
@@ -250,9 +256,9 @@ def test_a_link_does_not_lead_past_a_rule(config: Config, home: Path, tmp_path: 
     (home / ".ssh").mkdir()
     (tmp_path / "innocent").symlink_to(home / ".ssh")
     for value in (f"{tmp_path}/innocent", f"{tmp_path}/innocent/../.ssh/."):
-        with pytest.raises(UsageError, match="is refused: it is a place for credentials"):
+        with pytest.raises(UsageError, match="is refused: it is a location of credentials"):
             project(value, config)
-        with pytest.raises(UsageError, match="is refused: it is a place for credentials"):
+        with pytest.raises(UsageError, match="is refused: it is a location of credentials"):
             mount_source(value, config)
 
 
@@ -261,9 +267,9 @@ def test_what_a_protected_path_links_to_is_protected(
 ) -> None:
     (tmp_path / "disk" / "keys").mkdir(parents=True)
     (home / ".ssh").symlink_to(tmp_path / "disk" / "keys")
-    expected = f"it lies in {home}/.ssh, which is a place for credentials."
+    expected = f"it lies in {home}/.ssh, which is a location of credentials."
     assert refusal(tmp_path / "disk" / "keys" / "id", config).startswith(expected)
-    expected = f"{home}/.ssh is in it, and is a place for credentials."
+    expected = f"it contains {home}/.ssh, which is a location of credentials."
     assert refusal(tmp_path / "disk", config).startswith(expected)
 
 
@@ -282,13 +288,13 @@ def test_homes_of_others_are_protected_too(
     monkeypatch.setattr(os, "getuid", lambda: 0)
     homes = {
         name: refusal(tmp_path / name, config, owner=7) == "it is a home directory. "
-        "Name a directory in it."
+        "Choose a directory in it."
         for name in ("root", "web", "ann", "nobody", "listed-nowhere-7")
     }
     assert homes == {
         "root": True, "web": False, "ann": True, "nobody": False, "listed-nowhere-7": True,
     }  # fmt: skip
-    assert refusal(f"{tmp_path}/ann/.ssh", config).startswith("it is a place for credentials")
+    assert refusal(f"{tmp_path}/ann/.ssh", config).startswith("it is a location of credentials")
 
 
 def test_variables_that_move_things_move_the_protection(config: Config, tmp_path: Path) -> None:
@@ -305,12 +311,12 @@ def test_variables_that_move_things_move_the_protection(config: Config, tmp_path
     expected = {
         "engine/d": "it is a container engine's socket.",
         "engine/p": "it is a container engine's socket.",
-        "engine": f"{tmp_path}/engine/d is in it, and is a container engine's socket.",
-        "k2": "it is a place for credentials, as KUBECONFIG says.",
-        "xdg/gcloud": "it is a place for credentials.",
-        "xdg/claude-mcp": "it is our own configuration.",
-        "runtime/bus": f"it lies in {tmp_path}/runtime, which is where the sockets of a user's",
-        "agent": f"{tmp_path}/agent/1 is in it, and is the socket of an SSH agent.",
+        "engine": f"it contains {tmp_path}/engine/d, which is a container engine's socket.",
+        "k2": "it is a location of credentials (set by KUBECONFIG).",
+        "xdg/gcloud": "it is a location of credentials.",
+        "xdg/claude-mcp": "it is the configuration of claude-mcp.",
+        "runtime/bus": f"it lies in {tmp_path}/runtime, which is the directory of a user's",
+        "agent": f"it contains {tmp_path}/agent/1, which is the socket of an SSH agent.",
     }
     for path, why in expected.items():
         assert refusal(tmp_path / path, moved).startswith(why)
@@ -331,7 +337,7 @@ def test_an_engines_socket_is_known_by_its_name_wherever_it_is(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{sockets}/docker.sock")
         assert refusal(f"{sockets}/docker.sock", config).startswith("it is a container engine's")
-        expected = f"{sockets}/docker.sock is in it, and is a container engine's socket."
+        expected = f"it contains {sockets}/docker.sock, which is a container engine's socket."
         assert refusal(sockets, config).startswith(expected)
     (tmp_path / "docker.sock").touch()
     assert refusal(tmp_path / "docker.sock", config) == ""
@@ -345,12 +351,12 @@ def test_allowed_roots_narrow_and_never_widen(config: Config, home: Path, tmp_pa
     assert refusal(tmp_path / "src" / "shop", narrowed) == ""
     assert refusal(tmp_path / "src", narrowed) == ""
     assert refusal(tmp_path / "src2" / "shop", narrowed) == (
-        f"it is in none of the allowed roots ({tmp_path}/root, /etc, {home}). "
-        "Name a path in one of them, or add its directory to CLAUDE_MCP_ALLOWED_ROOTS."
+        f"it is outside the allowed roots ({tmp_path}/root, /etc, {home}). "
+        "Choose a path in one of them, or add its directory to CLAUDE_MCP_ALLOWED_ROOTS."
     )
-    assert refusal(tmp_path / "SRC" / "shop", narrowed).startswith("it is in none of the allowed")
+    assert refusal(tmp_path / "SRC" / "shop", narrowed).startswith("it is outside the allowed")
     assert refusal("/etc/ssl", narrowed).startswith("it lies in /etc")
-    assert refusal(home / ".ssh", narrowed).startswith("it is a place for credentials")
+    assert refusal(home / ".ssh", narrowed).startswith("it is a location of credentials")
     assert refusal(home / "src", narrowed) == ""
     assert refusal("/srv", replace(config, allowed_roots=("/",))) == ""
 
@@ -370,16 +376,18 @@ def test_a_second_name_by_a_bind_mount_is_seen_through(
     config: Config, home: Path, tmp_path: Path, alias: Path
 ) -> None:
     (home / "src").mkdir()
-    assert refusal(alias, config) == "it is a home directory. Name a directory in it."
-    expected = f"it lies in {home}/.ssh, which is a place for credentials."
+    assert refusal(alias, config) == "it is a home directory. Choose a directory in it."
+    expected = f"it lies in {home}/.ssh, which is a location of credentials."
     assert refusal(alias / ".ssh" / "x", config).startswith(expected)
-    assert refusal(alias / ".ssh", config).startswith("it is a place for credentials.")
-    assert refusal(alias / ".config", config).startswith(f"{home}/.config/gcloud is in it")
+    assert refusal(alias / ".ssh", config).startswith("it is a location of credentials.")
+    assert refusal(alias / ".config", config).startswith(
+        f"it contains {home}/.config/gcloud, which is"
+    )
     assert refusal(alias / "src", config) == ""
     (tmp_path / "outer" / "in").mkdir(parents=True)
     subprocess.run(["mount", "--bind", str(home), str(tmp_path / "outer" / "in")], check=True)
     try:
-        assert refusal(tmp_path / "outer", config).startswith(f"{home} is in it, and is a home")
+        assert refusal(tmp_path / "outer", config).startswith(f"it contains {home}, which")
     finally:
         subprocess.run(["umount", str(tmp_path / "outer" / "in")], check=True)
     assert refusal(tmp_path / "outer", config) == ""
