@@ -50,6 +50,14 @@ class Mark:
         self.moment = time.monotonic()
 
 
+class Watcher:
+    """Who wants to know of outages, and how many had begun when it last heard."""
+
+    def __init__(self, on_gone: Callable[[], None]) -> None:
+        self.on_gone = on_gone
+        self.heard = 0
+
+
 class Egress:
     """Listens where the session's programs look for a proxy, from its creation on."""
 
@@ -63,7 +71,9 @@ class Egress:
         self._outages: collections.deque[tuple[float, float]] = collections.deque(maxlen=100)
         """From when to when, the last ones that are over."""
         self._gone_since: float | None = None
-        self._watchers: list[Callable[[], None]] = []
+        self._begun = 0
+        """How many outages began."""
+        self._watchers: list[Watcher] = []
         self._wakes, self._wake = os.pipe()
         """For each outage a byte, whichever thread heard of it."""
         os.set_blocking(self._wake, False)
@@ -114,16 +124,26 @@ class Egress:
     @contextlib.contextmanager
     def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
         """Call ``on_gone`` whenever the proxy is found gone, at once if it is now."""
+        watcher = Watcher(on_gone)
         with self._lock:
-            self._watchers.append(on_gone)
-            gone = self._gone_since is not None
-        if gone:
-            on_gone()
+            self._watchers.append(watcher)
+            watchers = self._uninformed([watcher])
         try:
+            for each in watchers:
+                each.on_gone()
             yield
         finally:
             with self._lock:
-                self._watchers.remove(on_gone)
+                self._watchers.remove(watcher)
+
+    def _uninformed(self, watchers: list[Watcher]) -> list[Watcher]:
+        """Those that have not heard of the present outage, which they are about to."""
+        if self._gone_since is None:
+            return []
+        found = [each for each in watchers if each.heard < self._begun]
+        for each in found:
+            each.heard = self._begun
+        return found
 
     def _start(self) -> None:
         code = os.path.dirname(os.path.dirname(claude_mcp.__file__))  # the archive
@@ -155,9 +175,9 @@ class Egress:
             if self._wakes in ready:
                 os.read(self._wakes, READ_BYTES)
                 with self._lock:
-                    watchers = [*self._watchers] if self._gone_since is not None else []
-                for on_gone in watchers:
-                    on_gone()
+                    watchers = self._uninformed(self._watchers)
+                for each in watchers:
+                    each.on_gone()
                 continue
             with self._lock:
                 ended = self._hear()
@@ -194,6 +214,7 @@ class Egress:
         now = time.monotonic()
         if told.get("proxy") is False and self._gone_since is None:
             self._gone_since = now
+            self._begun += 1
             with contextlib.suppress(BlockingIOError):  # then it is awake
                 os.write(self._wake, b"x")
             log("the proxy is gone; nothing can be reached")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.agent.network import egress
-from claude_mcp.agent.network.egress import MOST_HOSTS, SHOWN_HOSTS, Egress
+from claude_mcp.agent.network.egress import MOST_HOSTS, SHOWN_HOSTS, Egress, Mark
 from claude_mcp.contract import places as contract
 from tests.unit.agent.conftest import threads
 from tests.unit.agent.scripted import until
@@ -39,6 +39,13 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedP
 
 
 @pytest.fixture
+def started(proxy: ScriptedProxy) -> ScriptedProxy:
+    """It is there before the forwarder looks for it, where a test asks for it before ``out``."""
+    proxy.start()
+    return proxy
+
+
+@pytest.fixture
 def out(proxy: ScriptedProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Egress]:
     """The way out of the session ``fix``; its proxy is not there yet."""
     monkeypatch.setattr(egress, "RESTART_SECONDS", 0.01)
@@ -52,6 +59,11 @@ def tell(out: Egress, *lines: object) -> None:
     with open(f"/proc/{out._process.pid}/fd/1", "wb") as pipe:
         for line in lines:
             pipe.write((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n")
+
+
+def blocked(out: Egress, before: Mark) -> list[str]:
+    """The notes, but for the proxy that is not there, which the forwarder notices some time."""
+    return [note for note in out.notes(before) if note != GONE]
 
 
 def refused(host: str, port: int = 443, reason: str = "no", **more: Any) -> dict[str, Any]:
@@ -88,9 +100,8 @@ FORGED: list[object] = [
 
 
 def test_what_is_refused_is_told_as_soon_as_it_was_answered(
-    out: Egress, proxy: ScriptedProxy, capsys: pytest.CaptureFixture[str]
+    started: ScriptedProxy, out: Egress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    proxy.start()
     before = out.mark()
     assert ask(out, "http://a.example/").startswith(b"HTTP/1.1 403 no")
     assert out.notes(before) == [f"Blocked: a.example; {ADVICE}."]
@@ -129,14 +140,16 @@ def test_only_so_many_hosts_are_shown_and_remembered(
     before = out.mark()
     tell(out, *(refused(f"h{number}.example") for number in range(SHOWN_HOSTS)))
     shown = ", ".join(f"h{number}.example" for number in range(SHOWN_HOSTS))
-    assert out.notes(before) == [f"Blocked: {shown}; no."]
+    assert blocked(out, before) == [f"Blocked: {shown}; no."]
     tell(out, *(refused(f"h{number}.example") for number in range(MOST_HOSTS + 7)))
     shown = ", ".join(f"h{number}.example (2 times)" for number in range(SHOWN_HOSTS))
     # One is all those that are not remembered.
-    assert out.notes(before) == [f"Blocked: {shown} and {MOST_HOSTS - SHOWN_HOSTS + 1} more; no."]
+    assert blocked(out, before) == [
+        f"Blocked: {shown} and {MOST_HOSTS - SHOWN_HOSTS + 1} more; no."
+    ]
     last = out.mark()
     tell(out, refused("further.example"), refused("h0.example"))
-    assert out.notes(last) == ["Blocked: h0.example, others; no."]
+    assert blocked(out, last) == ["Blocked: h0.example, others; no."]
     assert len(out._refusals) == MOST_HOSTS + 1
 
 
@@ -145,7 +158,7 @@ def test_the_log_has_no_line_for_each_of_a_thousand(
 ) -> None:
     before = out.mark()
     tell(out, *[refused("a.example")] * 1099)
-    assert out.notes(before) == ["Blocked: a.example (1099 times); no."]
+    assert blocked(out, before) == ["Blocked: a.example (1099 times); no."]
     told = [line for line in capsys.readouterr().err.splitlines() if "blocked" in line]
     assert told == [
         "blocked: a.example: no",
@@ -157,8 +170,8 @@ def test_forged_lines_do_no_harm(out: Egress) -> None:
     for number, line in enumerate(FORGED):
         before = out.mark()
         tell(out, line, refused(f"h{number}.example"))
-        until(lambda: out.notes(before))  # noqa: B023
-        assert out.notes(before) == [f"Blocked: h{number}.example; no."]
+        until(lambda: blocked(out, before))  # noqa: B023
+        assert blocked(out, before) == [f"Blocked: h{number}.example; no."]
     assert len(threads("_supervise")) == 1
 
 
@@ -170,7 +183,7 @@ def test_forged_values_are_cut_and_can_be_told(out: Egress) -> None:
         refused({"a": 1}, advice=["b"], reason=5),  # type: ignore[arg-type]
         {"decision": "refused", "advice": "c"},
     )
-    first, second, third = out.notes(before)
+    first, second, third = blocked(out, before)
     assert first == f"Blocked: \ud800\x1b[0m\n{'x' * 247}; {'y' * 200}."
     assert second == "Blocked: {'a': 1}; ['b']."
     assert third == "Blocked: a request that makes no sense; c."
@@ -180,18 +193,17 @@ def test_forged_values_are_cut_and_can_be_told(out: Egress) -> None:
 
 
 def test_an_outage_is_told_while_it_lasts_and_afterwards_to_whom_it_concerns(
-    out: Egress, proxy: ScriptedProxy, capsys: pytest.CaptureFixture[str]
+    started: ScriptedProxy, out: Egress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    proxy.start()
     ask(out, "http://open.example/")
     before = out.mark()
     assert out.notes(before) == []
-    proxy.stop()
+    started.stop()
     until(lambda: out.notes(before))
     assert out.notes(before) == [GONE]
     meanwhile = out.mark()
     assert out.notes(meanwhile) == [GONE]
-    proxy.start()
+    started.start()
     until(lambda: out.notes(before) != [GONE])
     # Whoever began while it lasted may have had to wait as well.
     for mark in (before, meanwhile):
@@ -269,9 +281,8 @@ def test_a_flood_of_outages_does_not_stop_anybody(
 
 
 def test_a_forwarder_that_is_killed_is_started_again(
-    out: Egress, proxy: ScriptedProxy, capsys: pytest.CaptureFixture[str]
+    started: ScriptedProxy, out: Egress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    proxy.start()
     before = out.mark()
     ask(out, "http://a.example/")
     first = out._process
@@ -283,13 +294,12 @@ def test_a_forwarder_that_is_killed_is_started_again(
     assert out._process is not first
     assert out.notes(before) == [f"Blocked: a.example (2 times); {ADVICE}."]
     assert "the forwarder to the proxy ended, exit code -9" in capsys.readouterr().err
-    assert [opening["session"] for opening in proxy.openings] == ["fix", "fix"]
+    assert [opening["session"] for opening in started.openings] == ["fix", "fix"]
 
 
 def test_a_forwarder_that_finds_no_room_is_tried_until_it_does(
-    out: Egress, proxy: ScriptedProxy, monkeypatch: pytest.MonkeyPatch
+    started: ScriptedProxy, out: Egress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy.start()
     ask(out, "http://a.example/")
     tries: list[int] = []
     start = subprocess.Popen
@@ -312,22 +322,21 @@ def test_a_forwarder_that_finds_no_room_is_tried_until_it_does(
 
 
 def test_passwords_of_further_proxies_go_with_each_connection_and_nowhere_else(
-    out: Egress, proxy: ScriptedProxy
+    started: ScriptedProxy, out: Egress
 ) -> None:
-    proxy.start()
     ask(out, "http://a.example/")
-    assert proxy.openings == [{"session": "fix", "http": "Basic bWU6Zmlyc3QtcGFzcw=="}]
+    assert started.openings == [{"session": "fix", "http": "Basic bWU6Zmlyc3QtcGFzcw=="}]
     out.hand_in({"HTTPS_PROXY": "http://me:second-pass@proxy.example:3128"})
     second = {"session": "fix", "https": "Basic bWU6c2Vjb25kLXBhc3M="}
 
     def changed() -> bool:
         ask(out, "http://a.example/")
-        return proxy.openings[-1] == second
+        return started.openings[-1] == second
 
     until(changed)
     out._process.kill()
     ask(out, "http://a.example/")
-    assert proxy.openings[-1] == second
+    assert started.openings[-1] == second
     for name in ("cmdline", "environ"):
         there = Path(f"/proc/{out._process.pid}/{name}").read_bytes()
-        assert not [secret for secret in (b"-pass", b"bWU6", b"proxy.example") if secret in there]
+        assert not [secret for secret in (b"-pass", b"bWU6", b"started.example") if secret in there]
