@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,3 +180,13 @@ def error_types(error: type[errors.ClaudeMcpError]) -> Iterator[type[errors.Clau
     yield error
     for each in error.__subclasses__():
         yield from error_types(each)
+
+
+def test_ci_runs_every_python_that_the_package_names() -> None:
+    metadata = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(metadata["classifiers"]))
+    workflow = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
+    matrix = re.search(r"python: \[(.*)\]", workflow)
+    assert matrix is not None
+    assert re.findall(r"3\.\d+", matrix[1]) == named
+    assert metadata["requires-python"] == f">={named[0]}"

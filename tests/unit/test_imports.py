@@ -202,6 +202,21 @@ def test_the_table_names_only_rooms_and_known_packages() -> None:
     assert {room.runs_in for room in ROOMS.values()} == {"host", "session", "proxy", "both"}
 
 
+def test_the_picture_of_the_layers_agrees_with_the_table() -> None:
+    text = PAGE.read_text()
+    box = text[text.index("┌─ sessions") : text.index("└───", text.index("┌─ sessions"))]
+    layers = [line.strip("│ ").split() for line in box.splitlines()[1:] if line.strip("│ ")]
+    height = {f"sessions/{name}": row for row, names in enumerate(layers) for name in names}
+    assert set(height) == {name for name in ROOMS if name.startswith("sessions/")}
+    upwards = [
+        f"{name} imports {target}"
+        for name in height
+        for target in ROOMS[name].imports & set(height)
+        if height[target] < height[name]
+    ]
+    assert upwards == []
+
+
 def test_rooms_do_not_import_each_other_in_a_circle() -> None:
     assert circles({name: set(room.imports & set(ROOMS)) for name, room in ROOMS.items()}) == []
 
