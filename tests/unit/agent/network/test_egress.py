@@ -339,4 +339,4 @@ def test_passwords_of_further_proxies_go_with_each_connection_and_nowhere_else(
     assert started.openings[-1] == second
     for name in ("cmdline", "environ"):
         there = Path(f"/proc/{out._process.pid}/{name}").read_bytes()
-        assert not [secret for secret in (b"-pass", b"bWU6", b"started.example") if secret in there]
+        assert not [secret for secret in (b"-pass", b"bWU6", b"proxy.example") if secret in there]
