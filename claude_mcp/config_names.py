@@ -171,7 +171,11 @@ TABLE: Final = (
     Name("DOCKER_HOST", _T, Use.ENGINE, "passed on"),
     Name("DOCKER_CONTEXT", _T, Use.ENGINE, "passed on"),
     Name("DOCKER_CONFIG", _T, Use.ENGINE, "passed on"),
+    Name("DOCKER_CERT_PATH", _T, Use.ENGINE, "passed on"),
+    Name("DOCKER_TLS_VERIFY", _T, Use.ENGINE, "passed on"),
     Name("CONTAINER_HOST", _T, Use.ENGINE, "passed on"),
+    Name("CONTAINER_CONNECTION", _T, Use.ENGINE, "passed on"),
+    Name("CONTAINER_SSHKEY", _T, Use.ENGINE, "passed on"),
     Name("CONTAINERS_CONF", _T, Use.ENGINE, "passed on"),
     Name("XDG_RUNTIME_DIR", _T, Use.ENGINE, "passed on"),
 )

@@ -168,3 +168,8 @@ def copy_out_argv(program: str, dialect: Dialect, ref: str, path: str) -> Argv:
 
 def version_argv(program: str) -> Argv:
     return (program, "version", "--format={{json .}}")
+
+
+def connections_argv(program: str) -> Argv:
+    """Names of the remote services that Podman knows, one per line."""
+    return (program, "system", "connection", "list", "--format={{.Name}}")

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, assert_never
 
 from claude_mcp.engine import argv as build
@@ -23,18 +23,12 @@ from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.failures import classify
+from claude_mcp.engine.naming import EngineName, hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 DETECT_TIMEOUT_SECONDS: Final = 15.0
-DAEMON_VARIABLES: Final = ("DOCKER_HOST", "DOCKER_CONTEXT")
-"""Variables that name a Docker daemon."""
-
-
-class EngineName(StrEnum):
-    """The engines that we know, each by the program that is tried, in this order."""
-
-    DOCKER = "docker"
-    PODMAN = "podman"
+PODMAN_SERVICE: Final = "Podman Engine"
+"""What Podman's service calls itself when it speaks Docker's API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,8 @@ class Answer:
     rootless: bool = False
     in_virtual_machine: bool = False
     daemon_answers: bool = True
+    daemon_is_podman: bool = False
+    """A Docker client is connected to Podman's service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +74,7 @@ def parse_version(stdout: str, *, effective_uid: int) -> Answer | None:
                 str(server["Version"]),
                 rootless="rootlesskit" in components,
                 in_virtual_machine=platform.startswith("Docker Desktop"),
+                daemon_is_podman=PODMAN_SERVICE in components,
             )
         if "APIVersion" in client:  # Podman's spelling
             version = str(client["Version"])
@@ -109,61 +106,114 @@ def check_version(dialect: Dialect, version: str) -> None:
         )
 
 
+def check_daemon(answer: Answer, program: str, environment: Mapping[str, str]) -> None:
+    """Raise EngineError if a Docker client is connected to Podman.
+
+    Podman's service ignores some of Docker's options without a word, such as an unknown
+    ``--runtime``: the session would not be isolated as it was asked for.
+    """
+    if answer.daemon_is_podman:
+        address = "the address in DOCKER_HOST" if environment.get("DOCKER_HOST") else "its address"
+        raise EngineError(
+            f"'{program}' is a Docker client that is connected to Podman {answer.version}, and "
+            "Podman silently ignores some of Docker's options.",
+            hint=f"Use Podman's own client: set CLAUDE_MCP_ENGINE=podman, and CONTAINER_HOST to "
+            f"{address}.",
+        )
+
+
 async def probe(program: str, environment: Mapping[str, str]) -> Detected:
     """Ask one program what it is.
 
     Raises:
         EngineNotFound: the program is missing or is not an engine.
-        EngineUnavailable: its daemon does not answer.
-        EngineError: it is too old.
+        EngineUnavailable: its daemon does not answer, or it cannot reach the engine that the
+            environment names.
+        EngineError: it is too old, or a Docker client that is connected to Podman.
     """
+    answer, failure = await _ask(program, environment)
+    if failure is not None:
+        names = named_by(_name_of(program, answer), environment)
+        if not names or isinstance(failure, EngineNotFound):
+            raise failure
+        raise EngineUnavailable(failure.message, hint=hint(names, failure.hint)) from failure
+    assert answer is not None
+    check_daemon(answer, program, environment)
+    dialect = dialect_of(answer)
+    check_version(dialect, answer.version)
+    if answer.name is EngineName.PODMAN:
+        await _check_connection(program, environment)
+    return Detected(program, answer.version, dialect)
+
+
+async def _ask(
+    program: str, environment: Mapping[str, str]
+) -> tuple[Answer | None, EngineError | None]:
+    """What a program says of itself, and why it cannot be used."""
     try:
         completed = await process.run(
             build.version_argv(program), env=environment, timeout=DETECT_TIMEOUT_SECONDS
         )
-    except process.ProgramNotFound as error:
-        raise EngineNotFound(f"'{program}' is not installed or not on PATH.") from error
-    except process.ProcessTimeout as error:
-        raise EngineUnavailable(
+    except process.ProgramNotFound:
+        return None, EngineNotFound(f"'{program}' is not installed or not on PATH.")
+    except process.ProcessTimeout:
+        return None, EngineUnavailable(
             f"'{program} version' did not answer within {DETECT_TIMEOUT_SECONDS:g} s.",
             hint="Its daemon may hang. Restart it.",
-        ) from error
+        )
     answer = parse_version(completed.out, effective_uid=os.geteuid())
+    if answer is None and completed.returncode == 0:
+        return None, EngineNotFound(f"'{program}' is neither Docker nor Podman.")
     if answer is None:
-        if completed.returncode != 0:
-            raise classify(f"'{program}'", "report its version", completed.err)
-        raise EngineNotFound(f"'{program}' is neither Docker nor Podman.")
-    dialect = dialect_of(answer)
+        return None, classify(f"'{program}'", "report its version", completed.err)
     if not answer.daemon_answers or completed.returncode != 0:
-        raise classify(dialect.title, "report its version", completed.err)
-    check_version(dialect, answer.version)
-    return Detected(program, answer.version, dialect)
+        return answer, classify(dialect_of(answer).title, "report its version", completed.err)
+    return answer, None
+
+
+async def _check_connection(program: str, environment: Mapping[str, str]) -> None:
+    """Raise EngineUnavailable if Podman does not know the connection that was named.
+
+    Podman 4.3 then uses root's local service.
+    """
+    connection = environment.get("CONTAINER_CONNECTION")
+    if not connection or environment.get("CONTAINER_HOST"):
+        return
+    known = await process.run(
+        build.connections_argv(program), env=environment, timeout=DETECT_TIMEOUT_SECONDS
+    )
+    if connection not in (name.rstrip("*") for name in known.out.split()):
+        raise EngineUnavailable(
+            f"Podman has no connection '{connection}'.",
+            hint=hint(("CONTAINER_CONNECTION",), None),
+        )
+
+
+def _name_of(program: str, answer: Answer | None) -> EngineName:
+    """Which engine a program is. One that gives no answer is judged by its name."""
+    if answer is not None:
+        return answer.name
+    return EngineName.PODMAN if "podman" in Path(program).name else EngineName.DOCKER
 
 
 async def detect(program: str | None, environment: Mapping[str, str]) -> Detected:
     """Find the engine to use.
 
-    ``program`` is a name on PATH or a path. None means Docker if its daemon answers, else Podman.
-    If the environment names a Docker daemon, Podman does not replace it.
+    ``program`` is a name on PATH or a path. None means the engine that the environment or
+    Docker's configuration names; if neither names one, Docker if its daemon answers, else Podman.
 
     Raises:
         EngineNotFound, EngineUnavailable, EngineError: what was tried, and what to do.
     """
     if program is not None:
         return await probe(program, environment)
+    for name in EngineName:
+        if names := named_by(name, environment):
+            return await _named(name, names, environment)
     failures: list[EngineError] = []
     for name in EngineName:
         try:
             return await probe(name.value, environment)
-        except EngineUnavailable as error:
-            named = [variable for variable in DAEMON_VARIABLES if environment.get(variable)]
-            if name is EngineName.DOCKER and named:
-                raise EngineUnavailable(
-                    error.message,
-                    hint=f"{named[0]} names that daemon. Start it, or unset {named[0]}, or use "
-                    "Podman: set CLAUDE_MCP_ENGINE=podman.",
-                ) from error
-            failures.append(error)
         except EngineError as error:
             failures.append(error)
     tried = " ".join(error.message for error in failures)
@@ -176,3 +226,16 @@ async def detect(program: str | None, environment: Mapping[str, str]) -> Detecte
         else "Install Podman (for example 'apt-get install podman') or Docker, or name the "
         "program with CLAUDE_MCP_ENGINE.",
     )
+
+
+async def _named(
+    name: EngineName, names: tuple[str, ...], environment: Mapping[str, str]
+) -> Detected:
+    """The engine that was named; no other takes its place."""
+    try:
+        return await probe(name.value, environment)
+    except EngineNotFound as error:
+        # Other programs use Podman's service through DOCKER_HOST. That names Podman.
+        if name is EngineName.DOCKER and "podman" in environment.get("DOCKER_HOST", ""):
+            return await probe(EngineName.PODMAN.value, environment)
+        raise EngineNotFound(error.message, hint=hint(names, error.hint)) from error

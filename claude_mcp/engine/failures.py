@@ -51,11 +51,14 @@ _NO_SUCH_IMAGE: Final = re.compile(
     re.IGNORECASE,
 )
 _NO_DAEMON: Final = re.compile(
-    r"cannot connect to the docker daemon|is the docker daemon running|cannot connect to podman"
-    r"|failed to connect to the docker api|unable to connect to Podman socket"
-    r"|error during connect",
+    r"cannot connect to the docker daemon|is the docker daemon running"
+    r"|failed to connect to the docker api|error during connect",
     re.IGNORECASE,
 )
+_NO_SERVICE: Final = re.compile(
+    r"unable to connect to Podman( socket)?:|cannot connect to podman", re.IGNORECASE
+)
+"""Only a Podman that was told to use a service says so."""
 _NO_PERMISSION: Final = re.compile(
     r"permission denied while trying to connect|dial unix \S+ connect: permission denied",
     re.IGNORECASE,
@@ -134,8 +137,14 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
     if _NO_DAEMON.search(stderr):
         return EngineUnavailable(
             f"{engine_name}'s daemon does not answer: {last_line(stderr, _NO_DAEMON)}",
-            hint="Start it (for example 'systemctl start docker'), correct DOCKER_HOST, or use "
-            "Podman: set CLAUDE_MCP_ENGINE=podman.",
+            hint="Start it (for example 'systemctl start docker'), correct DOCKER_HOST or "
+            "DOCKER_CONTEXT, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
+        )
+    if _NO_SERVICE.search(stderr):
+        return EngineUnavailable(
+            f"Podman's service does not answer: {last_line(stderr, _NO_SERVICE)}",
+            hint="Start it (for example 'systemctl start podman.socket'), or correct "
+            "CONTAINER_HOST or CONTAINER_CONNECTION.",
         )
     if _NO_RUNTIME.search(stderr):
         return EngineError(

@@ -14,7 +14,6 @@ from claude_mcp.engine import detection
 from claude_mcp.engine.detection import (
     Answer,
     Detected,
-    EngineName,
     connect,
     detect,
     dialect_of,
@@ -24,6 +23,7 @@ from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_D
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.environment import engine_environment
+from claude_mcp.engine.naming import EngineName
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 # The answers of Docker 28.2 with engine 20.10 and of Podman 4.3.1, without the parts that we
@@ -184,22 +184,156 @@ async def test_podman_is_used_when_docker_does_not_work(
     assert await detect(None, environment) == podman_at("podman")
 
 
-@pytest.mark.parametrize("variable", ["DOCKER_HOST", "DOCKER_CONTEXT"])
-async def test_podman_does_not_replace_a_daemon_that_the_environment_names(
-    environment: dict[str, str], install: Installs, variable: str
+@pytest.mark.parametrize(
+    "variable",
+    ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH"],
+)
+@pytest.mark.parametrize("program", [None, "docker"])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (DOCKER_ALONE, DOCKER_DOWN, 1),
+        ("", 'Failed to initialize: unable to resolve docker endpoint: "x" is broken', 1),
+    ],
+)
+async def test_no_engine_replaces_a_docker_that_the_environment_names(
+    environment: dict[str, str],
+    install: Installs,
+    variable: str,
+    program: str | None,
+    failure: tuple[Any, ...],
 ) -> None:
-    install("docker", DOCKER_ALONE, DOCKER_DOWN, 1)
+    install("docker", *failure)
     install("podman", PODMAN_ANSWER)
     environment[variable] = "elsewhere"
     with pytest.raises(EngineUnavailable) as caught:
-        await detect(None, environment)
-    assert caught.value.hint == (
-        f"{variable} names that daemon. Start it, or unset {variable}, or use Podman: set "
-        "CLAUDE_MCP_ENGINE=podman."
+        await detect(program, environment)
+    assert (caught.value.hint or "").startswith(
+        f"{variable} names this engine, so no other is used instead. "
     )
 
 
-async def test_podman_is_used_without_docker_whatever_docker_host_is(
+async def test_no_engine_replaces_the_current_context_of_dockers_configuration(
+    environment: dict[str, str], install: Installs, tmp_path: Path
+) -> None:
+    install("docker", "", 'unable to resolve docker endpoint: context "dead": not found', 1)
+    install("podman", PODMAN_ANSWER)
+    file = tmp_path / "config.json"
+    file.write_text('{"currentContext": "dead"}')
+    environment["DOCKER_CONFIG"] = str(tmp_path)
+    with pytest.raises(EngineUnavailable) as caught:
+        await detect(None, environment)
+    assert str(caught.value) == (
+        "'docker' could not report its version: unable to resolve docker endpoint: context "
+        f"\"dead\": not found. 'currentContext' in {file} names this engine, so no other is used "
+        "instead. Correct or remove it, or choose an engine with CLAUDE_MCP_ENGINE."
+    )
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['{"currentContext": "default"}', '{"currentContext": 3}', "[]", "{", "[" * 100_000],
+)
+async def test_a_configuration_without_a_context_of_its_own_names_no_engine(
+    environment: dict[str, str], install: Installs, tmp_path: Path, written: str
+) -> None:
+    install("podman", PODMAN_ANSWER)
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker/config.json").write_text(written)
+    environment["HOME"] = str(tmp_path)
+    assert await detect(None, environment) == podman_at("podman")
+
+
+@pytest.mark.parametrize(
+    ("variable", "failure"),
+    [
+        (
+            "CONTAINER_HOST",
+            'Error: unable to connect to Podman socket: Get "http://d/v5.4.2/libpod/_ping": dial '
+            "unix /nosuch: connect: no such file or directory",
+        ),
+        ("CONTAINER_CONNECTION", 'Error: read cli flags: connection "elsewhere" not found'),
+    ],
+)
+async def test_no_engine_replaces_a_podman_that_the_environment_names(
+    environment: dict[str, str], install: Installs, variable: str, failure: str
+) -> None:
+    install("docker", DOCKER_ANSWER)
+    install("podman", "", failure, 125)
+    environment[variable] = "elsewhere"
+    with pytest.raises(EngineUnavailable) as caught:
+        await detect(None, environment)
+    hint = caught.value.hint or ""
+    assert hint.startswith(f"{variable} names this engine, so no other is used instead. ")
+    assert "docker" not in hint
+
+
+async def test_a_podman_that_the_environment_names_is_used_though_docker_answers(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("docker", DOCKER_ANSWER)
+    install("podman", PODMAN_ANSWER)
+    environment["CONTAINER_HOST"] = "unix:///run/podman/podman.sock"
+    assert await detect(None, environment) == podman_at("podman")
+
+
+async def test_a_connection_that_podman_does_not_know_is_not_replaced_by_its_default(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    program = tmp_path / "podman"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"case $1 in version) echo '{json.dumps(PODMAN_ANSWER)}';; system) echo 'work*';; esac\n"
+    )
+    program.chmod(0o755)
+    environment["CONTAINER_CONNECTION"] = "work"
+    assert await detect(None, environment) == podman_at("podman")
+    environment["CONTAINER_CONNECTION"] = "nosuch"
+    with pytest.raises(EngineUnavailable) as caught:
+        await detect(None, environment)
+    assert str(caught.value) == (
+        "Podman has no connection 'nosuch'. CONTAINER_CONNECTION names this engine, so no other is "
+        "used instead. Correct or remove it, or choose an engine with CLAUDE_MCP_ENGINE."
+    )
+
+
+async def test_a_named_docker_without_a_docker_program_is_an_error(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("podman", PODMAN_ANSWER)
+    environment["DOCKER_HOST"] = "tcp://192.0.2.1:2376"
+    with pytest.raises(EngineNotFound, match=r"'docker' is not installed.*DOCKER_HOST names"):
+        await detect(None, environment)
+
+
+@pytest.mark.parametrize("variables", [{}, {"DOCKER_HOST": "unix:///run/podman/podman.sock"}])
+async def test_a_docker_client_on_podmans_socket_is_refused_with_the_remedy(
+    environment: dict[str, str], install: Installs, variables: dict[str, str]
+) -> None:
+    server = {
+        "Platform": {"Name": "linux/amd64/debian-13"},
+        "Components": [{"Name": "Podman Engine", "Version": "5.4.2"}, {"Name": "Conmon"}],
+        "Version": "5.4.2",
+    }
+    install("docker", {"Client": DOCKER_CLIENT, "Server": server})
+    install("podman", PODMAN_ANSWER)
+    with pytest.raises(EngineError) as caught:
+        await detect("docker", {**environment, **variables})
+    address = "the address in DOCKER_HOST" if variables else "its address"
+    assert (type(caught.value), str(caught.value)) == (
+        EngineError,
+        "'docker' is a Docker client that is connected to Podman 5.4.2, and Podman silently "
+        "ignores some of Docker's options. Use Podman's own client: set "
+        f"CLAUDE_MCP_ENGINE=podman, and CONTAINER_HOST to {address}.",
+    )
+    if variables:
+        with pytest.raises(EngineError, match="connected to Podman"):
+            await detect(None, {**environment, **variables})
+    else:
+        assert await detect(None, environment) == podman_at("podman")
+
+
+async def test_podman_is_used_without_docker_if_docker_host_is_podmans_socket(
     environment: dict[str, str], install: Installs
 ) -> None:
     install("podman", PODMAN_ANSWER)
@@ -243,7 +377,8 @@ async def test_a_daemon_that_is_down_decides_the_hint(
         "No container engine works here. Docker's daemon does not answer: Cannot connect to the "
         "Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running? "
         "'podman' is not installed or not on PATH. Start it (for example 'systemctl start "
-        "docker'), correct DOCKER_HOST, or use Podman: set CLAUDE_MCP_ENGINE=podman."
+        "docker'), correct DOCKER_HOST or DOCKER_CONTEXT, or use Podman: set "
+        "CLAUDE_MCP_ENGINE=podman."
     )
 
 

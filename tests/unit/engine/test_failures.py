@@ -123,7 +123,7 @@ def test_an_engines_wording_counts_only_if_the_call_failed(
         (
             PODMAN_DOWN,
             EngineUnavailable,
-            "Docker's daemon does not answer: unable to connect to Podman socket: Get "
+            "Podman's service does not answer: unable to connect to Podman socket: Get "
             '"http://d/v4.3.1/libpod/_ping": dial unix /nonexist: connect: no such file or '
             "directory.",
         ),
@@ -186,15 +186,21 @@ def test_known_wording_gives_a_failure_its_type(
 def test_a_failure_that_users_can_fix_has_a_hint() -> None:
     hints = {
         stderr: failures.classify("Docker", "start it", stderr).hint
-        for stderr in (DOCKER_DOWN, DOCKER_FORBIDDEN, "write /x: no space left on device")
+        for stderr in (
+            DOCKER_DOWN,
+            DOCKER_FORBIDDEN,
+            PODMAN_DOWN,
+            "write /x: no space left on device",
+        )
     }
     assert hints == {
-        DOCKER_DOWN: "Start it (for example 'systemctl start docker'), correct DOCKER_HOST, or use "
-        "Podman: set CLAUDE_MCP_ENGINE=podman.",
+        DOCKER_DOWN: "Start it (for example 'systemctl start docker'), correct DOCKER_HOST or "
+        "DOCKER_CONTEXT, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
         DOCKER_FORBIDDEN: "Add your user to the group that owns the socket (often 'docker') and "
         "log in again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
-        "write /x: no space left on device": "Free some space, or remove old sessions with "
-        "'claude-mcp prune'.",
+        PODMAN_DOWN: "Start it (for example 'systemctl start podman.socket'), or correct "
+        "CONTAINER_HOST or CONTAINER_CONNECTION.",
+        "write /x: no space left on device": "Free some space, or remove old sessions with 'claude-mcp prune'.",
     }
 
 

@@ -1,0 +1,71 @@
+"""What in the user's environment and configuration names an engine.
+
+An engine that is named is the only one that is used: if it does not work, that is an error.
+Another engine would run sessions where the user does not expect them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+
+class EngineName(StrEnum):
+    """The engines that we know, each by the program that is tried, in this order."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
+
+
+VARIABLES: Final[Mapping[EngineName, tuple[str, ...]]] = {
+    EngineName.DOCKER: (
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_TLS_VERIFY",
+        "DOCKER_TLS",
+        "DOCKER_CERT_PATH",
+    ),
+    EngineName.PODMAN: ("CONTAINER_HOST", "CONTAINER_CONNECTION"),
+}
+DEFAULT_CONTEXT: Final = "default"
+MAX_CONFIG_BYTES: Final = 1024 * 1024
+
+
+def named_by(name: EngineName, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """What names this engine: variables, or the current context in Docker's configuration."""
+    found = tuple(variable for variable in VARIABLES[name] if environment.get(variable))
+    if name is EngineName.DOCKER and not {"DOCKER_HOST", "DOCKER_CONTEXT"} & set(found):
+        file = _docker_config(environment)
+        if _current_context(file) not in ("", DEFAULT_CONTEXT):
+            found = (*found, f"'currentContext' in {file}")
+    return found
+
+
+def hint(names: tuple[str, ...], advice: str | None) -> str:
+    """What to do about an engine that was named and does not work.
+
+    ``advice`` is the failure's own hint.
+    """
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    verb, pronoun = ("names", "it") if len(names) == 1 else ("name", "them")
+    general = f"Correct or remove {pronoun}, or choose an engine with CLAUDE_MCP_ENGINE."
+    return f"{listed} {verb} this engine, so no other is used instead. {advice or general}"
+
+
+def _docker_config(environment: Mapping[str, str]) -> Path:
+    directory = environment.get("DOCKER_CONFIG")
+    return Path(directory or f"{environment.get('HOME', '')}/.docker") / "config.json"
+
+
+def _current_context(file: Path) -> str:
+    """Docker's current context; empty if none is set or the file cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            config: Any = json.loads(opened.read(MAX_CONFIG_BYTES))
+        context = config.get("currentContext")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""  # Docker warns of such a file and goes on with its defaults
+    return context if isinstance(context, str) else ""

@@ -1,0 +1,111 @@
+"""An engine that is named and does not work: real clients, and no other engine in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from claude_mcp.config import load
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.errors import EngineError, EngineUnavailable
+from claude_mcp.sessions.registry import open_sessions
+
+NAMING = (
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CONFIG",
+    "CONTAINER_HOST",
+    "CONTAINER_CONNECTION",
+)
+SOCKET_SECONDS = 30.0
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Our own environment, in which nothing names an engine."""
+    return {name: value for name, value in os.environ.items() if name not in NAMING}
+
+
+async def failure(environment: dict[str, str]) -> EngineError:
+    """Why no engine is used; the program is not configured."""
+    async with open_sessions(load({**environment, "CLAUDE_MCP_ENGINE": ""})) as sessions:
+        with pytest.raises(EngineError) as caught:
+            await sessions.engine()
+    return caught.value
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"DOCKER_CONTEXT": "nosuch"},
+        {"DOCKER_HOST": "bad://x"},
+        {"DOCKER_HOST": "unix:///nosuch/docker.sock"},
+        {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nosuch"},
+    ],
+)
+async def test_no_engine_replaces_a_docker_that_a_variable_names(
+    engine: DockerCliEngine, environment: dict[str, str], named: dict[str, str]
+) -> None:
+    error = await failure({**environment, **named})
+    assert type(error) is EngineUnavailable
+    assert f"{' and '.join(named)} name" in (error.hint or "")
+
+
+@pytest.mark.docker
+async def test_no_engine_replaces_the_current_context_of_dockers_configuration(
+    engine: DockerCliEngine, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"currentContext": "dead"}')
+    error = await failure({**environment, "DOCKER_CONFIG": str(tmp_path)})
+    assert type(error) is EngineUnavailable
+    assert f"'currentContext' in {tmp_path}/config.json names this engine" in (error.hint or "")
+
+
+@pytest.mark.podman
+@pytest.mark.parametrize(
+    "named", [{"CONTAINER_HOST": "unix:///nosuch/podman.sock"}, {"CONTAINER_CONNECTION": "nosuch"}]
+)
+async def test_no_engine_replaces_a_podman_that_a_variable_names(
+    engine: DockerCliEngine, environment: dict[str, str], named: dict[str, str]
+) -> None:
+    error = await failure({**environment, **named})
+    assert type(error) is EngineUnavailable
+    assert f"{next(iter(named))} names this engine" in (error.hint or "")
+    assert "systemctl start docker" not in (error.hint or "")
+
+
+@asynccontextmanager
+async def podman_service(socket: Path) -> AsyncIterator[None]:
+    """Podman's API on a socket."""
+    process = await asyncio.create_subprocess_exec(
+        "podman", "system", "service", "--time=0", f"unix://{socket}"
+    )
+    try:
+        with anyio.fail_after(SOCKET_SECONDS):
+            while not socket.exists():
+                await anyio.lowlevel.checkpoint()
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.docker
+async def test_a_docker_client_on_podmans_socket_is_refused_with_the_remedy(
+    engine: DockerCliEngine, environment: dict[str, str], tmp_path: Path, as_root: bool
+) -> None:
+    if not as_root:
+        pytest.skip("starts root's Podman")
+    socket = tmp_path / "podman.sock"
+    async with podman_service(socket):
+        error = await failure({**environment, "DOCKER_HOST": f"unix://{socket}"})
+    assert "is a Docker client that is connected to Podman" in error.message
+    assert "CLAUDE_MCP_ENGINE=podman" in (error.hint or "")
