@@ -200,7 +200,8 @@ def test_a_failure_that_users_can_fix_has_a_hint() -> None:
         "log in again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
         PODMAN_DOWN: "Start it (for example 'systemctl start podman.socket'), or correct "
         "CONTAINER_HOST or CONTAINER_CONNECTION.",
-        "write /x: no space left on device": "Free some space, or remove old sessions with 'claude-mcp prune'.",
+        "write /x: no space left on device": "Free some space, or remove old sessions with "
+        "'claude-mcp prune'.",
     }
 
 
