@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from claude_mcp.claude import fields
 from claude_mcp.contract.numbers import amount
 
 
@@ -25,14 +26,12 @@ class McpServer:
 
 @dataclass(frozen=True)
 class ToolUse:
-    id: str
     name: str
     input: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ToolResult:
-    tool_use_id: str
     text: str
     is_error: bool = False
 
@@ -40,7 +39,6 @@ class ToolResult:
 @dataclass(frozen=True)
 class PermissionDenial:
     tool_name: str
-    tool_use_id: str
     tool_input: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,26 +48,21 @@ class Init:
 
     conversation_id: str
     model: str = ""
-    version: str = ""
-    cwd: str = ""
-    permission_mode: str = ""
     tools: tuple[str, ...] = ()
     mcp_servers: tuple[McpServer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Assistant:
-    """The model's text and tool calls; `parent_tool_use_id` is set for a subagent's."""
+    """The text and the tool calls of the model, or of a subagent's."""
 
     texts: tuple[str, ...] = ()
     tool_uses: tuple[ToolUse, ...] = ()
-    parent_tool_use_id: str | None = None
 
 
 @dataclass(frozen=True)
 class ToolResults:
     results: tuple[ToolResult, ...]
-    parent_tool_use_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,6 @@ class ApiRetry:
     attempt: int
     max_retries: int
     status: int | None = None
-    delay_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,18 +95,12 @@ class Result:
     error: str | None = None
     num_turns: int = 0
     duration_ms: int = 0
-    duration_api_ms: int = 0
     cost_usd: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
     permission_denials: tuple[PermissionDenial, ...] = ()
     terminal_reason: str | None = None
-    api_error_status: int | None = None
     prompt_uuids: tuple[str, ...] = ()
     """The prompts that this result answers; empty before Claude Code 2.1.3xx."""
-
-    @property
-    def ok(self) -> bool:
-        return not self.is_error
 
     @property
     def interrupted(self) -> bool:
@@ -248,7 +234,7 @@ def parse_line(line: bytes) -> Frame | None:
         text = line.decode("utf-8", "replace")
         body = json.loads(text)
         if "\\u" in text:
-            body = _without_surrogates(body)
+            body = fields.without_surrogates(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):
@@ -257,23 +243,22 @@ def parse_line(line: bytes) -> Frame | None:
 
 
 def _frame(body: dict[str, Any]) -> Frame:
-    kind, subtype = body["type"], _string(body.get("subtype"))
+    kind, subtype = body["type"], fields.string(body.get("subtype"))
     if kind == "system" and subtype == "init":
         return _init(body)
     if kind == "system" and subtype == "api_retry":
         return ApiRetry(
-            attempt=_count(body.get("attempt")) or 0,
-            max_retries=_count(body.get("max_retries")) or 0,
-            status=_count(body.get("error_status")),
-            delay_ms=_count(body.get("retry_delay_ms")),
+            attempt=fields.count(body.get("attempt")) or 0,
+            max_retries=fields.count(body.get("max_retries")) or 0,
+            status=fields.count(body.get("error_status")),
         )
     if kind == "system" and subtype == "task_started":
-        return TaskStarted(_string(body.get("task_id")))
+        return TaskStarted(fields.string(body.get("task_id")))
     if kind == "system" and subtype == "background_tasks_changed":
-        tasks = _mappings(body.get("tasks"))
-        return BackgroundTasks(tuple(_string(task.get("task_id")) for task in tasks))
+        tasks = fields.mappings(body.get("tasks"))
+        return BackgroundTasks(tuple(fields.string(task.get("task_id")) for task in tasks))
     if kind == "command_lifecycle":
-        return Lifecycle(_string(body.get("command_uuid")), _string(body.get("state")))
+        return Lifecycle(fields.string(body.get("command_uuid")), fields.string(body.get("state")))
     if kind == "assistant":
         return _assistant(body)
     if kind == "user":
@@ -281,30 +266,27 @@ def _frame(body: dict[str, Any]) -> Frame:
     if kind == "result":
         return _result(body, subtype)
     if kind == "control_request":
-        request = _mapping(body.get("request"))
-        request_id = _string(body.get("request_id"))
-        return ControlRequest(request_id, _string(request.get("subtype")), request)
+        request = fields.mapping(body.get("request"))
+        request_id = fields.string(body.get("request_id"))
+        return ControlRequest(request_id, fields.string(request.get("subtype")), request)
     if kind == "control_cancel_request":
-        return ControlCancel(_string(body.get("request_id")))
+        return ControlCancel(fields.string(body.get("request_id")))
     if kind == "control_response":
-        answer = _mapping(body.get("response"))
+        answer = fields.mapping(body.get("response"))
         failed = answer.get("subtype") != "success"
         return ControlResponse(
-            request_id=_string(answer.get("request_id")),
-            response=_mapping(answer.get("response")),
-            error=(_string(answer.get("error")) or "refused") if failed else None,
+            request_id=fields.string(answer.get("request_id")),
+            response=fields.mapping(answer.get("response")),
+            error=(fields.string(answer.get("error")) or "refused") if failed else None,
         )
     return Other(kind, subtype)
 
 
 def _init(body: dict[str, Any]) -> Init:
     return Init(
-        conversation_id=_string(body.get("session_id")),
-        model=_string(body.get("model")),
-        version=_string(body.get("claude_code_version")),
-        cwd=_string(body.get("cwd")),
-        permission_mode=_string(body.get("permissionMode")),
-        tools=_strings(body.get("tools")),
+        conversation_id=fields.string(body.get("session_id")),
+        model=fields.string(body.get("model")),
+        tools=fields.strings(body.get("tools")),
         mcp_servers=_mcp_servers(body.get("mcp_servers")),
     )
 
@@ -317,33 +299,31 @@ def mcp_servers(answer: ControlResponse) -> tuple[McpServer, ...]:
 def _mcp_servers(value: object) -> tuple[McpServer, ...]:
     return tuple(
         McpServer(
-            _string(server.get("name")),
-            _string(server.get("status")),
-            _string(server.get("error")) or None,
+            fields.string(server.get("name")),
+            fields.string(server.get("status")),
+            fields.string(server.get("error")) or None,
         )
-        for server in _mappings(value)
+        for server in fields.mappings(value)
     )
 
 
 def _assistant(body: dict[str, Any]) -> Assistant:
     blocks = _blocks(body)
     return Assistant(
-        texts=tuple(_string(b.get("text")) for b in blocks if b.get("type") == "text"),
+        texts=tuple(fields.string(b.get("text")) for b in blocks if b.get("type") == "text"),
         tool_uses=tuple(
-            ToolUse(_string(b.get("id")), _string(b.get("name")), _mapping(b.get("input")))
+            ToolUse(fields.string(b.get("name")), fields.mapping(b.get("input")))
             for b in blocks
             if b.get("type") == "tool_use"
         ),
-        parent_tool_use_id=_string(body.get("parent_tool_use_id")) or None,
     )
 
 
 def _user(body: dict[str, Any]) -> Frame:
     if body.get("isReplay") is True:
-        return Replay(_string(body.get("uuid")))
+        return Replay(fields.string(body.get("uuid")))
     results = tuple(
         ToolResult(
-            tool_use_id=_string(block.get("tool_use_id")),
             text=_content_text(block.get("content")),
             is_error=block.get("is_error") is True,
         )
@@ -351,47 +331,44 @@ def _user(body: dict[str, Any]) -> Frame:
         if block.get("type") == "tool_result"
     )
     if not results:
-        return Other("user", _string(body.get("subtype")))
-    return ToolResults(results, _string(body.get("parent_tool_use_id")) or None)
+        return Other("user", fields.string(body.get("subtype")))
+    return ToolResults(results)
 
 
 def _result(body: dict[str, Any], subtype: str) -> Result:
     # An API failure has the subtype "success" and is_error, so either one makes an error.
     is_error = body.get("is_error") is not False or subtype != "success"
-    text, status = _string(body.get("result")), _count(body.get("api_error_status"))
-    uuids = _strings(body.get("user_message_uuids"))
+    text, status = fields.string(body.get("result")), fields.count(body.get("api_error_status"))
+    uuids = fields.strings(body.get("user_message_uuids"))
     return Result(
-        conversation_id=_string(body.get("session_id")),
+        conversation_id=fields.string(body.get("session_id")),
         is_error=is_error,
         text=text,
         error=_error(body, subtype, status) if is_error else None,
-        num_turns=_count(body.get("num_turns")) or 0,
-        duration_ms=_count(body.get("duration_ms")) or 0,
-        duration_api_ms=_count(body.get("duration_api_ms")) or 0,
+        num_turns=fields.count(body.get("num_turns")) or 0,
+        duration_ms=fields.count(body.get("duration_ms")) or 0,
         cost_usd=float(amount(body.get("total_cost_usd")) or 0.0),
         usage={
             name: count
-            for name, value in _mapping(body.get("usage")).items()
-            if (count := _count(value)) is not None
+            for name, value in fields.mapping(body.get("usage")).items()
+            if (count := fields.count(value)) is not None
         },
         permission_denials=tuple(
             PermissionDenial(
-                _string(denial.get("tool_name")),
-                _string(denial.get("tool_use_id")),
-                _mapping(denial.get("tool_input")),
+                fields.string(denial.get("tool_name")),
+                fields.mapping(denial.get("tool_input")),
             )
-            for denial in _mappings(body.get("permission_denials"))
+            for denial in fields.mappings(body.get("permission_denials"))
         ),
-        terminal_reason=_string(body.get("terminal_reason")) or None,
-        api_error_status=status,
-        prompt_uuids=uuids or _strings([body.get("user_message_uuid")]),
+        terminal_reason=fields.string(body.get("terminal_reason")) or None,
+        prompt_uuids=uuids or fields.strings([body.get("user_message_uuid")]),
     )
 
 
 def _error(body: dict[str, Any], subtype: str, status: int | None) -> str:
-    if _string(body.get("terminal_reason")).startswith("aborted"):
+    if fields.string(body.get("terminal_reason")).startswith("aborted"):
         return "interrupted"  # Claude Code's own text here is meant for its developers
-    reasons = [*_strings(body.get("errors")), _string(body.get("result"))]
+    reasons = [*fields.strings(body.get("errors")), fields.string(body.get("result"))]
     if subtype != "success":
         reasons.append(subtype.replace("_", " "))
     if status is not None:
@@ -404,46 +381,16 @@ def _line(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _without_surrogates(value: Any) -> Any:
-    """Replace lone surrogates throughout a value; JSON can contain them, UTF-8 cannot."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
-    return value
-
-
 def _blocks(body: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    content = _mapping(body.get("message")).get("content")
+    content = fields.mapping(body.get("message")).get("content")
     if isinstance(content, str):
         return ({"type": "text", "text": content},)
-    return _mappings(content)
+    return fields.mappings(content)
 
 
 def _content_text(content: object) -> str:
     if isinstance(content, str):
         return content
-    return "\n".join(_string(b.get("text")) for b in _mappings(content) if b.get("type") == "text")
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    return tuple(s for s in value if isinstance(s, str)) if isinstance(value, list) else ()
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _mappings(value: object) -> tuple[dict[str, Any], ...]:
-    return tuple(m for m in value if isinstance(m, dict)) if isinstance(value, list) else ()
-
-
-def _count(value: object) -> int | None:
-    number = amount(value)
-    return None if number is None else int(number)
+    return "\n".join(
+        fields.string(b.get("text")) for b in fields.mappings(content) if b.get("type") == "text"
+    )

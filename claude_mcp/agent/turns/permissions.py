@@ -76,7 +76,6 @@ class Permissions:
         if any(q.live is live and q.request.request_id == request.request_id for q in self.all()):
             return
         tool = protocol.ToolUse(
-            id="",
             name=_text(request.request.get("tool_name"))[:NAME_CHARACTERS],
             input=_mapping(request.request.get("input")),
         )

@@ -205,7 +205,7 @@ async def test_a_session_without_a_network_refuses_prompts_at_once_and_works_oth
     created = await create(sessions, CreateRequest(str(project), session_name=name, network="none"))
     try:
         asked = len(standin.requests)
-        with pytest.raises(SessionNotReady, match="has no network, so its provider cannot"):
+        with pytest.raises(SessionNotReady, match="has no network, so it cannot reach"):
             await turns.prompt(await sessions.open(name), "hello")
         result = await commands.run(
             await sessions.open(name), "echo $HTTP_PROXY; pgrep claude; ls /run/claude*"

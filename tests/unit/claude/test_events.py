@@ -27,7 +27,7 @@ from claude_mcp.claude.protocol import (
 
 
 def use(name: str, **tool_input: Any) -> Assistant:
-    return Assistant(tool_uses=(ToolUse("t", name, tool_input),))
+    return Assistant(tool_uses=(ToolUse(name, tool_input),))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_path_is_told_as_seen_from_the_working_directory() -> None:
     ("frame", "events"),
     [
         (
-            Assistant(("First,\nsecond.", " \n", ""), (ToolUse("a", "Bash"), ToolUse("b", "Read"))),
+            Assistant(("First,\nsecond.", " \n", ""), (ToolUse("Bash"), ToolUse("Read"))),
             (
                 Event("message", "First,\nsecond."),
                 Event("tool_call", "Bash"),
@@ -88,10 +88,10 @@ def test_a_path_is_told_as_seen_from_the_working_directory() -> None:
             ),
         ),
         (
-            ToolResults((ToolResult("a", "out"), ToolResult("b", "no", is_error=True))),
+            ToolResults((ToolResult("out"), ToolResult("no", is_error=True))),
             (Event("tool_result", "out"), Event("tool_error", "no")),
         ),
-        (ToolResults((ToolResult("a", ""),), "t0"), (Event("tool_result", ""),)),
+        (ToolResults((ToolResult(""),)), (Event("tool_result", ""),)),
         (ApiRetry(2, 10, 429), (Event("api_retry", "API retry 2 of 10 (429)"),)),
         (ApiRetry(1, 10), (Event("api_retry", "API retry 1 of 10"),)),
         (Assistant(), ()),
