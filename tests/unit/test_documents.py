@@ -11,10 +11,25 @@ import pytest
 from mcp.types import Tool
 
 from claude_mcp import config_names, errors
+from claude_mcp.agent.channel import connections
+from claude_mcp.agent.processes.commands import TIMEOUT_EXIT_CODE
+from claude_mcp.agent.store import journal
 from claude_mcp.cli.grammar import ALIASES, COMMANDS
 from claude_mcp.cli.options import Parser
+from claude_mcp.contract import places
+from claude_mcp.engine import argv
+from claude_mcp.placing import descriptors
+from claude_mcp.proxy import exchange, forwarder, slots
+from claude_mcp.server.arguments import WAIT_SECONDS
 from claude_mcp.server.tools import tools
+from claude_mcp.sessions import limits, pruning
+from claude_mcp.sessions.channel import channel
+from claude_mcp.sessions.files import tar, unpacking
+from claude_mcp.sessions.git import directories, guard
+from claude_mcp.sessions.git import files as git_files
+from claude_mcp.sessions.mcp import servers
 from claude_mcp.sessions.providers.options import OPTIONS
+from claude_mcp.sessions.turns import commands
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
@@ -190,3 +205,51 @@ def test_ci_runs_every_python_that_the_package_names() -> None:
     assert matrix is not None
     assert re.findall(r"3\.\d+", matrix[1]) == named
     assert metadata["requires-python"] == f">={named[0]}"
+
+
+MIB = limits.MIB
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("tools.md", f"| `waitSeconds` | {WAIT_SECONDS:g} |"),
+        ("tools.md", f"| `timeoutSeconds` | {commands.TIMEOUT_SECONDS:g} |"),
+        ("tools.md", f"limited to {commands.OUTPUT_BYTES // 1024} KiB"),
+        ("tools.md", f"its exit code is {TIMEOUT_EXIT_CODE}."),
+        ("tools.md", f"last {2 * journal.SEGMENT_BYTES // MIB} MiB of events"),
+        ("tools.md", f"at least {limits.LEAST_DEFAULT_MEMORY // limits.GIB} GiB"),
+        ("tools.md", f"{limits.DEFAULT_PIDS} processes"),
+        ("tools.md", f"(default {limits.DEFAULT_TMPFS_BYTES // limits.GIB} GiB)"),
+        ("permissions.md", f"({config_names.PERMISSION_SECONDS:g}, fixed"),
+        ("mcp-servers.md", f"waits up to {servers.WAIT_SECONDS:g} s"),
+        ("networks.md", f"http://127.0.0.1:{places.PROXY_PORT}"),
+        ("networks.md", f"(3 times); {exchange.ADVICE}."),
+        ("networks.md", f"wait up to {forwarder.PATIENCE_SECONDS:g} s"),
+        ("threat-model.md", f"{descriptors.MAX_DEPTH} nested directories"),
+        ("threat-model.md", f"{tar.MAX_EXTENSION_BYTES // MIB} MiB of extended header"),
+        ("threat-model.md", f"{unpacking.MAX_REMEMBERED_BYTES // MIB} MiB of names"),
+        ("threat-model.md", f"at most {directories.MAX_DIRECTORIES:,} directories"),
+        ("threat-model.md", f"and {git_files.MAX_FILES:,} files"),
+        ("threat-model.md", f"stops after {directories.WALK_SECONDS:g} s"),
+        ("threat-model.md", f"after {guard.COMPARE_SECONDS:g} s later on"),
+        ("threat-model.md", f"idle for {slots.IDLE_SECONDS:g} s"),
+        ("threat-model.md", f"`oom_score_adj` {argv.OOM_SCORE} "),
+        ("threat-model.md", f"{limits.DEFAULT_PIDS} processes and threads"),
+        ("architecture.md", f"at most {channel.MAX_ANSWER_BYTES // MIB} MiB each"),
+        ("architecture.md", f"at most {connections.MAX_LINE_BYTES // MIB} MiB each"),
+        ("architecture.md", f"idle channel after {connections.IDLE_SECONDS:g} s"),
+        ("architecture.md", f"ends itself with exit code {places.EXPIRED_EXIT_CODE}"),
+        ("architecture.md", f"exits with code {places.ABANDONED_EXIT_CODE};"),
+    ],
+)
+def test_a_figure_in_a_page_is_the_one_in_the_code(page: str, words: str) -> None:
+    text = " ".join((REPOSITORY / "docs" / page).read_text().split())
+    assert words in text
+
+
+def test_the_threat_model_has_the_deadlines_for_expired_sessions() -> None:
+    text = " ".join((REPOSITORY / "docs" / "threat-model.md").read_text().split())
+    assert (pruning.OVERDUE_SECONDS, pruning.UNANSWERED_SECONDS) == (2 * 60, 60 * 60)
+    assert "within two minutes after its time" in text
+    assert "an hour after its time" in text

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from claude_mcp.cli import grammar, parser
+from claude_mcp.cli import doctor, grammar, parser
 from claude_mcp.server.tools import tools
+from claude_mcp.sessions.providers.options import OPTIONS
 
 FIXED = json.loads(Path(__file__).with_name("front_ends.json").read_text())
 
@@ -82,3 +83,12 @@ def test_required_arguments_are_the_fixed_ones() -> None:
     required = {name: tool["input"].get("required", []) for name, tool in offered_tools().items()}
     fixed = {name: tool["input"].get("required", []) for name, tool in FIXED["tools"].items()}
     assert {name: required[name] for name in fixed} == fixed
+
+
+def test_every_provider_can_be_chosen_in_each_front_end() -> None:
+    schema = offered_tools()["create_session"]["input"]["properties"]["provider"]
+    assert schema["enum"] == list(OPTIONS)
+    actions = parser.command_parser("create")._actions
+    help_text = next(str(each.help) for each in actions if "--provider" in each.option_strings)
+    assert [name for name in OPTIONS if name not in help_text] == []
+    assert list(doctor.CREDENTIALS) == list(OPTIONS)
