@@ -217,6 +217,21 @@ def test_the_picture_of_the_layers_agrees_with_the_table() -> None:
     assert upwards == []
 
 
+def test_every_import_that_the_table_allows_is_used() -> None:
+    used: dict[str, set[str]] = {name: set() for name in ROOMS}
+    for module in MODULES:
+        room = room_of(module)
+        if room in ROOMS:
+            tree = ast.parse((PACKAGE / module).read_text())
+            used[room] |= {target for _, target in imported_rooms(tree)} - {room}
+    unused = {
+        name: sorted(room.imports - used[name])
+        for name, room in ROOMS.items()
+        if room.imports - used[name]
+    }
+    assert unused == {}, "remove these from the table in docs/architecture.md"
+
+
 def test_rooms_do_not_import_each_other_in_a_circle() -> None:
     assert circles({name: set(room.imports & set(ROOMS)) for name, room in ROOMS.items()}) == []
 
