@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from claude_mcp.agent.processes.commands import TIMEOUT_EXIT_CODE
 from claude_mcp.agent.store import journal
 from claude_mcp.cli.grammar import ALIASES, COMMANDS
 from claude_mcp.cli.options import Parser
-from claude_mcp.contract import places
+from claude_mcp.contract import operations, places
 from claude_mcp.engine import argv
 from claude_mcp.placing import descriptors
 from claude_mcp.proxy import exchange, forwarder, slots
@@ -246,6 +247,20 @@ MIB = limits.MIB
 def test_a_figure_in_a_page_is_the_one_in_the_code(page: str, words: str) -> None:
     text = " ".join((REPOSITORY / "docs" / page).read_text().split())
     assert words in text
+
+
+def test_the_architecture_page_lists_the_operations_of_the_agent() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text()
+    table = page[page.index("| operation |") : page.index("## Threads")]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = {name.strip("`") for row in rows for name in row.split(", ")}
+    assert listed == {*operations_of_the_agent(), operations.CANCEL}
+
+
+def operations_of_the_agent() -> set[str]:
+    """The constants of the contract that stand before its first class."""
+    source = inspect.getsource(operations).partition("\nclass ")[0]
+    return set(re.findall(r'^[A-Z]+(?:: Final)? = "(\w+)"$', source, re.MULTILINE))
 
 
 def test_the_threat_model_has_the_deadlines_for_expired_sessions() -> None:
