@@ -64,13 +64,11 @@ def use(name: str, **tool_input: Any) -> Assistant:
         (use("Bash", command=""), "Bash: "),
     ],
 )
-def test_a_call_of_a_tool_is_told_by_what_says_most_and_then_the_rest(
-    frame: Frame, text: str
-) -> None:
+def test_a_tool_call_shows_its_main_argument_first(frame: Frame, text: str) -> None:
     assert events_of(frame) == (Event("tool_call", text),)
 
 
-def test_a_path_is_told_as_seen_from_the_working_directory() -> None:
+def test_paths_are_shown_relative_to_the_workspace() -> None:
     frame = use("Read", file_path="/home/me/project/a")
     for workspace in ("/home/me/project", "/home/me/project/"):
         assert events_of(frame, workspace) == (Event("tool_call", "Read: a"),)
@@ -106,11 +104,11 @@ def test_a_path_is_told_as_seen_from_the_working_directory() -> None:
         (Other("system", "status"), ()),
     ],
 )
-def test_a_frame_tells_these_events(frame: Frame, events: tuple[Event, ...]) -> None:
+def test_frames_become_events(frame: Frame, events: tuple[Event, ...]) -> None:
     assert events_of(frame) == events
 
 
-def test_events_are_uncut_and_leave_the_frame_as_it_was() -> None:
+def test_events_are_complete_and_do_not_change_the_frame() -> None:
     frame = use("Write", file_path="/workspace/a", content="x" * 3_000_000)
     (event,) = events_of(frame)
     assert event.text == 'Write: a\n{"content": "' + "x" * 3_000_000 + '"}'
@@ -134,7 +132,7 @@ def test_events_are_uncut_and_leave_the_frame_as_it_was() -> None:
         ("\n" * 1_000_000 + "far behind", ""),
     ],
 )
-def test_a_headline_is_the_first_line_with_words_short_and_without_tricks(
+def test_a_headline_is_the_first_line_with_words_shortened_and_sanitized(
     text: str, line: str
 ) -> None:
     assert headline(text) == line

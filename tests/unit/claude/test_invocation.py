@@ -40,9 +40,7 @@ def test_a_plain_start_bypasses_permissions_and_trusts_no_project() -> None:
         ("ask", ("--permission-mode=default", "--permission-prompt-tool=stdio")),
     ],
 )
-def test_a_permission_mode_is_a_group_of_options(
-    mode: PermissionMode, argv: tuple[str, ...]
-) -> None:
+def test_each_permission_mode_has_its_options(mode: PermissionMode, argv: tuple[str, ...]) -> None:
     assert claude_argv(Invocation(permission_mode=mode)) == (*ALWAYS, *argv, *UNTRUSTED)
 
 
@@ -71,11 +69,11 @@ def test_every_value_is_joined_to_its_option() -> None:
     )
 
 
-def test_no_tools_at_all_is_not_the_same_as_the_usual_ones() -> None:
+def test_an_empty_tool_list_differs_from_the_default() -> None:
     assert claude_argv(Invocation(tools=())) == (*ALWAYS, BYPASS, *UNTRUSTED, "--tools=")
 
 
-def test_a_trusted_project_keeps_its_hooks_and_servers_but_not_the_choice_of_key() -> None:
+def test_a_trusted_project_keeps_hooks_and_servers_but_cannot_choose_the_key() -> None:
     argv = claude_argv(Invocation(trust_project=True))
     assert argv == (*ALWAYS, BYPASS, '--settings={"apiKeyHelper":""}')
 
@@ -106,11 +104,11 @@ def test_a_trusted_project_s_schedule_runs() -> None:
     assert claude_environment(Anthropic(), 1000, {}, trust_project=True) == trusted
 
 
-def test_root_is_said_to_be_contained() -> None:
+def test_root_declares_its_container() -> None:
     assert claude_environment(Anthropic(), 0, {}) == {**ENVIRONMENT, "IS_SANDBOX": "1"}
 
 
-def test_nothing_inherited_mixes_with_the_provider_or_an_outer_claude() -> None:
+def test_inherited_variables_do_not_affect_the_provider() -> None:
     inherited = {
         "CLAUDECODE": "1",
         "ANTHROPIC_API_KEY": "of the image",

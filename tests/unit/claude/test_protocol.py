@@ -67,7 +67,7 @@ def test_a_control_request_carries_its_id_and_subtype() -> None:
     )
 
 
-def test_a_status_of_mcp_servers_is_read_without_their_configuration() -> None:
+def test_the_status_of_mcp_servers_omits_their_configuration() -> None:
     config = {"type": "http", "url": "http://a", "headers": {"Authorization": "Bearer secret"}}
     servers = [
         {"name": "a", "status": "connected", "config": config, "tools": []},
@@ -86,7 +86,7 @@ def test_a_status_of_mcp_servers_is_read_without_their_configuration() -> None:
      {"behavior": "allow", "updatedInput": {"command": "ls"}}),
     (protocol.deny_line("r1", "no"), {"behavior": "deny", "message": "no"}),
 ])  # fmt: skip
-def test_a_question_for_permission_is_answered(line: bytes, response: dict[str, str]) -> None:
+def test_a_permission_request_is_answered(line: bytes, response: dict[str, str]) -> None:
     answer = {"subtype": "success", "request_id": "r1", "response": response}
     assert json.loads(line) == {"type": "control_response", "response": answer}
 
@@ -219,11 +219,11 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
         (line(type="system", subtype="new_thing"), Other("system", "new_thing")),
     ],
 )
-def test_each_kind_of_frame_is_read_as_its_value(frame_line: bytes, frame: object) -> None:
+def test_each_kind_of_frame_is_parsed(frame_line: bytes, frame: object) -> None:
     assert parse_line(frame_line) == frame
 
 
-def test_a_result_is_read_in_full() -> None:
+def test_every_field_of_a_result_is_parsed() -> None:
     read = parse_line(
         result_line(
             result="done",
@@ -265,7 +265,7 @@ def test_a_result_is_read_in_full() -> None:
         ({"is_error": True, "errors": ["[x]"], "terminal_reason": "aborted_tools"}, "interrupted"),
     ],
 )
-def test_a_failed_turn_says_why_whatever_its_subtype(body: dict[str, Any], error: str) -> None:
+def test_a_failed_turn_has_an_error_for_every_subtype(body: dict[str, Any], error: str) -> None:
     read = parse_line(result_line(**body))
     assert isinstance(read, Result)
     assert (read.is_error, read.error) == (True, error)
@@ -292,7 +292,7 @@ def test_a_result_names_the_prompts_that_it_answers(
     assert read.prompt_uuids == uuids
 
 
-def test_an_interrupted_turn_is_told_by_its_terminal_reason() -> None:
+def test_an_interrupted_turn_is_recognized_by_its_terminal_reason() -> None:
     reasons = ("aborted_streaming", "completed", None)
     read = [parse_line(result_line(terminal_reason=reason)) for reason in reasons]
     assert [r.interrupted for r in read if isinstance(r, Result)] == [True, False, False]
@@ -317,7 +317,7 @@ def test_an_interrupted_turn_is_told_by_its_terminal_reason() -> None:
         b'{"type":"assistant","n":' + b"9" * 10_000 + b"}",
     ],
 )
-def test_what_is_not_a_frame_is_none(junk: bytes) -> None:
+def test_a_line_that_is_not_a_frame_is_none(junk: bytes) -> None:
     assert parse_line(junk) is None
 
 
@@ -356,7 +356,7 @@ def test_a_field_of_the_wrong_type_never_raises(
         assert parse_line(line(**nested)) is not None
 
 
-def test_numbers_that_no_reader_of_json_takes_count_as_absent() -> None:
+def test_unrepresentable_numbers_count_as_absent() -> None:
     body = b'{"type":"result","total_cost_usd":NaN,"num_turns":Infinity,"duration_ms":1e300}'
     read = parse_line(body)
     assert isinstance(read, Result)
@@ -364,7 +364,7 @@ def test_numbers_that_no_reader_of_json_takes_count_as_absent() -> None:
 
 
 @pytest.mark.parametrize("lone", [b"\\ud800", b"\xed\xa0\x80"])
-def test_what_utf8_cannot_carry_is_replaced_everywhere(lone: bytes) -> None:
+def test_lone_surrogates_are_replaced_everywhere(lone: bytes) -> None:
     content = b'[{"type":"tool_use","id":"t","name":"Bash","input":{"k":["%b"]}}]' % lone
     read = parse_line(b'{"type":"assistant","message":{"content":%b}}' % content)
     assert isinstance(read, Assistant)
@@ -372,7 +372,7 @@ def test_what_utf8_cannot_carry_is_replaced_everywhere(lone: bytes) -> None:
     assert set(replaced.encode().decode()) <= {"?", "\ufffd"}
 
 
-def test_a_frame_of_megabytes_is_read_whole() -> None:
+def test_a_frame_of_several_megabytes_is_parsed() -> None:
     text = "é" * 3_000_000
     body = line(type="assistant", message={"content": [{"type": "text", "text": text}]})
     assert parse_line(body) == Assistant((text,))

@@ -59,7 +59,7 @@ MODEL_VARIABLES = {
         ),
     ],
 )
-def test_the_environment_switches_one_provider_on(
+def test_the_environment_selects_one_provider(
     provider: Provider, variables: dict[str, str]
 ) -> None:
     assert environment(provider) == variables
@@ -115,13 +115,13 @@ VARIABLE = "AWS_SHARED_CREDENTIALS_FILE"
         ),
     ],
 )
-def test_a_secret_is_in_the_environment_only_where_there_is_no_other_way(
+def test_a_secret_is_in_the_environment_only_if_unavoidable(
     provider: Provider, expected: Credentials
 ) -> None:
     assert credentials(provider) == expected
 
 
-def test_the_password_of_an_address_goes_as_a_header_that_commands_do_not_have() -> None:
+def test_a_password_in_a_url_becomes_a_header_hidden_from_commands() -> None:
     provider = Anthropic(base_url="https://me:p%2Fw@gate.example:8443/v1", api_key="k")
     assert environment(provider)["ANTHROPIC_BASE_URL"] == "https://gate.example:8443/v1"
     assert credentials(provider).environment == {
@@ -145,7 +145,7 @@ PLACES: dict[Any, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("kind", "field"), SECRET_FIELDS)
-def test_a_secret_shows_in_no_repr_argv_or_plain_environment(kind: Any, field: str) -> None:
+def test_no_repr_argv_or_plain_environment_contains_a_secret(kind: Any, field: str) -> None:
     provider = kind(**PLACES.get(kind, {}), **{field: "sentinel-value"})
     shown = (
         repr(provider),

@@ -54,7 +54,7 @@ def test_a_destination_that_is_a_directory_takes_the_source_inside(tmp_path: Pat
     assert target_of(f"{tmp_path}/there/", "name") == f"{tmp_path}/there/name"
 
 
-def test_a_destination_that_is_not_there_is_the_new_name(tmp_path: Path) -> None:
+def test_a_missing_destination_is_the_new_name(tmp_path: Path) -> None:
     assert target_of(f"{tmp_path}/new", "name") == f"{tmp_path}/new"
     (tmp_path / "file").write_text("")
     assert target_of(f"{tmp_path}/file", "name") == f"{tmp_path}/file"
@@ -66,7 +66,7 @@ def test_a_target_at_the_root_is_possible() -> None:
 
 
 @pytest.mark.parametrize("destination", ["missing/new", "missing/", "file/new", "file/", "dead/"])
-def test_the_directory_of_the_target_must_be_there(tmp_path: Path, destination: str) -> None:
+def test_the_directory_of_the_target_must_exist(tmp_path: Path, destination: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "dead").symlink_to("nowhere")
     directory = str(tmp_path / destination.partition("/")[0])
@@ -74,7 +74,7 @@ def test_the_directory_of_the_target_must_be_there(tmp_path: Path, destination: 
         target_of(f"{tmp_path}/{destination}", "name")
 
 
-def test_links_on_the_way_are_followed_and_a_link_at_the_target_is_not(tmp_path: Path) -> None:
+def test_links_in_the_parent_path_are_resolved_but_not_the_target(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "way").symlink_to("real")
     (tmp_path / "real" / "link").symlink_to("nowhere")
@@ -85,7 +85,7 @@ def test_links_on_the_way_are_followed_and_a_link_at_the_target_is_not(tmp_path:
 
 @pytest.mark.parametrize("there", ["file", "directory", "link", "dead link"])
 @pytest.mark.parametrize("staged_is_directory", [True, False])
-def test_what_is_there_is_kept_without_overwrite(
+def test_an_existing_target_is_kept_without_overwrite(
     tmp_path: Path, there: str, staged_is_directory: bool
 ) -> None:
     target = tmp_path / "target"
@@ -99,7 +99,7 @@ def test_what_is_there_is_kept_without_overwrite(
         check(staged_is_directory, str(target), False)
 
 
-def test_nothing_there_is_always_fine(tmp_path: Path) -> None:
+def test_a_missing_target_passes_the_check(tmp_path: Path) -> None:
     check(True, str(tmp_path / "new"), False)
     check(False, str(tmp_path / "new"), True)
 
@@ -111,7 +111,7 @@ def test_a_file_is_moved_to_its_new_name(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"target": "new"}
 
 
-def test_a_file_replaces_a_file_when_told_to(tmp_path: Path) -> None:
+def test_a_file_replaces_a_file_with_overwrite(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("old")
     staged = tmp_path / "staged"
     staged.write_text("new")
@@ -128,7 +128,7 @@ def test_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path) -> No
     assert tree(tmp_path) == {"target": "new", "victim": "untouched"}
 
 
-def test_a_directory_is_merged_into_one_that_is_there(tmp_path: Path) -> None:
+def test_a_directory_is_merged_into_an_existing_one(tmp_path: Path) -> None:
     staged = make(
         tmp_path / "staged",
         {"both": "new", "link": "-> both", "sub": None, "sub/new": "new", "empty": None},
@@ -152,7 +152,7 @@ def test_a_directory_is_merged_into_one_that_is_there(tmp_path: Path) -> None:
     [(None, "a file", "not a directory"), ("a file", None, "a directory"),
      (None, "-> /", "not a directory"), ("-> x", None, "a directory")],
 )  # fmt: skip
-def test_a_directory_and_another_thing_do_not_replace_each_other(
+def test_a_directory_and_a_file_do_not_replace_each_other(
     tmp_path: Path, staged_entry: str | None, there: str | None, kind: str
 ) -> None:
     staged = make(tmp_path / "staged", {"entry": staged_entry})
@@ -171,7 +171,7 @@ def test_a_merge_does_not_follow_a_link_to_a_directory(tmp_path: Path) -> None:
     assert tree(victim) == {"x": "untouched"}
 
 
-def test_a_merge_that_cannot_be_finished_is_undone(tmp_path: Path) -> None:
+def test_a_failed_merge_is_undone(tmp_path: Path) -> None:
     new = {"a": "new", "b": None, "b/both": "new", "b/added": "new", "c": None, "l": "new"}
     old = {"a": "old", "b": None, "b/both": "old", "b/kept": "old", "c": "a file", "l": "-> a"}
     for number, last in enumerate(("c", "a", "b", "l")):
@@ -185,7 +185,7 @@ def test_a_merge_that_cannot_be_finished_is_undone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_was_moved_is_taken_back_when_the_rest_fails(
+def test_completed_moves_are_undone_when_a_later_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     """Whichever move it is that fails, and also where the file system has no hard links."""
@@ -226,7 +226,7 @@ def test_what_was_moved_is_taken_back_when_the_rest_fails(
     assert sorted(path.name for path in tmp_path.iterdir() if "replaced" in path.name) == []
 
 
-def test_what_came_to_the_target_since_it_was_looked_at_is_kept(
+def test_a_file_created_after_the_check_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = tmp_path / "staged"
@@ -239,7 +239,7 @@ def test_what_came_to_the_target_since_it_was_looked_at_is_kept(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_is_not_writable_can_be_placed(tmp_path: Path) -> None:
+def test_a_read_only_directory_can_be_placed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     staged = make(tmp_path / "staged", {"file": "x"})
     staged.chmod(0o555)

@@ -13,7 +13,7 @@ from claude_mcp.placing.descriptors import MAX_DEPTH, opened, remove, walk
 from claude_mcp.placing.staging import PREFIX, STALE_SECONDS, staging
 
 
-def test_it_is_ours_alone_and_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_staging_directory_is_private_and_removed_with_its_contents(tmp_path: Path) -> None:
     with opened(str(tmp_path)) as parent:
         with staging(parent) as (name, directory):
             assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
@@ -25,7 +25,7 @@ def test_it_is_ours_alone_and_goes_with_all_that_is_in_it(tmp_path: Path) -> Non
         assert list(tmp_path.iterdir()) == []
 
 
-def test_what_somebody_put_in_its_place_stays(tmp_path: Path) -> None:
+def test_a_replaced_staging_directory_is_not_removed(tmp_path: Path) -> None:
     with opened(str(tmp_path)) as parent, staging(parent) as (name, _):
         (tmp_path / name).rename(tmp_path / "moved")
         (tmp_path / name).mkdir()
@@ -35,7 +35,7 @@ def test_what_somebody_put_in_its_place_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_what_is_put_in_its_place_at_once_is_neither_used_nor_emptied(
+def test_a_directory_replaced_at_creation_is_neither_used_nor_emptied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
     (tmp_path / "precious").mkdir()
@@ -61,7 +61,7 @@ def age(path: Path, seconds: float = STALE_SECONDS + 1) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_what_a_killed_transfer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_the_next_transfer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     left, young, other = (tmp_path / f"{PREFIX}{each}" for each in ("left", "young", "other"))
     for path in (left, young, other):
         path.mkdir(mode=0o700)
@@ -79,7 +79,7 @@ def test_what_a_killed_transfer_left_is_removed_by_the_next(tmp_path: Path) -> N
     )
 
 
-def test_in_a_directory_of_somebody_else_nothing_is_swept(
+def test_nothing_is_removed_in_another_users_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = tmp_path / f"{PREFIX}left"
@@ -92,7 +92,7 @@ def test_in_a_directory_of_somebody_else_nothing_is_swept(
         assert left.exists()
 
 
-def test_a_link_on_the_way_is_not_walked(tmp_path: Path) -> None:
+def test_walk_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "real" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
     with opened(f"{tmp_path}/real/sub"):
@@ -105,7 +105,7 @@ def test_a_link_on_the_way_is_not_walked(tmp_path: Path) -> None:
             pass
 
 
-def test_removing_does_not_go_over_links_nor_too_deep(tmp_path: Path) -> None:
+def test_removal_does_not_follow_links_or_exceed_the_depth(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "file").touch()
     (tmp_path / "tree").mkdir()

@@ -1,4 +1,4 @@
-"""What the tests of the proxy share."""
+"""Fixtures for tests of the proxy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.proxy.outside import PUBLIC
 
 @pytest.fixture(autouse=True)
 def one_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One address of the loopback plays a public one: these tests need no network."""
+    """Treat one loopback address as public, so that these tests need no network."""
     monkeypatch.setattr(
         policy,
         "is_public",

@@ -1,4 +1,4 @@
-"""A real proxy between clients and hosts that write down all that reaches them."""
+"""A real proxy between clients and hosts that record everything they receive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from claude_mcp.proxy.policy import Policy
 
 PATIENCE_SECONDS = 20.0
 PUBLIC = "127.0.0.2"
-"""Plays an address that is public; every other of the loopback is what it is."""
+"""A loopback address that stands for a public one."""
 INSIDE = "127.0.0.3"
 ANSWER = b"HTTP/1.1 200 OK\r\n\r\nhello"
 ANSWER_TO_TLS = b"\x16 a ServerHello"
@@ -27,7 +27,7 @@ T = Any
 
 
 async def soon(waiting: Awaitable[T]) -> T:
-    """What takes long here hangs."""
+    """Await with a timeout, so that a hanging test fails."""
     return await asyncio.wait_for(waiting, PATIENCE_SECONDS)
 
 
@@ -40,7 +40,7 @@ class Visit:
     heard: bytearray
 
     async def hear(self, until: bytes | None = None) -> bytes:
-        """All so far, when that was heard or when nothing comes any more."""
+        """Everything received up to ``until`` or the end of the stream."""
         while until is None or until not in self.heard:
             data = await self.reader.read(65536)
             if not data:
@@ -57,7 +57,7 @@ Answer = Callable[[Visit], Awaitable[None]]
 
 
 async def greet(visit: Visit) -> None:
-    """An answer to a request or to a ClientHello; then nothing more is said, but all is heard."""
+    """Answer a request or a ClientHello once, then only receive."""
     visit.heard += await visit.reader.read(1)
     if visit.heard == b"\x16":
         visit.heard += await visit.reader.read(65536)
@@ -70,7 +70,7 @@ async def greet(visit: Visit) -> None:
 
 
 class Origin:
-    """A host outside."""
+    """A host on the other side of the proxy."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -79,7 +79,7 @@ class Origin:
         self.port = 0
 
     async def heard(self) -> list[bytes]:
-        """What came, of each connection, when all of them have ended."""
+        """The data of each connection, once all have ended."""
         await self.heard_so_far()
         if self.tasks:
             _, left = await asyncio.wait(list(self.tasks), timeout=PATIENCE_SECONDS)
@@ -147,7 +147,7 @@ class Client:
         return said
 
     async def rest(self) -> bytes:
-        """All until the proxy ends it."""
+        """Everything until the proxy closes the connection."""
         data = bytearray()
         with contextlib.suppress(ConnectionError):
             while piece := await soon(self.reader.read(65536)):
@@ -157,7 +157,7 @@ class Client:
 
 @dataclass
 class Outcome:
-    """Of one conversation."""
+    """The outcome of one conversation."""
 
     decisions: list[Told]
     response: bytes
@@ -176,7 +176,7 @@ class Proxy:
     path: str
     told: list[Told] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    """The names that were looked up."""
+    """The names that were resolved."""
     opening: Told = field(default_factory=lambda: {"session": "mine"})
 
     @contextlib.asynccontextmanager
@@ -192,7 +192,7 @@ class Proxy:
                 await writer.wait_closed()
 
     async def ask(self, *pieces: bytes, opening: bytes | None = None) -> Outcome:
-        """Say all of it, and hear the answer; behind the last piece nothing will follow."""
+        """Send these pieces, close the writing side, and return the answer."""
         async with self.client(opening) as client:
             with contextlib.suppress(ConnectionError):
                 for piece in pieces:
@@ -201,7 +201,7 @@ class Proxy:
             return read_outcome(await client.rest())
 
     async def idle(self) -> None:
-        """Wait until no exchange goes on any more."""
+        """Wait until no exchange is running."""
         if running := list(exchanges()):
             _, left = await asyncio.wait(running, timeout=PATIENCE_SECONDS)
             assert not left, "an exchange goes on although its client is gone"
@@ -253,7 +253,7 @@ def nothing_escapes() -> Iterator[None]:
 async def proxy(
     directory: Path, policy: Policy, names: Mapping[str, Sequence[str]] | Resolve
 ) -> AsyncIterator[Proxy]:
-    """A proxy that knows these names; at its end nothing may have gone wrong in it."""
+    """A proxy that resolves these names; fails if an exception escaped in it."""
     made = Proxy(str(directory / "proxy"))
 
     async def resolve(name: str, port: int) -> Sequence[str]:
@@ -284,7 +284,7 @@ def connect(host: str, *fields: str) -> bytes:
 
 
 def client_hello(name: str | None) -> bytes:
-    """What a real client says first."""
+    """The ClientHello of a real TLS client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

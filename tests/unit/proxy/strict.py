@@ -1,4 +1,4 @@
-"""Two other readers of a request: one that lets nothing pass, and Python's own."""
+"""Two other parsers of a request: a strict one, and Python's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Read:
 
 
 def strict(data: bytes) -> Read:
-    """Fails for what is not exactly one head, in the one way to write it."""
+    """Parse exactly one head in canonical form; fail for anything else."""
     head, end, more = data.partition(b"\r\n\r\n")
     assert (end, more) == (b"\r\n\r\n", b"")
     first, *lines = head.decode("latin-1").split("\r\n")

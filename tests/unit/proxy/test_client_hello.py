@@ -1,4 +1,4 @@
-"""The server name in real ClientHellos, and in none."""
+"""Finding the server name in real and in malformed ClientHellos."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def made_up(*extensions: bytes) -> bytes:
         (None, b""),
     ],
 )
-def test_the_name_in_a_real_one(asked: str | None, name: bytes) -> None:
+def test_a_real_client_hello_contains_its_server_name(asked: str | None, name: bytes) -> None:
     assert server_name(client_hello(asked)) == name
 
 
-def test_it_is_read_on_until_it_is_whole() -> None:
+def test_an_incomplete_client_hello_needs_more_data() -> None:
     for count in range(len(REAL)):
         assert server_name(REAL[:count]) is None
     assert server_name(REAL) == b"a.example"
@@ -54,7 +54,7 @@ def test_it_is_read_on_until_it_is_whole() -> None:
 
 
 @pytest.mark.parametrize("piece", [100, 120, 200, 300])
-def test_it_may_come_in_several_records(piece: int) -> None:
+def test_a_client_hello_may_span_several_records(piece: int) -> None:
     cut = records(REAL[5:], piece)
     assert cut.count(b"\x16\x03\x01") > 1
     for count in range(len(cut)):
@@ -73,7 +73,7 @@ def test_too_many_records_are_refused() -> None:
         server_name(records(REAL[5:], 20))
 
 
-def test_one_that_is_too_long_is_refused() -> None:
+def test_a_client_hello_that_is_too_long_is_refused() -> None:
     long = b"\x01\x00\x40\x01" + bytes((1 << 14) + 1)
     assert server_name(records(long, 1 << 14)[:8]) is None
     for count in (9, 16_000, None):
@@ -97,7 +97,7 @@ def test_one_that_is_too_long_is_refused() -> None:
         [b"\x00"],
     ],
 )
-def test_more_than_one_name_or_half_of_one_is_refused(extensions: list[bytes]) -> None:
+def test_several_or_malformed_server_names_are_refused(extensions: list[bytes]) -> None:
     with pytest.raises(NotHello):
         server_name(made_up(*extensions))
 
@@ -110,7 +110,7 @@ def test_a_name_is_found_among_other_extensions() -> None:
     assert server_name(made_up(extension(b""))) == b""
 
 
-def test_one_without_extensions_has_no_name() -> None:
+def test_a_client_hello_without_extensions_has_no_name() -> None:
     body = b"\x03\x01" + bytes(32) + block(1, b"") + block(2, b"\0\x2f") + block(1, b"\0")
     assert server_name(records(b"\x01" + block(3, body), 1 << 14)) == b""
 
@@ -134,12 +134,12 @@ def test_one_without_extensions_has_no_name() -> None:
         b"\x16\x03\x01\x00\x01\x01\x16\x03\x01\x00\x00",
     ],
 )
-def test_what_is_no_beginning_of_tls(data: bytes) -> None:
+def test_other_protocols_are_not_a_client_hello(data: bytes) -> None:
     with pytest.raises(NotHello):
         server_name(data)
 
 
-def test_a_byte_changed_is_another_name_or_none_and_no_other_error() -> None:
+def test_a_changed_byte_never_raises_an_unexpected_error() -> None:
     names = set()
     for at in range(len(REAL)):
         for value in (0, 1, 255, REAL[at] ^ 1, at % 256):
@@ -159,7 +159,7 @@ def test_the_refusal_is_a_fatal_alert() -> None:
         client.do_handshake()
 
 
-def test_much_may_come_behind_it() -> None:
+def test_data_after_the_client_hello_is_ignored() -> None:
     """As the data that a client sends with a resumption, before any answer."""
     early = b"\x17\x03\x03\x40\x00" + bytes(1 << 14)
     assert server_name(REAL + early * 3) == b"a.example"

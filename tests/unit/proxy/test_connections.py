@@ -1,4 +1,4 @@
-"""Bytes from one socket to another, and what of them is held meanwhile."""
+"""Copying between sockets, and how much of it is buffered."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def fill(connection: socket.socket) -> int:
     return sent
 
 
-async def test_what_was_read_too_much_is_read_again() -> None:
+async def test_unread_bytes_are_read_again() -> None:
     async with ends(1) as [(ours, end)]:
         ours.send(b"one\r\ntwo\r\nrest")
         assert await soon(end.read_until(b"\r\n", 100)) == b"one"
@@ -62,7 +62,7 @@ async def test_what_was_read_too_much_is_read_again() -> None:
         assert await soon(end.read()) == b""
 
 
-async def test_a_mark_may_come_in_pieces() -> None:
+async def test_a_mark_may_span_several_chunks() -> None:
     async with ends(1) as [(ours, end)]:
         reading = asyncio.ensure_future(end.read_until(b"\r\n\r\n", 100))
         for byte in b"a\r\nb\r\r\n\n\r\n\r\nc":
@@ -72,7 +72,7 @@ async def test_a_mark_may_come_in_pieces() -> None:
         assert await soon(end.read()) == b"c"
 
 
-async def test_nothing_comes_before_a_mark_that_is_not_there() -> None:
+async def test_a_missing_mark_yields_none() -> None:
     async with ends(2) as [(ours, end), (other, long)]:
         ours.send(b"half")
         ours.close()
@@ -82,7 +82,7 @@ async def test_nothing_comes_before_a_mark_that_is_not_there() -> None:
         assert await soon(sending) > 0
 
 
-async def test_a_count_is_passed_on_and_no_byte_more() -> None:
+async def test_exactly_the_requested_count_is_copied() -> None:
     async with ends(2) as [(ours, source), (theirs, target)]:
         ours.send(b"12345678")
         await soon(source.copy(target, 5))
@@ -96,7 +96,7 @@ async def test_a_count_is_passed_on_and_no_byte_more() -> None:
         assert theirs.recv(100) == b"9"
 
 
-async def test_both_ways_go_on_until_both_have_ended() -> None:
+async def test_both_directions_continue_until_both_have_ended() -> None:
     async with ends(2) as [(left, left_end), (right, right_end)]:
         joined = asyncio.ensure_future(join(left_end, right_end))
         left.send(b"question")
@@ -111,7 +111,7 @@ async def test_both_ways_go_on_until_both_have_ended() -> None:
 
 
 @pytest.mark.parametrize("gone", [0, 1])
-async def test_one_that_vanishes_ends_both_ways(gone: int) -> None:
+async def test_a_lost_connection_ends_both_directions(gone: int) -> None:
     async with ends(2) as pairs:
         joined = asyncio.ensure_future(join(pairs[0][1], pairs[1][1]))
         await asyncio.sleep(0)
@@ -124,7 +124,7 @@ async def test_one_that_vanishes_ends_both_ways(gone: int) -> None:
         await soon(joined)
 
 
-async def test_a_reader_that_stops_stops_its_source() -> None:
+async def test_a_stalled_reader_stalls_its_source() -> None:
     """And what is held for it does not grow with what there is."""
     async with ends(2) as [(ours, source), (theirs, target)]:
         connections = asyncio.ensure_future(source.copy(target))
@@ -137,7 +137,7 @@ async def test_a_reader_that_stops_stops_its_source() -> None:
         await stop(connections)
 
 
-async def test_a_fast_pair_does_not_keep_others_from_running() -> None:
+async def test_a_fast_pair_does_not_starve_other_tasks() -> None:
     """Others get their turn after each piece, though there is always another to be had."""
 
     class Endless(Connection):
@@ -162,7 +162,7 @@ async def test_a_fast_pair_does_not_keep_others_from_running() -> None:
         target.close()
 
 
-async def test_an_end_that_lingers_is_not_reset() -> None:
+async def test_a_lingering_connection_is_not_reset() -> None:
     async with ends(1) as [(ours, end)]:
         await end.write(b"answer")
         ending = asyncio.ensure_future(end.linger())
@@ -175,7 +175,7 @@ async def test_an_end_that_lingers_is_not_reset() -> None:
         await soon(ending)
 
 
-async def test_an_end_does_not_linger_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lingering_is_limited_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.05)
     async with ends(2) as [(_, silent), (ours, flooded)]:
         await soon(silent.linger())
@@ -186,7 +186,7 @@ async def test_an_end_does_not_linger_for_ever(monkeypatch: pytest.MonkeyPatch) 
         await stop(flooding)
 
 
-async def test_who_is_stopped_has_stopped_when_its_socket_is_closed() -> None:
+async def test_stopped_tasks_have_finished_before_their_sockets_close() -> None:
     async with ends(2) as [(_, left), (_, right)]:
         joined = asyncio.ensure_future(join(left, right))
         await asyncio.sleep(0)
@@ -208,7 +208,7 @@ async def test_who_is_stopped_has_stopped_when_its_socket_is_closed() -> None:
         other.close()
 
 
-async def test_when_something_last_came_or_went() -> None:
+async def test_the_time_of_the_last_use_is_recorded() -> None:
     async with ends(1) as [(ours, end)]:
         end.used = 0.0
         ours.send(b"x")

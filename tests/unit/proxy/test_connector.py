@@ -1,4 +1,4 @@
-"""Connections: the address that was checked, and no other."""
+"""The connector connects only to an address that it has checked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def opened(
     return end
 
 
-async def test_the_address_that_was_checked_is_the_one() -> None:
+async def test_the_checked_address_is_the_one_connected_to() -> None:
     """A name that means another address the next time is asked for once."""
     async with origin() as host, origin(INSIDE, port=host.port) as inside:
         made, asked = connector(Policy(), [PUBLIC], [INSIDE])
@@ -53,7 +53,7 @@ async def test_the_address_that_was_checked_is_the_one() -> None:
         assert await inside.heard() == []
 
 
-async def test_of_mixed_answers_only_what_is_public_is_tried() -> None:
+async def test_only_the_public_addresses_of_a_name_are_tried() -> None:
     async with origin(INSIDE) as inside, origin(port=inside.port) as host:
         odd = ["169.254.169.254", "::1", "::ffff:127.0.0.3", "fe80::1%lo", "what", "", INSIDE]
         made, _ = connector(Policy(), [*odd, PUBLIC], [*odd], [])
@@ -64,7 +64,7 @@ async def test_of_mixed_answers_only_what_is_public_is_tried() -> None:
         assert await inside.heard() == []
 
 
-async def test_the_host_that_is_private_may_be_inside_and_no_other(
+async def test_only_private_hosts_may_have_private_addresses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
@@ -79,7 +79,7 @@ async def test_the_host_that_is_private_may_be_inside_and_no_other(
                 await opened(made, inside.port, name)
 
 
-async def test_an_address_is_not_looked_up() -> None:
+async def test_addresses_are_not_resolved() -> None:
     async with origin() as host:
         made, asked = connector(Policy())
         (await opened(made, host.port, PUBLIC)).close()
@@ -89,7 +89,7 @@ async def test_an_address_is_not_looked_up() -> None:
         assert asked == []
 
 
-async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
+async def test_the_next_address_is_tried_after_a_failure() -> None:
     async with origin() as host:
         made, _ = connector(Policy(), [PUBLIC])
         with socket.create_server((PUBLIC, 0)) as other:
@@ -100,7 +100,7 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
         end.close()
 
 
-async def test_an_address_where_nothing_answers_leaves_time_for_the_others(
+async def test_an_unresponsive_address_leaves_time_for_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CONNECT_SECONDS", 0.2)
@@ -121,7 +121,7 @@ async def test_an_address_where_nothing_answers_leaves_time_for_the_others(
             each.close()
 
 
-async def test_a_kind_of_address_that_the_machine_does_not_have(
+async def test_an_unsupported_address_family_is_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One without version 6 still reaches what has version 4 too."""
@@ -141,7 +141,7 @@ async def test_a_kind_of_address_that_the_machine_does_not_have(
                 await opened(made, host.port)
 
 
-async def test_nothing_is_left_of_a_connection_that_is_not_wanted_any_more(
+async def test_a_cancelled_connection_leaves_no_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.socket() as full:
@@ -169,7 +169,7 @@ async def test_nothing_is_left_of_a_connection_that_is_not_wanted_any_more(
 
 
 @pytest.mark.parametrize("name", ["a" * 70, "a..b", "nothing.invalid", "\udcff", "a\0b"])
-async def test_a_name_that_cannot_be_resolved(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unresolvable_name_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -179,7 +179,7 @@ async def test_a_name_that_cannot_be_resolved(name: str, monkeypatch: pytest.Mon
         await soon(look_up(name, 80))
 
 
-async def test_slow_names_do_not_keep_the_model_waiting() -> None:
+async def test_slow_lookups_do_not_delay_the_model() -> None:
     never = asyncio.Event()
     asked = []
 
@@ -200,7 +200,7 @@ async def test_slow_names_do_not_keep_the_model_waiting() -> None:
         await asyncio.wait(slow)
 
 
-async def test_a_slow_name_keeps_its_place_when_nobody_waits_for_it_any_more() -> None:
+async def test_an_abandoned_lookup_keeps_its_slot_until_it_ends() -> None:
     """Its thread is still busy, and the threads are counted by these places."""
     answer = asyncio.Event()
     asked = []
@@ -231,7 +231,7 @@ async def test_a_slow_name_keeps_its_place_when_nobody_waits_for_it_any_more() -
             (await waiting).close()
 
 
-async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unresponsive_name_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECT_SECONDS", 0.02)
 
     async def resolve(name: str, port: int) -> Sequence[str]:
@@ -254,7 +254,7 @@ async def established(visit: Visit) -> None:
     await visit.hear()
 
 
-async def test_a_tunnel_through_a_further_proxy() -> None:
+async def test_a_tunnel_can_go_through_an_upstream_proxy() -> None:
     async with origin(answer=established) as further:
         made, asked = connector(through(further.port))
         end = await opened(made, 443)
@@ -268,7 +268,7 @@ async def test_a_tunnel_through_a_further_proxy() -> None:
         ]
 
 
-async def test_a_plain_request_is_not_preceded_by_anything() -> None:
+async def test_a_plain_request_to_an_upstream_proxy_needs_no_tunnel() -> None:
     async with origin(answer=established) as further:
         end = await opened(connector(through(further.port))[0], 80, tunnel=False)
         await end.write(b"x")
@@ -276,7 +276,7 @@ async def test_a_plain_request_is_not_preceded_by_anything() -> None:
         assert await further.heard() == [b"x"]
 
 
-async def test_what_goes_directly_does_not_reach_the_further_proxy() -> None:
+async def test_direct_hosts_bypass_the_upstream_proxy() -> None:
     async with origin() as further, origin() as host:
         made, asked = connector(through(further.port), [PUBLIC])
         (await opened(made, host.port, "direct.example")).close()
@@ -301,7 +301,9 @@ async def test_what_goes_directly_does_not_reach_the_further_proxy() -> None:
         (b"x" * 200_000, "nothing"),
     ],
 )
-async def test_a_further_proxy_that_does_not_open_a_tunnel(answer: bytes, said: str) -> None:
+async def test_an_upstream_proxy_that_refuses_a_tunnel_is_reported(
+    answer: bytes, said: str
+) -> None:
     async def refuse(visit: Visit) -> None:
         await visit.hear(b"\r\n\r\n")
         await visit.say(answer)
@@ -316,7 +318,7 @@ async def test_a_further_proxy_that_does_not_open_a_tunnel(answer: bytes, said: 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_a_further_proxy_that_is_not_there() -> None:
+async def test_an_unreachable_upstream_proxy_is_reported() -> None:
     with socket.create_server((PUBLIC, 0)) as other:
         port = other.getsockname()[1]
     for tls in (False, True):
@@ -335,7 +337,7 @@ def anonymous(purpose: ssl._SSLMethod) -> ssl.SSLContext:
     return context
 
 
-async def test_a_further_proxy_that_speaks_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upstream_proxy_may_use_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = os.urandom(500_000)
 
     async def open_and_listen(visit: Visit) -> None:

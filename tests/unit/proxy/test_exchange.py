@@ -1,4 +1,4 @@
-"""Whole conversations with a real proxy, and what of them reaches which host."""
+"""Complete conversations with a real proxy, and what reaches which host."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_plain_request_reaches_its_host(tmp_path: Path) -> None:
     assert made.told == [{**outcome.decisions[0], "session": "mine"}]
 
 
-async def test_a_tunnel_is_opened_for_tls_that_asks_for_its_host(tmp_path: Path) -> None:
+async def test_a_tunnel_carries_tls_for_its_own_host(tmp_path: Path) -> None:
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
         place = connect(f"A.EXAMPLE.:{host.port}")
         sent = client_hello("a.example")
@@ -74,7 +74,7 @@ async def test_a_tunnel_is_opened_for_tls_that_asks_for_its_host(tmp_path: Path)
     assert [each["decision"] for each in made.told] == ["allowed"] * 3
 
 
-async def test_a_hello_may_come_byte_by_byte(tmp_path: Path) -> None:
+async def test_a_client_hello_may_arrive_byte_by_byte(tmp_path: Path) -> None:
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
         async with made.client() as client:
             await client.send(connect(f"a.example:{host.port}"))
@@ -158,9 +158,7 @@ REFUSED: dict[str, tuple[Ask, str]] = {
 @pytest.mark.parametrize(
     "said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"EHLO a.example\r\n", b"USER me\r\nx", b"\r\n"]
 )
-async def test_a_program_that_speaks_another_protocol_is_told_at_once(
-    tmp_path: Path, said: bytes
-) -> None:
+async def test_another_protocol_is_refused_at_once(tmp_path: Path, said: bytes) -> None:
     """It waits for an answer to its first line, and would wait for ever."""
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
         for tunnelled in (True, False):
@@ -176,7 +174,7 @@ async def test_a_program_that_speaks_another_protocol_is_told_at_once(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_refused_reaches_nobody(tmp_path: Path, name: str) -> None:
+async def test_a_refused_request_reaches_no_host(tmp_path: Path, name: str) -> None:
     """A host that may be reached and one that may not; both would write down a byte."""
     ask, why = REFUSED[name]
     async with origin() as host, origin(INSIDE, port=host.port) as inside:
@@ -197,7 +195,7 @@ async def test_what_is_refused_reaches_nobody(tmp_path: Path, name: str) -> None
     assert ("host" in made.told[0]) == ("host" in outcome.decisions[-1])
 
 
-async def test_a_name_is_asked_for_once_for_each_connection(tmp_path: Path) -> None:
+async def test_a_name_is_resolved_once_per_connection(tmp_path: Path) -> None:
     answers = [[PUBLIC], [INSIDE], [PUBLIC, INSIDE]]
 
     async def rebind(name: str, port: int) -> list[str]:
@@ -212,7 +210,7 @@ async def test_a_name_is_asked_for_once_for_each_connection(tmp_path: Path) -> N
         assert len(await host.heard()) == 2
 
 
-async def test_a_redirect_is_passed_on_and_its_target_refused(tmp_path: Path) -> None:
+async def test_a_redirect_does_not_widen_access(tmp_path: Path) -> None:
     async def redirect(visit: Visit) -> None:
         await visit.hear(b"\r\n\r\n")
         await visit.say(f"HTTP/1.1 302 Found\r\nLocation: http://{INSIDE}/\r\n\r\n".encode())
@@ -225,7 +223,7 @@ async def test_a_redirect_is_passed_on_and_its_target_refused(tmp_path: Path) ->
         assert await inside.heard() == []
 
 
-async def test_a_second_request_is_not_passed_on(tmp_path: Path) -> None:
+async def test_a_second_request_is_not_forwarded(tmp_path: Path) -> None:
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
         place = f"a.example:{host.port}"
         second = get(place, "/second")
@@ -243,9 +241,7 @@ async def test_a_second_request_is_not_passed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [4, 100_000])
-async def test_a_body_that_is_shorter_than_it_says_has_no_answer(
-    tmp_path: Path, length: int
-) -> None:
+async def test_a_truncated_body_gets_no_response(tmp_path: Path, length: int) -> None:
     async def wait_for_all(visit: Visit) -> None:
         await visit.hear()
 
@@ -258,7 +254,7 @@ async def test_a_body_that_is_shorter_than_it_says_has_no_answer(
     assert heard.endswith(b"\r\n\r\nabc")
 
 
-async def test_nothing_secret_is_told(tmp_path: Path) -> None:
+async def test_no_secret_is_logged(tmp_path: Path) -> None:
     opening = {"session": "mine", "http": f"Basic {SECRET}", "https": f"Basic {SECRET}"}
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
         made.opening = opening
@@ -293,7 +289,7 @@ async def test_nothing_secret_is_told(tmp_path: Path) -> None:
      b"[" * 6_000 + b"\n",
      b'{"a":' * 1_500 + b"\n", b"9" * 5_000 + b"\n", get("a.example") + b"\n"],
 )  # fmt: skip
-async def test_a_first_line_that_is_none(tmp_path: Path, opening: bytes) -> None:
+async def test_a_malformed_first_line_is_refused(tmp_path: Path, opening: bytes) -> None:
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
         outcome = await made.ask(get(f"a.example:{host.port}"), opening=opening)
         assert outcome.final == "refused"
@@ -302,7 +298,7 @@ async def test_a_first_line_that_is_none(tmp_path: Path, opening: bytes) -> None
 
 
 @pytest.mark.parametrize("data", [b"x" * 200_000, b"x" * 10_000, b"{}", b""])
-async def test_a_first_line_without_end(tmp_path: Path, data: bytes) -> None:
+async def test_an_endless_first_line_is_refused(tmp_path: Path, data: bytes) -> None:
     async with proxy(tmp_path, policy(1), NAMES) as made:
         assert await made.ask(opening=data) == Outcome([], b"")
         assert made.told == []
@@ -367,7 +363,7 @@ async def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
 
 
 def further(port: int) -> Policy:
-    """All goes through a further proxy."""
+    """Everything goes through an upstream proxy."""
     through = Upstream(PUBLIC, port)
     names = (Host("a.example"), Host("direct.example", port=port))
     return Policy(allowed=names, http=through, https=through, direct=("direct.example",))
@@ -387,7 +383,7 @@ async def open_tunnel(visit: Visit) -> None:
     await visit.hear()
 
 
-async def test_what_goes_through_a_further_proxy(tmp_path: Path) -> None:
+async def test_only_direct_hosts_bypass_the_upstream_proxy(tmp_path: Path) -> None:
     """It alone is told who asks."""
     async with origin(answer=open_tunnel) as host:
         async with proxy(tmp_path, further(host.port), {"direct.example": [PUBLIC]}) as made:
@@ -434,7 +430,7 @@ async def test_an_authorization_that_is_none(tmp_path: Path, said: object) -> No
     [(b"HTTP/1.1 407 No\r\n\r\n", "answered: 407 No"), (b"what\r\n\r\n", "answered: nothing"),
      (b"", "answered: nothing")],
 )  # fmt: skip
-async def test_a_further_proxy_that_opens_no_tunnel(
+async def test_an_upstream_proxy_that_opens_no_tunnel_is_reported(
     tmp_path: Path, answer: bytes, reason: str
 ) -> None:
     async def refuse(visit: Visit) -> None:
@@ -453,7 +449,7 @@ async def test_a_further_proxy_that_opens_no_tunnel(
         assert REAL not in heard
 
 
-async def test_a_further_proxy_that_is_not_there(tmp_path: Path) -> None:
+async def test_an_unreachable_upstream_proxy_is_reported(tmp_path: Path) -> None:
     async with origin() as host:
         port = host.port
     async with proxy(tmp_path, further(port), {}) as made:
@@ -500,7 +496,7 @@ async def ask_and_be_answered(made: Proxy, port: int) -> None:
 @pytest.mark.parametrize(
     "end", [half_close, vanish, vanish_in_a_body, say_half, be_refused, ask_and_be_answered]
 )
-async def test_nothing_is_left_of_a_connection(
+async def test_a_finished_connection_leaves_nothing_open(
     tmp_path: Path, end: Callable[[Proxy, int], asyncio.Future[None]]
 ) -> None:
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
@@ -515,7 +511,7 @@ async def test_nothing_is_left_of_a_connection(
             assert now == before
 
 
-async def test_an_end_that_does_not_close_is_left(
+async def test_a_client_that_does_not_close_is_abandoned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is over for the proxy, whatever its client does then."""
@@ -548,7 +544,7 @@ WOULD_GO_ON = ("a chunk that is shorter than it says", "no last chunk", "nothing
 
 
 @pytest.mark.parametrize("name", MALFORMED_BODIES)
-async def test_a_body_whose_chunks_are_malformed_has_no_answer(tmp_path: Path, name: str) -> None:
+async def test_malformed_chunks_get_no_response(tmp_path: Path, name: str) -> None:
     """And what was passed on of it does not look whole."""
 
     async def wait_for_all(visit: Visit) -> None:
@@ -579,7 +575,7 @@ async def answer_early(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("field", ["Content-Length: 9000000", "Transfer-Encoding: chunked"])
-async def test_an_answer_may_come_before_the_request_is_whole(tmp_path: Path, field: str) -> None:
+async def test_a_response_may_precede_the_end_of_the_request(tmp_path: Path, field: str) -> None:
     """As that a body is too large."""
     async with (
         origin(answer=answer_early) as host,

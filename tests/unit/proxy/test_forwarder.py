@@ -1,4 +1,4 @@
-"""The way from a session's programs to the proxy outside, whatever happens to either."""
+"""The forwarder between a session's programs and the proxy, including failures of both."""
 
 from __future__ import annotations
 
@@ -200,9 +200,7 @@ async def test_a_tunnel_and_a_plain_request_through_a_real_proxy(
     assert [each["session"] for each in made.told] == ["mine"] * 5
 
 
-async def test_what_is_refused_is_told_before_its_client_hears_of_it(
-    tmp_path: Path, told: Told
-) -> None:
+async def test_a_refusal_is_reported_before_the_client_sees_it(tmp_path: Path, told: Told) -> None:
     async with (
         scripted(tmp_path / "proxy", REFUSED, b"HTTP/1.1 403 No\r\n\r\n"),
         forwarding(tmp_path / "proxy") as port,
@@ -214,7 +212,7 @@ async def test_what_is_refused_is_told_before_its_client_hears_of_it(
         assert await client.rest() == b"TTP/1.1 403 No\r\n\r\n"
 
 
-async def test_only_what_is_refused_is_told(tmp_path: Path, told: Told) -> None:
+async def test_only_refusals_are_reported(tmp_path: Path, told: Told) -> None:
     failed = b'{"decision": "failed", "reason": "x"}\n'
     async with (
         scripted(tmp_path / "proxy", TUNNEL, failed, b"rest"),
@@ -225,7 +223,7 @@ async def test_only_what_is_refused_is_told(tmp_path: Path, told: Told) -> None:
     assert told.said == [{"proxy": True}]
 
 
-async def test_a_request_waits_for_a_proxy_that_comes_back(tmp_path: Path, told: Told) -> None:
+async def test_a_request_waits_for_a_restarting_proxy(tmp_path: Path, told: Told) -> None:
     async with (
         scripted(tmp_path / "proxy", ALLOWED, b"answer") as made,
         forwarding(tmp_path / "proxy") as port,
@@ -241,7 +239,7 @@ async def test_a_request_waits_for_a_proxy_that_comes_back(tmp_path: Path, told:
         await told.hear({"proxy": True}, {"proxy": False}, {"proxy": True})
 
 
-async def test_a_proxy_that_does_not_come_back(
+async def test_a_proxy_that_stays_away_is_reported_to_the_client(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder, "PATIENCE_SECONDS", 0.02)
@@ -251,7 +249,7 @@ async def test_a_proxy_that_does_not_come_back(
         assert told.said == [{"proxy": False}]
 
 
-async def test_a_request_whose_proxy_breaks_off_is_ended(tmp_path: Path, told: Told) -> None:
+async def test_a_request_ends_when_its_proxy_breaks_off(tmp_path: Path, told: Told) -> None:
     async with scripted(tmp_path / "proxy") as made, forwarding(tmp_path / "proxy") as port:
         assert await ask(port, get("a.example")) == b""
         async with program(port) as client:
@@ -326,7 +324,7 @@ async def process(path: Path, stdout: int) -> AsyncIterator[Process]:
         await started.wait()
 
 
-async def test_as_a_process(tmp_path: Path) -> None:
+async def test_the_forwarder_works_as_a_process(tmp_path: Path) -> None:
     """Told on stdout in time; a new opening from stdin; garbage does no harm; ends with stdin."""
     stdout, theirs = os.pipe()
 
@@ -369,7 +367,9 @@ async def test_as_a_process(tmp_path: Path) -> None:
      b'{"decision": {}}\n', b'{"decision": "refused"', b"[" * 5_000 + b"\n", b"x" * 100_000,
      TUNNEL, TUNNEL + b"what\n", TUNNEL + TUNNEL],
 )  # fmt: skip
-async def test_a_proxy_that_decides_garbage(tmp_path: Path, told: Told, garbage: bytes) -> None:
+async def test_a_malformed_decision_ends_the_connection(
+    tmp_path: Path, told: Told, garbage: bytes
+) -> None:
     async with (
         scripted(tmp_path / "proxy", garbage) as made,
         forwarding(tmp_path / "proxy") as port,
@@ -380,7 +380,7 @@ async def test_a_proxy_that_decides_garbage(tmp_path: Path, told: Told, garbage:
     assert told.said in ([], [{"proxy": True}])
 
 
-async def test_an_answer_may_come_before_the_request_is_whole(tmp_path: Path, told: Told) -> None:
+async def test_a_response_may_precede_the_end_of_the_request(tmp_path: Path, told: Told) -> None:
     async def answer_early(visit: Visit) -> None:
         await visit.hear(b"\r\n\r\n")
         await visit.say(ANSWER + bytes(100_000))

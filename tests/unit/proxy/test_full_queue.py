@@ -1,4 +1,4 @@
-"""A proxy that has no time to accept: whoever comes waits, and nobody takes it for gone."""
+"""A proxy with a full accept queue: requests wait, and it is not reported as missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from claude_mcp.proxy.forwarder import Forwarder
 
 
-async def test_a_request_waits_for_room_in_the_proxys_queue(
+async def test_a_request_waits_while_the_proxys_queue_is_full(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tmp_path / "socket")

@@ -74,7 +74,7 @@ HEADS = (
 TUNNEL = Request("CONNECT", "a.example", 443, "")
 
 
-def test_a_head_is_refused_or_means_the_same_to_everybody() -> None:
+def test_a_head_is_refused_or_unambiguous() -> None:
     dice = Mutations(1)
     passed_on = 0
     for _ in range(INPUTS * 2):
@@ -104,7 +104,7 @@ def test_a_head_is_refused_or_means_the_same_to_everybody() -> None:
     assert passed_on > INPUTS // 4
 
 
-def test_a_hello_has_one_name_or_is_none() -> None:
+def test_a_client_hello_has_one_name_or_is_refused() -> None:
     dice = Mutations(2)
     samples = [client_hello("a.example"), client_hello(None), b"\x16\x03\x01\x00\x05\x01\0\0\x01a"]
     found = set()
@@ -123,7 +123,7 @@ def test_a_hello_has_one_name_or_is_none() -> None:
 NAMES = ("a.example", "*.a.example", "a.example:8443", "10.0.0.1:80", "[fd00::1]", "x.y.z.example.")
 
 
-def test_a_rule_is_none_or_reads_as_it_is_written() -> None:
+def test_a_host_pattern_round_trips_or_is_refused() -> None:
     dice = Mutations(3)
     read = 0
     for _ in range(INPUTS * 2):
@@ -193,7 +193,9 @@ def test_a_policy_survives_being_written_down() -> None:
             assert isinstance(from_json(bent), Policy)
 
 
-async def test_whole_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mutated_conversations_reach_only_allowed_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Valid ones, mutated and cut: beside the host that is allowed nobody is reached or asked for,
     and what reaches it is one request, or TLS that asks for it."""
     monkeypatch.setattr(exchange, "HEAD_SECONDS", 5.0)

@@ -1,4 +1,4 @@
-"""Which hosts a rule means, and which addresses nobody may reach."""
+"""Host patterns, and addresses that may not be reached."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def host(text: str) -> Host:
         ("xn--bcher-kva.example", "xn--bcher-kva.example", 443),
     ],
 )
-def test_a_rule_allows(rule: str, name: str, port: int) -> None:
+def test_a_pattern_allows_its_hosts(rule: str, name: str, port: int) -> None:
     assert allows([host("other.example"), host(rule)], name, port)
 
 
@@ -60,7 +60,7 @@ def test_a_rule_allows(rule: str, name: str, port: int) -> None:
         ("*.a.example:22", "b.a.example", 443),
     ],
 )
-def test_a_rule_allows_nothing_beside_it(rule: str, name: str, port: int) -> None:
+def test_a_pattern_allows_no_other_host(rule: str, name: str, port: int) -> None:
     assert not allows([host(rule)], name, port)
 
 
@@ -78,7 +78,7 @@ def test_a_rule_allows_nothing_beside_it(rule: str, name: str, port: int) -> Non
         "a.example:" + "9" * 10_000,
     ],
 )  # fmt: skip
-def test_what_is_no_rule_is_refused(text: str) -> None:
+def test_an_invalid_pattern_is_refused(text: str) -> None:
     assert parse_host(text) is None
     assert parse_host(text, addresses=True) is None
 
@@ -92,12 +92,12 @@ ADDRESSES_IN_ANY_NOTATION = [
 
 
 @pytest.mark.parametrize("text", ADDRESSES_IN_ANY_NOTATION)
-def test_an_address_is_no_name_in_any_notation(text: str) -> None:
+def test_no_notation_of_an_address_is_a_name(text: str) -> None:
     assert canonical_name(text) is None
     assert parse_host(text) is None
 
 
-def test_no_name_is_read_as_an_address_by_the_system() -> None:
+def test_the_system_reads_no_accepted_name_as_an_address() -> None:
     """Of all that is short and looks like numbers."""
     accepted = refused = 0
     pieces = ["0", "1", "255", "0x1", "0x", "01", "a", "f", "x", "1a", "e1", "-1", "_"]
@@ -120,7 +120,7 @@ def test_the_longest_name() -> None:
     assert canonical_name(f"{longest}a") is None
 
 
-def test_an_address_may_be_a_rule_where_that_is_said() -> None:
+def test_addresses_are_patterns_only_if_enabled() -> None:
     for text, name, written in [
         ("10.0.0.1", "10.0.0.1", "10.0.0.1"),
         ("10.0.0.1:8080", "10.0.0.1", "10.0.0.1:8080"),
@@ -135,11 +135,11 @@ def test_an_address_may_be_a_rule_where_that_is_said() -> None:
 
 
 @pytest.mark.parametrize("text", ["a.example", "a.example:1", "*.a.example", "*.a.example:65535"])
-def test_a_rule_is_read_as_it_is_written(text: str) -> None:
+def test_a_pattern_round_trips(text: str) -> None:
     assert str(host(text)) == text
 
 
-def test_a_port_is_split_off_or_it_is_neither() -> None:
+def test_a_port_is_split_off_or_the_text_is_refused() -> None:
     assert split_port("a:1") == ("a", 1)
     assert split_port("[::1]:65535") == ("[::1]", 65535)
     assert split_port("a") == ("a", None)
@@ -161,7 +161,7 @@ SPECIAL = [
 
 
 @pytest.mark.parametrize("text", SPECIAL)
-def test_what_is_special_is_not_public(text: str) -> None:
+def test_special_addresses_are_not_public(text: str) -> None:
     network = ipaddress.ip_network(text)
     first, last = network.network_address, network.broadcast_address
     middle = ipaddress.ip_address((int(first) + int(last)) // 2)
@@ -178,11 +178,11 @@ def test_what_is_special_is_not_public(text: str) -> None:
      "192.167.255.255", "223.255.255.255", "2606:4700::1111", "2a00:1450::1", "::ffff:8.8.8.8",
      "64:ff9b::8.8.8.8"],
 )  # fmt: skip
-def test_what_is_public(text: str) -> None:
+def test_public_addresses_are_public(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
 
 
-def test_nothing_is_public_that_python_does_not_know_as_global() -> None:
+def test_every_public_address_is_global_to_python() -> None:
     public = 0
     for high in range(1 << 12):  # every /12 of both versions
         for address in (
@@ -210,7 +210,7 @@ NEVER = [
 
 
 @pytest.mark.parametrize("text", NEVER)
-def test_what_nobody_may_reach(text: str) -> None:
+def test_addresses_that_are_never_reachable(text: str) -> None:
     assert not is_permitted_private(ipaddress.ip_address(text))
     assert not is_public(ipaddress.ip_address(text))
 
@@ -219,11 +219,11 @@ def test_what_nobody_may_reach(text: str) -> None:
     "text",
     ["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "8.8.8.8", "169.254.1.2"],
 )
-def test_what_may_be_reached_if_its_host_is_private(text: str) -> None:
+def test_addresses_that_a_private_host_may_have(text: str) -> None:
     assert is_permitted_private(ipaddress.ip_address(text))
 
 
-def test_an_address_with_a_zone_is_none() -> None:
+def test_an_address_with_a_zone_is_refused() -> None:
     assert parse_address("fe80::1%1") is None
     assert parse_address("[fe80::1%eth0]") is None
     assert parse_address("fe80::1") == ipaddress.ip_address("fe80::1")
@@ -234,7 +234,7 @@ def test_an_address_with_a_zone_is_none() -> None:
     ["a." * 32_000, "a" * 64_000, "-" * 64_000, "0" * 64_000, ":" * 64_000, "[" + ":" * 64_000,
      "a:" + "1" * 64_000, "*." * 32_000, "1." * 32_000 + "x", "[" + "0:" * 32_000 + "]"],
 )  # fmt: skip
-def test_reading_a_name_takes_no_longer_than_it_is_long(text: str) -> None:
+def test_parsing_a_name_takes_linear_time(text: str) -> None:
     began = time.process_time()
     assert parse_host(text, addresses=True) is None
     assert time.process_time() - began < 0.5

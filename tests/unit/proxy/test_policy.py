@@ -1,4 +1,4 @@
-"""What a policy lets through, and where to, and that it survives being written down."""
+"""What a policy permits, and its JSON form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POLICY = Policy(
         ("203.0.113.9", 80, True), ("", 443, False), ("example", 443, False),
     ],
 )  # fmt: skip
-def test_what_is_permitted(name: str, port: int, permitted: bool) -> None:
+def test_a_policy_permits_its_hosts(name: str, port: int, permitted: bool) -> None:
     assert POLICY.permits(name, port) is permitted
     assert not Policy().permits(name, port)
 
@@ -57,7 +57,9 @@ def test_only_the_provider_serves_the_model() -> None:
         ("169.254.169.254", "in.example", 443, False), ("10.0.0.5", "10.0.0.5", 3000, True),
     ],
 )  # fmt: skip
-def test_where_a_host_may_be(address: str, name: str, port: int, accepted: bool) -> None:
+def test_a_policy_accepts_addresses_by_host(
+    address: str, name: str, port: int, accepted: bool
+) -> None:
     assert POLICY.accepts(ipaddress.ip_address(address), name, port) is accepted
 
 
@@ -70,12 +72,14 @@ def test_where_a_host_may_be(address: str, name: str, port: int, accepted: bool)
         ("ported.example", 443, False), ("api.example", 443, False),
     ],
 )  # fmt: skip
-def test_what_goes_through_a_further_proxy(name: str, port: int, goes_directly: bool) -> None:
+def test_only_direct_hosts_bypass_the_upstream_proxy(
+    name: str, port: int, goes_directly: bool
+) -> None:
     through = POLICY.upstream(name, port, tunnel=True), POLICY.upstream(name, port, tunnel=False)
     assert through == ((None, None) if goes_directly else (POLICY.https, POLICY.http))
 
 
-def test_everything_may_go_directly() -> None:
+def test_a_star_bypasses_the_upstream_proxy() -> None:
     policy = Policy(http=Upstream("proxy.example", 1), direct=("*",))
     assert policy.upstream("a.example", 80, tunnel=False) is None
     assert policy.upstream("a.example", 80, tunnel=True) is None
@@ -90,7 +94,7 @@ def test_entries_of_no_proxy() -> None:
     assert split_direct(" , ") == ()
 
 
-def test_a_policy_is_read_as_it_was_written() -> None:
+def test_a_policy_round_trips() -> None:
     assert from_json(POLICY.to_json()).to_json() == POLICY.to_json()
     read = from_json(POLICY.to_json())
     assert set(read.allowed) == set(POLICY.allowed)
@@ -100,7 +104,7 @@ def test_a_policy_is_read_as_it_was_written() -> None:
     assert from_json(Policy().to_json()) == Policy()
 
 
-def test_the_same_policy_is_the_same_text() -> None:
+def test_equal_policies_have_equal_text() -> None:
     one = Policy(allowed=hosts("a.example", "b.example"), direct=("x", "y"))
     other = Policy(allowed=hosts("b.example", "a.example"), direct=("y", "x"))
     assert one.to_json() == other.to_json()
@@ -108,7 +112,7 @@ def test_the_same_policy_is_the_same_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["*.com", "127.1", "", "a b", "http://a.example"])
-def test_a_host_that_is_none_is_no_policy(name: str) -> None:
+def test_an_invalid_host_makes_a_policy_malformed(name: str) -> None:
     for key in ("provider", "allowed", "private"):
         with pytest.raises(ValueError, match=key):
             from_json(f'{{"{key}": ["{name}"]}}')
@@ -120,6 +124,6 @@ def test_a_host_that_is_none_is_no_policy(name: str) -> None:
      '{"allowed": "ab"}', '{"http": ["a"]}', '{"http": 3}', '{"http": {}}', '{"direct": 3}',
      '{"direct": "*"}', '{"direct": [3]}'],
 )  # fmt: skip
-def test_what_is_no_policy_at_all(text: str) -> None:
+def test_malformed_json_is_not_a_policy(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_json(text)

@@ -1,4 +1,4 @@
-"""Heads of requests: one meaning for everybody, or none."""
+"""Request heads are unambiguous or refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def head(first: str = "GET http://a.example/ HTTP/1.1", *fields: str) -> bytes:
         ("CONNECT [::1]:443 HTTP/1.1", "::1", 443, ""),
     ],
 )
-def test_where_a_request_goes(first: str, host: str, port: int, path: str) -> None:
+def test_a_request_names_its_destination(first: str, host: str, port: int, path: str) -> None:
     request = parse(head(first))
     assert (request.host, request.port, request.path) == (host, port, path)
     assert request.tunnel == first.startswith("CONNECT")
@@ -70,7 +70,7 @@ def test_where_a_request_goes(first: str, host: str, port: int, path: str) -> No
         f"{'A' * 21} http://a.example/ HTTP/1.1",
     ],
 )  # fmt: skip
-def test_what_is_no_request_to_a_proxy(first: str) -> None:
+def test_other_request_lines_are_refused(first: str) -> None:
     with pytest.raises(Malformed):
         parse(head(first))
 
@@ -151,7 +151,7 @@ def test_what_is_no_request_to_a_proxy(first: str) -> None:
         ["Host: a.example\0"],
     ],
 )
-def test_what_could_be_read_in_two_ways(fields: list[str]) -> None:
+def test_ambiguous_requests_are_refused(fields: list[str]) -> None:
     with pytest.raises(Malformed):
         parse(head("POST http://a.example/ HTTP/1.1", *fields))
     with pytest.raises(Malformed):
@@ -194,7 +194,7 @@ def test_a_host_in_any_spelling(value: str) -> None:
      "GET //a HTTP/2.0", "GET a.example:443 HTTP/1.1", "OPTIONS ** HTTP/1.1",
      "GET /#x HTTP/1.1", "GET /\\x HTTP/1.1", "CONNECT / HTTP/1.1"],
 )  # fmt: skip
-def test_a_tunnel_takes_requests_for_a_path_only(first: str) -> None:
+def test_a_request_in_a_tunnel_must_name_a_path(first: str) -> None:
     with pytest.raises(Malformed):
         parse(head(first), TUNNEL)
 
@@ -209,7 +209,7 @@ def test_a_request_in_a_tunnel_is_for_the_host_of_the_tunnel() -> None:
             parse(head("GET / HTTP/1.1", other), TUNNEL)
 
 
-def test_what_is_for_the_proxy_is_not_passed_on() -> None:
+def test_hop_by_hop_fields_are_removed() -> None:
     request = parse(
         head(
             "POST http://a.example/x HTTP/1.1", "Proxy-Authorization: Basic key",
@@ -226,7 +226,7 @@ def test_what_is_for_the_proxy_is_not_passed_on() -> None:
     )
 
 
-def test_a_further_proxy_is_told_the_whole_target_and_who_asks() -> None:
+def test_an_upstream_proxy_receives_the_full_url_and_authorization() -> None:
     request = parse(head("GET http://a.example:8080/x HTTP/1.1"))
     assert outgoing(request, absolute=True, authorization="Basic x") == (
         b"GET http://a.example:8080/x HTTP/1.1\r\nHost: a.example:8080\r\n"
@@ -254,7 +254,7 @@ def test_a_further_proxy_is_told_the_whole_target_and_who_asks() -> None:
         ("GET http://a.example:8/ HTTP/1.1", ["Connection: x, host", "X: y"], "a.example:8"),
     ],
 )
-def test_others_read_what_is_passed_on_as_the_same_one_request(
+def test_other_parsers_read_the_forwarded_request_identically(
     first: str, fields: list[str], host: str
 ) -> None:
     request = parse(head(first, *fields))
@@ -278,7 +278,7 @@ def test_the_size_of_a_chunk(line: bytes, size: int) -> None:
     [b"", b" 5", b"5 ", b"+5", b"-5", b"0x5", b"5\n", b"5\r", b"\n5", b"5 5", b"g", b"f" * 16,
      b"5\0", b"5;\0", b"5;\n", b"5;a\rb", b"5,", b"5\t" * 11 + b";", b";x", b"5_0", b"\xb2"],
 )  # fmt: skip
-def test_what_is_no_size(line: bytes) -> None:
+def test_an_invalid_chunk_size_is_refused(line: bytes) -> None:
     with pytest.raises(Malformed):
         chunk_size(line)
 
@@ -292,7 +292,7 @@ def test_what_is_no_size(line: bytes) -> None:
      b"GET http://a.example/ HTTP/1.1\r\nConnection: " + b"," * 64_000 + b"\0",
      b"CONNECT " + b"1" * 64_000 + b":" + b"1" * 900 + b" HTTP/1.1", b"\r\n" * 32_000],
 )  # fmt: skip
-def test_reading_a_head_takes_no_longer_than_it_is_long(odd: bytes) -> None:
+def test_parsing_a_head_takes_linear_time(odd: bytes) -> None:
     began = time.process_time()
     with pytest.raises(Malformed):
         parse(odd)

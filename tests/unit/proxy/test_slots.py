@@ -1,4 +1,4 @@
-"""How much there may be at a time, and that nobody waits for somebody else."""
+"""Limits on concurrent connections, and fairness among them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Used(Connection):
         self.used = used
 
 
-async def test_the_one_that_was_idle_for_the_longest_makes_room() -> None:
+async def test_the_longest_idle_connection_is_replaced() -> None:
     now = asyncio.get_running_loop().time()
     room = Slots(2, idle_seconds=30.0)
     first, second, third, fourth = (asyncio.get_running_loop().create_future() for _ in range(4))
@@ -63,7 +63,7 @@ async def test_the_one_that_was_idle_for_the_longest_makes_room() -> None:
     assert room.enter(second, Used(now))
 
 
-async def test_where_nobody_may_stay_somebody_always_makes_room() -> None:
+async def test_without_an_idle_time_a_connection_is_always_replaced() -> None:
     now = asyncio.get_running_loop().time()
     room = Slots(1, idle_seconds=0.0)
     tasks = [asyncio.get_running_loop().create_future() for _ in range(3)]
@@ -72,7 +72,7 @@ async def test_where_nobody_may_stay_somebody_always_makes_room() -> None:
 
 
 def few(monkeypatch: pytest.MonkeyPatch, most: int, idle_seconds: float) -> list[ConnectionSlots]:
-    """ConnectionSlots for few; returns those that are made."""
+    """Reduce the number of slots; returns the instances that the server creates."""
     made: list[ConnectionSlots] = []
 
     class Few(ConnectionSlots):
@@ -103,7 +103,7 @@ async def opened(made: Proxy, name: str, port: int, count: int) -> AsyncIterator
         yield clients
 
 
-async def test_others_do_not_take_the_room_of_the_model(
+async def test_other_connections_do_not_use_the_models_slots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few(monkeypatch, 3, 30.0)
@@ -126,7 +126,7 @@ async def test_others_do_not_take_the_room_of_the_model(
                 visit.writer.close()
 
 
-async def test_an_idle_connection_makes_room(
+async def test_an_idle_connection_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few(monkeypatch, 2, 0.0)
@@ -144,7 +144,7 @@ async def test_an_idle_connection_makes_room(
             visit.writer.close()
 
 
-async def test_those_that_say_nothing_make_room_for_those_that_do(
+async def test_silent_connections_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few(monkeypatch, 4, 30.0)
@@ -160,7 +160,7 @@ async def test_those_that_say_nothing_make_room_for_those_that_do(
         assert len(list(exchanges())) <= 4
 
 
-async def test_those_that_find_no_room_are_not_outside_of_all(
+async def test_refused_connections_still_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or they could take all descriptors while they linger, and with them the room of the model."""
@@ -180,7 +180,7 @@ async def test_those_that_find_no_room_are_not_outside_of_all(
             visit.writer.close()
 
 
-async def test_those_that_watch_take_no_room_of_those_that_begin(
+async def test_watchers_do_not_use_the_slots_of_new_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few(monkeypatch, 4, 30.0)
@@ -199,14 +199,14 @@ async def test_those_that_watch_take_no_room_of_those_that_begin(
         await stack.aclose()
 
 
-def test_the_rooms_fit_into_the_descriptors() -> None:
+def test_the_slots_fit_into_the_descriptor_limit() -> None:
     made = ConnectionSlots()
     two_each = 2 * (made.model._most + made.others._most)
     assert made.beginning._most + made.watching._most + two_each < DESCRIPTORS
     assert made.model._idle_seconds == made.others._idle_seconds == slots.IDLE_SECONDS
 
 
-async def test_many_that_come_at_once_do_not_keep_others_from_running(tmp_path: Path) -> None:
+async def test_a_burst_of_connections_does_not_starve_others(tmp_path: Path) -> None:
     turns = 0
 
     async def others() -> None:
@@ -254,7 +254,7 @@ async def settled(visit: Visit) -> int:
     return taken
 
 
-async def test_what_a_host_sends_is_not_kept_for_a_reader_that_has_stopped(tmp_path: Path) -> None:
+async def test_data_for_a_stalled_reader_is_not_buffered(tmp_path: Path) -> None:
     async with (
         origin(answer=pour) as host,
         proxy(tmp_path, policy(host.port), NAMES) as made,
@@ -313,7 +313,7 @@ async def test_downloads_and_a_slow_reader_do_not_stop_the_model(tmp_path: Path)
         await made.idle()
 
 
-async def test_a_client_that_drips_has_no_more_time(
+async def test_a_slow_client_gets_no_extra_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.1)

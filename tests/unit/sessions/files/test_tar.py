@@ -60,7 +60,7 @@ def read(data: bytes) -> list[tuple[Entry, bytes]]:
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("name", ["f", "d/" * 60 + "f", "é" * 40, "x" * 100, "a" * 99 + "/b"])
-def test_what_python_writes_is_read(format: int, name: str) -> None:
+def test_archives_written_by_python_are_read(format: int, name: str) -> None:
     content = bytes(range(256)) * 9
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as made:
@@ -78,13 +78,13 @@ def test_what_python_writes_is_read(format: int, name: str) -> None:
     assert [entry.link for entry, _ in read_[2:]] == ["target", "target"]
 
 
-def test_an_extended_header_says_what_does_not_fit() -> None:
+def test_an_extended_header_supplies_long_values() -> None:
     extended = pax(b"path=a\nb", b"size=3", b"mtime=12.75", b"linkpath=l", b"SCHILY.xattr.a==\0=")
     entries = read(extended + header("short", size=900) + padded(b"abc") + END)
     assert entries == [(Entry("a\nb", Kind.FILE, 0o644, 3, 12, "l"), b"abc")]
 
 
-def test_an_extended_header_is_for_one_entry_only() -> None:
+def test_an_extended_header_applies_to_one_entry() -> None:
     assert [e.name for e, _ in read(pax(b"path=long") + header("a") + header("b") + END)] == [
         "long",
         "b",
@@ -99,7 +99,7 @@ def test_gnus_long_names_are_read() -> None:
     ]
 
 
-def test_content_that_nobody_reads_is_passed_over() -> None:
+def test_unread_content_is_skipped() -> None:
     data = header("a", size=1000) + padded(bytes(1000)) + header("b", size=1) + padded(b"b") + END
     with TarReader(io.BytesIO(data)) as archive:
         assert [entry.name for entry in archive] == ["a", "b"]
@@ -108,15 +108,13 @@ def test_content_that_nobody_reads_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("mtime", "expected"), [(b"-5", 0), (b"0", 0), (b"99999999999", 2**33), (b"7.", 7)]
 )
-def test_times_that_no_file_system_keeps_become_those_that_it_does(
-    mtime: bytes, expected: int
-) -> None:
+def test_unsupported_times_are_clamped(mtime: bytes, expected: int) -> None:
     assert read(pax(b"mtime=" + mtime) + header() + END)[0][0].mtime == expected
     assert read(header(mtime=-1) + END)[0][0].mtime == 0
     assert read(header(mtime=2**60) + END)[0][0].mtime == 2**33
 
 
-def test_unknown_kinds_are_told_apart_and_their_content_is_passed_over() -> None:
+def test_unknown_types_are_recognized_and_their_content_is_skipped() -> None:
     data = header("v", b"V", 5) + padded(b"12345") + header("c", b"3") + header("d/", b"\0") + END
     assert [(entry.name, entry.kind) for entry, _ in read(data)] == [
         ("v", Kind.OTHER), ("c", Kind.OTHER), ("d/", Kind.DIRECTORY),
@@ -146,7 +144,7 @@ def test_unknown_kinds_are_told_apart_and_their_content_is_passed_over() -> None
         (pax(b"a=b") * 10_000, "it has too many extended headers"),
     ],
 )
-def test_what_no_engine_writes_is_refused(data: bytes, why: str) -> None:
+def test_unsupported_features_are_refused(data: bytes, why: str) -> None:
     with pytest.raises(BrokenArchive) as caught:
         read(data + END)
     assert str(caught.value) == why
@@ -157,7 +155,7 @@ def test_what_no_engine_writes_is_refused(data: bytes, why: str) -> None:
     [b"", b"x", bytes(511), header()[:511], header(), header(size=1), header(size=2**70),
      header(size=600) + bytes(599), header("L", b"L", 10) + b"12345", pax(b"a=b")],
 )  # fmt: skip
-def test_an_end_before_the_end_is_told(data: bytes) -> None:
+def test_a_truncated_archive_is_reported(data: bytes) -> None:
     with pytest.raises(Truncated, match="it is truncated"):
         read(data)
 

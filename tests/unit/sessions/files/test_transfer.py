@@ -429,6 +429,6 @@ class TestIn:
         {"staging": "/x", "uid": float("nan"), "gid": 1},
     ],
 )
-def test_a_staging_that_makes_no_sense_is_refused(event: dict[str, Any]) -> None:
+def test_a_malformed_staging_answer_is_refused(event: dict[str, Any]) -> None:
     with pytest.raises(AgentError, match="sent an unusable answer"):
         _staging(event)

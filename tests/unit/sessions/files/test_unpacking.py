@@ -30,7 +30,7 @@ def there(tmp_path: Path) -> Path:
     return path
 
 
-def test_more_bytes_than_allowed_are_refused_before_they_are_written(there: Path) -> None:
+def test_too_many_bytes_are_refused_before_they_are_written(there: Path) -> None:
     data = tar("r/", "r/a", "r/b", content=b"x" * 600)
     assert read(data, there, limits=Limits(1200, 3)) == "r"
     (there / "r").rename(there / "done")
@@ -52,7 +52,7 @@ def test_a_file_that_only_claims_to_be_large_is_refused_at_once(there: Path) -> 
 
 
 @pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
-def test_more_entries_than_allowed_are_refused_of_whatever_kind(there: Path, kind: bytes) -> None:
+def test_too_many_entries_of_any_kind_are_refused(there: Path, kind: bytes) -> None:
     many = [member(f"r/{number}", kind, linkname="x", mode=0o755) for number in range(100)]
     assert refused(tar("r/", *many), there, Limits(1, 100)) == (
         "Nothing was copied: the session sent more than 100 files and directories. "
@@ -60,9 +60,7 @@ def test_more_entries_than_allowed_are_refused_of_whatever_kind(there: Path, kin
     )
 
 
-def test_what_is_remembered_of_an_archive_is_bounded(
-    there: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_memory_for_an_archive_is_bounded(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "MAX_REMEMBERED_BYTES", 10_000)
     links = [link(f"r/{number}", "x" * 4000) for number in range(3)]
     assert refused(tar("r/", *links), there) == (
@@ -71,7 +69,7 @@ def test_what_is_remembered_of_an_archive_is_bounded(
     )
 
 
-def test_a_tree_as_deep_as_allowed_arrives_and_a_deeper_one_does_not(there: Path) -> None:
+def test_a_tree_at_the_depth_limit_arrives_and_a_deeper_one_is_refused(there: Path) -> None:
     def deep(levels: int) -> bytes:
         return tar(*("d/" * level for level in range(1, levels + 1)))
 
@@ -83,20 +81,20 @@ def test_a_tree_as_deep_as_allowed_arrives_and_a_deeper_one_does_not(there: Path
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o7777])
 @pytest.mark.parametrize("name", ["r", "r/"])
-def test_no_bit_beyond_the_permissions_is_set(there: Path, mode: int, name: str) -> None:
+def test_special_mode_bits_are_dropped(there: Path, mode: int, name: str) -> None:
     kind = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
     read(tar(member(name, kind, mode=mode)), there)
     assert (there / "r").stat().st_mode & 0o7000 == 0
 
 
-def test_a_directory_without_rights_still_gets_its_content(there: Path) -> None:
+def test_a_directory_without_permissions_still_gets_its_content(there: Path) -> None:
     read(tar(member("r", tarfile.DIRTYPE, mode=0), "r/d/", "r/d/f"), there)
     assert (there / "r").stat().st_mode & 0o777 == 0
     (there / "r").chmod(0o700)
     assert (there / "r/d/f").read_bytes() == b"hostile"
 
 
-def test_no_file_is_larger_than_its_header_says(there: Path) -> None:
+def test_a_file_is_never_larger_than_its_header_declares(there: Path) -> None:
     info = tarfile.TarInfo("r")
     info.size = 3
     tally = Tally()
@@ -120,7 +118,7 @@ def test_a_directory_below_a_link_is_refused(there: Path, tmp_path: Path) -> Non
     assert sorted(os.listdir(tmp_path)) == ["there"]
 
 
-def test_an_entry_in_the_place_of_a_link_does_not_follow_it(there: Path, tmp_path: Path) -> None:
+def test_an_entry_never_follows_a_link_of_the_same_name(there: Path, tmp_path: Path) -> None:
     (there / "r").symlink_to(tmp_path / "planted")
     for data in (tar("r"), tar("r/")):
         assert "Writing r" in refused(data, there)
@@ -145,14 +143,14 @@ def test_an_entry_in_the_place_of_a_link_does_not_follow_it(there: Path, tmp_pat
         ("r/l", {"r/l": "d/" + "../d/" * 300}, False),
     ],
 )
-def test_a_link_is_judged_by_where_it_leads_over_others(
+def test_a_link_is_resolved_through_other_links(
     name: str, links: dict[str, str], outside: bool
 ) -> None:
     known = {tuple(key.split("/")): value for key, value in links.items()}
     assert leads_outside(tuple(name.split("/")), known) is outside
 
 
-def test_links_that_multiply_on_their_way_end() -> None:
+def test_links_that_expand_exponentially_are_bounded() -> None:
     known: dict[tuple[str, ...], str] = {
         ("r", str(number)): "/".join([str(number + 1)] * 100) for number in range(60)
     }

@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(str(tmp_path), marks=frozenset({".git"}), closed=frozenset({".git"}))
 
 
-def test_the_walk_is_breadth_first_and_tells_marks_but_does_not_enter_what_is_closed(
+def test_the_walk_is_breadth_first_reports_marks_and_skips_closed_directories(
     tree: Tree,
 ) -> None:
     expected: list[tuple[str, set[str]]] = [
@@ -34,7 +34,7 @@ def test_the_walk_is_breadth_first_and_tells_marks_but_does_not_enter_what_is_cl
     assert tree.complete
 
 
-def test_a_second_walk_sees_what_came_and_went_at_once(tree: Tree, tmp_path: Path) -> None:
+def test_a_second_walk_sees_added_and_removed_directories(tree: Tree, tmp_path: Path) -> None:
     walked(tree)
     for number in range(20):
         (tmp_path / f"a/b/{number}").mkdir()
@@ -53,7 +53,7 @@ def test_an_unchanged_directory_is_not_read_again(
     assert walked(tree) == before
 
 
-def test_links_are_not_followed_wherever_they_take_a_directory_s_place(
+def test_links_that_replace_directories_are_not_followed(
     tree: Tree, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     outside = tmp_path_factory.mktemp("outside")
@@ -69,7 +69,7 @@ def test_links_are_not_followed_wherever_they_take_a_directory_s_place(
     assert seen == [("", set()), ("a", set()), ("c", {".git"})]
 
 
-def test_a_directory_with_too_many_entries_is_not_complete(
+def test_a_directory_with_too_many_entries_makes_the_walk_incomplete(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directories, "MAX_ENTRIES", 1)
@@ -78,7 +78,7 @@ def test_a_directory_with_too_many_entries_is_not_complete(
         assert not tree.complete
 
 
-def test_a_walk_that_meets_its_limit_is_not_complete(tree: Tree) -> None:
+def test_a_walk_that_reaches_its_limit_is_incomplete(tree: Tree) -> None:
     assert walked(tree, 2) == [("", set()), ("a", set())]
     assert not tree.complete
     assert tree.walked == 2

@@ -66,7 +66,7 @@ async def test_a_repository_is_bound_onto_itself_with_config_and_hooks_read_only
     assert len(protection.state) < 200
 
 
-async def test_what_is_as_it_was_is_not_told_and_the_rest_by_its_name(repository: Path) -> None:
+async def test_only_changed_files_are_reported_by_name(repository: Path) -> None:
     state = (await GitGuard().protect(str(repository))).state
     (repository / ".git/index").write_text("changes all the time")
     (repository / ".git/hooks/other.sample").touch()
@@ -84,7 +84,7 @@ async def test_what_is_as_it_was_is_not_told_and_the_rest_by_its_name(repository
     ]
 
 
-async def test_links_of_the_project_are_neither_mounted_nor_followed(
+async def test_links_in_the_project_are_neither_mounted_nor_followed(
     repository: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("[include]\n\tpath = /etc/passwd\n")
@@ -108,7 +108,7 @@ async def test_links_of_the_project_are_neither_mounted_nor_followed(
 @pytest.mark.parametrize(
     "place", ["hooks", "modules", "modules/sub", "modules/sub/hooks", "worktrees", "worktrees/x"]
 )
-async def test_a_directory_that_becomes_a_link_is_told(repository: Path, place: str) -> None:
+async def test_a_directory_replaced_by_a_link_is_reported(repository: Path, place: str) -> None:
     git = repository / ".git"
     (git / "modules/sub/hooks").mkdir(parents=True)
     (git / "modules/sub/HEAD").touch()
@@ -129,7 +129,7 @@ async def test_hooks_behind_a_link_are_compared(repository: Path) -> None:
     assert await changes(repository, state) == ("tracked/pre-commit (changed)",)
 
 
-async def test_a_git_directory_that_is_a_link_is_told(tmp_path: Path) -> None:
+async def test_a_git_directory_that_is_a_link_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project/.git").symlink_to("/etc")
     protection = await GitGuard().protect(str(tmp_path / "project"))
@@ -137,7 +137,7 @@ async def test_a_git_directory_that_is_a_link_is_told(tmp_path: Path) -> None:
     assert "is a link" in protection.warnings[0]
 
 
-async def test_hostile_files_neither_hang_nor_fill_the_comparison(repository: Path) -> None:
+async def test_hostile_files_neither_hang_nor_exhaust_the_comparison(repository: Path) -> None:
     state = (await GitGuard().protect(str(repository))).state
     git = repository / ".git"
     os.mkfifo(git / "commondir")
@@ -153,7 +153,7 @@ async def test_hostile_files_neither_hang_nor_fill_the_comparison(repository: Pa
     assert " more. Inspect or" in told[0]
 
 
-async def test_a_configuration_may_name_anything_at_all(repository: Path) -> None:
+async def test_any_path_in_a_configuration_is_tolerated(repository: Path) -> None:
     state = (await GitGuard().protect(str(repository))).state
     names = ["a\0b", "../../../../etc/passwd", "/etc/passwd", "~", "", '"', "x" * 5_000, "."]
     text = "".join(f"[include]\n\tpath = {name}\n[core] hooksPath = {name}\n" for name in names)
@@ -161,7 +161,7 @@ async def test_a_configuration_may_name_anything_at_all(repository: Path) -> Non
     assert ".git/config (changed)" in await changes(repository, state)
 
 
-async def test_too_many_directories_of_submodules_are_told_and_not_searched_for_ever(
+async def test_too_many_submodule_directories_are_reported_and_the_search_ends(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = (await GitGuard().protect(str(repository))).state
@@ -172,7 +172,7 @@ async def test_too_many_directories_of_submodules_are_told_and_not_searched_for_
     assert "The project has grown" in told
 
 
-async def test_a_large_file_ends_the_reading_and_that_is_told(
+async def test_a_large_file_ends_the_survey_with_a_warning(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = (await GitGuard().protect(str(repository))).state
@@ -183,11 +183,11 @@ async def test_a_large_file_ends_the_reading_and_that_is_told(
 
 
 @pytest.mark.parametrize("state", ["", "x", "0:", "0:!!!!", "1:AAAA", "٣:AAAA"])
-async def test_a_label_that_is_not_ours_is_no_error(repository: Path, state: str) -> None:
+async def test_a_malformed_label_is_not_an_error(repository: Path, state: str) -> None:
     await GitGuard().differences(session(repository, state))
 
 
-async def test_a_project_that_is_gone_has_nothing_to_tell(repository: Path) -> None:
+async def test_a_missing_project_has_no_differences(repository: Path) -> None:
     state = (await GitGuard().protect(str(repository))).state
     gone = replace(session(repository, state), project_path=f"{repository}.gone")
     assert await GitGuard().differences(gone) == ()

@@ -35,11 +35,11 @@ def one(server: Any, name: str = "x") -> dict[str, Any]:
         {"type": "streamable-http", "url": "${BASE_URL:-http://localhost}/mcp"},
     ],
 )
-def test_a_server_goes_on_as_it_is(server: dict[str, Any]) -> None:
+def test_a_server_is_passed_on_unchanged(server: dict[str, Any]) -> None:
     assert check(one(server)) == one(server)
 
 
-def test_only_the_servers_go_on() -> None:
+def test_only_the_servers_are_passed_on() -> None:
     assert check({**one({"command": "npx"}), "theme": "dark"}) == one({"command": "npx"})
 
 
@@ -78,7 +78,7 @@ def test_without_servers_there_is_nothing_to_pass_on(config: dict[str, Any] | No
         ),
     ],
 )
-def test_another_shape_is_refused_and_named(server: Any, problem: str) -> None:
+def test_a_malformed_server_is_refused_by_name(server: Any, problem: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(one(server))
     assert caught.value.message == f"mcpConfig is invalid: mcpServers.x{problem}."
@@ -86,7 +86,7 @@ def test_another_shape_is_refused_and_named(server: Any, problem: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " a", "-a", "__proto__", "a/b", "a\nb", "a.", "é", "x" * 65])
-def test_a_name_that_could_break_something_is_refused(name: str) -> None:
+def test_an_invalid_server_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(one({"command": "npx"}, name))
     assert caught.value.message == (
@@ -95,11 +95,11 @@ def test_a_name_that_could_break_something_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "two words", "example.com", "x" * 64])
-def test_an_ordinary_name_is_taken(name: str) -> None:
+def test_an_ordinary_server_name_is_accepted(name: str) -> None:
     assert check(one({"command": "npx"}, name)) is not None
 
 
-def test_names_that_claude_code_cannot_tell_apart_are_refused() -> None:
+def test_names_that_claude_code_cannot_distinguish_are_refused() -> None:
     server = {"command": "npx"}
     with pytest.raises(UsageError, match=r"cannot distinguish the names 'a\.b' and 'a b'"):
         check({"mcpServers": {"a.b": server, "a b": server}})
@@ -119,12 +119,12 @@ def test_a_large_configuration_is_refused() -> None:
         check({"mcpServers": servers})
 
 
-def test_what_is_no_unicode_is_refused() -> None:
+def test_invalid_unicode_is_refused() -> None:
     with pytest.raises(UsageError, match="valid Unicode"):
         check(one({"command": "\ud800"}))
 
 
-def test_what_is_nested_too_deeply_is_refused() -> None:
+def test_a_configuration_nested_too_deeply_is_refused() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
@@ -157,7 +157,7 @@ def hidden(text: str) -> bool:
         {"command": ["not well-formed"], "env": {"TOKEN": "{}"}},
     ],
 )
-def test_a_secret_is_known_from_then_on(shape: dict[str, Any]) -> None:
+def test_a_checked_secret_is_redacted(shape: dict[str, Any]) -> None:
     secret = f"s3cr3t-{secrets.token_hex(8)}"
     server = json.loads(json.dumps(shape).replace("{}", secret))
     with contextlib.suppress(UsageError):
@@ -166,7 +166,7 @@ def test_a_secret_is_known_from_then_on(shape: dict[str, Any]) -> None:
     assert hidden(base64.b64encode(secret.encode()).decode())
 
 
-def test_a_secret_is_known_as_urls_and_json_write_it_and_line_by_line() -> None:
+def test_a_secret_is_redacted_in_url_and_json_form_and_line_by_line() -> None:
     password = f'p%2F"w-{secrets.token_hex(8)}'
     key = f"-----BEGIN-----\n{secrets.token_hex(20)}\n-----END-----"
     check(one({"command": "npx", "env": {"PASSWORD": f'"{password}', "KEY": key}}))
@@ -193,6 +193,6 @@ def test_a_secret_is_known_as_urls_and_json_write_it_and_line_by_line() -> None:
         ),
     ],
 )
-def test_an_innocent_word_is_not_hidden(server: dict[str, Any], word: str) -> None:
+def test_ordinary_words_are_not_redacted(server: dict[str, Any], word: str) -> None:
     check(one(server))
     assert redactor.redact(word) == word

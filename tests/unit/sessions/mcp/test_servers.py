@@ -51,7 +51,7 @@ async def test_each_server_has_its_status_and_error(
 @pytest.mark.parametrize(
     "forged", [{}, {"mcpServers": 7}, {"mcpServers": [None, {"name": ["files"]}, {"status": "a"}]}]
 )
-async def test_a_forged_answer_tells_nothing(
+async def test_a_forged_answer_is_ignored(
     scripted: ScriptedEngine, sessions: Sessions, forged: Any
 ) -> None:
     servers = await answered(scripted, sessions, says(forged))
@@ -61,7 +61,7 @@ async def test_a_forged_answer_tells_nothing(
     )
 
 
-async def test_a_long_error_is_cut_behind_its_secrets(
+async def test_a_long_error_is_redacted_before_it_is_truncated(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     Secret("sk-of-a-server-0123456789")
@@ -71,7 +71,7 @@ async def test_a_long_error_is_cut_behind_its_secrets(
     assert files == McpServer("files", "f" * 40, "x" * 480 + f" {MASK} yyyyyyyy")
 
 
-async def test_an_agent_that_refuses_does_not_spoil_the_session(
+async def test_a_refusing_agent_does_not_fail_the_session(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     script = "answer(asked['id'], error={'code': 'failed', 'message': 'no such thing'})"
@@ -79,15 +79,13 @@ async def test_an_agent_that_refuses_does_not_spoil_the_session(
     assert files == McpServer("files", "unknown", "The session's agent failed: no such thing.")
 
 
-async def test_a_session_that_is_gone_is_an_error(
-    scripted: ScriptedEngine, sessions: Sessions
-) -> None:
+async def test_a_missing_session_is_an_error(scripted: ScriptedEngine, sessions: Sessions) -> None:
     with pytest.raises(SessionNotReady, match="is stopped"):
         await answered(scripted, sessions, "", status="exited")
     assert "start" not in scripted.calls
 
 
-def test_what_is_not_connected_is_a_warning() -> None:
+def test_a_server_that_is_not_connected_is_a_warning() -> None:
     servers = (
         McpServer("a", "connected"),
         McpServer("b", "failed", "exit code 3"),
@@ -108,7 +106,7 @@ def test_what_is_not_connected_is_a_warning() -> None:
     )
 
 
-async def test_servers_go_back_to_a_session_with_its_credentials(
+async def test_servers_are_restored_with_the_credentials(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     scripted.holds(container("ab12", "one"))

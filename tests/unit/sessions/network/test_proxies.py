@@ -116,7 +116,7 @@ def nothing() -> None:
 # What a proxy's container is.
 
 
-def test_a_proxy_is_as_confined_as_it_can_be(
+def test_a_proxy_container_is_fully_confined(
     engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "has_selinux", lambda: False)
@@ -144,7 +144,9 @@ def test_a_proxy_is_as_confined_as_it_can_be(
     )
 
 
-def test_a_proxy_knows_the_hosts_name_only_where_its_rules_have_it(engine: DockerCliEngine) -> None:
+def test_a_proxy_resolves_the_hosts_name_only_if_its_rules_contain_it(
+    engine: DockerCliEngine,
+) -> None:
     policy = '{"private": ["host.docker.internal:8080"]}'
     spec = egress._spec(engine, replace(PROXY, policy=policy))
     assert spec.extra_hosts == ("host.docker.internal:host-gateway",)
@@ -154,13 +156,13 @@ def test_a_proxy_knows_the_hosts_name_only_where_its_rules_have_it(engine: Docke
 # ensure
 
 
-async def test_a_proxy_that_runs_takes_one_call(engine: DockerCliEngine, held: Held) -> None:
+async def test_a_running_proxy_takes_one_call(engine: DockerCliEngine, held: Held) -> None:
     held.proxy("running")
     await egress.ensure(engine, PROXY)
     assert held.calls == ["container"]
 
 
-async def test_a_missing_proxy_is_made_and_listens(
+async def test_a_missing_proxy_is_created_and_listens(
     engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
@@ -181,15 +183,13 @@ async def test_a_missing_proxy_is_made_and_listens(
 
 
 @pytest.mark.parametrize("status", ["exited", "stopped"])
-async def test_a_proxy_that_was_stopped_is_started(
-    engine: DockerCliEngine, held: Held, status: str
-) -> None:
+async def test_a_stopped_proxy_is_started(engine: DockerCliEngine, held: Held, status: str) -> None:
     held.proxy(status)
     await egress.ensure(engine, PROXY)
     assert (held.calls, held.states) == (["container", "start"], {PROXY.name: "running"})
 
 
-async def test_a_proxy_that_another_is_starting_is_waited_for(
+async def test_a_proxy_that_another_process_starts_is_awaited(
     engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     meanwhile("create", lambda: held.proxy("created"))
@@ -198,7 +198,7 @@ async def test_a_proxy_that_another_is_starting_is_waited_for(
     assert held.calls == ["container", "create", "container", "container"]
 
 
-async def test_a_proxy_that_another_made_and_left_is_started(
+async def test_a_proxy_that_another_process_abandoned_is_started(
     engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(egress, "STARTING_SECONDS", 0.0)
@@ -207,7 +207,7 @@ async def test_a_proxy_that_another_made_and_left_is_started(
     assert (held.calls, held.states) == (["container", "start"], {PROXY.name: "running"})
 
 
-async def test_a_proxy_that_another_made_and_took_back_is_made(
+async def test_a_proxy_that_another_process_removed_is_created(
     engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     meanwhile("create", lambda: held.proxy("created"))
@@ -217,7 +217,7 @@ async def test_a_proxy_that_another_made_and_took_back_is_made(
     assert held.states == {PROXY.name: "running"}
 
 
-async def test_a_name_that_is_taken_by_nothing_one_can_see_is_no_endless_wait(
+async def test_an_invisible_name_conflict_does_not_wait_forever(
     engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def inspect(self: DockerCliEngine, refs: object) -> list[Any]:
@@ -230,13 +230,13 @@ async def test_a_name_that_is_taken_by_nothing_one_can_see_is_no_endless_wait(
         await egress.ensure(engine, PROXY)
 
 
-async def test_a_limit_that_cannot_be_set_is_left_out(engine: DockerCliEngine, held: Held) -> None:
+async def test_an_unsupported_limit_is_omitted(engine: DockerCliEngine, held: Held) -> None:
     await egress.ensure(engine, replace(PROXY, image="no-memory:latest"))
     assert held.calls == [*MADE, "rm", "create", "start"]
     assert held.states == {PROXY.name: "running"}
 
 
-async def test_a_limit_that_is_refused_though_nobody_set_it_is_an_error(
+async def test_a_refused_limit_that_was_not_set_is_an_error(
     engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def create(self: DockerCliEngine, spec: ContainerSpec, inherited: object) -> NewContainer:
@@ -250,7 +250,7 @@ async def test_a_limit_that_is_refused_though_nobody_set_it_is_an_error(
     assert type(caught.value) is EngineError
 
 
-async def test_without_its_image_a_proxy_says_what_to_do(engine: DockerCliEngine) -> None:
+async def test_a_missing_proxy_image_is_reported_with_advice(engine: DockerCliEngine) -> None:
     with pytest.raises(ImageNotFound) as caught:
         await egress.ensure(engine, replace(PROXY, image="missing:latest"))
     assert (caught.value.message, caught.value.hint) == (
@@ -260,7 +260,7 @@ async def test_without_its_image_a_proxy_says_what_to_do(engine: DockerCliEngine
     )
 
 
-async def test_a_proxy_that_ends_says_why_and_is_removed(
+async def test_a_proxy_that_exits_is_reported_and_removed(
     engine: DockerCliEngine, held: Held
 ) -> None:
     with pytest.raises(EngineError) as caught:
@@ -271,7 +271,7 @@ async def test_a_proxy_that_ends_says_why_and_is_removed(
     assert (held.calls, held.states) == ([*MADE, "rm"], {})
 
 
-async def test_a_proxy_that_says_nothing_is_given_up(
+async def test_a_proxy_that_never_gets_ready_times_out(
     engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(egress, "READY_SECONDS", 0.01)
@@ -283,7 +283,7 @@ async def test_a_proxy_that_says_nothing_is_given_up(
     assert held.states == {}
 
 
-async def test_a_proxy_whose_making_is_cancelled_is_removed(
+async def test_a_proxy_whose_creation_is_cancelled_is_removed(
     engine: DockerCliEngine, held: Held
 ) -> None:
     async with anyio.create_task_group() as tasks:
@@ -295,7 +295,7 @@ async def test_a_proxy_whose_making_is_cancelled_is_removed(
     assert (held.calls, held.states) == ([*MADE, "hanging", "rm"], {})
 
 
-async def test_a_cancellation_does_not_interrupt_a_daemon_that_creates(
+async def test_a_cancellation_does_not_interrupt_a_create_call(
     engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     with anyio.CancelScope() as scope:
@@ -310,9 +310,7 @@ async def test_a_cancellation_does_not_interrupt_a_daemon_that_creates(
     "forged",
     [replace(PROXY, id="../x"), replace(PROXY, id=" --all"), replace(PROXY, image="--privileged")],
 )
-async def test_a_forged_proxy_is_refused_by_its_name(
-    engine: DockerCliEngine, forged: Proxy
-) -> None:
+async def test_a_proxy_with_a_forged_id_is_refused(engine: DockerCliEngine, forged: Proxy) -> None:
     with pytest.raises(UsageError):
         await egress.ensure(engine, forged)
 
@@ -320,7 +318,7 @@ async def test_a_forged_proxy_is_refused_by_its_name(
 # release
 
 
-async def test_a_proxy_that_another_session_needs_stays_after_one_call(
+async def test_a_proxy_that_another_session_needs_is_kept_after_one_call(
     engine: DockerCliEngine, held: Held
 ) -> None:
     held.proxy("running")
@@ -329,7 +327,7 @@ async def test_a_proxy_that_another_session_needs_stays_after_one_call(
     assert held.calls == ["ps"]
 
 
-async def test_the_last_one_takes_the_proxy_and_its_volume_along(
+async def test_the_last_session_removes_the_proxy_and_its_volume(
     engine: DockerCliEngine, held: Held
 ) -> None:
     other = replace(PROXY, id="other")
@@ -341,12 +339,12 @@ async def test_the_last_one_takes_the_proxy_and_its_volume_along(
     assert sorted(held.states) == [other.name, "claude-mcp-two"]
 
 
-async def test_a_proxy_that_is_gone_already_is_fine(engine: DockerCliEngine, held: Held) -> None:
+async def test_releasing_a_missing_proxy_succeeds(engine: DockerCliEngine, held: Held) -> None:
     await egress.release(engine, PROXY)
     assert held.calls == LAST
 
 
-async def test_a_session_that_comes_before_the_volume_goes_keeps_it(
+async def test_a_new_session_keeps_the_volume_of_a_removed_proxy(
     engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     held.proxy("running")
@@ -356,7 +354,7 @@ async def test_a_session_that_comes_before_the_volume_goes_keeps_it(
     assert held.states == {PROXY.name: "running", "claude-mcp-one": "running"}
 
 
-async def test_a_session_that_comes_when_all_is_gone_has_it_made_again(
+async def test_a_session_created_during_a_release_gets_a_new_proxy(
     engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     held.proxy("running")
@@ -366,7 +364,7 @@ async def test_a_session_that_comes_when_all_is_gone_has_it_made_again(
     assert held.states[PROXY.name] == "running"
 
 
-async def test_a_session_that_comes_and_has_made_it_again_is_left_alone(
+async def test_a_proxy_recreated_during_a_release_is_left_alone(
     engine: DockerCliEngine, held: Held, meanwhile: Meanwhile
 ) -> None:
     def come() -> None:
@@ -403,7 +401,7 @@ async def test_a_proxy_that_cannot_be_released_is_logged(
 # prune
 
 
-async def test_proxies_that_nobody_needs_are_pruned(engine: DockerCliEngine, held: Held) -> None:
+async def test_unused_proxies_are_pruned(engine: DockerCliEngine, held: Held) -> None:
     needed, orphan = replace(PROXY, id="needed"), replace(PROXY, id="orphan")
     for proxy in (needed, orphan):
         held.proxy("exited", proxy)

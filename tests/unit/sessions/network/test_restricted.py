@@ -95,7 +95,7 @@ def creating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Creating:
     return made
 
 
-async def test_an_open_session_is_what_it_always_was(creating: Creating) -> None:
+async def test_an_open_session_has_no_network_options(creating: Creating) -> None:
     created = await creating.created()
     (spec,) = creating.specs
     assert (spec.network, spec.volumes, spec.environment, spec.restart) == (None, (), {}, None)
@@ -115,7 +115,7 @@ async def test_a_session_without_a_network_has_no_proxy(creating: Creating) -> N
     assert (creating.calls, created.warnings) == (ONE, ())
 
 
-async def test_a_restricted_session_has_a_proxy_before_it_starts(creating: Creating) -> None:
+async def test_a_restricted_session_starts_after_its_proxy(creating: Creating) -> None:
     async with creating.sessions(proxy_image="small:1") as sessions:
         created = await creating.create(sessions, network="restricted", allowed_hosts=("pypi.org",))
         found = await sessions.find("one")
@@ -135,7 +135,7 @@ async def test_a_restricted_session_has_a_proxy_before_it_starts(creating: Creat
     assert creating.told[1:] == ["starting its proxy", "starting the session"]
 
 
-async def test_the_next_session_with_the_same_rules_has_the_same_proxy(
+async def test_sessions_with_the_same_rules_share_a_proxy(
     creating: Creating,
 ) -> None:
     async with creating.sessions() as sessions:
@@ -153,7 +153,7 @@ async def test_the_next_session_with_the_same_rules_has_the_same_proxy(
     assert creating.there == []
 
 
-async def test_a_server_on_this_host_is_reached_by_the_proxy_and_not_by_the_session(
+async def test_only_the_proxy_can_reach_a_server_on_this_host(
     creating: Creating,
 ) -> None:
     with create_server(("0.0.0.0", 0)) as server:
@@ -164,7 +164,7 @@ async def test_a_server_on_this_host_is_reached_by_the_proxy_and_not_by_the_sess
     assert [spec.extra_hosts for spec in creating.specs] == [(), hosts, hosts]
 
 
-async def test_the_network_of_the_configuration_is_that_of_whoever_asks_for_none(
+async def test_the_configured_network_is_the_default(
     creating: Creating,
 ) -> None:
     created = await creating.created({"network": "restricted", "allowed_hosts": ("a.example",)})
@@ -185,7 +185,7 @@ async def test_the_network_of_the_configuration_is_that_of_whoever_asks_for_none
         },
     ],
 )
-async def test_what_cannot_be_is_refused_before_anything_is_made(
+async def test_an_impossible_network_is_refused_before_anything_is_created(
     creating: Creating, wanted: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError):
@@ -202,7 +202,7 @@ async def test_what_cannot_be_is_refused_before_anything_is_made(
         (("unfit:latest", "small:1"), ImageUnfit, "it lacks claude"),
     ],
 )
-async def test_what_does_not_work_leaves_nothing(
+async def test_a_failed_creation_leaves_nothing_behind(
     creating: Creating, images: tuple[str, str], error: type[ClaudeMcpError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -210,7 +210,7 @@ async def test_what_does_not_work_leaves_nothing(
     assert creating.there == []
 
 
-async def test_a_creation_that_is_cancelled_while_its_proxy_starts_leaves_nothing(
+async def test_a_creation_cancelled_while_its_proxy_starts_leaves_nothing(
     creating: Creating,
 ) -> None:
     async with creating.sessions(proxy_image="hang:latest") as sessions:
@@ -238,7 +238,7 @@ def mounts_change(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return arrange
 
 
-async def test_a_session_that_is_taken_back_when_it_runs_takes_its_proxy_along(
+async def test_rolling_back_a_running_session_removes_its_proxy(
     creating: Creating, mounts_change: Callable[[], None]
 ) -> None:
     mounts_change()
@@ -247,7 +247,7 @@ async def test_a_session_that_is_taken_back_when_it_runs_takes_its_proxy_along(
     assert creating.there == []
 
 
-async def test_a_session_that_is_taken_back_leaves_others_their_proxy(
+async def test_rolling_back_a_session_keeps_a_shared_proxy(
     creating: Creating, mounts_change: Callable[[], None]
 ) -> None:
     async with creating.sessions() as sessions:
@@ -263,7 +263,7 @@ async def test_a_session_that_is_taken_back_leaves_others_their_proxy(
     ]
 
 
-async def test_a_session_that_is_made_again_without_a_limit_has_its_proxy_made_again(
+async def test_a_retry_without_a_limit_creates_the_proxy_again(
     creating: Creating,
 ) -> None:
     created = await creating.created(

@@ -24,7 +24,7 @@ MOUNTINFO = b"""\
 MOUNTS = parse_mounts(MOUNTINFO)
 
 
-def test_a_mount_is_a_point_and_what_is_shown_there() -> None:
+def test_a_mount_has_a_point_and_a_place() -> None:
     assert MOUNTS[1] == HostMount("/mnt/my home", Place("254:0", "/home/me"))
 
 
@@ -41,13 +41,13 @@ def test_a_mount_is_a_point_and_what_is_shown_there() -> None:
         ("/run/user/1/bus", "0:41", "/sub/bus"),
     ],
 )
-def test_a_path_is_where_the_innermost_and_latest_mount_shows_it(
+def test_the_innermost_and_latest_mount_determines_a_paths_place(
     path: str, device: str, shown: str
 ) -> None:
     assert place_of(path, MOUNTS) == Place(device, shown)
 
 
-def test_what_is_mounted_in_a_directory_is_found() -> None:
+def test_mounts_below_a_directory_are_found() -> None:
     assert below("/mnt", MOUNTS) == [Place("254:0", "/home/me")]
     assert below("/run", MOUNTS) == [Place("0:23", "/"), Place("0:40", "/"), Place("0:41", "/sub")]
     assert below("/home", MOUNTS) == []
@@ -60,9 +60,9 @@ def test_what_is_mounted_in_a_directory_is_found() -> None:
         ("/a", "/", True), ("/A/b", "/a", True), ("/a/b", "/A/", True),
     ],
 )  # fmt: skip
-def test_within_is_told_by_whole_names(path: str, directory: str, expected: bool) -> None:
+def test_within_compares_whole_path_components(path: str, directory: str, expected: bool) -> None:
     assert is_within(path, directory) is expected
 
 
-def test_this_machines_mounts_are_understood() -> None:
+def test_this_machines_mounts_are_parsed() -> None:
     assert any(mount.point == "/" for mount in read_mounts())

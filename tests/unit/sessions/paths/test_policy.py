@@ -34,7 +34,7 @@ def config(home: Path) -> Config:
     return Config(environment={"HOME": str(home)}, files=(f"{home}/own/config.toml",))
 
 
-def test_a_project_is_known_by_its_real_path_and_its_owner(tmp_path: Path, config: Config) -> None:
+def test_a_project_has_its_real_path_and_owner(tmp_path: Path, config: Config) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     expected = Project(f"{tmp_path}/real", os.getuid(), os.getgid())
@@ -43,7 +43,7 @@ def test_a_project_is_known_by_its_real_path_and_its_owner(tmp_path: Path, confi
     assert project(f"{tmp_path}/real/../link/.", config) == expected
 
 
-def test_a_home_may_be_written_as_a_tilde(
+def test_a_tilde_is_expanded_to_the_home(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -73,7 +73,7 @@ def test_a_home_may_be_written_as_a_tilde(
         ("/tmp/..", "The project path '/tmp/..' is refused: it is the root of the file system."),
     ],
 )
-def test_a_project_path_that_cannot_be_used_is_refused(
+def test_an_unusable_project_path_is_refused(
     tmp_path: Path, config: Config, path: str, message: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -84,13 +84,13 @@ def test_a_project_path_that_cannot_be_used_is_refused(
     assert str(caught.value).startswith(message.format(here=tmp_path))
 
 
-def test_a_refused_path_is_shown_cut() -> None:
+def test_a_long_refused_path_is_truncated_in_the_message() -> None:
     with pytest.raises(UsageError) as caught:
         host_path("x" * 1000, "sourcePath")
     assert str(caught.value) == f"sourcePath must be an absolute path, not {'x' * 200!r}."
 
 
-def test_a_further_mount_is_read_only_unless_told(tmp_path: Path, config: Config) -> None:
+def test_an_additional_mount_is_read_only_by_default(tmp_path: Path, config: Config) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
     here = f"{tmp_path}/link"
@@ -130,7 +130,7 @@ def test_a_further_mount_is_read_only_unless_told(tmp_path: Path, config: Config
         "/da\ud800ta",
     ],
 )
-def test_a_mount_cannot_take_what_belongs_to_the_session(
+def test_a_mount_cannot_cover_the_sessions_own_paths(
     tmp_path: Path, config: Config, target: str
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -149,7 +149,7 @@ def test_a_mount_cannot_take_what_belongs_to_the_session(
         "/run/claude-mcp-proxy-2",
     ],
 )
-def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: str) -> None:
+def test_a_mount_may_have_any_other_target(tmp_path: Path, config: Config, target: str) -> None:
     (tmp_path / "data").mkdir()
     assert bind_mount(Mount(str(tmp_path / "data"), target), config).target == target
 
@@ -166,13 +166,13 @@ def test_a_mount_may_be_anywhere_else(tmp_path: Path, config: Config, target: st
         ("/", "The mount of '/' is refused: it is the root of the file system."),
     ],
 )
-def test_what_is_mounted_must_be_there(source: str, message: str, config: Config) -> None:
+def test_a_mount_source_must_exist(source: str, message: str, config: Config) -> None:
     with pytest.raises(UsageError) as caught:
         bind_mount(Mount(source, "/data"), config)
     assert caught.value.message == message
 
 
-def test_two_mounts_cannot_have_one_place(tmp_path: Path, config: Config) -> None:
+def test_two_mounts_cannot_have_the_same_target(tmp_path: Path, config: Config) -> None:
     (tmp_path / "data").mkdir()
     mounts = tuple(Mount(str(tmp_path / "data"), target) for target in ("/data", "//data/"))
     with pytest.raises(UsageError, match="Two mounts have the same path in the session, '/data'"):
@@ -232,7 +232,7 @@ def refusal(path: str | Path, config: Config, owner: int | None = None) -> str:
         ("{home}/snap", "it contains {home}/snap/chromium, which is a browser's profile."),
     ],
 )
-def test_a_protected_path_is_refused_with_the_rule_and_what_to_do(
+def test_a_protected_path_is_refused_with_reason_and_advice(
     config: Config, home: Path, path: str, why: str
 ) -> None:
     given = os.path.normpath(path.format(home=home))
@@ -248,11 +248,11 @@ def test_a_protected_path_is_refused_with_the_rule_and_what_to_do(
         "{home}/.claude/skills", "{home}/.dotfiles", "{home}/owner",
     ],
 )  # fmt: skip
-def test_where_projects_are_is_fine(config: Config, home: Path, path: str) -> None:
+def test_usual_project_locations_are_allowed(config: Config, home: Path, path: str) -> None:
     assert refusal(path.format(home=home), config) == ""
 
 
-def test_a_link_does_not_lead_past_a_rule(config: Config, home: Path, tmp_path: Path) -> None:
+def test_a_link_cannot_bypass_a_rule(config: Config, home: Path, tmp_path: Path) -> None:
     (home / ".ssh").mkdir()
     (tmp_path / "innocent").symlink_to(home / ".ssh")
     for value in (f"{tmp_path}/innocent", f"{tmp_path}/innocent/../.ssh/."):
@@ -262,7 +262,7 @@ def test_a_link_does_not_lead_past_a_rule(config: Config, home: Path, tmp_path: 
             mount_source(value, config)
 
 
-def test_what_a_protected_path_links_to_is_protected(
+def test_the_target_of_a_protected_link_is_protected(
     config: Config, home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "disk" / "keys").mkdir(parents=True)
@@ -273,7 +273,7 @@ def test_what_a_protected_path_links_to_is_protected(
     assert refusal(tmp_path / "disk", config).startswith(expected)
 
 
-def test_homes_of_others_are_protected_too(
+def test_homes_of_other_users_are_protected(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that runs as root, or for somebody else's project, meets their credentials."""
@@ -297,7 +297,9 @@ def test_homes_of_others_are_protected_too(
     assert refusal(f"{tmp_path}/ann/.ssh", config).startswith("it is a location of credentials")
 
 
-def test_variables_that_move_things_move_the_protection(config: Config, tmp_path: Path) -> None:
+def test_variables_that_relocate_paths_relocate_the_protection(
+    config: Config, tmp_path: Path
+) -> None:
     environment = {
         **config.environment,
         "DOCKER_HOST": f"unix://{tmp_path}/engine/d",
@@ -324,14 +326,12 @@ def test_variables_that_move_things_move_the_protection(config: Config, tmp_path
 
 
 @pytest.mark.parametrize("value", ["tcp://1.2.3.4:2375", "ssh://me@there", "unix://", "unix", ""])
-def test_an_engine_that_is_no_socket_here_protects_nothing(config: Config, value: str) -> None:
+def test_a_remote_engine_protects_no_path(config: Config, value: str) -> None:
     far = replace(config, environment={**config.environment, "DOCKER_HOST": value})
     assert refusal("/srv/shop", far) == ""
 
 
-def test_an_engines_socket_is_known_by_its_name_wherever_it_is(
-    config: Config, tmp_path: Path
-) -> None:
+def test_an_engine_socket_is_recognized_by_name_anywhere(config: Config, tmp_path: Path) -> None:
     sockets = tmp_path / "sockets"
     sockets.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -343,7 +343,7 @@ def test_an_engines_socket_is_known_by_its_name_wherever_it_is(
     assert refusal(tmp_path / "docker.sock", config) == ""
 
 
-def test_allowed_roots_narrow_and_never_widen(config: Config, home: Path, tmp_path: Path) -> None:
+def test_allowed_roots_only_narrow_the_rules(config: Config, home: Path, tmp_path: Path) -> None:
     for name in ("src", "src2"):
         (tmp_path / name / "shop").mkdir(parents=True)
     (tmp_path / "root").symlink_to("src")
@@ -372,7 +372,7 @@ def alias(home: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
-def test_a_second_name_by_a_bind_mount_is_seen_through(
+def test_a_bind_mount_cannot_hide_a_protected_path(
     config: Config, home: Path, tmp_path: Path, alias: Path
 ) -> None:
     (home / "src").mkdir()
@@ -393,7 +393,7 @@ def test_a_second_name_by_a_bind_mount_is_seen_through(
     assert refusal(tmp_path / "outer", config) == ""
 
 
-def test_without_a_list_of_mounts_the_names_count(
+def test_without_mount_information_names_are_compared(
     config: Config, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "read_mounts", lambda: ())
