@@ -20,6 +20,7 @@ from claude_mcp.claude.providers import (
     environment,
     handed_over,
 )
+from claude_mcp.sessions.providers.options import OPTIONS
 
 MODELS: dict[str, Any] = {"model": "big", "small_model": "small"}
 MODEL_VARIABLES = {
@@ -227,3 +228,9 @@ def test_what_was_handed_over_becomes_a_provider(
     secrets: dict[str, Any], provider: Provider
 ) -> None:
     assert handed_over(secrets, "big", "small", "ask") == provider
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_provider_of_the_host_is_known_in_the_session(name: str) -> None:
+    secrets = {"provider": name, "region": "r", "projectId": "p", "credential": {}}
+    assert type(handed_over(secrets, None, None, "ask")).__name__.lower() == name
