@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp import __version__, config
 from claude_mcp.config_names import FILE_VARIABLE
-from claude_mcp.errors import ClaudeMcpError, ConfigError, UsageError
+from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError
 
 if TYPE_CHECKING:
     from claude_mcp.engine.engine import Engine
@@ -65,7 +65,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
         *findings,
         Finding("engine", Verdict.OK, title),
         await _image(engine, sessions.config.image),
-        *_limits(sessions.config, engine),
+        *await _limits(sessions.config, engine),
         *_provider(sessions.config, engine),
     ]
 
@@ -98,12 +98,13 @@ async def _image(engine: Engine, image: str) -> Finding:
     return Finding("image", Verdict.FAILED, f"{engine.title} has no image {image}", BUILD_HINT)
 
 
-def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
+async def _limits(settings: config.Config, engine: Engine) -> list[Finding]:
     from claude_mcp.sessions import limits
 
     try:
-        found = limits.contain(settings, engine.dialect, {})
-    except UsageError as error:
+        info = await limits.info_for(engine, settings, {})
+        found = limits.contain(settings, engine.dialect, {}, info)
+    except (UsageError, EngineError) as error:
         return [Finding("limits", Verdict.FAILED, error.message, error.hint)]
     warnings = [Finding("limits", Verdict.WARNING, each) for each in found.warnings]
     return [Finding("limits", Verdict.OK, limits.described(found)), *warnings]

@@ -170,6 +170,10 @@ def version_argv(program: str) -> Argv:
     return (program, "version", "--format={{json .}}")
 
 
+def info_argv(program: str) -> Argv:
+    return (program, "info", "--format={{json .}}")
+
+
 def connections_argv(program: str) -> Argv:
     """Names of the remote services that Podman knows, one per line."""
     return (program, "system", "connection", "list", "--format={{.Name}}")

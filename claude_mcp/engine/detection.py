@@ -18,11 +18,17 @@ from claude_mcp.engine import argv as build
 from claude_mcp.engine import process
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
-from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
+from claude_mcp.engine.dialects.podman import (
+    PODMAN,
+    REMOTE_PODMAN,
+    REMOTE_ROOTLESS_PODMAN,
+    ROOTLESS_PODMAN,
+)
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.failures import classify
+from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.naming import EngineName, hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
@@ -40,6 +46,8 @@ class Answer:
     rootless: bool = False
     in_virtual_machine: bool = False
     daemon_answers: bool = True
+    remote: bool = False
+    """A Podman client is connected to a service, which alone knows whether it is rootless."""
     daemon_is_podman: bool = False
     """A Docker client is connected to Podman's service."""
 
@@ -49,13 +57,16 @@ class Detected:
     program: str
     version: str
     dialect: Dialect
+    info: EngineInfo | None = None
+    """If it had to be asked."""
 
 
 async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
     """The engine behind ``program``, or the one that ``detect`` finds; see there for errors."""
     environment = engine_environment(environment)
     found = await detect(program, environment)
-    return DockerCliEngine(found.program, found.version, found.dialect, environment)
+    known = [] if found.info is None else [found.info]
+    return DockerCliEngine(found.program, found.version, found.dialect, environment, known)
 
 
 def parse_version(stdout: str, *, effective_uid: int) -> Answer | None:
@@ -78,7 +89,9 @@ def parse_version(stdout: str, *, effective_uid: int) -> Answer | None:
             )
         if "APIVersion" in client:  # Podman's spelling
             version = str(client["Version"])
-            return Answer(EngineName.PODMAN, version, rootless=effective_uid != 0)
+            remote = bool(answer.get("Server"))
+            rootless = effective_uid != 0 and not remote
+            return Answer(EngineName.PODMAN, version, rootless=rootless, remote=remote)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return None
@@ -89,7 +102,9 @@ def dialect_of(answer: Answer) -> Dialect:
         case EngineName.DOCKER:
             dialect = ROOTLESS_DOCKER if answer.rootless else DOCKER
         case EngineName.PODMAN:
-            dialect = ROOTLESS_PODMAN if answer.rootless else PODMAN
+            local = ROOTLESS_PODMAN if answer.rootless else PODMAN
+            remote = REMOTE_ROOTLESS_PODMAN if answer.rootless else REMOTE_PODMAN
+            dialect = remote if answer.remote else local
         case unknown:
             assert_never(unknown)
     return replace(dialect, in_virtual_machine=answer.in_virtual_machine)
@@ -139,11 +154,13 @@ async def probe(program: str, environment: Mapping[str, str]) -> Detected:
         raise EngineUnavailable(failure.message, hint=hint(names, failure.hint)) from failure
     assert answer is not None
     check_daemon(answer, program, environment)
-    dialect = dialect_of(answer)
-    check_version(dialect, answer.version)
-    if answer.name is EngineName.PODMAN:
+    check_version(dialect_of(answer), answer.version)
+    info = None
+    if answer.remote:
         await _check_connection(program, environment)
-    return Detected(program, answer.version, dialect)
+        info = await _service_info(program, environment)
+        answer = replace(answer, rootless=info.rootless)
+    return Detected(program, answer.version, dialect_of(answer), info)
 
 
 async def _ask(
@@ -151,16 +168,9 @@ async def _ask(
 ) -> tuple[Answer | None, EngineError | None]:
     """What a program says of itself, and why it cannot be used."""
     try:
-        completed = await process.run(
-            build.version_argv(program), env=environment, timeout=DETECT_TIMEOUT_SECONDS
-        )
-    except process.ProgramNotFound:
-        return None, EngineNotFound(f"'{program}' is not installed or not on PATH.")
-    except process.ProcessTimeout:
-        return None, EngineUnavailable(
-            f"'{program} version' did not answer within {DETECT_TIMEOUT_SECONDS:g} s.",
-            hint="Its daemon may hang. Restart it.",
-        )
+        completed = await _run(build.version_argv(program), environment)
+    except EngineError as error:
+        return None, error
     answer = parse_version(completed.out, effective_uid=os.geteuid())
     if answer is None and completed.returncode == 0:
         return None, EngineNotFound(f"'{program}' is neither Docker nor Podman.")
@@ -171,6 +181,26 @@ async def _ask(
     return answer, None
 
 
+async def _run(argv: build.Argv, environment: Mapping[str, str]) -> process.Completed:
+    try:
+        return await process.run(argv, env=environment, timeout=DETECT_TIMEOUT_SECONDS)
+    except process.ProgramNotFound as error:
+        raise EngineNotFound(f"'{argv[0]}' is not installed or not on PATH.") from error
+    except process.ProcessTimeout as error:
+        raise EngineUnavailable(
+            f"'{argv[0]} {argv[1]}' did not answer within {DETECT_TIMEOUT_SECONDS:g} s.",
+            hint="Its daemon may hang. Restart it.",
+        ) from error
+
+
+async def _service_info(program: str, environment: Mapping[str, str]) -> EngineInfo:
+    """What Podman's service says of itself. Our own user is not the service's user."""
+    completed = await _run(build.info_argv(program), environment)
+    if completed.returncode != 0:
+        raise classify(PODMAN.title, "describe itself", completed.err)
+    return parse_info(completed.out)
+
+
 async def _check_connection(program: str, environment: Mapping[str, str]) -> None:
     """Raise EngineUnavailable if Podman does not know the connection that was named.
 
@@ -179,9 +209,7 @@ async def _check_connection(program: str, environment: Mapping[str, str]) -> Non
     connection = environment.get("CONTAINER_CONNECTION")
     if not connection or environment.get("CONTAINER_HOST"):
         return
-    known = await process.run(
-        build.connections_argv(program), env=environment, timeout=DETECT_TIMEOUT_SECONDS
-    )
+    known = await _run(build.connections_argv(program), environment)
     if connection not in (name.rstrip("*") for name in known.out.split()):
         raise EngineUnavailable(
             f"Podman has no connection '{connection}'.",

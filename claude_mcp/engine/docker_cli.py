@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final
 
 from claude_mcp.engine import argv as build
@@ -42,6 +42,7 @@ from claude_mcp.engine.failures import (
     matches,
     refused_limit,
 )
+from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
@@ -66,6 +67,8 @@ class DockerCliEngine:
     version: str
     dialect: Dialect
     environment: Mapping[str, str]
+    known_info: list[EngineInfo] = field(default_factory=list, compare=False, repr=False)
+    """What ``info`` answered, once it was asked."""
 
     @property
     def title(self) -> str:
@@ -239,6 +242,14 @@ class DockerCliEngine:
     async def image_exists(self, image: str) -> bool:
         completed = await self._run(build.image_id_argv(self.program, image))
         return completed.returncode == 0
+
+    async def info(self) -> EngineInfo:
+        if not self.known_info:
+            completed = await self._run(build.info_argv(self.program))
+            if completed.returncode != 0:
+                raise self._failure("describe itself", completed)
+            self.known_info.append(parse_info(completed.out))
+        return self.known_info[0]
 
     def _failure(self, tried: str, completed: process.Completed) -> EngineError:
         return classify(self.title, tried, completed.err)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError
@@ -169,6 +170,9 @@ class Engine(Protocol):
         """
 
     async def image_exists(self, image: str) -> bool: ...
+
+    async def info(self) -> EngineInfo:
+        """What the engine says of itself: one engine call, and none after the first."""
 
     def failed(self, tried: str, stderr: str) -> EngineError:
         """The error of a client that failed to start a container or to reach into one.

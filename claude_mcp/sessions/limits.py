@@ -8,7 +8,6 @@ engines set all of them.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,9 @@ from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine import host
-from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
+from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount, runtime
 from claude_mcp.errors import UsageError
 
@@ -38,13 +39,6 @@ NO_LIMIT: Final = frozenset({"0", "none"})
 TITLES: Final = {"memory": "memory", "cpus": "CPU", "pids": "processes", "disk": "disk"}
 
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?(?:([kmgt])i?)?b?", re.IGNORECASE)
-_CONTROLLERS: Final = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
-
-
-_UNDELEGATED: Final = (
-    "its cgroup controller is not delegated to your user. With systemd and cgroup version 2, set "
-    "'Delegate=cpu memory pids' in user@.service."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +54,30 @@ class Containment:
     warnings: tuple[str, ...]
 
 
+async def info_for(
+    engine: Engine,
+    config: Config,
+    wanted: Mapping[str, str],
+    read_only_root: bool | None = None,
+) -> EngineInfo | None:
+    """What ``contain`` must know of the engine: one engine call per process, if it needs one.
+
+    A rootless engine may silently ignore any limit, and any engine one on disk. A daemon of root
+    warns of other limits by itself, so most sessions need no call.
+
+    Raises:
+        UsageError: as for ``contain``.
+    """
+    read_only = config.read_only_root if read_only_root is None else read_only_root
+    disk = _limits(config, wanted).disk is not None and not read_only
+    return await engine.info() if disk or engine.dialect.limits_need_delegation else None
+
+
 def contain(
     config: Config,
     dialect: Dialect,
     wanted: Mapping[str, str],
+    info: EngineInfo | None,
     *,
     read_only_root: bool | None = None,
     runtime_name: str | None = None,
@@ -77,13 +91,14 @@ def contain(
         UsageError: a limit cannot be parsed, or is too small to work with.
     """
     read_only = config.read_only_root if read_only_root is None else read_only_root
-    limits, max_user_processes, warnings = settable(dialect, _limits(config, wanted))
+    asked = _limits(config, wanted)
     tmpfs_mounts: tuple[TmpfsMount, ...] = ()
     if read_only:
         # Only these are writable then, so their size is a disk limit on any storage driver.
-        size = limits.disk or DEFAULT_TMPFS_BYTES
+        size = asked.disk or DEFAULT_TMPFS_BYTES
         tmpfs_mounts = tuple(TmpfsMount(target, size) for target in TMPFS_TARGETS)
-        limits = replace(limits, disk=None)
+        asked = replace(asked, disk=None)
+    limits, max_user_processes, warnings = settable(dialect, asked, info)
     name = runtime_name or config.runtime
     return Containment(
         limits=limits,
@@ -143,25 +158,24 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
     )
 
 
-def settable(dialect: Dialect, limits: Limits) -> tuple[Limits, int | None, tuple[str, ...]]:
-    """The limits that the engine can set with the cgroup controllers delegated to our user.
+def settable(
+    dialect: Dialect, limits: Limits, info: EngineInfo | None
+) -> tuple[Limits, int | None, tuple[str, ...]]:
+    """The limits that the engine can set, by what ``info_for`` gave.
 
-    Also returns the bound that replaces the limit on processes, and warnings about the others.
+    Returns also the bound that replaces the one on processes, and warnings about the rest.
     """
-    delegated = host.delegated_controllers(os.geteuid()) if dialect.limits_need_delegation else None
-    if delegated is None:
+    if info is None:
         return limits, None, ()
-    missing = [
-        name
-        for name, controller in _CONTROLLERS.items()
-        if controller not in delegated and getattr(limits, name) is not None
-    ]
+    missing = [name for name in info.ignored_limits if getattr(limits, name) is not None]
     nothing: Any = dict.fromkeys(missing)
     processes = None
-    if "pids" in missing and host.counts_processes_by_namespace():
+    # A user namespace that several containers share would be one limit for all of them.
+    own_namespace = dialect.container_user is ContainerUser.KEEP_ID
+    if "pids" in missing and own_namespace and host.counts_processes_by_namespace(info.kernel):
         missing.remove("pids")
         processes = limits.pids
-    warnings = tuple(cannot_set(dialect, name, _UNDELEGATED) for name in missing)
+    warnings = tuple(cannot_set(dialect, name, info.ignored_limits[name]) for name in missing)
     return replace(limits, **nothing), processes, warnings
 
 

@@ -16,7 +16,6 @@ import anyio
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.engine import host
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, pruning
@@ -57,10 +56,9 @@ async def make(sessions: Sessions, project: Path, name: str, bare: Bare) -> Asyn
 
 
 @pytest.fixture
-def limits_memory(engine: Engine) -> bool:
+async def limits_memory(engine: Engine) -> bool:
     """Whether this engine can limit memory here."""
-    controllers = host.delegated_controllers(os.geteuid())
-    return not engine.dialect.rootless or controllers is None or "memory" in controllers
+    return "memory" not in (await engine.info()).ignored_limits
 
 
 async def run(

@@ -1,4 +1,4 @@
-"""An engine that is named and does not work: real clients, and no other engine in its place."""
+"""Engines that are named: real clients, no other engine in their place, and Podman's service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ import pytest
 from claude_mcp.config import load
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError, EngineUnavailable
+from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.turns import commands
+from tests.engine_fixtures import Bare
 
 NAMING = (
     "DOCKER_HOST",
@@ -109,3 +113,30 @@ async def test_a_docker_client_on_podmans_socket_is_refused_with_the_remedy(
         error = await failure({**environment, "DOCKER_HOST": f"unix://{socket}"})
     assert "is a Docker client that is connected to Podman" in error.message
     assert "CLAUDE_MCP_ENGINE=podman" in (error.hint or "")
+
+
+@pytest.mark.podman
+async def test_a_session_of_podmans_service_works_and_warns_of_a_disk_limit_that_it_ignores(
+    engine: DockerCliEngine,
+    environment: dict[str, str],
+    tmp_path: Path,
+    project: Path,
+    name: str,
+    bare: Bare,
+) -> None:
+    socket = tmp_path / "podman.sock"
+    async with podman_service(socket):
+        config = load({**environment, "CONTAINER_HOST": f"unix://{socket}"}, engine="podman")
+        async with open_sessions(config) as sessions:
+            try:
+                request = CreateRequest(str(project), session_name=name, limits={"disk": "64m"})
+                created = await create(sessions, request)
+                done = await commands.run(await sessions.open(name), "touch made && echo done")
+                connected = await sessions.engine()
+            finally:
+                bare.remove_all(name)
+    assert (done.stdout, (project / "made").stat().st_uid) == ("done\n", os.geteuid())
+    assert connected.dialect.rootless is engine.dialect.rootless
+    assert [each for each in created.warnings if "disk" in each] == [
+        "Podman cannot limit this session's disk here: a remote Podman ignores this limit."
+    ]

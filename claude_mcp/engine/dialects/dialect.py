@@ -51,8 +51,8 @@ class Dialect:
     archive_copies: bool
     """Tar archives can be copied into and out of a container."""
     limits_need_delegation: bool
-    """The engine can set only the limits whose cgroup controllers are delegated to our user. It
-    ignores the others or fails to start the container."""
+    """The engine can set only the limits whose cgroup controllers are delegated to its user. It
+    ignores the others or fails to start the container: ask its ``info`` which they are."""
 
     create_options: tuple[str, ...]
     """Options that every container needs at ``create``."""

@@ -19,7 +19,7 @@ DOCKER: Final = Dialect(
     extra_hosts=("host.docker.internal:host-gateway",),
     bind_mounts=True,
     archive_copies=True,
-    # The daemon's own cgroup decides, which we cannot see.
+    # Warns of each limit that it cannot set.
     limits_need_delegation=False,
     create_options=(),
     # Without a value: that of our own environment, which has none.
@@ -31,5 +31,10 @@ DOCKER: Final = Dialect(
     daemon_unpacks=True,
     spools_archives=False,
 )
-ROOTLESS_DOCKER: Final = replace(DOCKER, rootless=True, container_user=ContainerUser.ROOT)
+ROOTLESS_DOCKER: Final = replace(
+    DOCKER,
+    rootless=True,
+    container_user=ContainerUser.ROOT,
+    limits_need_delegation=True,
+)
 DOCKER_DESKTOP: Final = replace(DOCKER, in_virtual_machine=True)

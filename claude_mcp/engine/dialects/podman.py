@@ -1,4 +1,4 @@
-"""Podman: as root and rootless."""
+"""Podman: as root and rootless, as a program of its own or as the client of a service."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Final
 
 from claude_mcp.engine.dialects.dialect import SHM_BYTES, ContainerUser, Dialect
 
+_OPTIONS: Final = (
+    "--pid=private",
+    "--uts=private",
+    "--umask=0022",
+    "--no-hosts=false",
+)
 PODMAN: Final = Dialect(
     name="podman",
     title="Podman",
@@ -22,14 +28,7 @@ PODMAN: Final = Dialect(
     # containers.conf can change the default of each. By default, containers also inherit the
     # proxies in Podman's environment. Those may hold a password; what is configured reaches a
     # session on the agent's stdin.
-    create_options=(
-        "--http-proxy=false",
-        "--env-host=false",
-        "--pid=private",
-        "--uts=private",
-        "--umask=0022",
-        "--no-hosts=false",
-    ),
+    create_options=("--http-proxy=false", "--env-host=false", *_OPTIONS),
     unset_variable_option="--unsetenv",
     # By default, a read-only root gets tmpfs mounts of unbounded size. Without these, Podman 5
     # makes /dev/shm read-only too.
@@ -49,3 +48,6 @@ ROOTLESS_PODMAN: Final = replace(
     container_user=ContainerUser.KEEP_ID,
     limits_need_delegation=True,
 )
+# The client of a service does not know the options that are about its own environment.
+REMOTE_PODMAN: Final = replace(PODMAN, create_options=_OPTIONS)
+REMOTE_ROOTLESS_PODMAN: Final = replace(ROOTLESS_PODMAN, create_options=_OPTIONS)

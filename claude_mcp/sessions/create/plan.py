@@ -129,6 +129,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             config,
             engine.dialect,
             request.limits,
+            await limits.info_for(engine, config, request.limits, request.read_only_root),
             read_only_root=request.read_only_root,
             runtime_name=request.runtime,
         ),

@@ -16,6 +16,7 @@ import anyio
 from claude_mcp.contract import places as contract
 from claude_mcp.engine import host
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
+from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.spec import ContainerSpec, Limits, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.proxy import READY
@@ -66,7 +67,9 @@ async def ensure(engine: Engine, proxy: Proxy) -> None:
 
 
 async def _create(engine: Engine, proxy: Proxy) -> None:
-    spec = _spec(engine, proxy)
+    dialect = engine.dialect
+    info = await engine.info() if dialect.limits_need_delegation else None
+    spec = _spec(engine, proxy, info)
     while True:
         try:
             with anyio.CancelScope(shield=True):  # a daemon completes the operation anyway
@@ -110,9 +113,9 @@ async def _start(engine: Engine, container_id: str) -> None:
     raise engine.failed("start the session's proxy", stream.stderr_tail)
 
 
-def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
+def _spec(engine: Engine, proxy: Proxy, info: EngineInfo | None) -> ContainerSpec:
     dialect = engine.dialect
-    settable, _, _ = limits.settable(dialect, LIMITS)
+    settable, _, _ = limits.settable(dialect, LIMITS, info)
     return ContainerSpec(
         name=proxy.name,
         image=proxy.image,

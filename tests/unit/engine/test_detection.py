@@ -19,8 +19,14 @@ from claude_mcp.engine.detection import (
     dialect_of,
     parse_version,
 )
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
-from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
+from claude_mcp.engine.dialects.podman import (
+    PODMAN,
+    REMOTE_PODMAN,
+    REMOTE_ROOTLESS_PODMAN,
+    ROOTLESS_PODMAN,
+)
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.naming import EngineName
@@ -57,6 +63,11 @@ NEITHER = (
 )
 
 Installs = Callable[..., str]
+
+
+def podman_info(*, remote: bool, rootless: bool) -> Mapping[str, Any]:
+    security = {"rootless": rootless}
+    return {"host": {"security": security, "serviceIsRemote": remote, "kernel": "6.1.0"}}
 
 
 @pytest.fixture
@@ -277,17 +288,47 @@ async def test_a_podman_that_the_environment_names_is_used_though_docker_answers
     assert await detect(None, environment) == podman_at("podman")
 
 
+def install_service(directory: Path, *, rootless: bool) -> None:
+    """A Podman client that knows the connection 'work', and its service."""
+    version = {**PODMAN_ANSWER, "Server": {"APIVersion": "5.4.2", "Version": "5.4.2"}}
+    program = directory / "podman"
+    program.write_text(
+        "#!/bin/sh\n"
+        "case $1 in\n"
+        f"version) echo '{json.dumps(version)}';;\n"
+        f"info) echo '{json.dumps(podman_info(remote=True, rootless=rootless))}';;\n"
+        "system) echo 'work*';;\n"
+        "esac\n"
+    )
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("rootless", "dialect"), [(False, REMOTE_PODMAN), (True, REMOTE_ROOTLESS_PODMAN)]
+)
+@pytest.mark.parametrize("uid", [0, 1000])
+async def test_whether_a_remote_podman_is_rootless_is_asked_not_guessed_from_our_own_user(
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rootless: bool,
+    dialect: Dialect,
+    uid: int,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    install_service(tmp_path, rootless=rootless)
+    environment["CONTAINER_HOST"] = "unix:///run/podman/podman.sock"
+    engine = await connect(None, environment)
+    assert engine.dialect == dialect
+    assert (await engine.info()).rootless is rootless
+
+
 async def test_a_connection_that_podman_does_not_know_is_not_replaced_by_its_default(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    program = tmp_path / "podman"
-    program.write_text(
-        "#!/bin/sh\n"
-        f"case $1 in version) echo '{json.dumps(PODMAN_ANSWER)}';; system) echo 'work*';; esac\n"
-    )
-    program.chmod(0o755)
+    install_service(tmp_path, rootless=False)
     environment["CONTAINER_CONNECTION"] = "work"
-    assert await detect(None, environment) == podman_at("podman")
+    assert (await detect(None, environment)).dialect == REMOTE_PODMAN
     environment["CONTAINER_CONNECTION"] = "nosuch"
     with pytest.raises(EngineUnavailable) as caught:
         await detect(None, environment)

@@ -1,4 +1,4 @@
-"""What this machine lets an engine limit, read from files as a kernel shows them."""
+"""What this machine has, read from files as a kernel shows them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,6 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.engine import host
-
-
-def test_cgroup_version_1_delegates_nothing(tmp_path: Path) -> None:
-    assert host.delegated_controllers(1000, tmp_path) == frozenset()
-
-
-def test_the_controllers_of_a_user_are_those_of_its_service(tmp_path: Path) -> None:
-    service = tmp_path / "cgroup/user.slice/user-1000.slice/user@1000.service"
-    service.mkdir(parents=True)
-    (tmp_path / "cgroup/cgroup.controllers").write_text("cpuset cpu io memory pids\n")
-    (service / "cgroup.controllers").write_text("memory pids\n")
-    assert host.delegated_controllers(1000, tmp_path) == frozenset({"memory", "pids"})
-    assert host.delegated_controllers(1001, tmp_path) is None
 
 
 def test_selinux_is_on_where_its_file_system_is_mounted(tmp_path: Path) -> None:

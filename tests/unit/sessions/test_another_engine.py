@@ -14,6 +14,7 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine import detection
 from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
 from claude_mcp.engine.engine import Container, ContainerNotFound, Engine, Log, NewContainer
+from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, SessionNotFound, TransferError, UsageError
@@ -124,6 +125,10 @@ class Pods:
 
     async def image_exists(self, image: str) -> bool:
         return True
+
+    async def info(self) -> EngineInfo:
+        self.calls.append("info")
+        return EngineInfo(rootless=False, kernel="6.1.0", ignored_limits={})
 
     def failed(self, tried: str, stderr: str) -> EngineError:
         return EngineError(f"Pods could not {tried}: {stderr}.")

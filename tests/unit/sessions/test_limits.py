@@ -10,11 +10,21 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.engine import host
 from claude_mcp.engine.dialects.dialect import Dialect
-from claude_mcp.engine.dialects.docker import DOCKER
-from claude_mcp.engine.dialects.podman import ROOTLESS_PODMAN
+from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
+from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.engine.info import IMAGE_STORE, UNDELEGATED, EngineInfo
 from claude_mcp.engine.spec import Limits, TmpfsMount
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.limits import GIB, MIB, Containment, contain, described, parse_size
+from claude_mcp.sessions.limits import (
+    GIB,
+    MIB,
+    Containment,
+    contain,
+    described,
+    info_for,
+    parse_size,
+)
 
 
 class Machine:
@@ -23,8 +33,6 @@ class Machine:
     memory = 16 * GIB
     cpus = 8
     selinux = False
-    controllers: frozenset[str] | None = None
-    by_namespace = True
 
 
 @pytest.fixture
@@ -33,19 +41,23 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(host, "memory_bytes", lambda: machine.memory)
     monkeypatch.setattr(host, "cpus", lambda: machine.cpus)
     monkeypatch.setattr(host, "has_selinux", lambda: machine.selinux)
-    monkeypatch.setattr(host, "delegated_controllers", lambda uid: machine.controllers)
-    monkeypatch.setattr(host, "counts_processes_by_namespace", lambda: machine.by_namespace)
     return machine
+
+
+def unable(*ignored: str, kernel: str = "6.1.0", reason: str = UNDELEGATED) -> EngineInfo:
+    """An engine that silently ignores these limits."""
+    return EngineInfo(True, kernel, dict.fromkeys(ignored, reason))
 
 
 def contained(
     wanted: Mapping[str, str] | None = None,
     *,
     dialect: Dialect = DOCKER,
+    info: EngineInfo | None = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Containment:
-    return contain(Config({}, **(settings or {})), dialect, wanted or {}, **options)
+    return contain(Config({}, **(settings or {})), dialect, wanted or {}, info, **options)
 
 
 def test_the_defaults_leave_the_host_half_its_memory_and_one_cpu(machine: Machine) -> None:
@@ -147,9 +159,8 @@ def test_labels_are_disabled_where_selinux_is_on(machine: Machine) -> None:
     assert contained().security_options == ("label=disable",)
 
 
-def test_rootless_podman_is_not_asked_for_what_it_cannot_set(machine: Machine) -> None:
-    machine.controllers = frozenset({"memory", "pids"})
-    found = contained(dialect=ROOTLESS_PODMAN)
+def test_a_rootless_engine_is_not_asked_for_what_it_cannot_set(machine: Machine) -> None:
+    found = contained(dialect=ROOTLESS_PODMAN, info=unable("cpus"))
     assert found.limits == Limits(memory=8 * GIB, pids=2048)
     assert found.warnings == (
         "Podman cannot limit this session's CPU here: its cgroup controller is not "
@@ -161,29 +172,68 @@ def test_rootless_podman_is_not_asked_for_what_it_cannot_set(machine: Machine) -
 def test_without_any_controller_processes_are_bounded_by_their_user_namespace(
     machine: Machine,
 ) -> None:
-    machine.controllers = frozenset()
-    found = contained({"pids": "100", "cpus": "0"}, dialect=ROOTLESS_PODMAN)
+    none = ("memory", "cpus", "pids")
+    found = contained({"pids": "100", "cpus": "0"}, dialect=ROOTLESS_PODMAN, info=unable(*none))
     assert (found.limits, found.max_user_processes) == (Limits(), 100)
     assert [each.partition(" here")[0] for each in found.warnings] == [
         "Podman cannot limit this session's memory"
     ]
-    machine.by_namespace = False
-    found = contained({"pids": "100", "cpus": "0", "memory": "0"}, dialect=ROOTLESS_PODMAN)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kernel"), [(ROOTLESS_PODMAN, "5.10.0"), (ROOTLESS_DOCKER, "6.1.0")]
+)
+def test_processes_that_nothing_bounds_for_one_session_alone_are_a_warning(
+    machine: Machine, dialect: Dialect, kernel: str
+) -> None:
+    wanted = {"pids": "100", "cpus": "0", "memory": "0"}
+    found = contained(wanted, dialect=dialect, info=unable("pids", kernel=kernel))
     assert (found.limits, found.max_user_processes) == (Limits(), None)
     assert [each.partition(" here")[0] for each in found.warnings] == [
-        "Podman cannot limit this session's processes"
+        f"{dialect.title} cannot limit this session's processes"
     ]
 
 
-def test_a_host_without_systemd_is_left_to_the_engine(machine: Machine) -> None:
-    machine.controllers = None
-    found = contained(dialect=ROOTLESS_PODMAN)
-    assert (found.limits, found.warnings) == (Limits(memory=8 * GIB, cpus=7, pids=2048), ())
+def test_a_disk_limit_that_the_engine_ignores_is_a_warning(machine: Machine) -> None:
+    ignoring = unable("disk", reason=IMAGE_STORE)
+    found = contained({"disk": "1g"}, info=ignoring)
+    assert (found.limits.disk, found.warnings) == (
+        None,
+        (
+            "Docker cannot limit this session's disk here: the containerd image store ignores "
+            "this limit.",
+        ),
+    )
+    # A read-only root is bounded by the sizes of its tmpfs mounts instead.
+    found = contained({"disk": "1g"}, info=ignoring, read_only_root=True)
+    assert (found.tmpfs_mounts[0].size, found.warnings) == (GIB, ())
+    assert contained(info=ignoring).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wanted", "read_only", "asked"),
+    [
+        (DOCKER, {}, None, False),
+        (DOCKER, {"memory": "1g"}, None, False),
+        (DOCKER, {"disk": "1g"}, None, True),
+        (DOCKER, {"disk": "1g"}, True, False),
+        (PODMAN, {}, None, False),
+        (ROOTLESS_DOCKER, {}, None, True),
+        (ROOTLESS_PODMAN, {}, True, True),
+    ],
+)
+async def test_the_engine_is_asked_only_if_it_may_ignore_a_limit(
+    dialect: Dialect, wanted: dict[str, str], read_only: bool | None, asked: bool
+) -> None:
+    known = unable("memory")
+    engine = DockerCliEngine("/nosuch", "1", dialect, {}, [known])
+    found = await info_for(engine, Config({}), wanted, read_only)
+    assert found == (known if asked else None)
 
 
 def test_limits_are_described_in_a_line(machine: Machine) -> None:
     assert described(contained()) == "8.0 GiB of memory, 7 CPUs, 2048 processes"
-    machine.controllers = frozenset()
-    assert described(contained(dialect=ROOTLESS_PODMAN)) == "2048 processes"
+    info = unable("memory", "cpus", "pids")
+    assert described(contained(dialect=ROOTLESS_PODMAN, info=info)) == "2048 processes"
     nothing = {"memory": "0", "cpus": "0", "pids": "0"}
     assert described(contained(nothing)) == "none"

@@ -136,9 +136,9 @@ def test_a_proxy_container_is_fully_confined(
         read_only_root=True,
         log_max_size="10m",
     )
-    assert egress._spec(engine, PROXY) == usual
+    assert egress._spec(engine, PROXY, None) == usual
     monkeypatch.setattr(host, "has_selinux", lambda: True)
-    assert egress._spec(replace(engine, dialect=PODMAN), PROXY) == replace(
+    assert egress._spec(replace(engine, dialect=PODMAN), PROXY, None) == replace(
         usual,
         security_options=("label=disable",),
     )
@@ -148,9 +148,9 @@ def test_a_proxy_resolves_the_hosts_name_only_if_its_rules_contain_it(
     engine: DockerCliEngine,
 ) -> None:
     policy = '{"private": ["host.docker.internal:8080"]}'
-    spec = egress._spec(engine, replace(PROXY, policy=policy))
+    spec = egress._spec(engine, replace(PROXY, policy=policy), None)
     assert spec.extra_hosts == ("host.docker.internal:host-gateway",)
-    assert egress._spec(engine, PROXY).extra_hosts == ()
+    assert egress._spec(engine, PROXY, None).extra_hosts == ()
 
 
 # ensure
