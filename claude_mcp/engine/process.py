@@ -308,6 +308,10 @@ class Stream:
         """End the input. The process can still read what was sent before."""
         self._stdin.close()
 
+    async def stdin_closed(self) -> None:
+        """Wait until the input has ended. Raises OSError if it broke."""
+        await self._stdin.wait_closed()
+
     async def receive(self, max_bytes: int = READ_BYTES) -> bytes:
         """The next bytes of stdout. Empty bytes mean its end."""
         return await self._stdout.read(max_bytes)
@@ -368,3 +372,7 @@ async def open_stream(
             await asyncio.wait([drain])
         drain.cancel()
         await _kill(process)
+        with anyio.move_on_after(EXIT_GRACE_SECONDS, shield=True), contextlib.suppress(OSError):
+            # Python 3.11.2, which is Debian's, logs the error of a broken pipe that nobody awaits.
+            stream.close_stdin()
+            await stream.stdin_closed()

@@ -103,7 +103,7 @@ async def test_names_that_are_not_allowed_are_never_asked_for(world: World) -> N
     for name in names:
         for scheme in ("http", "https"):
             _, said = await world.curl(f"{scheme}://{name}/")
-            assert "not allowed" in said or "403" in said
+            assert "claude-mcp refused" in said or "403" in said
         place = f"{name}:{world.site.port}"
         await world.refuses(connect(f"{name}:443"), connect(place), get(f"http://{place}/", place))
     (answer,) = await world.send(connect(f"{UNKNOWN}:{world.site.port}"))
