@@ -120,6 +120,22 @@ def test_each_tool_and_argument_is_documented(tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("tool", tools(), ids=lambda tool: str(tool.name))
+def test_each_field_of_a_tools_result_is_documented(tool: Tool) -> None:
+    text = section("tools.md", tool.name).partition("Returns ")[2]
+    if "the same as `execute_in_session`" in text:
+        text += section("tools.md", "execute_in_session")
+    assert [name for name in fields(tool.output_schema) if f"`{name}`" not in text] == []
+
+
+def fields(schema: object) -> Iterator[str]:
+    """The names of all properties in a JSON Schema, also of nested objects."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for part in (*schema.get("properties", {}).values(), schema.get("items")):
+            yield from fields(part)
+
+
+@pytest.mark.parametrize("tool", tools(), ids=lambda tool: str(tool.name))
 def test_a_tools_table_names_only_its_arguments(tool: Tool) -> None:
     rows = re.findall(r"^\| (`[^|]+) \|", section("tools.md", tool.name), re.MULTILINE)
     named = {name.strip("`") for row in rows for name in row.split(", ")}
