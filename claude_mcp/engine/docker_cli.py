@@ -41,6 +41,7 @@ from claude_mcp.engine.failures import (
     last_line,
     matches,
     refused_limit,
+    without_client_lines,
 )
 from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.spec import ContainerSpec
@@ -198,7 +199,7 @@ class DockerCliEngine:
             raise ContainerNotFound(f"{self.title} has no container {ref}.")
         if completed.returncode != 0:
             raise self._failure(f"read the logs of container {ref}", completed)
-        return Log(completed.out, completed.err)
+        return Log(completed.out, without_client_lines(completed.err))
 
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
         argv = build.copy_in_argv(self.program, ref, directory)

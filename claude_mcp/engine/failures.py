@@ -101,6 +101,16 @@ _NO_RUNTIME: Final = re.compile(
     r"unknown runtime specified|unknown or invalid runtime name|OCI runtime \S+ not found",
     re.IGNORECASE,
 )
+_NO_LOGIN: Final = re.compile(
+    r"/run/user/\d+\S*: (permission denied|no such file)|address of session bus"
+    r"|sd-bus call|RunRoot is pointing to a path .* which is not writable",
+    re.IGNORECASE,
+)
+"""A rootless engine lacks what a login session gives its user."""
+_WARNING: Final = re.compile(r'time="[^"]*" level=(warning|info) |Emulate Docker CLI using podman')
+_CLIENT_LINE: Final = re.compile(
+    r'time="[^"]*" level=\w+ msg=|Emulate Docker CLI using podman|WARNING: '
+)
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -113,6 +123,8 @@ def last_line(stderr: str, pattern: re.Pattern[str] | None = None) -> str:
     # Docker ends many failures with a pointer to its help, and those of `start` with names.
     noise = ("See '", "Run 'docker", "Usage:", "Error: failed to start containers:")
     lines = [line for line in lines if not line.startswith(noise)]
+    # The client's own warnings may follow the reason.
+    lines = [line for line in lines if not _WARNING.match(line)] or lines
     if pattern is not None:
         lines = [line for line in lines if pattern.search(line)]
     if not lines:
@@ -125,9 +137,20 @@ def last_line(stderr: str, pattern: re.Pattern[str] | None = None) -> str:
     return line if line.endswith((".", "?", "!")) else f"{line}."
 
 
+def without_client_lines(log: str) -> str:
+    """The stderr of ``logs --timestamps`` without what the client says itself.
+
+    A line of the container begins with its time.
+    """
+    return "".join(
+        line for line in re.findall(r"[^\n]*\n|[^\n]+", log) if not _CLIENT_LINE.match(line)
+    )
+
+
 def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
     """The error for a failed engine call. ``tried`` completes "<Engine> could not ..."."""
     message = f"{engine_name} could not {tried}: "
+    errors = "\n".join(line for line in stderr.splitlines() if not _WARNING.match(line))
     if _NO_PERMISSION.search(stderr):
         return EngineUnavailable(
             f"{engine_name} refused access to its socket: {last_line(stderr, _NO_PERMISSION)}",
@@ -145,6 +168,13 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
             f"Podman's service does not answer: {last_line(stderr, _NO_SERVICE)}",
             hint="Start it (for example 'systemctl start podman.socket'), or correct "
             "CONTAINER_HOST or CONTAINER_CONNECTION.",
+        )
+    if _NO_LOGIN.search(errors):
+        return EngineError(
+            f"{message}{last_line(errors, _NO_LOGIN)}",
+            hint="A rootless engine needs a login session of its user: log in as that user (su and "
+            "sudo are not enough), or run 'loginctl enable-linger' for it, and let XDG_RUNTIME_DIR "
+            "name its directory.",
         )
     if _NO_RUNTIME.search(stderr):
         return EngineError(

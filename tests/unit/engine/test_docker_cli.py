@@ -379,6 +379,18 @@ async def test_logs_are_returned_unchanged(fp: FakeProcess) -> None:
     )
 
 
+async def test_what_the_client_says_itself_is_no_line_of_a_containers_log(fp: FakeProcess) -> None:
+    lines = (
+        "2026-01-02T03:04:05.678901234Z it said\x0b\u2028this\n",
+        "2026-01-02T03:04:05+00:00 and this\n",
+    )
+    warning = 'time="2026-01-02T03:04:05Z" level=warning msg="Using cgroups-v1"\n'
+    emulation = "Emulate Docker CLI using podman. Create /etc/containers/nodocker to quiet msg.\n"
+    argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
+    fp.register(argv, stderr=emulation + lines[0] + warning + lines[1])
+    assert await DOCKER.logs("c", 7, 1000) == Log("", "".join(lines))
+
+
 async def test_logs_are_bounded(fp: FakeProcess) -> None:
     argv = ["docker", "logs", "--timestamps", "--tail=7", "c"]
     fp.register(argv, stdout="a" * 1000, stderr="b" * 1000)

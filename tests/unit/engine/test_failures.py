@@ -240,6 +240,28 @@ def test_the_last_line_is_shown_without_prefixes(stderr: str, line: str) -> None
     assert failures.last_line(stderr) == line
 
 
+def test_a_warning_of_the_client_is_not_the_reason_of_a_failure() -> None:
+    warning = 'time="2026-11-29T09:19:17Z" level=warning msg="Using cgroups-v1 which is deprecated"'
+    assert failures.last_line(
+        f"Error: it broke\n{warning}\nEmulate Docker CLI using podman. x\n"
+    ) == ("it broke.")
+    assert failures.last_line(warning) == "Using cgroups-v1 which is deprecated."
+
+
+def test_a_missing_login_session_is_not_taken_for_a_missing_runtime() -> None:
+    stderr = (
+        'Error: runc: time="2026-11-29T09:41:34Z" level=error msg="mkdir /run/user/4242: '
+        'permission denied": OCI permission denied\n'
+    )
+    hint = failures.classify("Podman", "start it", stderr).hint or ""
+    assert "loginctl enable-linger" in hint
+    # Podman only warns of it, and the reason is another one.
+    warned = 'time="2026-11-29T09:41:34Z" level=warning msg="address of session bus"\n'
+    reason = 'Error: default OCI runtime "crun" not found: invalid argument\n'
+    hint = failures.classify("Podman", "start it", warned + reason).hint or ""
+    assert hint.startswith("Install the runtime")
+
+
 def test_a_very_long_last_line_loses_its_middle() -> None:
     assert failures.last_line("a" * 1000 + "b" * 1000) == f"{'a' * 150} ... {'b' * 150}."
 
