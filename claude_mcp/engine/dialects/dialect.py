@@ -45,6 +45,10 @@ class Dialect:
     """The name by which a container reaches the host."""
     extra_hosts: tuple[str, ...]
     """``--add-host`` values without which a container does not know ``host_alias``."""
+    alias_reaches_host: bool
+    """``host_alias`` leads to the machine that the engine runs on."""
+    own_addresses_reach_host: bool
+    """The addresses of that machine lead to it, and not back into the container."""
 
     bind_mounts: bool
     """A container can see a directory of the host."""

@@ -17,6 +17,8 @@ DOCKER: Final = Dialect(
     host_alias="host.docker.internal",
     # On Linux, Docker does not define the alias by itself.
     extra_hosts=("host.docker.internal:host-gateway",),
+    alias_reaches_host=True,
+    own_addresses_reach_host=True,
     bind_mounts=True,
     archive_copies=True,
     # Warns of each limit that it cannot set.
@@ -35,6 +37,8 @@ ROOTLESS_DOCKER: Final = replace(
     DOCKER,
     rootless=True,
     container_user=ContainerUser.ROOT,
+    # It leads into the network namespace of RootlessKit.
+    alias_reaches_host=False,
     limits_need_delegation=True,
 )
 DOCKER_DESKTOP: Final = replace(DOCKER, in_virtual_machine=True)

@@ -22,6 +22,8 @@ PODMAN: Final = Dialect(
     container_user=ContainerUser.SAME,
     host_alias="host.containers.internal",
     extra_hosts=(),
+    alias_reaches_host=True,
+    own_addresses_reach_host=True,
     bind_mounts=True,
     archive_copies=True,
     limits_need_delegation=False,
@@ -46,8 +48,15 @@ ROOTLESS_PODMAN: Final = replace(
     PODMAN,
     rootless=True,
     container_user=ContainerUser.KEEP_ID,
+    # pasta, which Podman 5 uses, gives containers the addresses of the host.
+    own_addresses_reach_host=False,
     limits_need_delegation=True,
 )
 # The client of a service does not know the options that are about its own environment.
 REMOTE_PODMAN: Final = replace(PODMAN, create_options=_OPTIONS)
-REMOTE_ROOTLESS_PODMAN: Final = replace(ROOTLESS_PODMAN, create_options=_OPTIONS)
+REMOTE_ROOTLESS_PODMAN: Final = replace(
+    ROOTLESS_PODMAN,
+    create_options=_OPTIONS,
+    # Our machine may be another one than the service's.
+    own_addresses_reach_host=True,
+)

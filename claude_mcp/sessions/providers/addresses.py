@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from claude_mcp.contract.urls import proxy_parts
 from claude_mcp.engine.dialects.dialect import Dialect
 
 PROC_TCP: Final = ("/proc/net/tcp", "/proc/net/tcp6")
+ELSEWHERE: Final = "192.0.2.1"
+"""An address of no machine (RFC 5737)."""
 _LISTEN: Final = "0A"
 
 
@@ -28,7 +31,8 @@ def in_container(
     """The URL to use inside the container, and whether it differs from ``value``.
 
     A container cannot reach the host's loopback. It knows the host by another name, and reaches
-    only servers that listen on more than loopback. A proxy's scheme may be missing
+    only servers that listen on more than loopback. With some rootless engines, only one of the two
+    leads to the host: the name, or the host's own address. A proxy's scheme may be missing
     (``scheme_optional``); for a base URL, assuming one would be a guess.
     """
     try:
@@ -42,7 +46,18 @@ def in_container(
     if parts.scheme not in ("http", "https") or not parts.hostname:
         problems.append(f"{name} must be an http or https URL.")
         return value, False
-    if not is_loopback(parts.hostname):
+    host = parts.hostname.lower().rstrip(".")
+    if not dialect.alias_reaches_host and (is_loopback(host) or host == dialect.host_alias):
+        address = own_address() or "the one that other machines use"
+        problems.append(
+            f"{name} points to {host}:{port}, but that does not lead to this machine from a "
+            f"container of rootless {dialect.title}. Use this machine's own address ({address}), "
+            "and make the server listen there."
+        )
+        return value, False
+    # A container may have this machine's addresses itself.
+    has_it_too = not dialect.own_addresses_reach_host and is_own_address(host)
+    if not has_it_too and not is_loopback(host):
         return value, False
     if sys.platform == "linux" and not dialect.in_virtual_machine:
         match _listeners(port):
@@ -86,6 +101,30 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_own_address(host: str) -> bool:
+    """Whether this is an address of this machine, or its name."""
+    if host == socket.gethostname().lower():
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))  # the kernel refuses the addresses of others
+    except (ValueError, OSError):
+        return False
+    return not address.is_unspecified
+
+
+def own_address() -> str | None:
+    """The address that this machine uses towards others; None if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((ELSEWHERE, 9))  # of a datagram socket: nothing is sent
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 def _listeners(port: int, tables: tuple[str, ...] = PROC_TCP) -> str:

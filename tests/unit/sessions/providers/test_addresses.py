@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -55,3 +56,12 @@ def test_a_wide_listener_in_either_table_is_enough(tmp_path: Path) -> None:
     (tmp_path / "tcp6").write_text(HEADER + row(ANY_V6, 8080))
     tables = (str(tmp_path / "tcp"), str(tmp_path / "tcp6"))
     assert addresses._listeners(8080, tables) == "wide"
+
+
+def test_an_own_address_is_one_that_the_kernel_lets_us_use() -> None:
+    found = addresses.own_address()
+    assert addresses.is_own_address("127.0.0.1")
+    assert found is None or addresses.is_own_address(found)
+    for other in ("192.0.2.1", "2001:db8::1", "0.0.0.0", "::", "gateway.example", ""):
+        assert not addresses.is_own_address(other)
+    assert addresses.is_own_address(socket.gethostname().lower())

@@ -13,9 +13,10 @@ from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects.dialect import Dialect
-from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP
-from claude_mcp.engine.dialects.podman import PODMAN
+from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.podman import PODMAN, REMOTE_ROOTLESS_PODMAN, ROOTLESS_PODMAN
 from claude_mcp.errors import UsageError
+from claude_mcp.sessions.providers import addresses
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import Provider, resolve, restore
@@ -183,6 +184,33 @@ def test_an_address_that_only_the_host_can_reach_is_refused(narrow: int) -> None
         f"ANTHROPIC_BASE_URL points to localhost:{narrow}, but that server listens only on the "
         "host's loopback, which a container cannot reach. Make it listen on all addresses "
         "(0.0.0.0), or use an address that other machines can reach."
+    )
+
+
+def test_the_hosts_own_address_is_translated_where_containers_have_it_too(
+    wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "is_own_address", lambda host: host == "192.0.2.7")
+    config = replace(WITH_KEY, base_url=f"http://192.0.2.7:{wide}/v1")
+    alias = f"http://host.containers.internal:{wide}/v1"
+    assert resolve(config, ROOTLESS_PODMAN).credentials.base_url == alias
+    for dialect in (DOCKER, ROOTLESS_DOCKER, PODMAN, REMOTE_ROOTLESS_PODMAN):
+        assert resolve(config, dialect).credentials.base_url == config.base_url
+    elsewhere = replace(WITH_KEY, base_url=f"http://192.0.2.8:{wide}")
+    assert resolve(elsewhere, ROOTLESS_PODMAN).credentials.base_url == elsewhere.base_url
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "host.docker.internal"])
+def test_rootless_docker_refuses_names_that_lead_into_its_own_namespace(
+    wide: int, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(addresses, "own_address", lambda: "192.0.2.7")
+    with pytest.raises(UsageError) as caught:
+        resolve(replace(WITH_KEY, base_url=f"http://{host}:{wide}"), ROOTLESS_DOCKER)
+    assert str(caught.value) == (
+        f"ANTHROPIC_BASE_URL points to {host}:{wide}, but that does not lead to this machine from "
+        "a container of rootless Docker. Use this machine's own address (192.0.2.7), and make the "
+        "server listen there."
     )
 
 
