@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from claude_mcp.cli.terminal import talk
 from claude_mcp.config import Config
 from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
+from claude_mcp.signals import stopping
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle
@@ -62,7 +63,7 @@ def report(error: Exception) -> int:
 
 
 def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
-    """Do some work with the sessions. SIGINT and SIGTERM cancel it and wait for its clean-up.
+    """Do some work with the sessions. Signals cancel it and wait for its clean-up.
 
     Raises:
         Interrupted: by a signal. A second signal ends the process immediately.
@@ -84,7 +85,7 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
                 logger.info("stopping on %s", signal.Signals(number).name)
                 scope.cancel()
 
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*stopping()) as signals:
             # Only the work is cancelled: its clean-up needs the channels to the sessions.
             async with open_sessions(config) as sessions, anyio.create_task_group() as tasks:
                 with anyio.CancelScope() as scope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
@@ -25,14 +26,15 @@ from mcp.types import (
     TextContent,
 )
 
-from claude_mcp import __version__
+from claude_mcp import __version__, signals
 from claude_mcp.config import Config
 from claude_mcp.server import arguments
 from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.errors import error_text
+from claude_mcp.server.messages import Messages
 from claude_mcp.server.progress import Reporter
-from claude_mcp.server.stdio import Lines
+from claude_mcp.server.stdio import Lines, Output, claimed_stdout
 from claude_mcp.server.tool import Call
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
 from claude_mcp.views.wire import clean
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
-"""After a signal, running calls may take this long to end before they are cancelled."""
+"""After a signal or the end of input, calls and their answers may take this long to end."""
 
 Context = ServerRequestContext["Sessions"]
 
@@ -123,25 +125,44 @@ def serve(config: Config) -> int:
 async def _serve(config: Config) -> None:
     server = build(config)
     stdin = Lines(sys.stdin.fileno())
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_stop_on_signal, stdin, tasks.cancel_scope)
-        async with stdio_server(stdin=cast("anyio.AsyncFile[str]", stdin)) as (read, write):
-            await server.run(read, write, server.create_initialization_options())
-        tasks.cancel_scope.cancel()
+    with claimed_stdout() as descriptor:
+        stdout = Output(descriptor)
+        async with anyio.create_task_group() as tasks:
+
+            async def messages() -> AsyncIterator[str]:
+                async for line in Messages(stdin, stdout, tasks):
+                    yield line
+                # The client may never read the answers that are left.
+                tasks.start_soon(_stop_later, tasks.cancel_scope)
+
+            await tasks.start(_stop_on_signal, stdin, tasks)
+            async with stdio_server(
+                stdin=cast("anyio.AsyncFile[str]", messages()),
+                stdout=cast("anyio.AsyncFile[str]", stdout),
+            ) as (read, write):
+                await server.run(read, write, server.create_initialization_options())
+            tasks.cancel_scope.cancel()
+
+
+async def _stop_later(scope: anyio.CancelScope) -> None:
+    await anyio.sleep(STOP_SECONDS)
+    scope.cancel()
 
 
 async def _stop_on_signal(
     stdin: Lines,
-    scope: anyio.CancelScope,
+    tasks: TaskGroup,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Treat a signal as end of input; a second one ends the process immediately."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    stopping = False
+    with anyio.open_signal_receiver(*signals.stopping()) as received:
         task_status.started()
-        async for number in signals:
+        async for number in received:
+            if stopping:
+                os._exit(128 + number)
+            stopping = True
             logger.info("stopping on %s", signal.Signals(number).name)
             stdin.close()
-            break
-    await anyio.sleep(STOP_SECONDS)
-    scope.cancel()
+            tasks.start_soon(_stop_later, tasks.cancel_scope)

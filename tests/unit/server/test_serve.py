@@ -111,7 +111,7 @@ def wait_for(server: Serving, program: Path, word: str) -> None:
             server.process.wait(0.005)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_server_with_all_its_children(
     program: Path, project: Path, number: signal.Signals
 ) -> None:
@@ -122,6 +122,19 @@ def test_a_signal_ends_the_server_with_all_its_children(
     assert len(children) == 1
     assert not Path(f"/proc/{children[0]}").exists()
     assert "cancelled" in fake_engine.calls(program)
+
+
+def test_a_server_that_was_started_to_ignore_sighup_still_does(program: Path) -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serving(program) as server:
+            server.process.send_signal(signal.SIGHUP)
+            server.send("tools/list")
+            assert server.answer()["result"]["tools"]
+            server.hang_up()
+            assert server.end()[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_a_client_that_disconnects_ends_the_server_with_all_its_children(
@@ -197,6 +210,7 @@ def test_a_client_that_no_longer_reads_ends_the_server(program: Path) -> None:
 def test_the_debug_log_goes_to_stderr_without_secrets(program: Path, project: Path) -> None:
     with serving(program, "--debug") as server:
         server.write(b'{"apiKey": "sk-ant-in-a-broken-line')
+        assert server.answer()["error"]["code"] == -32700
         server.call("create_session", projectPath=str(project), apiKey="sk-ant-of-a-session-0123")
         assert not server.answer()["result"]["isError"]
         server.call("create_session", projectPath="/nowhere", apiKey="sk-ant-of-a-session-0123")
@@ -206,3 +220,92 @@ def test_the_debug_log_goes_to_stderr_without_secrets(program: Path, project: Pa
     assert code == 0
     assert b"create_session: The project directory '/nowhere' does not exist." in log
     assert b"sk-ant-" not in log
+
+
+REQUEST = '{"jsonrpc": "2.0", "id": %s, "method": "tools/list", "params": %s}'
+NESTED = '{"a":' * 220 + "1" + "}" * 220
+
+
+@pytest.mark.parametrize(
+    ("line", "identifier", "code"),
+    [
+        (REQUEST % ("7", r'{"cursor": "half \ud83d"}'), 7, -32600),
+        (REQUEST % ('"seven"', "[]"), "seven", -32600),
+        (REQUEST % ("7", NESTED), 7, -32600),
+        (REQUEST % ("7.5", "{}"), None, -32600),
+        ('{"jsonrpc": "2.0", "id": 7}', 7, -32600),
+        ("[]", None, -32600),
+        ("7", None, -32600),
+        ('{"jsonrpc": "2.0", "id": 7, "meth', None, -32700),
+        ("[" * 100_000, None, -32700),
+        ("x" * (16 * 1024 * 1024 + 1), None, -32700),
+    ],
+    ids=[
+        "half of a surrogate pair",
+        "params in a list",
+        "deep nesting",
+        "fraction as id",
+        "no method",
+        "batch",
+        "number",
+        "half a line",
+        "endless nesting",
+        "too long",
+    ],
+)
+def test_what_is_no_message_is_answered_and_logged(
+    program: Path, line: str, identifier: object, code: int
+) -> None:
+    with serving(program) as server:
+        server.write(line.encode())
+        answer = server.answer()
+        assert (answer["id"], answer["error"]["code"]) == (identifier, code)
+        server.send("tools/list")
+        assert server.answer()["result"]["tools"]
+        server.hang_up()
+        ended, log = server.end()
+    assert ended == 0
+    assert str(code).encode() in log
+    assert line[:40].encode() not in log
+
+
+def test_a_broken_notification_and_a_blank_line_are_not_answered(program: Path) -> None:
+    with serving(program) as server:
+        server.write(b"")
+        server.write(b'{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": []}')
+        server.send("tools/list")
+        assert server.answer()["result"]["tools"]
+        server.hang_up()
+        assert b"ignored a notification" in server.end()[1]
+
+
+def stuck(server: Serving) -> None:
+    """Ask until the answers fill stdout, which nobody reads."""
+    for _ in range(60):
+        server.send("tools/list")
+    server.write(b"no JSON\n" * 200)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, None])
+def test_a_server_whose_client_does_not_read_ends(
+    program: Path, number: signal.Signals | None
+) -> None:
+    with serving(program) as server:
+        stuck(server)
+        if number is None:
+            server.hang_up()
+        else:
+            server.process.send_signal(number)
+        assert server.end()[0] == 0
+
+
+def test_a_second_signal_ends_a_server_at_once(program: Path) -> None:
+    with serving(program, "--debug") as server:
+        stuck(server)
+        assert server.process.stderr is not None
+        server.process.send_signal(signal.SIGTERM)
+        for line in server.process.stderr:
+            if b"stopping on SIGTERM" in line:
+                break
+        server.process.send_signal(signal.SIGINT)
+        assert server.end()[0] == 128 + signal.SIGINT

@@ -6,18 +6,18 @@ from pathlib import Path
 import anyio
 import pytest
 
-from claude_mcp.server.stdio import Lines
+from claude_mcp.server.stdio import LINE_BYTES, Lines, Output
 
 pytestmark = pytest.mark.anyio
 
 
-async def read_all(descriptor: int) -> list[str]:
+async def read_all(descriptor: int) -> list[str | None]:
     return [line async for line in Lines(descriptor)]
 
 
 async def test_lines_arrive_whole_however_they_were_written() -> None:
     reader, writer = os.pipe()
-    found: list[str] = []
+    found: list[str | None] = []
 
     async def collect() -> None:
         found.extend(await read_all(reader))
@@ -55,7 +55,7 @@ async def test_waiting_for_a_silent_client_can_be_cancelled() -> None:
 async def test_closing_ends_the_lines_like_end_of_file() -> None:
     reader, writer = os.pipe()
     lines = Lines(reader)
-    found: list[str] = []
+    found: list[str | None] = []
     read = anyio.Event()
 
     async def collect() -> None:
@@ -71,5 +71,42 @@ async def test_closing_ends_the_lines_like_end_of_file() -> None:
     assert found == ["whole\n"]
     os.write(writer, b"later\n")
     assert [line async for line in lines] == []
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_a_line_that_is_too_long_is_skipped_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "requests"
+    file.write_bytes(b"one\n" + b"x" * (LINE_BYTES + 1) + b"y" * LINE_BYTES + b"\ntwo\n")
+    descriptor = os.open(file, os.O_RDONLY)
+    assert await read_all(descriptor) == ["one\n", None, "two\n"]
+    os.close(descriptor)
+
+
+async def test_texts_are_written_whole_and_one_after_the_other() -> None:
+    reader, writer = os.pipe()
+    output = Output(writer)
+    texts = [letter * 300_000 for letter in "abc"]
+    async with anyio.create_task_group() as tasks:
+        for text in texts:
+            tasks.start_soon(output.write, text)
+        await anyio.wait_all_tasks_blocked()
+        written = b""
+        while len(written) < 900_000:
+            await anyio.wait_readable(reader)
+            written += os.read(reader, 65536)
+    assert written.decode() == "".join(texts)
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_writing_to_a_client_that_does_not_read_can_be_cancelled() -> None:
+    reader, writer = os.pipe()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Output(writer).write, "x" * 1_000_000)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    assert scope.cancelled_caught
     os.close(reader)
     os.close(writer)
