@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than in a tool result, and still within one answer of the agent."""
+_ID: Final = re.compile(r"[0-9a-f]{12,64}")
+"""A session's id, which is not mistyped: a script may destroy it twice."""
 
 
 def serve(arguments: argparse.Namespace, config: Config) -> int:
@@ -202,7 +205,8 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
                 destroyed = await sessions.destroy(reference)
             except ClaudeMcpError as error:
                 # The others are destroyed all the same; the first failure gives the exit code.
-                code = code or report(error)
+                failed = report(error)
+                code = code or failed
                 continue
             if arguments.json:
                 from claude_mcp.views.results import DestroyResult
@@ -212,7 +216,10 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
                 write(f"{destroyed.session.id}\n")
             for warning in destroyed.warnings:
                 talk(f"warning: {warning}")
-            if not destroyed.existed:
+            if destroyed.not_found is not None and not _ID.fullmatch(reference):
+                failed = report(destroyed.not_found)
+                code = code or failed
+            elif not destroyed.existed:
                 talk(f"Session {reference!r} does not exist (any more).")
         return done, code
 

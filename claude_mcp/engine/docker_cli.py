@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final
 
+import anyio
+
 from claude_mcp.engine import argv as build
 from claude_mcp.engine import process
 from claude_mcp.engine.argv import Argv
@@ -28,6 +30,7 @@ from claude_mcp.engine.engine import (
 from claude_mcp.engine.environment import PROXIES, without
 from claude_mcp.engine.failures import (
     AMBIGUOUS,
+    BEING_REMOVED,
     BUSY,
     HALF_REMOVED,
     NAME_IN_USE,
@@ -48,6 +51,7 @@ from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 VERB_TIMEOUT_SECONDS: Final = 60.0
+REMOVAL_POLL_SECONDS: Final = 0.1
 """Longer than any verb that we wait for takes on a healthy engine."""
 REMOVING: Final = "removing"
 """The status of a container whose removal failed halfway."""
@@ -132,12 +136,27 @@ class DockerCliEngine:
         busy = matches(BUSY, completed)
         if busy:
             completed = await self._run(argv)
+        if matches(BEING_REMOVED, completed):
+            await self._await_removal(ref)
+            return True
         if completed.returncode == 0:
             # `rm --force` of a missing container succeeds; stdout names what was removed.
             return busy or bool(completed.stdout.strip())
         if matches(NO_SUCH_CONTAINER, completed):
             return busy
         raise self._failure(f"remove container {ref}", completed)
+
+    async def _await_removal(self, ref: str) -> None:
+        """Wait until the container that another call is removing no longer exists."""
+        with anyio.move_on_after(VERB_TIMEOUT_SECONDS):
+            while await self.inspect([ref]):  # noqa: ASYNC110 another process removes it
+                await anyio.sleep(REMOVAL_POLL_SECONDS)
+            return
+        raise EngineUnavailable(
+            f"{self.title} did not finish the removal of container {ref[:12]} within "
+            f"{VERB_TIMEOUT_SECONDS:g} s.",
+            hint="Its storage or daemon may hang. Look at the engine's own log.",
+        )
 
     async def remove_volume(self, name: str) -> None:
         completed = await self._run(build.remove_volume_argv(self.program, name))

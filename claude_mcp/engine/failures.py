@@ -21,6 +21,8 @@ HALF_REMOVED: Final = re.compile(
     r'getting container from store "([0-9a-f]{64})": container not known'
 )
 """Podman's words for a container whose removal failed halfway. ``ps`` still lists it."""
+BEING_REMOVED: Final = re.compile(r"removal of container \S+ is already in progress", re.IGNORECASE)
+"""Docker's words if another call is removing the container."""
 BUSY: Final = re.compile(r"device or resource busy", re.IGNORECASE)
 NAME_IN_USE: Final = re.compile(
     r"container name \S+ is already in use|name \S+ is in use: container already exists",

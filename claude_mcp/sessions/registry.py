@@ -58,6 +58,8 @@ class Destroyed:
     session: Session | None
     existed: bool
     warnings: tuple[str, ...] = ()
+    not_found: SessionNotFound | None = None
+    """Set if no session with this reference was ever known here; it names the nearest one."""
 
 
 class Sessions:
@@ -204,9 +206,11 @@ class Sessions:
             return await self._destroyed(reference, known)
         try:
             session = await self.find(reference)
-        except SessionNotFound:
-            if known is not None:  # another process removed it, but not its proxy
-                await proxies.release_or_log(engine, known.proxy)
+        except SessionNotFound as error:
+            if known is None:
+                return Destroyed(reference, None, existed=False, not_found=error)
+            # Another process removed it, but not its proxy.
+            await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
         existed = await self._remove(session)
         return await self._destroyed(reference, session, existed=existed)

@@ -299,9 +299,22 @@ def test_destroy_takes_several_sessions_and_continues_after_a_failure(
     assert err.splitlines() == [
         "claude-mcp: A sessionId is a session's id, a prefix of it, or the session's name; '' is "
         "none of these.",
-        "Session 'gone' does not exist (any more).",
+        "claude-mcp: There is no session 'gone'.",
+        f"Existing sessions: {session} (fix-tests).",
     ]
     assert sessions(run) == []
+
+
+def test_destroy_of_a_mistyped_name_fails_with_the_nearest_one(run: Run, session: str) -> None:
+    said = "claude-mcp: There is no session 'fix-test'.\nDid you mean 'fix-tests'?\n"
+    assert run("destroy", "fix-test") == (3, "", said)
+    assert len(sessions(run)) == 1
+
+
+def test_destroy_of_an_id_can_be_repeated(run: Run, session: str) -> None:
+    assert run("destroy", session)[0] == 0
+    said = f"Session {session!r} does not exist (any more).\n"
+    assert run("destroy", session) == (0, "", said)
 
 
 def test_destroy_as_json(run: Run, session: str) -> None:

@@ -239,6 +239,15 @@ async def test_remove_is_tried_again_when_a_mount_was_busy(
     assert await PODMAN.remove(ID) is True
 
 
+async def test_a_removal_in_progress_is_awaited_and_is_a_success(fp: FakeProcess) -> None:
+    busy = f"Error response from daemon: removal of container {ID} is already in progress"
+    fp.register(["docker", "rm", "--force", "--volumes", ID], stderr=busy, returncode=1)
+    gone = {"stderr": f"Error: No such container: {ID}", "returncode": 1}
+    fp.register(["docker", "container", "inspect", fp.any()], **gone)
+    assert await DOCKER.remove(ID) is True
+    assert fp.call_count(["docker", "container", "inspect", fp.any()]) == 1
+
+
 async def test_a_failed_remove_is_an_error(fp: FakeProcess) -> None:
     fp.register(["docker", "rm", "--force", "--volumes", "c"], stderr=DOWN, returncode=1)
     with pytest.raises(EngineUnavailable):
