@@ -29,8 +29,22 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, str]:
             raise UsageError("--provider-option takes NAME=VALUE.")
         if name in options:
             raise UsageError(f"--provider-option {name} is given twice.")
-        options[name] = _secret(name, value) if name in SECRET_OPTIONS else value
+        options[name] = _value(name, value)
     return options
+
+
+def _value(name: str, typed: str) -> str:
+    """The value of one option. An address may be typed, unless it contains a password."""
+    if name == "baseUrl" and not typed.startswith(("env:", "file:")) and typed != "-":
+        if "@" not in typed:
+            return typed
+        raise UsageError(
+            "baseUrl with a user or password is a secret, and other users of this machine can "
+            "read the command line.",
+            hint="Pass --provider-option baseUrl=env:VARIABLE, baseUrl=file:PATH or baseUrl=- "
+            "(stdin).",
+        )
+    return _secret(name, typed) if name in (*SECRET_OPTIONS, "baseUrl") else typed
 
 
 def _secret(name: str, where: str) -> str:

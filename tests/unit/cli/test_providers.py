@@ -54,6 +54,19 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
     )
 
 
+def test_an_address_may_be_typed_or_named_but_not_typed_with_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = "https://user:pw-of-a-gateway@gateway.test"
+    monkeypatch.setenv("MY_GATEWAY", secret)
+    assert typed("baseUrl=https://gateway.test").options == {"baseUrl": "https://gateway.test"}
+    assert typed("baseUrl=env:MY_GATEWAY").options == {"baseUrl": secret}
+    with pytest.raises(UsageError) as caught:
+        typed(f"baseUrl={secret}")
+    assert caught.value.message.startswith("baseUrl with a user or password is a secret")
+    assert "pw-of-a-gateway" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
