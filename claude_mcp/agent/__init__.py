@@ -1,5 +1,6 @@
-"""What runs inside the container: the session's main process.
+"""The session's main process, which runs inside the container.
 
-Standard library only, Python 3.9 or later; of ours it imports only ``claude_mcp.claude``.
-Its code travels with the container (see ``sessions/payload.py``), so no image has to bring it.
+It uses only the standard library of Python 3.9 or later, and of this package only ``claude``,
+``contract`` and ``placing``. The code travels with the container (see
+``sessions/channel/payload.py``), so it need not be installed in the image.
 """

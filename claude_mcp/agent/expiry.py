@@ -1,9 +1,9 @@
-"""Ends the session when its time is over, or when nobody has used it for long; never while a
-turn or a command runs.
+"""Ends the session at the end of its lifetime or after its idle timeout, but never while a turn or
+a command runs.
 
-The agent ends itself, because it alone knows what runs, and because nobody need look for the
-session's memory to be free again. Its exit code tells whoever looks next that the container can
-go.
+The agent ends itself because only it knows what is running, and because the session's memory is
+then freed even if no front end exists any more. Its exit code shows that the container may be
+removed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Callable, NoReturn
 
 from claude_mcp.agent.store.state import log
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 
 if TYPE_CHECKING:
     from claude_mcp.agent.turns.queue import Turns
+    from claude_mcp.contract.settings import Settings
 
 LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Expiry:
-    """``expiresAt`` of the settings is a time in seconds since 1970, ``idleTimeoutSeconds`` a
-    duration; either may be missing."""
-
-    def __init__(self, settings: dict[str, Any], turns: Callable[[], Turns]) -> None:
-        self._expires_at: float | None = settings.get("expiresAt")
-        self._idle_seconds: float | None = settings.get("idleTimeoutSeconds")
+    def __init__(self, settings: Settings, turns: Callable[[], Turns]) -> None:
+        self._expires_at = settings.expires_at
+        self._idle_seconds = settings.idle_timeout_seconds
         self._turns = turns
         self._changed = threading.Condition()
         self._uses = 0
@@ -40,7 +38,7 @@ class Expiry:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """While a command or a transfer runs."""
+        """Keep the session from expiring while a command or a transfer runs."""
         with self._changed:
             self._uses += 1
         try:
@@ -66,27 +64,27 @@ class Expiry:
             left = due - time.time()
             if left <= 0:
                 log(f"session expired: {why}")
-                os._exit(contract.EXPIRED_EXIT_CODE)
+                os._exit(places.EXPIRED_EXIT_CODE)
             time.sleep(min(left, LONGEST_WAIT_SECONDS))
 
     def _wait_for_uses(self) -> float:
-        """Until none runs; when the last one ended."""
+        """Wait until no command or transfer runs; returns when the last one ended."""
         with self._changed:
             while self._uses:
                 self._changed.wait()
             return self._last_use
 
     def _due(self, last: float) -> tuple[float, str]:
-        """When a session is over that was last busy at ``last``, and why."""
+        """When a session expires that was last busy at ``last``, and why."""
         moments = []
         if self._idle_seconds is not None:
-            why = f"nobody has used it for {self._idle_seconds:g} s"
+            why = f"it was unused for {self._idle_seconds:g} s"
             moments.append((last + self._idle_seconds, why))
         if self._expires_at is not None:
             due = self._expires_at
             if last > max(due, self._began):
-                # The result of what outlived the session's time can still be fetched, once.
+                # A turn outlived the session: leave time to fetch its result, but only once.
                 self._released = self._released or last
-                due = self._released + contract.EXPIRY_GRACE_SECONDS
-            moments.append((due, "its time is over"))
+                due = self._released + places.EXPIRY_GRACE_SECONDS
+            moments.append((due, "its lifetime is over"))
         return min(moments)

@@ -1,4 +1,4 @@
-"""The container's main process once it is ready: serves channels until it is stopped."""
+"""The container's main process once it is ready: it serves channels until it is stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from claude_mcp.agent.channel import threads
 from claude_mcp.agent.channel.connections import (
@@ -24,8 +24,11 @@ from claude_mcp.agent.channel.connections import (
 from claude_mcp.agent.expiry import Expiry
 from claude_mcp.agent.processes import commands
 from claude_mcp.agent.store.state import State, log
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import operations, places
 from claude_mcp.contract.codes import Code
+from claude_mcp.contract.handover import Handover
+from claude_mcp.contract.messages import from_json, to_json
+from claude_mcp.contract.settings import NO_NETWORK, RESTRICTED, Settings
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
@@ -34,63 +37,62 @@ if TYPE_CHECKING:
 
 
 WARM_UP_DELAY_SECONDS = 0.1
-"""A command that comes at once would share the processor with our imports; a prompt does not wait
-for this."""
-
-
-def no_room() -> RequestError:
-    return RequestError(
-        Code.NO_ROOM, "the session has no room for another process: as many run as its limit allows"
-    )
+"""Leaves the processor to a command that arrives at once; prompts do not wait for this."""
 
 
 class Agent:
-    """Joins the operations to what they act on."""
+    """Connects each operation with the part of the agent that performs it."""
 
-    def __init__(
-        self, settings: dict[str, Any], home: str, secrets: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, home: str, handover: Handover | None = None) -> None:
         self._environment = {
-            name: value for name, value in os.environ.items() if name != contract.PAYLOAD_VARIABLE
+            name: value for name, value in os.environ.items() if name != places.PAYLOAD_VARIABLE
         }
         self._environment["HOME"] = home
         self._activities = itertools.count(1)
         self._lock = threading.Lock()
-        self._directory = os.path.join(home, contract.STATE_DIRECTORY)
+        self._directory = os.path.join(home, places.STATE_DIRECTORY)
         self.state = State(self._directory)
         self._settings = settings
-        self._secrets = secrets
+        self._handover = handover or Handover()
         self._egress: Egress | None = None
-        if settings.get("network") in (contract.RESTRICTED, contract.NO_NETWORK):
-            from claude_mcp.agent.network import seccomp
-
-            why = seccomp.bound()
-            if why:
-                log(f"sockets of other families than the usual ones are not forbidden here: {why}")
-        if settings.get("network") == contract.RESTRICTED:
-            from claude_mcp.agent.network.egress import Egress
-
-            self._egress = Egress(settings["sessionName"], (secrets or {}).get("proxies") or {})
+        if settings.network in (RESTRICTED, NO_NETWORK):
+            self._restrict_sockets()
+        if settings.network == RESTRICTED:
+            self._egress = self._start_egress()
         self._turns: Turns | None = None
         self._receiving: Receiving | None = None
         self.expiry = Expiry(settings, lambda: self.turns)
         self.operations = {
-            "ping": lambda request: {},
-            "command": self._watched(self._used(self._command)),
-            "status": lambda request: self.turns.status(),
-            "configure": lambda request: self.turns.configure(request),
-            "mcp": lambda request: self.turns.mcp_servers(request),
-            "turn": self._watched(lambda request: self.turns.submit(request)),
-            "follow": self._watched(lambda request: self.turns.follow(request)),
-            "event": lambda request: self.turns.event(request),
-            "interrupt": lambda request: self.turns.interrupt(request),
-            "respond": lambda request: self.turns.respond(request),
-            "receive": self._used(lambda request: self.receiving.receive(request)),
-            "arrived": lambda request: self.receiving.arrived(request),
+            operations.PING: lambda request: {},
+            operations.COMMAND: self._watched(self._used(self._command)),
+            operations.STATUS: lambda request: self.turns.status(),
+            operations.CONFIGURE: lambda request: self.turns.configure(request),
+            operations.MCP: lambda request: self.turns.mcp_servers(request),
+            operations.TURN: self._watched(lambda request: self.turns.submit(request)),
+            operations.FOLLOW: self._watched(lambda request: self.turns.follow(request)),
+            operations.EVENT: lambda request: self.turns.event(request),
+            operations.INTERRUPT: lambda request: self.turns.interrupt(request),
+            operations.RESPOND: lambda request: self.turns.respond(request),
+            operations.RECEIVE: self._used(lambda request: self.receiving.receive(request)),
+            operations.ARRIVED: lambda request: self.receiving.arrived(request),
         }
 
+    @staticmethod
+    def _restrict_sockets() -> None:
+        from claude_mcp.agent.network import seccomp
+
+        problem = seccomp.restrict()
+        if problem:
+            log(f"sockets of unusual address families are not blocked: {problem}")
+
+    def _start_egress(self) -> Egress:
+        from claude_mcp.agent.network.egress import Egress
+
+        credentials = self._handover.credentials
+        return Egress(self._settings.session_name or "", credentials.proxies if credentials else {})
+
     def _used(self, operation: Operation) -> Operation:
-        """The same, and the session does not expire meanwhile."""
+        """The operation; the session does not expire while it runs."""
 
         def perform(request: Request) -> Answer:
             with self.expiry.use():
@@ -99,27 +101,27 @@ class Agent:
         return perform
 
     def _watched(self, operation: Operation) -> Operation:
-        """The same, and the front end hears at once when the session's proxy is gone."""
+        """The operation; its caller is told at once if the session's proxy disappears."""
         egress = self._egress
         if egress is None:
             return operation
 
         def perform(request: Request) -> Answer:
-            with egress.watch(lambda: request.event(contract.PROXY_GONE)):
+            with egress.watch(lambda: request.event(operations.PROXY_GONE)):
                 return operation(request)
 
         return perform
 
     @property
     def turns(self) -> Turns:
-        # Imported when it is first needed, so that readiness does not wait for it.
+        # Imported on first use, so that the session is ready sooner.
         from claude_mcp.agent.turns.queue import Turns
 
         with self._lock:
             if self._turns is None:
                 self._turns = Turns(
                     self._settings,
-                    self._secrets,
+                    self._handover,
                     self._environment,
                     self.state,
                     self._directory,
@@ -141,42 +143,45 @@ class Agent:
         threading.Timer(WARM_UP_DELAY_SECONDS, lambda: self.turns).start()
 
     def activity(self, kind: str) -> str:
-        # Without the lock, which is held while Claude Code is being started ahead.
+        # Without the lock, which is held while Claude Code is started.
         return f"{kind}-{os.getpid()}-{next(self._activities)}"
 
     def _command(self, request: Request) -> Answer:
-        args = request.args
-        workdir = args.get("workdir") or None
+        args = request.read(operations.Command)
         activity = self.activity("command")
         mark = None if self._egress is None else self._egress.mark()
+        command = self._start_command(activity, args)
+        request.on_cancel(command.cancel)
+        result = command.wait(args.timeout_seconds)
+        for note in result.notes:
+            log(f"{activity}: {note}")
+        if result.timed_out or command.cancelled:
+            why = "time limit" if result.timed_out else "cancelled"
+            log(f"{activity} killed ({why}) after {result.duration_ms} ms")
+        if self._egress is not None and mark is not None:
+            result = result._replace(notes=(*result.notes, *self._egress.notes(mark)))
+        return to_json(result)
+
+    def _start_command(self, activity: str, args: operations.Command) -> commands.Command:
+        workdir = args.workdir or None
         try:
-            command = threads.with_room(
+            return threads.retry_at_limit(
                 lambda: commands.Command(
-                    activity, args["command"], workdir, self._environment, args["limitBytes"]
+                    activity, args.command, workdir, self._environment, args.limit_bytes
                 )
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RequestError(Code.BAD_WORKDIR, f"there is no directory {workdir!r}") from error
         except PermissionError as error:
-            raise RequestError(
-                Code.BAD_WORKDIR, f"the session may not enter {workdir!r}"
-            ) from error
+            why = f"the session's user may not enter {workdir!r}"
+            raise RequestError(Code.BAD_WORKDIR, why) from error
         except (BlockingIOError, RuntimeError) as error:
-            raise no_room() from error
-        request.on_cancel(command.cancel)
-        result = command.wait(args.get("timeoutSeconds"))
-        blocked = [] if self._egress is None or mark is None else self._egress.notes(mark)
-        for note in result["notes"]:
-            log(f"{activity}: {note}")
-        result["notes"] += blocked
-        if result["timedOut"] or result["cancelled"]:
-            why = "time limit" if result["timedOut"] else "cancelled"
-            log(f"{activity} killed ({why}) after {result['durationMs']} ms")
-        return result
+            raise RequestError(Code.NO_ROOM, "the session's process limit is reached") from error
 
 
 def serve_channel(control: socket.socket, agent: Agent) -> None:
-    """The connector passes its own stdin and stdout over the socket and then only waits."""
+    """Serve one channel. The connector sends its own stdin and stdout over the socket, and then
+    only waits for the end."""
     descriptors = array.array("i")
     with control:
         _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * descriptors.itemsize))
@@ -191,10 +196,10 @@ def serve_channel(control: socket.socket, agent: Agent) -> None:
                 os.close(descriptor)
 
 
-def turn_away(control: socket.socket) -> None:
+def reject_channel(control: socket.socket) -> None:
     with control, contextlib.suppress(OSError):
         control.setblocking(False)
-        control.send(contract.NO_ROOM)
+        control.send(places.NO_ROOM)
         control.shutdown(socket.SHUT_WR)
 
 
@@ -203,17 +208,24 @@ def stop(number: int, frame: object) -> NoReturn:
     os._exit(0)
 
 
-def serve(listener: int, home: str, handed: str | None) -> NoReturn:
-    """``listener`` is a descriptor; ``handed`` is the creator's line, None on a later start."""
-    # Our own end must be quick: PID 1 hands us TERM, and the engine waits 10 s for us.
+def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
+    """Serve until the end of the container.
+
+    ``listener`` is the descriptor of the listening socket; ``first_line`` is the creator's, and
+    None when the container was started again.
+    """
+    # The agent must end quickly: PID 1 forwards TERM, and the engine waits 10 s before it kills.
     signal.signal(signal.SIGTERM, stop)
-    secrets = None if handed is None else json.loads(handed)["secrets"]
-    agent = Agent(json.loads(sys.argv[1]), home, secrets)
+    handover = None
+    if first_line is not None:
+        configure = from_json(operations.Configure, json.loads(first_line))
+        handover = Handover.from_json(configure.secrets)
+    agent = Agent(from_json(Settings, json.loads(sys.argv[1])), home, handover)
     if agent.state.abandoned:
-        log("session was never completed: it was abandoned before")
-        sys.exit(contract.ABANDONED_EXIT_CODE)
-    if handed is None:
-        log("started again; credentials are gone")
+        log("the creation of this session was never completed")
+        sys.exit(places.ABANDONED_EXIT_CODE)
+    if first_line is None:
+        log("session restarted; its credentials are lost")
     else:
         log("session started")
         agent.warm_up()
@@ -222,5 +234,5 @@ def serve(listener: int, home: str, handed: str | None) -> NoReturn:
         while True:
             control, _ = accepting.accept()
             if not threads.start(serve_channel, control, agent):
-                log("a channel could not be served: there is no room for a thread")
-                turn_away(control)
+                log("rejected a channel: the session's process limit is reached")
+                reject_channel(control)

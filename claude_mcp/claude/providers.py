@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Union
 from urllib.parse import urlsplit
 
+from claude_mcp.contract.handover import Credential
+from claude_mcp.contract.handover import Credentials as HandedOver
 from claude_mcp.contract.urls import basic_authorization
 
 ROLE_FILE = "machine-role.json"
+NO_CREDENTIAL = Credential(kind="")
 
 # Variables from the image or an outer Claude Code that would conflict with the provider.
 NOT_INHERITED = frozenset(
@@ -240,45 +243,44 @@ def _given(values: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def handed_over(
-    secrets: Mapping[str, Any], model: str | None, small_model: str | None, role_command: str
+    given: HandedOver, model: str | None, small_model: str | None, role_command: str
 ) -> Provider:
     """The provider that the host handed over."""
-    credential = secrets.get("credential") or {}
-    kind, value = credential.get("kind"), credential.get("value")
-    name, base_url = secrets.get("provider"), secrets.get("baseUrl")
-    if name == "bedrock":
+    credential = given.credential or NO_CREDENTIAL
+    kind, value = credential.kind, credential.value
+    if given.provider == "bedrock":
         return Bedrock(
-            region=secrets["region"],
-            base_url=base_url,
+            region=given.region or "",
+            base_url=given.base_url,
             model=model,
             small_model=small_model,
-            access_key_id=credential.get("accessKeyId"),
-            secret_access_key=credential.get("secretAccessKey"),
-            session_token=credential.get("sessionToken"),
+            access_key_id=credential.access_key_id,
+            secret_access_key=credential.secret_access_key,
+            session_token=credential.session_token,
             bearer_token=value if kind == "bearerToken" else None,
             machine_role=value if kind == "machine" else None,
             role_command=role_command,
         )
-    if name == "vertex":
+    if given.provider == "vertex":
         return Vertex(
-            project_id=secrets["projectId"],
-            region=secrets["region"],
-            base_url=base_url,
+            project_id=given.project_id or "",
+            region=given.region or "",
+            base_url=given.base_url,
             model=model,
             small_model=small_model,
             credentials=value if kind == "google" else None,
-            metadata_host=secrets.get("metadataHost"),
+            metadata_host=given.metadata_host,
         )
-    if name == "foundry":
+    if given.provider == "foundry":
         return Foundry(
-            resource=secrets.get("resource"),
-            base_url=base_url,
+            resource=given.resource,
+            base_url=given.base_url,
             model=model,
             small_model=small_model,
             api_key=value,
         )
     return Anthropic(
-        base_url=base_url,
+        base_url=given.base_url,
         model=model,
         small_model=small_model,
         api_key=value if kind == "apiKey" else None,

@@ -1,1 +1,1 @@
-"""What both sides of the container's wall agree on: values only, standard library, Python 3.9."""
+"""What host and agent agree on: values only, standard library, Python 3.9."""

@@ -59,10 +59,10 @@ class Cancel(NamedTuple):
     id: int
 
 
-GREETING: Mapping[str, Any] = {"greeting": True}
+GREETING: dict[str, Any] = {"greeting": True}
 """The agent's first event on each channel, for the request id 0."""
 
-PROXY_GONE: Mapping[str, Any] = {"proxy": "gone"}
+PROXY_GONE: dict[str, Any] = {"proxy": "gone"}
 """An event of ``command``, ``turn`` and ``follow``: the front end must restart the proxy."""
 
 
@@ -233,6 +233,8 @@ class Status(NamedTuple):
     last_activity_at: str
     cost_usd: float
     """What the session has cost so far."""
+    turn_id: str | None = None
+    """The running turn, or else the latest one."""
 
 
 # Credentials and MCP servers.

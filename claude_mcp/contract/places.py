@@ -1,62 +1,57 @@
-"""What both sides of the wall must agree on."""
+"""Paths, exit codes and the lines of the handshake that host and agent agree on."""
 
 WORKSPACE = "/workspace"
-"""Where the project is; Claude's working directory and that of every command."""
+"""The project's path, and the working directory of Claude and of every command."""
 
 PAYLOAD_VARIABLE = "CLAUDE_MCP_AGENT"
-"""The container's variable that holds the agent's code, a base64 zip."""
+"""The container's environment variable that contains the agent's code, a base64 zip."""
 
 RUN_DIRECTORY = "/dev/shm/claude-mcp"
-"""The agent's own directory, mode 0700, in the tmpfs that every container has, empty at each start.
+"""The agent's own directory, mode 0700, in the tmpfs that every container has. Each start empties
+it.
 
-A tmpfs of ours would not do: when a container starts again, runc gives it the mode of the
-directory that the first start left below it, 0755 of root (measured, Podman 4.3 rootless).
+A tmpfs of our own would not work: when a container is restarted, runc gives it the mode of the
+directory underneath, which is 0755 and root's (measured, Podman 4.3 rootless).
 """
 
 SOCKET_PATH = RUN_DIRECTORY + "/socket"
 
-RESTRICTED = "restricted"
-NO_NETWORK = "none"
-"""What the setting ``network`` may be; without it, the network is open."""
-
 ARCHIVE_PATH = RUN_DIRECTORY + "/agent.zip"
-"""Where the code of ``PAYLOAD_VARIABLE`` lies then."""
+"""The path of the unpacked ``PAYLOAD_VARIABLE``."""
 
 PROXY_DIRECTORY = "/run/claude-mcp-proxy"
-"""Where the socket of its proxy is in a session with a restricted network, and in the proxy."""
+"""The directory of the proxy's socket, in a restricted session and in its proxy."""
 PROXY_SOCKET = PROXY_DIRECTORY + "/socket"
 
 PROXY_PORT = 3128
-"""Of the session's loopback, where its programs find the proxy."""
-PROXY_GONE = {"proxy": "gone"}
-"""The event by which a front end is asked to start the proxy again."""
-
+"""The port on the session's loopback where its programs find the proxy."""
 ABANDONED_EXIT_CODE = 78
-"""The agent's exit code when the creation of the session was never completed."""
+"""The agent's exit code if the creation of the session was never completed."""
 
 EXPIRED_EXIT_CODE = 79
-"""The agent's exit code when the session's time was over, or nobody had used it for long."""
+"""The agent's exit code at the end of the session's lifetime or after its idle timeout."""
 
 EXPIRY_GRACE_SECONDS = 60.0
-"""How long the result of a turn that outlived the session's time can be fetched."""
+"""How long the result of a turn that outlived the session's lifetime can be fetched."""
 
 NO_AGENT_EXIT_CODE = 97
-"""The connector's exit code when no agent answers at the socket."""
+"""The connector's exit code if no agent answers at the socket."""
 
 NO_ROOM_EXIT_CODE = 98
-"""The connector's exit code when the agent can serve no further channel."""
+"""The connector's exit code if the agent cannot start a thread for another channel."""
 
 NO_ROOM = b"!"
-"""What the agent tells a connector then."""
+"""What the agent sends such a connector."""
 
 REQUIRED_PROGRAMS = ("claude", "ps")
-"""Besides python3 and sh, without which the agent could not even say what is missing."""
+"""What an image must contain besides python3 and sh; without those two, the agent could not even
+report what is missing."""
 
 STATE_DIRECTORY = ".claude-mcp"
-"""In the session's home."""
+"""The agent's directory in the session's home."""
 STATE_FILE = "state.json"
 
 READY = "ready "
-"""Then ``writable`` or ``read-only``, and each program that is missing."""
+"""Followed by ``writable`` or ``read-only`` and the missing programs."""
 COMMIT = "commit"
 COMMITTED = "committed"

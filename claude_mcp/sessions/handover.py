@@ -11,6 +11,7 @@ from typing import Any
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.handover import Credentials, Handover
+from claude_mcp.contract.messages import to_json
 from claude_mcp.errors import NextStep, SessionNotReady, UsageError
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.mcp import config as mcp_config
@@ -77,7 +78,8 @@ async def restore(handle: SessionHandle) -> None:
 
 
 async def _configure(pinned: SessionHandle, handover: Handover) -> None:
-    await pinned.request(operations.CONFIGURE, {"secrets": handover.to_json()})
+    configure = operations.Configure(handover.to_json())
+    await pinned.request(operations.CONFIGURE, to_json(configure))
 
 
 def _servers(handle: SessionHandle) -> Credentials:

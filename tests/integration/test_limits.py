@@ -120,7 +120,7 @@ async def test_a_memory_hog_is_killed_and_its_session_says_so(
         return
     hog = "python3 -c 'x = b\"x\" * (1 << 30)'"
     done = await commands.run(await sessions.open(hungry.session.id), hog)
-    note = "Out of memory: the kernel killed 1 process(es) here; the session's limit is 400 MiB."
+    note = "Out of memory: the kernel killed 1 process in the session; its limit is 400 MiB."
     assert (done.exit_code, done.notes) == (137, (note,))
     assert await is_well(sessions, hungry)
     assert await is_well(sessions, other)
@@ -257,7 +257,7 @@ async def test_an_expired_session_ends_itself_and_is_removed_by_whoever_looks(
     await until_expired(sessions, created)
     with pytest.raises(SessionNotReady, match="has expired"):
         await commands.run(await sessions.open(created.session.name), "true")
-    assert "session expired: its time is over" in await log_of(sessions, created)
+    assert "session expired: its lifetime is over" in await log_of(sessions, created)
     async with open_sessions(config) as another:
         [listed] = await another.list()
         assert (listed.session.status, listed.session.expires_at) == (
@@ -273,7 +273,7 @@ async def test_a_session_without_use_expires_and_one_in_use_does_not(
     created = await make(idle_timeout_seconds=3)
     assert await run(sessions, created, "sleep 6; echo used") == (0, "used\n")
     await until_expired(sessions, created)
-    assert "session expired: nobody has used it for 3 s" in await log_of(sessions, created)
+    assert "session expired: it was unused for 3 s" in await log_of(sessions, created)
 
 
 async def test_pruning_removes_what_is_over_and_nothing_else(

@@ -105,9 +105,9 @@ async def test_killed_claude_is_started_again_and_remembers(
     await until(gone)
     after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
-    assert after.notes == ("Claude Code was started again: it had ended with exit code 137.",)
+    assert after.notes == ("Claude Code was restarted: it had ended with exit code 137.",)
     _, log = await commands.logs(await sessions.open(session.id))
-    assert any("ended unasked, exit code 137" in line for line in log)
+    assert any("ended unexpectedly, exit code 137" in line for line in log)
     assert any("started, resuming" in line for line in log)
 
 
@@ -146,7 +146,7 @@ async def test_container_that_was_restarted_in_a_turn_says_so(
     bare("restart", "--time=0", session.container_id)
     failed = await turns.follow(await sessions.open(session.id), turn)
     assert failed.status is TurnStatus.FAILED
-    assert "container was stopped while the turn ran" in (failed.error or "")
+    assert "container was stopped while the turn was running" in (failed.error or "")
     after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
 
@@ -440,6 +440,6 @@ async def test_idle_claude_is_stopped_and_the_next_turn_works(
             await until(stopped)
             after = await turns.prompt(await sessions.open(name), script({"recall": True}))
             assert "The word is quokka." in (after.result or "")
-            assert after.notes == ("Claude Code was started again: it was idle.",)
+            assert after.notes == ("Claude Code was restarted: it was idle.",)
         finally:
             await sessions.destroy(name)

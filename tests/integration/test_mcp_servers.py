@@ -182,8 +182,8 @@ async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     assert (handed_in.status, handed_in.result) == (TurnStatus.COMPLETED, "desserts/0")
     assert turn.status is TurnStatus.COMPLETED
     assert [note for note in turn.notes if "MCP servers" in note] == [
-        "The session's MCP servers are gone since its container was started again: tiny. Their "
-        "configuration is kept in memory only: hand it in again with set_credentials, or "
+        "The session lost its MCP servers when its container was restarted: tiny. Their "
+        "configuration is kept in memory only. Provide it again with set_credentials, or "
         "'claude-mcp credentials'."
     ]
     assert later.notes == ()

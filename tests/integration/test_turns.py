@@ -198,7 +198,7 @@ async def test_tool_that_claude_does_not_know_is_an_error(
     options = TurnOptions(tools=("bash", "Read"))
     turn = await turns.prompt(await sessions.open(shared.id), script({"wait": 5}), options=options)
     assert turn.status is TurnStatus.FAILED
-    assert (turn.error or "").startswith("Claude Code has no tool called 'bash' here")
+    assert (turn.error or "").startswith("Claude Code has no tool named 'bash' here")
     after = await turns.prompt(await sessions.open(shared.id), "hello")
     assert (after.status, after.error) == (TurnStatus.COMPLETED, None)
 

@@ -1,9 +1,7 @@
-"""The agent's end of a channel: requests in, answers out, one JSON object per line.
+"""The agent's end of a channel: requests in, events and answers out, as `operations` describes.
 
-A request is ``{"id": n, "op": name, "args": {...}}``. It is answered by any number of
-``{"id": n, "event": {...}}`` and then one ``{"id": n, "ok": {...}}`` or
-``{"id": n, "error": {"code": ..., "message": ...}}``. The op ``cancel`` names another request's
-id and has no answer of its own. At end of file nobody waits any more, which is the same for all.
+The end of the input cancels nothing by itself. It only tells each request that its caller has
+disconnected.
 """
 
 from __future__ import annotations
@@ -13,25 +11,28 @@ import os
 import select
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from claude_mcp.agent.channel import threads
+from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.framing import LineTooLong, Splitter
+from claude_mcp.contract.messages import Malformed, from_json, to_json
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 256 * 1024
 IDLE_SECONDS = 60.0
-"""A channel without use for this long is given up. Its front end closes it after half of that, so
-that one is dead whose engine has not told us the end of its input."""
+"""A channel that is unused for this long is closed. Front ends close theirs after half of that, so
+an older one is dead and its engine has not reported the end of the input."""
 
 Answer = dict[str, Any]
+"""The JSON object of a message in `operations`."""
 
-GREETING: Answer = {"id": 0, "event": {"greeting": True}}
+Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
 
 
 class RequestError(Exception):
-    """A failure that the front end is told by code and message."""
+    """The agent refuses a request; code and message are the answer."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -40,31 +41,39 @@ class RequestError(Exception):
 
 
 class Request:
-    """One request under way; its operation registers what a cancellation has to do."""
+    """A request in progress; its operation registers how to cancel it."""
 
-    def __init__(self, connection: Connection, number: int, args: dict[str, Any]) -> None:
+    def __init__(self, connection: Connection, number: int, args: Mapping[str, Any]) -> None:
         self._connection = connection
         self._number = number
         self._lock = threading.Lock()
         self._on_cancel: Callable[[], None] | None = None
         self.cancelled = False
-        self.vanished = False
+        self.disconnected = False
         self.args = args
 
+    def read(self, kind: type[Arguments]) -> Arguments:
+        """The arguments, as the operation's own class."""
+        try:
+            return from_json(kind, self.args)
+        except Malformed as error:
+            raise RequestError(Code.MALFORMED, str(error)) from error
+
     @property
-    def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.cancelled or self.vanished
+    def abandoned(self) -> bool:
+        """Whether the caller no longer waits for the answer."""
+        return self.cancelled or self.disconnected
 
     def event(self, event: Answer) -> None:
-        self._connection.send({"id": self._number, "event": event})
+        self._connection.send(operations.Answer(self._number, event=event))
 
     def on_cancel(self, cancel: Callable[[], None]) -> None:
-        """Say how to stop this operation when nobody waits for it any more, which may be so."""
+        """Register what to do when the caller stops waiting; it is done at once if that has
+        happened already."""
         with self._lock:
             self._on_cancel = cancel
-            gone = self.gone
-        if gone:
+            abandoned = self.abandoned
+        if abandoned:
             cancel()
 
     def cancel(self) -> None:
@@ -76,9 +85,9 @@ class Request:
         if action is not None:
             action()
 
-    def vanish(self) -> None:
+    def disconnect(self) -> None:
         with self._lock:
-            self.vanished = True
+            self.disconnected = True
             action = None if self.cancelled else self._on_cancel
         if action is not None:
             action()
@@ -88,7 +97,7 @@ Operation = Callable[[Request], Answer]
 
 
 class Connection:
-    """Serves one channel until its end of file."""
+    """Serves one channel until the end of its input."""
 
     def __init__(self, reader: int, writer: int, operations: Mapping[str, Operation]) -> None:
         self._reader = reader
@@ -99,23 +108,23 @@ class Connection:
         self._requests: dict[int, Request] = {}
         self._requests_lock = threading.Lock()
 
-    def send(self, message: Answer) -> None:
-        self._write(_encoded(message))
+    def send(self, answer: operations.Answer) -> None:
+        self._write(_encoded(answer))
 
     def _write(self, line: bytes) -> None:
         data = memoryview(line)
         with self._write_lock:
-            if self._closed:  # the descriptor's number may belong to another channel by now
+            if self._closed:  # another channel may have the descriptor's number by now
                 return
             try:
                 while data:
                     data = data[os.write(self._writer, data) :]
             except OSError:
-                # The front end is gone; its end of file stops the requests.
+                # The front end has disconnected; the end of its input will tell the requests.
                 return
 
     def serve(self) -> None:
-        self.send(GREETING)  # so that the other side knows at once that somebody is here
+        self.send(operations.Answer(0, event=operations.GREETING))
         try:
             for line in self._lines():
                 self._accept(line)
@@ -123,7 +132,7 @@ class Connection:
             with self._requests_lock:
                 open_requests = list(self._requests.values())
             for request in open_requests:
-                request.vanish()
+                request.disconnect()
             with self._write_lock:
                 self._closed = True
 
@@ -144,7 +153,7 @@ class Connection:
                 return
 
     def _wait_for_input(self, poll: select.poll) -> bool:
-        """False when none came for long, and nobody waits for an answer."""
+        """False if none came for ``IDLE_SECONDS`` and no request is in progress."""
         while not poll.poll(IDLE_SECONDS * 1000):
             with self._requests_lock:
                 if not self._requests:
@@ -153,38 +162,38 @@ class Connection:
 
     def _accept(self, line: bytes) -> None:
         try:
-            message = json.loads(line)
-            number, name = message["id"], message["op"]
-            args = message.get("args") or {}
-            if not (isinstance(number, int) and isinstance(name, str) and isinstance(args, dict)):
-                raise TypeError("id, op or args")
-            if name == "cancel" and not isinstance(args["id"], int):
-                raise TypeError("args.id")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self.send({"id": None, "error": {"code": Code.MALFORMED, "message": "not a request"}})
+            message = _parsed(line)
+            cancelled = None
+            if message.op == operations.CANCEL:
+                cancelled = from_json(operations.Cancel, message.args).id
+                if not isinstance(cancelled, int):
+                    raise Malformed("args.id is not a number")
+        except (ValueError, RecursionError):
+            refusal = operations.Refusal(Code.MALFORMED, "not a request")
+            self.send(operations.Answer(None, error=refusal))
             return
-        if name == "cancel":
+        if cancelled is not None:
             with self._requests_lock:
-                target = self._requests.get(args["id"])
+                target = self._requests.get(cancelled)
             if target is not None:
                 target.cancel()
             return
-        request = Request(self, number, args)
+        request = Request(self, message.id, message.args)
         with self._requests_lock:
-            self._requests[number] = request
-        if not threads.start(self._perform, name, number, request):
+            self._requests[message.id] = request
+        if not threads.start(self._perform, message.op, message.id, request):
             with self._requests_lock:
-                del self._requests[number]
-            self._write(_failure(number, Code.NO_ROOM, "the request could not be begun"))
+                del self._requests[message.id]
+            why = "the session's process limit is reached"
+            self._write(_failure(message.id, Code.NO_ROOM, why))
 
     def _perform(self, name: str, number: int, request: Request) -> None:
         operation = self._operations.get(name)
         try:
             if operation is None:
-                raise RequestError(
-                    Code.UNKNOWN_OPERATION, f"this agent knows no operation {name!r}"
-                )
-            line = _encoded({"id": number, "ok": operation(request)})
+                why = f"this agent has no operation {name!r}"
+                raise RequestError(Code.UNKNOWN_OPERATION, why)
+            line = _encoded(operations.Answer(number, ok=operation(request)))
         except RequestError as error:
             line = _failure(number, error.code, error.message)
         except Exception as error:
@@ -194,10 +203,19 @@ class Connection:
         self._write(line)
 
 
-def _encoded(message: Answer) -> bytes:
-    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+def _parsed(line: bytes) -> operations.Request:
+    """Raises ValueError, or RecursionError, for what is not a request."""
+    message = from_json(operations.Request, json.loads(line))
+    types = (isinstance(message.id, int), isinstance(message.op, str))
+    if not all(types) or not isinstance(message.args, dict):
+        raise Malformed("id, op or args has the wrong type")
+    return message
+
+
+def _encoded(answer: operations.Answer) -> bytes:
+    line = json.dumps(to_json(answer), ensure_ascii=False, separators=(",", ":"))
     return line.encode("utf-8", "replace") + b"\n"
 
 
 def _failure(number: int, code: Code, message: str) -> bytes:
-    return _encoded({"id": number, "error": {"code": code, "message": message}})
+    return _encoded(operations.Answer(number, error=operations.Refusal(code, message)))

@@ -1,4 +1,4 @@
-"""Threads and processes in a session that may have used up all that its limit allows."""
+"""Starts threads and processes in a session that may have reached its process limit."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import threading
 import time
 from typing import Any, Callable, TypeVar
 
-ROOM_SECONDS = 2.0
+RETRY_SECONDS = 2.0
 POLL_SECONDS = 0.05
 
-Begun = TypeVar("Begun")
+Started = TypeVar("Started")
 
 
-def with_room(begin: Callable[[], Begun]) -> Begun:
-    """Begin what needs a thread or a process; waits a little for room, as what was killed is not
-    gone at once.
+def retry_at_limit(start: Callable[[], Started]) -> Started:
+    """Start something that needs a thread or a process.
+
+    At the process limit it retries for a short time, because killed processes count until they
+    are gone.
 
     Raises:
-        BlockingIOError, RuntimeError: there was no room for one.
+        BlockingIOError, RuntimeError: the limit is still reached.
     """
-    deadline = time.monotonic() + ROOM_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
-            return begin()
+            return start()
         except (BlockingIOError, RuntimeError):
             if time.monotonic() > deadline:
                 raise
@@ -30,9 +32,9 @@ def with_room(begin: Callable[[], Begun]) -> Begun:
 
 
 def start(work: Callable[..., None], *args: Any) -> bool:
-    """Start a daemon thread; False when there was no room for it."""
+    """Start a daemon thread; False if the process limit is reached."""
     try:
-        with_room(lambda: threading.Thread(target=work, args=args, daemon=True).start())
+        retry_at_limit(lambda: threading.Thread(target=work, args=args, daemon=True).start())
     except RuntimeError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The way out of a session whose network is restricted: its forwarder, and what that tells."""
+"""The way out of a restricted session: runs its forwarder and keeps what that reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, Callable
 import claude_mcp
 from claude_mcp.agent.channel import threads
 from claude_mcp.agent.store.state import log
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.contract.framing import LineTooLong, Splitter
 from claude_mcp.contract.urls import basic_authorization
 
@@ -30,8 +30,8 @@ SHOWN_HOSTS = 10
 RESTART_SECONDS = 0.5
 DEFAULT_PORTS = (443, 80)
 UNNAMED = "others"
-NO_SENSE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What lines bring about that something else in the session has written."""
+UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What lines can raise that another process of the session has written."""
 
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -39,11 +39,11 @@ _BOOT = (
 )
 
 Refusals = dict[tuple[str, str], int]
-"""How often each host was refused, and why, or what can be done about it."""
+"""How often each host was refused, keyed by host and reason (or advice)."""
 
 
 class Mark:
-    """How it was at a moment."""
+    """The refusals at one moment."""
 
     def __init__(self, refusals: Refusals) -> None:
         self.refusals = dict(refusals)
@@ -59,42 +59,42 @@ class Watcher:
 
 
 class Egress:
-    """Listens where the session's programs look for a proxy, from its creation on."""
+    """Listens where the session's programs expect a proxy."""
 
     def __init__(
-        self, session_name: str, proxies: Mapping[str, str], port: int = contract.PROXY_PORT
+        self, session_name: str, proxies: Mapping[str, str], port: int = places.PROXY_PORT
     ) -> None:
         self._session_name = session_name
         self._listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
         self._lock = threading.Lock()
         self._refusals: Refusals = {}
         self._outages: collections.deque[tuple[float, float]] = collections.deque(maxlen=100)
-        """From when to when, the last ones that are over."""
+        """Start and end of the latest outages that are over."""
         self._gone_since: float | None = None
         self._begun = 0
         """How many outages began."""
         self._watchers: list[Watcher] = []
         self._wakes, self._wake = os.pipe()
-        """For each outage a byte, whichever thread heard of it."""
+        """One byte for each outage, whichever thread noticed it."""
         os.set_blocking(self._wake, False)
         self._authorizations = _authorizations(proxies)
         self._lines = Splitter(LONGEST_LINE_BYTES)
         self._start()
         threads.start(self._supervise)
 
-    def hand_in(self, proxies: Mapping[str, str]) -> None:
-        """The proxies that stand between the session's own and the world, with their passwords."""
+    def set_proxies(self, proxies: Mapping[str, str]) -> None:
+        """The upstream proxies of the session's own proxy, with their passwords."""
         with self._lock:
             self._authorizations = _authorizations(proxies)
             self._tell()
 
     def mark(self) -> Mark:
         with self._lock:
-            self._hear()  # what was told before belongs to whoever came before
+            self._hear()  # earlier reports belong to earlier turns and commands
             return Mark(self._refusals)
 
     def notes(self, before: Mark) -> list[str]:
-        """What was refused since then, and whether the proxy was there."""
+        """What was refused since then, and whether the proxy was available."""
         with self._lock:
             self._hear()
             reasons: dict[str, list[str]] = {}
@@ -111,19 +111,19 @@ class Egress:
             ]
             if self._gone_since is not None:
                 notes.append(
-                    "The session's proxy is not there: nothing can be reached until it is started "
-                    "again, which the next call does."
+                    "The session's proxy is not running, so nothing can be reached. The next call "
+                    "starts it again."
                 )
             elif outages:
                 notes.append(
-                    f"The session's proxy was gone for {sum(outages):.1f} s; what needed the "
-                    "network meanwhile failed or had to wait."
+                    f"The session's proxy was not running for {sum(outages):.1f} s; network "
+                    "requests failed or had to wait in that time."
                 )
             return notes
 
     @contextlib.contextmanager
     def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
-        """Call ``on_gone`` whenever the proxy is found gone, at once if it is now."""
+        """Call ``on_gone`` whenever the proxy disappears, and at once if it is gone now."""
         watcher = Watcher(on_gone)
         with self._lock:
             self._watchers.append(watcher)
@@ -149,8 +149,8 @@ class Egress:
         code = os.path.dirname(os.path.dirname(claude_mcp.__file__))  # the archive
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, code, str(descriptor), contract.PROXY_SOCKET],
-            bufsize=0,  # what could not be written would keep its pipe from being closed
+            [sys.executable, "-I", "-S", "-c", _BOOT, code, str(descriptor), places.PROXY_SOCKET],
+            bufsize=0,  # unwritten data would keep the pipe from being closed
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(descriptor,),
@@ -160,10 +160,10 @@ class Egress:
         self._tell()
 
     def _tell(self) -> None:
-        """The forwarder, what a connection to the proxy begins with."""
+        """Send the forwarder the line that each connection to the proxy starts with."""
         opening = {"session": self._session_name, **self._authorizations}
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended, and the next one is told
+        with contextlib.suppress(OSError):  # it has ended; the next one is told
             self._process.stdin.write(json.dumps(opening).encode() + b"\n")
             self._process.stdin.flush()
 
@@ -189,14 +189,14 @@ class Egress:
     def _start_again(self) -> None:
         while True:
             time.sleep(RESTART_SECONDS)
-            # As many processes may run as the session's limit allows: then there is no room yet.
+            # At the session's process limit it fails, and is tried again.
             with self._lock, contextlib.suppress(OSError):
                 self._lines.reset()
                 self._start()
                 return
 
     def _hear(self) -> bool:
-        """Take what the forwarder has told; True at its end."""
+        """Process what the forwarder has reported; True at the end of its output."""
         assert self._process.stdout is not None
         while True:
             try:
@@ -205,7 +205,7 @@ class Egress:
                 return False
             with contextlib.suppress(LineTooLong):
                 for line in self._lines.feed(data):
-                    with contextlib.suppress(*NO_SENSE):
+                    with contextlib.suppress(*UNUSABLE):
                         self._take(json.loads(line))
             if not data:
                 return True
@@ -215,26 +215,26 @@ class Egress:
         if told.get("proxy") is False and self._gone_since is None:
             self._gone_since = now
             self._begun += 1
-            with contextlib.suppress(BlockingIOError):  # then it is awake
+            with contextlib.suppress(BlockingIOError):  # the pipe is full, so the reader is awake
                 os.write(self._wake, b"x")
-            log("the proxy is gone; nothing can be reached")
+            log("the proxy is not running; nothing can be reached")
         elif told.get("proxy") is True and self._gone_since is not None:
             self._outages.append((self._gone_since, now))
             self._gone_since = None
-            log("the proxy is there again")
+            log("the proxy is running again")
         elif told.get("decision") == "refused":
             self._count(told)
 
     def _count(self, told: Mapping[str, Any]) -> None:
         reason = str(told.get("advice") or told["reason"])[:200]
-        host = "a request that makes no sense"
+        host = "an unusable request"
         if "host" in told:
             port = int(told["port"])
             host = str(told["host"])[:253] + ("" if port in DEFAULT_PORTS else f":{port}")
         if (host, reason) not in self._refusals and len(self._refusals) >= MOST_HOSTS:
             host = UNNAMED
         count = self._refusals[host, reason] = self._refusals.get((host, reason), 0) + 1
-        if str(count).strip("0") == "1":  # 1, 10, 100: a log is no place for each of a thousand
+        if str(count).strip("0") == "1":  # log only the 1st, 10th, 100th and so on
             log(f"blocked: {host}: {reason}" + (f" ({count} times)" if count > 1 else ""))
 
 

@@ -1,6 +1,6 @@
-"""The AWS credentials of the machine's role, printed for the AWS SDK inside Claude Code.
+"""Prints the AWS credentials of the machine's instance role for the AWS SDK inside Claude Code.
 
-A process of its own (the SDK's `credential_process`), started again whenever they expire.
+It runs as the SDK's `credential_process`, which starts it again whenever they expire.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_mcp.claude.providers import ROLE_FILE
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 
 COMMAND = (
     "python3 -I -S -c 'import sys; "
-    f'sys.path.insert(0, "{contract.ARCHIVE_PATH}"); '
+    f'sys.path.insert(0, "{places.ARCHIVE_PATH}"); '
     "from claude_mcp.agent.network.instance_role import main; main()'"
 )
-ROLE_PATH = contract.RUN_DIRECTORY + "/" + ROLE_FILE
+ROLE_PATH = places.RUN_DIRECTORY + "/" + ROLE_FILE
 ECS = "http://169.254.170.2"
 EC2 = "http://169.254.169.254"
 ROLES = "/latest/meta-data/iam/security-credentials/"
@@ -27,20 +27,20 @@ TOKEN_SECONDS = "300"
 
 
 def ask(url: str, headers: Mapping[str, str], method: str = "GET") -> str:
-    import urllib.request  # takes long, and the agent itself wants no more than COMMAND
+    import urllib.request  # slow to import, and the agent itself needs only COMMAND
 
     request = urllib.request.Request(url, headers=dict(headers), method=method)
-    # No proxy: it would be asked for its own role.
+    # No proxy, which would answer with its own machine's role.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=REQUEST_SECONDS) as answer:
         return str(answer.read().decode())
 
 
 def credentials(role: Mapping[str, str]) -> dict[str, Any]:
-    """In the form of a `credential_process`; ``role`` says which service to ask.
+    """The credentials in the format of a `credential_process`; ``role`` says which service to ask.
 
     Raises:
-        OSError, ValueError, KeyError: it does not answer, or not with credentials.
+        OSError, ValueError, KeyError: it does not answer with credentials.
     """
     url = role.get("fullUri") or (ECS + role["relativeUri"] if "relativeUri" in role else None)
     if url is not None:
@@ -68,5 +68,7 @@ def main() -> None:
             role = json.load(file)
         printed = json.dumps(credentials(role))
     except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"the role of this machine cannot be had: {type(error).__name__}: {error}")
+        sys.exit(
+            f"cannot get the credentials of this machine's role: {type(error).__name__}: {error}"
+        )
     sys.stdout.write(printed + "\n")

@@ -1,6 +1,6 @@
-"""Relays to a proxy that wants a password, which then nobody but the agent has to know.
+"""Relays to a proxy that requires a password, so that only the agent knows the password.
 
-Claude Code can be told of a proxy by its environment alone, which all of its commands inherit.
+Claude Code learns of a proxy only from its environment, which all of its commands inherit.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Relay:
                 proxy = self._connect()
             except OSError as error:
                 where = f"{self._proxy.hostname}:{self._proxy.port}"
-                log(f"the proxy {where} cannot be reached: {error}")
+                log(f"cannot reach the proxy {where}: {error}")
                 client.sendall(f"{FAILED}The proxy {where} cannot be reached.\n".encode())
                 return
             with proxy:
                 proxy.sendall(_authorized(head, self._authorization) + rest)
-                back = threading.Thread(target=_pump, args=(proxy, client), daemon=True)
+                back = threading.Thread(target=_copy, args=(proxy, client), daemon=True)
                 back.start()
-                _pump(client, proxy)
+                _copy(client, proxy)
                 back.join()
 
     def _connect(self) -> socket.socket:
@@ -66,7 +66,7 @@ class Relay:
         connection = socket.create_connection((host, port), CONNECT_SECONDS)
         try:
             if secure:
-                import ssl  # takes long, and a first command would wait for it
+                import ssl  # importing it is slow, and a first command would wait for it
 
                 context = ssl.create_default_context()
                 connection = context.wrap_socket(connection, server_hostname=host)
@@ -78,7 +78,7 @@ class Relay:
 
 
 def _head(client: socket.socket) -> tuple[list[bytes] | None, bytes]:
-    """The lines of a request's head, and what came behind it; None for what is none."""
+    """The lines of a request's head and the bytes after it; None if it is not a request."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = client.recv(READ_BYTES)
@@ -90,8 +90,8 @@ def _head(client: socket.socket) -> tuple[list[bytes] | None, bytes]:
 
 
 def _authorized(head: list[bytes], authorization: bytes) -> bytes:
-    """The head with our authorization; but for a tunnel, its connection has no second request,
-    which would come without one."""
+    """The head with our authorization. Except for a tunnel, the connection is closed after one
+    request, because a second one would lack it."""
     request, *headers = head
     kept = [line for line in headers if line.partition(b":")[0].strip().lower() not in HOP_BY_HOP]
     if not request.startswith(b"CONNECT "):
@@ -99,8 +99,8 @@ def _authorized(head: list[bytes], authorization: bytes) -> bytes:
     return b"\r\n".join([request, *kept, authorization, b"", b""])
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes, and that nothing more comes."""
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Copy bytes until the end of the source, and pass the end on."""
     with contextlib.suppress(OSError):
         while data := source.recv(READ_BYTES):
             target.sendall(data)
@@ -110,16 +110,16 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 class Relays:
-    """One for each proxy that needs it."""
+    """One relay for each proxy that requires a password."""
 
     def __init__(self) -> None:
         self._relays: dict[str, Relay] = {}
 
     def without_passwords(self, proxies: Mapping[str, str]) -> dict[str, str]:
-        """The variables that name proxies, with a relay in the place of one with a password."""
-        return {name: self._instead_of(value) for name, value in proxies.items()}
+        """The proxy variables, with relays in place of proxies that require a password."""
+        return {name: self._replacement(value) for name, value in proxies.items()}
 
-    def _instead_of(self, proxy: str) -> str:
+    def _replacement(self, proxy: str) -> str:
         try:
             if proxy_parts(proxy).password is None:
                 return proxy

@@ -1,7 +1,7 @@
-"""What the kernel did in this session because a limit was reached.
+"""Reports what the kernel did in this session because a limit was reached.
 
-The counters are those of the container's own cgroup, of either version. Where there is no limit,
-they may be those of the host, and are not read.
+The counters come from the container's own cgroup, version 1 or 2. Without a limit they might be
+the host's, so they are not read.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import threading
 
+from claude_mcp.contract.numbers import counted
+
 CGROUP = "/sys/fs/cgroup"
 UNLIMITED_BYTES = 1 << 60
-"""Version 1 writes no limit as a number near 2 ** 63."""
+"""Version 1 represents "no limit" as a number near 2 ** 63."""
 
-PROBES = 5
+PROBE_THREADS = 5
 
 Counts = dict[str, int]
-"""How often each limit was reached: ``memory`` in processes killed, ``pids`` in failed forks."""
+"""How often each limit was reached: ``memory`` counts killed processes, ``pids`` failed forks."""
 
 
 def _limit(directory: str, name: str) -> int | None:
@@ -41,7 +43,7 @@ def _count(path: str, key: str) -> int:
 
 
 def memory_limit(cgroup: str = CGROUP) -> int | None:
-    """In bytes."""
+    """The memory limit in bytes; None if there is none."""
     return _limit(cgroup, "memory.max") or _limit(f"{cgroup}/memory", "memory.limit_in_bytes")
 
 
@@ -50,7 +52,7 @@ def pids_limit(cgroup: str = CGROUP) -> int | None:
 
 
 def counts(cgroup: str = CGROUP) -> Counts:
-    """Since the container was started."""
+    """The counts since the container was started."""
     memory = pids = 0
     if memory_limit(cgroup) is not None:
         memory = _count(f"{cgroup}/memory.events", "oom_kill") or _count(
@@ -62,38 +64,38 @@ def counts(cgroup: str = CGROUP) -> Counts:
 
 
 def notes(before: Counts, cgroup: str = CGROUP) -> list[str]:
-    """What has happened since ``before``, a sentence for each limit that was reached."""
+    """A sentence for each limit that was reached since ``before``."""
     now = counts(cgroup)
-    said = []
+    sentences = []
     killed, failed = (now[name] - before[name] for name in ("memory", "pids"))
     if killed > 0:
         size = (memory_limit(cgroup) or 0) >> 20
-        said.append(
-            f"Out of memory: the kernel killed {killed} process(es) here; the session's limit is "
-            f"{size} MiB."
+        sentences.append(
+            f"Out of memory: the kernel killed {counted(killed, 'process', 'processes')} in the "
+            f"session; its limit is {size} MiB."
         )
     if failed > 0:
-        said.append(
-            f"Out of processes: {failed} could not be started here; the session's limit is "
+        sentences.append(
+            f"Out of processes: {failed} could not be started in the session; its limit is "
             f"{pids_limit(cgroup)} processes and threads."
         )
-    return said
+    return sentences
 
 
-def grown(before: Counts, cgroup: str = CGROUP) -> bool:
+def pids_exhausted(before: Counts, cgroup: str = CGROUP) -> bool:
     """Whether processes could not be started since ``before``."""
     return counts(cgroup)["pids"] > before["pids"]
 
 
-def no_room(before: Counts, cgroup: str = CGROUP) -> bool:
-    """Whether processes could not be started since ``before``, or cannot be now.
+def cannot_fork(before: Counts, cgroup: str = CGROUP) -> bool:
+    """Whether processes could not be started since ``before``, or cannot be started now.
 
-    A limit that is no cgroup's has no counter.
+    The second question is needed for limits outside the cgroup, which have no counter.
     """
-    if grown(before, cgroup):
+    if pids_exhausted(before, cgroup):
         return True
     try:
-        for _ in range(PROBES):
+        for _ in range(PROBE_THREADS):
             thread = threading.Thread(target=int)
             thread.start()
             thread.join()
@@ -102,12 +104,12 @@ def no_room(before: Counts, cgroup: str = CGROUP) -> bool:
     return False
 
 
-def be_chosen_first(pid: int) -> None:
-    """When memory runs out, the kernel shall kill what the session runs before its agent."""
+def prefer_for_oom_kill(pid: int) -> None:
+    """Make the OOM killer prefer a process of the session over the agent."""
     try:
         with open("/proc/self/oom_score_adj", encoding="ascii") as file:
             own = int(file.read())
         with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(min(1000, own + 200)))
-    except (OSError, ValueError):  # it has ended, or this kernel has no such file
+    except (OSError, ValueError):  # the process has ended, or this kernel has no such file
         return

@@ -1,4 +1,4 @@
-"""Runs one shell command: streams apart, bounded at the source, killed whole."""
+"""Runs one shell command: its streams are separate and bounded, and it is killed as a whole."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import selectors
 import subprocess
 import threading
 import time
-from typing import Any
 
-from claude_mcp.agent.processes import cgroup_events
-from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.contract.capture import BoundedCapture
+from claude_mcp.contract.operations import CommandResult
 
 READ_BYTES = 256 * 1024
 INLINE_COMMAND_BYTES = 100_000
-"""The kernel takes no single argument over 128 KiB; longer commands go through a file."""
+"""The kernel accepts no argument over 128 KiB; a longer command is passed as a file."""
 TERM_GRACE_SECONDS = 1.0
 DRAIN_SECONDS = 0.2
-"""How long output is still read after the shell ended while its children hold the pipe."""
+"""How long output is read after the shell has ended while its children hold the pipe open."""
 TIMEOUT_EXIT_CODE = 124
-"""As timeout(1) has it."""
+"""The same as that of timeout(1)."""
 
 
 def exit_code(returncode: int) -> int:
-    """As a shell reports it: 128 + n for signal n."""
+    """The exit code as a shell reports it: 128 + n for signal n."""
     return 128 - returncode if returncode < 0 else returncode
 
 
@@ -48,7 +47,7 @@ class Command:
         self._script: str | None = None
         encoded = command.encode("utf-8", "surrogateescape")
         if len(encoded) > INLINE_COMMAND_BYTES:
-            import tempfile  # takes long, and a first command would wait for it
+            import tempfile  # importing it is slow, and a first command would wait for it
 
             handle, self._script = tempfile.mkstemp(prefix="command-", suffix=".sh")
             with os.fdopen(handle, "wb") as file:
@@ -57,12 +56,12 @@ class Command:
         else:
             argv = [b"/bin/sh", b"-c", b"--", encoded]
         self._started = time.monotonic()
-        self._exhausted = cgroup_events.counts()
+        self._limits_before = cgroup_events.counts()
         self._process: subprocess.Popen[bytes] | None = None
-        self._begun = threading.Event()
+        self._launched = threading.Event()
         self._waiter = threading.Thread(target=self._wait_process, daemon=True)
         try:
-            # Before the command: it may leave no room for another thread.
+            # Before the command, which may use up the session's processes.
             self._waiter.start()
             self._process = subprocess.Popen(
                 argv,
@@ -70,15 +69,15 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=workdir,
-                env={**environment, **processes.marker_environment(activity)},
+                env={**environment, **killing.marker_environment(activity)},
                 start_new_session=True,
             )
         except BaseException:
-            self._begun.set()
+            self._launched.set()
             self._close()
             raise
-        self._begun.set()
-        cgroup_events.be_chosen_first(self._process.pid)
+        self._launched.set()
+        cgroup_events.prefer_for_oom_kill(self._process.pid)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -97,29 +96,52 @@ class Command:
         if self._script is not None:
             os.unlink(self._script)
 
-    def wait(self, timeout_seconds: float | None) -> dict[str, Any]:
-        """Run to the end, the time limit or the cancellation; call once.
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
 
-        A command that ends by itself leaves its background children running, as in any
-        shell; one that is stopped takes all of them with it, and so does one that used up the
-        session's processes.
+    def wait(self, timeout_seconds: float | None) -> CommandResult:
+        """Wait for the end, the time limit or a cancellation; call it once.
+
+        A command that ends by itself leaves its background children running, as in any shell. A
+        command that is stopped takes all of its children with it, and so does one that used up
+        the session's processes.
         """
         process = self._process
         assert process is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        captures = {
-            process.stdout.fileno(): BoundedCapture(self._limit_bytes),
-            process.stderr.fileno(): BoundedCapture(self._limit_bytes),
-        }
-        out, err = captures.values()
+        out, err = BoundedCapture(self._limit_bytes), BoundedCapture(self._limit_bytes)
+        captures = {process.stdout.fileno(): out, process.stderr.fileno(): err}
+        timed_out = self._read_output(process, captures, timeout_seconds)
+        notes = self._clean_up(process, stopped=timed_out or self.cancelled)
+        process.stdout.close()
+        process.stderr.close()
+        self._close()
+        return CommandResult(
+            exit_code=TIMEOUT_EXIT_CODE if timed_out else exit_code(process.returncode),
+            stdout=out.text(),
+            stderr=err.text(),
+            stdout_bytes=out.total,
+            stderr_bytes=err.total,
+            duration_ms=round((time.monotonic() - self._started) * 1000),
+            timed_out=timed_out,
+            notes=tuple(notes),
+        )
+
+    def _read_output(
+        self,
+        process: subprocess.Popen[bytes],
+        captures: dict[int, BoundedCapture],
+        timeout_seconds: float | None,
+    ) -> bool:
+        """Fill ``captures``, keyed by descriptor, until the command has ended or must be stopped;
+        returns whether the time limit was reached."""
         deadline = None if timeout_seconds is None else self._started + timeout_seconds
         drain_until: float | None = None
-        timed_out = False
         with selectors.DefaultSelector() as selector:
-            for descriptor in captures:
+            for descriptor in (*captures, self._wake_read):
                 selector.register(descriptor, selectors.EVENT_READ)
-            selector.register(self._wake_read, selectors.EVENT_READ)
             open_streams = set(captures)
             while open_streams or process.returncode is None:
                 limits = [moment for moment in (deadline, drain_until) if moment is not None]
@@ -127,55 +149,41 @@ class Command:
                 ready = selector.select(pause)
                 now = time.monotonic()
                 for key, _ in ready:
-                    if key.fd == self._wake_read:
-                        os.read(self._wake_read, READ_BYTES)
-                        continue
                     data = os.read(key.fd, READ_BYTES)
+                    if key.fd == self._wake_read:
+                        continue
                     if data:
                         captures[key.fd].write(data)
                     else:
                         selector.unregister(key.fd)
                         open_streams.discard(key.fd)
-                if self._cancelled.is_set():
-                    break
-                if process.returncode is not None:
-                    if drain_until is None:
-                        drain_until = now + DRAIN_SECONDS
-                        deadline = None
-                    elif not ready or now >= drain_until:
-                        break
+                if self.cancelled:
+                    return False
+                if process.returncode is not None and drain_until is None:
+                    deadline, drain_until = None, now + DRAIN_SECONDS
+                elif drain_until is not None and (not ready or now >= drain_until):
+                    return False
                 elif deadline is not None and now >= deadline:
-                    timed_out = True
-                    break
-        stopped = timed_out or self._cancelled.is_set()
+                    return True
+        return False
+
+    def _clean_up(self, process: subprocess.Popen[bytes], stopped: bool) -> list[str]:
+        """Kill what must not go on, and reap the command; returns notes about limits."""
         if stopped:
             # The shell may have replaced itself, and its environment with it.
             root = process.pid if process.returncode is None else 0
-            bomb = cgroup_events.grown(self._exhausted)
-            processes.kill(self._activity, TERM_GRACE_SECONDS, root=root, bomb=bomb)
+            exhausted = cgroup_events.pids_exhausted(self._limits_before)
+            killing.kill(self._activity, TERM_GRACE_SECONDS, root=root, fork_bomb=exhausted)
         self._waiter.join()
-        notes = cgroup_events.notes(self._exhausted)
-        if not stopped and cgroup_events.no_room(self._exhausted):
-            # What it left behind would keep the session from running anything at all.
-            processes.kill(self._activity, 0, bomb=True)
-            notes.append("What the command had left running was killed, to make room again.")
-        process.stdout.close()
-        process.stderr.close()
-        self._close()
-        return {
-            "exitCode": TIMEOUT_EXIT_CODE if timed_out else exit_code(process.returncode),
-            "stdout": out.text(),
-            "stderr": err.text(),
-            "stdoutBytes": out.total,
-            "stderrBytes": err.total,
-            "durationMs": round((time.monotonic() - self._started) * 1000),
-            "timedOut": timed_out,
-            "cancelled": self._cancelled.is_set(),
-            "notes": notes,
-        }
+        notes = cgroup_events.notes(self._limits_before)
+        if not stopped and cgroup_events.cannot_fork(self._limits_before):
+            # Its background children would keep the session from running anything at all.
+            killing.kill(self._activity, 0, fork_bomb=True)
+            notes.append("The command's background processes were killed to free processes.")
+        return notes
 
     def _wait_process(self) -> None:
-        self._begun.wait()
+        self._launched.wait()
         if self._process is not None:
             self._process.wait()
             self._wake()

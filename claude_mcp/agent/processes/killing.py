@@ -1,8 +1,9 @@
-"""Finds and kills what an activity started, wherever it hides.
+"""Finds and kills all processes that an activity started.
 
-Every command and every Claude gets a marker in its environment. A child that called
-``setsid``, changed its group or lost its parent still carries it in /proc/PID/environ. What
-cleared its environment is found as the descendant of something that did not.
+Every command and every Claude Code has a marker in its environment. A child that called
+``setsid``, changed its process group or lost its parent still shows the marker in
+/proc/PID/environ. A child that cleared its environment is found as a descendant of one that did
+not.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Callable
 MARKER_VARIABLE = "CLAUDE_MCP_ACTIVITY"
 POLL_SECONDS = 0.02
 EXEC_SECONDS = 0.001
-"""How long an exec may show no environment."""
+"""How long a process may show an empty environment during exec."""
 CROWD = 50
-"""So many processes at once may fork and end faster than they are looked at."""
-LOOKS_IN_A_CROWD = 5
+"""So many processes may fork and end faster than /proc can be read."""
+CROWD_SCANS = 5
 MAX_SWEEPS = 500
-SWEEPS_IN_VAIN = 10
+STABLE_SWEEPS = 10
 SWEEP_PAUSE_SECONDS = 0.002
-MAX_SEARCHES = 100
-"""How often new processes are looked for that were forked while others were being stopped."""
+MAX_SCANS = 100
+"""How often to look for processes that were forked while others were being stopped."""
 
 
 def marker_environment(activity: str) -> dict[str, str]:
@@ -31,11 +32,12 @@ def marker_environment(activity: str) -> dict[str, str]:
 
 
 Snapshot = dict[int, int]
-"""pid -> when it started, in clock ticks since boot: what tells a process from a later namesake."""
+"""PID -> start time in clock ticks since boot, which distinguishes a process from a later one with
+the same PID."""
 
 
 def _table() -> dict[int, tuple[int, int]]:
-    """Parent and start of every living process that we can see; zombies are left out."""
+    """The parent and start time of every visible process except zombies."""
     table = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -52,7 +54,7 @@ def _table() -> dict[int, tuple[int, int]]:
 
 
 def snapshot() -> Snapshot:
-    """What lives now."""
+    """The processes that exist now."""
     return {pid: started for pid, (_, started) in _table().items()}
 
 
@@ -66,7 +68,7 @@ def _with_descendants(roots: set[int], table: dict[int, tuple[int, int]]) -> set
 
 
 def _environment(pid: int) -> bytes:
-    """Empty in the middle of an exec, and for a process that we may not look into."""
+    """Empty during an exec, and for a process that we are not allowed to read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return file.read()
@@ -75,11 +77,10 @@ def _environment(pid: int) -> bytes:
 
 
 def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: int = 0) -> set[int]:
-    """Pids of the activity's processes and of all their descendants; ``root`` is one of them,
-    whatever became of its environment.
+    """The PIDs of the activity's processes and all their descendants.
 
-    With ``since``, only those that did not live then; what descends from one that did is its own
-    affair, unless that one is ``parent``.
+    ``root`` is one of them, whatever its environment is now. With ``since``, processes that
+    existed then are left out, and so are the descendants of all of them but ``parent``.
     """
     table = _table()
     wanted = f"{MARKER_VARIABLE}={activity}".encode()
@@ -91,7 +92,7 @@ def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: in
     found = _with_descendants(found | ({root} & set(table)), table)
     if since is not None:
         old = {pid for pid, (_, started) in table.items() if since.get(pid) == started}
-        # Whoever lost its parent is a child of the init, which is older than all.
+        # An orphan is a child of init, which is older than everything else.
         found -= _with_descendants((old & found) - {parent}, table) | {parent}
     found.discard(os.getpid())
     return found
@@ -105,11 +106,11 @@ def _signal(pids: set[int], number: int) -> None:
             continue
 
 
-def _catch(activity: str) -> None:
-    """Stop whoever bears the marker the moment it is seen, until nobody new is.
+def _stop_fork_bomb(activity: str) -> None:
+    """Stop each process that has the marker as soon as it is seen, until no new one appears.
 
-    Where forks fail, processes of a bomb live for less time than ``find`` takes; a few of them are
-    enough for it to grow again.
+    When forks fail, the processes of a fork bomb live shorter than ``find`` takes, and a few
+    survivors are enough for it to grow again.
     """
     wanted = f"{MARKER_VARIABLE}={activity}".encode()
     before: set[int] = set()
@@ -121,38 +122,38 @@ def _catch(activity: str) -> None:
                 _signal({int(entry)}, signal.SIGSTOP)
                 found.add(int(entry))
         same = same + 1 if found == before else 0
-        if same == SWEEPS_IN_VAIN:
+        if same == STABLE_SWEEPS:
             return
         before = found
         time.sleep(SWEEP_PAUSE_SECONDS)
 
 
-def _hold_still(look: Callable[[], set[int]], looks: int = 1) -> set[int]:
-    """Stop all processes that ``look`` finds and return them; ``looks`` in vain are the end.
+def _stop_all(scan: Callable[[], set[int]], scans: int = 1) -> set[int]:
+    """Stop and return all processes that ``scan`` finds, until ``scans`` find nothing new.
 
-    What has no marker is found through its parent, and a parent that dies right after a fork
-    would leave a child that nobody finds.
+    Processes without the marker are found through their parent. A parent that exits right after
+    a fork would leave a child that cannot be found.
     """
     held: set[int] = set()
     misses = 0
-    for _ in range(MAX_SEARCHES):
-        found = look()
+    for _ in range(MAX_SCANS):
+        found = scan()
         misses = 0 if found - held else misses + 1
         held |= found
-        if misses >= max(looks, _enough_looks(held)):
+        if misses >= max(scans, _scans_needed(held)):
             break
-        # All of them: numbers go round, and one that was held may be another's by now.
+        # All of them: PIDs are reused, so a stopped one may belong to another process by now.
         _signal(found, signal.SIGSTOP)
     return held
 
 
-def _enough_looks(found: set[int]) -> int:
-    """How many looks in vain it takes to believe that nobody is left.
+def _scans_needed(found: set[int]) -> int:
+    """How many scans must find nothing new before the result is complete.
 
-    Reading /proc takes a while. In a crowd that forks and ends all the time, one may be born at a
-    number that was read already, of a parent that is gone before its own is.
+    Reading /proc takes a while. Among many processes that fork and exit constantly, a new process
+    may reuse a PID that was already read, while its parent exits before its own PID is read.
     """
-    return LOOKS_IN_A_CROWD if len(found) > CROWD else 1
+    return CROWD_SCANS if len(found) > CROWD else 1
 
 
 def kill(
@@ -162,40 +163,41 @@ def kill(
     since: Snapshot | None = None,
     parent: int = 0,
     root: int = 0,
-    bomb: bool = False,
+    fork_bomb: bool = False,
 ) -> set[int]:
-    """TERM, and after the grace KILL, until nothing that ``find`` finds is left.
+    """Send TERM, and KILL after the grace, until ``find`` finds nothing.
 
-    Looks again after each signal, because a process may have forked in between. Returns what
-    still lives after ``limit_seconds`` of killing (only a process stuck in the kernel). To look
-    takes long where hundreds of processes want to run, so that is not counted. ``bomb`` tells of an
-    activity that has used up the session's processes, whose marker nobody else bears.
+    It scans again after each signal, because a process may have forked in between. Returns the
+    processes that remain after ``limit_seconds`` of killing: only those stuck in the kernel. The
+    first scan is not counted, because it is slow when hundreds of processes are running.
+    ``fork_bomb`` says that the activity has used up the session's processes; nothing else may have
+    its marker.
     """
 
-    def look() -> set[int]:
+    def scan() -> set[int]:
         return find(activity, since, parent, root)
 
-    if bomb:
-        _catch(activity)
-    known = _hold_still(look)
-    looks = _enough_looks(known)
+    if fork_bomb:
+        _stop_fork_bomb(activity)
+    known = _stop_all(scan)
+    scans = _scans_needed(known)
     if grace_seconds > 0:
         _signal(known, signal.SIGTERM)
         _signal(known, signal.SIGCONT)
         deadline = time.monotonic() + grace_seconds
         while known and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-            known = _alive(known) | look()
-        if bomb:
-            _catch(activity)
-        if known or bomb:
-            known |= _hold_still(look, looks)
+            known = _alive(known) | scan()
+        if fork_bomb:
+            _stop_fork_bomb(activity)
+        if known or fork_bomb:
+            known |= _stop_all(scan, scans)
     deadline = time.monotonic() + limit_seconds
     while known and time.monotonic() < deadline:
         _signal(known, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
-        # Each that is gone makes room for another fork: who is left must not have the time.
-        known = _alive(known) | _hold_still(look, looks)
+        # Each one that exits permits another fork, so stop the rest at once.
+        known = _alive(known) | _stop_all(scan, scans)
     return known
 
 

@@ -1,4 +1,4 @@
-"""Small files in the session's home, where whatever runs in the session may have put anything."""
+"""Small files in the session's home, which the session's own processes may have tampered with."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 def read(path: str) -> bytes:
-    """A file's content, bounded; OSError also for a link, a FIFO and the like."""
+    """A regular file's content, up to ``MAX_BYTES``.
+
+    Raises:
+        OSError: also for a link, a FIFO and the like.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         return file.read(MAX_BYTES)
 
 
 def replace(path: str, content: bytes) -> None:
-    """Make this the file's content, all at once; nothing that stands in the way is written to."""
+    """Replace a file atomically, without writing through a link that is in its place."""
     temporary = path + ".new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)

@@ -1,7 +1,7 @@
-"""What happened in the session's turns, as numbered events in a file that is bounded by rotation.
+"""Records the events of the session's turns, numbered, in a file that rotation keeps bounded.
 
-Whatever runs in the session can write to the file too, so what is read from it is checked, and
-nothing but the numbers is relied on.
+Processes of the session can write to the file too. Lines are therefore checked when they are
+read, and only their numbers are relied on.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Any
 
 from claude_mcp.agent.store.state import log
 from claude_mcp.contract.framing import LineTooLong, Splitter
+from claude_mcp.contract.numbers import LARGEST
 from claude_mcp.contract.redaction import redactor
 
 Event = dict[str, Any]
-"""number, time (UTC, RFC 3339), turnId (None: the session's own), kind, text, leftOut (characters
-of the text that are not here)."""
+"""A ``JournalEvent`` as JSON; ``turnId`` is None for an event of the session itself."""
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 6 * 1024 * 1024
 MAX_LINE_BYTES = 6 * MAX_TEXT_CHARACTERS + 4096
-"""JSON takes at most six bytes for a character."""
+"""JSON needs at most six bytes for a character."""
 INDEX_BYTES = 4 * 1024
-"""What is read for nothing, at most, each time that somebody is told of a new event."""
+"""Upper bound on the bytes that are read again for each new event."""
 READ_BYTES = 256 * 1024
 CURRENT = "journal.jsonl"
 OLD = "journal.old.jsonl"
 
 
 class Segment:
-    """One file of the journal; it stays open, so that its name may point elsewhere meanwhile."""
+    """One file of the journal. It stays open, so it may be renamed in the meantime."""
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             os.close(self._descriptor)
-            raise OSError(f"{path} is no file")
+            raise OSError(f"{path} is not a regular file")
         self.last = 0
-        # Number and offset of about one event in INDEX_BYTES.
+        # The number and offset of about one event in each INDEX_BYTES.
         self._index: list[tuple[int, int]] = []
         for event, offset in self._scan(0, 0):
             self._remember(event["number"], offset)
@@ -60,24 +60,24 @@ class Segment:
 
     def append(self, number: int, line: bytes) -> None:
         offset = self.size
-        while self._index and self._index[-1][1] >= offset:  # somebody cut the file
+        while self._index and self._index[-1][1] >= offset:  # the file was truncated
             self._index.pop()
         if offset and os.pread(self._descriptor, 1, offset - 1) != b"\n":
-            line = b"\n" + line  # behind a fragment, as a full disk leaves it
+            line = b"\n" + line  # after a fragment that a full disk left behind
         data = memoryview(line)
         while data:
             data = data[os.write(self._descriptor, data) :]
         self._remember(number, offset)
 
     def events(self, after: int) -> Iterator[Event]:
-        """Those with higher numbers, in order."""
+        """The events with numbers above ``after``, in order."""
         at = bisect.bisect_right(self._index, (after + 1, -1))
         offset = self._index[at - 1][1] if at else 0
         for event, _ in self._scan(offset, after):
             yield event
 
     def _scan(self, offset: int, after: int) -> Iterator[tuple[Event, int]]:
-        """Events with higher numbers and where their lines begin, from the line at ``offset``."""
+        """The events above ``after`` with their lines' offsets, from the line at ``offset``."""
         lines = Splitter(MAX_LINE_BYTES)
         while data := os.pread(self._descriptor, READ_BYTES, offset + lines.pending):
             try:
@@ -87,7 +87,7 @@ class Segment:
                         after = event["number"]
                         yield event, offset
                     offset += len(line) + 1
-            except LineTooLong:  # the agent writes no such line
+            except LineTooLong:  # the agent never writes such a line
                 return
 
     def close(self) -> None:
@@ -95,17 +95,17 @@ class Segment:
 
 
 def parse(line: bytes) -> Event | None:
-    """An event, or None for what is none."""
+    """The event in a line; None if there is none."""
     try:
         event = json.loads(line)
         number, text, turn = event["number"], event["text"], event["turnId"]
-        fine = (
+        valid = (
             isinstance(number, int)
-            and 0 < number < 2**53
+            and 0 < number < LARGEST
             and isinstance(text, str)
             and (turn is None or isinstance(turn, str))
         )
-        if not fine:
+        if not valid:
             return None
         return {
             "number": number,
@@ -120,7 +120,7 @@ def parse(line: bytes) -> Event | None:
 
 
 class Journal:
-    """Not safe for several threads at once: the lock is its owner's."""
+    """Not thread-safe: its owner must hold a lock."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -138,11 +138,11 @@ class Journal:
 
     def _give_up(self, error: OSError) -> None:
         if not self._broken:
-            log(f"the journal cannot be written: {error}")
+            log(f"could not write the journal: {error}")
         self._broken = True
 
     def append(self, turn_id: str | None, kind: str, text: str) -> int:
-        """Returns the event's number; what cannot be written is missing from then on."""
+        """Returns the event's number. An event that cannot be written is lost."""
         self.last += 1
         text = redactor.redact(text)
         cut = text[:MAX_TEXT_CHARACTERS]
@@ -169,11 +169,11 @@ class Journal:
         self._segments.append(current)
 
     def read(
-        self, after: int, turn_id: str | None, most: int, characters: int
+        self, after: int, turn_id: str | None, limit: int, characters: int
     ) -> tuple[list[Event], int]:
-        """Up to ``most`` events of a turn, and of the session itself, behind the number ``after``.
+        """Up to ``limit`` events of a turn, and of the session itself, numbered above ``after``.
 
-        Returns them, their texts cut to ``characters``, and the number to go on from.
+        Returns the events, with texts cut to ``characters``, and the number to continue from.
         """
         found: list[Event] = []
         cursor = after
@@ -181,7 +181,7 @@ class Journal:
             if segment.last <= after:
                 continue
             for event in segment.events(after):
-                if len(found) == most:
+                if len(found) == limit:
                     return found, cursor
                 cursor = event["number"]
                 if event["turnId"] in (turn_id, None):
@@ -191,7 +191,7 @@ class Journal:
         return found, max(cursor, after)
 
     def get(self, number: int) -> Event | None:
-        """One event, whole; None when it is gone."""
+        """One event with its whole text; None if it no longer exists."""
         for segment in self._segments:
             if segment.last >= number:
                 event: Event | None = next(segment.events(number - 1), None)

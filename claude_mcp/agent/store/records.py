@@ -1,7 +1,8 @@
-"""What became of each turn: one small file for each, kept as long as the session.
+"""The outcome of each turn, in one small file per turn that is kept as long as the session.
 
-A record is written before the prompt goes to Claude Code, so that after any crash it is known
-that it may have. Whatever runs in the session can write these files too: they are read as such.
+A record is written before its prompt is sent to Claude Code. After any crash it is therefore
+known which prompts may have been sent. Processes of the session can write these files too, so
+they are read as hostile input.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Result = dict[str, Any]
 
 TURN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KEPT_IN_MEMORY = 8
-"""Enough to give a result that could not be written, on a full disk, to those who wait for it."""
+"""On a full disk, callers that are waiting still get results that could not be written."""
 
 
 def digest(prompt: str) -> str:
@@ -32,12 +33,12 @@ def digest(prompt: str) -> str:
 class Record:
     """One turn. ``first`` and ``last`` are the numbers of the journal's events around it.
 
-    Without a result it runs, or did when the agent ended.
+    Without a result it is running, or was when the agent ended.
     """
 
     turn_id: str
     prompt: str
-    """Its digest; empty for what Claude Code began unasked."""
+    """The prompt's digest; empty for a turn that Claude Code started by itself."""
     first: int
     last: int | None = None
     sent: bool = False
@@ -45,7 +46,7 @@ class Record:
 
 
 class Records:
-    """Not safe for several threads at once: the lock is its owner's."""
+    """Not thread-safe: its owner must hold a lock."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -64,10 +65,10 @@ class Records:
             text = json.dumps(vars(record), ensure_ascii=False)
             files.replace(path, text.encode("utf-8", "replace"))
         except (OSError, ValueError, RecursionError) as error:
-            log(f"the record of turn {record.turn_id} cannot be written: {error}")
+            log(f"could not write the record of turn {record.turn_id}: {error}")
 
     def get(self, turn_id: str) -> Record | None:
-        """None for a turn that never was, and for a record that is damaged."""
+        """None if there is no such turn, or if its record is damaged."""
         if turn_id in self._recent:
             return self._recent[turn_id]
         if not TURN_ID.fullmatch(turn_id):

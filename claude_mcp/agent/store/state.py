@@ -1,7 +1,7 @@
-"""What the agent remembers across a restart of the container, and its log.
+"""What the agent remembers across restarts of the container, and its log.
 
-The log is the main process's stderr: the engine keeps it, with times, also when the container
-has ended.
+The log is the main process's stderr. The engine keeps it with timestamps, even after the
+container has ended.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from claude_mcp.agent.store import files
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.contract.numbers import amount
 from claude_mcp.contract.redaction import redactor
 
@@ -24,11 +24,11 @@ def log(line: str) -> None:
 
 
 class State:
-    """A small JSON file in the session's home, replaced whole on every change."""
+    """A small JSON file in the session's home that every change replaces as a whole."""
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._path = os.path.join(directory, contract.STATE_FILE)
+        self._path = os.path.join(directory, places.STATE_FILE)
         self._values: dict[str, Any] = {}
         try:
             values = json.loads(files.read(self._path))
@@ -37,13 +37,13 @@ class State:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError):
-            log(f"{self._path} is damaged and is not used")
+            log(f"{self._path} is damaged and will be ignored")
 
     def _write(self) -> None:
         try:
             files.replace(self._path, json.dumps(self._values).encode())
         except (OSError, ValueError, RecursionError) as error:
-            log(f"the session's state cannot be written: {error}")
+            log(f"could not save the session's state: {error}")
 
     @property
     def abandoned(self) -> bool:
@@ -69,19 +69,19 @@ class State:
         self._write()
 
     def saved_cost(self, conversation_id: str | None) -> float:
-        """From where Claude Code counts when it resumes a conversation, in USD."""
+        """The cost in USD that Claude Code starts counting from when it resumes a conversation."""
         saved = self._values.get("savedCost")
         conversation, usd = saved if isinstance(saved, list) and len(saved) == 2 else (None, 0.0)
         return (amount(usd) or 0.0) if conversation == conversation_id else 0.0
 
     def save_cost(self, conversation_id: str | None, usd: float) -> None:
-        """Claude Code ended in order, which makes it remember what it last reported."""
+        """Record that Claude Code ended in order and thus saved the cost that it last reported."""
         self._values["savedCost"] = [conversation_id, usd]
         self._write()
 
     @property
     def other_model(self) -> str | None:
-        """The conversation in which a turn had a model of its own."""
+        """The conversation in which a turn used a model other than the session's."""
         value = self._values.get("otherModel")
         return value if isinstance(value, str) else None
 
@@ -93,7 +93,7 @@ class State:
 
     @property
     def mcp_servers(self) -> list[str]:
-        """The names of those that were handed in."""
+        """The names of the MCP servers that were handed over."""
         names = self._values.get("mcpServers")
         return [str(name)[:100] for name in names[:100]] if isinstance(names, list) else []
 

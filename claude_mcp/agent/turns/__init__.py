@@ -1,1 +1,1 @@
-"""Prompts on their way through Claude Code: queue, driver, live process, questions."""
+"""Turns: their queue, the driver and its live Claude Code, permission questions, MCP servers."""

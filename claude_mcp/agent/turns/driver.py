@@ -1,7 +1,7 @@
-"""Works on one turn at a time with a live Claude Code, which it starts, resumes and ends.
+"""Runs one turn at a time with a live Claude Code, which it starts, resumes and ends.
 
-Two threads meet here: the one that works through the turns, and the one on which Claude Code's
-frames come. What they share is guarded by one condition, the owner's.
+Two threads meet here: one runs the turns, the other receives Claude Code's frames. The owner's
+condition guards everything they share.
 """
 
 from __future__ import annotations
@@ -11,80 +11,87 @@ import os
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Callable
 
 from claude_mcp.agent.network import instance_role
 from claude_mcp.agent.network.relay import Relays
-from claude_mcp.agent.processes import cgroup_events
-from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.records import Result
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.turns import mcp_servers, outcomes
 from claude_mcp.agent.turns.live import Live
 from claude_mcp.agent.turns.permissions import Permissions
-from claude_mcp.agent.turns.turn import Turn
+from claude_mcp.agent.turns.turn import NO_OPTIONS, Turn, TurnOptions
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.claude.events import events_of
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
+from claude_mcp.contract.handover import Handover
+from claude_mcp.contract.numbers import counted
+from claude_mcp.contract.operations import McpReport
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.settings import ASK, NO_NETWORK, Settings
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
 
 START_SECONDS = 60.0
 STARVED_SECONDS = 10.0
-"""After so long a start is given up in which the session had used up its processes."""
+"""How long a start may take in which the session reached its process limit."""
 START_TRIES = 3
 INTERRUPT_SECONDS = 1.0
-"""How long Claude Code may take to end a turn that was interrupted, before it is killed."""
+"""How long Claude Code may take to end an interrupted turn before it is killed."""
 STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
 NO_CONVERSATION = "No conversation found"
 
 
 class StartFailed(Exception):
-    """Claude Code did not come up; the message says why."""
+    """Claude Code did not start; the message says why."""
 
 
 class Driver:
     def __init__(
         self,
-        settings: dict[str, Any],
-        secrets: dict[str, Any] | None,
+        settings: Settings,
+        handover: Handover,
         environment: dict[str, str],
         state: State,
         changed: threading.Condition,
         journal: Journal,
-        finish_unasked: Callable[[Turn], None],
+        finish_spontaneous: Callable[[Turn], None],
         egress: Egress | None = None,
     ) -> None:
         self._settings = settings
-        self._secrets: dict[str, Any] = {}
+        self._handover = Handover()
         self._environment = environment
         self._state = state
         self._changed = changed
         self._journal = journal
-        self._finish_unasked = finish_unasked
-        self.permissions = Permissions(float(settings["permissionSeconds"]), journal, changed)
+        self._finish_spontaneous = finish_spontaneous
+        self.permissions = Permissions(settings.permission_seconds, journal, changed)
         self._relays = Relays()
         self._egress = egress
         self._live: Live | None = None
-        self._live_secrets = self._secrets
+        self._live_handover = self._handover
         """What the live Claude Code was started with."""
         self._asked: Turn | None = None
         self._warmed = threading.Event()
         self._not_warmed: str | None = None
         self._ended_before: str | None = None
-        """Why the last Claude Code is no more, to be told in the turn that starts the next."""
-        self.unasked: Turn | None = None
-        self.stirred = False
-        """Something was done in the background since this was last reset."""
-        self.configure(secrets or {})
+        """Why the last Claude Code ended, for a note in the turn that starts the next one."""
+        self.spontaneous: Turn | None = None
+        """The running turn that Claude Code started by itself."""
+        self.background_changed = False
+        """Whether background work started or ended since this was last reset."""
+        self.configure(handover)
 
     @property
     def configured(self) -> bool:
-        return bool(self._secrets.get("credential"))
+        return self._handover.credentials is not None and bool(
+            self._handover.credentials.credential
+        )
 
     @property
     def live(self) -> bool:
@@ -94,51 +101,56 @@ class Driver:
     def has_background(self) -> bool:
         return self._live is not None and bool(self._live.background)
 
-    def configure(self, secrets: dict[str, Any]) -> None:
-        """Take new credentials or MCP servers, which hold from the next turn on; what else was
-        handed over stays."""
-        for value in (*secrets.get("secretValues", ()), *secrets.get("mcpSecretValues", ())):
-            redactor.add(value)
-        self._secrets = {**self._secrets, **secrets}
-        if self._egress is not None and "proxies" in secrets:
-            self._egress.hand_in(secrets["proxies"])
+    def configure(self, handover: Handover) -> None:
+        """Use new credentials, new MCP servers or both from the next turn on."""
+        credentials, servers = handover
+        if credentials is not None:
+            for value in credentials.secret_values:
+                redactor.add(value)
+            if self._egress is not None:
+                self._egress.set_proxies(credentials.proxies)
+        if servers is not None:
+            for value in servers.mcp_secret_values:
+                redactor.add(value)
+        before = self._handover
+        self._handover = Handover(
+            before.credentials if credentials is None else credentials,
+            before.mcp_servers if servers is None else servers,
+        )
         with self._changed:
-            self._note_mcp_servers()
+            if servers is not None:  # remember the names, to report when the servers are lost
+                self._state.mcp_servers = mcp_servers.names(servers.mcp_config)
 
     @property
-    def _mcp_config(self) -> dict[str, Any] | None:
-        return self._secrets.get("mcpConfig")
+    def _mcp_config(self) -> Mapping[str, object] | None:
+        servers = self._handover.mcp_servers
+        return None if servers is None else servers.mcp_config
 
-    def _note_mcp_servers(self) -> None:
-        """Remember the names, so that it can be told when the servers themselves are lost."""
-        if self._mcp_config is not None:
-            self._state.mcp_servers = mcp_servers.names(self._mcp_config)
-
-    def mcp_servers(self, wait_seconds: float, gone: Callable[[], bool]) -> list[Result]:
-        """What became of each MCP server once none is pending, or the time is up."""
+    def mcp_servers(self, wait_seconds: float, abandoned: Callable[[], bool]) -> list[McpReport]:
+        """The state of each MCP server, once none is pending or the time is up."""
         deadline = time.monotonic() + wait_seconds
         self._warmed.wait(wait_seconds)
         config, live = self._mcp_config, self._live
         if live is None:
             idle = "Claude Code is not running" if self.configured else "there are no credentials"
-            return mcp_servers.unasked(config, self._not_warmed or idle)
+            return mcp_servers.unknown(config, self._not_warmed or idle)
         if not live.ready.wait(max(0.0, deadline - time.monotonic())):
-            return mcp_servers.unasked(config, "Claude Code is still starting")
-        return mcp_servers.settled(live, config, self._environment, deadline, gone)
+            return mcp_servers.unknown(config, "Claude Code is still starting")
+        return mcp_servers.settled(live, config, self._environment, deadline, abandoned)
 
-    # Called by the one thread that works through the turns.
+    # Called by the thread that runs the turns.
 
     def warm_up(self) -> None:
-        """Have Claude Code ready before it is needed; when that fails, the next turn says why."""
+        """Start Claude Code before it is needed. If that fails, the next turn says why."""
         self._not_warmed = None
-        if self._settings.get("network") == contract.NO_NETWORK:
+        if self._settings.network == NO_NETWORK:
             self._not_warmed = "the session has no network"
         elif self._live is None and self.configured:
             try:
-                self._start({}, self._state.conversation_id)
-            except Exception as error:  # whatever it was, prompts must be taken
+                self._start(NO_OPTIONS, self._state.conversation_id)
+            except Exception as error:  # whatever it is, prompts must be accepted
                 self._not_warmed = str(error)
-                log(f"Claude Code could not be started ahead: {error}")
+                log(f"could not start Claude Code in advance: {error}")
         self._warmed.set()
 
     def stop(self, why: str) -> None:
@@ -147,18 +159,18 @@ class Driver:
             live.end(why)
 
     def run(self, turn: Turn, note_sending: Callable[[Turn], None]) -> Result:
-        """Work on a turn to its end; its processes are gone when it was cancelled."""
+        """Run a turn to its end. If it is cancelled, its processes are killed."""
         assert turn.prompt is not None
         line = protocol.user_line(turn.prompt, turn.id)
         try:
             while True:
                 live = self._ready(turn)
-                turn.before = processes.snapshot()
+                turn.before = killing.snapshot()
                 with self._changed:
                     if turn.cancelled:
-                        return {"status": "cancelled", "error": "Cancelled before it was sent."}
+                        return outcomes.CANCELLED_UNSENT
                     if self._live is not live:
-                        continue  # it has just ended
+                        continue  # Claude Code has just ended
                     note_sending(turn)
                     self._asked = turn
                     turn.posted = live.post(line)
@@ -175,22 +187,22 @@ class Driver:
             self._clear(turn, live)
         if turn.refused:
             outcome = {**outcome, "status": "failed", "error": turn.refused}
-        if "model" in turn.options:
+        if turn.options.model is not None:
             self._state.other_model = self._state.conversation_id
-        if turn.options:
-            self._end(live, "it had the options of one turn", turn)
+        if turn.options != NO_OPTIONS:
+            self._end(live, "it was started with the options of one turn", turn)
         return outcome
 
     def _end(self, live: Live, why: str, turn: Turn) -> None:
-        """End it as a matter of course: the turn that starts the next one need not tell."""
-        if count := len(live.background):
-            commands = "a background command" if count == 1 else f"{count} background commands"
-            turn.notes.append(f"Claude Code was started anew, which ended {commands}.")
+        """End Claude Code as part of normal operation, which needs no note in the next turn."""
+        if live.background:
+            ended = counted(len(live.background), "background command")
+            turn.notes.append(f"Claude Code was restarted, which ended {ended}.")
         live.end(why)
         self._ended_before = None
 
-    def cancel_unasked(self, turn: Turn) -> None:
-        """End what Claude Code began by itself; called by whoever asks for it."""
+    def cancel_spontaneous(self, turn: Turn) -> None:
+        """End a turn that Claude Code started by itself; called on the request's own thread."""
         live = self._live
         if live is not None:
             self._interrupt(turn, live)
@@ -209,12 +221,12 @@ class Driver:
         with self._changed:
             if self._changed.wait_for(lambda: turn.outcome, INTERRUPT_SECONDS):
                 return
-        live.kill("it did not react to an interrupt")
+        live.kill("it did not respond to an interrupt")
         with self._changed:
             self._changed.wait_for(lambda: turn.outcome)
 
     def _clear(self, turn: Turn, live: Live) -> None:
-        """End what a cancelled turn leaves: background commands, children that hid."""
+        """End what a cancelled turn leaves running: background commands and detached children."""
         with self._changed:
             tasks = turn.tasks & live.background
         for task in tasks:
@@ -222,23 +234,23 @@ class Driver:
         with self._changed:
             self._changed.wait_for(lambda: not tasks & live.background, STOP_TASK_SECONDS)
         if not live.ended.is_set():
-            processes.kill(live.activity, KILL_GRACE_SECONDS, since=turn.before, parent=live.pid)
+            killing.kill(live.activity, KILL_GRACE_SECONDS, since=turn.before, parent=live.pid)
 
     def _ready(self, turn: Turn) -> Live:
-        """A Claude Code that can take this turn."""
+        """A Claude Code that can run this turn."""
         if self._live is not None:
-            if turn.options:
+            if turn.options != NO_OPTIONS:
                 self._end(self._live, "a turn has options of its own", turn)
             elif turn.new_conversation:
                 self._end(self._live, "new conversation", turn)
-            elif self._live_secrets is not self._secrets:
-                self._end(self._live, "new credentials", turn)
+            elif self._live_handover is not self._handover:
+                self._end(self._live, "new credentials or MCP servers", turn)
         if self._live is not None:
             return self._live
         if self._state.mcp_servers and not self._mcp_config:
             turn.notes.append(mcp_servers.LOST.format(", ".join(self._state.mcp_servers)))
         if self._ended_before is not None and not turn.new_conversation:
-            turn.notes.append(f"Claude Code was started again: {self._ended_before}.")
+            turn.notes.append(f"Claude Code was restarted: {self._ended_before}.")
         resume = None if turn.new_conversation else self._state.conversation_id
         try:
             return self._start(turn.options, resume)
@@ -246,52 +258,19 @@ class Driver:
             if resume is None or NO_CONVERSATION not in str(error):
                 raise
         turn.notes.append(
-            "The earlier conversation is gone (it was never saved); this begins a new one."
+            "The earlier conversation was never saved and is lost; this is a new one."
         )
         self._state.conversation_id = None
         return self._start(turn.options, None)
 
-    def _start(self, options: dict[str, Any], resume: str | None, tries: int = START_TRIES) -> Live:
-        secrets = self._secrets
-        settings = self._settings
-        provider = providers.handed_over(
-            secrets, settings.get("model"), settings.get("smallFastModel"), instance_role.COMMAND
-        )
-        tools = options.get("tools")
-        argv = invocation.claude_argv(
-            invocation.Invocation(
-                resume=resume,
-                model=options.get("model") or self._default_model(resume),
-                permission_mode=self._settings["permissionMode"],
-                tools=None if tools is None else tuple(tools),
-                max_turns=options.get("maxTurns"),
-                max_budget_usd=options.get("maxBudgetUsd"),
-                trust_project=self._settings.get("trustProject", False),
-                append_system_prompt=self._settings.get("appendSystemPrompt"),
-                mcp_config_path=mcp_servers.write(secrets.get("mcpConfig")),
-            )
-        )
-        environment = invocation.claude_environment(
-            provider,
-            os.getuid(),
-            self._environment,
-            trust_project=self._settings.get("trustProject", False),
-        )
-        if self._egress is None:
-            environment.update(self._relays.without_passwords(secrets.get("proxies") or {}))
-        credentials = providers.credentials(provider)
-        exhausted = cgroup_events.counts()
-        try:
-            with self._changed:  # so that it cannot end before we know it
-                live = Live(argv, environment, credentials, self._on_frame, self._on_end)
-                live.reported_usd = self._state.saved_cost(resume)
-                self._live, self._live_secrets = live, secrets
-        except OSError as error:
-            raise StartFailed(f"Claude Code could not be started: {error}.") from error
+    def _start(self, options: TurnOptions, resume: str | None, tries: int = START_TRIES) -> Live:
+        limits_before = cgroup_events.counts()
+        live = self._launch(options, resume)
         first = min(STARVED_SECONDS, START_SECONDS)
-        if not live.ready.wait(first) and tries > 1 and cgroup_events.grown(exhausted):
-            # Without room for its threads it neither comes up nor ends.
-            live.kill("it found no room for its threads")
+        late = not live.ready.wait(first)
+        if late and tries > 1 and cgroup_events.pids_exhausted(limits_before):
+            # Claude Code that cannot start its threads neither gets ready nor ends.
+            live.kill("it could not start its threads")
             live.ended.wait()
             return self._start(options, resume, tries - 1)
         if not live.ready.wait(START_SECONDS - first):
@@ -299,32 +278,73 @@ class Driver:
             live.ended.wait()
         if live.ended.is_set():
             if live.code is not None and live.code > 128 and not live.stopping and tries > 1:
-                return self._start(options, resume, tries - 1)  # somebody else killed it
-            said = live.last_words.splitlines()
+                return self._start(options, resume, tries - 1)  # something else killed it
+            words = live.last_words.splitlines()
             raise StartFailed(
-                f"Claude Code ended at its start, exit code {live.code}: "
-                f"{said[-1][:500] if said else live.stopping or 'it said nothing'}."
+                f"Claude Code ended while it was starting, exit code {live.code}: "
+                f"{words[-1][:500] if words else live.stopping or 'it gave no reason'}."
             )
         log(f"Claude Code {live.pid} started" + (f", resuming {resume}" if resume else ""))
         self._ended_before = None
         return live
 
-    def _default_model(self, resume: str | None) -> str | None:
-        """The session's; None leaves the choice to Claude Code and the project.
+    def _launch(self, options: TurnOptions, resume: str | None) -> Live:
+        """Start the process; it is not ready yet."""
+        handover, settings = self._handover, self._settings
+        credentials = handover.credentials
+        assert credentials is not None, "Claude Code is started only with credentials"
+        provider = providers.handed_over(
+            credentials, settings.model, settings.small_fast_model, instance_role.COMMAND
+        )
+        argv = invocation.claude_argv(
+            invocation.Invocation(
+                resume=resume,
+                model=options.model or self._default_model(resume),
+                permission_mode="ask" if settings.permission_mode == ASK else "bypass",
+                tools=None if options.tools is None else tuple(options.tools),
+                max_turns=options.max_turns,
+                max_budget_usd=options.max_budget_usd,
+                trust_project=settings.trust_project,
+                append_system_prompt=settings.append_system_prompt,
+                mcp_config_path=mcp_servers.write(self._mcp_config),
+            )
+        )
+        environment = invocation.claude_environment(
+            provider, os.getuid(), self._environment, trust_project=settings.trust_project
+        )
+        if self._egress is None:
+            environment.update(self._relays.without_passwords(credentials.proxies))
+        try:
+            with self._changed:  # so that it cannot end before it is known here
+                live = Live(
+                    argv,
+                    environment,
+                    providers.credentials(provider),
+                    self._on_frame,
+                    self._on_end,
+                )
+                live.reported_usd = self._state.saved_cost(resume)
+                self._live, self._live_handover = live, handover
+        except OSError as error:
+            raise StartFailed(f"Claude Code could not be started: {error}.") from error
+        return live
 
-        A conversation goes on with the model that it had last, be that one turn's alone.
+    def _default_model(self, resume: str | None) -> str | None:
+        """The session's model; None leaves the choice to Claude Code and the project.
+
+        Claude Code resumes a conversation with its last model, even if only one turn used that.
         """
-        model: str | None = self._settings.get("model")
+        model = self._settings.model
         if model is None and resume is not None and resume == self._state.other_model:
             return invocation.DEFAULT_MODEL
         return model
 
-    # Called by the thread of Claude Code's frames.
+    # Called by the thread that receives Claude Code's frames.
 
     def _on_frame(self, live: Live, frame: protocol.Frame) -> None:
         with self._changed:
             if isinstance(frame, protocol.Lifecycle):
-                live.tells_lifecycle = True
+                live.reports_lifecycle = True
                 if frame.state == "started":
                     live.answering = frame.uuid
             elif isinstance(frame, protocol.Init):
@@ -337,7 +357,7 @@ class Driver:
                     speaker.tasks.add(frame.task_id)
             elif isinstance(frame, protocol.BackgroundTasks):
                 live.background = set(frame.task_ids)
-                self.stirred = True
+                self.background_changed = True
                 self._changed.notify_all()
             elif isinstance(frame, protocol.ControlRequest):
                 if frame.subtype == "can_use_tool":
@@ -349,56 +369,58 @@ class Driver:
             elif isinstance(frame, protocol.Result):
                 self._settle(live, frame)
             speaker = self._speaker(live)
-            for event in events_of(frame, contract.WORKSPACE):
+            for event in events_of(frame, places.WORKSPACE):
                 self._journal.append(speaker.id if speaker else None, event.kind, event.text)
                 self._changed.notify_all()
 
     def _speaker(self, live: Live) -> Turn | None:
-        """Whose turn the frames that come now belong to."""
+        """The turn that the current frames belong to."""
         asked = self._asked
-        if asked is not None and (not live.tells_lifecycle or live.answering == asked.id):
+        if asked is not None and (not live.reports_lifecycle or live.answering == asked.id):
             return asked
-        return self.unasked
+        return self.spontaneous
 
     def _begin(self, live: Live, frame: protocol.Init) -> None:
         if frame.conversation_id:
             self._state.conversation_id = frame.conversation_id
         asked = self._asked
         if asked is not None and asked.cancelled:
-            live.interrupt()  # the first one came too early: the prompt was still in line
+            live.interrupt()  # the first interrupt came too early: the prompt was still queued
         elif asked is not None and self._speaker(live) is asked:
-            asked.refused = outcomes.unknown_tools(asked.options.get("tools"), frame.tools)
+            asked.refused = outcomes.unknown_tools(asked.options.tools, frame.tools)
             self._changed.notify_all()
         if self._speaker(live) is None:
-            self.unasked = Turn(str(uuid.uuid4()), self._journal.last, before=processes.snapshot())
+            self.spontaneous = Turn(
+                str(uuid.uuid4()), self._journal.last, before=killing.snapshot()
+            )
             self._changed.notify_all()
 
     def _settle(self, live: Live, result: protocol.Result) -> None:
         cost = result.cost_usd - live.reported_usd
-        if cost < 0:  # it began to count anew
+        if cost < 0:  # it started counting again
             cost = result.cost_usd
         live.reported_usd = result.cost_usd
         if cost:
             self._state.add_cost(cost)
-        asked, unasked = self._asked, self.unasked
+        asked, spontaneous = self._asked, self.spontaneous
         outcome = outcomes.answered(result, cost)
-        untold = not live.tells_lifecycle and not result.prompt_uuids
+        unattributed = not live.reports_lifecycle and not result.prompt_uuids
         if asked is not None and (
-            asked.id in result.prompt_uuids or (untold and live.replayed == asked.id)
+            asked.id in result.prompt_uuids or (unattributed and live.replayed == asked.id)
         ):
             asked.outcome = outcome
             self.permissions.settle(asked)
-            outcome = {"status": "completed"}  # what was begun unasked went into this turn
+            outcome = {"status": "completed"}  # the spontaneous turn became part of this one
         live.answering = ""
-        if unasked is not None:
-            self._end_unasked(unasked, outcome)
+        if spontaneous is not None:
+            self._end_spontaneous(spontaneous, outcome)
         self._changed.notify_all()
 
-    def _end_unasked(self, turn: Turn, outcome: Result) -> None:
-        self.unasked = None
+    def _end_spontaneous(self, turn: Turn, outcome: Result) -> None:
+        self.spontaneous = None
         turn.outcome = outcome
         self.permissions.settle(turn)
-        self._finish_unasked(turn)
+        self._finish_spontaneous(turn)
 
     def _on_end(self, live: Live) -> None:
         with self._changed:
@@ -411,6 +433,6 @@ class Driver:
             if self._asked is not None and self._asked.outcome is None:
                 read = live.may_have_read(self._asked.posted)
                 self._asked.outcome = outcomes.died(live) if read else outcomes.UNREAD
-            if self.unasked is not None:
-                self._end_unasked(self.unasked, outcomes.died(live))
+            if self.spontaneous is not None:
+                self._end_spontaneous(self.spontaneous, outcomes.died(live))
             self._changed.notify_all()

@@ -1,6 +1,6 @@
-"""One live Claude Code: a process that takes any number of prompts, one after the other.
+"""One live Claude Code: a process that accepts any number of prompts, one after the other.
 
-The agent is the only writer to its stdin, always whole lines: a fragment would end it.
+The agent is the only writer to its stdin and writes whole lines, because a fragment would end it.
 """
 
 from __future__ import annotations
@@ -20,35 +20,34 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Callable
 
-from claude_mcp.agent.processes import cgroup_events
-from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.processes.commands import exit_code
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import log
 from claude_mcp.claude import protocol, providers
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.contract.capture import BoundedCapture
 from claude_mcp.contract.framing import LineTooLong, Splitter
 
 STDERR_BYTES = 16 * 1024
 READ_BYTES = 256 * 1024
-LEFT_BYTES = 1024 * 1024
+MAX_REMAINING_BYTES = 1024 * 1024
 """The largest pipe that an ordinary user may have (Linux's default for pipe-max-size)."""
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 EOF_SECONDS = 0.5
-"""How long it may take to end after its input has; a background command keeps it from that."""
+"""How long it may take to end after its input; a background command delays that."""
 TERM_SECONDS = 2.0
 REAP_GRACE_SECONDS = 0.2
 LAST_SECONDS = 0.5
-"""How long its last output may take to come when it has ended."""
-SECRETS_DIRECTORY = contract.RUN_DIRECTORY
+"""How long its last output may take to arrive after it has ended."""
+SECRETS_DIRECTORY = places.RUN_DIRECTORY
 
 OnFrame = Callable[["Live", protocol.Frame], None]
 OnEnd = Callable[["Live"], None]
 
 
 class Live:
-    """Calls back from a thread of its own: ``on_frame`` for each frame, then ``on_end`` once."""
+    """Calls ``on_frame`` for each frame and then ``on_end`` once, on a thread of its own."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class Live:
         on_end: OnEnd,
     ) -> None:
         self.activity = f"claude-{os.getpid()}-{time.monotonic_ns()}"
-        environment = {**environment, **processes.marker_environment(self.activity)}
+        environment = {**environment, **killing.marker_environment(self.activity)}
         self._process = _start(argv, environment, credentials)
         self._on_frame = on_frame
         self._on_end = on_end
@@ -70,25 +69,25 @@ class Live:
         self._posting = threading.Lock()
         self._posted_bytes = 0
         self._read_bytes: float = math.inf
-        """How much it has read of what was posted, where that is known when it has ended."""
-        self._gone = threading.Event()
+        """How many of the posted bytes it has read; known only after it has ended."""
+        self._exited = threading.Event()
         self.ready = threading.Event()
-        """Set when it has answered our first request, or has ended."""
+        """Set when it has answered our first request or has ended."""
         self.ended = threading.Event()
         self.code: int | None = None
         self.stopping: str | None = None
         """Why we end it, if we do."""
         self.killed = False
-        self.tells_lifecycle = False
+        self.reports_lifecycle = False
         self.answering = ""
-        """The prompt that it works on, as far as it tells."""
+        """The id of the prompt that it works on, if it reports that."""
         self.replayed = ""
         self.background: set[str] = set()
         self.reported_usd = 0.0
-        cgroup_events.be_chosen_first(self._process.pid)
+        cgroup_events.prefer_for_oom_kill(self._process.pid)
         assert self._process.stderr is not None
         assert self._process.stdout is not None
-        gone, going = os.pipe()
+        exited, exiting = os.pipe()
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._drainer = threading.Thread(
             target=_drain, args=(self._process.stderr, self._stderr), daemon=True
@@ -96,13 +95,13 @@ class Live:
         try:
             self._writer.start()
             self._drainer.start()
-            threading.Thread(target=self._reap, args=(going,), daemon=True).start()
-            threading.Thread(target=self._follow, args=(gone,), daemon=True).start()
-        except RuntimeError as error:  # the session has no room for another thread
+            threading.Thread(target=self._reap, args=(exiting,), daemon=True).start()
+            threading.Thread(target=self._follow, args=(exited,), daemon=True).start()
+        except RuntimeError as error:  # the session's process limit is reached
             self._outbox.put(None)
-            processes.kill(self.activity, 0, root=self.pid)
+            killing.kill(self.activity, 0, root=self.pid)
             self._process.stdout.close()
-            os.close(gone)
+            os.close(exited)
             raise OSError(errno.EAGAIN, str(error)) from error
         self._request({"subtype": "initialize"})
 
@@ -110,41 +109,41 @@ class Live:
     def pid(self) -> int:
         return self._process.pid
 
-    def _follow(self, gone: int) -> None:
+    def _follow(self, exited: int) -> None:
         assert self._process.stdout is not None
-        for line in _lines(self._process.stdout, gone):
+        for line in _lines(self._process.stdout, exited):
             frame = protocol.parse_line(line)
             if isinstance(frame, protocol.ControlResponse):
                 self.ready.set()
-                self._answered(frame)
+                self._pass_on(frame)
             if frame is None:
                 continue
             try:
                 self._on_frame(self, frame)
-            except Exception as error:  # whatever it was, the next frame may be the result
-                log(f"a frame was not understood: {type(error).__name__}: {error}")
-        os.close(gone)
-        self._gone.wait(LAST_SECONDS)
+            except Exception as error:  # whatever it is, the next frame may be the result
+                log(f"could not process a frame: {type(error).__name__}: {error}")
+        os.close(exited)
+        self._exited.wait(LAST_SECONDS)
         self._outbox.put(None)
         self._writer.join(LAST_SECONDS)
         self._drainer.join(LAST_SECONDS)
         self.code = exit_code(self._process.wait())
-        self._tell_end()
+        self._log_end()
         self._on_end(self)
         self.ended.set()
         self.ready.set()
         for waiting in list(self._awaited.values()):
             waiting.put(None)
 
-    def _reap(self, gone: int) -> None:
-        """Take along what Claude Code leaves, and let nobody who holds its stdout hold us up."""
+    def _reap(self, exiting: int) -> None:
+        """Kill what Claude Code leaves running; do not wait for others that hold its stdout."""
         self._process.wait()
-        self._gone.set()
-        processes.kill(self.activity, REAP_GRACE_SECONDS)
-        os.close(gone)
+        self._exited.set()
+        killing.kill(self.activity, REAP_GRACE_SECONDS)
+        os.close(exiting)
 
-    def _tell_end(self) -> None:
-        why = f" ({self.stopping})" if self.stopping else " unasked"
+    def _log_end(self) -> None:
+        why = f" ({self.stopping})" if self.stopping else " unexpectedly"
         said = f": {self.last_words}" if self.last_words and not self.stopping else ""
         log(f"Claude Code {self.pid} ended{why}, exit code {self.code}{said}")
 
@@ -154,10 +153,10 @@ class Live:
         return self._stderr.text().strip()[-2000:]
 
     def post(self, line: bytes) -> int:
-        """Write a whole line, in the order of the calls; one that has ended reads no more.
+        """Queue a whole line, in the order of the calls.
 
-        Nobody waits for that: its stdin may be full, with a prompt that it does not read.
-        Returns where the line ends, for ``may_have_read``.
+        It does not wait until the line is written, because stdin may be full of a prompt that
+        Claude Code does not read. Returns where the line ends, for ``may_have_read``.
         """
         with self._posting:
             self._posted_bytes += len(line)
@@ -165,7 +164,7 @@ class Live:
             return self._posted_bytes
 
     def may_have_read(self, end: float) -> bool:
-        """Whether one that has ended may have read the whole line that ends there."""
+        """Whether it may have read the whole line that ends there; call this after it has ended."""
         return self._read_bytes >= end
 
     def _write(self) -> None:
@@ -179,9 +178,9 @@ class Live:
                         count = os.write(pipe.fileno(), left)
                         written += count
                         left = left[count:]
-            except OSError:  # nobody reads any more; ``on_end`` tells
-                self._gone.wait(LAST_SECONDS)
-            if self._gone.is_set():
+            except OSError:  # it has closed its stdin; ``on_end`` reports it
+                self._exited.wait(LAST_SECONDS)
+            if self._exited.is_set():
                 self._read_bytes = written - _pending_bytes(pipe)
 
     def _request(self, request: dict[str, Any]) -> None:
@@ -191,7 +190,7 @@ class Live:
         return f"agent-{next(self._numbers)}"
 
     def ask(self, request: dict[str, Any], seconds: float) -> protocol.ControlResponse | None:
-        """The answer to a control request; None when it has ended, or takes longer."""
+        """The answer to a control request; None if it has ended or takes too long."""
         request_id = self._request_id()
         waiting = self._awaited[request_id] = queue.SimpleQueue()
         try:
@@ -204,7 +203,7 @@ class Live:
         finally:
             del self._awaited[request_id]
 
-    def _answered(self, answer: protocol.ControlResponse) -> None:
+    def _pass_on(self, answer: protocol.ControlResponse) -> None:
         waiting = self._awaited.get(answer.request_id)
         if waiting is not None:
             waiting.put(answer)
@@ -213,14 +212,14 @@ class Live:
         self._request({"subtype": "interrupt"})
 
     def stop_task(self, task_id: str) -> None:
-        """End a background command so that Claude knows and does not begin a turn about it."""
+        """End a background command in a way that makes Claude start no turn about it."""
         self._request({"subtype": "stop_task", "task_id": task_id})
 
     def refuse(self, request_id: str) -> None:
         self.post(protocol.control_error_line(request_id, "not supported here"))
 
     def end(self, why: str) -> None:
-        """Let it end by itself, which saves its cost, and else make it; with all it started."""
+        """Let it end by itself, which saves its cost, or else kill it, with all that it started."""
         self.stopping = self.stopping or why
         self._outbox.put(None)
         if not self.ended.wait(EOF_SECONDS):
@@ -233,28 +232,28 @@ class Live:
         self.stopping = self.stopping or why
         self.killed = True
         self._process.kill()
-        processes.kill(self.activity, 0.0)
+        killing.kill(self.activity, 0.0)
 
 
-def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
-    """Lines of any length up to a bound; a longer one is left out.
+def _lines(stdout: IO[bytes], exited: int) -> Iterator[bytes]:
+    """The lines up to MAX_FRAME_BYTES; longer ones are skipped.
 
-    They end with the file, or, when ``gone`` is closed at its other end, with what is there: at
-    most what a pipe holds, because whoever else holds it may go on writing.
+    They end with the file. When the other end of ``exited`` is closed, at most the content of a
+    full pipe is still read, because other processes that hold the pipe may go on writing.
     """
     descriptor = stdout.fileno()
-    left = LEFT_BYTES
+    remaining = MAX_REMAINING_BYTES
     lines = Splitter(MAX_FRAME_BYTES)
     poll = select.poll()
-    for each in (descriptor, gone):
+    for each in (descriptor, exited):
         poll.register(each, select.POLLIN)
     with stdout:
         while True:
             ready = {each for each, _ in poll.poll()}
             data = os.read(descriptor, READ_BYTES) if descriptor in ready else b""
-            if gone in ready:
-                left -= len(data)
-            if not data or left < 0:
+            if exited in ready:
+                remaining -= len(data)
+            if not data or remaining < 0:
                 return
             try:
                 yield from lines.feed(data)
@@ -263,7 +262,7 @@ def _lines(stdout: IO[bytes], gone: int) -> Iterator[bytes]:
 
 
 def _pending_bytes(pipe: IO[bytes]) -> int:
-    """What lies unread in a pipe, also when its readers are gone."""
+    """The number of unread bytes in a pipe, even if it has no reader any more."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
@@ -276,7 +275,7 @@ def _drain(pipe: IO[bytes], capture: BoundedCapture) -> None:
 def _start(
     argv: tuple[str, ...], environment: dict[str, str], credentials: providers.Credentials
 ) -> subprocess.Popen[bytes]:
-    """Start Claude Code with its secrets in files, and in pipes that are closed behind them."""
+    """Start Claude Code with its secrets in files and in pipes that end after the secret."""
     descriptors = []
     try:
         for variable, secret in credentials.descriptors.items():

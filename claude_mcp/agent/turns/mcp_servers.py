@@ -1,7 +1,8 @@
-"""The MCP servers of the session's Claude: handed to it, and what became of them.
+"""Hands the session's MCP servers to Claude Code, and reports their state.
 
-The rule: their configuration is in memory and in the tmpfs alone, for it may hold secrets. What
-Claude Code says of a server repeats the headers, so name, status and error are all that goes on.
+The rule: the configuration exists only in memory and in the tmpfs, because it may contain secrets.
+Claude Code's own report of a server repeats the headers, so only name, status and error are
+passed on.
 """
 
 from __future__ import annotations
@@ -17,30 +18,27 @@ from typing import Any, Callable
 from claude_mcp.agent.store import files
 from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
+from claude_mcp.contract.operations import McpReport
 
-CONFIG_PATH = contract.RUN_DIRECTORY + "/mcp.json"
+CONFIG_PATH = places.RUN_DIRECTORY + "/mcp.json"
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.1
-"""No frame tells that a server has connected, so Claude Code is asked again."""
+"""Claude Code does not announce that a server has connected, so it is asked again."""
 STDERR_SECONDS = 2.0
-"""Claude Code writes its log of a server about 1 s after the fact (measured)."""
+"""Claude Code logs the failure of a server about 1 s later (measured)."""
 STDERR_LINES = 5
 STDERR_CHARACTERS = 4000
 LOST = (
-    "The session's MCP servers are gone since its container was started again: {}. Their "
-    "configuration is kept in memory only: hand it in again with set_credentials, or "
-    "'claude-mcp credentials'."
+    "The session lost its MCP servers when its container was restarted: {}. Their configuration "
+    "is kept in memory only. Provide it again with set_credentials, or 'claude-mcp credentials'."
 )
 _LOGGED_STDERR = "Server stderr: "
 _LOGGED_FAILURE = "Connection failed"
 
-Report = dict[str, Any]
-"""``name``, ``status`` and ``error`` of a server, which may be None."""
-
 
 def write(config: Mapping[str, Any] | None) -> str | None:
-    """The file that Claude Code reads when it starts."""
+    """Write the file that Claude Code reads when it starts; returns its path."""
     if not config:
         return None
     files.replace(CONFIG_PATH, json.dumps(config).encode())
@@ -51,9 +49,9 @@ def names(config: Mapping[str, Any] | None) -> list[str]:
     return list((config or {}).get("mcpServers") or {})
 
 
-def unasked(config: Mapping[str, Any] | None, why: str) -> list[Report]:
-    """The reports when there is no Claude Code that could be asked."""
-    return [{"name": name, "status": "unknown", "error": why} for name in names(config)]
+def unknown(config: Mapping[str, Any] | None, why: str) -> list[McpReport]:
+    """The reports when Claude Code cannot be asked."""
+    return [McpReport(name, "unknown", why) for name in names(config)]
 
 
 def settled(
@@ -61,29 +59,30 @@ def settled(
     config: Mapping[str, Any] | None,
     environment: Mapping[str, str],
     deadline: float,
-    gone: Callable[[], bool],
-) -> list[Report]:
-    """The reports once no server is pending, or the time (monotonic) or the caller has gone."""
+    abandoned: Callable[[], bool],
+) -> list[McpReport]:
+    """The reports once no server is pending, at the deadline (monotonic), or when the caller stops
+    waiting."""
     found: dict[str, protocol.McpServer] = {}
     while True:
         answer = live.ask({"subtype": "mcp_status"}, ANSWER_SECONDS)
         if answer is None or answer.error:
             refused = answer.error if answer else live.stopping
-            return unasked(config, refused or "Claude Code did not answer")
+            return unknown(config, refused or "Claude Code did not answer")
         found = {server.name: server for server in protocol.mcp_servers(answer)}
         pending = any(server.status == "pending" for server in found.values())
-        if not pending or time.monotonic() >= deadline or gone():
+        if not pending or time.monotonic() >= deadline or abandoned():
             break
         time.sleep(POLL_SECONDS)
     missing = protocol.McpServer("", "unknown", "Claude Code does not know this server")
     definitions = (config or {}).get("mcpServers") or {}
     log_deadline = time.monotonic() + STDERR_SECONDS
     return [
-        {
-            "name": name,
-            "status": found.get(name, missing).status,
-            "error": _why(name, found.get(name, missing), definition, environment, log_deadline),
-        }
+        McpReport(
+            name,
+            found.get(name, missing).status,
+            _why(name, found.get(name, missing), definition, environment, log_deadline),
+        )
         for name, definition in definitions.items()
     ]
 
@@ -95,7 +94,7 @@ def _why(
     environment: Mapping[str, str],
     log_deadline: float,
 ) -> str | None:
-    """Claude Code's own error, and what it leaves out of it: which program, and its stderr."""
+    """Claude Code's own error, completed by the missing program or the server's stderr."""
     command = definition.get("command")
     if server.status != "failed" or not isinstance(command, str):
         return server.error
@@ -107,14 +106,14 @@ def _why(
 
 
 def _unusable(command: str, environment: Mapping[str, str]) -> str | None:
-    """Why a command cannot be run; Claude Code itself puts in variables."""
+    """Why a command cannot be run. Variables are for Claude Code to expand, so not checked."""
     if "$" in command:
         return None
     if "/" not in command:
         if shutil.which(command, path=environment.get("PATH")) is None:
             return f"there is no program {command!r} on the session's PATH"
         return None
-    path = os.path.join(contract.WORKSPACE, command)
+    path = os.path.join(places.WORKSPACE, command)
     if not os.path.exists(path):
         return f"there is no {command!r} in the session"
     if os.path.isdir(path) or not os.access(path, os.X_OK):
@@ -123,12 +122,12 @@ def _unusable(command: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _stderr(name: str, environment: Mapping[str, str], deadline: float) -> str:
-    """The end of what a server wrote to its stderr before it failed, as far as can be found.
+    """The end of a failed server's stderr, or "" if it cannot be found.
 
-    Claude Code keeps that in a log of its own (measured, 2.1.330) and says nothing of it.
+    Claude Code writes it only to a log of its own (measured, 2.1.330).
     """
     cache = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "") + "/.cache"
-    parts = (contract.WORKSPACE, f"mcp-logs-{name}")
+    parts = (places.WORKSPACE, f"mcp-logs-{name}")
     directory = os.path.join(cache, "claude-cli-nodejs", *map(_file_name, parts))
     while True:
         errors = _logged_errors(directory)
@@ -142,9 +141,9 @@ def _stderr(name: str, environment: Mapping[str, str], deadline: float) -> str:
 
 
 def _logged_errors(directory: str) -> list[str]:
-    """Those in the latest log of a server; whatever runs in the session may have written it."""
+    """The errors in a server's latest log, which the session's processes may have forged."""
     try:
-        latest = max(os.listdir(directory))  # they are named after their time
+        latest = max(os.listdir(directory))  # the names are timestamps
         lines = files.read(os.path.join(directory, latest)).splitlines()
     except (OSError, ValueError):
         return []
@@ -165,7 +164,7 @@ def _file_name(text: str) -> str:
 
 
 def _end(text: str) -> str:
-    """The last lines. None is cut: half of a secret would not be known as one."""
+    """The last lines. None is cut, because half a secret would not be redacted."""
     kept: list[str] = []
     for line in reversed([line for line in text.splitlines() if line.strip()]):
         if len(kept) == STDERR_LINES or sum(map(len, [line, *kept])) > STDERR_CHARACTERS:

@@ -1,4 +1,4 @@
-"""What becomes of a turn, in the form that its record keeps."""
+"""The outcomes of turns, as JSON that their records keep: part of a ``TurnState``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from claude_mcp.agent.store.records import Result
 from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
 
+CANCELLED_UNSENT: Result = {"status": "cancelled", "error": "Cancelled before it was sent."}
+INTERRUPTED: Result = {
+    "status": "cancelled",
+    "error": "The turn was interrupted; the conversation is kept.",
+}
 UNREAD: Result = {"status": "unread"}
-"""The outcome of a prompt that Claude Code certainly did not read before it ended."""
+"""Claude Code certainly did not read the prompt before it ended."""
 TASK_TOOLS = {"Agent", "Task"}
-"""One tool, which has a new and an old name."""
+"""The new and the old name of one tool."""
 
 
-def unknown_tools(wanted: list[str] | None, offered: tuple[str, ...]) -> str | None:
-    """What is wrong with the tools of a turn: Claude Code leaves out what it does not know."""
+def unknown_tools(wanted: tuple[str, ...] | None, offered: tuple[str, ...]) -> str | None:
+    """An error for tools that do not exist, which Claude Code silently leaves out."""
     known = set(offered)
     if known & TASK_TOOLS:
         known |= TASK_TOOLS
@@ -22,18 +27,18 @@ def unknown_tools(wanted: list[str] | None, offered: tuple[str, ...]) -> str | N
         return None
     names = ", ".join(repr(tool[:100]) for tool in unknown[:10])
     return (
-        f"Claude Code has no tool called {names} here, so the turn was ended at once. Names are "
-        "as Claude Code spells them, such as Bash, Read or Edit."
+        f"Claude Code has no tool named {names} here, so the turn was ended at once. Spell tools "
+        "as Claude Code does, such as Bash, Read or Edit."
     )
 
 
 def died(live: Live) -> Result:
     words = live.last_words.splitlines()
-    why = live.stopping or (words[-1][:500] if words else "it said nothing")
+    why = live.stopping or (words[-1][:500] if words else "it gave no reason")
     return {
         "status": "failed",
         "error": f"Claude Code ended in the middle of the turn, exit code {live.code}: {why}. "
-        "The model may have seen the prompt, which is not sent again by itself.",
+        "The model may have seen the prompt, so it is not sent again automatically.",
     }
 
 

@@ -1,8 +1,8 @@
-"""What Claude Code asks permission for: questions that are open until somebody decides them.
+"""Claude Code's permission questions, which stay open until they are decided.
 
-Each is decided once, and what nobody decides is denied after a time. The journal and the log say
-of every question how it ended. Whatever runs in the session can ask as well, so their number and
-size are bounded. The lock is the owner's; every public method is called with it.
+Each question is decided once; an unanswered one is denied after a time. The journal and the log
+record how each one ended. Any process in the session can ask, so the number and the size of the
+questions are bounded. Callers of the public methods hold the owner's lock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.state import log
 from claude_mcp.claude import protocol
 from claude_mcp.claude.events import call_text, headline
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import operations, places
 from claude_mcp.contract.codes import Code
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
@@ -31,35 +32,35 @@ if TYPE_CHECKING:
 MAX_OPEN = 32
 MAX_INPUT_CHARACTERS = 4 * 1024 * 1024
 SHOWN_CHARACTERS = 8_000
-"""Of an input as JSON; the event that the question made has all of it."""
+"""Maximum length of an input as JSON; the question's event contains all of it."""
 SHOWN_TEXT_CHARACTERS = 2_000
 NAME_CHARACTERS = 200
 DESCRIPTION_CHARACTERS = 1_000
 MESSAGE_CHARACTERS = 10_000
 KEPT_DECISIONS = 200
 MAX_NOTES = 10
-"""Of questions that nobody answered, in one turn."""
+"""Maximum number of notes about unanswered questions in one turn."""
 DENIED = "The user denied this."
 
 
 @dataclass(eq=False)
 class Question:
-    """An open one. ``id`` is ours, because Claude Code's own is whatever a forger likes."""
+    """An open question. ``id`` is ours, because Claude Code's own id may be forged."""
 
     id: str
     live: Live
     request: protocol.ControlRequest
     turn: Turn | None
-    """None when it came outside any turn, or has outlived its own."""
+    """None if it was asked outside any turn, or its turn is over."""
     tool_name: str
     tool_input: Mapping[str, Any]
     timer: threading.Timer
-    shown: dict[str, Any]
-    """As callers see it."""
+    shown: operations.Question
+    """The question as callers see it."""
 
     @property
-    def of_a_subagent(self) -> bool:
-        """Those work in the background, and go on when the turn that started them has ended."""
+    def is_from_subagent(self) -> bool:
+        """Subagents work in the background and may outlive the turn that started them."""
         return bool(_text(self.request.request.get("agent_id")))
 
 
@@ -72,7 +73,7 @@ class Permissions:
         self._decided: collections.OrderedDict[str, str] = collections.OrderedDict()
 
     def ask(self, live: Live, request: protocol.ControlRequest, turn: Turn | None) -> None:
-        """Take a question of Claude Code's; one too many or too large is denied at once."""
+        """Accept a question from Claude Code; it is denied at once if it exceeds a limit."""
         if any(q.live is live and q.request.request_id == request.request_id for q in self.all()):
             return
         tool = protocol.ToolUse(
@@ -80,13 +81,15 @@ class Permissions:
             input=_mapping(request.request.get("input")),
         )
         if len(_json(tool.input)) > MAX_INPUT_CHARACTERS:
-            self._refuse(live, request, tool, f"it has more than {MAX_INPUT_CHARACTERS} characters")
+            self._refuse(
+                live, request, tool, f"its input has more than {MAX_INPUT_CHARACTERS} characters"
+            )
             return
         if len(self._open) >= MAX_OPEN:
-            self._refuse(live, request, tool, f"{MAX_OPEN} questions are open already")
+            self._refuse(live, request, tool, f"{MAX_OPEN} questions are already open")
             return
         question = uuid.uuid4().hex[:12]
-        call = call_text(tool, contract.WORKSPACE)
+        call = call_text(tool, places.WORKSPACE)
         event = self._tell(turn, f"asks for permission {question}: {call}")
         log(f"permission {question} asked: {headline(call)}")
         timer = threading.Timer(
@@ -101,18 +104,18 @@ class Permissions:
             tool_name=tool.name,
             tool_input=tool.input,
             timer=timer,
-            shown={
-                "requestId": question,
-                "toolName": tool.name,
-                "toolInput": shown_input(redactor.redact_all(tool.input), event),
-                "description": _description(redactor.redact_all(request.request)),
-            },
+            shown=operations.Question(
+                request_id=question,
+                tool_name=tool.name,
+                tool_input=shown_input(redactor.redact_all(tool.input), event),
+                description=_description(redactor.redact_all(request.request)),
+            ),
         )
         try:
             timer.start()
-        except RuntimeError:  # no process is left; nobody could deny it later
-            self._close(self._open[question], "the session has no room for another process")
-            live.post(protocol.deny_line(request.request_id, "It could not be asked."))
+        except RuntimeError:  # without a thread nothing could deny it later
+            self._close(self._open[question], "the session's process limit is reached")
+            live.post(protocol.deny_line(request.request_id, "The user could not be asked."))
             return
         if turn is not None and turn.cancelled:
             self._close(self._open[question], "the turn was interrupted")
@@ -121,25 +124,25 @@ class Permissions:
         self, live: Live, request: protocol.ControlRequest, tool: protocol.ToolUse, why: str
     ) -> None:
         log(f"permission for {headline(tool.name)} denied at once: {why}")
-        live.post(protocol.deny_line(request.request_id, f"It could not be asked: {why}."))
+        live.post(protocol.deny_line(request.request_id, f"The user could not be asked: {why}."))
 
     def all(self) -> list[Question]:
         return list(self._open.values())
 
     def of(self, turn_id: str) -> list[dict[str, Any]]:
-        """What is asked in a turn, as callers see it; and what nobody waits for who might answer
-        it, because it is asked in a turn that nobody began, or outside any."""
+        """The open questions of a turn as JSON, and those of no caller's turn: asked outside any
+        turn, or in one that Claude Code started by itself."""
         return [
-            question.shown
+            to_json(question.shown)
             for question in self.all()
             if question.turn is None or question.turn.prompt is None or question.turn.id == turn_id
         ]
 
     def decide(self, question_id: str, allow: bool, message: str | None) -> str | None:
-        """Answer a question; returns its turn's id.
+        """Answer a question; returns the id of its turn.
 
         Raises:
-            RequestError: it is not open, and was perhaps never asked.
+            RequestError: it is not open, or was never asked.
         """
         question = self._open.get(question_id)
         if question is None and question_id in self._decided:
@@ -161,43 +164,43 @@ class Permissions:
                 return
             why = f"nobody answered within {self._seconds:g} s"
             turn = question.turn
-            if turn is not None and turn.expired < MAX_NOTES:
-                turn.expired += 1
+            if turn is not None and turn.unanswered < MAX_NOTES:
+                turn.unanswered += 1
                 turn.notes.append(f"Permission for {question.tool_name} was denied: {why}.")
             line = protocol.deny_line(question.request.request_id, f"Denied: {why}.")
             self._end(question, f"denied ({why})", line=line)
 
     def withdraw(self, live: Live, request_id: str) -> None:
-        """Claude Code does not ask any more."""
+        """Close a question that Claude Code has withdrawn."""
         for question in self.all():
             if question.live is live and question.request.request_id == request_id:
                 self._end(question, "closed (Claude Code withdrew it)")
 
     def interrupt(self, turn: Turn) -> None:
-        """Close what is asked in a turn that is about to be interrupted.
+        """Close the questions of a turn that is about to be interrupted.
 
-        Claude Code itself is not told: a denial would have it go on before the interrupt comes.
+        Claude Code gets no answer, because a denial would let it continue before the interrupt.
         """
         for question in self.all():
             if question.turn is turn:
                 self._close(question, "the turn was interrupted")
 
     def settle(self, turn: Turn) -> None:
-        """A turn has ended: what its subagents ask becomes the session's, the rest is closed."""
+        """After a turn, its subagents' questions become the session's; the others are closed."""
         for question in self.all():
-            if question.turn is turn and question.of_a_subagent:
+            if question.turn is turn and question.is_from_subagent:
                 question.turn = None
             elif question.turn is turn:
                 self._close(question, "the turn ended")
 
     def _close(self, question: Question, why: str) -> None:
         line = None
-        if question.of_a_subagent:  # so that it does not wait for ever
+        if question.is_from_subagent:  # which would otherwise wait for ever
             line = protocol.deny_line(question.request.request_id, f"Denied: {why}.")
         self._end(question, f"closed ({why})", line=line)
 
     def lose(self, live: Live) -> None:
-        """Close what was asked by a Claude Code that has ended."""
+        """Close the questions of a Claude Code that has ended."""
         for question in self.all():
             if question.live is live:
                 self._end(question, "closed (Claude Code ended)")
@@ -205,7 +208,7 @@ class Permissions:
     def _end(
         self, question: Question, how: str, message: str = "", line: bytes | None = None
     ) -> None:
-        """``line`` is what Claude Code is told."""
+        """``line`` is the answer to Claude Code, if there is one."""
         del self._open[question.id]
         question.timer.cancel()
         self._decided[question.id] = how
@@ -223,7 +226,7 @@ class Permissions:
 
 
 def shown_input(tool_input: Mapping[str, Any], event: int) -> dict[str, Any]:
-    """A tool's input, bounded; a note stands for what is missing and names the event with it."""
+    """A tool's input within bounds; a note replaces what is missing and names its event."""
     if len(_json(tool_input)) <= SHOWN_CHARACTERS:
         return dict(tool_input)
     shown = {name: _cut(value, SHOWN_TEXT_CHARACTERS, event) for name, value in tool_input.items()}
@@ -244,9 +247,9 @@ def _json(value: Any) -> str:
 
 
 def _description(request: Mapping[str, Any]) -> str | None:
-    """What Claude Code says about a question, beside the tool's input."""
-    said = (_text(request.get(name)).strip() for name in ("description", "decision_reason"))
-    return "\n".join(filter(None, said))[:DESCRIPTION_CHARACTERS] or None
+    """Claude Code's own description of a question."""
+    texts = (_text(request.get(name)).strip() for name in ("description", "decision_reason"))
+    return "\n".join(filter(None, texts))[:DESCRIPTION_CHARACTERS] or None
 
 
 def _text(value: object) -> str:

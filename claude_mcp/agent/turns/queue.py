@@ -1,7 +1,7 @@
-"""The turns of a session: in line, one at a time, and found again by their ids.
+"""The queue of a session's turns, which run one at a time and are found again by their ids.
 
-A turn belongs to the session, not to whoever asked for it: requests submit and follow it, and
-when they end, it goes on. Only an ``interrupt`` ends it.
+A turn belongs to the session, not to the request that submitted it: the turn continues when that
+request ends. Only ``interrupt`` ends a turn.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from claude_mcp.agent.processes import cgroup_events
 from claude_mcp.agent.store.journal import Event, Journal
 from claude_mcp.agent.store.records import TURN_ID, Record, Records, Result, digest
 from claude_mcp.agent.store.state import State, log
+from claude_mcp.agent.turns import outcomes
 from claude_mcp.agent.turns.driver import Driver
-from claude_mcp.agent.turns.turn import OPTIONS, Turn
+from claude_mcp.agent.turns.turn import Turn, TurnOptions
 from claude_mcp.claude.events import headline
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
+from claude_mcp.contract.handover import Handover
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.settings import NO_NETWORK, Settings
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
@@ -35,125 +39,124 @@ TAIL_EVENTS = 10
 INTERRUPT_ANSWER_SECONDS = 10.0
 PROGRESS_KINDS = frozenset({"message", "tool_call", "api_retry", "note", "permission"})
 LOST = (
-    "The session's container was stopped while the turn ran. The model may have seen the prompt, "
-    "which is not sent again by itself."
+    "The session's container was stopped while the turn was running. The model may have seen the "
+    "prompt, so it is not sent again automatically."
 )
 NOT_SENT = (
-    "The session's container was stopped before the prompt was sent; send it again as a new turn."
+    "The session's container was stopped before the prompt was sent. Send it again as a new turn."
 )
 
 
 class Turns:
-    """All turns, and the thread that works through them."""
+    """All turns, and the thread that runs them."""
 
     def __init__(
         self,
-        settings: dict[str, Any],
-        secrets: dict[str, Any] | None,
+        settings: Settings,
+        handover: Handover,
         environment: dict[str, str],
         state: State,
         directory: str,
         egress: Egress | None = None,
     ) -> None:
         self._egress = egress
-        self._has_network = settings.get("network") != contract.NO_NETWORK
+        self._has_network = settings.network != NO_NETWORK
         self._state = state
         self._changed = threading.Condition()
         self._journal = Journal(directory)
         self._records = Records(os.path.join(directory, "turns"))
         self._waiting: collections.deque[Turn] = collections.deque()
         self._current: Turn | None = None
-        self._idle_seconds = float(settings["idleSeconds"])
+        self._idle_seconds = settings.idle_seconds
         self._last_activity = time.time()
         self._driver = Driver(
             settings,
-            secrets,
+            handover,
             environment,
             state,
             self._changed,
             self._journal,
-            self._finish_unasked,
+            self._finish_spontaneous,
             egress,
         )
         threading.Thread(target=self._work, daemon=True).start()
 
-    # Operations: each on a thread of its own.
+    # Operations, each on its own thread.
 
     def submit(self, request: Request) -> Answer:
-        """Take a prompt, or find the turn with this id, and follow it."""
-        args = request.args
-        turn_id = args["turnId"]
+        """Queue a prompt, or find the turn that already has this id, and follow it."""
+        args = request.read(operations.SubmitTurn)
+        turn_id = args.turn_id
         if not TURN_ID.fullmatch(turn_id):
             raise RequestError(Code.BAD_TURN, "a turn's id must be a UUID")
-        prompt = digest(args["prompt"])
+        prompt = digest(args.prompt)
         with self._changed:
             turn = self._open(turn_id)
             record = self._records.get(turn_id)
             if record is not None and record.prompt != prompt:
                 raise RequestError(Code.OTHER_PROMPT, turn_id)
             if turn is None and record is None:
-                turn = self._accept(request, prompt)
+                turn = self._accept(args, prompt, request)
             seen = self._journal.last
-        return self._follow(request, turn_id, turn, args.get("waitSeconds"), seen)
+        return self._follow(request, turn_id, turn, args.wait_seconds, seen)
 
     def follow(self, request: Request) -> Answer:
-        """Wait for a turn, or read its events from a cursor; the latest one without an id."""
-        args = request.args
-        turn_id = args.get("turnId") or self._latest()
-        cursor = args.get("cursor")
+        """Wait for a turn, or read its events from a cursor; without an id, the latest turn."""
+        args = request.read(operations.FollowTurn)
+        turn_id = args.turn_id or self._latest()
+        cursor = args.cursor
         with self._changed:
             turn = self._open(turn_id)
             seen = self._journal.last if cursor is None else cursor
-        wait = args.get("waitSeconds")
-        return self._follow(request, turn_id, turn, wait, seen, reading=cursor is not None)
+        reading = cursor is not None
+        return self._follow(request, turn_id, turn, args.wait_seconds, seen, reading=reading)
 
     def event(self, request: Request) -> Answer:
-        """One event, uncut."""
+        """One event with its whole text."""
+        number = request.read(operations.ReadEvent).number
         with self._changed:
-            event = self._journal.get(request.args["number"])
+            event = self._journal.get(number)
         if event is None:
-            raise RequestError(Code.NO_EVENT, str(request.args["number"]))
+            raise RequestError(Code.NO_EVENT, str(number))
         return {"event": event}
 
     def interrupt(self, request: Request) -> Answer:
-        """End a turn, the running one without an id, and wait until it has ended."""
+        """End a turn, by default the running one, and wait until it has ended."""
         with self._changed:
-            turn_id = request.args.get("turnId") or self._running()
+            turn_id = request.read(operations.InterruptTurn).turn_id or self._running()
             turn = self._open(turn_id)
             if turn is None or turn.cancelled:
-                unasked = False
+                spontaneous = False
             else:
                 turn.cancelled = True
                 log(f"turn {turn_id} interrupted")
                 self._journal.append(turn_id, "note", "interrupted")
                 self._driver.permissions.interrupt(turn)
-                unasked = turn is self._driver.unasked
+                spontaneous = turn is self._driver.spontaneous
                 if turn in self._waiting:
                     self._waiting.remove(turn)
-                    never = {"status": "cancelled", "error": "Cancelled before it was sent."}
-                    self._finish(turn, never)
+                    self._finish(turn, outcomes.CANCELLED_UNSENT)
                 self._changed.notify_all()
             seen = self._journal.last
-        if turn is not None and unasked:
-            self._driver.cancel_unasked(turn)
+        if turn is not None and spontaneous:
+            self._driver.cancel_spontaneous(turn)
         return self._follow(request, turn_id, turn, INTERRUPT_ANSWER_SECONDS, seen)
 
     def respond(self, request: Request) -> Answer:
-        """Decide what Claude Code asks permission for."""
-        args = request.args
+        """Answer a permission question."""
+        args = request.read(operations.Respond)
+        allow = args.decision == operations.ALLOW
         with self._changed:
-            turn_id = self._driver.permissions.decide(
-                args["requestId"], args["decision"] == "allow", args.get("message")
-            )
-        return {"turnId": turn_id}
+            turn_id = self._driver.permissions.decide(args.request_id, allow, args.message)
+        return to_json(operations.Responded(turn_id))
 
     @property
     def busy(self) -> bool:
-        """Whether a turn runs or is in line."""
-        return bool(self._current or self._driver.unasked or self._waiting)
+        """Whether a turn is running or waiting."""
+        return bool(self._current or self._driver.spontaneous or self._waiting)
 
     def wait_until_quiet(self) -> float:
-        """Until no turn runs; when the last one ended, in seconds since 1970."""
+        """Wait until no turn runs; returns when the last one ended, in seconds since 1970."""
         with self._changed:
             while self.busy:
                 self._changed.wait()
@@ -161,31 +164,28 @@ class Turns:
 
     def status(self) -> Answer:
         with self._changed:
-            running = self._current or self._driver.unasked
             moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
-            return {
-                "turnRunning": self.busy,
-                "turnId": running.id if running else self._state.latest_turn,
-                "lastActivityAt": moment,
-                "costUsd": self._state.cost_usd,
-                "conversationId": self._state.conversation_id,
-            }
+            running = self._current or self._driver.spontaneous
+            turn_id = running.id if running else self._state.latest_turn
+            return to_json(operations.Status(self.busy, moment, self._state.cost_usd, turn_id))
 
     def configure(self, request: Request) -> Answer:
-        self._driver.configure(request.args["secrets"])
-        log("credentials handed in")
+        args = request.read(operations.Configure)
+        self._driver.configure(Handover.from_json(args.secrets))
+        log("received new credentials or MCP servers")
         return {}
 
     def mcp_servers(self, request: Request) -> Answer:
-        """What became of each MCP server, once none is pending or ``waitSeconds`` are over."""
-        seconds = request.args["waitSeconds"]
-        return {"mcpServers": self._driver.mcp_servers(seconds, lambda: request.gone)}
+        """The state of each MCP server, once none is pending or the time is up."""
+        seconds = request.read(operations.WaitForMcp).wait_seconds
+        reports = self._driver.mcp_servers(seconds, lambda: request.abandoned)
+        return to_json(operations.McpReports(tuple(reports)))
 
-    # In line.
+    # The queue.
 
     def _open(self, turn_id: str) -> Turn | None:
-        """The turn with this id, if it is not over."""
-        turns = (self._current, self._driver.unasked, *self._waiting)
+        """The turn with this id, unless it is over."""
+        turns = (self._current, self._driver.spontaneous, *self._waiting)
         return next((turn for turn in turns if turn is not None and turn.id == turn_id), None)
 
     def _latest(self) -> str:
@@ -194,32 +194,30 @@ class Turns:
         return self._state.latest_turn
 
     def _running(self) -> str:
-        turn = self._current or self._driver.unasked
+        turn = self._current or self._driver.spontaneous
         if turn is None:
             raise RequestError(Code.NOT_RUNNING, "")
         return turn.id
 
-    def _accept(self, request: Request, prompt_digest: str) -> Turn:
-        args = request.args
+    def _accept(self, args: operations.SubmitTurn, prompt_digest: str, request: Request) -> Turn:
         if not self._has_network:
             raise RequestError(Code.NO_NETWORK, "the session has no network")
         if not self._driver.configured:
             raise RequestError(Code.UNCONFIGURED, "the session has no credentials")
         if request.cancelled:
-            raise RequestError(Code.CANCELLED, "cancelled before it was taken")
-        running = self._current or self._driver.unasked or (self._waiting or [None])[0]
-        if running is not None and args.get("whenBusy") != "wait":
+            raise RequestError(Code.CANCELLED, "cancelled before it was queued")
+        running = self._current or self._driver.spontaneous or (self._waiting or [None])[0]
+        if running is not None and args.when_busy != operations.WAIT:
             raise RequestError(Code.BUSY, running.id)
         if len(self._waiting) >= MAX_WAITING:
             raise RequestError(Code.FULL, str(MAX_WAITING))
-        options = {name: args[name] for name in OPTIONS if args.get(name) is not None}
         turn = Turn(
-            id=args["turnId"],
+            id=args.turn_id,
             first=self._journal.last,
-            prompt=args["prompt"],
+            prompt=args.prompt,
             digest=prompt_digest,
-            options=options,
-            new_conversation=args.get("newConversation") is True,
+            options=TurnOptions(args.tools, args.model, args.max_turns, args.max_budget_usd),
+            new_conversation=args.new_conversation,
         )
         self._records.save(Record(turn.id, turn.digest, turn.first))
         self._state.latest_turn = turn.id
@@ -249,13 +247,13 @@ class Turns:
             self._driver.warm_up()
 
     def _next(self) -> Turn | None:
-        """Wait for the next turn; None when Claude Code has been idle for long."""
+        """Wait for the next turn; None if Claude Code has been idle for too long."""
         with self._changed:
-            while not self._waiting or self._driver.unasked is not None:
+            while not self._waiting or self._driver.spontaneous is not None:
                 left = self._last_activity + self._idle_seconds - time.time()
-                busy = self._driver.unasked is not None or self._driver.has_background
-                if self._driver.stirred:  # what is done in the background is no idleness
-                    self._driver.stirred = False
+                busy = self._driver.spontaneous is not None or self._driver.has_background
+                if self._driver.background_changed:  # background work is not idleness
+                    self._driver.background_changed = False
                     self._last_activity = time.time()
                 elif not self._driver.live or busy:
                     self._changed.wait()
@@ -264,21 +262,23 @@ class Turns:
                 else:
                     return None
             self._current = self._waiting.popleft()
-            self._current.exhausted = cgroup_events.counts()
+            self._current.limits_before = cgroup_events.counts()
             if self._egress is not None:
                 self._current.mark = self._egress.mark()
             return self._current
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
-        """Give a turn its result; with the lock."""
+        """Give a turn its result. The caller holds the lock."""
         result = {"durationMs": round((time.monotonic() - turn.started) * 1000), **outcome}
         if turn.cancelled and outcome["status"] != "cancelled":
-            result.update(status="cancelled", error="It was interrupted; the conversation is kept.")
+            result.update(
+                status="cancelled", error="The turn was interrupted; the conversation is kept."
+            )
         result.setdefault("conversationId", self._state.conversation_id)
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
-        if turn.exhausted is not None:
-            for note in cgroup_events.notes(turn.exhausted):
+        if turn.limits_before is not None:
+            for note in cgroup_events.notes(turn.limits_before):
                 log(f"turn {turn.id}: {note}")
                 turn.notes.append(note)
         if self._egress is not None and turn.mark is not None:
@@ -290,8 +290,8 @@ class Turns:
         self._last_activity = time.time()
         self._changed.notify_all()
 
-    def _finish_unasked(self, turn: Turn) -> None:
-        """What Claude Code began by itself is over; with the lock."""
+    def _finish_spontaneous(self, turn: Turn) -> None:
+        """Record the end of Claude Code's spontaneous turn. The caller holds the lock."""
         assert turn.outcome is not None
         if turn.outcome.get("numTurns") or turn.cancelled or self._journal.last > turn.first:
             text = turn.outcome.get("result") or turn.outcome.get("error") or turn.outcome["status"]
@@ -311,9 +311,8 @@ class Turns:
         seen: int,
         reading: bool = False,
     ) -> Answer:
-        """Report what comes behind event ``seen`` until the turn is over or asks for a
-        permission, the time is up, or the caller has gone; when ``reading``, until there is an
-        event at all."""
+        """Report the events after ``seen`` until the turn is over or asks for permission, the time
+        is up, or the caller is gone. With ``reading``, return as soon as there is an event."""
         deadline = None if wait is None else time.monotonic() + wait
         cursor = seen if reading else None
         request.on_cancel(self._wake)
@@ -323,16 +322,16 @@ class Turns:
                 news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
                 over = self._open(turn_id) is not turn
                 stuck = bool(self._questions(turn))
-                done = over or stuck or request.gone or (left is not None and left <= 0)
+                done = over or stuck or request.abandoned or (left is not None and left <= 0)
                 if not news and not done:
                     self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
                     continue
             for event in news:
                 if event["kind"] in PROGRESS_KINDS:
-                    request.event({"progress": headline(event["text"])})
+                    request.event(to_json(operations.Progress(headline(event["text"]))))
             if done or (news and reading):
                 break
-        if request.gone:
+        if request.abandoned:
             return {}
         with self._changed:
             return self._answer(turn_id, turn, cursor)
@@ -367,14 +366,14 @@ class Turns:
         return {**result, "turnId": turn_id, "events": events, "cursor": behind}
 
     def _questions(self, turn: Turn) -> list[dict[str, Any]]:
-        """What keeps a turn from going on."""
+        """The open questions that keep a turn from continuing."""
         return [] if turn.cancelled else self._driver.permissions.of(turn.id)
 
     def _ahead(self, turn: Turn) -> int:
-        """How many turns come before this one."""
+        """How many turns are ahead of this one."""
         if turn not in self._waiting:
             return 0
-        working = [each for each in (self._current, self._driver.unasked) if each is not None]
+        working = [each for each in (self._current, self._driver.spontaneous) if each is not None]
         return self._waiting.index(turn) + len(working)
 
     def _wake(self) -> None:

@@ -1,49 +1,57 @@
-"""One turn: a prompt on its way through Claude Code."""
+"""One turn: a prompt, and everything up to its result."""
 
 from __future__ import annotations
 
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from claude_mcp.agent.processes import cgroup_events
-from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.records import Result
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Mark
 
-OPTIONS = ("tools", "model", "maxTurns", "maxBudgetUsd")
-"""What a turn may have of its own; Claude Code takes them only when it starts."""
+
+class TurnOptions(NamedTuple):
+    """Options of one turn, which Claude Code accepts only when it starts; None if not given."""
+
+    tools: tuple[str, ...] | None = None
+    model: str | None = None
+    max_turns: int | None = None
+    max_budget_usd: float | None = None
+
+
+NO_OPTIONS = TurnOptions()
 
 
 @dataclass(eq=False)
 class Turn:
-    """One prompt on its way, or, without one, what Claude Code began unasked."""
+    """Without a prompt, it is a spontaneous turn: one that Claude Code started by itself."""
 
     id: str
     first: int
-    """The number of the journal's last event before it."""
+    """The number of the journal's last event before the turn."""
     prompt: str | None = None
     digest: str = ""
-    """The prompt's, as the record has it."""
-    options: dict[str, Any] = field(default_factory=dict)
+    """The digest of the prompt, as in the record."""
+    options: TurnOptions = NO_OPTIONS
     new_conversation: bool = False
     started: float = field(default_factory=time.monotonic)
-    before: processes.Snapshot = field(default_factory=dict)
+    before: killing.Snapshot = field(default_factory=dict)
     tasks: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    expired: int = 0
-    """How many of its questions nobody answered."""
-    exhausted: cgroup_events.Counts | None = None
-    """How often limits had been reached when it began."""
+    unanswered: int = 0
+    """How many of its permission questions expired."""
+    limits_before: cgroup_events.Counts | None = None
+    """How often limits had been reached when the turn began."""
     mark: Mark | None = None
-    """How it was with the network when it began, where that is restricted."""
+    """The state of the restricted network when the turn began."""
     cancelled: bool = False
     refused: str | None = None
-    """Why it must not go on."""
+    """Why the turn must end at once."""
     posted: float = math.inf
-    """Where its line ends in Claude Code's input, once it is there."""
+    """The offset at which its line ends in Claude Code's input, once it was posted."""
     outcome: Result | None = None
-    """What Claude Code made of it; the turn is over only when all is cleaned up."""
+    """The outcome according to Claude Code. The turn is over only after the clean-up."""

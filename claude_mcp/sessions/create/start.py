@@ -14,6 +14,8 @@ import anyio
 import anyio.lowlevel
 
 from claude_mcp.config import Config
+from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.operations import Configure
 from claude_mcp.contract.places import COMMIT, COMMITTED, PAYLOAD_VARIABLE, READY
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
@@ -175,8 +177,8 @@ async def _hand_over(
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
     spec = plan.spec
-    secrets = {"secrets": plan.handover.to_json()}
-    line = json.dumps(secrets, separators=(",", ":")).encode() + b"\n"
+    first = to_json(Configure(plan.handover.to_json()))
+    line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
     try:
         async with engine.start_attached(container_id) as stream:
             with anyio.fail_after(READY_SECONDS):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places, settings
 from claude_mcp.engine.spec import VolumeMount
 from claude_mcp.proxy.policy import from_json
 
-PROXY_URL: Final = f"http://127.0.0.1:{contract.PROXY_PORT}"
+PROXY_URL: Final = f"http://127.0.0.1:{places.PROXY_PORT}"
 LOOPBACK: Final = "localhost,127.0.0.1,::1"
 ENVIRONMENT: Final = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), PROXY_URL),
@@ -39,9 +39,9 @@ PROXY_OF_LABEL: Final = "claude-mcp.proxy-of"
 class Network(StrEnum):
     """Ordered from the widest to the strictest."""
 
-    OPEN = "open"
-    RESTRICTED = contract.RESTRICTED
-    NONE = contract.NO_NETWORK
+    OPEN = settings.OPEN
+    RESTRICTED = settings.RESTRICTED
+    NONE = settings.NO_NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Access:
     def volumes(self) -> tuple[VolumeMount, ...]:
         """The volume is read-only, so the session can connect to the socket but not replace it."""
         proxy = self.proxy
-        return () if proxy is None else (VolumeMount(proxy.name, contract.PROXY_DIRECTORY),)
+        return () if proxy is None else (VolumeMount(proxy.name, places.PROXY_DIRECTORY),)
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from claude_mcp.contract.places import PROXY_GONE
+from claude_mcp.contract.operations import PROXY_GONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.channel.channel import OnEvent
 from claude_mcp.sessions.network import proxies

@@ -270,10 +270,10 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     assert said[-2].startswith("download: ")
     assert said[-2] != "download: 0"
     assert said[-1] == "then: 200"
-    assert any(note.startswith("The session's proxy was gone for ") for note in turn.notes)
+    assert any(note.startswith("The session's proxy was not running for ") for note in turn.notes)
     _, log = await commands.logs(await sessions.open(restricted.id))
-    assert any("the proxy is gone" in line for line in log)
-    assert any("the proxy is there again" in line for line in log)
+    assert any("the proxy is not running" in line for line in log)
+    assert any("the proxy is running again" in line for line in log)
     state = bare("inspect", "--format={{.State.Status}}", restricted.proxy.name)
     assert state.strip() == "running"
 

@@ -20,6 +20,8 @@ from claude_mcp.agent.channel.connections import Connection, Operation
 from claude_mcp.agent.store.state import State
 from claude_mcp.agent.turns import live, mcp_servers
 from claude_mcp.agent.turns.queue import Turns
+from claude_mcp.contract.messages import from_json
+from claude_mcp.contract.settings import Settings
 from tests.unit.agent import scripted
 
 PATIENCE_SECONDS = 20.0
@@ -389,8 +391,8 @@ class Session:
             "ANTHROPIC_API_KEY": "the image's",
         }
         turns = Turns(
-            {**scripted.SETTINGS, **settings},
-            None if secrets is None else dict(secrets),
+            from_json(Settings, {**scripted.SETTINGS, **settings}),
+            scripted.handover(secrets or {}),
             environment,
             State(str(self.directory)),
             str(self.directory),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from claude_mcp.contract.handover import Handover
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller
@@ -13,9 +15,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE_SECONDS = 20.0
 SETTINGS = {"permissionMode": "bypass", "idleSeconds": 1000, "permissionSeconds": 1000}
-SECRETS = {"credential": {"kind": "apiKey", "value": "sk-turns-0123"}}
+SECRETS = {
+    "provider": "anthropic",
+    "credential": {"kind": "apiKey", "value": "sk-turns-0123"},
+    "proxies": {},
+    "secretValues": [],
+}
 
-INTERRUPTED = "It was interrupted; the conversation is kept."
+
+def complete(secrets: Mapping[str, Any]) -> dict[str, Any]:
+    """What a host hands over as JSON, completed where a test says nothing."""
+    credentials = {} if secrets.keys() <= {"mcpConfig", "mcpSecretValues"} else SECRETS
+    servers: dict[str, Any] = {"mcpSecretValues": []} if "mcpConfig" in secrets else {}
+    return {**credentials, **servers, **secrets}
+
+
+def handover(secrets: Mapping[str, Any]) -> Handover:
+    return Handover.from_json(complete(secrets))
+
+
+INTERRUPTED = "The turn was interrupted; the conversation is kept."
 
 COMPLETED: dict[str, Any] = {
     "status": "completed",

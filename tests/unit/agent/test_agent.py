@@ -23,26 +23,28 @@ import pytest
 
 from claude_mcp.agent import boot
 from claude_mcp.agent.turns.queue import LOST
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.sessions.channel import payload
-from tests.unit.agent.scripted import COMPLETED, SETTINGS, turn_id
+from tests.unit.agent.scripted import COMPLETED, SETTINGS, complete, turn_id
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Claude, Gate
     from tests.unit.conftest import Lifeline
 
 PATIENCE_SECONDS = 20.0
-HANDOVER = json.dumps({"secrets": {"credential": {"kind": "apiKey", "value": "sk-agent-0123"}}})
+HANDOVER = json.dumps(
+    {"secrets": complete({"credential": {"kind": "apiKey", "value": "sk-agent-0123"}})}
+)
 READY = "ready writable\n"
 UNCONFIGURED = {"code": "unconfigured", "message": "the session has no credentials"}
 
 
 def elsewhere(text: str, directory: Path) -> str:
-    return text.replace(contract.RUN_DIRECTORY, str(directory))
+    return text.replace(places.RUN_DIRECTORY, str(directory))
 
 
 def payload_for(directory: Path) -> str:
-    """The agent's code, with ``contract.RUN_DIRECTORY`` moved."""
+    """The agent's code, with ``places.RUN_DIRECTORY`` moved."""
     moved = io.BytesIO()
     with (
         zipfile.ZipFile(
@@ -69,7 +71,7 @@ class Container:
         self.environment = {
             "PATH": f"{self.programs}:{path}",
             "HOME": str(self.home),
-            contract.PAYLOAD_VARIABLE: payload_for(self.run),
+            places.PAYLOAD_VARIABLE: payload_for(self.run),
         }
         self.settings = dict(SETTINGS)
         self._processes: list[subprocess.Popen[str]] = []
@@ -194,18 +196,18 @@ def test_what_the_image_lacks_is_named(container: Container) -> None:
     [
         ("", "", "no settings arrived"),
         (HANDOVER[:20], "", "no settings arrived"),
-        (f"{HANDOVER}\n", READY, "the creator went away"),
-        (f"{HANDOVER}\nwhat\n", READY, "the creator went away"),
+        (f"{HANDOVER}\n", READY, "the creator disconnected"),
+        (f"{HANDOVER}\nwhat\n", READY, "the creator disconnected"),
     ],
 )
 def test_a_session_that_is_never_completed_ends_for_good(
     container: Container, handed: str, said: str, why: str
 ) -> None:
-    log = f"session was never completed: {why}\n"
-    assert end_of(container.start(), handed) == (contract.ABANDONED_EXIT_CODE, said, log)
-    log = "session was never completed: it was abandoned before\n"
+    log = f"the creation of this session was never completed: {why}\n"
+    assert end_of(container.start(), handed) == (places.ABANDONED_EXIT_CODE, said, log)
+    log = "the creation of this session was never completed\n"
     assert end_of(container.start(), f"{HANDOVER}\ncommit\n") == (
-        contract.ABANDONED_EXIT_CODE,
+        places.ABANDONED_EXIT_CODE,
         "",
         log,
     )
@@ -226,7 +228,9 @@ def test_a_session_that_is_started_again_serves_at_once_and_lacks_its_credential
     assert channel.ask("configure", **json.loads(HANDOVER)) == {}
     assert channel.ask("turn", turnId=one, prompt="result()")["status"] == "completed"
     second.kill()
-    assert end_of(second, "")[2] == ("started again; credentials are gone\ncredentials handed in\n")
+    assert end_of(second, "")[2] == (
+        "session restarted; its credentials are lost\nreceived new credentials or MCP servers\n"
+    )
 
 
 def test_claude_is_started_as_soon_as_the_session_is_complete(
@@ -297,7 +301,7 @@ def test_without_an_agent_the_connector_gives_up(container: Container) -> None:
     impatient = tuple(each.replace("+ 5", "+ 0") for each in connector)
     assert impatient != connector
     code, stdout, stderr = end_of(container.connector(impatient), "")
-    assert (code, stdout) == (contract.NO_AGENT_EXIT_CODE, "")
+    assert (code, stdout) == (places.NO_AGENT_EXIT_CODE, "")
     assert stderr == "claude-mcp: no agent: [Errno 2] No such file or directory\n"
 
 
@@ -392,15 +396,15 @@ def test_a_session_whose_time_is_over_ends_itself_and_at_once_when_started_again
     container.settings["expiresAt"] = 0
     container.started().wait(PATIENCE_SECONDS)
     again = container.start()
-    said = "started again; credentials are gone\nsession expired: its time is over\n"
-    assert end_of(again, "") == (contract.EXPIRED_EXIT_CODE, "", said)
+    said = "session restarted; its credentials are lost\nsession expired: its lifetime is over\n"
+    assert end_of(again, "") == (places.EXPIRED_EXIT_CODE, "", said)
 
 
 def test_a_session_that_nobody_uses_ends_itself(container: Container) -> None:
     container.settings["idleTimeoutSeconds"] = 0.1
     process = container.started()
-    said = "session started\nsession expired: nobody has used it for 0.1 s\n"
-    assert end_of(process, "") == (contract.EXPIRED_EXIT_CODE, "", said)
+    said = "session started\nsession expired: it was unused for 0.1 s\n"
+    assert end_of(process, "") == (places.EXPIRED_EXIT_CODE, "", said)
 
 
 def test_no_session_ends_while_a_turn_or_a_command_runs(container: Container, gate: Gate) -> None:

@@ -8,6 +8,9 @@ import pytest
 
 from claude_mcp.agent.expiry import Expiry
 from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
+from claude_mcp.contract.settings import BYPASS, Settings
+
+SETTINGS = Settings(BYPASS, idle_seconds=60.0, permission_seconds=60.0)
 
 
 def unused() -> Any:
@@ -21,18 +24,21 @@ def began(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 def test_whichever_comes_first_ends_it(began: float) -> None:
-    settings = {"expiresAt": 5000.0, "idleTimeoutSeconds": 60.0}
+    settings = SETTINGS._replace(expires_at=5000.0, idle_timeout_seconds=60.0)
     expiry = Expiry(settings, unused)
-    assert expiry._due(began) == (1060.0, "nobody has used it for 60 s")
-    assert expiry._due(4990.0) == (5000.0, "its time is over")
+    assert expiry._due(began) == (1060.0, "it was unused for 60 s")
+    assert expiry._due(4990.0) == (5000.0, "its lifetime is over")
 
 
 def test_what_outlived_the_time_can_be_fetched_for_a_while_once(began: float) -> None:
-    expiry = Expiry({"expiresAt": 2000.0}, unused)
-    over = (2500.0 + EXPIRY_GRACE_SECONDS, "its time is over")
+    expiry = Expiry(SETTINGS._replace(expires_at=2000.0), unused)
+    over = (2500.0 + EXPIRY_GRACE_SECONDS, "its lifetime is over")
     assert expiry._due(2500.0) == over
     assert expiry._due(2550.0) == over
 
 
 def test_a_session_that_is_started_after_its_time_is_over(began: float) -> None:
-    assert Expiry({"expiresAt": 500.0}, unused)._due(began) == (500.0, "its time is over")
+    assert Expiry(SETTINGS._replace(expires_at=500.0), unused)._due(began) == (
+        500.0,
+        "its lifetime is over",
+    )

@@ -143,5 +143,5 @@ def test_a_transfer_whose_caller_vanished_leaves_nothing(
 
 def test_nothing_arrives_that_was_not_announced(caller: Caller) -> None:
     assert caller.ask("arrived", staging="/etc") == {
-        "error": {"code": "no-transfer", "message": "no such transfer is under way"}
+        "error": {"code": "no-transfer", "message": "no such transfer is in progress"}
     }

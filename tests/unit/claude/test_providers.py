@@ -20,6 +20,8 @@ from claude_mcp.claude.providers import (
     environment,
     handed_over,
 )
+from claude_mcp.contract.handover import Credentials as HandedOver
+from claude_mcp.contract.handover import Handover
 from claude_mcp.sessions.providers.options import OPTIONS
 
 MODELS: dict[str, Any] = {"model": "big", "small_model": "small"}
@@ -160,7 +162,7 @@ def test_no_repr_argv_or_plain_environment_contains_a_secret(kind: Any, field: s
 @pytest.mark.parametrize(
     ("secrets", "provider"),
     [
-        ({}, Anthropic(**MODELS)),
+        ({"provider": "anthropic", "credential": None}, Anthropic(**MODELS)),
         (
             {"provider": "anthropic", "credential": {"kind": "apiKey", "value": "k"}},
             Anthropic(api_key="k", **MODELS),
@@ -227,10 +229,16 @@ def test_no_repr_argv_or_plain_environment_contains_a_secret(kind: Any, field: s
 def test_what_was_handed_over_becomes_a_provider(
     secrets: dict[str, Any], provider: Provider
 ) -> None:
-    assert handed_over(secrets, "big", "small", "ask") == provider
+    assert handed_over(given(secrets), "big", "small", "ask") == provider
+
+
+def given(secrets: dict[str, Any]) -> HandedOver:
+    handover = Handover.from_json({"proxies": {}, "secretValues": [], **secrets})
+    assert handover.credentials is not None
+    return handover.credentials
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_provider_of_the_host_is_known_in_the_session(name: str) -> None:
-    secrets = {"provider": name, "region": "r", "projectId": "p", "credential": {}}
-    assert type(handed_over(secrets, None, None, "ask")).__name__.lower() == name
+    secrets = {"provider": name, "region": "r", "projectId": "p", "credential": None}
+    assert type(handed_over(given(secrets), None, None, "ask")).__name__.lower() == name

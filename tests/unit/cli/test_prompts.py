@@ -101,7 +101,7 @@ def test_a_denied_tool_is_reported_on_stderr(run: Run, session: str) -> None:
 def test_a_note_of_the_session_is_printed_on_stderr(run: Run, session: str) -> None:
     code, out, err = run("prompt", session, "note")
     assert (code, json.loads(out)) == (0, {"prompt": "note"})
-    assert err == "note: Claude Code was started again: it was idle.\n"
+    assert err == "note: Claude Code was restarted: it was idle.\n"
 
 
 def test_a_secret_in_an_answer_is_not_printed(run: Run, session: str) -> None:

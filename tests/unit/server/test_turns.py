@@ -149,6 +149,6 @@ async def test_a_session_without_a_turn_says_so(client: Client, session: str) ->
 async def test_a_note_of_the_session_reaches_the_caller(client: Client, session: str) -> None:
     arguments = {"sessionId": session, "prompt": "note"}
     noted = await client.call_tool("execute_in_session", arguments)
-    note = "Claude Code was started again: it was idle."
+    note = "Claude Code was restarted: it was idle."
     assert content(noted)["notes"] == [note]
     assert text(noted).splitlines()[-1] == f"Note: {note}"

@@ -131,7 +131,7 @@ class Agent(fake_engine.Engine):
         if args["prompt"].startswith("hang"):
             answer(number, event={"progress": "Bash: ls"})
             return {"status": "running", "ahead": ahead, "notes": []}
-        notes = ["Claude Code was started again: it was idle."] if args["prompt"] == "note" else []
+        notes = ["Claude Code was restarted: it was idle."] if args["prompt"] == "note" else []
         return {**self.turn(number, args), "notes": notes}
 
     def follow(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:

@@ -22,14 +22,14 @@ def test_it_is_tried_until_there_is_room(error: type[Exception]) -> None:
             raise left.pop()
         return "begun"
 
-    assert threads.with_room(begin) == "begun"
+    assert threads.retry_at_limit(begin) == "begun"
 
 
 @pytest.mark.parametrize("error", [BlockingIOError, RuntimeError])
 def test_without_any_room_it_is_told(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "ROOM_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "RETRY_SECONDS", 0.01)
     tries = []
 
     def begin() -> None:
@@ -37,7 +37,7 @@ def test_without_any_room_it_is_told(
         raise error
 
     with pytest.raises(error):
-        threads.with_room(begin)
+        threads.retry_at_limit(begin)
     assert len(tries) > 1
 
 
@@ -49,5 +49,5 @@ def test_other_failures_are_not_waited_out() -> None:
         raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
-        threads.with_room(begin)
+        threads.retry_at_limit(begin)
     assert len(tries) == 1

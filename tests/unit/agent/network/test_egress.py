@@ -17,22 +17,21 @@ import pytest
 
 from claude_mcp.agent.network import egress
 from claude_mcp.agent.network.egress import MOST_HOSTS, SHOWN_HOSTS, Egress, Mark
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from tests.unit.agent.conftest import threads
 from tests.unit.agent.scripted import until
 from tests.unit.agent.scripted_proxy import ADVICE, ScriptedProxy, ask, ending
 
 GONE = (
-    "The session's proxy is not there: nothing can be reached until it is started again, which "
-    "the next call does."
+    "The session's proxy is not running, so nothing can be reached. The next call starts it again."
 )
-WAS_GONE = "The session's proxy was gone for "
+WAS_GONE = "The session's proxy was not running for "
 
 
 @pytest.fixture
 def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedProxy]:
     """It is not there before it is started."""
-    monkeypatch.setattr(contract, "PROXY_SOCKET", str(tmp_path / "socket"))
+    monkeypatch.setattr(places, "PROXY_SOCKET", str(tmp_path / "socket"))
     made = ScriptedProxy(tmp_path / "socket")
     yield made
     made.stop()
@@ -112,7 +111,7 @@ def test_what_is_refused_is_told_as_soon_as_it_was_answered(
     assert ask(out, "http://open.example/").startswith(b"HTTP/1.1 200")
     ask(out, "", "nonsense\r\n\r\n")
     address = "Blocked: 192.0.2.1; only host names are allowed, not addresses."
-    nonsense = "Blocked: a request that makes no sense; it is not an HTTP/1.1 request."
+    nonsense = "Blocked: an unusable request; it is not an HTTP/1.1 request."
     # The first ones come first, and each is counted from its mark on.
     assert out.notes(between) == [
         f"Blocked: a.example (2 times), b.example:8080, b.example; {ADVICE}.",
@@ -130,7 +129,7 @@ def test_what_is_refused_is_told_as_soon_as_it_was_answered(
         f"blocked: b.example:8080: {ADVICE}",
         "blocked: 192.0.2.1: only host names are allowed, not addresses",
         f"blocked: b.example: {ADVICE}",
-        "blocked: a request that makes no sense: it is not an HTTP/1.1 request",
+        "blocked: an unusable request: it is not an HTTP/1.1 request",
     ]
 
 
@@ -186,7 +185,7 @@ def test_forged_values_are_cut_and_can_be_told(out: Egress) -> None:
     first, second, third = blocked(out, before)
     assert first == f"Blocked: \ud800\x1b[0m\n{'x' * 247}; {'y' * 200}."
     assert second == "Blocked: {'a': 1}; ['b']."
-    assert third == "Blocked: a request that makes no sense; c."
+    assert third == "Blocked: an unusable request; c."
 
 
 # The proxy is gone.
@@ -209,7 +208,7 @@ def test_an_outage_is_told_while_it_lasts_and_afterwards_to_whom_it_concerns(
     for mark in (before, meanwhile):
         (note,) = out.notes(mark)
         assert note.startswith(WAS_GONE)
-        assert note.endswith(" s; what needed the network meanwhile failed or had to wait.")
+        assert note.endswith(" s; network requests failed or had to wait in that time.")
     assert out.notes(out.mark()) == []
     # It is the whole of several, from the mark on.
     out._outages = deque([(-9.0, -5.0), (before.moment + 1, before.moment + 3)])
@@ -218,7 +217,8 @@ def test_an_outage_is_told_while_it_lasts_and_afterwards_to_whom_it_concerns(
     meanwhile.moment = before.moment + 2
     assert out.notes(meanwhile)[0].startswith(f"{WAS_GONE}1.5 s; ")
     told = capsys.readouterr().err.splitlines()
-    assert told == ["the proxy is gone; nothing can be reached", "the proxy is there again"]
+    lines = ["the proxy is not running; nothing can be reached", "the proxy is running again"]
+    assert told == lines
 
 
 def test_what_is_asked_while_it_is_gone_waits_for_it(out: Egress, proxy: ScriptedProxy) -> None:
@@ -315,7 +315,7 @@ def test_a_forwarder_that_finds_no_room_is_tried_until_it_does(
     out._process.kill()
     until(lambda: tries)
     assert out.notes(before) == []
-    out.hand_in({})
+    out.set_proxies({})
     ask(out, "http://a.example/")
     assert tries == [0, 1, 2]
     assert out.notes(before) == [f"Blocked: a.example; {ADVICE}."]
@@ -326,7 +326,7 @@ def test_passwords_of_further_proxies_go_with_each_connection_and_nowhere_else(
 ) -> None:
     ask(out, "http://a.example/")
     assert started.openings == [{"session": "fix", "http": "Basic bWU6Zmlyc3QtcGFzcw=="}]
-    out.hand_in({"HTTPS_PROXY": "http://me:second-pass@proxy.example:3128"})
+    out.set_proxies({"HTTPS_PROXY": "http://me:second-pass@proxy.example:3128"})
     second = {"session": "fix", "https": "Basic bWU6c2Vjb25kLXBhc3M="}
 
     def changed() -> bool:

@@ -90,5 +90,5 @@ def test_what_is_printed_is_what_the_sdk_reads(
     instance_role.main()
     assert json.loads(capsys.readouterr().out) == GIVEN
     role.write_text(json.dumps({"endpoint": f"{metadata}/elsewhere"}))
-    with pytest.raises(SystemExit, match=r"^the role of this machine cannot be had: "):
+    with pytest.raises(SystemExit, match=r"^cannot get the credentials of this machine's role: "):
         instance_role.main()

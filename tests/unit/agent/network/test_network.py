@@ -16,8 +16,19 @@ import pytest
 from claude_mcp.agent.main import Agent
 from claude_mcp.agent.network import egress, seccomp
 from claude_mcp.agent.turns import live, mcp_servers
-from claude_mcp.contract import places as contract
-from tests.unit.agent.scripted import COMPLETED, SECRETS, SETTINGS, ask, turn_id, until
+from claude_mcp.contract import places
+from claude_mcp.contract.messages import from_json
+from claude_mcp.contract.settings import Settings
+from tests.unit.agent.scripted import (
+    COMPLETED,
+    SECRETS,
+    SETTINGS,
+    ask,
+    complete,
+    handover,
+    turn_id,
+    until,
+)
 from tests.unit.agent.scripted_proxy import ADVICE, ScriptedProxy, ending, port_of
 
 if TYPE_CHECKING:
@@ -76,7 +87,7 @@ class Restricted:
 
     def run(self, command: str) -> dict[str, Any]:
         answer = self.caller.ask("command", command=command, limitBytes=1000)
-        result: dict[str, Any] = answer["ok"]
+        result: dict[str, Any] = {"notes": [], **answer["ok"]}
         return result
 
     def run_fetch(self, host: str) -> dict[str, Any]:
@@ -85,7 +96,7 @@ class Restricted:
 
 @pytest.fixture
 def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedProxy]:
-    monkeypatch.setattr(contract, "PROXY_SOCKET", str(tmp_path / "socket"))
+    monkeypatch.setattr(places, "PROXY_SOCKET", str(tmp_path / "socket"))
     made = ScriptedProxy(tmp_path / "socket")
     made.start()
     yield made
@@ -95,7 +106,7 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedP
 @pytest.fixture(autouse=True)
 def unfiltered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent is made in this process here, which the filter would bind for all later tests."""
-    monkeypatch.setattr(seccomp, "bound", lambda: "")
+    monkeypatch.setattr(seccomp, "restrict", lambda: "")
 
 
 @pytest.fixture
@@ -112,16 +123,17 @@ def restricted(
     monkeypatch.setenv("PATH", claude.path)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
     proxies = {"HTTPS_PROXY": "http://me:pass-word@proxy.example:8080", "NO_PROXY": "x"}
-    settings = {**SETTINGS, "network": "restricted", "sessionName": "fix"}
-    agent = Agent(settings, str(tmp_path), {**SECRETS, "proxies": proxies})
+    settings = from_json(Settings, {**SETTINGS, "network": "restricted", "sessionName": "fix"})
+    agent = Agent(settings, str(tmp_path), handover({"proxies": proxies}))
     assert agent._egress is not None
     with ending(agent._egress):
         yield Restricted(agent, connect(agent.operations))
 
 
 def test_an_open_session_has_no_forwarder(tmp_path: Path) -> None:
-    for settings in (SETTINGS, {**SETTINGS, "network": "none", "sessionName": "fix"}):
-        assert Agent(dict(settings), str(tmp_path))._egress is None
+    for network in ("open", "none"):
+        settings = from_json(Settings, {**SETTINGS, "network": network, "sessionName": "fix"})
+        assert Agent(settings, str(tmp_path))._egress is None
 
 
 def test_a_command_is_told_what_was_blocked_while_it_ran(restricted: Restricted) -> None:
@@ -159,14 +171,15 @@ def test_proxies_that_are_handed_in_again_hold_from_then_on(
     restricted: Restricted, proxy: ScriptedProxy
 ) -> None:
     proxies = {"HTTP_PROXY": "http://me:other@proxy.example:8080"}
-    restricted.caller.ask("configure", secrets={"proxies": proxies})
+    restricted.caller.ask("configure", secrets=complete({**SECRETS, "proxies": proxies}))
 
     def changed() -> bool:
         restricted.run_fetch("a.example")
         return proxy.openings[-1] == {"session": "fix", "http": "Basic bWU6b3RoZXI="}
 
     until(changed)
-    restricted.caller.ask("configure", secrets=SECRETS)  # which says nothing of proxies
+    servers = {"mcpConfig": SERVERS, "mcpSecretValues": []}  # without any credentials
+    restricted.caller.ask("configure", secrets=servers)
     assert changed()
 
 
@@ -190,4 +203,4 @@ def test_whoever_waits_is_asked_to_start_the_proxy_again(
     answer = restricted.caller.answer(number)["ok"]
     if operation == "command":
         (note,) = answer["notes"]
-        assert note.startswith("The session's proxy is not there")
+        assert note.startswith("The session's proxy is not running")

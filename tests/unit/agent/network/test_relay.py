@@ -102,7 +102,7 @@ def test_a_proxy_that_is_not_there_is_said(capfd: pytest.CaptureFixture[str]) ->
         answer = read(client, b"reached.\n").decode()
     assert answer.startswith("HTTP/1.1 502 Bad Gateway\r\n")
     assert answer.endswith(f"The proxy 127.0.0.1:{port} cannot be reached.\n")
-    assert f"the proxy 127.0.0.1:{port} cannot be reached: " in capfd.readouterr().err
+    assert f"cannot reach the proxy 127.0.0.1:{port}: " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("sent", [b"", b"CONNECT a", b"x" * 200_000])

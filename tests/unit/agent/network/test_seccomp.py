@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from claude_mcp.agent.network.seccomp import FAMILIES, program
+from claude_mcp.agent.network.seccomp import ADDRESS_FAMILIES, program
 
 ALLOWED = 0x7FFF0000
 X86_64, I386, AARCH64, ARM, OTHER = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028, 0x40000008
@@ -50,7 +50,7 @@ def test_only_the_usual_families_are_let_through(
     machine: str, architecture: int, number: int
 ) -> None:
     allowed = [each for each in range(64) if not verdict(machine, architecture, number, each)]
-    assert tuple(allowed) == FAMILIES
+    assert tuple(allowed) == ADDRESS_FAMILIES
     assert verdict(machine, architecture, number, VSOCK) == "EAFNOSUPPORT"
     assert verdict(machine, architecture, number, (1 << 32) + VSOCK) == "EAFNOSUPPORT"
 
@@ -88,9 +88,9 @@ for family, kind in ((1, 1), (2, 1), (16, 2), (17, 3)):
         found.append(errno.errorcode[error.errno])
 print(json.dumps(found))
 """
-    bound = (
-        "import subprocess, sys; from claude_mcp.agent.network.seccomp import bound; "
-        "assert bound() == '' and bound() == ''; "
+    restricted = (
+        "import subprocess, sys; from claude_mcp.agent.network.seccomp import restrict; "
+        "assert restrict() == '' and restrict() == ''; "
         "sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]]))"
     )
 
@@ -100,5 +100,5 @@ print(json.dumps(found))
         return found
 
     assert run(attempt) in ([*["done"] * 3, "done"], [*["done"] * 3, "EPERM"])
-    assert run(bound, attempt) == [*["done"] * 3, "EAFNOSUPPORT"]
-    socket.socket(socket.AF_UNIX).close()  # this process is not bound
+    assert run(restricted, attempt) == [*["done"] * 3, "EAFNOSUPPORT"]
+    socket.socket(socket.AF_UNIX).close()  # this process is not restricted

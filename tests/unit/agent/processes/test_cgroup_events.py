@@ -9,9 +9,9 @@ import pytest
 
 from claude_mcp.agent.processes import cgroup_events
 
-MEMORY_NOTE = "Out of memory: the kernel killed 2 process(es) here; the session's limit is 512 MiB."
+MEMORY_NOTE = "Out of memory: the kernel killed 2 processes in the session; its limit is 512 MiB."
 PIDS_NOTE = (
-    "Out of processes: 5 could not be started here; the session's limit is 300 processes and "
+    "Out of processes: 5 could not be started in the session; its limit is 300 processes and "
     "threads."
 )
 
@@ -59,7 +59,7 @@ def test_without_a_limit_the_counters_are_somebody_elses(
 
 def test_a_kernel_that_tells_nothing_is_no_reason_to_fail(tmp_path: Path) -> None:
     assert cgroup_events.counts(str(tmp_path)) == {"memory": 0, "pids": 0}
-    cgroup_events.be_chosen_first(0)
+    cgroup_events.prefer_for_oom_kill(0)
 
 
 def test_there_is_no_room_when_a_fork_failed_or_a_thread_cannot_be_started(
@@ -68,11 +68,11 @@ def test_there_is_no_room_when_a_fork_failed_or_a_thread_cannot_be_started(
     cgroup = str(tmp_path)
     version_2(tmp_path, "max", 0, 1)
     before = cgroup_events.counts(cgroup)
-    assert cgroup_events.no_room(before, cgroup) is False
+    assert cgroup_events.cannot_fork(before, cgroup) is False
     version_2(tmp_path, "max", 0, 2)
-    assert cgroup_events.no_room(before, cgroup) is True
+    assert cgroup_events.cannot_fork(before, cgroup) is True
     monkeypatch.setattr("threading.Thread.start", refuse)
-    assert cgroup_events.no_room({"memory": 0, "pids": 2}, cgroup) is True
+    assert cgroup_events.cannot_fork({"memory": 0, "pids": 2}, cgroup) is True
 
 
 def refuse(thread: object) -> None:

@@ -15,6 +15,7 @@ import pytest
 from claude_mcp.agent.processes import commands
 from claude_mcp.agent.processes import killing as processes
 from claude_mcp.agent.processes.commands import Command, exit_code
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def start(
 
 def finish(command: Command, timeout: float | None = PATIENCE_SECONDS) -> dict[str, Any]:
     """The result without its duration."""
-    result = command.wait(timeout)
-    assert result.pop("durationMs") >= 0
-    return result
+    found = {"notes": [], **to_json(command.wait(timeout)), "cancelled": command.cancelled}
+    assert found.pop("durationMs") >= 0
+    return found
 
 
 def result(

@@ -263,7 +263,7 @@ def test_whoever_bears_the_number_of_one_that_was_held_is_held_too(
     signalled: list[set[int]] = []
     monkeypatch.setattr(processes, "_signal", lambda pids, number: signalled.append(set(pids)))
     looks = iter([{5}, {5, 6}, {5, 6}])
-    assert processes._hold_still(lambda: next(looks)) == {5, 6}
+    assert processes._stop_all(lambda: next(looks)) == {5, 6}
     assert signalled == [{5}, {5, 6}]
 
 
@@ -271,8 +271,8 @@ def test_in_a_crowd_one_look_in_vain_is_no_proof(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(processes, "_signal", lambda pids, number: None)
     crowd = set(range(10, 11 + processes.CROWD))
     late = {5}
-    looks = iter([crowd, crowd, crowd, crowd | late, *[crowd] * processes.LOOKS_IN_A_CROWD])
-    assert processes._hold_still(lambda: next(looks)) == crowd | late
+    looks = iter([crowd, crowd, crowd, crowd | late, *[crowd] * processes.CROWD_SCANS])
+    assert processes._stop_all(lambda: next(looks)) == crowd | late
     assert list(looks) == []
 
 
@@ -291,6 +291,6 @@ def test_of_a_bomb_whoever_is_seen_is_stopped_at_once_and_looked_for_again(
     monkeypatch.setattr(os, "listdir", listing)
     monkeypatch.setattr(processes, "_environment", lambda pid: b"" if pid == 8 else marked)
     monkeypatch.setattr(processes, "_signal", lambda pids, number: stopped.append(set(pids)))
-    processes._catch(activity)
+    processes._stop_fork_bomb(activity)
     assert stopped[:3] == [{7}] * 3
-    assert stopped[3:] == [{7}, {9}] * (1 + processes.SWEEPS_IN_VAIN)
+    assert stopped[3:] == [{7}, {9}] * (1 + processes.STABLE_SWEEPS)

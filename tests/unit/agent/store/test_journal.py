@@ -283,7 +283,7 @@ def test_an_event_behind_one_that_did_not_fit_the_disk_is_not_lost(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     numbers.append(journal.append("a", "message", "after"))
     assert numbers == [2, 3, 4]
-    assert said == ["the journal cannot be written: [Errno 27] File too large"]
+    assert said == ["could not write the journal: [Errno 27] File too large"]
     assert texts(journal) == ["before", "after"]
 
 
@@ -320,7 +320,7 @@ def test_in_the_place_of_a_file_nothing_else_is_written_or_read(
     journal = opened()
     assert [journal.append("a", "message", text) for text in "xy"] == [1, 2]
     assert (texts(journal), journal.get(1)) == ([], None)
-    assert capsys.readouterr().err.startswith("the journal cannot be written: ")
+    assert capsys.readouterr().err.startswith("could not write the journal: ")
 
 
 @pytest.mark.parametrize("place", ["a directory", "a FIFO", "a link"])

@@ -208,7 +208,7 @@ def test_a_record_that_cannot_be_written_is_remembered_for_those_who_wait(
         records.save(record)
     assert [records.get(record.turn_id) for record in written] == [None, *written[1:]]
     assert len(said) == 4
-    assert said[0].startswith(f"the record of turn {ONE} cannot be written: ")
+    assert said[0].startswith(f"could not write the record of turn {ONE}: ")
 
 
 def test_a_record_that_json_cannot_carry_is_remembered_all_the_same(directory: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_state_that_cannot_be_written_is_remembered_until_the_end(
     state.conversation_id = "c-1"
     assert (state.cost_usd, state.conversation_id) == (0.25, "c-1")
     lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith("the session's state cannot be written: ") for line in lines] == [
+    assert [line.startswith("could not save the session's state: ") for line in lines] == [
         True,
         True,
     ]

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.store.state import State
 from claude_mcp.agent.turns import driver, live, mcp_servers
 from claude_mcp.agent.turns import queue as turns_module
-from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, told, turn_id, until
+from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete, told, turn_id, until
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Claude, Gate, Session
     from tests.unit.conftest import Lifeline
 
 PID = "result(str(os.getpid()))"
-AGAIN = "Claude Code was started again: "
-GONE = "The earlier conversation is gone (it was never saved); this begins a new one."
-MAY_HAVE_SEEN = " The model may have seen the prompt, which is not sent again by itself."
+AGAIN = "Claude Code was restarted: "
+GONE = "The earlier conversation was never saved and is lost; this is a new one."
+MAY_HAVE_SEEN = " The model may have seen the prompt, so it is not sent again automatically."
 
 
 def died(code: int, why: str) -> str:
@@ -98,7 +99,7 @@ def test_a_conversation_that_is_gone_is_given_up_and_the_prompt_sent_once(
     assert answer == {**COMPLETED, "conversationId": "c-2", "notes": notes}
     assert claude.resumed == [None, "c-1", None]
     assert claude.prompts.count(one) == 1
-    assert caller.ask("status")["ok"]["conversationId"] == "c-2"
+    assert State(str(session.directory)).conversation_id == "c-2"
 
 
 def test_a_new_conversation_begins_in_a_claude_of_its_own(session: Session, claude: Claude) -> None:
@@ -156,8 +157,8 @@ def test_a_turn_with_a_tool_that_claude_does_not_know_fails(
     unknown = ask(caller, f"{begun} wait_for_interrupt(); aborted()", tools=["bash", "Bash", "X"])
     assert (unknown["status"], unknown["result"]) == ("failed", None)
     assert unknown["error"] == (
-        "Claude Code has no tool called 'bash', 'X' here, so the turn was ended at once. Names "
-        "are as Claude Code spells them, such as Bash, Read or Edit."
+        "Claude Code has no tool named 'bash', 'X' here, so the turn was ended at once. Spell "
+        "tools as Claude Code does, such as Bash, Read or Edit."
     )
     assert ask(caller, "begin(); result()")["status"] == "completed"
 
@@ -168,11 +169,11 @@ def test_a_turn_with_a_tool_that_claude_does_not_know_fails(
 @pytest.mark.parametrize(
     ("program", "code", "why"),
     [
-        ("sys.exit(3)", 3, "it said nothing"),
+        ("sys.exit(3)", 3, "it gave no reason"),
         ("sys.stderr.write('first\\n\\nlast\\n'); sys.exit(1)", 1, "last"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "it said nothing"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "it gave no reason"),
         ("sys.stderr.write('x' * 100000); sys.exit(0)", 0, "x" * 500),
-        ('sys.stdout.write(\'{"type": "res\'); sys.exit(0)', 0, "it said nothing"),
+        ('sys.stdout.write(\'{"type": "res\'); sys.exit(0)', 0, "it gave no reason"),
     ],
 )
 def test_a_claude_that_dies_in_the_middle_fails_the_turn_which_is_not_sent_again(
@@ -196,7 +197,7 @@ def test_a_turn_that_ends_background_commands_says_so(
 ) -> None:
     caller = session.start()
     assert ask(caller, "begin(); background_tasks_changed('t'); result()")["notes"] == []
-    note = "Claude Code was started anew, which ended a background command."
+    note = "Claude Code was restarted, which ended 1 background command."
     assert ask(caller, "begin(); result()", **options)["notes"] == [note]
 
 
@@ -205,7 +206,7 @@ def test_a_turn_with_options_says_which_background_commands_of_its_own_it_ended(
 ) -> None:
     caller = session.start()
     program = "begin(); background_tasks_changed('t', 'u'); result()"
-    note = "Claude Code was started anew, which ended 2 background commands."
+    note = "Claude Code was restarted, which ended 2 background commands."
     assert ask(caller, program, maxTurns=3)["notes"] == [note]
 
 
@@ -254,7 +255,7 @@ def test_a_turn_does_not_wait_for_a_child_that_outlives_claude_and_holds_its_out
     session: Session, lifeline: Lifeline
 ) -> None:
     program = f"begin(); shell('{hold(lifeline)}; setsid sleep 1000 & wait'); os._exit(3)"
-    assert ask(session.start(), program)["error"] == died(3, "it said nothing")
+    assert ask(session.start(), program)["error"] == died(3, "it gave no reason")
     assert lifeline.end() == ""
 
 
@@ -268,7 +269,7 @@ def test_a_turn_does_not_wait_for_what_nobody_can_find(
     program = f"begin(); os.waitpid(shell({script!r}), 0); os._exit(3)"
     answer = ask(session.start(), program)
     os.kill(int(lifeline.line()), signal.SIGKILL)
-    assert answer["error"] == died(3, "it said nothing")
+    assert answer["error"] == died(3, "it gave no reason")
     assert lifeline.end() == ""
 
 
@@ -292,7 +293,7 @@ def test_a_claude_that_cannot_start_fails_the_turn_unsent(session: Session, clau
     notes = [f"{AGAIN}it had ended with exit code 1."]
     assert answer == {
         "status": "failed",
-        "error": "Claude Code ended at its start, exit code 1: no such model. "
+        "error": "Claude Code ended while it was starting, exit code 1: no such model. "
         "The prompt was not sent.",
         "conversationId": None,
         "notes": notes,
@@ -321,7 +322,7 @@ def test_a_claude_that_is_never_ready_is_killed(
     claude.at_start(f"held = open('{lifeline.path}', 'w'); signal.pause()")
     answer = ask(session.start(), "result()")
     assert answer["error"] == (
-        "Claude Code ended at its start, exit code 137: it was not ready within 0.05 s. "
+        "Claude Code ended while it was starting, exit code 137: it was not ready within 0.05 s. "
         "The prompt was not sent."
     )
     claude.close()
@@ -334,14 +335,14 @@ def test_a_claude_that_starved_at_its_start_is_started_again(
     once = tmp_path / "once"
     asked: list[object] = []
 
-    def grown(before: object) -> bool:
+    def pids_exhausted(before: object) -> bool:
         """While the first one starts."""
         until(once.exists)
         asked.append(before)
         return len(asked) == 1
 
     monkeypatch.setattr(driver, "STARVED_SECONDS", 0.05)
-    monkeypatch.setattr(cgroup_events, "grown", grown)
+    monkeypatch.setattr(cgroup_events, "pids_exhausted", pids_exhausted)
     claude.at_start(
         f"import os\nif not os.path.exists({str(once)!r}):\n"
         f" open({str(once)!r}, 'w').close()\n signal.pause()"
@@ -386,7 +387,9 @@ def test_new_credentials_replace_those_before(session: Session, claude: Claude) 
     caller = session.start(BEDROCK)
     assert ask(caller, "result()") == COMPLETED
     claude.kill()
-    caller.ask("configure", secrets={**BEDROCK, "credential": {**KEYS, "accessKeyId": "NEW"}})
+    caller.ask(
+        "configure", secrets=complete({**BEDROCK, "credential": {**KEYS, "accessKeyId": "NEW"}})
+    )
     program = "result(open(os.environ['AWS_SHARED_CREDENTIALS_FILE']).read())"
     assert "aws_access_key_id = NEW\n" in ask(caller, program)["result"]
 
@@ -637,7 +640,9 @@ def test_a_secret_that_claude_tells_is_in_no_answer_record_journal_or_log(
     claude.at_start(f"sys.stderr.write('{key}'); sys.exit(7)")
     caller = session.start({**SECRETS, "secretValues": [key]})
     failed = ask(caller, "result()")
-    assert failed["error"].startswith("Claude Code ended at its start, exit code 7: [redacted].")
+    assert failed["error"].startswith(
+        "Claude Code ended while it was starting, exit code 7: [redacted]."
+    )
     claude.at_start("")
     number, one = "begin(); tool('Bash', command='echo {0}'); result(result='{0}')", turn_id()
     answer = ask(caller, number.format(key), turnId=one)
@@ -655,7 +660,7 @@ def test_new_credentials_reach_the_next_turn_of_a_live_claude(
     program = "result(os.environ['ANTHROPIC_AUTH_TOKEN'])"
     credential = {"kind": "authToken", "value": "token-0123"}
     first = ask(caller, "begin(); " + PID)["result"]
-    assert caller.ask("configure", secrets={"credential": credential}) == {"ok": {}}
+    assert caller.ask("configure", secrets=complete({"credential": credential})) == {"ok": {}}
     assert ask(caller, program)["result"] == "token-0123"
     assert ask(caller, PID)["result"] != first
     assert claude.resumed == [None, "c-1"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from claude_mcp.agent.turns import mcp_servers
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from tests.unit.agent.conftest import Claude, Session
-from tests.unit.agent.scripted import COMPLETED, SECRETS, ask
+from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete
 
 STATUSES = """
 real = respond
@@ -28,7 +28,7 @@ def respond(message):
 
 
 def report(name: str, status: str, error: str | None = None) -> dict[str, Any]:
-    return {"name": name, "status": status, "error": error}
+    return {"name": name, "status": status, **({"error": error} if error else {})}
 
 
 def handed(**servers: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_the_end_of_its_stderr_is_taken_from_claude_codes_own_log(
     error: str,
 ) -> None:
     monkeypatch.setattr(mcp_servers, "STDERR_SECONDS", 0)
-    workspace = contract.WORKSPACE.replace("/", "-")
+    workspace = places.WORKSPACE.replace("/", "-")
     logs = session.home / ".cache" / "claude-cli-nodejs" / workspace / "mcp-logs-a-b"
     logs.mkdir(parents=True)
     lines = "".join(f"{json.dumps(entry)}\n" for entry in entries)
@@ -157,7 +157,7 @@ def test_a_claude_that_does_not_start_is_told(session: Session, claude: Claude) 
     claude.at_start("sys.stderr.write('bad configuration'); sys.exit(1)")
     caller = session.start(handed(a=REMOTE))
     answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
-    error = "Claude Code ended at its start, exit code 1: bad configuration."
+    error = "Claude Code ended while it was starting, exit code 1: bad configuration."
     assert answer == [report("a", "unknown", error)]
 
 
@@ -178,7 +178,7 @@ def test_servers_that_are_handed_in_reach_a_claude_that_is_started_anew(
 ) -> None:
     caller = session.start(SECRETS)
     assert ask(caller, "begin(); result()") == COMPLETED
-    assert caller.ask("configure", secrets=handed(a=REMOTE)) == {"ok": {}}
+    assert caller.ask("configure", secrets=complete(handed(a=REMOTE))) == {"ok": {}}
     assert ask(caller, "begin(); result()")["notes"] == []
     assert [f"--mcp-config={session.home}/mcp.json" in call for call in claude.calls] == [
         False,
@@ -195,8 +195,8 @@ def test_lost_servers_are_named_in_the_turn_that_starts_claude_without_them(
     again = session.start(None)
     assert again.ask("configure", secrets=SECRETS) == {"ok": {}}
     assert ask(again, "begin(); result()")["notes"] == [
-        "The session's MCP servers are gone since its container was started again: a, b. Their "
-        "configuration is kept in memory only: hand it in again with set_credentials, or "
+        "The session lost its MCP servers when its container was restarted: a, b. Their "
+        "configuration is kept in memory only. Provide it again with set_credentials, or "
         "'claude-mcp credentials'."
     ]
     assert ask(again, "begin(); result()")["notes"] == []

@@ -67,7 +67,6 @@ def test_a_question_ends_the_waiting_and_says_what_is_asked(session: Session) ->
                 "requestId": request,
                 "toolName": "Bash",
                 "toolInput": {"command": "touch x", "description": "why"},
-                "description": None,
             }
         ],
         "cursor": 1,
@@ -319,8 +318,8 @@ def test_more_questions_than_can_be_open_are_denied_at_once(
     answer = asked(caller, program)
     until(lambda: "denied" in str(followed(caller, answer, cursor=0)["events"]))
     respond(caller, question(answer))
-    why = "1 questions are open already"
-    assert followed(caller, answer)["result"] == f"bIt could not be asked: {why}."
+    why = "1 questions are already open"
+    assert followed(caller, answer)["result"] == f"bThe user could not be asked: {why}."
     assert f"permission for Write denied at once: {why}\n" in capfd.readouterr().err
 
 
@@ -330,7 +329,9 @@ def test_a_question_that_is_too_large_is_denied_at_once(
     monkeypatch.setattr(permissions, "MAX_INPUT_CHARACTERS", 100)
     program = "can_use('Write', content='x' * 101); result(decision()['response']['message'])"
     answer = ask(session.start(), f"begin(); {program}")
-    assert answer["result"] == "It could not be asked: it has more than 100 characters."
+    assert (
+        answer["result"] == "The user could not be asked: its input has more than 100 characters."
+    )
 
 
 def test_a_long_input_is_shown_cut_and_allowed_whole(session: Session) -> None:

@@ -147,7 +147,7 @@ def test_an_unasked_turn_that_does_not_react_is_killed_and_the_next_turn_works(
     unasked = begun(caller)
     answer = caller.ask("interrupt")["ok"]
     assert (answer["turnId"], answer["status"]) == (unasked, "cancelled")
-    notes = ["Claude Code was started again: it did not react to an interrupt."]
+    notes = ["Claude Code was restarted: it did not respond to an interrupt."]
     assert ask(caller, "result()")["notes"] == notes
     assert claude.resumed == [None, "c-1"]
 
@@ -175,9 +175,9 @@ def test_a_claude_that_dies_ends_its_unasked_turn(session: Session, gate: Gate) 
     answer = caller.ask("follow", turnId=unasked)["ok"]
     assert answer["status"] == "failed"
     assert answer["error"].startswith(
-        "Claude Code ended in the middle of the turn, exit code 3: it said nothing."
+        "Claude Code ended in the middle of the turn, exit code 3: it gave no reason."
     )
-    notes = ["Claude Code was started again: it had ended with exit code 3."]
+    notes = ["Claude Code was restarted: it had ended with exit code 3."]
     assert ask(caller, "result()")["notes"] == notes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from claude_mcp.contract.places import PROXY_GONE
+from claude_mcp.contract.operations import PROXY_GONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineUnavailable
 from claude_mcp.sessions.labels import session_of
