@@ -36,7 +36,7 @@ NO_SUCH_PATH: Final = re.compile(
 NO_SUCH_VOLUME: Final = re.compile(r"no such volume", re.IGNORECASE)
 NOT_RUNNING: Final = re.compile(
     r"is not running|container state improper|can only create exec sessions on running containers"
-    r"|is paused",
+    r"|cannot exec in a stopped (container|state)|is paused",
     re.IGNORECASE,
 )
 PROCESS_LIMIT: Final = re.compile(

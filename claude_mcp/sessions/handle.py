@@ -15,7 +15,7 @@ from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, SessionNotReady
 from claude_mcp.sessions import quota
-from claude_mcp.sessions.channel.channel import NotRunning, OnEvent
+from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
 from claude_mcp.sessions.git.guard import GitGuard
@@ -25,6 +25,10 @@ from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.session import Session, Status
 
 logger = logging.getLogger(__name__)
+
+
+class SessionStopped(SessionNotReady):
+    """The session is stopped, and the request does not start it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class SessionHandle:
             if await self._may_answer():
                 try:
                     return await self._ask(op, args, on_event)
-                except (NotRunning, SessionNotFound) as error:
+                except (NotRunning, NoContainer) as error:
                     logger.debug("session %s has changed: %s", self.session.name, error)
             self._connection.known.forget(self.session)
             self.session = await self._connection.find(self._reference)
@@ -147,13 +151,13 @@ class SessionHandle:
                 except NotRunning:
                     logger.debug("session %s stopped after it was looked up", session.name)
             if not start:
-                raise SessionNotReady(
+                raise SessionStopped(
                     f"The session {session.name!r} is stopped.",
                     hint="The next prompt or command starts it again.",
                 )
             await self._start_again()
             return await self._ask(op, args, on_event)
-        except SessionNotFound:
+        except NoContainer:
             self._connection.known.forget(session)
             raise SessionNotFound(f"The session {session.name!r} no longer exists.") from None
 

@@ -62,6 +62,14 @@ class Destroyed:
     """Set if no session with this reference was ever known here; it names the nearest one."""
 
 
+class _Attempt:
+    """One attempt to connect to the engine."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.failure: Exception | None = None
+
+
 class Sessions:
     """The sessions of one engine, as one front end sees them."""
 
@@ -70,8 +78,8 @@ class Sessions:
         self.git = GitGuard()
         self.known = KnownSessions()
         self._tasks = tasks
-        self._connecting = anyio.Lock()
         self._connected: Connection | None = None
+        self._attempt: _Attempt | None = None
         self._sweeps: dict[str, anyio.Event] = {}
 
     async def engine(self) -> Engine:
@@ -81,20 +89,34 @@ class Sessions:
     async def _connection(self) -> Connection:
         if self._connected is not None:
             return self._connected
-        async with self._connecting:
-            if self._connected is None:
-                engine = await detection.connect(self.config.engine, self.config.environment)
-                logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)
-                self._connected = Connection(
-                    config=self.config,
-                    engine=engine,
-                    channels=Channels(engine, self._tasks),
-                    revival=Revival(self.engine, self._tasks),
-                    git=self.git,
-                    known=self.known,
-                    find=self.find,
-                )
-            return self._connected
+        # All who need the engine at the same time share one attempt, and so also its failure.
+        attempt = self._attempt
+        if attempt is None:
+            attempt = self._attempt = _Attempt()
+            self._tasks.start_soon(self._connect, attempt)
+        await attempt.done.wait()
+        if self._connected is None:
+            raise attempt.failure or anyio.ClosedResourceError
+        return self._connected
+
+    async def _connect(self, attempt: _Attempt) -> None:
+        try:
+            engine = await detection.connect(self.config.engine, self.config.environment)
+            logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)
+            self._connected = Connection(
+                config=self.config,
+                engine=engine,
+                channels=Channels(engine, self._tasks),
+                revival=Revival(self.engine, self._tasks),
+                git=self.git,
+                known=self.known,
+                find=self.find,
+            )
+        except Exception as error:  # those who wait raise it
+            attempt.failure = error
+        finally:
+            self._attempt = None
+            attempt.done.set()
 
     async def open(self, reference: str) -> SessionHandle:
         """A session by its id, an unambiguous prefix of the id, or its name.

@@ -1,6 +1,7 @@
 """One held-open ``exec`` to a session's agent, and the requests that travel over it.
 
-A channel is only a pipe: when it is lost, only the outstanding answers are lost with it.
+A channel is only a pipe: when it is lost, only the outstanding answers are lost with it. A request
+is written once the agent has greeted, so one that was not written can safely be sent again.
 """
 
 from __future__ import annotations
@@ -27,11 +28,18 @@ from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, Sessi
 from claude_mcp.sessions.channel import answers
 from claude_mcp.sessions.channel.payload import connect_command
 from claude_mcp.sessions.channel.refusals import AgentRefused, no_room, refused
+from claude_mcp.sessions.channel.silence import limit_of
 
 logger = logging.getLogger(__name__)
 
-GREETING_SECONDS: Final = 15.0
+GREETING_SECONDS: Final = 10.0
 """How long a new channel waits for the agent's greeting."""
+QUIET_SECONDS: Final = 3.0
+"""After this long without a word, an agent with a request under way is pinged."""
+PONG_SECONDS: Final = 7.0
+"""How long it may take to answer that ping."""
+LATE_SECONDS: Final = 0.5
+"""How long data that waits to be read may take to be read."""
 CANCEL_ANSWER_SECONDS: Final = 8.0
 """How long a cancelled request waits until the agent says that the work has ended."""
 EXIT_SECONDS: Final = 2.0
@@ -40,11 +48,31 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING_EVENTS: Final = 1000
 """Events of a request beyond this many unread ones are dropped."""
 
+TRACEBACK: Final = "Traceback (most recent call last)"
+"""The connector's own failure, when the container stops in the midst of connecting."""
+
 OnEvent = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class ChannelLost(AgentError):
-    """The channel ended before the answer arrived."""
+    """The channel ended before the answer arrived: what was asked may have been carried out."""
+
+
+class NotReached(AgentError):
+    """The channel ended before the request was written, which may be sent again."""
+
+
+class Silent(AgentError):
+    """Nothing came through the channel for ``seconds``, before or after a request was written."""
+
+    def __init__(self, seconds: float, *, written: bool) -> None:
+        super().__init__(f"The session has not answered for {seconds:g} s.")
+        self.seconds = seconds
+        self.written = written
+
+
+class NoContainer(SessionNotFound):
+    """The engine found no container to connect to."""
 
 
 class NotRunning(SessionNotReady):
@@ -54,7 +82,8 @@ class NotRunning(SessionNotReady):
 class _Pending:
     """One request that waits for its answer; its messages are delivered in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, op: str) -> None:
+        self.op = op
         send, receive = anyio.create_memory_object_stream[operations.Answer](float("inf"))
         self.send, self.receive = send, receive
 
@@ -68,7 +97,11 @@ class Channel:
         self._close_after_seconds = close_after_seconds
         self._pending: dict[int, _Pending] = {}
         self._numbers = 0
+        self._greeted = False
         self._opened = anyio.Event()
+        """Set once the agent has greeted, or the channel has failed."""
+        self._heard = anyio.current_time()
+        self._word = anyio.Event()
         self._idle_since = anyio.current_time()
         self._stream: process.Stream | None = None
         self._scope = anyio.CancelScope()
@@ -83,9 +116,9 @@ class Channel:
                     self._container_id, connect_command(), exit_grace=EXIT_SECONDS
                 ) as stream:
                     self._stream = stream
-                    self._opened.set()
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._close_when_idle, stream)
+                        tasks.start_soon(self._watch)
                         await self._receive(stream)
                         tasks.cancel_scope.cancel()
                     with anyio.move_on_after(EXIT_SECONDS):
@@ -95,24 +128,58 @@ class Channel:
             logger.debug("a channel could not be held", exc_info=True)
             self.failure = self._engine.failed("reach the session", str(error))
         finally:
-            self.closed = True
-            self._opened.set()
-            for pending in self._pending.values():
-                pending.send.close()
+            self._end()
+
+    def _end(self) -> None:
+        self.closed = True
+        self._opened.set()
+        for pending in self._pending.values():
+            pending.send.close()
+
+    async def _watch(self) -> None:
+        """Give the channel up when the other side says nothing although a request waits."""
+        with anyio.move_on_after(GREETING_SECONDS):
+            await self._opened.wait()
+        if not self._opened.is_set():
+            self._give_up(GREETING_SECONDS)
+        while True:
+            await anyio.sleep(max(QUIET_SECONDS - self._quiet_seconds, LATE_SECONDS))
+            if self.closed or not self._is_watched or self._quiet_seconds < QUIET_SECONDS:
+                continue
+            self._word = anyio.Event()
+            with anyio.move_on_after(PONG_SECONDS):
+                await self._send(operations.Request(self._next_number(), operations.PING, {}))
+                await self._word.wait()
+            await anyio.sleep(LATE_SECONDS)  # this process itself may have been stopped
+            if not self._word.is_set() and self._is_watched:
+                self._give_up(self._quiet_seconds)
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether an answer is due. An engine may pause a container while it copies files."""
+        ops = {pending.op for pending in self._pending.values()}
+        return bool(ops) and operations.RECEIVE not in ops
+
+    @property
+    def _quiet_seconds(self) -> float:
+        return anyio.current_time() - self._heard
+
+    def _give_up(self, seconds: float) -> None:
+        self.failure = Silent(round(seconds), written=self._greeted)
+        self._end()
+        self._scope.cancel()
 
     async def _receive(self, stream: process.Stream) -> None:
         lines = Splitter(MAX_ANSWER_BYTES)
-        data = b""
-        with anyio.move_on_after(GREETING_SECONDS):
-            data = await stream.receive()
-        while data:
+        while data := await stream.receive():
+            self._heard = anyio.current_time()
+            self._word.set()
             try:
                 for line in lines.feed(data):
                     self._dispatch(line)
             except LineTooLong:
                 logger.warning("closed a channel: an answer exceeds %d bytes", MAX_ANSWER_BYTES)
                 return
-            data = await stream.receive()
 
     def _dispatch(self, line: bytes) -> None:
         try:
@@ -120,6 +187,8 @@ class Channel:
         except (AgentError, ValueError, RecursionError):
             logger.warning("the agent wrote a line that is not an answer: %.80r", line)
             return
+        self._greeted = True
+        self._opened.set()
         pending = None if answer.id is None else self._pending.get(answer.id)
         if pending is None:
             return
@@ -137,9 +206,11 @@ class Channel:
             await anyio.sleep(self._close_after_seconds - idle)
 
     def _explain(self, returncode: int | None, stderr: str) -> ClaudeMcpError:
+        if self._greeted:  # whatever the engine says, the requests have been written
+            return ChannelLost("The connection to the session was lost before it answered.")
         error = self._engine.failed("reach the session", stderr)
         if isinstance(error, ContainerNotFound):
-            return SessionNotFound("The session's container no longer exists.")
+            return NoContainer("The session's container no longer exists.")
         if isinstance(error, ContainerNotRunning):
             return NotRunning("The session's container is not running.")
         if returncode == places.NO_AGENT_EXIT_CODE:
@@ -148,8 +219,8 @@ class Channel:
             returncode and isinstance(error, ProcessLimitReached)
         ):
             return no_room()
-        if returncode == 0 or not stderr:
-            return ChannelLost("The connection to the session was lost before it answered.")
+        if returncode == 0 or not stderr or TRACEBACK in stderr:
+            return NotReached("The connection to the session was lost before it was used.")
         return error
 
     def close(self) -> None:
@@ -173,27 +244,38 @@ class Channel:
 
         Raises:
             AgentRefused: the agent refused.
-            ChannelLost, SessionNotFound, NotRunning, AgentError, EngineError: no answer arrived.
+            NotReached, NoContainer, NotRunning, AgentError, EngineError: it was not written.
+            ChannelLost, Silent: no answer arrived.
         """
-        self._numbers += 1
-        number = self._numbers
-        pending = self._pending[number] = _Pending()
+        number = self._next_number()
+        if not self._is_watched:
+            self._heard = anyio.current_time()
+        pending = self._pending[number] = _Pending(op)
+        limit = limit_of(op, args)
         try:
             await self._opened.wait()
             await self._send(operations.Request(number, op, args))
-            try:
-                return await self._answer(pending, on_event)
-            except (AgentRefused, ChannelLost):
-                raise
-            except BaseException:  # cancelled, or ``on_event`` failed
-                with anyio.move_on_after(CANCEL_ANSWER_SECONDS, shield=True):
-                    await self._cancel(number, pending)
-                raise
+            with anyio.move_on_after(limit) as late:
+                try:
+                    return await self._answer(pending, on_event)
+                except (AgentRefused, ChannelLost, Silent):
+                    raise
+                except BaseException:  # cancelled, late, or ``on_event`` failed
+                    if op != operations.PING:
+                        seconds = LATE_SECONDS if late.cancel_called else CANCEL_ANSWER_SECONDS
+                        with anyio.move_on_after(seconds, shield=True):
+                            await self._cancel(number, pending)
+                    raise
+            raise AgentError(f"The session's agent did not answer within {limit:g} s.")
         finally:
             del self._pending[number]
             pending.send.close()
             pending.receive.close()
             self._idle_since = anyio.current_time()
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
 
     async def _cancel(self, number: int, pending: _Pending) -> None:
         try:
@@ -206,7 +288,9 @@ class Channel:
 
     async def _send(self, request: operations.Request) -> None:
         if self._stream is None or self.closed:
-            raise self.failure or ChannelLost("The connection to the session is closed.")
+            if self.failure is None or isinstance(self.failure, ChannelLost):
+                raise NotReached("The connection to the session is closed.")
+            raise self.failure
         line = json.dumps(to_json(request), separators=(",", ":")).encode() + b"\n"
         try:
             await self._stream.send(line)

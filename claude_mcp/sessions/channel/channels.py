@@ -15,8 +15,9 @@ from anyio.abc import TaskGroup
 
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import AgentError, ClaudeMcpError, NextStep
-from claude_mcp.sessions.channel.channel import Channel, OnEvent
+from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, NextStep, SessionNotFound
+from claude_mcp.sessions.channel import silence
+from claude_mcp.sessions.channel.channel import Channel, ChannelLost, NotReached, OnEvent, Silent
 from claude_mcp.sessions.channel.refusals import AgentRefused
 
 logger = logging.getLogger(__name__)
@@ -86,27 +87,64 @@ class Channels:
     ) -> dict[str, Any]:
         """As ``Channel.request``, over the open channel or a new one.
 
-        If the agent does not answer at all, the error quotes the end of the session's log.
+        A request that was not written is sent once more, over another channel. If the session is
+        silent, the error says which part of it is. If only the agent does not answer, the error
+        quotes the end of the session's log.
         """
+        try:
+            try:
+                return await self._channel(container_id).request(op, args, on_event)
+            except NotReached as error:
+                logger.debug("a request was not sent and is sent again: %s", error)
+            return await self._channel(container_id).request(op, args, on_event)
+        except AgentRefused:
+            raise
+        except Silent as error:
+            self.close(container_id)
+            raise await silence.explain(
+                self._engine, container_id, error.seconds, written=error.written
+            ) from error
+        except ChannelLost as error:
+            raise await self._lost(container_id, error) from error
+        except AgentError as error:
+            raise await self._with_log(container_id, error, "") from error
+
+    def _channel(self, container_id: str) -> Channel:
         channel = self._open.get(container_id)
         if channel is None or channel.closed:
             channel = Channel(self._engine, container_id, self._idle_seconds)
             self._open[container_id] = channel
             self._tasks.start_soon(self._hold, container_id, channel)
+        return channel
+
+    async def _lost(self, container_id: str, error: ChannelLost) -> ClaudeMcpError:
+        """The error for a request that was written and will not be answered."""
         try:
-            return await channel.request(op, args, on_event)
-        except AgentRefused:
-            raise
-        except AgentError as error:
-            raise AgentError(
-                f"{error.message} {await self._end_of_log(container_id)}",
-                hint="Read the session's log. If the error persists, destroy the session.",
-                steps=(NextStep.READ_LOG, NextStep.DESTROY),
-            ) from error
+            container = await silence.container_now(self._engine, container_id)
+        except EngineError as unavailable:
+            return unavailable
+        if container is None:
+            return SessionNotFound(
+                "The session was removed before it answered.",
+                hint="What was asked of it may have been carried out in part.",
+            )
+        if container.status not in ("running", "paused"):
+            return silence.stopped()
+        return await self._with_log(container_id, error, " The request may have been carried out.")
+
+    async def _with_log(self, container_id: str, error: AgentError, doubt: str) -> AgentError:
+        return AgentError(
+            f"{error.message} {await self._end_of_log(container_id)}",
+            hint=f"Read the session's log. If the error persists, destroy the session.{doubt}",
+            steps=(NextStep.READ_LOG, NextStep.DESTROY),
+        )
 
     async def _end_of_log(self, container_id: str) -> str:
         try:
-            log = await self._engine.logs(container_id, LOG_LINES, LOG_BYTES)
+            with anyio.fail_after(silence.ENGINE_SECONDS):
+                log = await self._engine.logs(container_id, LOG_LINES, LOG_BYTES)
+        except TimeoutError:
+            return f"Its log cannot be read either: {self._engine.title} does not answer."
         except ClaudeMcpError as error:
             return f"Its log cannot be read either: {error.message}"
         lines = [line.partition(" ")[2] for line in log.err.splitlines() if line.strip()]

@@ -28,7 +28,8 @@ from claude_mcp.sessions import handover
 from claude_mcp.sessions.channel.answers import line, read
 from claude_mcp.sessions.channel.channel import ChannelLost
 from claude_mcp.sessions.channel.refusals import code_of
-from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.channel.silence import StoppedMeanwhile
+from claude_mcp.sessions.handle import SessionHandle, SessionStopped
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.options import TurnOptions
@@ -250,17 +251,37 @@ async def _request(
     deadline = _deadline(wait)
     try:
         answer = await handle.request(op, to_json(args), on_event, start=start)
+    except StoppedMeanwhile:
+        if args.turn_id is None:
+            raise
+        return _failed(handle, args.turn_id)
     except AgentError as error:
         if not again or not isinstance(error.__cause__, ChannelLost):
             raise
         if wait is not None and not isinstance(args, operations.InterruptTurn):
             args = args._replace(wait_seconds=max(0.0, deadline - anyio.current_time()))
         # A container that was stopped in the meantime was stopped on purpose.
-        answer = await handle.request(op, to_json(args), on_event, start=False)
+        try:
+            answer = await handle.request(op, to_json(args), on_event, start=False)
+        except (StoppedMeanwhile, SessionStopped):
+            if args.turn_id is None:
+                raise
+            return _failed(handle, args.turn_id)
     turn = parse_result(handle.session, args.turn_id, answer)
     if turn.status is TurnStatus.RUNNING:
         return turn
     return replace(turn, notes=(*await handle.git_warnings(), *turn.notes))
+
+
+def _failed(handle: SessionHandle, turn_id: str) -> TurnResult:
+    """A turn whose session stopped while it was asked about."""
+    return TurnResult(
+        session=handle.session,
+        turn_id=turn_id,
+        status=TurnStatus.FAILED,
+        error="The session stopped before the turn ended. The model may have seen the prompt, and "
+        "it is not sent again. The next prompt starts the session.",
+    )
 
 
 def _check_wait(seconds: float | None) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.errors import SessionNotFound, SessionNotReady
+from claude_mcp.errors import AgentError, SessionNotFound, SessionNotReady
 from claude_mcp.sessions.channel import channels as channel_set
 from claude_mcp.sessions.registry import Sessions
-from tests.unit.sessions.conftest import container
+from tests.unit.sessions.conftest import PRELUDE, container
 
 if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
@@ -108,3 +108,32 @@ async def test_a_session_destroyed_under_its_handle_no_longer_exists(
     scripted.on("exec", "import sys; sys.exit('Error: No such container: abcd1')")
     with pytest.raises(SessionNotFound, match="There is no session 'fix'"):
         await handle.request("command", {})
+
+
+async def test_a_command_that_was_sent_is_not_sent_again_whatever_the_engine_says(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    """The engine's words after the greeting say nothing about what the agent has carried out."""
+    scripted.holds(container("abcd1", "fix"))
+    scripted.agent("request(); sys.exit('Error response from daemon: Container is not running')")
+    handle = await sessions.open("fix")
+    with pytest.raises(AgentError, match="may have been carried out"):
+        await handle.request("command", {})
+    assert scripted.calls.count("exec") == 1
+    assert "start" not in scripted.calls
+
+
+async def test_a_session_that_stopped_while_it_was_connected_to_is_started(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("abcd1", "fix"))
+    scripted.on(
+        "exec",
+        "import sys, os\n"
+        "if 'start' not in open('calls').read():\n"
+        "    sys.exit('OCI runtime exec failed: exec failed: cannot exec in a stopped container')\n"
+        f"{PRELUDE}{ECHO}",
+    )
+    handle = await sessions.open("fix")
+    assert (await handle.request("command", {}))["op"] == "command"
+    assert scripted.calls[-2:] == ["start", "exec"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from claude_mcp.config import Config
@@ -482,3 +483,24 @@ class TestOpen:
 
         with pytest.raises(ZeroDivisionError):
             await use()
+
+
+async def test_all_who_need_the_engine_share_one_attempt_to_connect(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    (Path(scripted.engine.program).parent / "version.json").write_text("garbage")
+    failures: list[EngineError] = []
+
+    async def connect() -> None:
+        with pytest.raises(EngineError) as caught:
+            await sessions.engine()
+        failures.append(caught.value)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(connect)
+    assert len(failures) == 4
+    assert scripted.calls == ["version"]
+    with pytest.raises(EngineError):
+        await sessions.engine()
+    assert scripted.calls == ["version", "version"]

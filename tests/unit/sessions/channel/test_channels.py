@@ -13,12 +13,19 @@ import anyio.to_thread
 import pytest
 
 from claude_mcp.contract import places as contract
-from claude_mcp.errors import AgentError, EngineError, SessionNotFound, SessionNotReady
-from claude_mcp.sessions.channel import channel
+from claude_mcp.errors import (
+    AgentError,
+    EngineError,
+    EngineUnavailable,
+    SessionNotFound,
+    SessionNotReady,
+)
+from claude_mcp.sessions.channel import channel, silence
 from claude_mcp.sessions.channel import channels as channel_set
 from claude_mcp.sessions.channel.channel import NotRunning
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused
+from tests.unit.sessions.conftest import PRELUDE, container
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
@@ -35,6 +42,8 @@ Open = Callable[..., AbstractAsyncContextManager[Channels]]
 def opened(scripted: ScriptedEngine) -> Open:
     @asynccontextmanager
     async def make(idle_seconds: float = 30.0) -> AsyncIterator[Channels]:
+        if not scripted.held:
+            scripted.holds(container(ID, "fix"))
         async with anyio.create_task_group() as tasks:
             yield Channels(scripted.engine, tasks, idle_seconds=idle_seconds)
             tasks.cancel_scope.cancel()
@@ -269,7 +278,12 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
             f"{LOST} Its log ends with: last words",
         ),
         (
-            f"request(); sys.exit({contract.NO_AGENT_EXIT_CODE})",
+            "request(); sys.exit('Error response from daemon: Container c0ffee is not running')",
+            AgentError,
+            f"{LOST} Its log ends with: last words",
+        ),
+        (
+            f"sys.exit({contract.NO_AGENT_EXIT_CODE})",
             AgentError,
             "The session's agent does not answer. Its log ends with: last words",
         ),
@@ -314,7 +328,10 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
 async def test_a_channel_that_is_lost_says_why(
     scripted: ScriptedEngine, opened: Open, script: str, kind: type[Exception], message: str
 ) -> None:
-    scripted.agent(script)
+    if script.startswith("request()"):
+        scripted.agent(script)
+    else:  # the engine fails before the agent has greeted
+        scripted.on("exec", f"import sys; {script}")
     async with opened() as channels:
         with pytest.raises(kind) as caught:
             await channels.request(ID, "x", {})
@@ -351,7 +368,7 @@ async def test_after_a_loss_the_next_request_opens_another_channel(
         assert not await channels.is_alive(ID)
         scripted.agent(ECHO)
         assert (await channels.request(ID, "y", {}))["op"] == "y"
-    assert scripted.calls == ["exec", "logs", "exec"]
+    assert scripted.calls == ["exec", "container", "logs", "exec"]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +392,8 @@ async def test_the_error_quotes_the_log_of_an_agent_that_does_not_answer(
         with pytest.raises(AgentError) as caught:
             await channels.request(ID, "x", {})
     assert str(caught.value) == (
-        f"{LOST} {words} Read the session's log. If the error persists, destroy the session."
+        f"{LOST} {words} Read the session's log. If the error persists, destroy the session. "
+        "The request may have been carried out."
     )
 
 
@@ -489,3 +507,126 @@ async def test_leaving_takes_every_exec_along(
         await channels.request(ID, "x", {})
         await channels.request("decade", "x", {})
     assert lifeline.end() == ""
+
+
+# A side that says nothing.
+
+SILENT = "request(); time.sleep(1000)"
+NEXT = " Read the session's log. If the error persists, destroy the session."
+MAYBE = " What was asked of it may still be carried out."
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUIET_SECONDS", "PONG_SECONDS", "LATE_SECONDS", "EXIT_SECONDS"):
+        monkeypatch.setattr(channel, name, 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (
+            "running",
+            AgentError,
+            "The session's agent has not answered for 0 s, although its container runs."
+            f"{NEXT}{MAYBE}",
+        ),
+        (
+            "paused",
+            SessionNotReady,
+            "The session's container is paused. Unpause its container claude-mcp-fix first."
+            f"{MAYBE}",
+        ),
+        ("exited", AgentError, "The session stopped before it answered."),
+    ],
+)
+async def test_a_session_that_says_nothing_learns_which_part_is_silent(
+    scripted: ScriptedEngine, opened: Open, status: str, kind: type[Exception], message: str
+) -> None:
+    scripted.agent(SILENT)
+    scripted.holds(container(ID, "fix", status))
+    async with opened() as channels:
+        with pytest.raises(kind) as caught:
+            await channels.request(ID, "command", {})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_engine_that_says_nothing_is_named(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def inspect(*_: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(type(scripted.engine), "inspect", inspect)
+    monkeypatch.setattr(silence, "ENGINE_SECONDS", 0.05)
+    scripted.agent(SILENT)
+    async with opened() as channels:
+        with pytest.raises(EngineUnavailable, match=r"^Docker does not answer, so the session"):
+            await channels.request(ID, "command", {})
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_agent_that_answers_pings_has_all_the_time_that_the_caller_gives(
+    scripted: ScriptedEngine, opened: Open
+) -> None:
+    scripted.agent(
+        "one = request()\n"
+        "for _ in range(3): answer(request()['id'], ok={})\n"
+        "answer(one['id'], ok={'done': True}); request()"
+    )
+    async with opened() as channels:
+        assert await channels.request(ID, "command", {}) == {"done": True}
+
+
+async def test_a_caller_is_answered_although_the_agent_ignores_its_time_limit(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(channel, "LATE_SECONDS", 0.05)
+    scripted.agent("one = request()\nfor line in sys.stdin: answer(json.loads(line)['id'], ok={})")
+    async with opened() as channels:
+        with pytest.raises(AgentError, match=r"^The session's agent did not answer within 0\.1 s"):
+            await channels.request(ID, "command", {"timeoutSeconds": 0.05})
+
+
+async def test_a_request_that_was_not_written_is_sent_over_another_channel(
+    scripted: ScriptedEngine, opened: Open, tmp_path: Path
+) -> None:
+    """The container was restarted while the connector connected."""
+    first = tmp_path / "first"
+    scripted.on(
+        "exec",
+        "import os, sys\n"
+        f"if not os.path.exists('{first}'):\n"
+        f"    open('{first}', 'w').close()\n"
+        "    raise ConnectionResetError(104, 'Connection reset by peer')\n"
+        f"{PRELUDE}{ECHO}",
+    )
+    async with opened() as channels:
+        assert (await channels.request(ID, "x", {}))["op"] == "x"
+    assert scripted.calls == ["exec", "exec"]
+
+
+@pytest.mark.parametrize(
+    ("held", "kind", "message"),
+    [
+        ([], SessionNotFound, "The session was removed before it answered."),
+        ([container(ID, "fix", "exited")], AgentError, "The session stopped before it answered."),
+    ],
+)
+async def test_a_lost_request_learns_what_became_of_the_container(
+    scripted: ScriptedEngine,
+    opened: Open,
+    held: list[dict[str, Any]],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    scripted.agent("request()")
+    async with opened() as channels:
+        scripted.holds(*held)
+        with pytest.raises(kind) as caught:
+            await channels.request(ID, "command", {})
+    assert getattr(caught.value, "message", "") == message
+    assert scripted.calls.count("exec") == 1

@@ -106,6 +106,7 @@ async def test_every_line_on_a_channel_is_somebodys_answer_or_nothing(
     made = channel.Channel.__new__(channel.Channel)
     pending = Pending()
     made._pending = {1: pending}  # type: ignore[dict-item]
+    made._opened = anyio.Event()
     got = 0
     for _ in range(INPUTS):
         made._dispatch(dice.line(samples))

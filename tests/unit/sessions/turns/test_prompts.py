@@ -555,6 +555,24 @@ async def test_a_channel_that_is_lost_again_and_again_is_an_error(
     assert engine.calls.count("exec") == 2
 
 
+async def test_a_turn_whose_session_was_killed_has_failed_and_may_have_been_seen(
+    engine: ScriptedEngine, sessions: Sessions
+) -> None:
+    engine.on("logs", "")
+    engine.agent("request(); open('asked', 'a').write('once ')")
+    handle = await sessions.open("fix")
+    held = engine.held[0]
+    engine.holds({**held, "status": "exited", "exitCode": 137})
+    turn = await prompt(handle, "do it", turn_id=TURN)
+    assert (turn.turn_id, turn.status, turn.error) == (
+        TURN,
+        TurnStatus.FAILED,
+        "The session stopped before the turn ended. The model may have seen the prompt, and it is "
+        "not sent again. The next prompt starts the session.",
+    )
+    assert engine.noted("asked") == ["once"]
+
+
 @pytest.mark.parametrize(
     ("script", "kind", "message"),
     [
@@ -577,7 +595,7 @@ async def test_only_a_lost_channel_is_retried(
     kind: type[ClaudeMcpError],
     message: str,
 ) -> None:
-    engine.agent(f"request(); {script}")
+    engine.on("exec", f"import sys; {script}")
     with pytest.raises(kind) as caught:
         await prompt(await sessions.open("fix"), "do it")
     assert (type(caught.value), caught.value.message) == (kind, message)

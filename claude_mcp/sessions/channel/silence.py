@@ -1,0 +1,113 @@
+"""Who is silent when a session does not answer: the engine, its container, or its agent.
+
+The agent keeps a caller's time limit. It cannot while it is stopped, its container is paused, or
+the engine's connection stalls. So the host has a limit of its own for every request, and a channel
+with a request under way checks that the other side is still there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+
+from claude_mcp.contract import operations
+from claude_mcp.contract.numbers import amount
+from claude_mcp.engine.engine import Container, Engine
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    EngineError,
+    EngineUnavailable,
+    NextStep,
+    SessionNotFound,
+    SessionNotReady,
+)
+
+GRACE_SECONDS: Final = 8.0
+"""How long after the caller's limit an answer may arrive: the agent then kills what runs."""
+PLAIN_SECONDS: Final = 60.0
+"""The limit of operations that only read or store something."""
+ENGINE_SECONDS: Final = 5.0
+"""How long the engine may take to say what became of a container."""
+
+_PLAIN: Final = (
+    operations.PING,
+    operations.STATUS,
+    operations.CONFIGURE,
+    operations.EVENT,
+    operations.RESPOND,
+    operations.ARRIVED,
+)
+_LIMITED: Final = (operations.COMMAND, operations.TURN, operations.FOLLOW, operations.MCP)
+_MAYBE: Final = "What was asked of it may still be carried out."
+
+
+def limit_of(op: str, args: Mapping[str, Any]) -> float:
+    """How many seconds a request may take; infinite if its caller set no limit."""
+    if op in _PLAIN:
+        return PLAIN_SECONDS
+    if op not in _LIMITED:
+        return math.inf
+    given = amount(args.get("timeoutSeconds", args.get("waitSeconds")))
+    return math.inf if given is None else given + GRACE_SECONDS
+
+
+async def container_now(engine: Engine, container_id: str) -> Container | None:
+    """The container as the engine describes it; None if there is none.
+
+    Raises:
+        EngineUnavailable: the engine does not answer in time.
+        EngineError
+    """
+    try:
+        with anyio.fail_after(ENGINE_SECONDS):
+            found = await engine.inspect([container_id])
+    except TimeoutError:
+        raise EngineUnavailable(
+            f"{engine.title} does not answer, so the session cannot be reached.",
+            hint=f"Look at the engine's own log. {_MAYBE}",
+        ) from None
+    return found[0] if found else None
+
+
+async def explain(
+    engine: Engine, container_id: str, seconds: float, *, written: bool
+) -> ClaudeMcpError:
+    """The error for a session that has sent nothing for ``seconds``.
+
+    ``written`` says whether the request was sent.
+    """
+    maybe = f" {_MAYBE}" if written else ""
+    try:
+        container = await container_now(engine, container_id)
+    except EngineError as error:
+        return error
+    if container is None:
+        return SessionNotFound("The session's container no longer exists.")
+    if container.status == "paused":
+        return SessionNotReady(
+            "The session's container is paused.",
+            hint=f"Unpause its container {container.name} first.{maybe}",
+        )
+    if container.status != "running":
+        return stopped()
+    return AgentError(
+        f"The session's agent has not answered for {seconds:g} s, although its container runs.",
+        hint=f"Read the session's log. If the error persists, destroy the session.{maybe}",
+        steps=(NextStep.READ_LOG, NextStep.DESTROY),
+    )
+
+
+class StoppedMeanwhile(AgentError):
+    """The container stopped while a request was under way."""
+
+
+def stopped() -> StoppedMeanwhile:
+    return StoppedMeanwhile(
+        "The session stopped before it answered.",
+        hint="What was asked of it may have been carried out in part. The next prompt or command "
+        "starts it again.",
+    )
