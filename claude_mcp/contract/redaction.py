@@ -1,7 +1,7 @@
-"""The redactor: it knows every secret of its process and takes them out of text.
+"""The redactor, which knows every secret of its process and removes them from text.
 
-Standard library only and for Python 3.9: it stands before what the host prints, and inside a
-session before what the agent logs, keeps and answers.
+The host applies it to everything it prints, and the agent to everything it logs, stores and
+answers.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Any
 
 MASK = "[redacted]"
 MIN_REDACTABLE_CHARS = 6
-"""Shorter values are not replaced in text: they would also mask innocent words."""
+"""Shorter values are not redacted, because that would mask ordinary words too."""
 MIN_PART_CHARS = 8
-"""Of a secret that is cut off at the end of a text, shorter parts are let through."""
+"""If a text is cut off within a secret, shorter parts of the secret are not redacted."""
 MIN_LINE_CHARS = 16
-"""A line of a secret of several lines, as a private key is, is a secret from this length on."""
+"""In a secret of several lines, such as a private key, each line of this length is a secret."""
 MAX_DEPTH = 100
 TOO_DEEP = "[too deep]"
 
 
 class Redactor:
-    """Replaces known secrets, also in their base64, URL-encoded and JSON forms, and in all of
-    these when they are broken into lines."""
+    """Replaces known secrets, also if they are encoded as base64, URL or JSON, and also if they are
+    broken into lines."""
 
     def __init__(self) -> None:
         self._forms: list[str] = []
 
     def add(self, value: str) -> None:
-        """Learn one secret; its encoded forms are derived here, once."""
+        """Add a secret. Its encoded forms are computed here, once."""
         if len(value) < MIN_REDACTABLE_CHARS:
             return
         lines = value.splitlines()
@@ -46,8 +46,8 @@ class Redactor:
     def redact(self, text: str, *, begun_before: bool = False, goes_on: bool = False) -> str:
         """The text without the secrets.
 
-        Where it was cut off, ``begun_before`` its beginning or because it ``goes_on`` behind its
-        end, it also loses what is there of a secret that the cut went through.
+        ``begun_before`` and ``goes_on`` say that the text was cut off at its beginning or its end.
+        Then the part of a secret that remains there is redacted too.
         """
         if not self._forms:
             return text
@@ -71,14 +71,14 @@ class Redactor:
             start, end = where[first], where[behind - 1] + 1
             if start >= done:
                 redacted += [text[done:start], MASK]
-            # Secrets that overlap, or hold one another, are hidden as one: no rest stays.
+            # Secrets that overlap or contain each other are masked as one, so that no part remains.
             done = max(done, end)
         return "".join([*redacted, text[done:]])
 
     def redact_all(self, value: Any, depth: int = MAX_DEPTH) -> Any:
-        """A JSON value with the secrets taken out of all its strings, keys included.
+        """A JSON value without the secrets in any of its strings, including keys.
 
-        What lies deeper than ``depth`` is left out.
+        Levels deeper than ``depth`` are left out.
         """
         if isinstance(value, str):
             return self.redact(value)
@@ -98,7 +98,7 @@ def _joined(text: str) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """A secret as it is, and as text formats that people grep in spell it."""
+    """A secret as it is, and as common text formats write it."""
     try:
         raw = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half a surrogate pair, as JSON may hold it
@@ -114,7 +114,7 @@ def _forms(value: str) -> set[str]:
 
 
 def _base64_forms(raw: bytes) -> set[str]:
-    """The characters that hold nothing but bits of ``raw``, wherever in a text it stands."""
+    """The base64 characters that encode only ``raw``, for each alignment of ``raw`` in a text."""
     forms = set()
     for bytes_before in range(3):
         padded = bytes(bytes_before) + raw
@@ -132,7 +132,7 @@ def _occurrences(form: str, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _begun_at(form: str, text: str) -> int:
-    """How many of a form's first characters end a text; 0 if too few."""
+    """How many of a form's first characters are at the end of a text; 0 if too few."""
     for length in range(min(len(form) - 1, len(text)), MIN_PART_CHARS - 1, -1):
         if text.endswith(form[:length]):
             return length
@@ -140,7 +140,7 @@ def _begun_at(form: str, text: str) -> int:
 
 
 def _end_at(form: str, text: str) -> int:
-    """How many of a form's last characters begin a text; 0 if too few."""
+    """How many of a form's last characters are at the beginning of a text; 0 if too few."""
     for length in range(min(len(form) - 1, len(text)), MIN_PART_CHARS - 1, -1):
         if text.startswith(form[-length:]):
             return length
