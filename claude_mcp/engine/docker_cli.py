@@ -74,6 +74,10 @@ class DockerCliEngine:
     environment: Mapping[str, str]
     known_info: list[EngineInfo] = field(default_factory=list, compare=False, repr=False)
     """What ``info`` answered, once it was asked."""
+    running: anyio.Semaphore = field(
+        default_factory=lambda: anyio.Semaphore(process.runs_at_once()), compare=False, repr=False
+    )
+    """Bounds the engine processes at a time; further calls wait for their turn."""
 
     @property
     def title(self) -> str:
@@ -88,9 +92,10 @@ class DockerCliEngine:
     ) -> process.Completed:
         environment = {**self.environment, **(extra_environment or {})}
         try:
-            return await process.run(
-                argv, env=environment, timeout=VERB_TIMEOUT_SECONDS, capture_bytes=capture_bytes
-            )
+            async with self.running:
+                return await process.run(
+                    argv, env=environment, timeout=VERB_TIMEOUT_SECONDS, capture_bytes=capture_bytes
+                )
         except process.ProgramNotFound as error:
             raise EngineNotFound(
                 f"'{self.program}' can no longer be started: {error}.",

@@ -18,6 +18,7 @@ import fcntl
 import io
 import logging
 import os
+import resource
 import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE
@@ -44,6 +45,19 @@ EXIT_GRACE_SECONDS: Final = 5.0
 """How long a process may run after its stdin was closed, before it is killed."""
 NO_PROGRAM: Final = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
 """The kernel's errors for a path that is missing, not a program or not executable."""
+
+
+DESCRIPTORS_PER_RUN: Final = 16
+"""Far more than one ``run`` holds, so that most descriptors remain for channels."""
+MOST_AT_ONCE: Final = 64
+
+
+def runs_at_once() -> int:
+    """How many programs may run at a time without exhausting the descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_AT_ONCE
+    return max(1, min(MOST_AT_ONCE, soft // DESCRIPTORS_PER_RUN))
 
 
 class ProgramNotFound(Exception):

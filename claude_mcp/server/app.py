@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -113,8 +114,18 @@ async def _call_tool(
         return CallToolResult(content=[TextContent(text=text)], is_error=True)
 
 
+def _raise_descriptor_limit() -> None:
+    """Let this process open as many files as it may: raise the soft limit to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # a system may allow less than it says
+        logger.debug("the limit of descriptors stays %d: %s", soft, error)
+
+
 def serve(config: Config) -> int:
     """Serve over stdin and stdout until the client disconnects or a signal arrives."""
+    _raise_descriptor_limit()
     try:
         anyio.run(_serve, config)
     except* (BrokenPipeError, ConnectionResetError):

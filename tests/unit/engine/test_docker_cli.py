@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import anyio
+import anyio.lowlevel
 import pytest
 from pytest_subprocess import FakeProcess
 
@@ -24,6 +27,7 @@ from claude_mcp.engine.engine import (
     PathNotFound,
     ReferenceAmbiguous,
 )
+from claude_mcp.engine.process import Completed
 from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import (
     ClaudeMcpError,
@@ -242,10 +246,33 @@ async def test_remove_is_tried_again_when_a_mount_was_busy(
 async def test_a_removal_in_progress_is_awaited_and_is_a_success(fp: FakeProcess) -> None:
     busy = f"Error response from daemon: removal of container {ID} is already in progress"
     fp.register(["docker", "rm", "--force", "--volumes", ID], stderr=busy, returncode=1)
-    gone = {"stderr": f"Error: No such container: {ID}", "returncode": 1}
+    gone: dict[str, Any] = {"stderr": f"Error: No such container: {ID}", "returncode": 1}
     fp.register(["docker", "container", "inspect", fp.any()], **gone)
     assert await DOCKER.remove(ID) is True
     assert fp.call_count(["docker", "container", "inspect", fp.any()]) == 1
+
+
+async def test_engine_processes_at_a_time_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = replace(DOCKER, running=anyio.Semaphore(3))
+    at_once: list[int] = []
+    running = 0
+
+    async def run(argv: Sequence[str], **options: object) -> Completed:
+        nonlocal running
+        running += 1
+        at_once.append(running)
+        await anyio.lowlevel.checkpoint()
+        running -= 1
+        return Completed(tuple(argv), 0, b"", b"")
+
+    monkeypatch.setattr("claude_mcp.engine.process.run", run)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(500):
+            tasks.start_soon(engine.image_exists, "image")
+    assert len(at_once) == 500
+    assert max(at_once) == 3
 
 
 async def test_a_failed_remove_is_an_error(fp: FakeProcess) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -309,3 +310,9 @@ def test_a_second_signal_ends_a_server_at_once(program: Path) -> None:
                 break
         server.process.send_signal(signal.SIGINT)
         assert server.end()[0] == 128 + signal.SIGINT
+
+
+def test_the_server_may_open_as_many_files_as_the_hard_limit_allows(program: Path) -> None:
+    with serving(program) as server:
+        soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        assert soft == hard
