@@ -21,6 +21,8 @@ TIMEOUT_SECONDS: Final = 600.0
 MAX_COMMAND_BYTES: Final = 8 * 1024 * 1024
 MAX_NOTES: Final = 5
 NOTE_CHARS: Final = 500
+MARK_CHARS: Final = 200
+"""More than an honest agent writes where it left output out."""
 MAX_TAIL_LINES: Final = 10_000
 LOG_BYTES: Final = 512 * 1024
 
@@ -89,13 +91,18 @@ def parse_result(session: Session, answer: Mapping[str, Any], output_bytes: int)
     return CommandResult(
         session=session,
         exit_code=result.exit_code,
-        stdout=redactor.redact(result.stdout),
-        stderr=redactor.redact(result.stderr),
+        stdout=redactor.redact(_bounded(result.stdout, output_bytes)),
+        stderr=redactor.redact(_bounded(result.stderr, output_bytes)),
         truncated=_left_out(result, output_bytes),
         duration_ms=result.duration_ms,
         timed_out=result.timed_out,
         notes=tuple(redactor.redact(note)[:NOTE_CHARS] for note in result.notes[:MAX_NOTES]),
     )
+
+
+def _bounded(text: str, output_bytes: int) -> str:
+    """A bound for a forged answer; an honest agent has cut the output already."""
+    return text[: 2 * output_bytes + MARK_CHARS]  # redaction may have made it longer
 
 
 def _left_out(result: operations.CommandResult, output_bytes: int) -> str:

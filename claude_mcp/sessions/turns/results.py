@@ -21,6 +21,10 @@ MAX_EVENTS: Final = 100
 MAX_NOTES: Final = 20
 MAX_EVENT_CHARS: Final = 2_000
 MAX_QUESTIONS: Final = 50
+MAX_RESULT_CHARS: Final = 256 * 1024
+"""The length of a result or an error, which become part of a model's context."""
+MAX_USAGE_ENTRIES: Final = 50
+MAX_DENIALS: Final = 50
 MAX_INPUT_CHARS: Final = 20_000
 """The length of a question's input as JSON."""
 
@@ -122,13 +126,13 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
         duration_ms=state.duration_ms,
         cost_usd=state.cost_usd,
         usage={
-            str(key): int(count)
-            for key, value in state.usage.items()
+            line(key, 100): int(count)
+            for key, value in [*state.usage.items()][:MAX_USAGE_ENTRIES]
             if (count := amount(value)) is not None
         },
         permission_denials=tuple(
-            PermissionDenial(each.tool_name, mapping(each.tool_input))
-            for each in state.permission_denials
+            PermissionDenial(line(each.tool_name, 200), _bounded(mapping(each.tool_input)))
+            for each in state.permission_denials[:MAX_DENIALS]
         ),
         questions=tuple(
             parse_question(each) for each in state.questions[:MAX_QUESTIONS] if each.request_id
@@ -141,7 +145,13 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
 
 
 def _redacted(text: str | None) -> str | None:
-    return None if text is None else redactor.redact(text)
+    if text is None:
+        return None
+    cut = len(text) - MAX_RESULT_CHARS
+    if cut > 0:
+        half = MAX_RESULT_CHARS // 2
+        text = f"{text[:half]}\n[{cut} characters left out]\n{text[-half:]}"
+    return redactor.redact(text)
 
 
 def parse_question(sent: operations.Question) -> Question:

@@ -186,3 +186,18 @@ async def test_only_so_many_lines_can_be_asked_for(
     with pytest.raises(UsageError, match=r"^tail must be between 1 and 10000\.$"):
         await logs(await sessions.open("fix"), tail)
     assert not {"exec", "logs"} & {*engine.calls}
+
+
+def test_the_output_in_an_answer_is_bounded() -> None:
+    forged = {
+        "exitCode": 0,
+        "stdout": "o" * 10_000_000,
+        "stderr": "e" * 10_000_000,
+        "stdoutBytes": 1,
+        "stderrBytes": 1,
+        "durationMs": 1,
+        "timedOut": False,
+    }
+    result = parse_result(SESSION, forged, 1000)
+    assert len(result.stdout) < 3000
+    assert len(result.stderr) < 3000

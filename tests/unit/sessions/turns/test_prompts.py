@@ -26,9 +26,12 @@ from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.prompts import event, follow, interrupt, new_turn_id, prompt
 from claude_mcp.sessions.turns.results import (
+    MAX_DENIALS,
     MAX_EVENT_CHARS,
     MAX_EVENTS,
     MAX_NOTES,
+    MAX_RESULT_CHARS,
+    MAX_USAGE_ENTRIES,
     Event,
     PermissionDenial,
     TurnResult,
@@ -705,12 +708,21 @@ def test_what_a_session_says_is_bounded() -> None:
     answer = {
         "notes": ["n" * 10_000] * 1000,
         "events": [{**EVENT, "text": "t" * 10_000}],
-        "permissionDenials": [{"toolName": "Bash", "toolInput": deep}],
+        "permissionDenials": [{"toolName": "Bash", "toolInput": deep}] * 1000,
+        "result": "r" * 10_000_000,
+        "error": "e" * 10_000_000,
+        "usage": {f"{number}{'u' * 1000}": 1 for number in range(1000)},
     }
     parsed = parse_result(SESSION, TURN, answer)
     assert parsed.notes == ("n" * 500,) * MAX_NOTES
     assert parsed.events == (Event(1, "then", "message", "t" * MAX_EVENT_CHARS, 0),)
     assert len(json.dumps(parsed.permission_denials[0].tool_input)) < 500
+    assert len(parsed.permission_denials) == MAX_DENIALS
+    for text in (parsed.result, parsed.error):
+        assert text is not None
+        assert MAX_RESULT_CHARS < len(text) < MAX_RESULT_CHARS + 100
+        assert "characters left out" in text
+    assert [len(key) for key in parsed.usage] == [100] * MAX_USAGE_ENTRIES
 
 
 def test_the_number_of_events_in_an_answer_is_bounded() -> None:
