@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp import __version__, config
-from claude_mcp.config_names import FILE_VARIABLE
+from claude_mcp.config_names import FILE_VARIABLE, KINDS
 from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
     findings = [
         Finding("program", Verdict.OK, f"claude-mcp {__version__}, Python {python}"),
         _configuration(sessions.config, file),
+        *_unknown_variables(sessions.config),
     ]
     try:
         engine = await sessions.engine()
@@ -84,6 +86,18 @@ def _configuration(settings: config.Config, file: str | None) -> Finding:
             f"If it contains secrets, run: chmod 600 {path}",
         )
     return Finding("configuration", Verdict.OK, str(path))
+
+
+def _unknown_variables(settings: config.Config) -> list[Finding]:
+    """Variables that look like ours but mean nothing; most are misspelt."""
+    found = []
+    for name in sorted(settings.environment):
+        if name.startswith("CLAUDE_MCP_") and name not in (*KINDS, FILE_VARIABLE):
+            near = difflib.get_close_matches(name, KINDS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else None
+            text = f"the variable {name} is unknown and has no effect"
+            found.append(Finding("configuration", Verdict.WARNING, text, hint))
+    return found
 
 
 async def _image(engine: Engine, image: str) -> Finding:

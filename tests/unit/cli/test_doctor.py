@@ -197,3 +197,12 @@ def test_an_incomplete_cloud_is_a_failed_check(run: Run, monkeypatch: pytest.Mon
     code, out, _ = run("doctor")
     assert code == 1
     assert out.splitlines()[-1].startswith("failed   provider: Foundry needs a key")
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_MCP_NETWROK", "none")
+    said = run("doctor")[1]
+    assert "warning  configuration: the variable CLAUDE_MCP_NETWROK is unknown" in said
+    assert "Did you mean CLAUDE_MCP_NETWORK?" in said
