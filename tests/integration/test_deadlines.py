@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from claude_mcp.contract import operations
-from claude_mcp.errors import ClaudeMcpError, SessionNotReady
+from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotReady
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands, prompts
@@ -99,3 +99,19 @@ async def test_an_interrupt_of_a_paused_session_says_so(
     error = await _failure(interrupt, sessions, session)
     assert isinstance(error, SessionNotReady)
     assert "is paused" in error.message
+
+
+async def test_a_stopped_agent_is_named_as_the_part_that_does_not_answer(
+    sessions: Sessions, session: Session
+) -> None:
+    async def stop_the_agent(sessions: Sessions, reference: str) -> Any:
+        command = (
+            "for each in /proc/[0-9]*; do case $(tr '\\0' ' ' <$each/cmdline) in "
+            "'python3 -I -S -c'*) kill -STOP ${each#/proc/};; esac; done; sleep 300"
+        )
+        return await commands.run(await sessions.open(reference), command, timeout_seconds=200)
+
+    error = await _failure(stop_the_agent, sessions, session)
+    assert isinstance(error, AgentError)
+    assert error.message.startswith("The session's agent has not answered for ")
+    assert error.message.endswith("although its container runs.")
