@@ -140,7 +140,7 @@ class SessionHandle:
     ) -> dict[str, Any]:
         """Ask the session that the engine has just described."""
         session = self.session
-        if session.status in (Status.BROKEN, Status.CREATING, Status.PAUSED, Status.EXPIRED):
+        if session.status not in (Status.RUNNING, Status.STOPPED):
             raise _not_ready(session)
         self._connection.known.remember(session)
         await self._connection.channels.is_alive(session.container_id)  # closes a dead channel
@@ -183,6 +183,11 @@ def _not_ready(session: Session) -> SessionNotReady:
             return SessionNotReady(
                 f"The session {session.name!r} has expired and is being removed.",
                 hint="Create a new one, with a larger timeoutSeconds or idleTimeoutSeconds.",
+            )
+        case Status.REMOVING:
+            return SessionNotReady(
+                f"The session {session.name!r} is being removed.",
+                hint="If it stays so, its removal failed halfway: destroy it again.",
             )
         case Status.CREATING:
             return SessionNotReady(

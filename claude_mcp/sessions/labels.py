@@ -120,6 +120,8 @@ def _status(container: Container, now: datetime) -> Status:
             return Status.CREATING if young and not container.error else Status.BROKEN
         case "exited" | "stopped" | "restarting" | "stopping":
             return _stopped_status(container, now)
+        case "removing" | "dead":  # dead: its removal failed halfway
+            return Status.REMOVING
         case _:
             return Status.BROKEN
 

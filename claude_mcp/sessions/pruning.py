@@ -62,7 +62,7 @@ async def prune(
             if session.status is not Status.EXPIRED and await _has_turn(channels, session):
                 return
             reason = "expired"
-        elif broken and session.status is Status.BROKEN:
+        elif broken and session.status in (Status.BROKEN, Status.REMOVING):
             reason = "broken"
         else:
             return

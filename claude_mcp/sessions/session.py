@@ -32,6 +32,7 @@ class Status(StrEnum):
     STOPPED = "stopped"
     BROKEN = "broken"
     EXPIRED = "expired"
+    REMOVING = "removing"
 
 
 @dataclass(frozen=True, slots=True)

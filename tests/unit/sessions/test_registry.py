@@ -421,6 +421,7 @@ class TestRequest:
             "new": {"status": "created", "created": "2999-01-01T00:00:00Z"},
             "broken": {"status": "created"},
             "abandoned": {"status": "exited", "exitCode": 78},
+            "dead": {"status": "dead"},
         }
         for name, changes in states.items():
             scripted.holds(container("abcd1", name, **changes))
@@ -437,6 +438,8 @@ class TestRequest:
             "new": "The session 'new' is still being created. Try again in a moment.",
             "broken": f"The session 'broken' is broken: {never}",
             "abandoned": f"The session 'abandoned' is broken: {never}",
+            "dead": "The session 'dead' is being removed. If it stays so, its removal failed "
+            "halfway: destroy it again.",
         }
         assert "exec" not in scripted.calls
 
