@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
@@ -25,6 +25,12 @@ from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.session import Session, Status
 
 logger = logging.getLogger(__name__)
+
+
+RESTARTED: Final = (
+    "The session was stopped and has been started again. Files and the conversation are kept; "
+    "processes that ran in it are gone, and credentials of its own must be given again."
+)
 
 
 class SessionStopped(SessionNotReady):
@@ -60,6 +66,8 @@ class SessionHandle:
         self._is_fresh = is_fresh
         """Whether the engine described the session just now, and nothing used that yet."""
         self.session = session
+        self.notes: tuple[str, ...] = ()
+        """What a caller should know about requests that started the session again."""
 
     @property
     def config(self) -> Config:
@@ -169,6 +177,7 @@ class SessionHandle:
             await proxies.ensure(engine, self.session.proxy)
         await engine.start(self.session.container_id)
         self.session = replace(self.session, status=Status.RUNNING)
+        self.notes = (RESTARTED,)
         self._connection.known.remember(self.session)
 
 

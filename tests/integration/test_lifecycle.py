@@ -33,6 +33,7 @@ from claude_mcp.sessions import labels, references
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.handle import RESTARTED
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
@@ -267,8 +268,10 @@ async def test_stopped_container_is_listed_and_started_again_when_it_is_needed(
     bare("kill", session.container_id)
     listed = {each.session.id: each.session.status for each in await sessions.list()}
     assert listed[session.id] is Status.STOPPED
-    assert (await commands.run(await sessions.open(session.id), "echo up")).stdout == "up\n"
+    result = await commands.run(await sessions.open(session.id), "echo up")
+    assert (result.stdout, result.notes) == ("up\n", (RESTARTED,))
     assert (await sessions.find(session.id)).status is Status.RUNNING
+    assert (await commands.run(await sessions.open(session.id), "true")).notes == ()
 
 
 async def test_stop_by_the_engine_is_quick_because_the_agent_handles_term(

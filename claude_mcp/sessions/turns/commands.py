@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from claude_mcp.contract import operations, places
@@ -63,7 +63,8 @@ async def run(
         command, output_bytes, workdir=workdir, timeout_seconds=timeout_seconds
     )
     answer = await handle.request(operations.COMMAND, to_json(args))
-    return parse_result(handle.session, answer, output_bytes)
+    result = parse_result(handle.session, answer, output_bytes)
+    return replace(result, notes=(*handle.notes, *result.notes))
 
 
 def _check(command: str, timeout_seconds: float | None, workdir: str | None) -> None:

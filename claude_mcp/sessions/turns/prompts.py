@@ -268,6 +268,7 @@ async def _request(
                 raise
             return _failed(handle, args.turn_id)
     turn = parse_result(handle.session, args.turn_id, answer)
+    turn = replace(turn, notes=(*handle.notes, *turn.notes))
     if turn.status is TurnStatus.RUNNING:
         return turn
     return replace(turn, notes=(*await handle.git_warnings(), *turn.notes))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.errors import AgentError, UsageError
+from claude_mcp.sessions.handle import RESTARTED
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
@@ -201,3 +202,13 @@ def test_the_output_in_an_answer_is_bounded() -> None:
     result = parse_result(SESSION, forged, 1000)
     assert len(result.stdout) < 3000
     assert len(result.stderr) < 3000
+
+
+async def test_a_command_that_started_a_stopped_session_again_says_so(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("abcd1", "fix", "exited"))
+    scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={HONEST!r})")
+    handle = await sessions.open("fix")
+    assert RESTARTED in (await run(handle, "true")).notes
+    assert RESTARTED not in (await run(await sessions.open("fix"), "true")).notes
