@@ -15,6 +15,7 @@ from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotReady
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands, prompts
+from claude_mcp.sessions.turns.results import TurnStatus
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
@@ -115,3 +116,19 @@ async def test_a_stopped_agent_is_named_as_the_part_that_does_not_answer(
     assert isinstance(error, AgentError)
     assert error.message.startswith("The session's agent has not answered for ")
     assert error.message.endswith("although its container runs.")
+
+
+async def test_a_prompt_whose_container_was_killed_has_failed_and_may_have_been_seen(
+    sessions: Sessions, session: Session, bare: Bare
+) -> None:
+    async def kill_when_it_runs() -> None:
+        while not await _is_under_way(sessions, session):
+            await anyio.sleep(0.05)
+        await anyio.to_thread.run_sync(bare, "kill", session.container_id)
+
+    with anyio.fail_after(TIME_LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill_when_it_runs)
+            turn = await _prompt(sessions, session.id)
+    assert turn.status is TurnStatus.FAILED
+    assert "The model may have seen the prompt" in turn.error
