@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
@@ -58,7 +58,7 @@ class Destroyed:
     session: Session | None
     existed: bool
     warnings: tuple[str, ...] = ()
-    not_found: SessionNotFound | None = None
+    not_found: SessionNotFound | None = field(default=None, compare=False)
     """Set if no session with this reference was ever known here; it names the nearest one."""
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 from messages_standin import Standin
 
 from claude_mcp.engine.engine import Engine
 from tests.peers import script
 from tests.restricted import bash
+
+pytestmark = pytest.mark.xdist_group("world")
+"""One process at a time makes proxies: some of these tests count them."""
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare

@@ -149,7 +149,7 @@ async def test_a_fork_bomb_is_bounded_and_killed_whole(
     assert await is_well(sessions, other)
     if limits_memory:
         assert any(note.startswith("Out of processes: ") for note in done.notes), done
-        assert "the session's limit is 300 processes and threads" in await log_of(sessions, bombed)
+        assert "its limit is 300 processes and threads" in await log_of(sessions, bombed)
 
 
 async def test_a_disk_filler_fills_what_a_read_only_root_leaves_it(

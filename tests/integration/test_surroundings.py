@@ -42,7 +42,6 @@ privileged = true
 read_only = true
 env = ["HTTP_PROXY=http://u:%s@proxy.example:3128"]
 env_host = true
-ipcns = "host"
 netns = "host"
 pidns = "host"
 utsns = "host"
@@ -82,6 +81,7 @@ async def test_content_trust_in_the_users_shell_does_not_stop_a_session(
 
 
 @pytest.mark.docker
+@pytest.mark.xdist_group("world")  # where proxies are counted
 @pytest.mark.parametrize("network", ["open", "restricted"])
 async def test_proxies_of_dockers_configuration_are_nowhere_in_a_session(
     engine: DockerCliEngine,
@@ -140,7 +140,9 @@ async def test_containers_conf_weakens_no_session(
     name: str,
     containers_conf: Callable[[str], Path],
 ) -> None:
-    environ["CONTAINERS_CONF"] = str(containers_conf(CONTAINERS_CONF))
+    # Rootless, Podman starts no container at all in the host's IPC namespace.
+    ipc = 'ipcns = "host"' if os.geteuid() == 0 else ""
+    environ["CONTAINERS_CONF"] = str(containers_conf(f"{CONTAINERS_CONF}\n{ipc}"))
     environ["A_VARIABLE_OF_OURS"] = "x"
     control = subprocess.run(
         [engine.program, "run", "--rm", "--entrypoint=", load(environ).image,

@@ -32,6 +32,9 @@ from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
 from tests.peers import script
 from tests.restricted import bash
 
+pytestmark = pytest.mark.xdist_group("world")
+"""One process at a time makes proxies: some of these tests count them."""
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 

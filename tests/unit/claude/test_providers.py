@@ -22,7 +22,6 @@ from claude_mcp.claude.providers import (
 )
 from claude_mcp.contract.handover import Credentials as HandedOver
 from claude_mcp.contract.handover import Handover
-from claude_mcp.sessions.providers.options import OPTIONS
 
 MODELS: dict[str, Any] = {"model": "big", "small_model": "small"}
 MODEL_VARIABLES = {
@@ -236,9 +235,3 @@ def given(secrets: dict[str, Any]) -> HandedOver:
     handover = Handover.from_json({"proxies": {}, "secretValues": [], **secrets})
     assert handover.credentials is not None
     return handover.credentials
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_every_provider_of_the_host_is_known_in_the_session(name: str) -> None:
-    secrets = {"provider": name, "region": "r", "projectId": "p", "credential": None}
-    assert type(handed_over(given(secrets), None, None, "ask")).__name__.lower() == name

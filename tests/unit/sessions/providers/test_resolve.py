@@ -8,6 +8,7 @@ from socket import create_server, socket
 
 import pytest
 
+from claude_mcp.claude.providers import handed_over
 from claude_mcp.config import Config
 from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.contract.redaction import redactor
@@ -18,7 +19,7 @@ from claude_mcp.engine.dialects.podman import PODMAN, REMOTE_ROOTLESS_PODMAN, RO
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers import addresses
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.providers.options import ProviderRequest
+from claude_mcp.sessions.providers.options import OPTIONS, ProviderRequest
 from claude_mcp.sessions.providers.resolve import Provider, resolve, restore
 
 NOTHING = Config(environment={})
@@ -270,3 +271,9 @@ def test_the_servers_credentials_are_restored_unless_the_session_had_its_own() -
         CredentialSource.NONE: credentials(),
     }
     assert restored(NOTHING, CredentialSource.SERVER) is None
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_provider_of_the_host_is_known_in_the_session(name: str) -> None:
+    credentials = Credentials(name, None, {}, (), region="r", project_id="p")
+    assert type(handed_over(credentials, None, None, "ask")).__name__.lower() == name
