@@ -38,6 +38,7 @@ class NextStep(Enum):
     QUEUE_PROMPT = auto()
     GIVE_CREDENTIALS = auto()
     READ_LOG = auto()
+    RUN_COMMAND = auto()
     DESTROY = auto()
     OVERWRITE = auto()
 

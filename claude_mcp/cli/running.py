@@ -30,6 +30,7 @@ STEPS: Final = {
     NextStep.QUEUE_PROMPT: "'claude-mcp prompt --queue'",
     NextStep.GIVE_CREDENTIALS: "'claude-mcp credentials'",
     NextStep.READ_LOG: "'claude-mcp logs'",
+    NextStep.RUN_COMMAND: "'claude-mcp exec'",
     NextStep.DESTROY: "'claude-mcp destroy'",
     NextStep.OVERWRITE: "--force",
 }

@@ -38,6 +38,8 @@ class Code(str, enum.Enum):
     """Another turn is running; the message is its id."""
     FULL = "full"
     """The queue is full; the message is its length."""
+    NOT_RECORDED = "not-recorded"
+    """The turn could not be recorded, so its prompt was not sent; the message says why."""
     NO_TURN = "no-turn"
     """The message is the id that was asked for, or empty if the session never had a turn."""
     NO_EVENT = "no-event"

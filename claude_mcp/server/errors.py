@@ -20,6 +20,7 @@ STEPS: Final = {
     NextStep.QUEUE_PROMPT: "execute_in_session with whenBusy 'wait'",
     NextStep.GIVE_CREDENTIALS: "set_credentials",
     NextStep.READ_LOG: "get_session_logs",
+    NextStep.RUN_COMMAND: "execute_command",
     NextStep.DESTROY: "destroy_session",
     NextStep.OVERWRITE: "overwrite",
 }

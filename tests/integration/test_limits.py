@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from messages_standin import Standin
 
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
@@ -166,6 +168,26 @@ async def test_a_disk_filler_fills_what_a_read_only_root_leaves_it(
         assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr
     await run(sessions, created, "rm /tmp/x /var/tmp/x ~/x")
     assert await is_well(sessions, created)
+
+
+async def test_a_prompt_that_a_full_disk_cannot_record_is_not_sent(
+    sessions: Sessions, make: Make, standin: Standin
+) -> None:
+    created = await make(limits={"disk": "32m"}, read_only_root=True)
+    handle = await sessions.open(created.session.id)
+    assert (await turns.prompt(handle, "Say hello.")).status == "completed"
+    await commands.run(handle, "head -c 100000000 /dev/zero >~/x")
+    before = len(standin.requests)
+    text = f"Say that {created.session.name} is full."
+    turn_id = str(uuid.uuid4())
+    with pytest.raises(SessionNotReady, match=r"could not record it: .*No space left"):
+        await turns.prompt(handle, text, turn_id=turn_id)
+    assert standin.requests[before:] == ()
+    await run(sessions, created, "rm ~/x")
+    assert (await turns.prompt(handle, text, turn_id=turn_id)).status == "completed"
+    assert (await turns.prompt(handle, text, turn_id=turn_id)).turn_id == turn_id
+    asked = [each for each in standin.requests[before:] if text in str(each)]
+    assert len(asked) == 1
 
 
 async def test_a_session_with_a_read_only_root_ends_with_its_home(

@@ -22,7 +22,6 @@ Result = dict[str, Any]
 
 TURN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KEPT_IN_MEMORY = 8
-"""On a full disk, callers that are waiting still get results that could not be written."""
 
 
 def digest(prompt: str) -> str:
@@ -45,30 +44,60 @@ class Record:
     result: Result | None = field(default=None)
 
 
+class NotRecorded(Exception):
+    """A record could not be written; the message says why."""
+
+
 class Records:
     """Not thread-safe: its owner must hold a lock."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._recent: collections.OrderedDict[str, Record] = collections.OrderedDict()
+        self._unwritten: dict[str, Record] = {}
+        """Results that could not be written. On a full disk they are few, because no turn begins
+        before it is recorded; a forged one may never be writable."""
 
     def _path(self, turn_id: str) -> str:
         return os.path.join(self._directory, f"{turn_id}.json")
 
     def save(self, record: Record) -> None:
-        self._recent[record.turn_id] = record
-        while len(self._recent) > KEPT_IN_MEMORY:
-            self._recent.popitem(last=False)
-        path = self._path(record.turn_id)
+        """Write a record, so that it is known after any crash.
+
+        Raises:
+            NotRecorded: it could not be written, for example on a full disk.
+        """
+        self._write(record)
+        for unwritten in list(self._unwritten.values()):
+            self.keep(unwritten)
+
+    def keep(self, record: Record) -> None:
+        """The same for a result, which is kept in memory until it can be written."""
+        try:
+            self._write(record)
+        except NotRecorded as error:
+            log(f"could not write the record of turn {record.turn_id}: {error}")
+            self._unwritten[record.turn_id] = record
+            while len(self._unwritten) > KEPT_IN_MEMORY:
+                del self._unwritten[next(iter(self._unwritten))]
+
+    def _write(self, record: Record) -> None:
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             text = json.dumps(vars(record), ensure_ascii=False)
-            files.replace(path, text.encode("utf-8", "replace"))
+            files.replace(self._path(record.turn_id), text.encode("utf-8", "replace"))
         except (OSError, ValueError, RecursionError) as error:
-            log(f"could not write the record of turn {record.turn_id}: {error}")
+            raise NotRecorded(str(error)) from error
+        self._unwritten.pop(record.turn_id, None)
+        self._recent[record.turn_id] = record
+        self._recent.move_to_end(record.turn_id)
+        while len(self._recent) > KEPT_IN_MEMORY:
+            self._recent.popitem(last=False)
 
     def get(self, turn_id: str) -> Record | None:
         """None if there is no such turn, or if its record is damaged."""
+        if turn_id in self._unwritten:
+            return self._unwritten[turn_id]
         if turn_id in self._recent:
             return self._recent[turn_id]
         if not TURN_ID.fullmatch(turn_id):

@@ -18,7 +18,7 @@ from claude_mcp.agent.network import instance_role
 from claude_mcp.agent.network.relay import Relays
 from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.journal import Journal
-from claude_mcp.agent.store.records import Result
+from claude_mcp.agent.store.records import NotRecorded, Result
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.turns import mcp_servers, outcomes
 from claude_mcp.agent.turns.live import Live
@@ -45,6 +45,10 @@ INTERRUPT_SECONDS = 1.0
 STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
 NO_CONVERSATION = "No conversation found"
+NOT_SENT_UNRECORDED = (
+    "The prompt was not sent, because the session could not record that it was: {}. Free some disk "
+    "space in the session, then send it again as a new turn."
+)
 
 
 class StartFailed(Exception):
@@ -180,6 +184,8 @@ class Driver:
                 turn.outcome, turn.posted = None, math.inf
         except StartFailed as error:
             return {"status": "failed", "error": f"{error} The prompt was not sent."}
+        except NotRecorded as error:
+            return {"status": "failed", "error": NOT_SENT_UNRECORDED.format(error)}
         finally:
             with self._changed:
                 self._asked = None

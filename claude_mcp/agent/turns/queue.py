@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.processes import cgroup_events
 from claude_mcp.agent.store.journal import Event, Journal
-from claude_mcp.agent.store.records import TURN_ID, Record, Records, Result, digest
+from claude_mcp.agent.store.records import TURN_ID, NotRecorded, Record, Records, Result, digest
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.turns import outcomes
 from claude_mcp.agent.turns.driver import Driver
@@ -219,7 +219,10 @@ class Turns:
             options=TurnOptions(args.tools, args.model, args.max_turns, args.max_budget_usd),
             new_conversation=args.new_conversation,
         )
-        self._records.save(Record(turn.id, turn.digest, turn.first))
+        try:
+            self._records.save(Record(turn.id, turn.digest, turn.first))
+        except NotRecorded as error:
+            raise RequestError(Code.NOT_RECORDED, str(error)) from error
         self._state.latest_turn = turn.id
         self._waiting.append(turn)
         self._changed.notify_all()
@@ -286,7 +289,7 @@ class Turns:
         result["notes"] = turn.notes
         result = redactor.redact_all(result)
         last = self._journal.last
-        self._records.save(Record(turn.id, turn.digest, turn.first, last, sent=True, result=result))
+        self._records.keep(Record(turn.id, turn.digest, turn.first, last, sent=True, result=result))
         self._last_activity = time.time()
         self._changed.notify_all()
 

@@ -107,6 +107,12 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         "{detail} prompts are already waiting for this session.",
         "Wait until some of them are done, or use another session.",
     ),
+    Code.NOT_RECORDED: Meaning(
+        SessionNotReady,
+        "The prompt was not sent, because the session could not record it: {detail}.",
+        "Free some disk space in the session, then send the prompt again.",
+        (NextStep.RUN_COMMAND,),
+    ),
     Code.NO_TURN: Meaning(TurnNotFound, "Session {session!r} has no turn {detail}."),
     Code.NO_EVENT: Meaning(
         TurnNotFound,

@@ -13,7 +13,7 @@ import pytest
 
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store import records as records_module
-from claude_mcp.agent.store.records import Record, Records, digest
+from claude_mcp.agent.store.records import NotRecorded, Record, Records, digest
 
 PATIENCE_SECONDS = 5.0
 ONE = "11111111-1111-4111-8111-111111111111"
@@ -170,7 +170,7 @@ def test_in_the_place_of_a_record_nothing_else_is_read(
     before = set(os.listdir("/proc/self/fd"))
     assert records.get(ONE) is None
     assert set(os.listdir("/proc/self/fd")) <= before  # nothing stays open
-    records.save(RECORD)
+    records.keep(RECORD)
     assert records.get(ONE) == RECORD
     assert json.loads((directory.parent / "target").read_text()) == VALUES
 
@@ -183,7 +183,7 @@ def test_nothing_that_waits_where_a_record_is_written_holds_it_up_or_is_written_
     way = directory / f"{ONE}.json.new"
     places[place](way)
     records = Records(str(directory))
-    saving = threading.Thread(target=records.save, args=(Record(ONE, "", 0),), daemon=True)
+    saving = threading.Thread(target=records.keep, args=(Record(ONE, "", 0),), daemon=True)
     saving.start()
     saving.join(PATIENCE_SECONDS)
     held_up = saving.is_alive()
@@ -195,7 +195,23 @@ def test_nothing_that_waits_where_a_record_is_written_holds_it_up_or_is_written_
     assert json.loads((directory.parent / "target").read_text()) == VALUES
 
 
-def test_a_record_that_cannot_be_written_is_remembered_for_those_who_wait(
+def test_a_record_that_cannot_be_written_is_an_error(directory: Path) -> None:
+    directory.write_text("no directory")
+    with pytest.raises(NotRecorded, match="File exists"):
+        Records(str(directory)).save(RECORD)
+    assert directory.read_text() == "no directory"
+
+
+def test_a_result_that_cannot_be_written_is_written_with_the_next_record(directory: Path) -> None:
+    directory.write_text("no directory")
+    records = Records(str(directory))
+    records.keep(RECORD)
+    directory.unlink()
+    records.save(Record(ONE[:-1] + "9", "", 0))
+    assert Records(str(directory)).get(ONE) == RECORD
+
+
+def test_results_that_cannot_be_written_are_remembered_for_those_who_wait(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records_module, "KEPT_IN_MEMORY", 2)
@@ -205,7 +221,7 @@ def test_a_record_that_cannot_be_written_is_remembered_for_those_who_wait(
     records = Records(str(directory))
     written = [Record(ONE[:-1] + digit, "", 0) for digit in "123"]
     for record in written:
-        records.save(record)
+        records.keep(record)
     assert [records.get(record.turn_id) for record in written] == [None, *written[1:]]
     assert len(said) == 4
     assert said[0].startswith(f"could not write the record of turn {ONE}: ")
@@ -217,6 +233,6 @@ def test_a_record_that_json_cannot_carry_is_remembered_all_the_same(directory: P
         deep = {"a": deep}
     record = Record(ONE, "", 0, 0, sent=True, result={"status": "completed", "x": deep})
     records = Records(str(directory))
-    records.save(record)
+    records.keep(record)
     assert records.get(ONE) is record
     assert Records(str(directory)).get(ONE) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import resource
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -468,29 +467,36 @@ def test_a_record_whose_result_was_forged_does_no_harm(session: Session, result:
 
 def test_a_result_is_not_lost_when_it_cannot_be_written(session: Session, claude: Claude) -> None:
     caller = session.start()
-    shutil.rmtree(session.directory)
-    session.directory.write_text("no directory")
+    directory = str(session.directory)
     one = turn_id()
-    answer = ask(caller, "begin(); text('told'); result()", turnId=one)
-    assert answer == {**COMPLETED, "cursor": 1}
-    assert ask(caller, "begin(); text('told'); result()", turnId=one) == answer
-    assert caller.ask("follow", turnId=one) == {"ok": {**answer, "turnId": one}}
+    program = (
+        f"begin(); import shutil; shutil.rmtree({directory!r}); open({directory!r}, 'w').close(); "
+        "text('told'); result()"
+    )
+    answer = ask(caller, program, turnId=one)
+    assert answer["status"] == "completed"
+    for _ in range(2):
+        assert ask(caller, program, turnId=one) == answer
     assert caller.ask("status")["ok"]["costUsd"] == 0.25
     assert claude.prompts == [one]
 
 
-def test_a_result_is_not_lost_on_a_full_disk(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_recorded_is_not_sent(
+    session: Session, claude: Claude, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())  # else the log would go into a file, too
     caller = session.start()
-    one, program = turn_id(), "begin(); text('told'); result()"
     assert ask(caller, "result()") == COMPLETED
+    sent = list(claude.prompts)
+    one = turn_id()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file can grow
     try:
-        answer = ask(caller, program, turnId=one)
+        refused = caller.ask("turn", turnId=one, prompt="result()")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert answer == {**COMPLETED, "costUsd": 0.0, "cursor": 1}
-    assert ask(caller, program, turnId=one) == answer
+    assert refused["error"]["code"] == "not-recorded"
+    assert claude.prompts == sent
+    assert caller.ask("follow", turnId=one)["error"]["code"] == "no-turn"
+    assert ask(caller, "result()", turnId=one)["status"] == "completed"
+    assert claude.prompts == [*sent, one]
