@@ -194,7 +194,9 @@ class Turns:
         return self._state.latest_turn
 
     def _running(self) -> str:
-        turn = self._current or self._driver.spontaneous
+        """The turn that runs, or that runs as soon as Claude Code has started."""
+        waiting = self._waiting[0] if self._waiting else None
+        turn = self._current or self._driver.spontaneous or waiting
         if turn is None:
             raise RequestError(Code.NOT_RUNNING, "")
         return turn.id

@@ -245,3 +245,20 @@ def test_a_turn_is_cancelled_while_claude_starts_for_it(
     assert (answer["status"], answer["error"]) == ("cancelled", UNSENT)
     assert ask(caller, "result()") == {**COMPLETED, "cursor": 1}
     assert one not in claude.prompts
+
+
+def test_a_turn_that_waits_for_claude_to_start_is_the_running_one(
+    session: Session, claude: Claude, gate: Gate
+) -> None:
+    claude.at_start(f"os.read(os.open({gate.path!r}, os.O_RDONLY), 1)")
+    caller = session.start()
+    one = turn_id()
+    caller.ask("turn", turnId=one, prompt="result()", waitSeconds=0)
+    try:
+        interrupted = caller.ask("interrupt")["ok"]
+    finally:
+        gate.open()
+    assert (interrupted["turnId"], interrupted["status"]) == (one, "cancelled")
+    assert interrupted["error"] == "Cancelled before it was sent."
+    assert ask(caller, "result()")["status"] == "completed"
+    assert one not in claude.prompts
