@@ -22,7 +22,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from claude_mcp.sessions.turns.results import TurnStatus
+from claude_mcp.sessions.turns.results import MAX_RESULT_CHARS, TurnStatus
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
@@ -390,13 +390,23 @@ async def test_api_that_never_answers_leaves_a_turn_that_can_be_interrupted(
     ).status is TurnStatus.COMPLETED
 
 
-async def test_answer_of_5_mb_arrives_whole(sessions: Sessions, session: Session) -> None:
+async def test_an_answer_of_5_mb_is_cut_and_its_event_is_whole(
+    sessions: Sessions, session: Session
+) -> None:
     turn = await turns.prompt(
         await sessions.open(session.id), script({"say": "0123456789", "repeat": 500_000})
     )
-    assert turn.result == "0123456789" * 500_000
-    read = await turns.follow(await sessions.open(session.id), cursor=0)
+    half = "0123456789" * 13_108
+    left_out = 5_000_000 - MAX_RESULT_CHARS
+    assert turn.result == (
+        f"{half[: MAX_RESULT_CHARS // 2]}\n[{left_out} characters left out]\n"
+        f"{half[-(MAX_RESULT_CHARS // 2) :]}"
+    )
+    handle = await sessions.open(session.id)
+    read = await turns.follow(handle, cursor=0)
     assert (read.events[-1].kind, read.events[-1].left_out) == ("message", 4_999_000)
+    _, event = await turns.event(handle, read.events[-1].number)
+    assert event.text == "0123456789" * 500_000
 
 
 @pytest.mark.once
