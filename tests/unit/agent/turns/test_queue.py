@@ -467,12 +467,9 @@ def test_a_record_whose_result_was_forged_does_no_harm(session: Session, result:
 
 def test_a_result_is_not_lost_when_it_cannot_be_written(session: Session, claude: Claude) -> None:
     caller = session.start()
-    directory = str(session.directory)
     one = turn_id()
-    program = (
-        f"begin(); import shutil; shutil.rmtree({directory!r}); open({directory!r}, 'w').close(); "
-        "text('told'); result()"
-    )
+    in_the_way = str(session.directory / "turns" / f"{one}.json.new")
+    program = f"begin(); os.mkdir({in_the_way!r}); text('told'); result()"
     answer = ask(caller, program, turnId=one)
     assert answer["status"] == "completed"
     for _ in range(2):
