@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
@@ -154,7 +154,7 @@ class World:
                 assert await self.reach(session, data, target) == ["reached"]
                 await anyio.sleep(0.1)
 
-    async def send(self, *pieces: bytes, where: int | str = contract.PROXY_PORT) -> list[str]:
+    async def send(self, *pieces: bytes, where: int | str = places.PROXY_PORT) -> list[str]:
         """What the proxy answers the restricted session, to each on a connection of its own."""
         texts = [piece.decode("latin-1") for piece in pieces]
         answers: list[str] = await self.python(self.restricted, SEND, where, texts)

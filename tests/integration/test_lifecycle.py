@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from claude_mcp.config import Config, load
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import (
@@ -393,13 +393,13 @@ async def test_session_whose_creation_was_never_completed_says_so(
             provider="anthropic",
             credentials=CredentialSource.NONE,
         ),
-        inherited=(contract.PAYLOAD_VARIABLE,),
+        inherited=(places.PAYLOAD_VARIABLE,),
     )
-    container = (await engine.create(spec, {contract.PAYLOAD_VARIABLE: payload.archive()})).id
+    container = (await engine.create(spec, {places.PAYLOAD_VARIABLE: payload.archive()})).id
     async with engine.start_attached(container) as stream:
         await stream.send(b'{"secrets": {}}\n')
         async for line in stream.lines():
-            if line.startswith(contract.READY):
+            if line.startswith(places.READY):
                 break
     # The creator went away without its commit.
     with anyio.fail_after(20):

@@ -21,7 +21,7 @@ from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, pruning
-from claude_mcp.sessions.create import start as creation
+from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
@@ -48,7 +48,7 @@ async def make(sessions: Sessions, project: Path, name: str, bare: Bare) -> Asyn
 
     async def create(within: Sessions = sessions, **request: Any) -> Created:
         made.append(f"{name}-{len(made)}" if made else name)
-        return await creation.create(
+        return await start.create(
             within, CreateRequest(str(project), session_name=made[-1], **request)
         )
 

@@ -17,7 +17,7 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.config import load
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.contract.redaction import MASK
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.create.request import CreateRequest
@@ -315,7 +315,7 @@ async def test_secrets_of_mcp_servers_are_with_the_servers_alone(
                 f"grep -rl {sentinel[:20]} / --exclude-dir=proc --exclude-dir=sys",
             )
             read = await commands.run(
-                await sessions.open(name), f"cat {contract.RUN_DIRECTORY}/mcp.json"
+                await sessions.open(name), f"cat {places.RUN_DIRECTORY}/mcp.json"
             )
             _, log = await commands.logs(await sessions.open(name))
             listed = await sessions.list()
@@ -327,7 +327,7 @@ async def test_secrets_of_mcp_servers_are_with_the_servers_alone(
     assert created.mcp_servers[-1].error == f"Connection closed: it was {MASK} here"
     assert turn.status is TurnStatus.COMPLETED
     assert "CLAUDE_MCP_ACTIVITY=" in str(turn.result)
-    assert inside.stdout.split() == [f"{contract.RUN_DIRECTORY}/mcp.json"]
+    assert inside.stdout.split() == [f"{places.RUN_DIRECTORY}/mcp.json"]
     assert f'"ANY": "{MASK}"' in read.stdout
     for where, text in {
         "inspect": inspected,

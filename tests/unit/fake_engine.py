@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.proxy import READY
 
 if TYPE_CHECKING:
@@ -210,10 +210,10 @@ class Engine:
         handed = json.loads(sys.stdin.readline())["secrets"]
         (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
         missing = ["claude"] if container["image"] == "unfit:latest" else []
-        print(contract.READY + " ".join(["writable", *missing]), flush=True)
-        if sys.stdin.readline().strip() == contract.COMMIT:
+        print(places.READY + " ".join(["writable", *missing]), flush=True)
+        if sys.stdin.readline().strip() == places.COMMIT:
             self.save({**container, "status": "running"})
-            print(contract.COMMITTED, flush=True)
+            print(places.COMMITTED, flush=True)
         return 0
 
     def inspect(self, argv: list[str]) -> int:

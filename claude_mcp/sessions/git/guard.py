@@ -19,7 +19,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.git import files as git_files
@@ -237,4 +237,4 @@ def _make_hooks(repository: str) -> None:
 
 
 def _bind(project: str, path: str, *, read_only: bool) -> BindMount:
-    return BindMount(os.path.join(project, path), f"{contract.WORKSPACE}/{path}", read_only)
+    return BindMount(os.path.join(project, path), f"{places.WORKSPACE}/{path}", read_only)

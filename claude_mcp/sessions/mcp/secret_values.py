@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 
 KEYS: Final = ("type", "command", "args", "env", "url", "headers")
 """The keys that are checked here; others are passed to Claude Code unchecked."""
@@ -56,7 +56,7 @@ def _of_value(value: str) -> Iterator[str]:
 
 def _is_plain(value: str) -> bool:
     """Whether a value is a path in the workspace, or a URL without path, query or password."""
-    if re.fullmatch(rf"{contract.WORKSPACE}(/[\w./-]*)?", value):
+    if re.fullmatch(rf"{places.WORKSPACE}(/[\w./-]*)?", value):
         return True
     try:
         parts = urlsplit(value)

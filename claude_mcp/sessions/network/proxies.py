@@ -13,7 +13,7 @@ from typing import Final
 
 import anyio
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.engine import host
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
 from claude_mcp.engine.info import EngineInfo
@@ -74,7 +74,7 @@ async def _create(engine: Engine, proxy: Proxy) -> None:
         try:
             with anyio.CancelScope(shield=True):  # a daemon completes the operation anyway
                 created = await engine.create(
-                    spec, {contract.PAYLOAD_VARIABLE: payload.proxy_archive()}
+                    spec, {places.PAYLOAD_VARIABLE: payload.proxy_archive()}
                 )
             try:
                 await _start(engine, created.id)
@@ -121,8 +121,8 @@ def _spec(engine: Engine, proxy: Proxy, info: EngineInfo | None) -> ContainerSpe
         image=proxy.image,
         command=payload.proxy_command(proxy.policy),
         labels={PROXY_OF_LABEL: proxy.id, PROXY_LABEL: proxy.to_json()},
-        inherited=(contract.PAYLOAD_VARIABLE,),
-        volumes=(VolumeMount(proxy.name, contract.PROXY_DIRECTORY, read_only=False),),
+        inherited=(places.PAYLOAD_VARIABLE,),
+        volumes=(VolumeMount(proxy.name, places.PROXY_DIRECTORY, read_only=False),),
         user=USER,
         extra_hosts=dialect.extra_hosts if dialect.host_alias in proxy.policy else (),
         limits=settable,

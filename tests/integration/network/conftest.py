@@ -12,7 +12,7 @@ from messages_standin import Standin
 
 from claude_mcp.config import load
 from claude_mcp.engine.docker_cli import DockerCliEngine
-from claude_mcp.sessions.create import start as creation
+from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
@@ -56,7 +56,7 @@ async def world(
         sessions = await stack.enter_async_context(open_sessions(config))
 
         async def create(network: NetworkName, *allowed: str) -> Session:
-            created = await creation.create(
+            created = await start.create(
                 sessions,
                 CreateRequest(
                     str(tmp_path_factory.mktemp("project")), network=network, allowed_hosts=allowed
@@ -110,6 +110,6 @@ def elsewhere() -> Iterator[Witness]:
 @pytest.fixture
 async def restricted(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
     request = CreateRequest(str(project), session_name=name, network="restricted")
-    created = await creation.create(sessions, request)
+    created = await start.create(sessions, request)
     yield created.session
     await sessions.destroy(created.session.id)

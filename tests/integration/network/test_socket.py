@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.proxy.policy import from_json
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
@@ -51,7 +51,7 @@ async def test_a_forged_first_line_opens_nothing(world: World, opening: bytes) -
     place = f"{OTHER}:{world.site.port}"
     requests = [get(f"http://{place}/", place), connect(place)]
     pieces = [opening + b"\n" + request for request in requests]
-    for answer in await world.send(*pieces, where=contract.PROXY_SOCKET):
+    for answer in await world.send(*pieces, where=places.PROXY_SOCKET):
         assert "200" not in answer
         assert '"allowed"' not in answer
         assert "tunnel" not in answer
@@ -69,7 +69,7 @@ async def test_an_authorization_in_a_first_line_goes_nowhere(world: World) -> No
     answers = await world.send(
         opening + get(f"http://{at}/", at, *fields),
         opening + connect(at) + get("/", at, *fields),
-        where=contract.PROXY_SOCKET,
+        where=places.PROXY_SOCKET,
     )
     assert [answer[-7:] for answer in answers] == ["welcome"] * 2
     visits = await world.visits()
@@ -115,12 +115,12 @@ for name, attempt in attempts.items():
         found[name] = errno.errorcode[error.errno]
 print(json.dumps(found))
 """
-    found = await world.python(world.restricted, write, contract.PROXY_SOCKET)
+    found = await world.python(world.restricted, write, places.PROXY_SOCKET)
     assert set(found.values()) <= {"EROFS", "EPERM", "EACCES", "EXDEV"}, found
     assert {found[each] for each in ("unlink", "chmod", "file", "bind")} == {"EROFS"}
-    mark = f"{contract.PROXY_DIRECTORY}/mark"
+    mark = f"{places.PROXY_DIRECTORY}/mark"
     world.bare("exec", world.proxy, "touch", mark)
-    assert "mark" in (await world.run(world.restricted, f"ls {contract.PROXY_DIRECTORY}")).split()
+    assert "mark" in (await world.run(world.restricted, f"ls {places.PROXY_DIRECTORY}")).split()
     world.bare("exec", world.proxy, "rm", mark)
     assert await world.visits() == []
 
@@ -148,7 +148,7 @@ for _ in range(4):  # of which each has descriptors of its own
             s = socket.socket(socket.AF_UNIX)
             sockets.append(s)
             try:
-                s.connect({contract.PROXY_SOCKET!r})
+                s.connect({places.PROXY_SOCKET!r})
                 s.sendall(b'{opening}')
             except OSError:
                 pass

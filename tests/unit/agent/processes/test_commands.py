@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent.processes import commands
-from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes import commands, killing
 from claude_mcp.agent.processes.commands import Command, exit_code
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
@@ -29,7 +28,7 @@ def activity() -> Iterator[str]:
     """The whole machine is searched, so no two tests may share one."""
     name = f"test-{uuid.uuid4()}"
     yield name
-    processes.kill(name, 0.0)
+    killing.kill(name, 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +241,7 @@ def test_background_children_of_a_finished_command_live_on(
     command = start(activity, f"{lifeline.hold}; sleep 1000 >/dev/null 2>&1 & echo started")
     assert finish(command) == result(0, "started\n")
     assert lifeline.held
-    processes.kill(activity, 0.0)
+    killing.kill(activity, 0.0)
     assert lifeline.end() == ""
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.agent.processes import killing as processes
+from claude_mcp.agent.processes import killing
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
@@ -35,7 +35,7 @@ def start(activity: str) -> Iterator[Starts]:
     started = []
 
     def shell(script: str, **environment: str) -> subprocess.Popen[bytes]:
-        environment = environment or processes.marker_environment(activity)
+        environment = environment or killing.marker_environment(activity)
         process = subprocess.Popen(
             ["/bin/sh", "-c", script],
             env={"PATH": os.environ["PATH"], **environment},
@@ -52,17 +52,17 @@ def start(activity: str) -> Iterator[Starts]:
 
 
 def test_nothing_belongs_to_an_unknown_activity(activity: str) -> None:
-    assert processes.find(activity) == set()
-    assert processes.kill(activity, 0.0) == set()
+    assert killing.find(activity) == set()
+    assert killing.kill(activity, 0.0) == set()
 
 
 def test_an_activity_does_not_contain_another_whose_name_it_begins(
     activity: str, start: Starts, lifeline: Lifeline
 ) -> None:
-    name = processes.MARKER_VARIABLE
+    name = killing.MARKER_VARIABLE
     start(f"{lifeline.hold}; echo ready >&9; sleep 1000", **{name: f"{activity}1", "OTHER": name})
     lifeline.line()
-    assert processes.find(activity) == set()
+    assert killing.find(activity) == set()
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_a_process_is_killed_however_it_hides(
     hidden = hiding.format(run="sleep 1000")
     parent = start(f"{lifeline.hold}; ({hidden}) & echo ready >&9; sleep 1000")
     lifeline.line()
-    assert parent.pid in processes.find(activity)
-    assert processes.kill(activity, 0.05) == set()
+    assert parent.pid in killing.find(activity)
+    assert killing.kill(activity, 0.05) == set()
     assert lifeline.end() == ""
-    assert processes.find(activity) == set()
+    assert killing.find(activity) == set()
 
 
 def test_what_shows_no_environment_for_a_moment_is_found(
@@ -95,7 +95,7 @@ def test_what_shows_no_environment_for_a_moment_is_found(
     """As in the middle of an exec."""
     process = start(f"{lifeline.hold}; echo ready >&9; sleep 1000")
     lifeline.line()
-    environment = processes._environment
+    environment = killing._environment
     seen: set[int] = set()
 
     def empty_at_first(pid: int) -> bytes:
@@ -104,8 +104,8 @@ def test_what_shows_no_environment_for_a_moment_is_found(
         seen.add(pid)
         return b""
 
-    monkeypatch.setattr(processes, "_environment", empty_at_first)
-    assert process.pid in processes.find(activity)
+    monkeypatch.setattr(killing, "_environment", empty_at_first)
+    assert process.pid in killing.find(activity)
 
 
 def test_what_clears_its_environment_is_found_as_a_descendant(
@@ -113,7 +113,7 @@ def test_what_clears_its_environment_is_found_as_a_descendant(
 ) -> None:
     parent = start(f"{lifeline.hold}; env -i sh -c 'sleep 1000 & echo $$ >&9; wait' & wait")
     child = int(lifeline.line())
-    found = processes.find(activity)
+    found = killing.find(activity)
     assert {parent.pid, child} <= found
     assert len(found) == 3  # the sleep, too
 
@@ -123,8 +123,8 @@ def test_a_process_may_have_any_name(activity: str, start: Starts, lifeline: Lif
     script = f"import sys, time; {rename}; sys.stdout.write('ready\\n'); sys.stdout.flush()"
     start(f'{lifeline.hold}; exec {sys.executable} -ISc "{script}; time.sleep(1000)" >&9')
     lifeline.line()
-    assert len(processes.find(activity)) == 1
-    assert processes.kill(activity, 0.0) == set()
+    assert len(killing.find(activity)) == 1
+    assert killing.kill(activity, 0.0) == set()
     assert lifeline.end() == ""
 
 
@@ -134,7 +134,7 @@ def test_a_process_that_has_ended_is_not_found(
     start(f"{lifeline.hold}; echo ready >&9")
     lifeline.line()
     lifeline.end()
-    assert processes.find(activity) == set()  # though nobody has waited for it
+    assert killing.find(activity) == set()  # though nobody has waited for it
 
 
 def test_a_process_is_asked_before_it_is_killed(
@@ -144,7 +144,7 @@ def test_a_process_is_asked_before_it_is_killed(
         f"{lifeline.hold}; trap 'echo asked >&9; exit 5' TERM; echo ready >&9; while :; do :; done"
     )
     lifeline.line()
-    assert processes.kill(activity, PATIENCE_SECONDS) == set()
+    assert killing.kill(activity, PATIENCE_SECONDS) == set()
     assert (lifeline.end(), process.wait(PATIENCE_SECONDS)) == ("asked\n", 5)
 
 
@@ -153,7 +153,7 @@ def test_without_a_grace_a_process_is_not_asked(
 ) -> None:
     process = start(f"{lifeline.hold}; trap 'echo asked >&9' TERM; echo ready >&9; sleep 1000")
     lifeline.line()
-    assert processes.kill(activity, 0.0) == set()
+    assert killing.kill(activity, 0.0) == set()
     assert (lifeline.end(), process.wait(PATIENCE_SECONDS)) == ("", -signal.SIGKILL)
 
 
@@ -164,7 +164,7 @@ def test_a_process_that_forks_as_it_dies_leaves_nobody(
         f"{lifeline.hold}; trap 'setsid sleep 1000 & exit' TERM; echo ready >&9; sleep 1000 & wait"
     )
     lifeline.line()
-    assert processes.kill(activity, 0.2) == set()
+    assert killing.kill(activity, 0.2) == set()
     assert lifeline.end() == ""
 
 
@@ -194,7 +194,7 @@ def steps(activity: str, start: Starts, lifeline: Lifeline) -> Iterator[Steps]:
     made = Steps(start, lifeline)
     yield made
     made.close()
-    processes.kill(activity, 0.0)  # orphans, too
+    killing.kill(activity, 0.0)  # orphans, too
 
 
 CHILD = "sleep 1000 & echo $! >&9"
@@ -206,51 +206,51 @@ def test_since_a_snapshot_only_what_started_then_is_found_and_killed(
     activity: str, steps: Steps, lifeline: Lifeline
 ) -> None:
     old = {steps.pid, steps.run(CHILD), steps.run(ORPHAN)}
-    snapshot = processes.snapshot()
-    assert processes.find(activity, since=snapshot, parent=steps.pid) == set()
+    snapshot = killing.snapshot()
+    assert killing.find(activity, since=snapshot, parent=steps.pid) == set()
     new = {steps.run(CHILD), steps.run(HIDDEN), steps.run(ORPHAN)}
-    assert processes.find(activity, since=snapshot, parent=steps.pid) == new
-    assert processes.find(activity) == old | new
-    assert processes.kill(activity, 0.0, since=snapshot, parent=steps.pid) == set()
-    assert processes.find(activity) == old
-    assert processes.kill(activity, 0.0) == set()
+    assert killing.find(activity, since=snapshot, parent=steps.pid) == new
+    assert killing.find(activity) == old | new
+    assert killing.kill(activity, 0.0, since=snapshot, parent=steps.pid) == set()
+    assert killing.find(activity) == old
+    assert killing.kill(activity, 0.0) == set()
     assert lifeline.end() == ""
 
 
 def test_what_an_older_process_starts_is_its_own_affair_unless_that_is_the_parent(
     activity: str, steps: Steps
 ) -> None:
-    snapshot = processes.snapshot()
+    snapshot = killing.snapshot()
     child, orphan = steps.run(CHILD), steps.run(ORPHAN)
-    assert processes.find(activity, since=snapshot) == {orphan}
-    assert processes.find(activity, since=snapshot, parent=steps.pid) == {child, orphan}
-    assert processes.kill(activity, 0.0, since=snapshot) == set()
-    assert processes.find(activity) == {steps.pid, child}
+    assert killing.find(activity, since=snapshot) == {orphan}
+    assert killing.find(activity, since=snapshot, parent=steps.pid) == {child, orphan}
+    assert killing.kill(activity, 0.0, since=snapshot) == set()
+    assert killing.find(activity) == {steps.pid, child}
 
 
 def test_a_process_is_told_from_an_older_namesake_by_its_start(activity: str, steps: Steps) -> None:
     orphan = steps.run(ORPHAN)
-    snapshot = processes.snapshot()
-    assert orphan not in processes.find(activity, since=snapshot)
+    snapshot = killing.snapshot()
+    assert orphan not in killing.find(activity, since=snapshot)
     snapshot[orphan] -= 1
-    assert processes.find(activity, since=snapshot) == {orphan}
+    assert killing.find(activity, since=snapshot) == {orphan}
 
 
 def test_the_parent_is_spared_though_it_is_new(activity: str, steps: Steps) -> None:
     child = steps.run(CHILD)
-    assert processes.find(activity, since={}, parent=steps.pid) == {child}
+    assert killing.find(activity, since={}, parent=steps.pid) == {child}
 
 
 def test_the_agent_itself_is_never_among_them(activity: str) -> None:
     """Not even when it was started from within an activity, as in a session in a session."""
     script = (
-        "import os, sys; from claude_mcp.agent.processes import killing as processes; "
-        "activity = os.environ[processes.MARKER_VARIABLE]; "
-        "sys.exit(0 if os.getpid() not in processes.find(activity) else 1)"
+        "import os, sys; from claude_mcp.agent.processes import killing; "
+        "activity = os.environ[killing.MARKER_VARIABLE]; "
+        "sys.exit(0 if os.getpid() not in killing.find(activity) else 1)"
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, **processes.marker_environment(activity)},
+        env={**os.environ, **killing.marker_environment(activity)},
         check=False,
     )
     assert found.returncode == 0
@@ -261,18 +261,18 @@ def test_whoever_bears_the_number_of_one_that_was_held_is_held_too(
 ) -> None:
     """Numbers go round: in a fork bomb within seconds."""
     signalled: list[set[int]] = []
-    monkeypatch.setattr(processes, "_signal", lambda pids, number: signalled.append(set(pids)))
+    monkeypatch.setattr(killing, "_signal", lambda pids, number: signalled.append(set(pids)))
     looks = iter([{5}, {5, 6}, {5, 6}])
-    assert processes._stop_all(lambda: next(looks)) == {5, 6}
+    assert killing._stop_all(lambda: next(looks)) == {5, 6}
     assert signalled == [{5}, {5, 6}]
 
 
 def test_in_a_crowd_one_look_in_vain_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_signal", lambda pids, number: None)
-    crowd = set(range(10, 11 + processes.CROWD))
+    monkeypatch.setattr(killing, "_signal", lambda pids, number: None)
+    crowd = set(range(10, 11 + killing.CROWD))
     late = {5}
-    looks = iter([crowd, crowd, crowd, crowd | late, *[crowd] * processes.CROWD_SCANS])
-    assert processes._stop_all(lambda: next(looks)) == crowd | late
+    looks = iter([crowd, crowd, crowd, crowd | late, *[crowd] * killing.CROWD_SCANS])
+    assert killing._stop_all(lambda: next(looks)) == crowd | late
     assert list(looks) == []
 
 
@@ -280,7 +280,7 @@ def test_of_a_bomb_whoever_is_seen_is_stopped_at_once_and_looked_for_again(
     activity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is there between others' ends and their next forks is not missed by one look."""
-    marked = f"A=b\0{processes.MARKER_VARIABLE}={activity}\0".encode()
+    marked = f"A=b\0{killing.MARKER_VARIABLE}={activity}\0".encode()
     sweeps: list[int] = []
     stopped: list[set[int]] = []
 
@@ -289,8 +289,8 @@ def test_of_a_bomb_whoever_is_seen_is_stopped_at_once_and_looked_for_again(
         return ["self", "7", "8"] if len(sweeps) < 4 else ["self", "7", "8", "9"]
 
     monkeypatch.setattr(os, "listdir", listing)
-    monkeypatch.setattr(processes, "_environment", lambda pid: b"" if pid == 8 else marked)
-    monkeypatch.setattr(processes, "_signal", lambda pids, number: stopped.append(set(pids)))
-    processes._stop_fork_bomb(activity)
+    monkeypatch.setattr(killing, "_environment", lambda pid: b"" if pid == 8 else marked)
+    monkeypatch.setattr(killing, "_signal", lambda pids, number: stopped.append(set(pids)))
+    killing._stop_fork_bomb(activity)
     assert stopped[:3] == [{7}] * 3
-    assert stopped[3:] == [{7}, {9}] * (1 + processes.STABLE_SWEEPS)
+    assert stopped[3:] == [{7}, {9}] * (1 + killing.STABLE_SWEEPS)

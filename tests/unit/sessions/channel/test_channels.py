@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.errors import (
     AgentError,
     EngineError,
@@ -283,12 +283,12 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
             f"{LOST} Its log ends with: last words",
         ),
         (
-            f"sys.exit({contract.NO_AGENT_EXIT_CODE})",
+            f"sys.exit({places.NO_AGENT_EXIT_CODE})",
             AgentError,
             "The session's agent does not answer. Its log ends with: last words",
         ),
         (
-            f"sys.exit({contract.NO_ROOM_EXIT_CODE})",
+            f"sys.exit({places.NO_ROOM_EXIT_CODE})",
             SessionNotReady,
             "The session cannot start another process: it has reached its limit.",
         ),

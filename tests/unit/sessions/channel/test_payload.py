@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.sessions.channel import payload
 
 MAX_VARIABLE_BYTES = 128 * 1024
@@ -58,7 +58,7 @@ def test_the_archive_depends_on_nothing_but_the_code() -> None:
 
 
 def test_the_archive_fits_into_a_variable() -> None:
-    variable = f"{contract.PAYLOAD_VARIABLE}={payload.archive()}"
+    variable = f"{places.PAYLOAD_VARIABLE}={payload.archive()}"
     assert len(variable) < MAX_VARIABLE_BYTES * 3 / 4
 
 

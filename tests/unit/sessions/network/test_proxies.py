@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.engine import host
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN
@@ -179,7 +179,7 @@ async def test_a_missing_proxy_is_created_and_listens(
         {PROXY.name: "running"},
         [PROXY.name],
     )
-    assert given[1] == {contract.PAYLOAD_VARIABLE: payload.proxy_archive()}
+    assert given[1] == {places.PAYLOAD_VARIABLE: payload.proxy_archive()}
 
 
 @pytest.mark.parametrize("status", ["exited", "stopped"])

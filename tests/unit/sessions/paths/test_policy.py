@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.config import Config
-from claude_mcp.contract import places as contract
+from claude_mcp.contract import places
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.mounts import bind_mount, bind_mounts
@@ -113,9 +113,9 @@ def test_an_additional_mount_is_read_only_by_default(tmp_path: Path, config: Con
         "/workspace/",
         "//workspace",
         "/./workspace",
-        contract.RUN_DIRECTORY,
-        f"{contract.RUN_DIRECTORY}/socket",
-        f"/{contract.RUN_DIRECTORY}",
+        places.RUN_DIRECTORY,
+        f"{places.RUN_DIRECTORY}/socket",
+        f"/{places.RUN_DIRECTORY}",
         "/dev",
         "/dev/shm",
         "/proc",
