@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from claude_mcp.cli.options import Parser, add_option, add_options
+from claude_mcp.cli.flags import Parser
 
 
 def _serve(parser: Parser) -> None:
@@ -17,6 +17,7 @@ def _serve(parser: Parser) -> None:
 
 
 def _create(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_options
     from claude_mcp.sessions.create.request import CreateRequest
 
     add_options(parser, CreateRequest, {"provider": _provider, "limits": _limits})
@@ -34,6 +35,7 @@ def _provider(parser: Parser) -> None:
 
 
 def _limits(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_option
     from claude_mcp.sessions.create.request import LIMITS
 
     for limit in LIMITS.values():
@@ -41,6 +43,7 @@ def _limits(parser: Parser) -> None:
 
 
 def _credentials(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_option
     from claude_mcp.sessions.create.request import CreateRequest
     from claude_mcp.sessions.option import options
 
@@ -51,6 +54,7 @@ def _credentials(parser: Parser) -> None:
 
 
 def _prompt(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_options
     from claude_mcp.sessions.turns.options import TurnOptions
 
     _session(parser)

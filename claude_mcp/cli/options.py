@@ -1,57 +1,20 @@
-"""A parser, its flags from declared options, and requests from what was typed."""
+"""Flags from declared options, and requests from what was typed."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from dataclasses import MISSING, fields
+from typing import Any, get_args, get_type_hints
 
-if TYPE_CHECKING:
-    from claude_mcp.sessions.option import Option
-
-
-class Invalid(Exception):
-    """The command line cannot be understood."""
-
-
-class Parser(argparse.ArgumentParser):
-    def __init__(self, name: str, description: str, example: str) -> None:
-        super().__init__(
-            prog=name,
-            description=description,
-            epilog=example,
-            formatter_class=_formatter,
-            allow_abbrev=False,
-        )
-        self.options = ["--help"]
-
-    def option(self, *names: str, **settings: object) -> None:
-        self.options += names
-        self.add_argument(*names, **settings)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise Invalid(message)
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    # Without a width, argparse imports shutil to find it.
-    try:
-        width = os.get_terminal_size(sys.stdout.fileno()).columns - 2
-    except (OSError, ValueError):
-        width = 88
-    return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 98), max_help_position=30)
+from claude_mcp.cli.flags import Parser
+from claude_mcp.sessions.option import Option, options
 
 
 def add_options(
     parser: Parser, request: type[Any], instead: Mapping[str, Callable[[Parser], None]]
 ) -> None:
     """Offer the options that ``request`` declares; ``instead`` adds other flags for some fields."""
-    from dataclasses import MISSING, fields
-
-    from claude_mcp.sessions.option import options
-
     declared = dict(options(request))
     hints = get_type_hints(request)
     for field in fields(request):
@@ -92,8 +55,6 @@ def given(
 
     ``convert`` turns the words for a field into its value.
     """
-    from claude_mcp.sessions.option import options
-
     values = {name: typed(arguments, option) for name, option in options(request) if option.flag}
     return {
         name: convert.get(name, _plain)(value)

@@ -10,8 +10,8 @@ import argparse
 import sys
 
 from claude_mcp import __version__
+from claude_mcp.cli.flags import Invalid, Parser
 from claude_mcp.cli.grammar import ALIASES, COMMANDS
-from claude_mcp.cli.options import Invalid, Parser
 
 PROGRAM = "claude-mcp"
 

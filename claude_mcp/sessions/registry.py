@@ -17,7 +17,6 @@ from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
 from claude_mcp.contract import operations
-from claude_mcp.engine import detection
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, ungrouped
 from claude_mcp.sessions import labels, pruning, references
@@ -100,6 +99,9 @@ class Sessions:
         return self._connected
 
     async def _connect(self, attempt: _Attempt) -> None:
+        # Whoever only lists the tools does not wait for this import.
+        from claude_mcp.engine import detection
+
         try:
             engine = await detection.connect(self.config.engine, self.config.environment)
             logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)

@@ -15,8 +15,8 @@ from claude_mcp import config_names, errors
 from claude_mcp.agent.channel import connections
 from claude_mcp.agent.processes.commands import TIMEOUT_EXIT_CODE
 from claude_mcp.agent.store import journal
+from claude_mcp.cli.flags import Parser
 from claude_mcp.cli.grammar import ALIASES, COMMANDS
-from claude_mcp.cli.options import Parser
 from claude_mcp.contract import operations, places
 from claude_mcp.engine import argv
 from claude_mcp.placing import descriptors
