@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import anyio.to_thread
+
 from claude_mcp.config import Config
 from claude_mcp.contract import places
 from claude_mcp.contract.handover import Handover
@@ -90,12 +92,15 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     servers = mcp_config.check(request.mcp_config)
     checked = await _check(sessions, request)
     spec = _spec(sessions.config, checked)
+    mounted = await anyio.to_thread.run_sync(
+        policy.identities, [mount.source for mount in spec.mounts], abandon_on_cancel=True
+    )
     return Plan(
         spec=spec,
         session=_session(spec, checked),
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers)),
         mcp_config=servers,
-        mounted=tuple(policy.identities(mount.source for mount in spec.mounts)),
+        mounted=tuple(mounted),
         warnings=(
             *checked.provider.warnings,
             *checked.containment.warnings,
@@ -107,10 +112,11 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
 
 async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
     config = sessions.config
-    project = policy.project(request.project_path, config)
+    project, mounts = await anyio.to_thread.run_sync(
+        _check_paths, request, config, abandon_on_cancel=True
+    )
     name = request.session_name
     name = _default_name(project.path) if name is None else check_name(name)
-    mounts = bind_mounts(request.mounts, config)
     lifetime = _lifetime(config, request)
     engine = await sessions.engine()
     if not engine.dialect.bind_mounts:
@@ -143,6 +149,13 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         # Last, because it may create a directory for hooks in the project.
         git=(guard.Protection() if request.trust_git else await sessions.git.protect(project.path)),
     )
+
+
+def _check_paths(
+    request: CreateRequest, config: Config
+) -> tuple[policy.Project, tuple[BindMount, ...]]:
+    """In a thread: a file system or a directory of users may take long to answer."""
+    return policy.project(request.project_path, config), bind_mounts(request.mounts, config)
 
 
 def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:

@@ -12,6 +12,7 @@ from typing import Final
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from claude_mcp.config import Config
 from claude_mcp.contract.messages import to_json
@@ -83,7 +84,7 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
     container_id, warnings = await _start_within_limits(engine, sessions.config, plan, progress)
     servers: tuple[McpServer, ...] = ()
     try:
-        _check_mounted(plan)
+        await _check_mounted(plan)
         handle = await sessions.opened(
             replace(
                 plan.session,
@@ -109,9 +110,11 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
     )
 
 
-def _check_mounted(plan: Plan) -> None:
+async def _check_mounted(plan: Plan) -> None:
     """The engine resolved the paths again, and another session may write around them."""
-    mounted = policy.identities(mount.source for mount in plan.spec.mounts)
+    mounted = await anyio.to_thread.run_sync(
+        policy.identities, [mount.source for mount in plan.spec.mounts], abandon_on_cancel=True
+    )
     if None in plan.mounted or tuple(mounted) != plan.mounted:
         raise UsageError("A path to mount was replaced while it was being mounted; try again.")
 

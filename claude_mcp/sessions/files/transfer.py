@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -82,19 +83,10 @@ async def _send(
     overwrite: bool,
     progress: Progress,
 ) -> Transferred:
-    given = policy.host_path(source, "sourcePath")
-    try:
-        path = given.resolve(strict=True)
-        status = path.stat()
-    except (OSError, RuntimeError):
-        raise UsageError(f"{source!r} does not exist on the host.") from None
-    name = path.name if given.name in ("", "..") else given.name
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or not path.name:
-        raise UsageError(f"{source!r} is neither a file nor a directory.")
-    policy.check(str(path), f"The source {source!r}", handle.config, status.st_uid)
-    args = operations.Receive(
-        destination, name, directory=stat.S_ISDIR(status.st_mode), overwrite=overwrite
+    path, name, is_directory = await anyio.to_thread.run_sync(
+        _source, source, handle, abandon_on_cancel=True
     )
+    args = operations.Receive(destination, name, directory=is_directory, overwrite=overwrite)
     tally = Tally()
     pinned, engine = await handle.pinned(), _copying_engine(handle)
 
@@ -125,6 +117,21 @@ async def _send(
     )
 
 
+def _source(source: str, handle: SessionHandle) -> tuple[Path, str, bool]:
+    """The real path of what is sent, its name, and whether it is a directory."""
+    given = policy.host_path(source, "sourcePath")
+    try:
+        path = given.resolve(strict=True)
+        status = path.stat()
+    except (OSError, RuntimeError):
+        raise UsageError(f"{source!r} does not exist on the host.") from None
+    name = path.name if given.name in ("", "..") else given.name
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or not path.name:
+        raise UsageError(f"{source!r} is neither a file nor a directory.")
+    policy.check(str(path), f"The source {source!r}", handle.config, status.st_uid)
+    return path, name, stat.S_ISDIR(status.st_mode)
+
+
 async def _fetch(
     handle: SessionHandle,
     source: str,
@@ -145,7 +152,14 @@ async def _fetch(
         target = placement.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
         with _opened(os.path.dirname(target)) as parent:
             status = os.fstat(parent)
-            policy.check(target, f"The destination {target!r}", handle.config, status.st_uid)
+            await anyio.to_thread.run_sync(
+                policy.check,
+                target,
+                f"The destination {target!r}",
+                handle.config,
+                status.st_uid,
+                abandon_on_cancel=True,
+            )
             # The source's type is still unknown; this only refuses an existing target early.
             if not overwrite:
                 placement.check(False, parent, target, overwrite)

@@ -6,13 +6,21 @@ For each mount, the kernel reports which directory of which file system it shows
 
 from __future__ import annotations
 
+import bisect
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
+NOT_STORAGE: Final = frozenset({
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
+    "devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs",
+    "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tmpfs", "tracefs",
+})  # fmt: skip
+"""Types of file systems that the kernel makes up or keeps in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,86 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class HostMount:
-    """A mount point and the directory that it shows."""
+    """A mount point and the directory that it shows; ``kind`` is the file system's type."""
 
     point: str
     shows: Place
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path with every name and place that it is known to have."""
+
+    names: tuple[str, ...]
+    """As it was given, and with links resolved."""
+    own: Place
+    below: tuple[Place, ...]
+    """What the mounts at the path and below it show."""
+
+    def equals(self, other: Location) -> bool:
+        return self.own == other.own or any(name in other.names for name in self.names)
+
+    def lies_in(self, other: Location) -> bool:
+        """Whether this is the other path, or is in it or in what is mounted there."""
+        return any(is_within(name, each) for name in self.names for each in other.names) or any(
+            self.own.within(place) for place in (other.own, *other.below)
+        )
+
+    def contains(self, other: Location) -> bool:
+        """Whether the other path is in this one, or in what is mounted here."""
+        return any(is_within(name, each) for name in other.names for each in self.names) or any(
+            other.own.within(place) for place in (self.own, *self.below)
+        )
+
+    def shows_part_of(self, other: Location) -> bool:
+        """Whether a mount in this path shows the other path or something in it."""
+        return any(place.within(other.own) for place in self.below)
+
+
+class MountTable:
+    """The mounts of this host as they are now."""
+
+    def __init__(self, mounts: Iterable[HostMount]) -> None:
+        self._at: dict[str, list[HostMount]] = {}
+        for mount in mounts:
+            self._at.setdefault(mount.point, []).append(mount)
+        self._points = sorted(self._at)
+
+    def locate(self, path: str) -> Location:
+        """Where an absolute path is; a missing one is where it would be."""
+        real = os.path.realpath(path)
+        return replace(self.locate_real(real), names=(path, real))
+
+    def locate_real(self, path: str) -> Location:
+        """Like ``locate``, for a path without links."""
+        shown = tuple(mount.shows for mount in self.below(path))
+        return Location((path,), self._place(path), shown)
+
+    def below(self, path: str) -> Iterator[HostMount]:
+        """The mounts at a path and below it."""
+        yield from self._at.get(path, ())
+        start = f"{path.rstrip('/')}/"
+        for point in self._points[bisect.bisect_left(self._points, start) :]:
+            if not point.startswith(start):
+                break
+            if point != path:
+                yield from self._at[point]
+
+    def is_storage(self, mount: HostMount) -> bool:
+        """Whether files are kept there: on a disk, on another machine, or where ``/`` is."""
+        return mount.kind not in NOT_STORAGE or mount.shows.device == self._place("/").device
+
+    def _place(self, path: str) -> Place:
+        """The file system and path behind a path; of several mounts at one point, the latest."""
+        point = path
+        while point not in self._at:
+            if point == "/":
+                return Place("", path)
+            point = os.path.dirname(point)
+        shows = self._at[point][-1].shows
+        inside = path[len(point.rstrip("/")) :].strip("/")
+        return Place(shows.device, os.path.join(shows.path, inside).rstrip("/") or "/")
 
 
 def is_within(path: str, directory: str) -> bool:
@@ -43,47 +127,21 @@ def is_within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
-def read_mounts() -> tuple[HostMount, ...]:
-    """Every mount, oldest first."""
+def read_mounts() -> MountTable:
     try:
-        return parse_mounts(MOUNTINFO.read_bytes())
+        return MountTable(parse_mounts(MOUNTINFO.read_bytes()))
     except OSError:
-        return ()
+        return MountTable(())
 
 
-def parse_mounts(mountinfo: bytes) -> tuple[HostMount, ...]:
-    mounts = []
+def parse_mounts(mountinfo: bytes) -> Iterator[HostMount]:
+    """Every mount, oldest first."""
     for line in mountinfo.splitlines():
-        _, _, device, root, point, *_ = line.split(b" ")
-        mounts.append(HostMount(_name(point), Place(device.decode(), _name(root))))
-    return tuple(mounts)
+        mount, _, source = line.partition(b" - ")
+        _, _, device, root, point, *_ = mount.split(b" ")
+        kind = source.split(b" ")[0].decode()
+        yield HostMount(_name(point), Place(device.decode(), _name(root)), kind)
 
 
 def _name(field: bytes) -> str:
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), field))
-
-
-def place_of(path: str, mounts: tuple[HostMount, ...]) -> Place:
-    """The file system and path behind an absolute path without links.
-
-    Of several mounts at one point, the latest is visible.
-    """
-    found = None
-    for mount in mounts:
-        if (found is None or len(mount.point) >= len(found.point)) and _is_at(path, mount.point):
-            found = mount
-    if found is None:
-        return Place("", path)
-    inside = path[len(found.point.rstrip("/")) :].strip("/")
-    return Place(found.shows.device, os.path.join(found.shows.path, inside).rstrip("/") or "/")
-
-
-def below(path: str, mounts: tuple[HostMount, ...]) -> list[Place]:
-    """The places that the mounts at or below a path show."""
-    return [mount.shows for mount in mounts if _is_at(mount.point, path)]
-
-
-def _is_at(path: str, directory: str) -> bool:
-    if not path.startswith(directory):
-        return False
-    return directory == "/" or len(path) == len(directory) or path[len(directory)] == "/"

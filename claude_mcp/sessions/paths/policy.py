@@ -16,22 +16,9 @@ from claude_mcp.config import Config
 from claude_mcp.config_names import ROOTS_NAME
 from claude_mcp.errors import UsageError
 from claude_mcp.placing import descriptors
-from claude_mcp.sessions.paths.mounts import (
-    HostMount,
-    Place,
-    below,
-    is_within,
-    place_of,
-    read_mounts,
-)
-from claude_mcp.sessions.paths.protected import (
-    NOT_SYSTEM,
-    SOCKET,
-    SOCKET_NAMES,
-    SYSTEM_DIRECTORY,
-    Protected,
-    protected_paths,
-)
+from claude_mcp.sessions.paths import protected
+from claude_mcp.sessions.paths.mounts import read_mounts
+from claude_mcp.sessions.paths.protected import SOCKET, SOCKET_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,79 +100,15 @@ def check(path: str, title: str, config: Config, owner: int) -> None:
             f"{title} is refused: it is the root of the file system.", hint="Choose a directory."
         )
     mounts = read_mounts()
-    places = _Places(place_of(path, mounts), tuple(below(path, mounts)))
-    # What users mount below a system directory is their own.
-    system = tuple(
-        mount for mount in mounts if not any(is_within(mount.point, free) for free in NOT_SYSTEM)
-    )
-    known = [_known(each, mounts, system) for each in protected_paths(config, owner)]
+    requested = mounts.locate_real(path)
     refusal = (
-        _inside(path, places.own, known)
+        protected.refusal(requested, mounts, config, owner)
         or _engine_socket(path)
-        or _around(path, places, known)
         or _outside(path, config.allowed_roots)
     )
     if refusal is not None:
         why, hint = refusal
         raise UsageError(f"{title} is refused: {why}.", hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """The place of a path, and the places of the mounts in it."""
-
-    own: Place
-    below: tuple[Place, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A protected path with all of its names and places."""
-
-    protected: Protected
-    names: tuple[str, str]
-    places: _Places
-
-
-def _known(
-    protected: Protected, mounts: tuple[HostMount, ...], system: tuple[HostMount, ...]
-) -> _Known:
-    real = os.path.realpath(protected.path)
-    places = _Places(place_of(real, mounts), tuple(below(real, system)))
-    return _Known(protected, (protected.path, real), places)
-
-
-def _inside(path: str, place: Place, known: list[_Known]) -> tuple[str, str] | None:
-    """The innermost protected path that equals this path or contains it."""
-    free = any(is_within(path, each) for each in NOT_SYSTEM)
-    for each in sorted(known, key=lambda one: len(one.names[1]), reverse=True):
-        what = each.protected.what
-        if free and what == SYSTEM_DIRECTORY:
-            continue
-        same = path in each.names or place == each.places.own
-        if same and not each.protected.whole:
-            return f"it is {what}", "Choose a directory in it."
-        if each.protected.whole and (
-            any(is_within(path, name) for name in each.names)
-            or any(place.within(shown) for shown in (each.places.own, *each.places.below))
-        ):
-            where = "it is" if same else f"it lies in {each.protected.path}, which is"
-            return f"{where} {what}", "Copy what the session needs to another directory."
-    return None
-
-
-def _around(path: str, places: _Places, known: list[_Known]) -> tuple[str, str] | None:
-    """A protected path in this path, or in what is mounted there."""
-    for each in known:
-        there = each.places.own
-        if (
-            any(is_within(name, path) for name in each.names)
-            or any(there.within(place) for place in (places.own, *places.below))
-            or (each.protected.whole and any(place.within(there) for place in places.below))
-        ):
-            why = f"it contains {each.protected.path}, which is {each.protected.what}"
-            return why, "Choose a subdirectory without it."
-    return None
 
 
 def _engine_socket(path: str) -> tuple[str, str] | None:

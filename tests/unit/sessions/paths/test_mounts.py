@@ -6,11 +6,10 @@ import pytest
 
 from claude_mcp.sessions.paths.mounts import (
     HostMount,
+    MountTable,
     Place,
-    below,
     is_within,
     parse_mounts,
-    place_of,
     read_mounts,
 )
 
@@ -21,11 +20,13 @@ MOUNTINFO = b"""\
 32 31 0:40 / /run/user/1 rw master:3 propagate_from:2 - tmpfs tmpfs rw
 33 31 0:41 /sub /run/user/1 rw - tmpfs tmpfs rw
 """
-MOUNTS = parse_mounts(MOUNTINFO)
+MOUNTS = MountTable(parse_mounts(MOUNTINFO))
 
 
 def test_a_mount_has_a_point_and_a_place() -> None:
-    assert MOUNTS[1] == HostMount("/mnt/my home", Place("254:0", "/home/me"))
+    assert [*parse_mounts(MOUNTINFO)][1] == HostMount(
+        "/mnt/my home", Place("254:0", "/home/me"), "ext4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,24 @@ def test_a_mount_has_a_point_and_a_place() -> None:
 def test_the_innermost_and_latest_mount_determines_a_paths_place(
     path: str, device: str, shown: str
 ) -> None:
-    assert place_of(path, MOUNTS) == Place(device, shown)
+    assert MOUNTS.locate_real(path).own == Place(device, shown)
 
 
 def test_mounts_below_a_directory_are_found() -> None:
-    assert below("/mnt", MOUNTS) == [Place("254:0", "/home/me")]
-    assert below("/run", MOUNTS) == [Place("0:23", "/"), Place("0:40", "/"), Place("0:41", "/sub")]
-    assert below("/home", MOUNTS) == []
+    assert MOUNTS.locate_real("/mnt").below == (Place("254:0", "/home/me"),)
+    assert MOUNTS.locate_real("/mnt/my home").below == (Place("254:0", "/home/me"),)
+    assert MOUNTS.locate_real("/run").below == (
+        Place("0:23", "/"), Place("0:40", "/"), Place("0:41", "/sub"),
+    )  # fmt: skip
+    assert MOUNTS.locate_real("/home").below == ()
+    assert len(MOUNTS.locate_real("/").below) == 5
+
+
+def test_storage_is_told_from_what_the_kernel_makes_up() -> None:
+    storage = {mount.point for mount in parse_mounts(MOUNTINFO) if MOUNTS.is_storage(mount)}
+    assert storage == {"/", "/mnt/my home"}
+    live = [HostMount("/", Place("0:9", "/"), "tmpfs"), HostMount("/r", Place("0:9", "/"), "tmpfs")]
+    assert all(MountTable(live).is_storage(mount) for mount in live)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +77,4 @@ def test_within_compares_whole_path_components(path: str, directory: str, expect
 
 
 def test_this_machines_mounts_are_parsed() -> None:
-    assert any(mount.point == "/" for mount in read_mounts())
+    assert any(mount.point == "/" for mount in read_mounts().below("/"))

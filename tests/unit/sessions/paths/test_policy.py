@@ -18,7 +18,8 @@ from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.mounts import bind_mount, bind_mounts
 from claude_mcp.sessions.create.request import Mount
-from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths import mounts, policy
+from claude_mcp.sessions.paths.mounts import MountTable
 from claude_mcp.sessions.paths.policy import Project, check, host_path, mount_source, project
 
 
@@ -396,6 +397,96 @@ def test_a_bind_mount_cannot_hide_a_protected_path(
 def test_without_mount_information_names_are_compared(
     config: Config, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy, "read_mounts", lambda: ())
+    monkeypatch.setattr(policy, "read_mounts", lambda: MountTable(()))
     assert refusal(home / ".ssh" / "x", config).startswith(f"it lies in {home}/.ssh")
     assert refusal(home / "src", config) == ""
+
+
+HOST = """\
+27 1 0:50 / / rw - overlay overlay rw
+28 27 0:6 / /dev rw - devtmpfs devtmpfs rw
+29 27 0:23 / /run rw - tmpfs tmpfs rw
+30 29 0:40 / /run/user/1 rw - tmpfs tmpfs rw
+31 27 0:40 /gnupg /mnt/gnupg rw - tmpfs tmpfs rw
+32 27 254:0 /home/me {home} rw - btrfs /dev/vda rw
+33 27 254:0 /etc /mnt/etc rw - btrfs /dev/vda rw
+34 27 254:0 /var/lib/docker/volumes /mnt/volumes rw - btrfs /dev/vda rw
+35 27 254:0 /srv /srv rw - btrfs /dev/vda rw
+"""
+VIEWS = {
+    "a toolbox": ("36 29 254:0 / {view} rw - btrfs /dev/vda rw\n", "/run/host"),
+    "the whole disk of a host that is rolled back and forth": (
+        "36 29 254:0 / {view} rw - btrfs /dev/vda rw\n"
+        "37 36 254:0 /var {view}/var rw - btrfs /dev/vda rw\n"
+        "38 36 254:0 / {view}/sysroot rw - btrfs /dev/vda rw\n",
+        "/run/host",
+    ),
+    "a backup": ("36 29 254:0 / {view} rw - btrfs /dev/vda rw\n", "/run/timeshift/1/backup"),
+    "a host's files in a container": ("36 27 254:0 / {view} rw - ext4 /dev/vda rw\n", "/usr/host"),
+}
+
+
+@pytest.mark.parametrize("case", VIEWS)
+def test_a_second_view_of_the_disk_does_not_make_projects_the_systems(
+    config: Config, home: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    lines, view = VIEWS[case]
+    text = (HOST + lines).format(home=home, view=view)
+    monkeypatch.setattr(
+        policy, "read_mounts", lambda: MountTable(mounts.parse_mounts(text.encode()))
+    )
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == f"{view}/etc")
+    assert refusal(home / "src", config) == ""
+    assert refusal("/srv/shop", config) == ""
+    assert refusal(f"{view}/home/me/src", config).startswith("it lies in ")
+    assert refusal(home / ".ssh", config).startswith("it is a location of credentials.")
+    # What is the host's system is protected under every name.
+    assert refusal("/mnt/etc/ssl", config).startswith(f"it lies in {view}/etc, which is a system")
+    assert refusal("/mnt/volumes", config).startswith(f"it lies in {view}/var/lib/docker, which")
+    assert refusal("/mnt/gnupg", config).startswith("it lies in /run, which is a system directory")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_root_that_is_mounted_again_does_not_refuse_every_project(
+    config: Config, tmp_path: Path
+) -> None:
+    view = Path("/run") / f"claude-mcp-test-{os.getpid()}"
+    (tmp_path / "shop").mkdir()
+    view.mkdir()
+    subprocess.run(["mount", "--bind", "/", str(view)], check=True)
+    try:
+        assert refusal(tmp_path / "shop", config) == ""
+        assert refusal(view / "etc", config).startswith("it is a system directory")
+        assert refusal(f"{view}{tmp_path}/shop", config).startswith("it lies in /run, which")
+    finally:
+        subprocess.run(["umount", str(view)], check=True)
+        view.rmdir()
+
+
+def test_thousands_of_users_are_not_looked_through(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory service lists many users. Only links in their homes are followed."""
+    users = [
+        pwd.struct_passwd((f"u{uid}", "x", uid, uid, "", f"{tmp_path}/homes/u{uid}", "sh"))
+        for uid in range(2000, 7000)
+    ]
+    (tmp_path / "disk" / "keys").mkdir(parents=True)
+    (tmp_path / "homes" / "u2001").mkdir(parents=True)
+    (tmp_path / "homes" / "u2001" / ".ssh").symlink_to(tmp_path / "disk" / "keys")
+    monkeypatch.setattr(pwd, "getpwall", lambda: list(users))
+    located: list[str] = []
+    locate = MountTable.locate
+
+    def counted(table: MountTable, path: str) -> mounts.Location:
+        located.append(path)
+        return locate(table, path)
+
+    monkeypatch.setattr(MountTable, "locate", counted)
+    assert refusal("/srv/shop", config) == ""
+    assert len(located) < len(users) + 200
+    assert refusal(tmp_path / "disk", config).startswith(
+        f"it contains {tmp_path}/homes/u2001/.ssh, which is a location of credentials."
+    )
+    assert refusal(tmp_path / "homes" / "u2002" / ".ssh", config).startswith("it is a location of")
+    assert refusal(tmp_path / "homes", config).startswith(f"it contains {tmp_path}/homes/u2000")
