@@ -19,11 +19,24 @@ from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
 
+class _Arrival:
+    """What the front end says about a transfer whose files it has sent."""
+
+    def __init__(self) -> None:
+        self.said = threading.Event()
+        self.given_up = False
+        self.files: int | None = None
+
+    def give_up(self) -> None:
+        self.given_up = True
+        self.said.set()
+
+
 class Receiving:
     """The transfers in progress, each identified by its staging directory."""
 
     def __init__(self) -> None:
-        self._arrived: dict[str, threading.Event] = {}
+        self._arrived: dict[str, _Arrival] = {}
 
     def receive(self, request: Request) -> Answer:
         """Make a staging directory, wait for ``arrived``, and move what came to its place."""
@@ -39,9 +52,12 @@ class Receiving:
                 placement.check(args.directory, parent, target, args.overwrite)
                 with staging(parent) as (staging_name, directory):
                     path = os.path.join(directory_path, staging_name)
-                    if not self._has_arrived(request, path, target):
+                    arrival = self._await(request, path)
+                    if arrival.given_up:
+                        log(f"a transfer to {target} was given up")
                         return {}
-                    _place(directory, args.name, parent, target, args.overwrite)
+                    _check(directory, args.name, target, arrival.files)
+                    placement.place(directory, args.name, parent, target, args.overwrite)
         except placement.PlaceError as error:
             raise RequestError(Code.BAD_DESTINATION, str(error)) from error
         except OSError as error:
@@ -49,34 +65,36 @@ class Receiving:
             raise RequestError(Code.BAD_DESTINATION, why) from error
         return to_json(operations.Received(target))
 
-    def _has_arrived(self, request: Request, path: str, target: str) -> bool:
-        """Tell the caller the staging directory and wait; False if the transfer was given up."""
-        event = self._arrived[path] = threading.Event()
-        stopped = threading.Event()
-
-        def stop() -> None:
-            stopped.set()
-            event.set()
-
-        request.on_cancel(stop)
+    def _await(self, request: Request, path: str) -> _Arrival:
+        """Tell the caller the staging directory, and wait until it has sent everything."""
+        arrival = self._arrived[path] = _Arrival()
+        request.on_cancel(arrival.give_up)
         try:
             request.event(to_json(operations.Staging(path, os.getuid(), os.getgid())))
-            event.wait()
+            arrival.said.wait()
         finally:
             del self._arrived[path]
-        if stopped.is_set():
-            log(f"a transfer to {target} was given up")
-        return not stopped.is_set()
+        return arrival
 
     def arrived(self, request: Request) -> Answer:
-        event = self._arrived.get(request.read(operations.Arrived).staging)
-        if event is None:
+        args = request.read(operations.Arrived)
+        arrival = self._arrived.get(args.staging)
+        if arrival is None:
             raise RequestError(Code.NO_TRANSFER, "no such transfer is in progress")
-        event.set()
+        arrival.files = args.files
+        arrival.said.set()
         return {}
 
 
-def _place(staged: int, name: str, parent: int, target: str, overwrite: bool) -> None:
+def _check(staged: int, name: str, target: str, files: int | None) -> None:
+    """Raises PlaceError unless everything that was sent has arrived."""
     if name not in os.listdir(staged):
         raise placement.PlaceError(f"{target} is on a file system the engine cannot write to")
-    placement.place(staged, name, parent, target, overwrite)
+    if files is None:
+        return
+    try:
+        arrived = descriptors.count_files(staged, name)
+    except PermissionError:  # the source has directories that not even their owner may read
+        return
+    if arrived != files:
+        raise placement.PlaceError(f"only {arrived} of {files} files arrived in the session")

@@ -119,6 +119,8 @@ class Arrived(NamedTuple):
     """The files are in the staging directory."""
 
     staging: str
+    files: int | None = None
+    """How many files and links were sent; directories do not count."""
 
 
 # Turns.

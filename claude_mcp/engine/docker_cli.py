@@ -20,6 +20,7 @@ from claude_mcp.engine.engine import (
     ContainerNameInUse,
     ContainerNotFound,
     ContainerNotRunning,
+    CopyIncomplete,
     LimitRefused,
     Log,
     NewContainer,
@@ -32,6 +33,7 @@ from claude_mcp.engine.failures import (
     AMBIGUOUS,
     BEING_REMOVED,
     BUSY,
+    DISAPPEARED,
     HALF_REMOVED,
     NAME_IN_USE,
     NO_SUCH_CONTAINER,
@@ -263,6 +265,12 @@ class DockerCliEngine:
             raise worker_error
         if completed.returncode != 0:
             raise self._failure(tried, completed)
+        missing = len(DISAPPEARED.findall(completed.err))
+        if missing:
+            raise CopyIncomplete(
+                f"{self.title} left out {missing} or more files of {path}, which disappeared "
+                "while it read them."
+            )
 
     async def image_exists(self, image: str) -> bool:
         completed = await self._run(build.image_id_argv(self.program, image))

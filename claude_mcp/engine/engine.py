@@ -42,6 +42,10 @@ class PathNotFound(EngineError):
     """The container has no such path, or the engine cannot see it."""
 
 
+class CopyIncomplete(EngineError):
+    """The engine left files out of an archive, although it reports success."""
+
+
 class LimitRefused(EngineError):
     """The engine cannot create or start a container with the limit ``limit`` of ``Limits``."""
 
@@ -167,6 +171,7 @@ class Engine(Protocol):
 
         Raises:
             PathNotFound: as for ``copy_in``.
+            CopyIncomplete: files disappeared while the engine read them.
         """
 
     async def image_exists(self, image: str) -> bool: ...

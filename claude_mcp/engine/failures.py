@@ -33,6 +33,9 @@ NO_SUCH_PATH: Final = re.compile(
     r"|destination (\S+ )?must be a directory",
     re.IGNORECASE,
 )
+DISAPPEARED: Final = re.compile(r"copier: file disappeared while reading")
+"""Podman's warning about a file that it left out of an archive. It reports success nevertheless,
+even if the whole container was removed."""
 NO_SUCH_VOLUME: Final = re.compile(r"no such volume", re.IGNORECASE)
 NOT_RUNNING: Final = re.compile(
     r"is not running|container state improper|can only create exec sessions on running containers"

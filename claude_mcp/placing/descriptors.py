@@ -8,6 +8,7 @@ the host and in the session.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -81,6 +82,24 @@ def remove(directory: int, name: str, depth: int = MAX_DEPTH) -> None:
         os.rmdir(name, dir_fd=directory)
     except OSError:
         return
+
+
+def count_files(directory: int, name: str) -> int:
+    """How many files and links a tree has; anything but a directory is one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        return 1
+    below = os.open(name, READ, dir_fd=directory)
+    try:
+        with os.scandir(below) as entries:
+            names = [(each.name, each.is_dir(follow_symlinks=False)) for each in entries]
+        inside = [count_files(below, child) for child, is_dir in names if is_dir]
+        return sum(inside) + sum(not is_dir for _, is_dir in names)
+    finally:
+        os.close(below)
 
 
 def empty(directory: int, depth: int = MAX_DEPTH) -> None:

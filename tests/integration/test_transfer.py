@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from claude_mcp.config import load
@@ -279,3 +280,33 @@ async def test_full_disk_is_said_and_nothing_is_left_of_the_transfer(
             assert list(full.iterdir()) == []
     finally:
         await sessions.destroy(name)
+
+
+async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
+    sessions: Sessions, session: Session, bare: Bare, tmp_path: Path
+) -> None:
+    await commands.run(
+        await sessions.open(session.id),
+        "mkdir /tmp/tree; cd /tmp/tree; for d in $(seq 200); do mkdir $d; "
+        "for f in $(seq 100); do echo $f > $d/$f; done; done",
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+
+    async def remove_when_files_arrive() -> None:
+        while not list(out.glob(".claude-mcp-*/tree/*")):
+            await anyio.sleep(0.01)
+        await anyio.to_thread.run_sync(bare, "rm", "--force", session.container_id)
+
+    failed = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(remove_when_files_arrive)
+        try:
+            await transfer(await sessions.open(session.id), FROM, "/tmp/tree", f"{out}/")
+        except (TransferError, EngineError) as error:
+            failed = error
+    if failed is None:  # the engine removes the container after the copy
+        assert len([path for path in out.rglob("*") if path.is_file()]) == 20_000
+    else:
+        assert "Nothing was copied" in str(failed)
+        assert list(out.iterdir()) == []

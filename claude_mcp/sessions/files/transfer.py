@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
-from claude_mcp.engine.engine import Engine, PathNotFound
+from claude_mcp.engine.engine import CopyIncomplete, Engine, PathNotFound
 from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
@@ -98,7 +98,7 @@ async def _send(
                 directory,
                 lambda pipe: write_archive(parent, str(path), name, owner, pipe, tally),
             )
-        arrived = operations.Arrived(directory)
+        arrived = operations.Arrived(directory, tally.files)
         await pinned.request(operations.ARRIVED, to_json(arrived))
 
     try:
@@ -179,6 +179,12 @@ async def _fetch(
                 )
     except placement.PlaceError as error:
         raise _nothing_copied(str(error)) from error
+    except CopyIncomplete as error:
+        raise TransferError(
+            f"Nothing was copied: {error.message}",
+            hint="Either the session was removed, or something in it deletes files. Try again "
+            "while nothing changes them.",
+        ) from error
     except PathNotFound as error:
         raise TransferError(
             f"{source!r} does not exist in session {session.name!r}.",

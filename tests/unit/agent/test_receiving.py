@@ -37,9 +37,9 @@ def begin(caller: Caller, **args: Any) -> Path:
     return staging
 
 
-def arrive(caller: Caller, staging: Path) -> list[dict[str, Any]]:
+def arrive(caller: Caller, staging: Path, **args: int) -> list[dict[str, Any]]:
     """Say that all has arrived; both answers, that to ``receive`` first."""
-    caller.send("arrived", staging=str(staging))
+    caller.send("arrived", staging=str(staging), **args)
     messages = sorted((caller.receive() for _ in range(2)), key=lambda message: message["id"])
     return [{key: value for key, value in each.items() if key != "id"} for each in messages]
 
@@ -109,6 +109,21 @@ def test_what_the_engine_wrote_elsewhere_is_missed(caller: Caller, tmp_path: Pat
         "message": f"{tmp_path}/new is on a file system the engine cannot write to",
     }
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_of_which_files_are_missing_is_not_placed(caller: Caller, tmp_path: Path) -> None:
+    for sent, answer in ((4, "error"), (3, "ok")):
+        staging = begin(caller, directory=True)
+        (staging / "new" / "sub").mkdir(parents=True)
+        (staging / "new" / "file").touch()
+        (staging / "new" / "link").symlink_to("file")
+        (staging / "new" / "sub" / "file").touch()
+        first = arrive(caller, staging, files=sent)[0]
+        assert [*first] == [answer]
+        if answer == "error":
+            assert first["error"]["message"] == "only 3 of 4 files arrived in the session"
+            assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_a_cancelled_transfer_leaves_nothing(caller: Caller, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from claude_mcp.engine.engine import (
     Container,
     ContainerNameInUse,
     ContainerNotFound,
+    CopyIncomplete,
     LimitRefused,
     Log,
     NewContainer,
@@ -569,6 +570,24 @@ class TestCopies:
         engine = playing("echo 'Error: io: read/write on closed pipe' >&2; exit 1")
         with pytest.raises(ValueError, match=r"^a hostile archive$"):
             await engine.copy_out("c", "/work", broken)
+
+    async def test_a_copy_from_which_files_disappeared_is_no_success(
+        self, playing: Callable[..., DockerCliEngine]
+    ) -> None:
+        def read(pipe: BinaryIO) -> None:
+            pipe.read()
+
+        warned = 'time="2026-01-02T03:04:05Z" level=warning msg="'
+        engine = playing(f"echo '{warned}Using cgroups-v1\"' >&2; echo archive", PODMAN)
+        await engine.copy_out("c", "/work", read)
+        gone = f'{warned}copier: file disappeared while reading: \\"/work/{{}}\\""'
+        lines = " ".join(f"'{gone.format(name)}'" for name in "ab")
+        engine = playing(f"printf '%s\\n' {lines} >&2; echo archive", PODMAN)
+        with pytest.raises(CopyIncomplete) as caught:
+            await engine.copy_out("c", "/work", read)
+        assert caught.value.message == (
+            "Podman left out 2 or more files of /work, which disappeared while it read them."
+        )
 
     async def test_a_failed_copy_says_why(self, playing: Programs) -> None:
         engine = playing("echo 'Error response from daemon: no space left on device' >&2; exit 1")

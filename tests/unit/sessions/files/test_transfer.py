@@ -361,7 +361,7 @@ class TestIn:
         )
         args = {"destination": "sub/", "name": "tree", "directory": True, "overwrite": True}
         assert (done.files, done.size, done.warnings) == (1, 7, ())
-        assert json.loads(done.path) == [args, "arrived", {"staging": "/workspace/.s"}]
+        assert json.loads(done.path) == [args, "arrived", {"staging": "/workspace/.s", "files": 1}]
         argv = json.loads(sent.with_name("argv").read_text())
         assert argv == ["cp", "-", f"{'abcd1':0<64}:/workspace/.s"]
         with tarfile.open(sent) as archive:
