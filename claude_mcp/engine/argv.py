@@ -38,11 +38,13 @@ INSPECT_FORMAT: Final = (
 )
 
 
-def mount_value(mount: BindMount) -> str:
+def mount_value(dialect: Dialect, mount: BindMount) -> str:
     """The value of ``--mount``, which engines read as one line of CSV."""
     fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
     if mount.read_only:
         fields.append("readonly")
+        # Otherwise a file system that is mounted below it would be writable.
+        fields += [dialect.mount_alone] if dialect.mount_alone else []
     line = io.StringIO()
     # The writer quotes a line break in a path only if its own line terminator contains it.
     csv.writer(line, lineterminator="\r\n").writerow(fields)
@@ -104,7 +106,7 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     if spec.restart is not None:
         argv.append(f"--restart={spec.restart}")
     argv += [f"--add-host={host}" for host in spec.extra_hosts]
-    argv += [f"--mount={mount_value(mount)}" for mount in spec.mounts]
+    argv += [f"--mount={mount_value(dialect, mount)}" for mount in spec.mounts]
     argv += [f"--mount={_volume_value(volume)}" for volume in spec.volumes]
     argv += [f"--env={key(name)}={value}" for name, value in spec.environment.items()]
     argv += [f"--env={key(name)}" for name in spec.inherited]

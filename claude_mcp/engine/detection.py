@@ -17,7 +17,7 @@ from typing import Any, Final, assert_never
 from claude_mcp.engine import argv as build
 from claude_mcp.engine import process
 from claude_mcp.engine.dialects.dialect import Dialect
-from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.docker import DOCKER, MOUNT_ALONE_BEFORE_25, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.podman import (
     PODMAN,
     REMOTE_PODMAN,
@@ -50,6 +50,8 @@ class Answer:
     """A Podman client is connected to a service, which alone knows whether it is rootless."""
     daemon_is_podman: bool = False
     """A Docker client is connected to Podman's service."""
+    client_before_25: bool = False
+    """Docker's client is older than version 25 and takes other fields of ``--mount``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def parse_version(stdout: str, *, effective_uid: int) -> Answer | None:
                 rootless="rootlesskit" in components,
                 in_virtual_machine=platform.startswith("Docker Desktop"),
                 daemon_is_podman=PODMAN_SERVICE in components,
+                client_before_25=_numbers(str(client["Version"])) < (25,),
             )
         if "APIVersion" in client:  # Podman's spelling
             version = str(client["Version"])
@@ -101,6 +104,8 @@ def dialect_of(answer: Answer) -> Dialect:
     match answer.name:
         case EngineName.DOCKER:
             dialect = ROOTLESS_DOCKER if answer.rootless else DOCKER
+            if answer.client_before_25 and dialect.mount_alone:
+                dialect = replace(dialect, mount_alone=MOUNT_ALONE_BEFORE_25)
         case EngineName.PODMAN:
             local = ROOTLESS_PODMAN if answer.rootless else PODMAN
             remote = REMOTE_ROOTLESS_PODMAN if answer.rootless else REMOTE_PODMAN
@@ -112,13 +117,17 @@ def dialect_of(answer: Answer) -> Dialect:
 
 def check_version(dialect: Dialect, version: str) -> None:
     """Raise EngineError if the engine is older than supported."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if numbers < dialect.minimum_version:
+    if _numbers(version) < dialect.minimum_version:
         minimum = ".".join(map(str, dialect.minimum_version))
         raise EngineError(
             f"{dialect.title} {version} is too old: {minimum} or later is needed.",
             hint=f"Upgrade {dialect.title}, or choose another engine with CLAUDE_MCP_ENGINE.",
         )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def check_daemon(answer: Answer, program: str, environment: Mapping[str, str]) -> None:

@@ -23,7 +23,11 @@ SHOWN_CHARS: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """A host path made visible in the container. Both paths are absolute."""
+    """A host path made visible in the container. Both paths are absolute.
+
+    A file system that is mounted below a read-only one needs a mount of its own: engines either
+    leave it out or make it writable.
+    """
 
     source: str
     target: str

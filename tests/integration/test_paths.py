@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +55,55 @@ async def test_a_path_that_becomes_a_link_while_it_is_mounted_makes_no_session(
     with pytest.raises(UsageError, match="was replaced while it was being mounted; try again"):
         await create(sessions, request, swap)
     assert bare.containers(name) == []
+
+
+@pytest.fixture
+def file_system() -> Iterator[Callable[[Path], None]]:
+    """Mounts a file system of its own at a path, which only root can."""
+    mounted: list[str] = []
+
+    def mount(path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], check=True)
+        mounted.append(str(path))
+        path.chmod(0o777)
+
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    yield mount
+    for path in reversed(mounted):
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+async def test_file_systems_below_a_read_only_mount_are_read_only(
+    sessions: Sessions,
+    project: Path,
+    tmp_path: Path,
+    name: str,
+    bare: Bare,
+    file_system: Callable[[Path], None],
+) -> None:
+    data, hooks = tmp_path / "data", project / ".git" / "hooks"
+    for each in (data / "disk", data / "disk" / "deep", hooks / "disk"):
+        file_system(each)
+    (data / "disk" / "deep" / "file").write_text("there\n")
+    request = CreateRequest(str(project), session_name=name, mounts=(Mount(str(data), "/data"),))
+    created = await create(sessions, request)
+    script = """cat /data/disk/deep/file
+        for each in /data /data/disk /data/disk/deep .git/hooks .git/hooks/disk; do
+            touch $each/new && echo "$each is writable"
+        done; ls /data/late"""
+    try:
+        ran = await commands.run(await sessions.open(name), script)
+        assert (ran.stdout, ran.stderr.count("Read-only file system")) == ("there\n", 5)
+        # What is mounted there later is left out, even when the container starts again.
+        file_system(data / "late")
+        (data / "late" / "file").touch()
+        bare("restart", "--time=0", created.session.container_id)
+        ran = await commands.run(await sessions.open(name), script)
+        assert (ran.stdout, ran.stderr.count("Read-only file system")) == ("there\n", 5)
+    finally:
+        await sessions.destroy(name)
 
 
 async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(

@@ -52,6 +52,9 @@ class Dialect:
 
     bind_mounts: bool
     """A container can see a directory of the host."""
+    mount_alone: str | None
+    """The field of ``--mount`` that leaves out the file systems mounted below a directory. None for
+    an engine in a user namespace: the kernel lets it mount a directory only as a whole."""
     archive_copies: bool
     """Tar archives can be copied into and out of a container."""
     limits_need_delegation: bool

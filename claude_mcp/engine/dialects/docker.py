@@ -20,6 +20,7 @@ DOCKER: Final = Dialect(
     alias_reaches_host=True,
     own_addresses_reach_host=True,
     bind_mounts=True,
+    mount_alone="bind-recursive=disabled",
     archive_copies=True,
     # Warns of each limit that it cannot set.
     limits_need_delegation=False,
@@ -33,9 +34,12 @@ DOCKER: Final = Dialect(
     daemon_unpacks=True,
     spools_archives=False,
 )
+MOUNT_ALONE_BEFORE_25: Final = "bind-nonrecursive"
+"""``mount_alone`` for older clients; version 29 no longer takes it."""
 ROOTLESS_DOCKER: Final = replace(
     DOCKER,
     rootless=True,
+    mount_alone=None,
     container_user=ContainerUser.ROOT,
     # It leads into the network namespace of RootlessKit.
     alias_reaches_host=False,

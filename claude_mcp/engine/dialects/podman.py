@@ -25,6 +25,7 @@ PODMAN: Final = Dialect(
     alias_reaches_host=True,
     own_addresses_reach_host=True,
     bind_mounts=True,
+    mount_alone="bind-nonrecursive",
     archive_copies=True,
     limits_need_delegation=False,
     # containers.conf can change the default of each. By default, containers also inherit the
@@ -47,6 +48,7 @@ PODMAN: Final = Dialect(
 ROOTLESS_PODMAN: Final = replace(
     PODMAN,
     rootless=True,
+    mount_alone=None,
     container_user=ContainerUser.KEEP_ID,
     # pasta, which Podman 5 uses, gives containers the addresses of the host.
     own_addresses_reach_host=False,

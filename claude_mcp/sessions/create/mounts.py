@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
 from typing import Final
 
 from claude_mcp.config import Config
 from claude_mcp.contract.places import PROXY_DIRECTORY, WORKSPACE
-from claude_mcp.engine.spec import BindMount
+from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount, VolumeMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths.mounts import read_mounts
 
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Nothing can be mounted below these; the agent's own directory is in /dev."""
+MOST_FILE_SYSTEMS: Final = 50
+"""How many file systems may be mounted below a read-only mount."""
 
 
 def bind_mounts(mounts: tuple[Mount, ...], config: Config) -> tuple[BindMount, ...]:
@@ -28,6 +32,39 @@ def bind_mounts(mounts: tuple[Mount, ...], config: Config) -> tuple[BindMount, .
         if targets.count(target) > 1:
             raise UsageError(f"Two mounts have the same path in the session, {target!r}.")
     return bound
+
+
+def with_file_systems_below(spec: ContainerSpec) -> tuple[BindMount, ...]:
+    """The mounts of ``spec``, and a read-only one for each file system below a read-only one.
+
+    An engine leaves out such a file system or makes it writable.
+
+    Raises:
+        UsageError: there are too many of them.
+    """
+    known = read_mounts()
+    taken: tuple[BindMount | VolumeMount | TmpfsMount, ...]
+    taken = (*spec.mounts, *spec.volumes, *spec.tmpfs_mounts)
+    targets = [PurePosixPath(each.target) for each in taken]
+    mounts = list(spec.mounts)
+    for mount in spec.mounts:
+        points = known.points_below(mount.source) if mount.read_only else []
+        if len(points) > MOST_FILE_SYSTEMS:
+            raise UsageError(
+                f"{mount.source!r} cannot be mounted read-only: {len(points)} other file systems "
+                f"are mounted below it, the first at {points[0]!r}.",
+                hint="Mount the directories that the session needs, one by one.",
+            )
+        for point in points:
+            target = PurePosixPath(mount.target, os.path.relpath(point, mount.source))
+            # What the session has there is nearer than the mount.
+            hidden = any(
+                target.is_relative_to(each) and PurePosixPath(mount.target) in each.parents
+                for each in targets
+            )
+            if not hidden:
+                mounts.append(BindMount(point, str(target)))
+    return tuple(mounts)
 
 
 def bind_mount(mount: Mount, config: Config) -> BindMount:

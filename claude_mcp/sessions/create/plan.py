@@ -23,7 +23,7 @@ from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions import limits
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create.mounts import bind_mounts
+from claude_mcp.sessions.create.mounts import bind_mounts, with_file_systems_below
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.git import guard
 from claude_mcp.sessions.labels import session_labels
@@ -92,15 +92,13 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     servers = mcp_config.check(request.mcp_config)
     checked = await _check(sessions, request)
     spec = _spec(sessions.config, checked)
-    mounted = await anyio.to_thread.run_sync(
-        policy.identities, [mount.source for mount in spec.mounts], abandon_on_cancel=True
-    )
+    mounts, mounted = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
     return Plan(
-        spec=spec,
+        spec=replace(spec, mounts=mounts),
         session=_session(spec, checked),
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers)),
         mcp_config=servers,
-        mounted=tuple(mounted),
+        mounted=mounted,
         warnings=(
             *checked.provider.warnings,
             *checked.containment.warnings,
@@ -156,6 +154,14 @@ def _check_paths(
 ) -> tuple[policy.Project, tuple[BindMount, ...]]:
     """In a thread: a file system or a directory of users may take long to answer."""
     return policy.project(request.project_path, config), bind_mounts(request.mounts, config)
+
+
+def _settle_mounts(
+    spec: ContainerSpec,
+) -> tuple[tuple[BindMount, ...], tuple[tuple[int, int] | None, ...]]:
+    """All mounts of the session and the identities of their sources; in a thread, likewise."""
+    mounts = with_file_systems_below(spec)
+    return mounts, tuple(policy.identities(mount.source for mount in mounts))
 
 
 def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:

@@ -102,6 +102,12 @@ class MountTable:
             if point != path:
                 yield from self._at[point]
 
+    def points_below(self, path: str) -> list[str]:
+        """The mount points below a path that can be seen there, outermost first."""
+        points = {mount.point for mount in self.below(path)} - {path}
+        # Another file system may be mounted over one of their parents.
+        return sorted(point for point in points if os.path.lexists(point))
+
     def is_storage(self, mount: HostMount) -> bool:
         """Whether files are kept there: on a disk, on another machine, or where ``/`` is."""
         return mount.kind not in NOT_STORAGE or mount.shows.device == self._place("/").device

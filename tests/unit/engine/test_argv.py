@@ -11,7 +11,7 @@ import pytest
 
 from claude_mcp.engine import argv
 from claude_mcp.engine.dialects.docker import DOCKER
-from claude_mcp.engine.dialects.podman import PODMAN
+from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.spec import (
     BindMount,
     ContainerSpec,
@@ -134,7 +134,7 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--restart=on-failure",
         "--add-host=host.docker.internal:host-gateway",
         "--mount=type=bind,source=/p,target=/workspace",
-        '--mount=type=bind,"source=/a,b",target=/c,readonly',
+        '--mount=type=bind,"source=/a,b",target=/c,readonly,bind-nonrecursive',
         "--mount=type=volume,source=v1,target=/run/v1,ro",
         "--mount=type=volume,source=v2,target=/run/v2",
         "--env=LANG=--x=y z",
@@ -267,12 +267,19 @@ def test_a_label_or_variable_needs_a_plain_name(key: str) -> None:
     ],
 )
 def test_a_mount_path_with_special_characters_stays_one_field(path: str, value: str) -> None:
-    assert argv.mount_value(BindMount(path, "/t")) == value
+    assert argv.mount_value(ROOTLESS_PODMAN, BindMount(path, "/t")) == value
     line = csv.reader(io.StringIO(value, newline=""))
     assert list(line) == [["type=bind", f"source={path}", "target=/t", "readonly"]]
 
 
 def test_a_target_is_quoted_like_a_source() -> None:
-    assert argv.mount_value(BindMount("/s", "/t,readonly", read_only=False)) == (
+    assert argv.mount_value(DOCKER, BindMount("/s", "/t,readonly", read_only=False)) == (
         'type=bind,source=/s,"target=/t,readonly"'
     )
+
+
+def test_a_read_only_mount_leaves_out_the_file_systems_below_it_if_the_engine_can() -> None:
+    assert [argv.mount_value(each, BindMount("/s", "/t")) for each in (DOCKER, PODMAN)] == [
+        "type=bind,source=/s,target=/t,readonly,bind-recursive=disabled",
+        "type=bind,source=/s,target=/t,readonly,bind-nonrecursive",
+    ]

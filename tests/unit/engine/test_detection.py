@@ -118,6 +118,11 @@ def desktop() -> Mapping[str, Any]:
         (DOCKER_ALONE, 0, Answer(EngineName.DOCKER, "28.2.2", daemon_answers=False)),
         (rootless_docker(), 1000, Answer(EngineName.DOCKER, "20.10.24+dfsg1", rootless=True)),
         (desktop(), 1000, Answer(EngineName.DOCKER, "20.10.24+dfsg1", in_virtual_machine=True)),
+        (
+            {"Client": {**DOCKER_CLIENT, "Version": "24.0.9"}, "Server": DOCKER_SERVER},
+            0,
+            Answer(EngineName.DOCKER, "20.10.24+dfsg1", client_before_25=True),
+        ),
         (PODMAN_ANSWER, 0, Answer(EngineName.PODMAN, "4.3.1")),
         (PODMAN_ANSWER, 1000, Answer(EngineName.PODMAN, "4.3.1", rootless=True)),
         (

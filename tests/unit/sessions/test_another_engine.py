@@ -38,6 +38,7 @@ PODS_DIALECT = Dialect(
     alias_reaches_host=True,
     own_addresses_reach_host=True,
     bind_mounts=False,
+    mount_alone=None,
     archive_copies=False,
     limits_need_delegation=False,
     create_options=(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from claude_mcp.sessions.paths.mounts import (
@@ -63,6 +65,15 @@ def test_storage_is_told_from_what_the_kernel_makes_up() -> None:
     assert storage == {"/", "/mnt/my home"}
     live = [HostMount("/", Place("0:9", "/"), "tmpfs"), HostMount("/r", Place("0:9", "/"), "tmpfs")]
     assert all(MountTable(live).is_storage(mount) for mount in live)
+
+
+def test_mount_points_below_a_directory_are_found_unless_something_hides_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    points = ["", "/a/b", "/a", "/a", "/gone"]
+    mounts = MountTable(HostMount(f"{tmp_path}{each}", Place("0:1", "/"), "x") for each in points)
+    assert mounts.points_below(str(tmp_path)) == [f"{tmp_path}/a", f"{tmp_path}/a/b"]
 
 
 @pytest.mark.parametrize(
