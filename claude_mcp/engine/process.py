@@ -239,9 +239,7 @@ async def run_with_pipe(
                 returncode = await process.wait()
             except BaseException:
                 if end_input_first:
-                    pipe.refuses_data = True
-                    with anyio.move_on_after(PIPE_GRACE_SECONDS, shield=True):
-                        await process.wait()
+                    await _end_input(process, pipe)
                 _kill_group(process)  # otherwise the thread would not end, nor the task group
                 raise
     finally:
@@ -249,6 +247,13 @@ async def run_with_pipe(
         await _kill(process)
     completed = Completed(tuple(argv), returncode, b"", err.value())
     return completed, failures[0] if failures else None
+
+
+async def _end_input(process: asyncio.subprocess.Process, pipe: _Pipe) -> None:
+    """Let a program see the end of its input, and give it time to end by itself."""
+    pipe.refuses_data = True
+    with anyio.move_on_after(PIPE_GRACE_SECONDS, shield=True):
+        await process.wait()
 
 
 async def _start_with_pipe(

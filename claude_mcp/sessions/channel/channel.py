@@ -256,22 +256,27 @@ class Channel:
             await self._opened.wait()
             await self._send(operations.Request(number, op, args))
             with anyio.move_on_after(limit) as late:
-                try:
-                    return await self._answer(pending, on_event)
-                except (AgentRefused, ChannelLost, Silent):
-                    raise
-                except BaseException:  # cancelled, late, or ``on_event`` failed
-                    if op != operations.PING:
-                        seconds = LATE_SECONDS if late.cancel_called else CANCEL_ANSWER_SECONDS
-                        with anyio.move_on_after(seconds, shield=True):
-                            await self._cancel(number, pending)
-                    raise
+                return await self._answer_or_cancel(number, pending, on_event, late)
             raise AgentError(f"The session's agent did not answer within {limit:g} s.")
         finally:
             del self._pending[number]
             pending.send.close()
             pending.receive.close()
             self._idle_since = anyio.current_time()
+
+    async def _answer_or_cancel(
+        self, number: int, pending: _Pending, on_event: OnEvent | None, late: anyio.CancelScope
+    ) -> dict[str, Any]:
+        try:
+            return await self._answer(pending, on_event)
+        except (AgentRefused, ChannelLost, Silent):
+            raise
+        except BaseException:  # cancelled, late, or ``on_event`` failed
+            if pending.op != operations.PING:
+                seconds = LATE_SECONDS if late.cancel_called else CANCEL_ANSWER_SECONDS
+                with anyio.move_on_after(seconds, shield=True):
+                    await self._cancel(number, pending)
+            raise
 
     def _next_number(self) -> int:
         self._numbers += 1
