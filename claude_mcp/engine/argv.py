@@ -33,7 +33,7 @@ OOM_SCORE: Final = 500
 INSPECT_FORMAT: Final = (
     '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
     '"status":{{json .State.Status}},"exitCode":{{json .State.ExitCode}},'
-    '"started":{{json .State.StartedAt}},'
+    '"started":{{json .State.StartedAt}},"finished":{{json .State.FinishedAt}},'
     '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
 )
 
@@ -126,6 +126,10 @@ def start_attached_argv(program: str, ref: str) -> Argv:
 
 def start_argv(program: str, ref: str) -> Argv:
     return (program, "start", reference(ref))
+
+
+def kill_argv(program: str, ref: str) -> Argv:
+    return (program, "kill", reference(ref))
 
 
 def remove_argv(program: str, ref: str) -> Argv:

@@ -135,6 +135,12 @@ class DockerCliEngine:
         if completed.returncode != 0:
             raise self._failure(f"start container {ref}", completed)
 
+    async def kill(self, ref: str) -> None:
+        completed = await self._run(build.kill_argv(self.program, ref))
+        gone = matches(NOT_RUNNING, completed) or matches(NO_SUCH_CONTAINER, completed)
+        if completed.returncode != 0 and not gone:
+            raise self._failure(f"kill container {ref}", completed)
+
     async def remove(self, ref: str) -> bool:
         argv = build.remove_argv(self.program, ref)
         completed = await self._run(argv)
@@ -318,6 +324,7 @@ def parse_inspect(stdout: str) -> list[Container]:
                     image=fields["image"],
                     labels=fields["labels"] or {},
                     started=fields["started"],
+                    finished=fields["finished"],
                 )
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:

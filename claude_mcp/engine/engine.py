@@ -68,6 +68,8 @@ class Container:
     image: str
     labels: Mapping[str, str]
     started: str = ""
+    finished: str = ""
+    """The latest end of the main process; in the year 1 if it has never ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,9 @@ class Engine(Protocol):
 
     async def start(self, ref: str) -> None:
         """Start a container that was stopped."""
+
+    async def kill(self, ref: str) -> None:
+        """End a container's processes at once. Succeeds if it does not run."""
 
     async def remove(self, ref: str) -> bool:
         """Kill and remove a container and its anonymous volumes; False if there was none."""

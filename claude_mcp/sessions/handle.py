@@ -14,7 +14,7 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, SessionNotReady
-from claude_mcp.sessions import quota
+from claude_mcp.sessions import mounted, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
@@ -100,6 +100,10 @@ class SessionHandle:
         session = self.session if self._is_fresh else await self._connection.find(self._reference)
         return SessionHandle(self._connection, session.id, session, is_fresh=True)
 
+    async def check_mounts(self) -> None:
+        """Raises SessionNotReady if a path that it mounts was replaced; see ``mounted.check``."""
+        await mounted.check(self.session)
+
     async def request(
         self,
         op: str,
@@ -118,7 +122,7 @@ class SessionHandle:
             ClaudeMcpError: the agent refused; ``channel.refusals`` says which error this is.
         """
         if not self._is_fresh:
-            if await self._may_answer():
+            if await self._may_answer() and not await self._may_be_another():
                 try:
                     return await self._ask(op, args, on_event)
                 except (NotRunning, NoContainer) as error:
@@ -132,6 +136,11 @@ class SessionHandle:
         """False if the channel is open and dead; a request over it might be carried out twice."""
         container_id, channels = self.session.container_id, self._connection.channels
         return not channels.is_open(container_id) or await channels.is_alive(container_id)
+
+    async def _may_be_another(self) -> bool:
+        """Whether the container may have been restarted with other directories mounted."""
+        is_open = self._connection.channels.is_open(self.session.container_id)
+        return not is_open and await mounted.is_replaced(self.session)
 
     async def _ask(
         self, op: str, args: Mapping[str, Any], on_event: OnEvent | None
@@ -172,10 +181,16 @@ class SessionHandle:
     async def _start_again(self) -> None:
         logger.info("starting the stopped session %s", self.session.name)
         engine = self._connection.engine
+        await mounted.check(self.session)
         await quota.check(engine, self.config.max_sessions)
         if self.session.proxy is not None:
             await proxies.ensure(engine, self.session.proxy)
         await engine.start(self.session.container_id)
+        try:
+            await mounted.check(self.session)  # the engine has looked the paths up again
+        except SessionNotReady:
+            await engine.kill(self.session.container_id)
+            raise
         self.session = replace(self.session, status=Status.RUNNING)
         self.notes = (RESTARTED,)
         self._connection.known.remember(self.session)

@@ -39,6 +39,8 @@ CREDENTIALS: Final = "claude-mcp.credentials"
 PLACES: Final = "claude-mcp.places"
 """JSON; see ``Session.places``."""
 GIT: Final = "claude-mcp.git"
+MOUNTED: Final = "claude-mcp.mounted"
+"""JSON; see ``sessions.mounted``."""
 EXPIRES: Final = "claude-mcp.expires"
 """RFC 3339; the agent's settings have the same time."""
 HOME: Final = "claude-mcp.home"
@@ -102,6 +104,8 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         created_at=normalized_time(container.created),
         places=_places(labels.get(PLACES)),
         git_state=labels.get(GIT, ""),
+        mounted=labels.get(MOUNTED, ""),
+        restarted=_has_ended(container),
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,
@@ -133,6 +137,12 @@ def _stopped_status(container: Container, now: datetime) -> Status:
     home_lost = container.labels.get(HOME) == IN_MEMORY
     abandoned = container.exit_code == ABANDONED_EXIT_CODE
     return Status.BROKEN if home_lost or abandoned else Status.STOPPED
+
+
+def _has_ended(container: Container) -> bool:
+    """Whether its main process has ended before; engines then keep the time of the latest end."""
+    finished = parse_time(container.finished)
+    return finished is not None and finished.year > 1
 
 
 def _places(label: str | None) -> dict[str, str]:

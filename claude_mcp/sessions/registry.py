@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -18,8 +18,8 @@ from anyio.abc import TaskGroup
 from claude_mcp.config import Config
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import SessionNotFound, ungrouped
-from claude_mcp.sessions import labels, pruning, references
+from claude_mcp.errors import SessionNotFound, SessionNotReady, ungrouped
+from claude_mcp.sessions import labels, mounted, pruning, references
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
@@ -142,7 +142,8 @@ class Sessions:
     async def find(self, reference: str) -> Session:
         """The session as the engine describes it now; raises as ``open`` does."""
         references.check(reference)
-        return await references.resolve(await self.engine(), reference, self._all)
+        session = await references.resolve(await self.engine(), reference, self._all)
+        return await self._stopped_if_replaced(session)
 
     async def _all(self) -> Sequence[Session]:
         """All sessions, oldest first. Expired ones are removed in the background."""
@@ -150,7 +151,26 @@ class Sessions:
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
         self._sweep(found)
+        found = [await self._stopped_if_replaced(session) for session in found]
         return sorted(found, key=lambda session: (session.created_at, session.name))
+
+    async def _stopped_if_replaced(self, session: Session) -> Session:
+        """The session; killed if it was restarted with other directories than it was created with.
+
+        Whoever wants to use it then reads why it is not started again.
+        """
+        if session.status is not Status.RUNNING or not session.restarted:
+            return session
+        try:
+            await mounted.check(session)
+        except SessionNotReady as error:
+            logger.warning("killing the session %s: %s", session.name, error)
+            connection = await self._connection()
+            self.known.forget(session)
+            connection.channels.close(session.container_id)
+            await connection.engine.kill(session.container_id)
+            return replace(session, status=Status.STOPPED)
+        return session
 
     def _sweep(self, found: Sequence[Session]) -> None:
         for session in found:

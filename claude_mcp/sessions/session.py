@@ -54,6 +54,10 @@ class Session:
     """See ``providers.resolve.Provider.places``."""
     git_state: str = ""
     """A digest of git's files at creation; empty if the session is trusted with them."""
+    mounted: str = ""
+    """The mounted host paths and their identities; see ``sessions.mounted``."""
+    restarted: bool = False
+    """Whether its container is not in its first run, or has ended."""
     expires_at: str | None = None
     network: str = "open"
     proxy: Proxy | None = None

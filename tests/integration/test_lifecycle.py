@@ -33,6 +33,7 @@ from claude_mcp.sessions import labels, references
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.handle import RESTARTED
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -272,6 +273,40 @@ async def test_stopped_container_is_listed_and_started_again_when_it_is_needed(
     assert (result.stdout, result.notes) == ("up\n", (RESTARTED,))
     assert (await sessions.find(session.id)).status is Status.RUNNING
     assert (await commands.run(await sessions.open(session.id), "true")).notes == ()
+
+
+@pytest.mark.parametrize("by_engine", [False, True])
+@pytest.mark.parametrize("linked", [False, True])
+async def test_session_is_not_started_with_another_project_than_it_was_created_with(
+    sessions: Sessions, session: Session, project: Path, bare: Bare, by_engine: bool, linked: bool
+) -> None:
+    secrets_of_the_host = project.with_name("secrets")
+    secrets_of_the_host.mkdir()
+    (secrets_of_the_host / "id").write_text("a key")
+    bare("kill", session.container_id)
+    kept = project.rename(project.with_name("kept"))
+    if linked:
+        project.symlink_to(secrets_of_the_host)
+    else:
+        secrets_of_the_host.rename(project)
+    if by_engine:
+        bare("start", session.container_id)
+    listed = {each.session.id: each.session.status for each in await sessions.list()}
+    assert listed[session.id] is Status.STOPPED
+    for direction, paths in (
+        (Direction.FROM_CONTAINER, ("/workspace/id", f"{kept}/id")),
+        (Direction.TO_CONTAINER, (f"{kept}/new", "/workspace/new")),
+    ):
+        (kept / "new").touch()
+        with pytest.raises(SessionNotReady, match="is not what it was"):
+            await transfer(await sessions.open(session.id), direction, *paths)
+    with pytest.raises(SessionNotReady, match="is not what it was"):
+        await commands.run(await sessions.open(session.id), "cat id")
+    assert bare("inspect", "--format={{.State.Running}}", session.container_id) == "false\n"
+    assert sorted(path.name for path in project.iterdir()) == ["id"]
+    project.unlink() if linked else project.rename(secrets_of_the_host)
+    kept.rename(project)
+    assert (await commands.run(await sessions.open(session.id), "ls")).stdout == "new\n"
 
 
 async def test_stop_by_the_engine_is_quick_because_the_agent_handles_term(

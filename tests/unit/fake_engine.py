@@ -108,6 +108,7 @@ def new_container(name: str, image: str, labels: dict[str, str]) -> dict[str, An
         "exitCode": 0,
         "error": "",
         "started": "",
+        "finished": "0001-01-01T00:00:00Z",
         "image": image,
         "labels": labels,
     }

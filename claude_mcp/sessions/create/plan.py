@@ -21,12 +21,12 @@ from claude_mcp.contract.settings import ASK, BYPASS, Settings
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions import limits
+from claude_mcp.sessions import limits, mounted
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.mounts import bind_mounts, with_file_systems_below
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.git import guard
-from claude_mcp.sessions.labels import session_labels
+from claude_mcp.sessions.labels import MOUNTED, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network.access import Access, Network
@@ -53,7 +53,7 @@ class Plan:
     """As it will be; it has no id until its container exists."""
     handover: Handover
     mcp_config: Mapping[str, Any] | None = field(repr=False)
-    mounted: tuple[tuple[int, int] | None, ...]
+    mounted: tuple[mounted.Identity | None, ...]
     """The identities of the mounted host paths when they were checked."""
     warnings: tuple[str, ...]
 
@@ -92,13 +92,13 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     servers = mcp_config.check(request.mcp_config)
     checked = await _check(sessions, request)
     spec = _spec(sessions.config, checked)
-    mounts, mounted = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
+    spec, identities = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
     return Plan(
-        spec=replace(spec, mounts=mounts),
+        spec=spec,
         session=_session(spec, checked),
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers)),
         mcp_config=servers,
-        mounted=mounted,
+        mounted=identities,
         warnings=(
             *checked.provider.warnings,
             *checked.containment.warnings,
@@ -158,10 +158,13 @@ def _check_paths(
 
 def _settle_mounts(
     spec: ContainerSpec,
-) -> tuple[tuple[BindMount, ...], tuple[tuple[int, int] | None, ...]]:
-    """All mounts of the session and the identities of their sources; in a thread, likewise."""
+) -> tuple[ContainerSpec, tuple[mounted.Identity | None, ...]]:
+    """The spec with all mounts, and the identities of their sources; in a thread, likewise."""
     mounts = with_file_systems_below(spec)
-    return mounts, tuple(policy.identities(mount.source for mount in mounts))
+    paths = [mount.source for mount in mounts]
+    identities = tuple(policy.identities(paths))
+    labels = {**spec.labels, MOUNTED: mounted.to_label(paths, identities)}
+    return replace(spec, mounts=mounts, labels=labels), identities
 
 
 def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:
@@ -262,6 +265,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         created_at="",
         places=checked.provider.places,
         git_state=checked.git.state,
+        mounted=spec.labels[MOUNTED],
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,

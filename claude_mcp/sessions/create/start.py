@@ -29,7 +29,7 @@ from claude_mcp.errors import (
     SessionExists,
     UsageError,
 )
-from claude_mcp.sessions import limits, quota
+from claude_mcp.sessions import limits, mounted, quota
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
@@ -37,7 +37,6 @@ from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
 from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.network.access import Proxy
-from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import ID_CHARS, Status, rfc3339
@@ -112,10 +111,8 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
 
 async def _check_mounted(plan: Plan) -> None:
     """The engine resolved the paths again, and another session may write around them."""
-    mounted = await anyio.to_thread.run_sync(
-        policy.identities, [mount.source for mount in plan.spec.mounts], abandon_on_cancel=True
-    )
-    if None in plan.mounted or tuple(mounted) != plan.mounted:
+    found = await mounted.identities([mount.source for mount in plan.spec.mounts])
+    if None in plan.mounted or found != plan.mounted:
         raise UsageError("A path to mount was replaced while it was being mounted; try again.")
 
 

@@ -89,6 +89,7 @@ async def _send(
     args = operations.Receive(destination, name, directory=is_directory, overwrite=overwrite)
     tally = Tally()
     pinned, engine = await handle.pinned(), _copying_engine(handle)
+    await pinned.check_mounts()  # an engine also looks the paths up when it copies
 
     async def copy(event: dict[str, Any]) -> None:
         directory, owner = _staging(event)
@@ -144,7 +145,9 @@ async def _fetch(
     if not name:
         raise UsageError("The session's root directory cannot be copied.")
     given = policy.host_path(destination, "destPath")
-    session, engine = (await handle.pinned()).session, _copying_engine(handle)
+    pinned, engine = await handle.pinned(), _copying_engine(handle)
+    await pinned.check_mounts()
+    session = pinned.session
     tally = Tally()
     limits = Limits(handle.config.transfer_bytes, handle.config.transfer_files)
     unpacked: list[Unpacked] = []

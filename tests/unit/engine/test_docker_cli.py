@@ -69,6 +69,7 @@ def inspected(id: str, **changes: Any) -> str:
         "exitCode": 0,
         "error": "",
         "started": "2026-11-23T06:26:12.5Z",
+        "finished": "0001-01-01T00:00:00Z",
         "image": "image:1",
         "labels": {"claude-mcp.session": "1"},
     }
@@ -86,6 +87,7 @@ def container(id: str) -> Container:
         image="image:1",
         labels={"claude-mcp.session": "1"},
         started="2026-11-23T06:26:12.5Z",
+        finished="0001-01-01T00:00:00Z",
     )
 
 
@@ -392,6 +394,20 @@ async def test_removing_a_missing_volume_succeeds(
     fp.register([engine.program, "volume", "rm", "v"], **answer)
     await engine.remove_volume("v")
     assert len(fp.calls) == 1
+
+
+async def test_killing_what_does_not_run_succeeds(fp: FakeProcess) -> None:
+    answers: list[dict[str, Any]] = [
+        {"stdout": "c\n"},
+        {"stderr": "Error response from daemon: container c is not running\n", "returncode": 1},
+        {"stderr": NO_SUCH_CONTAINER, "returncode": 1},
+    ]
+    for answer in answers:
+        fp.register(["docker", "kill", "c"], **answer)
+        await DOCKER.kill("c")
+    fp.register(["docker", "kill", "c"], stderr="Error response from daemon: what\n", returncode=1)
+    with pytest.raises(EngineError, match=r"^Docker could not kill container c: what\.$"):
+        await DOCKER.kill("c")
 
 
 async def test_removing_a_volume_in_use_is_an_error(fp: FakeProcess) -> None:

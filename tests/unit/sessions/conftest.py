@@ -89,6 +89,8 @@ container)
     done;;
 start)
     sed -i 's/"status": "[a-z]*"/"status": "running"/' $(find "$2");;
+kill)
+    sed -i 's/"status": "[a-z]*"/"status": "exited"/' $(find "$2");;
 rm)
     set -- $(find "$4")
     [ $# = 0 ] && fail "No such container" && exit 0
@@ -119,6 +121,7 @@ def container(
         "exitCode": 0,
         "error": "",
         "started": "",
+        "finished": "0001-01-01T00:00:00Z",
         "image": "image:1",
         "labels": made,
     }

@@ -82,6 +82,9 @@ class Pods:
     async def start(self, ref: str) -> None:
         self.calls.append("start")
 
+    async def kill(self, ref: str) -> None:
+        self.calls.append("kill")
+
     async def remove(self, ref: str) -> bool:
         self.calls.append("remove")
         found = await self.inspect([ref])
