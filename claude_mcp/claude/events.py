@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from claude_mcp.claude.protocol import ApiRetry, Assistant, Frame, ToolResults, ToolUse
 
 HEADLINE_CHARACTERS = 120
+LONGEST_DELAY_SECONDS = 40.0
+"""Between two retries, unless the service asks for more: 32 s and up to a quarter (measured)."""
+MAX_RETRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,41 @@ def events_of(frame: Frame, workspace: str = "/workspace") -> tuple[Event, ...]:
             for result in frame.results
         )
     if isinstance(frame, ApiRetry):
-        reason = f" ({frame.status})" if frame.status else ""
-        return (Event("api_retry", f"API retry {frame.attempt} of {frame.max_retries}{reason}"),)
+        return (Event("api_retry", _retry(frame)),)
     return ()
+
+
+def _retry(retry: ApiRetry) -> str:
+    delay = f" in {retry.delay_seconds:.0f} s" if retry.delay_seconds >= 1 else ""
+    return f"API retry {retry.attempt} of {retry.max_retries}{delay}{_reason(retry, ': ')}"
+
+
+def _reason(retry: ApiRetry, before: str) -> str:
+    """The status and the service's words, or else Claude Code's; empty if nothing is known."""
+    kind = retry.kind.replace("_", " ") if retry.kind != "unknown" else ""
+    parts = (f"HTTP {retry.status}" if retry.status else "", retry.words or kind)
+    reason = ", ".join(filter(None, parts))
+    return before + reason if reason else ""
+
+
+def waiting_note(retry: ApiRetry, elapsed_seconds: float) -> str:
+    """What a running turn waits for, this long after a retry was announced."""
+    left = retry.delay_seconds - elapsed_seconds
+    when = f"follows in {left:.0f} s" if left >= 1 else "is being tried"
+    return (
+        f"The provider fails{_reason(retry, ': ').rstrip('.')}. Retry {retry.attempt} of "
+        f"{retry.max_retries} {when}. If it keeps failing, the turn ends within about "
+        f"{max(1.0, left) + _later_delays(retry):.0f} s."
+    )
+
+
+def _later_delays(retry: ApiRetry) -> float:
+    """An upper bound for the delays after this one: each is at most twice the one before."""
+    total, delay = 0.0, retry.delay_seconds
+    for _ in range(min(retry.max_retries - retry.attempt, MAX_RETRIES)):
+        delay = max(delay, min(2 * delay, LONGEST_DELAY_SECONDS))
+        total += delay
+    return total
 
 
 def headline(text: str) -> str:

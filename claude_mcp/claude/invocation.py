@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from claude_mcp.claude import providers
+from claude_mcp.claude import debug_log, providers
 
 PermissionMode = Literal["bypass", "ask"]
 
@@ -56,6 +56,7 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
         "--input-format=stream-json",
         "--output-format=stream-json",
         "--replay-user-messages",
+        debug_log.ARGUMENT,
         *_PERMISSION_ARGV[invocation.permission_mode],
     ]
     # A project's apiKeyHelper does not run (see PROVIDER_MANAGED_BY_HOST below), but disables an
@@ -99,6 +100,7 @@ def claude_environment(
     """
     environment = {n: v for n, v in inherited.items() if n not in _NOT_INHERITED}
     environment.update(
+        **debug_log.ENVIRONMENT,
         DISABLE_AUTOUPDATER="1",
         CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
         # Project settings cannot change the provider, and Claude Code removes the credentials in

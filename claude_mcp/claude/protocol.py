@@ -74,11 +74,18 @@ class Replay:
 
 @dataclass(frozen=True)
 class ApiRetry:
-    """An API request failed and is retried; without a status there was no response."""
+    """An API request failed and is retried; without a status there was no response.
+
+    `kind` is Claude Code's word for the failure, such as `overloaded`. `words` are the service's
+    own; they come from the debug log, not from the frame.
+    """
 
     attempt: int
     max_retries: int
     status: int | None = None
+    kind: str = ""
+    delay_seconds: float = 0.0
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,6 +258,8 @@ def _frame(body: dict[str, Any]) -> Frame:
             attempt=fields.count(body.get("attempt")) or 0,
             max_retries=fields.count(body.get("max_retries")) or 0,
             status=fields.count(body.get("error_status")),
+            kind=fields.string(body.get("error")),
+            delay_seconds=(amount(body.get("retry_delay_ms")) or 0.0) / 1000,
         )
     if kind == "system" and subtype == "task_started":
         return TaskStarted(fields.string(body.get("task_id")))

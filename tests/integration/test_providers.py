@@ -423,3 +423,27 @@ async def test_a_session_has_a_gateway_of_its_own_with_a_credential_of_its_own(
     [bash] = calls[-1].tool_results
     assert "CLAUDECODE=1" in bash
     assert sentinel not in bash + shell.stdout + shell.stderr
+
+
+async def test_a_turn_that_the_provider_refuses_says_why_while_it_runs(
+    sessions: Sessions, project: Path, name: str
+) -> None:
+    wrong = {**OWN_KEYS, "accessKeyId": "AKIANOBODYKNOWS"}
+    request = CreateRequest(str(project), session_name=name, provider=asked("bedrock", **wrong))
+    await create(sessions, request)
+    running = await turns.prompt(await sessions.open(name), "hello", wait_seconds=0)
+    refused = "HTTP 403, no known credential signs this request"
+    with anyio.fail_after(60):
+        while not running.notes:
+            running = await turns.follow(
+                await sessions.open(name), cursor=running.cursor, wait_seconds=5
+            )
+    assert running.status is TurnStatus.RUNNING
+    (note,) = running.notes
+    assert f"The provider fails: {refused}. Retry " in note
+    assert "the turn ends within about " in note
+    read = await turns.follow(await sessions.open(name), cursor=0, wait_seconds=0)
+    retries = [event.text for event in read.events if event.kind == "api_retry"]
+    assert retries[0].startswith("API retry 1 of 10")
+    assert retries[0].endswith(f": {refused}")
+    await turns.interrupt(await sessions.open(name))

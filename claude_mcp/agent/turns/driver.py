@@ -375,6 +375,9 @@ class Driver:
             elif isinstance(frame, protocol.Result):
                 self._settle(live, frame)
             speaker = self._speaker(live)
+            if speaker is not None and isinstance(frame, (protocol.ApiRetry, protocol.Assistant)):
+                speaker.retry = frame if isinstance(frame, protocol.ApiRetry) else None
+                speaker.retried = time.monotonic()
             for event in events_of(frame, places.WORKSPACE):
                 self._journal.append(speaker.id if speaker else None, event.kind, event.text)
                 self._changed.notify_all()

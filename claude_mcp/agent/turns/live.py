@@ -18,18 +18,18 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Any, Callable
 
 from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.processes.commands import exit_code
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import log
+from claude_mcp.agent.turns.stderr import Stderr
 from claude_mcp.claude import protocol, providers
 from claude_mcp.contract import places
-from claude_mcp.contract.capture import BoundedCapture
 from claude_mcp.contract.framing import LineTooLong, Splitter
 
-STDERR_BYTES = 16 * 1024
 READ_BYTES = 256 * 1024
 MAX_REMAINING_BYTES = 1024 * 1024
 """The largest pipe that an ordinary user may have (Linux's default for pipe-max-size)."""
@@ -63,7 +63,6 @@ class Live:
         self._on_frame = on_frame
         self._on_end = on_end
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._stderr = BoundedCapture(STDERR_BYTES)
         self._numbers = itertools.count(1)
         self._awaited: dict[str, queue.SimpleQueue[protocol.ControlResponse | None]] = {}
         self._posting = threading.Lock()
@@ -87,11 +86,10 @@ class Live:
         cgroup_events.prefer_for_oom_kill(self._process.pid)
         assert self._process.stderr is not None
         assert self._process.stdout is not None
+        self._stderr = Stderr(self._process.stderr)
         exited, exiting = os.pipe()
         self._writer = threading.Thread(target=self._write, daemon=True)
-        self._drainer = threading.Thread(
-            target=_drain, args=(self._process.stderr, self._stderr), daemon=True
-        )
+        self._drainer = threading.Thread(target=self._stderr.drain, daemon=True)
         try:
             self._writer.start()
             self._drainer.start()
@@ -116,6 +114,8 @@ class Live:
             if isinstance(frame, protocol.ControlResponse):
                 self.ready.set()
                 self._pass_on(frame)
+            elif isinstance(frame, protocol.ApiRetry):
+                frame = replace(frame, words=self._stderr.words_about(frame.attempt))
             if frame is None:
                 continue
             try:
@@ -149,8 +149,8 @@ class Live:
 
     @property
     def last_words(self) -> str:
-        """The end of its stderr."""
-        return self._stderr.text().strip()[-2000:]
+        """The end of its stderr, without its debug log."""
+        return self._stderr.last_words
 
     def post(self, line: bytes) -> int:
         """Queue a whole line, in the order of the calls.
@@ -264,12 +264,6 @@ def _lines(stdout: IO[bytes], exited: int) -> Iterator[bytes]:
 def _pending_bytes(pipe: IO[bytes]) -> int:
     """The number of unread bytes in a pipe, even if it has no reader any more."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-def _drain(pipe: IO[bytes], capture: BoundedCapture) -> None:
-    with pipe:
-        while data := os.read(pipe.fileno(), STDERR_BYTES):
-            capture.write(data)
 
 
 def _start(

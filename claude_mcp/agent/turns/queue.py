@@ -20,7 +20,7 @@ from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.turns import outcomes
 from claude_mcp.agent.turns.driver import Driver
 from claude_mcp.agent.turns.turn import Turn, TurnOptions
-from claude_mcp.claude.events import headline
+from claude_mcp.claude.events import headline, waiting_note
 from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.handover import Handover
@@ -348,7 +348,7 @@ class Turns:
             result: Result = {
                 "status": "needs_permission" if self._questions(turn) else "running",
                 "ahead": self._ahead(turn),
-                "notes": turn.notes,
+                "notes": [*turn.notes, *self._waits_for(turn)],
             }
             first, last = turn.first, self._journal.last
         else:
@@ -373,6 +373,13 @@ class Turns:
     def _questions(self, turn: Turn) -> list[dict[str, Any]]:
         """The open questions that keep a turn from continuing."""
         return [] if turn.cancelled else self._driver.permissions.of(turn.id)
+
+    def _waits_for(self, turn: Turn) -> list[str]:
+        """A note while requests of the turn to the provider fail."""
+        if turn.retry is None:
+            return []
+        note = waiting_note(turn.retry, time.monotonic() - turn.retried)
+        return [redactor.redact(note)]
 
     def _ahead(self, turn: Turn) -> int:
         """How many turns are ahead of this one."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.records import Result
+from claude_mcp.claude import protocol
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Mark
@@ -49,6 +50,10 @@ class Turn:
     mark: Mark | None = None
     """The state of the restricted network when the turn began."""
     cancelled: bool = False
+    retry: protocol.ApiRetry | None = None
+    """The latest failed request to the provider, until an answer arrives."""
+    retried: float = 0.0
+    """When that was, as ``time.monotonic``."""
     refused: str | None = None
     """Why the turn must end at once."""
     posted: float = math.inf

@@ -304,7 +304,7 @@ class Claude:
     def wait_until_ended(self) -> None:
         """Until the agent, in this process, knows that no Claude runs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while running := threads("_follow", "_reap", "_drain", "_write"):
+        while running := threads("_follow", "_reap", "drain", "_write"):
             assert time.monotonic() < deadline, "a Claude runs on"
             with contextlib.suppress(RuntimeError):  # it is about to start
                 running[0].join(PATIENCE_SECONDS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from claude_mcp.claude.events import HEADLINE_CHARACTERS, Event, events_of, headline
+from claude_mcp.claude.events import HEADLINE_CHARACTERS, Event, events_of, headline, waiting_note
 from claude_mcp.claude.protocol import (
     ApiRetry,
     Assistant,
@@ -90,7 +91,24 @@ def test_paths_are_shown_relative_to_the_workspace() -> None:
             (Event("tool_result", "out"), Event("tool_error", "no")),
         ),
         (ToolResults((ToolResult(""),)), (Event("tool_result", ""),)),
-        (ApiRetry(2, 10, 429), (Event("api_retry", "API retry 2 of 10 (429)"),)),
+        (ApiRetry(2, 10, 429), (Event("api_retry", "API retry 2 of 10: HTTP 429"),)),
+        (
+            ApiRetry(7, 10, 403, "authentication_failed", 36.281, "The security token is invalid."),
+            (
+                Event(
+                    "api_retry",
+                    "API retry 7 of 10 in 36 s: HTTP 403, The security token is invalid.",
+                ),
+            ),
+        ),
+        (
+            ApiRetry(1, 10, 529, "rate_limit", 0.5),
+            (Event("api_retry", "API retry 1 of 10: HTTP 529, rate limit"),),
+        ),
+        (
+            ApiRetry(1, 10, None, "unknown", 2.0, "Connection error."),
+            (Event("api_retry", "API retry 1 of 10 in 2 s: Connection error."),),
+        ),
         (ApiRetry(1, 10), (Event("api_retry", "API retry 1 of 10"),)),
         (Assistant(), ()),
         (Init("c1"), ()),
@@ -136,3 +154,34 @@ def test_a_headline_is_the_first_line_with_words_shortened_and_sanitized(
     text: str, line: str
 ) -> None:
     assert headline(text) == line
+
+
+@pytest.mark.parametrize(
+    ("retry", "elapsed", "note"),
+    [
+        (
+            ApiRetry(7, 10, 403, "", 36.0, "The token is invalid."),
+            6.0,
+            "The provider fails: HTTP 403, The token is invalid. Retry 7 of 10 follows in 30 s. If "
+            "it keeps failing, the turn ends within about 150 s.",
+        ),
+        (
+            ApiRetry(8, 10, None, "unknown", 1.0),
+            5.0,
+            "The provider fails. Retry 8 of 10 is being tried. If it keeps failing, the turn ends "
+            "within about 7 s.",
+        ),
+        (
+            ApiRetry(10, 10, 429, "rate_limit", 300.0),
+            0.0,
+            "The provider fails: HTTP 429, rate limit. Retry 10 of 10 follows in 300 s. If it "
+            "keeps failing, the turn ends within about 300 s.",
+        ),
+    ],
+)
+def test_a_turn_that_waits_for_a_failing_provider_says_for_what_and_how_long(
+    retry: ApiRetry, elapsed: float, note: str
+) -> None:
+    assert waiting_note(retry, elapsed) == note
+    forged = replace(retry, attempt=0, max_retries=2**53)
+    assert waiting_note(forged, elapsed)

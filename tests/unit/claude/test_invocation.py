@@ -19,6 +19,7 @@ ALWAYS = (
     "--input-format=stream-json",
     "--output-format=stream-json",
     "--replay-user-messages",
+    "--debug-file=/proc/self/fd/2",
 )
 BYPASS = "--dangerously-skip-permissions"
 UNTRUSTED = (
@@ -79,6 +80,7 @@ def test_a_trusted_project_keeps_hooks_and_servers_but_cannot_choose_the_key() -
 
 
 ENVIRONMENT = {
+    "CLAUDE_CODE_DEBUG_LOG_LEVEL": "error",
     "DISABLE_AUTOUPDATER": "1",
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1",
@@ -100,7 +102,7 @@ def test_the_environment_names_the_provider_and_its_models() -> None:
 
 
 def test_a_trusted_project_s_schedule_runs() -> None:
-    trusted = {name: ENVIRONMENT[name] for name in list(ENVIRONMENT)[:3]}
+    trusted = {name: ENVIRONMENT[name] for name in list(ENVIRONMENT)[:4]}
     assert claude_environment(Anthropic(), 1000, {}, trust_project=True) == trusted
 
 

@@ -175,8 +175,11 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
                 max_retries=10,
                 retry_delay_ms=1064.5,
                 error_status=429,
+                error="rate_limit",
             ),
-            ApiRetry(attempt=2, max_retries=10, status=429),
+            ApiRetry(
+                attempt=2, max_retries=10, status=429, kind="rate_limit", delay_seconds=1.0645
+            ),
         ),
         (
             line(

@@ -163,6 +163,44 @@ def test_a_turn_with_a_tool_that_claude_does_not_know_fails(
     assert ask(caller, "begin(); result()")["status"] == "completed"
 
 
+# The provider fails.
+
+
+def test_a_turn_that_waits_for_a_failing_provider_says_why_until_an_answer_arrives(
+    session: Session, gate: Gate
+) -> None:
+    caller = session.start({"secretValues": ["sk-secret-words"]})
+    program = (
+        "begin()\n"
+        "sys.stderr.write('2026-11-29T11:22:55.537Z [ERROR] API error (attempt 3/11): 403 403 "
+        "The token sk-secret-words is invalid.\\n')\n"
+        "sys.stderr.flush()\n"
+        "frame(type='system', subtype='api_retry', attempt=3, max_retries=10, error_status=403, "
+        "error='authentication_failed', retry_delay_ms=500000)\n"
+        f"wait_at({gate.path!r})\n"
+        "text('at last')\n"
+        f"wait_at({gate.path!r})\n"
+        "result()"
+    )
+    one = turn_id()
+    caller.send("turn", turnId=one, prompt=program)
+    event = "API retry 3 of 10 in 500 s: HTTP 403, The token [redacted] is invalid."
+    assert caller.receive()["event"] == {"progress": event}
+    running = session.connect().ask("follow", turnId=one, cursor=0, waitSeconds=0)["ok"]
+    assert [each["text"] for each in running["events"]] == [event]
+    assert running["status"] == "running"
+    (note,) = running["notes"]
+    assert note.startswith(
+        "The provider fails: HTTP 403, The token [redacted] is invalid. Retry 3 of 10 follows in "
+    )
+    gate.open()
+    assert caller.receive()["event"] == {"progress": "at last"}
+    follow = session.connect().ask("follow", turnId=one, cursor=0, waitSeconds=0)["ok"]
+    assert (follow["status"], follow["notes"]) == ("running", [])
+    gate.open()
+    assert caller.receive()["ok"]["notes"] == []
+
+
 # It dies.
 
 
