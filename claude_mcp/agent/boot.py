@@ -13,6 +13,7 @@ import _socket
 import os
 import select
 import sys
+import zlib
 
 from claude_mcp.contract import places
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 FIRST_LINE_SECONDS = 60.0
+MOST_FACTS = 100
+"""Upper bound on the mounts and on the devices that are reported."""
+VOLUME_NAME_CHARS = 64
 FALLBACK_HOME = "/var/tmp/claude-mcp-home"
 
 
@@ -58,6 +62,55 @@ def listen() -> int:
     return listener.detach()
 
 
+def surroundings() -> "list[str]":
+    """What the engine made of this container, as facts for ``places.READY``."""
+    facts = []
+    for line in lines_of("/proc/self/status"):
+        name, _, value = line.decode("ascii", "replace").partition(":")
+        if name in places.PRIVILEGES:
+            facts.append(f"{name}={value.strip()}")
+    for line in lines_of("/proc/sys/kernel/random/boot_id"):
+        facts.append(f"{places.KERNEL}={line.decode('ascii', 'replace')}")
+    facts += [f"{places.MOUNT}={mount}" for mount in mounts()]
+    try:
+        facts += [f"{places.DEVICE}={escaped(name)}" for name in os.listdir(b"/dev")[:MOST_FACTS]]
+        with os.scandir(b".") as entries:
+            names = [entry.name for entry, _ in zip(entries, range(places.MOST_ENTRIES))]
+    except OSError:
+        return facts
+    return [*facts, f"{places.ENTRIES}={','.join(f'{zlib.crc32(name):x}' for name in names)}"]
+
+
+def mounts() -> "list[str]":
+    """Mounts outside of what the kernel shows; see ``places.MOUNT``."""
+    found = []
+    for line in lines_of("/proc/self/mountinfo"):
+        _, _, _, shown, point, *_ = line.split(b" ")
+        name = point.decode("ascii", "backslashreplace")
+        # An image's own volume has a long random name.
+        of_image = shown.endswith(b"/_data") and len(shown.split(b"/")[-2]) == VOLUME_NAME_CHARS
+        if point == b"/" or of_image or point.startswith((b"/proc", b"/sys", b"/dev")):
+            continue
+        try:
+            status = os.stat(name.encode().decode("unicode_escape").encode("latin-1"))
+        except OSError:  # another mount hides it, or its parents are closed to this user
+            continue
+        found.append(f"{status.st_dev}:{status.st_ino}:{name}")
+    return found[:MOST_FACTS]
+
+
+def lines_of(path: str) -> "list[bytes]":
+    try:
+        with open(path, "rb") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def escaped(name: bytes) -> str:
+    return name.replace(b"\\", b"\\134").replace(b" ", b"\\040").decode("ascii", "backslashreplace")
+
+
 def is_installed(program: str) -> bool:
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return any(os.access(os.path.join(each, program), os.X_OK) for each in directories)
@@ -81,7 +134,9 @@ def accept_handover(state_path: str) -> str:
         abandon(state_path, "no settings arrived")
     missing = [name for name in places.REQUIRED_PROGRAMS if not is_installed(name)]
     writable = os.access(".", os.W_OK | os.X_OK)
-    say(" ".join([places.READY + ("writable" if writable else "read-only"), *missing]))
+    access = places.READY + ("writable" if writable else "read-only")
+    facts = [f"{places.MISSING}={name}" for name in missing] + surroundings()
+    say(" ".join([access, *facts]))
     if sys.stdin.readline().strip() != places.COMMIT:
         abandon(state_path, "the creator disconnected")
     remember(state_path, "committed")

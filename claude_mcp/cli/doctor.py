@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from claude_mcp.config_names import FILE_VARIABLE, KINDS
 from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError
 
 if TYPE_CHECKING:
+    from claude_mcp.engine.dialects.dialect import Dialect
     from claude_mcp.engine.engine import Engine
     from claude_mcp.sessions.providers.resolve import Provider
     from claude_mcp.sessions.registry import Sessions
@@ -67,6 +69,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
         *findings,
         Finding("engine", Verdict.OK, title),
         await _image(engine, sessions.config.image),
+        *_containers_conf(sessions.config, dialect),
         *await _limits(sessions.config, engine),
         *_provider(sessions.config, engine),
     ]
@@ -98,6 +101,24 @@ def _unknown_variables(settings: config.Config) -> list[Finding]:
             text = f"the variable {name} is unknown and has no effect"
             found.append(Finding("configuration", Verdict.WARNING, text, hint))
     return found
+
+
+def _containers_conf(settings: config.Config, dialect: Dialect) -> list[Finding]:
+    from claude_mcp.engine.containers_conf import passed_on
+
+    if not dialect.reads_containers_conf:
+        return []
+    found = passed_on(settings.environment, os.geteuid())
+    return [
+        Finding(
+            "engine",
+            Verdict.WARNING,
+            f"{file} applies to every session: {', '.join(sorted(names))}",
+            "Remove what sessions should not have.",
+        )
+        for file in dict.fromkeys(found.values())
+        if (names := [name for name, where in found.items() if where == file])
+    ]
 
 
 async def _image(engine: Engine, image: str) -> Finding:

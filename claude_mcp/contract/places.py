@@ -52,6 +52,21 @@ STATE_DIRECTORY = ".claude-mcp"
 STATE_FILE = "state.json"
 
 READY = "ready "
-"""Followed by ``writable`` or ``read-only`` and the missing programs."""
+"""Followed by ``writable`` or ``read-only``, and by facts of the form ``name=value`` about what the
+engine made of the container. Bytes of a path that are not ASCII, and blanks, are escaped."""
+MISSING = "missing"
+"""A missing program. A name may occur again; each of the others may be missing."""
+KERNEL = "kernel"
+"""The kernel's boot id."""
+PRIVILEGES = ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")
+"""As in proc_pid_status(5)."""
+MOUNT = "mount"
+"""``DEVICE:INODE:PATH`` of a mount outside /proc, /sys and /dev. Image volumes are left out."""
+DEVICE = "device"
+"""The name of an entry of /dev."""
+ENTRIES = "entries"
+"""CRC-32 sums, in hexadecimal and separated by commas, of names in the project: of all names, or of
+``MOST_ENTRIES`` of them."""
+MOST_ENTRIES = 32
 COMMIT = "commit"
 COMMITTED = "committed"

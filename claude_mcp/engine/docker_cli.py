@@ -33,7 +33,9 @@ from claude_mcp.engine.failures import (
     AMBIGUOUS,
     BEING_REMOVED,
     BUSY,
+    CONFIGURED_SOURCE_HINT,
     DISAPPEARED,
+    ELSEWHERE_HINT,
     HALF_REMOVED,
     NAME_IN_USE,
     NO_SUCH_CONTAINER,
@@ -45,6 +47,7 @@ from claude_mcp.engine.failures import (
     ignored_limits,
     last_line,
     matches,
+    missing_source,
     refused_limit,
     without_client_lines,
 )
@@ -53,8 +56,8 @@ from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 VERB_TIMEOUT_SECONDS: Final = 60.0
-REMOVAL_POLL_SECONDS: Final = 0.1
 """Longer than any verb that we wait for takes on a healthy engine."""
+REMOVAL_POLL_SECONDS: Final = 0.1
 REMOVING: Final = "removing"
 """The status of a container whose removal failed halfway."""
 
@@ -121,7 +124,12 @@ class DockerCliEngine:
             return NewContainer(id, ignored_limits(completed.err))
         if matches(NAME_IN_USE, completed):
             raise ContainerNameInUse(f"A container named {spec.name} already exists.")
-        raise self.failed(f"create container {spec.name}", completed.err)
+        error = self.failed(f"create container {spec.name}", completed.err)
+        source = missing_source(completed.err)
+        if source is not None and error.hint is None:
+            ours = any(mount.source == source for mount in spec.mounts)
+            error.hint = ELSEWHERE_HINT if ours else CONFIGURED_SOURCE_HINT
+        raise error
 
     @asynccontextmanager
     async def start_attached(self, ref: str) -> AsyncIterator[process.Stream]:

@@ -116,6 +116,29 @@ _WARNING: Final = re.compile(r'time="[^"]*" level=(warning|info) |Emulate Docker
 _CLIENT_LINE: Final = re.compile(
     r'time="[^"]*" level=\w+ msg=|Emulate Docker CLI using podman|WARNING: '
 )
+_CONFIGURED: Final = (
+    (re.compile(r"container-init binary not found"), "init_path"),
+    (re.compile(r"opening seccomp profile failed"), "seccomp_profile"),
+    (re.compile(r"AppArmor profile .* not loaded"), "apparmor_profile"),
+    (re.compile(r"failed to create new hosts file"), "base_hosts_file"),
+    (re.compile(r"error setting rlimit"), "default_ulimits"),
+    (re.compile(r"OCI hooks|error running hook", re.IGNORECASE), "hooks_dir"),
+    (re.compile(r"duplicate mount destination"), "volumes"),
+    (re.compile(r"not compatible with NoCgroups"), "cgroups"),
+)
+"""Failures that a setting of the engine's configuration causes, in a container of any kind."""
+_NO_SOURCE: Final = re.compile(
+    r"bind source path does not exist: (?P<docker>.+)"
+    r"|statf?s? (?P<podman>/.+): no such file or directory"
+)
+ELSEWHERE_HINT: Final = (
+    "The engine runs on another machine or in another container. Run claude-mcp where it runs, or "
+    "give it these files at the same path."
+)
+CONFIGURED_SOURCE_HINT: Final = (
+    "Correct the engine's configuration (volumes or devices in containers.conf): no session asks "
+    "for this path."
+)
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -196,7 +219,15 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
         return ImageNotFound(f"{message}{last_line(stderr, _NO_SUCH_IMAGE)}")
     if _NO_PROGRAM.search(stderr):
         return ImageUnfit(f"{message}{last_line(stderr, _NO_PROGRAM)}")
-    return EngineError(f"{message}{last_line(stderr)}")
+    setting = next((name for pattern, name in _CONFIGURED if pattern.search(stderr)), None)
+    hint = f"Correct the engine's configuration ({setting} in containers.conf)."
+    return EngineError(f"{message}{last_line(stderr)}", hint=hint if setting else None)
+
+
+def missing_source(stderr: str) -> str | None:
+    """The path to mount that the engine could not find."""
+    match = _NO_SOURCE.search(stderr)
+    return match and (match["docker"] or match["podman"]).rstrip(".")
 
 
 def refused_limit(stderr: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Final
 
 from claude_mcp.errors import UsageError
@@ -98,6 +99,12 @@ class ContainerSpec:
     security_options: tuple[str, ...] = ()
     log_max_size: str | None = None
     """Upper bound on one log file, such as ``10m``. None leaves the log as the engine keeps it."""
+
+    @property
+    def targets(self) -> tuple[PurePosixPath, ...]:
+        """Where something is mounted in the container."""
+        kinds = (self.mounts, self.volumes, self.tmpfs_mounts)
+        return tuple(PurePosixPath(each.target) for mounts in kinds for each in mounts)
 
 
 def reference(value: str) -> str:

@@ -44,7 +44,7 @@ def to_label(paths: Sequence[str], found: Sequence[Identity | None]) -> str:
         inside = any(path.startswith(f"{other.rstrip('/')}/") for other in paths)
         exact = identity is not None and os.path.isdir(path) and not inside
         kept.append([path, *(identity or ())] if exact else [path])
-    return json.dumps({"boot": _boot(), "paths": kept}, separators=(",", ":"))
+    return json.dumps({"boot": boot_id(), "paths": kept}, separators=(",", ":"))
 
 
 async def check(session: Session) -> None:
@@ -63,7 +63,9 @@ async def check(session: Session) -> None:
         if now is None:
             raise _replaced(session, path, "It is missing, or a link leads to it.")
         # A device may have another number after a restart of the host.
-        same_device = boot in (None, "") or boot != _boot() or before is None or before[0] == now[0]
+        same_device = (
+            boot in (None, "") or boot != boot_id() or before is None or before[0] == now[0]
+        )
         if before is not None and (before[1] != now[1] or not same_device):
             raise _replaced(session, path, "Another directory has been put in its place.")
 
@@ -101,7 +103,7 @@ def _identity(numbers: Sequence[Any]) -> Identity | None:
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
 
 
-def _boot() -> str | None:
+def boot_id() -> str | None:
     """What tells one start of this host from the next; None where the kernel does not say."""
     try:
         return BOOT_ID.read_text("ascii").strip()

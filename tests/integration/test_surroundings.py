@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from claude_mcp.cli import doctor
 from claude_mcp.config import load
 from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.errors import EngineError
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import open_sessions
@@ -167,3 +170,125 @@ async def test_containers_conf_weakens_no_session(
     for each, value in namespaces.items():
         assert value != os.readlink(f"/proc/self/ns/{each}"), each
     assert {"HTTP_PROXY", "A_VARIABLE_OF_OURS"} & set(environment) == set()
+
+
+RUNTIME = """\
+#!{python}
+# A runtime that gives every container privileges.
+import json, os, sys
+
+if "--bundle" in sys.argv:
+    path = os.path.join(sys.argv[sys.argv.index("--bundle") + 1], "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    config["process"]["noNewPrivileges"] = False
+    config["process"]["capabilities"] = dict.fromkeys(
+        ["bounding", "effective", "permitted"], ["CAP_CHOWN"]
+    )
+    with open(path, "w") as file:
+        json.dump(config, file)
+os.execvp("runc", ["runc", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.podman
+async def test_a_session_with_privileges_is_refused(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+    containers_conf: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    runtime = tmp_path / "generous"
+    runtime.write_text(RUNTIME.format(python=sys.executable))
+    runtime.chmod(0o755)
+    conf = containers_conf(f'[engine.runtimes]\ngenerous = ["{runtime}"]\n[containers]')
+    environ["CONTAINERS_CONF"] = str(conf)
+    request = CreateRequest(str(project), session_name=name, runtime="generous")
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        with pytest.raises(EngineError, match="has capabilities and can gain privileges, although"):
+            await create(sessions, request)
+    assert bare.containers(name) == []
+
+
+@pytest.mark.podman
+async def test_what_containers_conf_adds_to_a_session_is_a_warning_and_doctor_names_it(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    containers_conf: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    conf = containers_conf(f"""[containers]
+        volumes = ["{tmp_path}:/added"]
+        devices = ["/dev/zero:/dev/added:rwm"]
+        seccomp_profile = "unconfined"
+    """)
+    environ["CONTAINERS_CONF"] = str(conf)
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        await sessions.destroy(created.session.id)
+        findings = await doctor.examine(sessions, None)
+    seccomp, mounts, devices = created.warnings[-3:]
+    assert "no seccomp filter to this session. Look for seccomp_profile in" in seccomp
+    assert mounts.endswith("adds mounts to this session: /added.")
+    assert devices.endswith("adds devices to this session: /dev/added.")
+    said = f"{conf} applies to every session: devices, seccomp_profile, volumes"
+    assert said in [finding.message for finding in findings]
+
+
+@pytest.mark.podman
+async def test_a_setting_of_containers_conf_that_stops_every_container_is_named(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+    containers_conf: Callable[[str], Path],
+) -> None:
+    for setting, value in (
+        ("init_path", '"/nowhere/init"'),
+        ("seccomp_profile", '"/nowhere/profile.json"'),
+        ("base_hosts_file", '"/nowhere/hosts"'),
+        ("volumes", '["/nowhere:/added"]'),
+    ):
+        environ["CONTAINERS_CONF"] = str(containers_conf(f"[containers]\n{setting} = {value}"))
+        async with open_sessions(load(environ, engine=engine.program)) as sessions:
+            with pytest.raises(EngineError) as caught:
+                await create(sessions, CreateRequest(str(project), session_name=name))
+        assert caught.value.hint is not None
+        assert f"({setting} " in caught.value.hint
+        assert "in containers.conf)" in caught.value.hint
+    assert bare.containers(name) == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("others", [True, False])
+def test_a_daemon_that_has_another_directory_at_the_projects_path_is_noticed(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+    as_root: bool,
+    others: bool,
+) -> None:
+    if not as_root:
+        pytest.skip("only root may mount a file system")
+    # We see a file system of our own there, as a program in another container would.
+    script = """mount -t tmpfs tmpfs "$1" && touch "$1/ours" && shift && exec "$@" """
+    if others:
+        (project / "theirs").touch()
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(project),
+         sys.executable, "-m", "claude_mcp", "--engine", engine.program, "create", str(project),
+         "--name", name],
+        env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"The engine has other files at {project} than this program." in done.stderr
+    assert "Run claude-mcp where it runs" in done.stderr
+    assert bare.containers(name) == []

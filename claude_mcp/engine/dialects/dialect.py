@@ -57,6 +57,8 @@ class Dialect:
     an engine in a user namespace: the kernel lets it mount a directory only as a whole."""
     archive_copies: bool
     """Tar archives can be copied into and out of a container."""
+    reads_containers_conf: bool
+    """``containers.conf`` of this machine may change every container."""
     limits_need_delegation: bool
     """The engine can set only the limits whose cgroup controllers are delegated to its user. It
     ignores the others or fails to start the container: ask its ``info`` which they are."""

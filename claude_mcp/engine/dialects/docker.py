@@ -22,6 +22,7 @@ DOCKER: Final = Dialect(
     bind_mounts=True,
     mount_alone="bind-recursive=disabled",
     archive_copies=True,
+    reads_containers_conf=False,
     # Warns of each limit that it cannot set.
     limits_need_delegation=False,
     create_options=(),

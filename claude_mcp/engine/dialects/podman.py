@@ -27,6 +27,7 @@ PODMAN: Final = Dialect(
     bind_mounts=True,
     mount_alone="bind-nonrecursive",
     archive_copies=True,
+    reads_containers_conf=True,
     limits_need_delegation=False,
     # containers.conf can change the default of each. By default, containers also inherit the
     # proxies in Podman's environment. Those may hold a password; what is configured reaches a
@@ -55,10 +56,11 @@ ROOTLESS_PODMAN: Final = replace(
     limits_need_delegation=True,
 )
 # The client of a service does not know the options that are about its own environment.
-REMOTE_PODMAN: Final = replace(PODMAN, create_options=_OPTIONS)
+REMOTE_PODMAN: Final = replace(PODMAN, create_options=_OPTIONS, reads_containers_conf=False)
 REMOTE_ROOTLESS_PODMAN: Final = replace(
     ROOTLESS_PODMAN,
     create_options=_OPTIONS,
+    reads_containers_conf=False,
     # Our machine may be another one than the service's.
     own_addresses_reach_host=True,
 )

@@ -8,7 +8,7 @@ from typing import Final
 
 from claude_mcp.config import Config
 from claude_mcp.contract.places import PROXY_DIRECTORY, WORKSPACE
-from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount, VolumeMount
+from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.paths import policy
@@ -43,9 +43,6 @@ def with_file_systems_below(spec: ContainerSpec) -> tuple[BindMount, ...]:
         UsageError: there are too many of them.
     """
     known = read_mounts()
-    taken: tuple[BindMount | VolumeMount | TmpfsMount, ...]
-    taken = (*spec.mounts, *spec.volumes, *spec.tmpfs_mounts)
-    targets = [PurePosixPath(each.target) for each in taken]
     mounts = list(spec.mounts)
     for mount in spec.mounts:
         points = known.points_below(mount.source) if mount.read_only else []
@@ -60,7 +57,7 @@ def with_file_systems_below(spec: ContainerSpec) -> tuple[BindMount, ...]:
             # What the session has there is nearer than the mount.
             hidden = any(
                 target.is_relative_to(each) and PurePosixPath(mount.target) in each.parents
-                for each in targets
+                for each in spec.targets
             )
             if not hidden:
                 mounts.append(BindMount(point, str(target)))

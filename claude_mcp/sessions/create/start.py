@@ -27,10 +27,10 @@ from claude_mcp.errors import (
     ImageNotFound,
     ImageUnfit,
     SessionExists,
-    UsageError,
 )
 from claude_mcp.sessions import limits, mounted, quota
 from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create import readiness
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.mcp import servers as mcp_servers
@@ -113,7 +113,7 @@ async def _check_mounted(plan: Plan) -> None:
     """The engine resolved the paths again, and another session may write around them."""
     found = await mounted.identities([mount.source for mount in plan.spec.mounts])
     if None in plan.mounted or found != plan.mounted:
-        raise UsageError("A path to mount was replaced while it was being mounted; try again.")
+        raise readiness.replaced()
 
 
 async def _start_within_limits(
@@ -185,14 +185,8 @@ async def _hand_over(
                 # An agent that has ended no longer reads; ``_expect`` finds out why it ended.
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(line)
-                ready = await _expect(engine, container_id, spec, stream, READY)
-                writable, *missing = ready.split()
-                if missing:
-                    raise ImageUnfit(
-                        f"Image {spec.image} cannot run a session: it lacks "
-                        f"{' and '.join(missing)}.",
-                        hint=BUILD_HINT,
-                    )
+                report = await _expect(engine, container_id, spec, stream, READY)
+                warnings = await _check_ready(plan, readiness.parse(report))
                 await quota.check(engine, config.max_sessions, container_id)
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(COMMIT.encode() + b"\n")
@@ -202,9 +196,20 @@ async def _hand_over(
             f"The session's agent was not ready within {READY_SECONDS:g} s.",
             hint="The machine may be overloaded; try again.",
         ) from None
-    if writable != "writable":
-        return ("Claude cannot write to the project directory: check its owner and mode.",)
-    return ()
+    return warnings
+
+
+async def _check_ready(plan: Plan, ready: readiness.Readiness) -> tuple[str, ...]:
+    if ready.missing:
+        raise ImageUnfit(
+            f"Image {plan.spec.image} cannot run a session: it lacks "
+            f"{' and '.join(ready.missing)}.",
+            hint=BUILD_HINT,
+        )
+    checked = dict(zip((mount.source for mount in plan.spec.mounts), plan.mounted, strict=True))
+    return await anyio.to_thread.run_sync(
+        readiness.check, ready, plan.spec, checked, abandon_on_cancel=True
+    )
 
 
 async def _expect(

@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 20.0
 HANDOVER = json.dumps(
     {"secrets": complete({"credential": {"kind": "apiKey", "value": "sk-agent-0123"}})}
 )
-READY = "ready writable\n"
+READY = "ready writable "
 UNCONFIGURED = {"code": "unconfigured", "message": "the session has no credentials"}
 
 
@@ -100,7 +100,8 @@ class Container:
         process = self.start()
         process.stdin.write(f"{HANDOVER}\ncommit\n")
         process.stdin.flush()
-        assert [process.stdout.readline() for _ in range(2)] == [READY, "committed\n"]
+        assert process.stdout.readline().startswith(READY)
+        assert process.stdout.readline() == "committed\n"
         return process
 
     def connect(self) -> Channel:
@@ -188,7 +189,28 @@ def test_what_the_image_lacks_is_named(container: Container) -> None:
     process.stdin.write(f"{HANDOVER}\n")
     process.stdin.flush()
     access = "writable" if os.geteuid() == 0 else "read-only"
-    assert process.stdout.readline() == f"ready {access} claude ps\n"
+    assert process.stdout.readline().startswith(f"ready {access} missing=claude missing=ps ")
+
+
+def test_what_the_engine_made_of_the_container_is_reported(container: Container) -> None:
+    for name in ("a b", "caf\u00e9"):
+        (container.project / name).touch()
+    process = container.start()
+    process.stdin.write(f"{HANDOVER}\n")
+    process.stdin.flush()
+    _, _, *facts = process.stdout.readline().split()
+    found: dict[str, list[str]] = {}
+    for fact in facts:
+        name, _, value = fact.partition("=")
+        found.setdefault(name, []).append(value)
+    assert {*found} >= {*places.PRIVILEGES, "kernel", "device", "entries"}
+    assert {*found["device"]} <= {*os.listdir("/dev")}
+    sums = {f"{zlib.crc32(name.encode()):x}" for name in ("a b", "caf\u00e9")}
+    assert {*found["entries"][0].split(",")} == sums
+    for mount in found.get("mount", []):
+        device, inode, path = mount.split(":", 2)
+        if "\\" not in path:
+            assert (int(device), int(inode)) == (os.stat(path).st_dev, os.stat(path).st_ino)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +226,10 @@ def test_a_session_that_is_never_completed_ends_for_good(
     container: Container, handed: str, said: str, why: str
 ) -> None:
     log = f"the creation of this session was never completed: {why}\n"
-    assert end_of(container.start(), handed) == (places.ABANDONED_EXIT_CODE, said, log)
+    code, out, err = end_of(container.start(), handed)
+    assert (code, err) == (places.ABANDONED_EXIT_CODE, log)
+    assert out.startswith(said)
+    assert out.count("\n") == bool(said)
     log = "the creation of this session was never completed\n"
     assert end_of(container.start(), f"{HANDOVER}\ncommit\n") == (
         places.ABANDONED_EXIT_CODE,

@@ -248,6 +248,41 @@ def test_a_warning_of_the_client_is_not_the_reason_of_a_failure() -> None:
     assert failures.last_line(warning) == "Using cgroups-v1 which is deprecated."
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "init_path",
+            "Error: container-init binary not found on the host: stat /nowhere/init: no such file "
+            "or directory",
+        ),
+        ("seccomp_profile", "Error: opening seccomp profile failed: open /nowhere: no such file"),
+        ("base_hosts_file", "Error: creating hosts file: failed to create new hosts file: open /x"),
+        ("default_ulimits", "Error: runc: error setting rlimit type 6: operation not permitted"),
+        ("hooks_dir", 'Error: setting up OCI Hooks: parsing hook "/h/x.json": version check'),
+        ("hooks_dir", "Error: runc: error running hook #0: error running hook: exit status 1"),
+        ("volumes", "Error: /workspace: duplicate mount destination"),
+        ("cgroups", "Error: requested OCI runtime runc is not compatible with NoCgroups"),
+    ],
+)
+def test_a_failure_that_containers_conf_causes_names_the_setting(setting: str, said: str) -> None:
+    error = failures.classify("Podman", "create container a", said)
+    assert error.hint == f"Correct the engine's configuration ({setting} in containers.conf)."
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/nowhere/a b", 'type "bind": bind source path does not exist: /nowhere/a b\n'),
+        ("/nowhere", "Error: statfs /nowhere: no such file or directory\n"),
+        ("/dev/nosuch", "Error: stat /dev/nosuch: no such file or directory\n"),
+        (None, "Error: no such image\n"),
+    ],
+)
+def test_a_path_that_the_engine_does_not_have_is_found(path: str | None, said: str) -> None:
+    assert failures.missing_source(said) == path
+
+
 def test_a_missing_login_session_is_not_taken_for_a_missing_runtime() -> None:
     stderr = (
         'Error: runc: time="2026-11-29T09:41:34Z" level=error msg="mkdir /run/user/4242: '

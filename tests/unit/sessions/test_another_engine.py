@@ -40,6 +40,7 @@ PODS_DIALECT = Dialect(
     bind_mounts=False,
     mount_alone=None,
     archive_copies=False,
+    reads_containers_conf=False,
     limits_need_delegation=False,
     create_options=(),
     unset_variable_option="--env",
