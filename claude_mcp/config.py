@@ -82,7 +82,7 @@ class Config:
     network: str = "open"
     """The network of sessions that ask for none."""
     network_fixed: bool = False
-    """Sessions may only ask for a stricter network, and for no hosts."""
+    """Sessions may only ask for a stricter network, and for nothing that adds a host."""
     allowed_hosts: tuple[str, ...] = ()
     """Hosts that every restricted session may reach."""
     private_hosts: tuple[str, ...] = ()

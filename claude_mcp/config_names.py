@@ -123,7 +123,7 @@ TABLE: Final = (
         "CLAUDE_MCP_NETWORK_FIXED",
         _B,
         Use.SERVER,
-        "sessions may only ask for a stricter network, and for no hosts",
+        "sessions may only ask for a stricter network, and for nothing that adds a host",
         "false",
     ),
     Name(

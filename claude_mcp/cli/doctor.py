@@ -158,18 +158,18 @@ def _provider(settings: config.Config, engine: Engine) -> list[Finding]:
         unused = f"; not used: {', '.join(given[1:])}" if given[1:] else ""
         findings.append(Finding("credentials", Verdict.OK, f"{given[0]} is set{unused}"))
     findings += [Finding("credentials", Verdict.WARNING, each) for each in chosen.warnings]
-    return [*findings, _network(settings, chosen)]
+    return [*findings, _network(settings, engine, chosen)]
 
 
-def _network(settings: config.Config, chosen: Provider) -> Finding:
+def _network(settings: config.Config, engine: Engine, chosen: Provider) -> Finding:
     """The network of sessions that ask for none."""
     from claude_mcp.sessions.network.access import Network
     from claude_mcp.sessions.network.policy import settle
 
     try:
-        network = settle(settings, None, (), chosen, "").network.value
+        network = settle(settings, engine.dialect, None, (), chosen, "").network.value
         # Settings for restricted sessions must be valid too, whatever the default network is.
-        proxy = settle(settings, "restricted", (), chosen, "").proxy
+        proxy = settle(settings, engine.dialect, "restricted", (), chosen, "").proxy
     except UsageError as error:
         if isinstance(error, ConfigError) or settings.network == Network.RESTRICTED:
             return Finding("network", Verdict.FAILED, error.message, error.hint)

@@ -139,6 +139,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         ),
         access=network_policy.settle(
             config,
+            engine.dialect,
             request.network,
             request.allowed_hosts,
             provider,

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from claude_mcp.config import Config
 from claude_mcp.contract.urls import proxy_parts
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import ConfigError, UsageError
-from claude_mcp.proxy.hosts import Host, parse_host
+from claude_mcp.proxy.hosts import Host, allows, parse_host
 from claude_mcp.proxy.policy import Policy, Upstream, split_direct
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network.access import Access, Network, Proxy
@@ -22,10 +23,17 @@ from claude_mcp.sessions.providers.resolve import Provider
 
 MOST_HOSTS: Final = 200
 DIGEST_CHARS: Final = 16
+HTTPS_PORT: Final = 443
+FIXED: Final = "{}, because CLAUDE_MCP_NETWORK_FIXED is set."
 
 
 def settle(
-    config: Config, wanted: str | None, hosts: Sequence[str], provider: Provider, user: str
+    config: Config,
+    dialect: Dialect,
+    wanted: str | None,
+    hosts: Sequence[str],
+    provider: Provider,
+    user: str,
 ) -> Access:
     """The network of a new session; ``user`` is its ``uid:gid``.
 
@@ -36,6 +44,8 @@ def settle(
     network = _network(config, wanted)
     if config.network_fixed:
         _check_fixed(_network(config, None), network, hosts, provider)
+        if network is Network.RESTRICTED:
+            _check_provider(config, dialect, provider)
     allowed = _hosts("allowedHosts", hosts, UsageError)
     if network is not Network.RESTRICTED:
         if hosts:
@@ -100,7 +110,28 @@ def _check_fixed(
     elif network is Network.RESTRICTED and "baseUrl" in provider.places:
         problem = "A restricted session cannot choose its own baseUrl"
     if problem is not None:
-        raise UsageError(f"{problem}, because CLAUDE_MCP_NETWORK_FIXED is set.")
+        raise UsageError(FIXED.format(problem))
+
+
+def _check_provider(config: Config, dialect: Dialect, provider: Provider) -> None:
+    """Refuse a provider, region or resource that the operator's settings do not lead to."""
+    try:
+        known = _provider_hosts(resolve.resolve(config, dialect))
+    except UsageError:  # the server has no provider of its own
+        known = ()
+    known += _hosts("CLAUDE_MCP_ALLOWED_HOSTS", config.allowed_hosts, ConfigError)
+    added = [
+        str(host)
+        for host in _provider_hosts(provider)
+        if not allows(known, host.name, host.port or HTTPS_PORT)
+    ]
+    if added:
+        problem = FIXED.format(f"A restricted session cannot reach {' and '.join(added)}")
+        raise UsageError(
+            problem,
+            hint="Use the server's provider, with its region or resource. The operator can add "
+            "hosts to CLAUDE_MCP_ALLOWED_HOSTS.",
+        )
 
 
 def _hosts(

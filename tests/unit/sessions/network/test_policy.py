@@ -43,7 +43,7 @@ def settled(
     user: str = USER,
 ) -> Access:
     provider = resolve(config, DOCKER, request or ProviderRequest())
-    return settle(config, wanted, hosts, provider, user)
+    return settle(config, DOCKER, wanted, hosts, provider, user)
 
 
 def proxy_of(access: Access) -> Proxy:
@@ -103,6 +103,53 @@ def test_a_caller_cannot_widen_a_fixed_network() -> None:
         settled(fixed, request=own)
     assert settled(replace(fixed, network_fixed=False), "pypi.org", request=own).proxy is not None
     assert settled(fixed, request=own, wanted="none").proxy is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "added"),
+    [
+        (cloud("foundry", resource="evil"), "evil.services.ai.azure.com:443"),
+        (
+            cloud("bedrock", region="eu-west-9"),
+            "bedrock-runtime.eu-west-9.amazonaws.com:443 and bedrock.eu-west-9.amazonaws.com:443",
+        ),
+        (
+            cloud("vertex"),
+            "aiplatform.googleapis.com:443 and oauth2.googleapis.com:443",
+        ),
+        (ProviderRequest("anthropic", {"apiKey": "sk-own"}), "api.anthropic.com:443"),
+        (
+            ProviderRequest(use_bedrock=True, arguments={"awsRegion": "eu-west-9"}),
+            "bedrock-runtime.eu-west-9.amazonaws.com:443 and bedrock.eu-west-9.amazonaws.com:443",
+        ),
+    ],
+)
+def test_a_fixed_network_reaches_no_provider_that_the_server_does_not_use(
+    asked: ProviderRequest, added: str
+) -> None:
+    fixed = replace(
+        CONFIG,
+        network="restricted",
+        network_fixed=True,
+        clouds=("bedrock",),
+        cloud={"AWS_REGION": "eu-central-1"},
+        cloud_secrets={"AWS_BEARER_TOKEN_BEDROCK": Secret("bearer-0123")},
+    )
+    with pytest.raises(UsageError) as caught:
+        settled(fixed, request=asked)
+    assert caught.value.message == (
+        f"A restricted session cannot reach {added}, because CLAUDE_MCP_NETWORK_FIXED is set."
+    )
+    assert "The operator can add hosts to CLAUDE_MCP_ALLOWED_HOSTS." in (caught.value.hint or "")
+    assert settled(fixed, request=asked, wanted="none").network is Network.NONE
+    allowed = tuple(each.removesuffix(":443") for each in added.split(" and "))
+    assert settled(replace(fixed, allowed_hosts=allowed), request=asked).proxy is not None
+    assert settled(replace(fixed, network_fixed=False), request=asked).proxy is not None
+    # The same place as the server's adds nothing.
+    assert settled(fixed, request=cloud("bedrock")).proxy is not None
+    nothing = replace(fixed, cloud={}, cloud_secrets={})
+    with pytest.raises(UsageError, match="cannot reach"):
+        settled(nothing, request=asked)
 
 
 @pytest.mark.parametrize("name", ["bridge", "Restricted", "host", " "])
