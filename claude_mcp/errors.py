@@ -4,6 +4,7 @@
     ├── UsageError               2   the request itself is wrong
     │   └── ConfigError          2   a setting is wrong
     ├── SessionNotFound          3
+    │   └── NotASession          3   a container has the session's name, but is not ours
     ├── SessionAmbiguous         3
     ├── SessionExists            3
     ├── TurnNotFound             3
@@ -80,6 +81,10 @@ class ConfigError(UsageError):
 
 class SessionNotFound(ClaudeMcpError):
     exit_code = 3
+
+
+class NotASession(SessionNotFound):
+    """The reference is that of a container that is not one of ours. It is never touched."""
 
 
 class SessionAmbiguous(ClaudeMcpError):

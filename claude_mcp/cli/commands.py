@@ -214,12 +214,15 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
                 done.append(DestroyResult.of(destroyed).wire())
             elif destroyed.session is not None:
                 write(f"{destroyed.session.id}\n")
+            missing = destroyed.not_found
+            # An id may be destroyed twice, but a container of that id is another mistake.
+            if missing is not None and (destroyed.warnings or not _ID.fullmatch(reference)):
+                failed = report(missing)
+                code = code or failed
+                continue
             for warning in destroyed.warnings:
                 talk(f"warning: {warning}")
-            if destroyed.not_found is not None and not _ID.fullmatch(reference):
-                failed = report(destroyed.not_found)
-                code = code or failed
-            elif not destroyed.existed:
+            if not destroyed.existed:
                 talk(f"Session {reference!r} does not exist (any more).")
         return done, code
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from claude_mcp.engine.engine import Engine, ReferenceAmbiguous
-from claude_mcp.errors import SessionAmbiguous, SessionNotFound, UsageError
+from claude_mcp.engine.engine import Container, Engine, ReferenceAmbiguous
+from claude_mcp.errors import NotASession, SessionAmbiguous, SessionNotFound, UsageError
 from claude_mcp.sessions.labels import session_of
+from claude_mcp.sessions.network.access import PROXY_OF_LABEL
 from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, container_name
 
 MAX_REFERENCE_CHARS: Final = 200
@@ -37,25 +38,47 @@ async def resolve(
 
     Raises:
         SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
+        NotASession
     """
-    return await _find(engine, reference) or choose(reference, await everything())
+    session, other = await _find(engine, reference)
+    if session is not None:
+        return session
+    try:
+        return choose(reference, await everything())
+    except SessionNotFound:
+        if other is None:
+            raise
+        raise NotASession(
+            f"There is no session {reference!r}.", hint=foreign(engine, other)
+        ) from None
 
 
-async def _find(engine: Engine, reference: str) -> Session | None:
+def foreign(engine: Engine, container: Container) -> str:
+    """About a container that has a session's name or id and is not one of ours."""
+    if PROXY_OF_LABEL in container.labels:
+        return f"{container.name} is the proxy of restricted sessions and ends with them."
+    return (
+        f"The container {container.name} of image {container.image} is not one of ours. If nobody "
+        f"needs it, remove it with '{engine.program} rm --force {container.name}'."
+    )
+
+
+async def _find(engine: Engine, reference: str) -> tuple[Session | None, Container | None]:
+    """The session, or a container that has its name or id and is none."""
     names = [container_name(reference)] if len(reference) <= MAX_NAME_CHARS else []
     prefixes = [reference] if _ID.fullmatch(reference) else []
     try:
         containers = await engine.inspect([*names, *prefixes])
     except ReferenceAmbiguous:
-        return None
+        return None, None
     found = [session for each in containers if (session := session_of(each))]
     by_name = [session for session in found if session.name == reference]
     # A session's name takes precedence over other sessions' ids with the same prefix.
     if by_name:
-        return by_name[0]
+        return by_name[0], None
     if len(found) == 1 and found[0].container_id.startswith(reference):
-        return found[0]
-    return None
+        return found[0], None
+    return None, next((each for each in containers if session_of(each) is None), None)
 
 
 def choose(reference: str, sessions: Sequence[Session]) -> Session:

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from claude_mcp.config import Config
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import SessionNotFound, SessionNotReady, ungrouped
+from claude_mcp.errors import NotASession, SessionNotFound, SessionNotReady, ungrouped
 from claude_mcp.sessions import labels, mounted, pruning, references
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels
@@ -58,7 +58,8 @@ class Destroyed:
     existed: bool
     warnings: tuple[str, ...] = ()
     not_found: SessionNotFound | None = field(default=None, compare=False)
-    """Set if no session with this reference was ever known here; it names the nearest one."""
+    """Set if no session with this reference was ever known here; it names the nearest one. If a
+    container has its name and is not ours, ``warnings`` has that too."""
 
 
 class _Attempt:
@@ -252,7 +253,8 @@ class Sessions:
             session = await self.find(reference)
         except SessionNotFound as error:
             if known is None:
-                return Destroyed(reference, None, existed=False, not_found=error)
+                warnings = (str(error),) if isinstance(error, NotASession) else ()
+                return Destroyed(reference, None, False, warnings, error)
             # Another process removed it, but not its proxy.
             await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)

@@ -178,7 +178,8 @@ def credentials(result: CredentialsResult) -> str:
 
 def destroy(result: DestroyResult) -> str:
     if not result.existed:
-        return f"Session {result.session_id} does not exist (any more); there was nothing to do."
+        gone = f"Session {result.session_id} does not exist (any more); there was nothing to do."
+        return "\n".join([gone, *_warnings(result.warnings)])
     return "\n".join(
         [
             f"Session {result.session_name} ({result.session_id}) is destroyed.",

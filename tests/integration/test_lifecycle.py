@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from claude_mcp.errors import (
     EngineUnavailable,
     ImageNotFound,
     ImageUnfit,
+    NotASession,
     SessionAmbiguous,
     SessionExists,
     SessionNotFound,
@@ -445,6 +447,28 @@ async def test_session_whose_creation_was_never_completed_says_so(
         await commands.run(await sessions.open(name), "true")
     assert (await sessions.destroy(name)).existed is True
     assert bare.containers(name) == []
+
+
+async def test_a_container_that_is_not_ours_keeps_its_name_and_is_told_of(
+    sessions: Sessions, project: Path, name: str, config: Config, bare: Bare
+) -> None:
+    taken = container_name(name)
+    id = bare("create", f"--name={taken}", config.image, "true").strip()
+    try:
+        with pytest.raises(SessionExists, match="its container's name is taken") as refused:
+            await create(sessions, CreateRequest(str(project), session_name=name))
+        said = (
+            f"The container {taken} of image .*{config.image} is not one of ours. If nobody needs"
+        )
+        assert re.match(said, refused.value.hint or "")
+        for reference in (name, id[:12]):
+            destroyed = await sessions.destroy(reference)
+            assert isinstance(destroyed.not_found, NotASession)
+            assert re.match(said, destroyed.not_found.hint or "")
+            assert destroyed.existed is False
+        assert bare("inspect", "--format={{.Id}}", taken).strip() == id
+    finally:
+        bare("rm", "--force", id)
 
 
 async def test_mounts_are_read_only_unless_asked(

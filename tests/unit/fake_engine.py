@@ -210,7 +210,7 @@ class Engine:
             return 0
         handed = json.loads(sys.stdin.readline())["secrets"]
         (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
-        missing = ["claude"] if container["image"] == "unfit:latest" else []
+        missing = ["missing=claude"] if container["image"] == "unfit:latest" else []
         print(places.READY + " ".join(["writable", *missing]), flush=True)
         if sys.stdin.readline().strip() == places.COMMIT:
             self.save({**container, "status": "running"})

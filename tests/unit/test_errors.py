@@ -35,6 +35,7 @@ def test_every_error_has_the_exit_code_of_its_class() -> None:
         "UsageError": 2,
         "ConfigError": 2,
         "SessionNotFound": 3,
+        "NotASession": 3,
         "SessionAmbiguous": 3,
         "SessionExists": 3,
         "TurnNotFound": 3,

@@ -28,11 +28,12 @@ from claude_mcp.errors import (
     ImageUnfit,
     SessionExists,
 )
-from claude_mcp.sessions import limits, mounted, quota
+from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import readiness
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
+from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
 from claude_mcp.sessions.network import proxies
@@ -161,15 +162,31 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> N
         with anyio.CancelScope(shield=True):
             created = await engine.create(spec, {PAYLOAD_VARIABLE: payload.archive()})
     except ContainerNameInUse as error:
-        raise SessionExists(
-            f"A session named {name!r} already exists.",
-            hint="Use it, destroy it first, or choose another name.",
-        ) from error
+        raise await _name_in_use(engine, spec, name) from error
     except ImageNotFound as error:
         raise ImageNotFound(
             f"{engine.title} has no image {spec.image}.", hint=BUILD_HINT
         ) from error
     return created
+
+
+async def _name_in_use(engine: Engine, spec: ContainerSpec, name: str) -> SessionExists:
+    """What has the name: one engine call."""
+    found = await engine.inspect([spec.name])
+    if not found:
+        return SessionExists(
+            f"The name {spec.name} is taken in {engine.title}, but no container has it.",
+            hint="It may just be removed: try again. Otherwise choose another name.",
+        )
+    if session_of(found[0]) is None:
+        return SessionExists(
+            f"The session cannot be called {name!r}: its container's name is taken.",
+            hint=f"{references.foreign(engine, found[0])} Otherwise choose another name.",
+        )
+    return SessionExists(
+        f"A session named {name!r} already exists.",
+        hint="Use it, destroy it first, or choose another name.",
+    )
 
 
 async def _hand_over(

@@ -14,6 +14,7 @@ from claude_mcp.errors import (
     EngineError,
     EngineNotFound,
     ImageNotFound,
+    NotASession,
     SessionAmbiguous,
     SessionNotFound,
     SessionNotReady,
@@ -139,6 +140,31 @@ class TestFind:
             "There is no session 'zzz'. "
             "Existing sessions: abcd10000000 (fix-tests), abcd20000000 (ü)."
         )
+
+    @pytest.mark.parametrize("reference", ["taken", "beef"])
+    async def test_a_container_of_that_name_or_id_that_is_no_session_is_told_of(
+        self, scripted: ScriptedEngine, sessions: Sessions, reference: str
+    ) -> None:
+        other = {**container("beef", "taken"), "labels": {}}
+        scripted.holds(other, container("abcd1", "token"))
+        with pytest.raises(NotASession) as caught:
+            await sessions.find(reference)
+        assert str(caught.value) == (
+            f"There is no session {reference!r}. The container claude-mcp-taken of image "
+            f"{other['image']} is not one of ours. If nobody needs it, remove it with "
+            f"'{scripted.engine.program} rm --force claude-mcp-taken'."
+        )
+        destroyed = await sessions.destroy(reference)
+        assert (destroyed.existed, destroyed.warnings) == (False, (str(caught.value),))
+        assert len(scripted.held) == 2
+
+    async def test_a_proxy_is_not_offered_for_removal(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        proxy = {**proxy_container(), "id": "cafe", "name": "cafe"}
+        scripted.holds(proxy)
+        with pytest.raises(NotASession, match="is the proxy of restricted sessions and ends with"):
+            await sessions.find("cafe")
 
     async def test_without_any_session_the_hint_is_to_create_one(self, sessions: Sessions) -> None:
         with pytest.raises(SessionNotFound) as caught:
