@@ -33,7 +33,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import labels, references
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create.request import CreateRequest, Mount
+from claude_mcp.sessions.create.request import CreateRequest, Mount, NetworkName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.handle import RESTARTED
@@ -446,6 +446,57 @@ async def test_session_whose_creation_was_never_completed_says_so(
     with pytest.raises(SessionNotReady, match="broken: either its creation was interrupted"):
         await commands.run(await sessions.open(name), "true")
     assert (await sessions.destroy(name)).existed is True
+    assert bare.containers(name) == []
+
+
+def at_once(environ: dict[str, str], *commands: list[str]) -> None:
+    """Run commands of ours at the same time, each in a process of its own; none may fail."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "claude_mcp", *command],
+            env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for command in commands
+    ]  # fmt: skip
+    ends = [(process.communicate()[1], process.returncode) for process in processes]
+    assert [code for _, code in ends] == [0] * len(commands), ends
+
+
+@pytest.mark.parametrize("network", ["open", "restricted"])
+@pytest.mark.xdist_group("world")  # where proxies are counted
+async def test_a_session_can_be_destroyed_four_times_at_once(
+    sessions: Sessions,
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+    network: NetworkName,
+) -> None:
+    environ["CLAUDE_MCP_ENGINE"] = engine.program
+    request = CreateRequest(str(project), session_name=name, network=network)
+    created = await create(sessions, request)
+    at_once(environ, *[["destroy", "--yes", created.session.id]] * 4)
+    assert bare.containers(name) == []
+    assert (await sessions.destroy(created.session.id)).existed is False
+
+
+async def test_an_expired_session_can_be_destroyed_while_others_remove_it(
+    sessions: Sessions,
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+) -> None:
+    environ["CLAUDE_MCP_ENGINE"] = engine.program
+    request = CreateRequest(str(project), session_name=name, timeout_seconds=1)
+    created = await create(sessions, request)
+    with anyio.fail_after(60):
+        while (await engine.inspect([created.session.container_id]))[0].status == "running":
+            await anyio.sleep(0.05)
+    destroy = ["destroy", "--yes", created.session.id]
+    at_once(environ, ["list"], destroy, ["list"], destroy)
     assert bare.containers(name) == []
 
 
