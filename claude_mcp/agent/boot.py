@@ -132,7 +132,8 @@ def accept_handover(state_path: str) -> str:
     first_line = sys.stdin.readline() if ready else ""
     if not first_line.endswith("\n"):
         abandon(state_path, "no settings arrived")
-    missing = [name for name in places.REQUIRED_PROGRAMS if not is_installed(name)]
+    programs = (*places.REQUIRED_PROGRAMS, *places.OPTIONAL_PROGRAMS)
+    missing = [name for name in programs if not is_installed(name)]
     writable = os.access(".", os.W_OK | os.X_OK)
     access = places.READY + ("writable" if writable else "read-only")
     facts = [f"{places.MISSING}={name}" for name in missing] + surroundings()

@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
+from claude_mcp.agent import git
 from claude_mcp.agent.channel import threads
 from claude_mcp.agent.channel.connections import (
     Answer,
@@ -44,10 +45,10 @@ class Agent:
     """Connects each operation with the part of the agent that performs it."""
 
     def __init__(self, settings: Settings, home: str, handover: Handover | None = None) -> None:
-        self._environment = {
+        self.environment = {
             name: value for name, value in os.environ.items() if name != places.PAYLOAD_VARIABLE
         }
-        self._environment["HOME"] = home
+        self.environment["HOME"] = home
         self._activities = itertools.count(1)
         self._lock = threading.Lock()
         self._directory = os.path.join(home, places.STATE_DIRECTORY)
@@ -122,7 +123,7 @@ class Agent:
                 self._turns = Turns(
                     self._settings,
                     self._handover,
-                    self._environment,
+                    self.environment,
                     self.state,
                     self._directory,
                     self._egress,
@@ -167,7 +168,7 @@ class Agent:
         try:
             return threads.retry_at_limit(
                 lambda: commands.Command(
-                    activity, args.command, workdir, self._environment, args.limit_bytes
+                    activity, args.command, workdir, self.environment, args.limit_bytes
                 )
             )
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -216,14 +217,16 @@ def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
     """
     # The agent must end quickly: PID 1 forwards TERM, and the engine waits 10 s before it kills.
     signal.signal(signal.SIGTERM, stop)
-    handover = None
+    handover, identity = None, None
     if first_line is not None:
         configure = from_json(operations.Configure, json.loads(first_line))
-        handover = Handover.from_json(configure.secrets)
-    agent = Agent(from_json(Settings, json.loads(sys.argv[1])), home, handover)
+        handover, identity = Handover.from_json(configure.secrets), configure.git_identity
+    settings = from_json(Settings, json.loads(sys.argv[1]))
+    agent = Agent(settings, home, handover)
     if agent.state.abandoned:
         log("the creation of this session was never completed")
         sys.exit(places.ABANDONED_EXIT_CODE)
+    git.prepare(settings.git_hooks, identity, agent.environment)
     if first_line is None:
         log("session restarted; its credentials are lost")
     else:

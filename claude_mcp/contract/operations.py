@@ -247,6 +247,8 @@ class Configure(NamedTuple):
 
     secrets: Mapping[str, Any]
     """A ``Handover`` as JSON."""
+    git_identity: tuple[tuple[str, str], ...] = ()
+    """Settings of git that say who commits, such as ``user.name``; only at the creation."""
 
 
 class WaitForMcp(NamedTuple):

@@ -23,6 +23,9 @@ PROXY_DIRECTORY = "/run/claude-mcp-proxy"
 """The directory of the proxy's socket, in a restricted session and in its proxy."""
 PROXY_SOCKET = PROXY_DIRECTORY + "/socket"
 
+HOST_HOOKS = "/run/claude-mcp-git/hooks"
+"""Where the session sees the hooks of the project's repository as they are on the host."""
+
 PROXY_PORT = 3128
 """The port on the session's loopback where its programs find the proxy."""
 ABANDONED_EXIT_CODE = 78
@@ -46,6 +49,10 @@ NO_ROOM = b"!"
 REQUIRED_PROGRAMS = ("claude", "ps")
 """What an image must contain besides python3 and sh; without those two, the agent could not even
 report what is missing."""
+
+GIT_LFS = "git-lfs"
+OPTIONAL_PROGRAMS = (GIT_LFS,)
+"""What some projects need; the agent reports these as missing too."""
 
 STATE_DIRECTORY = ".claude-mcp"
 """The agent's directory in the session's home."""

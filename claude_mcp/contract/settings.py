@@ -35,3 +35,5 @@ class Settings(NamedTuple):
     network: str = OPEN
     session_name: str | None = None
     """The name the proxy knows the session by; set when the network is not open."""
+    git_hooks: str | None = None
+    """The directory that starts with a copy of ``places.HOST_HOOKS``."""

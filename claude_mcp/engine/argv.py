@@ -56,9 +56,14 @@ def _volume_value(volume: VolumeMount) -> str:
     return f"type=volume,source={reference(volume.name)},target={volume.target}{read_only}"
 
 
-def _tmpfs_value(mount: TmpfsMount) -> str:
-    # Docker adds noexec by default. Podman accepts no owner, so the mode lets users write.
-    return f"{mount.target}:rw,exec,nosuid,nodev,mode=1777,size={mount.size}"
+def _tmpfs_value(dialect: Dialect, spec: ContainerSpec, mount: TmpfsMount) -> str:
+    # Docker adds noexec by default.
+    value = f"{mount.target}:rw,exec,nosuid,nodev,mode=1777,size={mount.size}"
+    if not mount.owned:
+        return value
+    # Where the directory exists already, runc gives the tmpfs its mode, but not its owner.
+    uid, _, gid = (spec.user or "").partition(":")
+    return f"{value},{dialect.tmpfs_owner_options.format(uid=uid, gid=gid)}"
 
 
 def _limit_options(limits: Limits) -> list[str]:
@@ -91,7 +96,7 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     argv.append(f"--read-only={str(spec.read_only_root).lower()}")
     if spec.read_only_root:
         argv += dialect.read_only_options
-    argv += [f"--tmpfs={_tmpfs_value(mount)}" for mount in spec.tmpfs_mounts]
+    argv += [f"--tmpfs={_tmpfs_value(dialect, spec, mount)}" for mount in spec.tmpfs_mounts]
     if spec.log_max_size is not None:
         argv += [f"--log-driver={dialect.log_driver}", f"--log-opt=max-size={spec.log_max_size}"]
     if spec.userns is not None:

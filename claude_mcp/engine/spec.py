@@ -46,11 +46,13 @@ class VolumeMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """A directory in memory. Every user of the container may write there and run programs."""
+    """A directory in memory, whose programs may run. It is empty at every start."""
 
     target: str
     size: int
     """Bytes."""
+    owned: bool = False
+    """It belongs to the container's user; otherwise, every user may write there."""
 
 
 @dataclass(frozen=True, slots=True)

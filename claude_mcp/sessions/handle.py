@@ -18,6 +18,7 @@ from claude_mcp.sessions import mounted, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
+from claude_mcp.sessions.git import guard
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.known import KnownSessions
 from claude_mcp.sessions.network import proxies
@@ -88,6 +89,10 @@ class SessionHandle:
     async def git_warnings(self) -> tuple[str, ...]:
         """How the files that the host's git obeys differ from their state at creation."""
         return await self._connection.git.differences(self.session)
+
+    def git_notes(self, output: str) -> tuple[str, ...]:
+        """Explains what git says in a command's output when it may not write its configuration."""
+        return guard.config_notes(self.session, output)
 
     async def pinned(self) -> SessionHandle:
         """A handle for the container that the reference means now: no later one of that name.

@@ -14,9 +14,12 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.git.guard import CONFIG_NOTE
+from claude_mcp.sessions.git.identity import UNKNOWN
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
+from tests.engine_fixtures import Bare
 
 MARK = "planted-program-ran"
 CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = /tmp/nowhere\n"
@@ -63,6 +66,17 @@ class HostGit:
         """Shell that writes a planted program to the file $PROGRAM; only the host can run it."""
         text = f'#!/bin/sh\ntouch "{self.mark}"\n'
         return f"printf '%s' '{text}' >$PROGRAM && chmod +x $PROGRAM"
+
+
+@pytest.fixture
+def environ(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A host whose user has told git who commits, whoever runs these tests."""
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Some Body\n\temail = some@body\n")
+    return {
+        **{name: value for name, value in environ.items() if not name.startswith("GIT_")},
+        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
 
 
 @pytest.fixture
@@ -129,13 +143,12 @@ async def test_everyday_git_works_inside(
     assert (destroyed.existed, destroyed.warnings) == (True, ())
 
 
-async def test_config_and_hooks_are_read_only_and_git_says_so(
+async def test_config_is_read_only_and_the_answer_says_why(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
     before = (repository.project / ".git/config").read_bytes()
     await create(sessions, CreateRequest(str(repository.project), session_name=name))
     for attempt in (
-        f"export PROGRAM=.git/hooks/post-checkout; {repository.program}",
         "echo '[core] fsmonitor = /tmp/x' >>.git/config",
         "rm .git/config",
         "mv .git .moved",
@@ -151,6 +164,9 @@ async def test_config_and_hooks_are_read_only_and_git_says_so(
         assert done.exit_code != 0, attempt
         if attempt.startswith(("git config", "git remote")):
             assert "could not write config file .git/config: Device or resource busy" in done.stderr
+            assert done.notes == (CONFIG_NOTE,)
+        else:
+            assert done.notes == ()
     assert (repository.project / ".git/config").read_bytes() == before
     repository("checkout", "-q", "-b", "after")
     assert not repository.ran_it
@@ -166,6 +182,58 @@ async def test_hosts_own_git_config_ends_the_mount_in_the_session_but_not_the_co
     assert ".git/config (changed)" in (await sessions.destroy(name)).warnings[0]
 
 
+INSTALL = """
+cat >.git/hooks/pre-commit <<'END'
+#!/bin/sh
+echo "installed hook ran"
+END
+chmod +x .git/hooks/pre-commit
+mv .git/hooks/commit-msg .git/hooks/commit-msg.old
+"""
+"""What lefthook, pre-commit and the like do."""
+
+
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
+async def test_hooks_can_be_installed_in_a_session_and_never_reach_the_host(
+    sessions: Sessions,
+    bare: Bare,
+    repository: HostGit,
+    name: str,
+    owner: int | None,
+    give_to: Callable[[Path, int], None],
+) -> None:
+    hooks = repository.project / ".git/hooks"
+    (hooks / "commit-msg").write_text('#!/bin/sh\n. "$(dirname "$0")/lib/say"\n')
+    (hooks / "commit-msg").chmod(0o755)
+    (hooks / "lib").mkdir()
+    (hooks / "lib/say").write_text('echo "the host\'s hook ran"\n')
+    (hooks / "post-commit").symlink_to("../../post-commit.sh")
+    (repository.project / "post-commit.sh").write_text("#!/bin/sh\necho linked hook ran\n")
+    (repository.project / "post-commit.sh").chmod(0o755)
+    if owner is not None:
+        repository.project.parent.chmod(0o755)
+        give_to(repository.project, owner)
+    before = _changes(hooks)
+    await create(sessions, CreateRequest(str(repository.project), session_name=name))
+    said = await run(sessions, name, "git commit --allow-empty -m one 2>&1")
+    assert "the host's hook ran" in said
+    assert "linked hook ran" in said
+    said = await run(sessions, name, INSTALL, "git commit --allow-empty -m two 2>&1")
+    assert "installed hook ran" in said
+    assert "the host's hook ran" not in said
+    bare("stop", "--time=1", f"claude-mcp-{name}")
+    said = await run(sessions, name, "git commit --allow-empty -m three 2>&1")
+    assert "installed hook ran" not in said
+    assert "the host's hook ran" in said
+    assert _changes(hooks) == before
+    assert (await sessions.destroy(name)).warnings == ()
+
+
+def _changes(directory: Path) -> dict[Path, int]:
+    """When each file was last changed, which no program can set."""
+    return {path: path.lstat().st_ctime_ns for path in directory.rglob("*")}
+
+
 async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -174,11 +242,54 @@ async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
         sample.unlink()
     hooks.rmdir()
     await create(sessions, CreateRequest(str(repository.project), session_name=name))
-    done = await commands.run(
-        await sessions.open(name), "mkdir -p .git/hooks && touch .git/hooks/x"
-    )
-    assert "Read-only file system" in done.stderr
+    await run(sessions, name, "mkdir -p .git/hooks && touch .git/hooks/x")
+    assert [*hooks.iterdir()] == []
     assert (await sessions.destroy(name)).warnings == ()
+
+
+async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
+    sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "work").write_text('[user]\n\temail = "at \\\\ \\" work"\n')
+    with (tmp_path / "gitconfig").open("a") as file:
+        file.write(f"[includeIf 'gitdir:{tmp_path}/']\n\tpath = work\n".replace("'", '"'))
+    created = await create(sessions, CreateRequest(str(repository.project), session_name=name))
+    assert told(created) == []
+    show = "git log -1 --format='%an %ae %cn %ce'"
+    assert await run(sessions, name, f"git commit -q --allow-empty -m x && {show}") == (
+        'Some Body at \\ " work Some Body at \\ " work\n'
+    )
+    nested = "git init -q sub && cd sub && git config user.name Other"
+    assert await run(sessions, name, f"{nested} && git commit -q --allow-empty -m x && {show}") == (
+        'Other at \\ " work Other at \\ " work\n'
+    )
+    await sessions.destroy(name)
+
+
+async def test_a_host_that_does_not_know_who_commits_is_told_at_create(
+    sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Some Body\n")
+    created = await create(sessions, CreateRequest(str(repository.project), session_name=name))
+    assert told(created) == [UNKNOWN]
+    done = await commands.run(await sessions.open(name), "git commit --allow-empty -m x")
+    assert "Author identity unknown" in done.stderr
+    await run(
+        sessions, name, "git config --global user.email a@b && git commit -q --allow-empty -m x"
+    )
+    await sessions.destroy(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+async def test_git_directory_of_another_owner_is_no_obstacle(
+    sessions: Sessions, repository: HostGit, name: str, give_to: Callable[[Path, int], None]
+) -> None:
+    repository.project.parent.chmod(0o755)
+    give_to(repository.project, 4321)
+    give_to(repository.project / ".git", 5432)
+    await create(sessions, CreateRequest(str(repository.project), session_name=name))
+    assert await run(sessions, name, "git status --short; git log --format=%s") == "first\n"
+    await sessions.destroy(name)
 
 
 @pytest.mark.once
@@ -322,18 +433,142 @@ async def test_repository_that_appears_in_a_project_without_one_is_told(
     assert ".git/ (new)" in (await sessions.destroy(name)).warnings[0]
 
 
-async def test_worktree_as_a_project_is_told_at_create_and_keeps_its_git_file(
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
+async def test_git_works_in_a_worktree_and_the_rest_of_its_repository_is_guarded(
+    sessions: Sessions,
+    repository: HostGit,
+    name: str,
+    owner: int | None,
+    give_to: Callable[[Path, int], None],
+) -> None:
+    repository("worktree", "add", "-q", "../elsewhere")
+    repository("worktree", "add", "-q", "../other")
+    outside = repository.project.parent
+    project, git = outside / "elsewhere", repository.project / ".git"
+    if owner is not None:
+        outside.chmod(0o755)
+        for each in (repository.project, project, outside / "other"):
+            give_to(each, owner)
+    before = (git / "config").read_bytes()
+    created = await create(sessions, CreateRequest(str(project), session_name=name))
+    [warning] = told(created)
+    assert "a worktree of" in warning
+    assert "but not its configuration or hooks" in warning
+    await run(
+        sessions,
+        name,
+        "git status --short && echo 2 >file && git commit -qam second && git branch more",
+        "echo 3 >file && git stash -q && git stash pop -q && git commit -qam third",
+        "git checkout -q -b topic && git rebase -q HEAD~1 && git gc -q && git branch -D more",
+        "git worktree prune",
+        "echo '#!/bin/sh' >$(git rev-parse --git-common-dir)/hooks/pre-commit",
+    )
+    for attempt in (
+        "rm .git",
+        "echo gitdir: x >.git",
+        f"echo >{git}/worktrees/elsewhere/commondir",
+        f"rm {git}/worktrees/other/HEAD",
+        f"echo >>{git}/config",
+        f"mv {git} {git}.old",
+        "git config a.b c",
+    ):
+        done = await commands.run(await sessions.open(name), attempt)
+        assert done.exit_code != 0, attempt
+    assert repository("log", "--format=%s", "topic").split() == ["third", "second", "first"]
+    assert HostGit(project)("status", "--short", "--branch") == "## topic\n"
+    assert HostGit(outside / "other")("status", "--short", "--branch") == "## other\n"
+    assert (git / "config").read_bytes() == before
+    assert not (git / "hooks/pre-commit").exists()
+    assert (await sessions.destroy(name)).warnings == ()
+
+
+@pytest.mark.once
+async def test_what_a_worktrees_session_plants_in_its_repository_is_told(
+    sessions: Sessions, repository: HostGit, name: str
+) -> None:
+    repository("worktree", "add", "-q", "../elsewhere")
+    git = repository.project / ".git"
+    project = repository.project.parent / "elsewhere"
+    await create(sessions, CreateRequest(str(project), session_name=name))
+    await run(
+        sessions,
+        name,
+        f"export HOST={project} PROGRAM=program; {repository.program}",
+        f"mkdir copy && cp {git}/HEAD copy && cp -r {git}/objects {git}/refs copy",
+        f"{EVIL} >copy/config && echo {project}/copy >{git}/commondir",
+    )
+    destroyed = await sessions.destroy(name)
+    repository("status", check=False)
+    assert repository.ran_it
+    assert f"{git}/commondir (new)" in destroyed.warnings[0]
+
+
+@pytest.mark.once
+async def test_worktree_with_relative_paths_works(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
     repository("worktree", "add", "-q", "../elsewhere")
     project = repository.project.parent / "elsewhere"
-    created = await create(sessions, CreateRequest(str(project), session_name=name))
-    [warning] = told(created)
-    assert "git does not work in the session" in warning
-    done = await commands.run(await sessions.open(name), "rm .git; mv .git x; echo gitdir: x >.git")
-    assert done.exit_code != 0
-    assert HostGit(project)("status", "--short") == ""
+    administration = repository.project / ".git/worktrees/elsewhere"
+    (project / ".git").write_text("gitdir: ../project/.git/worktrees/elsewhere\n")
+    (administration / "gitdir").write_text("../../../../elsewhere/.git\n")
+    await create(sessions, CreateRequest(str(project), session_name=name))
+    await run(sessions, name, "echo 2 >file && git commit -qam second")
+    assert HostGit(project)("log", "-1", "--format=%s") == "second\n"
     assert (await sessions.destroy(name)).warnings == ()
+
+
+@pytest.mark.once
+async def test_trusted_session_may_configure_the_repository_of_its_worktree(
+    sessions: Sessions, repository: HostGit, name: str
+) -> None:
+    repository("worktree", "add", "-q", "../elsewhere")
+    project = repository.project.parent / "elsewhere"
+    request = CreateRequest(str(project), session_name=name, trust_git=True)
+    [warning] = told(await create(sessions, request))
+    assert "and its configuration and hooks" in warning
+    await run(sessions, name, "git remote add origin /tmp/x && git commit -q --allow-empty -m x")
+    assert repository("remote") == "origin\n"
+    await sessions.destroy(name)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", ["submodule", "subdirectory", "moved worktree", "forged"])
+async def test_project_whose_repository_is_elsewhere_is_told_at_create_and_keeps_its_git_file(
+    sessions: Sessions, repository: HostGit, name: str, kind: str
+) -> None:
+    project, words = _elsewhere(repository, kind)
+    before = [path.read_bytes() for path in project.glob(".git")]
+    [warning] = told(await create(sessions, CreateRequest(str(project), session_name=name)))
+    assert words in warning
+    done = await commands.run(await sessions.open(name), "git log")
+    assert done.exit_code != 0
+    await commands.run(
+        await sessions.open(name), "test -e .git && (rm .git; mv .git x; echo gitdir: x >.git)"
+    )
+    assert [path.read_bytes() for path in project.glob(".git")] == before
+    assert (await sessions.destroy(name)).warnings == ()
+
+
+def _elsewhere(git: HostGit, kind: str) -> tuple[Path, str]:
+    """A project whose repository is not in it, and what is said about it."""
+    outside = git.project.parent
+    match kind:
+        case "submodule":
+            _prepare(git, "submodule")
+            return git.project / "sub", "Create the session for the repository that contains it"
+        case "subdirectory":
+            (git.project / "package").mkdir()
+            return git.project / "package", "create the session for the whole repository"
+        case "moved worktree":
+            git("worktree", "add", "-q", "../elsewhere")
+            (outside / "elsewhere").rename(outside / "moved")
+            return outside / "moved", "git worktree repair"
+        case _:
+            (outside / "forged").mkdir()
+            git("worktree", "add", "-q", "../elsewhere")
+            (outside / "forged/.git").write_text((outside / "elsewhere/.git").read_text())
+            return outside / "forged", "does not name the project"
 
 
 async def test_repository_beside_its_git_file_in_the_project_works_and_is_guarded(
@@ -344,7 +579,7 @@ async def test_repository_beside_its_git_file_in_the_project_works_and_is_guarde
     created = await create(sessions, CreateRequest(str(git.project), session_name=name))
     assert told(created) == []
     await run(sessions, name, IDENTITY, "echo 1 >file && git add file && git commit -qm first")
-    for attempt in ("mv .bare x", "git config a.b c", "touch .bare/hooks/x", "rm .git"):
+    for attempt in ("mv .bare x", "git config a.b c", "rm .git"):
         assert (await commands.run(await sessions.open(name), attempt)).exit_code != 0, attempt
     assert git("log", "--format=%s") == "first\n"
     assert (await sessions.destroy(name)).warnings == ()

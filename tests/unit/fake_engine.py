@@ -61,7 +61,7 @@ def answer_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def answer(argv: Sequence[str], **options: Any) -> process.Completed:
         program, verb, *_ = argv
-        if verb == "version":
+        if verb == "version" or program == "git":
             return await run(argv, **options)
         await anyio.lowlevel.checkpoint()
         Engine(Path(program).parent).note(verb)
@@ -210,7 +210,8 @@ class Engine:
             return 0
         handed = json.loads(sys.stdin.readline())["secrets"]
         (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
-        missing = ["missing=claude"] if container["image"] == "unfit:latest" else []
+        lacking = {"unfit:latest": "claude", "plain:latest": "git-lfs"}
+        missing = [f"missing={lacking[image]}"] if (image := container["image"]) in lacking else []
         print(places.READY + " ".join(["writable", *missing]), flush=True)
         if sys.stdin.readline().strip() == places.COMMIT:
             self.save({**container, "status": "running"})

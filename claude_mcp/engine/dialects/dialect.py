@@ -69,6 +69,9 @@ class Dialect:
     """The option of ``create`` that removes a variable, whoever defined it."""
     read_only_options: tuple[str, ...]
     """Options that a container with a read-only root needs at ``create``."""
+    tmpfs_owner_options: str
+    """Options of a tmpfs that make it empty and the container's user its owner; ``{uid}`` and
+    ``{gid}`` stand for that user."""
     default_network: str | None
     """The value of ``--network`` for the engine's own network; None if it needs no option."""
     log_driver: str

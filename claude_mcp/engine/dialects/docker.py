@@ -29,6 +29,7 @@ DOCKER: Final = Dialect(
     # Without a value: that of our own environment, which has none.
     unset_variable_option="--env",
     read_only_options=(),
+    tmpfs_owner_options="uid={uid},gid={gid}",
     default_network=None,
     log_driver="json-file",
     copy_out_options=("--follow-link",),

@@ -40,6 +40,7 @@ PODMAN: Final = Dialect(
         "--read-only-tmpfs=false",
         f"--tmpfs=/dev/shm:rw,nosuid,nodev,mode=1777,size={SHM_BYTES}",
     ),
+    tmpfs_owner_options="U,notmpcopyup",
     default_network="private",
     log_driver="k8s-file",
     copy_out_options=(),

@@ -7,15 +7,18 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from claude_mcp.config import Config
-from claude_mcp.contract.places import PROXY_DIRECTORY, WORKSPACE
+from claude_mcp.contract.places import HOST_HOOKS, PROXY_DIRECTORY, WORKSPACE
 from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.paths.mounts import read_mounts
+from claude_mcp.sessions.paths.protected import SYSTEM
 
 KERNEL_PATHS: Final = ("/proc", "/sys", "/dev")
 """Nothing can be mounted below these; the agent's own directory is in /dev."""
+OURS: Final = (PROXY_DIRECTORY, HOST_HOOKS)
+"""Directories of the session that this program mounts."""
 MOST_FILE_SYSTEMS: Final = 50
 """How many file systems may be mounted below a read-only mount."""
 
@@ -73,8 +76,23 @@ def bind_mount(mount: Mount, config: Config) -> BindMount:
     if ".." in target.parts:
         raise UsageError(f"A mount's path in the session cannot contain '..', as {given!r} does.")
     in_kernel = any(map(target.is_relative_to, KERNEL_PATHS))
-    proxy = PurePosixPath(PROXY_DIRECTORY)
-    hides_proxy = target.is_relative_to(proxy) or proxy.is_relative_to(target)
-    if in_kernel or hides_proxy or str(target) == WORKSPACE:
+    hides_ours = any(
+        target.is_relative_to(each) or PurePosixPath(each).is_relative_to(target) for each in OURS
+    )
+    if in_kernel or hides_ours or str(target) == WORKSPACE:
         raise UsageError(f"The session itself uses {given!r}; choose another path there.")
     return BindMount(source, str(target), mount.read_only)
+
+
+def repository_refusal(config: Config, source: str, target: str) -> str | None:
+    """Why a repository that a project names may not be mounted; None if it may."""
+    try:
+        bind_mount(Mount(source, target, read_only=False), config)
+    except UsageError as error:
+        return str(error)
+    path = PurePosixPath(target)
+    # A relative path in a `.git` file leads elsewhere in the session than on the host.
+    hides_image = target != source and any(map(path.is_relative_to, SYSTEM))
+    if hides_image or path.is_relative_to(WORKSPACE):
+        return f"The session has other files at {target!r}, where the project's .git file leads."
+    return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,11 +20,15 @@ from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.settings import ASK, BYPASS, Settings
 from claude_mcp.engine.engine import Engine
-from claude_mcp.engine.spec import BindMount, ContainerSpec
+from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions import limits, mounted
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create.mounts import bind_mounts, with_file_systems_below
+from claude_mcp.sessions.create.mounts import (
+    bind_mounts,
+    repository_refusal,
+    with_file_systems_below,
+)
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.git import guard
 from claude_mcp.sessions.labels import MOUNTED, session_labels
@@ -37,6 +42,8 @@ from claude_mcp.sessions.session import Session, Status, check_name, container_n
 
 LONGEST_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400.0
 LOG_MAX_SIZE: Final = "10m"
+HOOKS_BYTES: Final = 16 * 1024 * 1024
+"""Upper bound on the git hooks that a session installs; they are in memory."""
 UNTRUSTED_NOTE_FOR_CLAUDE: Final = (
     "The settings, skills, commands and agents in the project's .claude directory are not loaded "
     "here, nor are CLAUDE.local.md and the CLAUDE.md files of subdirectories: read these when you "
@@ -55,6 +62,7 @@ class Plan:
     mcp_config: Mapping[str, Any] | None = field(repr=False)
     mounted: tuple[mounted.Identity | None, ...]
     """The identities of the mounted host paths when they were checked."""
+    git: guard.Protection
     warnings: tuple[str, ...]
 
 
@@ -99,6 +107,7 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers)),
         mcp_config=servers,
         mounted=identities,
+        git=checked.git,
         warnings=(
             *checked.provider.warnings,
             *checked.containment.warnings,
@@ -146,7 +155,9 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             f"{project.uid}:{project.gid}",
         ),
         # Last, because it may create a directory for hooks in the project.
-        git=(guard.Protection() if request.trust_git else await sessions.git.protect(project.path)),
+        git=await sessions.git.protect(
+            project.path, functools.partial(repository_refusal, config), trusted=request.trust_git
+        ),
     )
 
 
@@ -210,7 +221,7 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
         inherited=(places.PAYLOAD_VARIABLE,),
         mounts=(
             BindMount(project.path, places.WORKSPACE, read_only=False),
-            *checked.git.mounts,
+            *_git_mounts(checked),
             *checked.mounts,
         ),
         volumes=access.volumes,
@@ -224,17 +235,30 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
         max_user_processes=containment.max_user_processes,
         runtime=containment.runtime,
         read_only_root=containment.read_only_root,
-        tmpfs_mounts=containment.tmpfs_mounts,
+        tmpfs_mounts=(*containment.tmpfs_mounts, *_hooks(checked)),
         security_options=containment.security_options,
         log_max_size=LOG_MAX_SIZE,
     )
 
 
+def _git_mounts(checked: _Checked) -> Iterator[BindMount]:
+    """Without a repository that the caller mounts too: two mounts at one path are refused."""
+    taken = {mount.target for mount in checked.mounts}
+    for mount in checked.git.mounts:
+        in_project = mount.target.startswith(f"{places.WORKSPACE}/")
+        if in_project or mount.target not in taken:
+            yield mount
+
+
+def _hooks(checked: _Checked) -> Iterator[TmpfsMount]:
+    if checked.git.hooks is not None:
+        yield TmpfsMount(checked.git.hooks, HOOKS_BYTES, owned=True)
+
+
 def _settings(config: Config, checked: _Checked) -> Settings:
     request = checked.request
     notes = [] if request.trust_project else [UNTRUSTED_NOTE_FOR_CLAUDE]
-    if checked.git.mounts:
-        notes.append(guard.NOTE_FOR_CLAUDE)
+    notes += checked.git.notes
     network, expires = checked.access.network, checked.lifetime.expires
     return Settings(
         permission_mode=ASK if request.strict_permissions else BYPASS,
@@ -248,6 +272,7 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         idle_timeout_seconds=checked.lifetime.idle_seconds,
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
+        git_hooks=checked.git.hooks,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +18,14 @@ import anyio.to_thread
 from claude_mcp.config import Config
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.operations import Configure
-from claude_mcp.contract.places import COMMIT, COMMITTED, PAYLOAD_VARIABLE, READY
+from claude_mcp.contract.places import (
+    COMMIT,
+    COMMITTED,
+    GIT_LFS,
+    PAYLOAD_VARIABLE,
+    READY,
+    REQUIRED_PROGRAMS,
+)
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
 from claude_mcp.engine.spec import ContainerSpec
@@ -33,6 +41,8 @@ from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import readiness
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
+from claude_mcp.sessions.git import identity
+from claude_mcp.sessions.git.identity import Identity, Lookup
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
@@ -81,7 +91,9 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
     """
     engine = await sessions.engine()
     await progress(f"creating container {plan.spec.name} from image {plan.spec.image}")
-    container_id, warnings = await _start_within_limits(engine, sessions.config, plan, progress)
+    config = sessions.config
+    async with identity.looking_up(plan.session.project_path, config.environment) as who:
+        container_id, warnings = await _start_within_limits(engine, config, plan, who, progress)
     servers: tuple[McpServer, ...] = ()
     try:
         await _check_mounted(plan)
@@ -118,7 +130,7 @@ async def _check_mounted(plan: Plan) -> None:
 
 
 async def _start_within_limits(
-    engine: Engine, config: Config, plan: Plan, progress: Progress
+    engine: Engine, config: Config, plan: Plan, who: Lookup, progress: Progress
 ) -> tuple[str, tuple[str, ...]]:
     """Start the container without the limits that this host refuses: its id and warnings."""
     spec = plan.spec
@@ -127,7 +139,7 @@ async def _start_within_limits(
         try:
             created = await _create_container(engine, spec, plan.session.name)
             warnings = await _start_or_remove(
-                engine, config, replace(plan, spec=spec), created.id, progress
+                engine, config, replace(plan, spec=spec), created.id, who, progress
             )
         except LimitRefused as error:
             if getattr(spec.limits, error.limit) is None:
@@ -139,7 +151,12 @@ async def _start_within_limits(
 
 
 async def _start_or_remove(
-    engine: Engine, config: Config, plan: Plan, container_id: str, progress: Progress
+    engine: Engine,
+    config: Config,
+    plan: Plan,
+    container_id: str,
+    who: Lookup,
+    progress: Progress,
 ) -> tuple[str, ...]:
     proxy = plan.session.proxy
     try:
@@ -149,7 +166,7 @@ async def _start_or_remove(
             await progress("starting its proxy")
             await proxies.ensure(engine, proxy)
         await progress("starting the session")
-        return await _hand_over(engine, config, plan, container_id)
+        return await _hand_over(engine, config, plan, container_id, await who.result())
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _roll_back(engine, container_id, proxy)
@@ -190,11 +207,11 @@ async def _name_in_use(engine: Engine, spec: ContainerSpec, name: str) -> Sessio
 
 
 async def _hand_over(
-    engine: Engine, config: Config, plan: Plan, container_id: str
+    engine: Engine, config: Config, plan: Plan, container_id: str, committer: Identity
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
     spec = plan.spec
-    first = to_json(Configure(plan.handover.to_json()))
+    first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
     line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
     try:
         async with engine.start_attached(container_id) as stream:
@@ -203,7 +220,7 @@ async def _hand_over(
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(line)
                 report = await _expect(engine, container_id, spec, stream, READY)
-                warnings = await _check_ready(plan, readiness.parse(report))
+                warnings = await _check_ready(plan, readiness.parse(report), committer)
                 await quota.check(engine, config.max_sessions, container_id)
                 with suppress(anyio.BrokenResourceError):
                     await stream.send(COMMIT.encode() + b"\n")
@@ -216,17 +233,29 @@ async def _hand_over(
     return warnings
 
 
-async def _check_ready(plan: Plan, ready: readiness.Readiness) -> tuple[str, ...]:
-    if ready.missing:
+async def _check_ready(
+    plan: Plan, ready: readiness.Readiness, committer: Identity
+) -> tuple[str, ...]:
+    if lacking := [name for name in ready.missing if name in REQUIRED_PROGRAMS]:
         raise ImageUnfit(
-            f"Image {plan.spec.image} cannot run a session: it lacks "
-            f"{' and '.join(ready.missing)}.",
+            f"Image {plan.spec.image} cannot run a session: it lacks {' and '.join(lacking)}.",
             hint=BUILD_HINT,
         )
     checked = dict(zip((mount.source for mount in plan.spec.mounts), plan.mounted, strict=True))
-    return await anyio.to_thread.run_sync(
+    warnings = await anyio.to_thread.run_sync(
         readiness.check, ready, plan.spec, checked, abandon_on_cancel=True
     )
+    return (*warnings, *_git_warnings(plan, ready, committer))
+
+
+def _git_warnings(plan: Plan, ready: readiness.Readiness, committer: Identity) -> Iterator[str]:
+    if plan.git.works and not identity.commits(committer):
+        yield identity.UNKNOWN
+    if plan.git.lfs and GIT_LFS in ready.missing:
+        yield (
+            f"The project keeps files in Git LFS, but image {plan.spec.image} has no git-lfs: git "
+            "refuses to add these files there. Install git-lfs in the image to work on them."
+        )
 
 
 async def _expect(

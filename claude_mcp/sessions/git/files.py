@@ -45,7 +45,8 @@ _COMMAND: Final = re.compile(rb"^\s*(?:x|exec)\s.*", re.MULTILINE)
 class Survey:
     """Digests of all these files by their path in the project.
 
-    The directory of each repository is included too, with a trailing slash.
+    The directory of each repository is included too, with a trailing slash. Files outside of the
+    project have absolute paths.
     """
 
     files: dict[str, bytes]
@@ -58,9 +59,16 @@ def tree_of(project: str) -> Tree:
 
 
 def survey(
-    project: str, tree: Tree, limit: int = MAX_DIRECTORIES, seconds: float = WALK_SECONDS
+    project: str,
+    tree: Tree,
+    limit: int = MAX_DIRECTORIES,
+    seconds: float = WALK_SECONDS,
+    repository: str = "",
 ) -> Survey:
-    """Hash the files that exist now; unreadable ones are left out."""
+    """Hash the files that exist now; unreadable ones are left out.
+
+    ``repository`` is one outside of the project, which a worktree has.
+    """
     reader = _Reader(project)
     with tree.lock:
         try:
@@ -71,7 +79,17 @@ def survey(
                     reader.add_repository(directory)
         finally:
             reader.close()
-        return Survey(reader.files, tree.walked, tree.complete and not reader.exhausted)
+        files, exhausted = reader.files, reader.exhausted
+    if repository:
+        outer = _Reader(repository)
+        try:
+            outer.add_repository("")
+        finally:
+            outer.close()
+        for path, digest in outer.files.items():
+            files[f"{repository}/{path.lstrip('/')}"] = digest
+        exhausted |= outer.exhausted
+    return Survey(files, tree.walked, tree.complete and not exhausted)
 
 
 class _Reader:
@@ -120,6 +138,7 @@ class _Reader:
             self._add(posixpath.join(worktrees, name))
             self._add(posixpath.join(worktrees, name, "config.worktree"))
             self._add(posixpath.join(worktrees, name, "commondir"), usual=WORKTREE_COMMONDIR)
+            self._add_modules(posixpath.join(worktrees, name, "modules"), depth + 1)
         self._add_modules(posixpath.join(path, "modules"), depth + 1)
 
     def _add_modules(self, path: str, depth: int) -> None:

@@ -1,7 +1,7 @@
 """Keeps a session from planting a program that git on the host would run.
 
-Where possible, the files are mounted read-only. All others are compared with digests from the
-session's creation, which a label of the container records.
+Where possible, the files are mounted read-only (``mounts``). All others are compared with digests
+from the session's creation, which a label of the container records.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
-import stat
 import struct
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from claude_mcp.contract import places
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.git import files as git_files
-from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, Tree
-from claude_mcp.sessions.git.files import GIT, Survey
+from claude_mcp.sessions.git import mounts as git_mounts
+from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, Tree
+from claude_mcp.sessions.git.files import Survey
+from claude_mcp.sessions.git.mounts import Refusal
 from claude_mcp.sessions.session import Session
 
 KEPT_TREES: Final = 8
@@ -34,25 +34,41 @@ KEY_BYTES: Final = 16
 DIGEST_BYTES: Final = 6
 """Short digests suffice: a session cannot compute them, because the key is only in the label."""
 MAX_NAMED: Final = 10
-GITFILE_BYTES: Final = 4096
-GITFILE_PREFIX: Final = "gitdir:"
-
 NOTE_FOR_CLAUDE: Final = (
-    "In this container .git/config and .git/hooks are read-only on purpose, so `git config`, "
+    "In this container git's config file of the project is read-only on purpose, so `git config`, "
     "`git remote add`, renaming a branch and upstream tracking fail there ('Device or resource "
     "busy'). Committing, branching, stashing and fetching work. Do not work around it: use "
     "`git -c name=value` for a setting and a URL in place of a remote's name, or say what the "
-    "user should configure."
+    "user should configure. Hooks that are installed here exist in this container only."
+)
+WORKTREES_NOTE_FOR_CLAUDE: Final = (
+    "The repository has worktrees outside of this container. They look as if they were gone, so "
+    "`git worktree prune` would destroy them: do not run it."
+)
+CONFIG_REFUSED: Final = re.compile(r"could not write config file \S+: Device or resource busy")
+"""Git's words for a config file that is mounted read-only."""
+CONFIG_NOTE: Final = (
+    "The project's git config is read-only in this session, because git on the host obeys it. "
+    "Set it on the host, use 'git config --global' or 'git -c' in the session, or create the "
+    "session with trustGit."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """A new session's extra mounts, and the state to compare with later."""
+    """What a new session's git needs, and the state to compare with later."""
 
     mounts: tuple[BindMount, ...] = ()
+    hooks: str | None = None
+    """The directory of the session that gets hooks of its own."""
     state: str = ""
     warnings: tuple[str, ...] = ()
+    works: bool = False
+    """Whether the project has a repository that the session can use."""
+    lfs: bool = False
+    """Whether the project keeps files in Git LFS."""
+    notes: tuple[str, ...] = ()
+    """What Claude must know."""
 
 
 class GitGuard:
@@ -61,9 +77,10 @@ class GitGuard:
     def __init__(self) -> None:
         self._trees: dict[str, Tree] = {}
 
-    async def protect(self, project: str) -> Protection:
+    async def protect(self, project: str, refusal: Refusal, *, trusted: bool = False) -> Protection:
+        """A session that is ``trusted`` gets the mounts that git needs, and no protection."""
         return await anyio.to_thread.run_sync(
-            _protect, project, self._tree(project), abandon_on_cancel=True
+            _protect, project, self._tree(project), refusal, trusted, abandon_on_cancel=True
         )
 
     async def differences(self, session: Session) -> tuple[str, ...]:
@@ -86,25 +103,39 @@ class GitGuard:
         return tree
 
 
-def _protect(project: str, tree: Tree) -> Protection:
-    mounts, warnings = _mounts(project)
-    survey = git_files.survey(project, tree)
+def _protect(project: str, tree: Tree, refusal: Refusal, trusted: bool) -> Protection:
+    found = git_mounts.find(project, refusal, trusted=trusted)
+    notes = [WORKTREES_NOTE_FOR_CLAUDE] if found.has_worktrees else []
+    protection = Protection(
+        found.mounts, found.hooks, warnings=found.warnings, works=found.works, lfs=found.lfs
+    )
+    if trusted:
+        return replace(protection, notes=tuple(notes))
+    if found.works:
+        notes.insert(0, NOTE_FOR_CLAUDE)
+    survey = git_files.survey(project, tree, repository=found.repository)
+    warnings = list(found.warnings)
     if not survey.complete:
         warnings.append(
             f"The project is large: only its first {survey.directories} directories are "
             "checked for new git repositories."
         )
-    return Protection(tuple(mounts), _encode(survey), tuple(warnings))
+    return replace(
+        protection,
+        state=_encode(survey, found.repository),
+        warnings=tuple(warnings),
+        notes=tuple(notes),
+    )
 
 
 def _differences(project: str, tree: Tree, state: str) -> tuple[str, ...]:
     if not os.path.isdir(project):
         return ()  # moved, or on another machine
     try:
-        limit, known, key = _decode(state)
+        limit, known, key, repository = _decode(state)
     except (ValueError, struct.error):
         return ()
-    survey = git_files.survey(project, tree, limit or MAX_DIRECTORIES, COMPARE_SECONDS)
+    survey = git_files.survey(project, tree, limit or MAX_DIRECTORIES, COMPARE_SECONDS, repository)
     found = [
         f"{path} ({'changed' if name in known else 'new'})"
         for path, content in survey.files.items()
@@ -119,6 +150,12 @@ def _differences(project: str, tree: Tree, state: str) -> tuple[str, ...]:
             "checked for new git repositories."
         )
     return tuple(warnings)
+
+
+def config_notes(session: Session, output: str) -> tuple[str, ...]:
+    """What a caller should know about a command in whose output git says that it was refused."""
+    refused = session.git_state and CONFIG_REFUSED.search(output)
+    return (CONFIG_NOTE,) if refused else ()
 
 
 def _warning(found: list[str]) -> str:
@@ -137,104 +174,27 @@ def _warning(found: list[str]) -> str:
     )
 
 
-def _encode(survey: Survey) -> str:
-    """``LIMIT:BASE64``: number of directories seen (0: all); key and one digest pair per file."""
+def _encode(survey: Survey, repository: str) -> str:
+    """``LIMIT:BASE64[:REPOSITORY]``: number of directories seen (0: all); key and one digest pair
+    per file; the repository outside of the project, if it is a worktree."""
     key = secrets.token_bytes(KEY_BYTES)
     pairs = sorted(
         _digest(key, os.fsencode(path)) + _digest(key, content)
         for path, content in survey.files.items()
     )
     limit = 0 if survey.complete else survey.directories
-    return f"{limit}:{base64.b64encode(key + b''.join(pairs)).decode()}"
+    text = f"{limit}:{base64.b64encode(key + b''.join(pairs)).decode()}"
+    return f"{text}:{repository}" if repository else text
 
 
-def _decode(state: str) -> tuple[int, dict[bytes, bytes], bytes]:
-    limit, _, text = state.partition(":")
+def _decode(state: str) -> tuple[int, dict[bytes, bytes], bytes, str]:
+    limit, _, rest = state.partition(":")
+    text, _, repository = rest.partition(":")
     data = base64.b64decode(text, validate=True)
     key, pairs = data[:KEY_BYTES], data[KEY_BYTES:]
     known = dict(struct.iter_unpack(f"{DIGEST_BYTES}s{DIGEST_BYTES}s", pairs))
-    return int(limit), known, key
+    return int(limit), known, key, repository
 
 
 def _digest(key: bytes, value: bytes) -> bytes:
     return hashlib.blake2b(value, key=key, digest_size=DIGEST_BYTES).digest()
-
-
-def _mounts(project: str) -> tuple[list[BindMount], list[str]]:
-    """Mounts for the project's repository, bound onto itself so that it cannot be moved."""
-    path = Path(project, GIT)
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        bare = all(Path(project, name).exists() for name in git_files.BARE)
-        return (_read_only(project, "") if bare else []), []
-    if stat.S_ISDIR(mode):
-        return [_bind(project, GIT, read_only=False), *_read_only(project, GIT)], []
-    if not stat.S_ISREG(mode):
-        return [], [f"{path} is a link: its files are compared, but not mounted read-only."]
-    mounts = [_bind(project, GIT, read_only=True)]
-    aim = _aim(project, path)
-    inner = os.path.relpath(aim, project)
-    if inner.startswith("..") or not os.path.isdir(aim):
-        return mounts, [
-            f"{path} belongs to a worktree or submodule whose repository, {line(aim, 200)}, is "
-            "outside the project, so git does not work in the session. Use the main checkout."
-        ]
-    if aim == project:
-        mounts += _read_only(project, "")
-    elif os.path.realpath(aim) == aim:
-        mounts += [_bind(project, inner, read_only=False), *_read_only(project, inner)]
-    return mounts, []
-
-
-def _aim(project: str, path: Path) -> str:
-    """The repository that a `.git` file points to."""
-    try:
-        with open(path, "rb", opener=_without_links) as file:
-            text = os.fsdecode(file.read(GITFILE_BYTES))
-    except OSError:
-        text = ""
-    aim = text.removeprefix(GITFILE_PREFIX).strip().replace("\0", "")
-    return os.path.normpath(os.path.join(project, aim or ".."))
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _read_only(project: str, repository: str) -> list[BindMount]:
-    """Read-only mounts of config and hooks; not of links, which a mount would follow."""
-    _make_hooks(os.path.join(project, repository))
-    mounts = []
-    for name, is_kind in (
-        ("config", stat.S_ISREG),
-        ("config.worktree", stat.S_ISREG),
-        ("hooks", stat.S_ISDIR),
-    ):
-        path = os.path.join(repository, name)
-        try:
-            if is_kind(os.lstat(os.path.join(project, path)).st_mode):
-                mounts.append(_bind(project, path, read_only=True))
-        except OSError:
-            continue
-    return mounts
-
-
-def _make_hooks(repository: str) -> None:
-    """Create the hooks directory: a missing one could not be mounted read-only."""
-    try:
-        descriptor = os.open(repository, OPEN_DIRECTORY)
-    except OSError:
-        return
-    try:
-        os.mkdir("hooks", dir_fd=descriptor)
-        owner = os.fstat(descriptor)
-        os.chown("hooks", owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
-    except OSError:  # it exists or cannot be created; in that case it is compared
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def _bind(project: str, path: str, *, read_only: bool) -> BindMount:
-    return BindMount(os.path.join(project, path), f"{places.WORKSPACE}/{path}", read_only)

@@ -64,7 +64,8 @@ async def run(
     )
     answer = await handle.request(operations.COMMAND, to_json(args))
     result = parse_result(handle.session, answer, output_bytes)
-    return replace(result, notes=(*handle.notes, *result.notes))
+    git_notes = handle.git_notes(result.stderr) or handle.git_notes(result.stdout)
+    return replace(result, notes=(*handle.notes, *result.notes, *git_notes))
 
 
 def _check(command: str, timeout_seconds: float | None, workdir: str | None) -> None:

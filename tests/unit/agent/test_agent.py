@@ -68,6 +68,8 @@ class Container:
         for directory in (self.home, self.project, self.programs):
             directory.mkdir()
         (self.programs / "python3").symlink_to(os.path.realpath(sys.executable))
+        (self.programs / places.GIT_LFS).write_text("#!/bin/sh\n")
+        (self.programs / places.GIT_LFS).chmod(0o755)
         self.environment = {
             "PATH": f"{self.programs}:{path}",
             "HOME": str(self.home),
@@ -184,12 +186,14 @@ def test_the_agents_files_are_for_its_user_alone(container: Container) -> None:
 
 def test_what_the_image_lacks_is_named(container: Container) -> None:
     container.environment["PATH"] = str(container.programs)
+    (container.programs / places.GIT_LFS).unlink()
     container.project.chmod(0o555)
     process = container.start()
     process.stdin.write(f"{HANDOVER}\n")
     process.stdin.flush()
     access = "writable" if os.geteuid() == 0 else "read-only"
-    assert process.stdout.readline().startswith(f"ready {access} missing=claude missing=ps ")
+    ready = process.stdout.readline()
+    assert ready.startswith(f"ready {access} missing=claude missing=ps missing=git-lfs ")
 
 
 def test_what_the_engine_made_of_the_container_is_reported(container: Container) -> None:

@@ -28,6 +28,30 @@ def test_create_reports_progress_with_verbose(run: Run, project: Path) -> None:
     ]
 
 
+def test_create_warns_of_a_project_with_lfs_in_an_image_without_it(run: Run, project: Path) -> None:
+    (project / ".git/objects").mkdir(parents=True)
+    create = ("create", str(project), "--image", "plain:latest", "--name")
+    assert "git-lfs" not in run(*create, "one")[2]
+    (project / ".gitattributes").write_text("*.bin filter=lfs\n")
+    assert "image plain:latest has no git-lfs" in run(*create, "two")[2]
+
+
+def test_create_says_that_nobody_is_known_to_commit(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("AUTHOR", "COMMITTER"):
+        for what in ("NAME", "EMAIL"):
+            monkeypatch.delenv(f"GIT_{name}_{what}", raising=False)
+    monkeypatch.delenv("EMAIL", raising=False)
+    assert "who commits" not in run("create", str(project), "--name", "one")[2]
+    (project / ".git").mkdir()
+    assert "git does not say who commits" in run("create", str(project), "--name", "two")[2]
+
+
 def test_create_takes_a_relative_project(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

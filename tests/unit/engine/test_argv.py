@@ -77,6 +77,14 @@ def test_a_minimal_container_is_interactive_hardened_and_never_pulled() -> None:
     )
 
 
+def test_a_directory_in_memory_can_belong_to_the_containers_user() -> None:
+    mount = TmpfsMount("/hooks", 1024, owned=True)
+    spec = ContainerSpec(name="c", image="i", command=(), user="7:8", tmpfs_mounts=(mount,))
+    shared = "--tmpfs=/hooks:rw,exec,nosuid,nodev,mode=1777,size=1024"
+    assert f"{shared},uid=7,gid=8" in argv.create_argv("docker", DOCKER, spec)
+    assert f"{shared},U,notmpcopyup" in argv.create_argv("podman", PODMAN, spec)
+
+
 def test_a_full_container_joins_every_value_to_its_option() -> None:
     spec = ContainerSpec(
         name="claude-mcp-a",

@@ -44,6 +44,7 @@ PODS_DIALECT = Dialect(
     limits_need_delegation=False,
     create_options=(),
     unset_variable_option="--env",
+    tmpfs_owner_options="",
     default_network=None,
     read_only_options=(),
     log_driver="",

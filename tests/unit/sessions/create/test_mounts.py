@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from claude_mcp.config import load
 from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create import mounts
@@ -64,3 +65,29 @@ def test_too_many_file_systems_below_a_read_only_mount_are_refused(
     spec = ContainerSpec("one", "image", (), mounts=(BindMount(str(tmp_path), "/data"),))
     with pytest.raises(UsageError, match=r"51 other file systems .* the first at '.*/000'"):
         mounts.with_file_systems_below(spec)
+
+
+@pytest.mark.parametrize(
+    ("target", "refused"),
+    [
+        ("", None),
+        ("/elsewhere/.git", None),
+        ("/workspace/sub/.git", "The session has other files at"),
+        ("/etc/.git", "The session has other files at"),
+        ("/proc/x", "The session itself uses"),
+        ("/run/claude-mcp-git", "The session itself uses"),
+    ],
+)
+def test_a_repository_that_a_project_names_is_mounted_where_it_hides_nothing(
+    tmp_path: Path, target: str, refused: str | None
+) -> None:
+    why = mounts.repository_refusal(load({}), str(tmp_path), target or str(tmp_path))
+    assert (why or "").startswith(refused or "")
+    assert (why is None) is (refused is None)
+
+
+def test_a_repository_follows_the_rules_for_mounts(tmp_path: Path) -> None:
+    config = load({"CLAUDE_MCP_ALLOWED_ROOTS": str(tmp_path / "other")})
+    why = mounts.repository_refusal(config, str(tmp_path), str(tmp_path))
+    assert why is not None
+    assert "outside the allowed roots" in why

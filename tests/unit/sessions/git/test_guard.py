@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pytest
 
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.git import files as git_files
-from claude_mcp.sessions.git.guard import GitGuard
+from claude_mcp.sessions.git.guard import (
+    NOTE_FOR_CLAUDE,
+    WORKTREES_NOTE_FOR_CLAUDE,
+    GitGuard,
+    Protection,
+    config_notes,
+)
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import Session, Status
 
@@ -42,6 +49,10 @@ def session(project: Path, state: str) -> Session:
     )
 
 
+async def protect(project: Path) -> Protection:
+    return await GitGuard().protect(str(project), lambda source, target: None)
+
+
 async def changes(project: Path, state: str) -> tuple[str, ...]:
     """The names in the one warning, as a front end that has just started gives it."""
     warnings = await GitGuard().differences(session(project, state))
@@ -55,19 +66,20 @@ async def changes(project: Path, state: str) -> tuple[str, ...]:
 async def test_a_repository_is_bound_onto_itself_with_config_and_hooks_read_only(
     repository: Path,
 ) -> None:
-    protection = await GitGuard().protect(str(repository))
+    protection = await protect(repository)
     git = f"{repository}/.git"
     assert protection.mounts == (
         BindMount(git, "/workspace/.git", read_only=False),
         BindMount(f"{git}/config", "/workspace/.git/config", read_only=True),
-        BindMount(f"{git}/hooks", "/workspace/.git/hooks", read_only=True),
+        BindMount(f"{git}/hooks", "/run/claude-mcp-git/hooks", read_only=True),
     )
+    assert protection.hooks == "/workspace/.git/hooks"
     assert protection.warnings == ()
     assert len(protection.state) < 200
 
 
 async def test_only_changed_files_are_reported_by_name(repository: Path) -> None:
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     (repository / ".git/index").write_text("changes all the time")
     (repository / ".git/hooks/other.sample").touch()
     assert await changes(repository, state) == ()
@@ -90,17 +102,17 @@ async def test_links_in_the_project_are_neither_mounted_nor_followed(
     (tmp_path / "secret").write_text("[include]\n\tpath = /etc/passwd\n")
     (repository / ".git/config").unlink()
     (repository / ".git/config").symlink_to(tmp_path / "secret")
-    protection = await GitGuard().protect(str(repository))
+    protection = await protect(repository)
     assert [mount.target for mount in protection.mounts] == [
         "/workspace/.git",
-        "/workspace/.git/hooks",
+        "/run/claude-mcp-git/hooks",
     ]
     (tmp_path / "secret").write_text("changed outside of the project")
     assert await changes(repository, protection.state) == ()
     (repository / ".git/config").unlink()
     (repository / ".git/config").symlink_to("hooks/pre-commit")
     assert await changes(repository, protection.state) == (".git/config (changed)",)
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     (repository / ".git/hooks/pre-commit").write_text("#!/bin/sh\nother\n")
     assert ".git/config (changed)" in await changes(repository, state)
 
@@ -114,7 +126,7 @@ async def test_a_directory_replaced_by_a_link_is_reported(repository: Path, plac
     (git / "modules/sub/HEAD").touch()
     (git / "worktrees/x").mkdir(parents=True)
     (repository / "planted").mkdir()
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     assert await changes(repository, state) == ()
     (git / place).rename(repository / "moved")
     (git / place).symlink_to(repository / "planted")
@@ -124,7 +136,7 @@ async def test_a_directory_replaced_by_a_link_is_reported(repository: Path, plac
 async def test_hooks_behind_a_link_are_compared(repository: Path) -> None:
     (repository / ".git/hooks").rename(repository / "tracked")
     (repository / ".git/hooks").symlink_to("../tracked")
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     (repository / "tracked/pre-commit").write_text("#!/bin/sh\nother\n")
     assert await changes(repository, state) == ("tracked/pre-commit (changed)",)
 
@@ -132,13 +144,13 @@ async def test_hooks_behind_a_link_are_compared(repository: Path) -> None:
 async def test_a_git_directory_that_is_a_link_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project/.git").symlink_to("/etc")
-    protection = await GitGuard().protect(str(tmp_path / "project"))
+    protection = await protect(tmp_path / "project")
     assert protection.mounts == ()
     assert "is a link" in protection.warnings[0]
 
 
 async def test_hostile_files_neither_hang_nor_exhaust_the_comparison(repository: Path) -> None:
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     git = repository / ".git"
     os.mkfifo(git / "commondir")
     os.mkfifo(git / "config.worktree")
@@ -154,7 +166,7 @@ async def test_hostile_files_neither_hang_nor_exhaust_the_comparison(repository:
 
 
 async def test_any_path_in_a_configuration_is_tolerated(repository: Path) -> None:
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     names = ["a\0b", "../../../../etc/passwd", "/etc/passwd", "~", "", '"', "x" * 5_000, "."]
     text = "".join(f"[include]\n\tpath = {name}\n[core] hooksPath = {name}\n" for name in names)
     (repository / ".git/config").write_text(text)
@@ -164,7 +176,7 @@ async def test_any_path_in_a_configuration_is_tolerated(repository: Path) -> Non
 async def test_too_many_submodule_directories_are_reported_and_the_search_ends(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     for number in range(30):
         (repository / f".git/modules/{number}/a/b/c").mkdir(parents=True)
     monkeypatch.setattr(git_files, "MAX_OPENED", 60)
@@ -175,7 +187,7 @@ async def test_too_many_submodule_directories_are_reported_and_the_search_ends(
 async def test_a_large_file_ends_the_survey_with_a_warning(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     monkeypatch.setattr(git_files, "MAX_BYTES", 1_000)
     (repository / ".git/config").write_bytes(b"#" * 2_000)
     told = await GitGuard().differences(session(repository, state))
@@ -188,6 +200,143 @@ async def test_a_malformed_label_is_not_an_error(repository: Path, state: str) -
 
 
 async def test_a_missing_project_has_no_differences(repository: Path) -> None:
-    state = (await GitGuard().protect(str(repository))).state
+    state = (await protect(repository)).state
     gone = replace(session(repository, state), project_path=f"{repository}.gone")
     assert await GitGuard().differences(gone) == ()
+
+
+@pytest.fixture
+def worktree(repository: Path) -> Path:
+    """A linked worktree of the repository, as git makes it."""
+    git, project = repository / ".git", repository.parent / "worktree"
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "refs").mkdir()
+    for name, checkout in (("mine", project), ("other", repository.parent / "other")):
+        checkout.mkdir()
+        (git / "worktrees" / name).mkdir(parents=True)
+        (git / "worktrees" / name / "commondir").write_text("../..\n")
+        (git / "worktrees" / name / "gitdir").write_text(f"{checkout}/.git\n")
+        (checkout / ".git").write_text(f"gitdir: {git}/worktrees/{name}\n")
+    return project
+
+
+async def test_the_repository_of_a_worktree_is_mounted_and_only_its_own_part_is_writable(
+    repository: Path, worktree: Path
+) -> None:
+    protection = await protect(worktree)
+    git = f"{repository}/.git"
+    assert protection.mounts == (
+        BindMount(f"{worktree}/.git", "/workspace/.git"),
+        BindMount(git, git, read_only=False),
+        BindMount(f"{git}/worktrees", f"{git}/worktrees"),
+        BindMount(f"{git}/worktrees/mine", f"{git}/worktrees/mine", read_only=False),
+        BindMount(f"{worktree}/.git", f"{worktree}/.git"),
+        BindMount(f"{git}/worktrees/mine/commondir", f"{git}/worktrees/mine/commondir"),
+        BindMount(f"{git}/worktrees/mine/gitdir", f"{git}/worktrees/mine/gitdir"),
+        BindMount(f"{git}/config", f"{git}/config"),
+        BindMount(f"{git}/hooks", "/run/claude-mcp-git/hooks"),
+    )
+    assert protection.hooks == f"{git}/hooks"
+    assert "a worktree of" in protection.warnings[0]
+
+
+async def test_what_a_session_plants_in_the_repository_of_its_worktree_is_reported(
+    repository: Path, worktree: Path
+) -> None:
+    state = (await protect(worktree)).state
+    git = repository / ".git"
+    assert await changes(worktree, state) == ()
+    (git / "commondir").write_text("x")
+    # Not even by making its own directory unusable can a session hide this.
+    (git / "worktrees/mine/gitdir").write_text("nowhere")
+    (git / "worktrees/mine/modules/sub").mkdir(parents=True)
+    (git / "worktrees/mine/modules/sub/HEAD").touch()
+    assert sorted(await changes(worktree, state)) == [
+        f"{git}/commondir (new)",
+        f"{git}/worktrees/mine/modules/sub/ (new)",
+    ]
+
+
+async def test_a_trusted_session_gets_the_repository_of_its_worktree_without_protection(
+    repository: Path, worktree: Path
+) -> None:
+    protection = await GitGuard().protect(str(worktree), lambda *_: None, trusted=True)
+    git = f"{repository}/.git"
+    assert protection.mounts == (
+        BindMount(git, git, read_only=False),
+        BindMount(f"{git}/worktrees", f"{git}/worktrees"),
+        BindMount(f"{git}/worktrees/mine", f"{git}/worktrees/mine", read_only=False),
+        BindMount(f"{worktree}/.git", f"{worktree}/.git"),
+    )
+    assert (protection.state, protection.hooks) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("worktrees/mine/gitdir", "/somewhere/else/.git"),
+        ("worktrees/mine/gitdir", ""),
+        ("worktrees/mine/commondir", "../../../other"),
+    ],
+)
+async def test_a_repository_that_does_not_name_the_project_is_not_mounted(
+    repository: Path, worktree: Path, file: str, content: str
+) -> None:
+    (repository / ".git" / file).write_text(content)
+    protection = await protect(worktree)
+    assert protection.mounts == (BindMount(f"{worktree}/.git", "/workspace/.git"),)
+    assert "does not name the project" in protection.warnings[0]
+
+
+async def test_a_repository_whose_path_is_refused_is_not_mounted(worktree: Path) -> None:
+    protection = await GitGuard().protect(str(worktree), lambda *_: "Not this one.")
+    assert len(protection.mounts) == 1
+    assert protection.warnings[0].endswith("cannot be mounted. Not this one.")
+
+
+async def test_claude_is_told_what_it_must_know_about_git(
+    repository: Path, worktree: Path, tmp_path: Path
+) -> None:
+    project = str(repository)
+    assert (await protect(repository)).notes == (NOTE_FOR_CLAUDE, WORKTREES_NOTE_FOR_CLAUDE)
+    trusted = await GitGuard().protect(project, lambda *_: None, trusted=True)
+    assert trusted.notes == (WORKTREES_NOTE_FOR_CLAUDE,)
+    shutil.rmtree(repository / ".git/worktrees")
+    assert (await protect(repository)).notes == (NOTE_FOR_CLAUDE,)
+    assert (await protect(worktree)).notes == ()
+    (tmp_path / "empty").mkdir()
+    assert (await protect(tmp_path / "empty")).notes == ()
+
+
+async def test_a_directory_of_a_repository_is_told_unless_the_repository_could_not_be_used(
+    repository: Path,
+) -> None:
+    (repository / ".git/HEAD").touch()
+    (repository / "a/b").mkdir(parents=True)
+    (warning,) = (await protect(repository / "a/b")).warnings
+    assert f"is part of the repository {repository}," in warning
+    refused = await GitGuard().protect(str(repository / "a/b"), lambda *_: "a home directory")
+    assert refused.warnings == ()
+
+
+@pytest.mark.parametrize("file", [".gitattributes", ".git/info/attributes"])
+async def test_a_project_with_lfs_is_recognized(repository: Path, file: str) -> None:
+    assert not (await protect(repository)).lfs
+    (repository / file).parent.mkdir(exist_ok=True)
+    (repository / file).write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    assert (await protect(repository)).lfs
+
+
+@pytest.mark.parametrize(
+    ("output", "explained"),
+    [
+        ("error: could not write config file .git/config: Device or resource busy\n", True),
+        ("error: could not write config file .git/config: No space left on device\n", False),
+        ("", False),
+    ],
+)
+def test_git_that_may_not_write_its_config_is_explained(
+    repository: Path, output: str, explained: bool
+) -> None:
+    assert bool(config_notes(session(repository, "0:"), output)) is explained
+    assert config_notes(session(repository, ""), output) == ()
