@@ -8,13 +8,16 @@ of any shape, which go through ``mapping``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from claude_mcp.contract.messages import key
 from claude_mcp.contract.numbers import amount
 from claude_mcp.errors import AgentError
+
+MAX_NAMED: Final = 10
+NAME_CHARS: Final = 120
 
 Message = TypeVar("Message", bound=tuple[Any, ...])
 
@@ -84,6 +87,12 @@ def _usable(hint: Any, values: list[Any]) -> Any:
 def line(value: object, characters: int = 500) -> str:
     """Text from the session as one short line."""
     return " ".join(str(value)[:characters].split())
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of several names as one short line, and how many more there are."""
+    shown = ", ".join(line(each, NAME_CHARS) for each in names[:MAX_NAMED])
+    return f"{shown} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else shown
 
 
 def mapping(value: object, depth: int = 20) -> dict[str, Any]:

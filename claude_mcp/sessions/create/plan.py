@@ -24,6 +24,7 @@ from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions import limits, mounted
 from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.channel.answers import listed
 from claude_mcp.sessions.create.mounts import (
     bind_mounts,
     repository_refusal,
@@ -35,7 +36,7 @@ from claude_mcp.sessions.labels import MOUNTED, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network.access import Access, Network
-from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths import policy, sockets
 from claude_mcp.sessions.providers.resolve import Provider, resolve
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status, check_name, container_name, rfc3339
@@ -113,6 +114,7 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
             *checked.containment.warnings,
             *checked.git.warnings,
             *_owner_warnings(checked.engine, checked.project),
+            *await _socket_warnings(spec, checked.access.network),
         ),
     )
 
@@ -306,3 +308,18 @@ def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:
             "there.",
         )
     return ()
+
+
+async def _socket_warnings(spec: ContainerSpec, network: Network) -> tuple[str, ...]:
+    """About sockets by which a session with a restricted network reaches programs of the host."""
+    if network is Network.OPEN:
+        return ()
+    found = await anyio.to_thread.run_sync(
+        sockets.found_in, [mount.source for mount in spec.mounts], abandon_on_cancel=True
+    )
+    if not found:
+        return ()
+    return (
+        "The session can reach programs of this host through their Unix sockets, in spite of its "
+        f"network: {listed(found)}. Stop these programs, or let them keep their sockets elsewhere.",
+    )

@@ -19,7 +19,7 @@ from claude_mcp.engine.failures import ELSEWHERE_HINT
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, UsageError
 from claude_mcp.sessions import mounted
-from claude_mcp.sessions.channel.answers import line
+from claude_mcp.sessions.channel.answers import listed
 from claude_mcp.sessions.mounted import Identity
 from claude_mcp.sessions.paths import policy
 
@@ -43,8 +43,6 @@ ENGINES_DEVICES: Final = frozenset(
 """The entries of /dev in every container."""
 CONFIGURATION: Final = "containers.conf, daemon.json, a hook or a runtime"
 ADDED: Final = f"The engine's configuration ({CONFIGURATION}) adds"
-MAX_NAMED: Final = 10
-NAME_CHARS: Final = 120
 _MOUNT: Final = re.compile(r"(\d{1,20}):(\d{1,20}):(/.*)")
 
 
@@ -175,15 +173,10 @@ def _unexpected(readiness: Readiness, spec: ContainerSpec) -> Iterator[str]:
         if point not in ENGINES_MOUNTS and not any(map(point.is_relative_to, ours))
     ]
     if mounts:
-        yield f"{ADDED} mounts to this session: {_named(mounts)}."
+        yield f"{ADDED} mounts to this session: {listed(mounts)}."
     devices = sorted({*readiness.devices} - ENGINES_DEVICES)
     if devices:
-        yield f"{ADDED} devices to this session: {_named([f'/dev/{name}' for name in devices])}."
-
-
-def _named(paths: list[str]) -> str:
-    names = ", ".join(line(each, NAME_CHARS) for each in paths[:MAX_NAMED])
-    return f"{names} and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else names
+        yield f"{ADDED} devices to this session: {listed([f'/dev/{name}' for name in devices])}."
 
 
 def _path(escaped: str) -> str:

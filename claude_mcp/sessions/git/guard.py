@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.engine.spec import BindMount
-from claude_mcp.sessions.channel.answers import line
+from claude_mcp.sessions.channel.answers import listed
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git import mounts as git_mounts
 from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, Tree
@@ -33,7 +33,7 @@ COMPARE_SECONDS: Final = 1.0
 KEY_BYTES: Final = 16
 DIGEST_BYTES: Final = 6
 """Short digests suffice: a session cannot compute them, because the key is only in the label."""
-MAX_NAMED: Final = 10
+
 NOTE_FOR_CLAUDE: Final = (
     "In this container git's config file of the project is read-only on purpose, so `git config`, "
     "`git remote add`, renaming a branch and upstream tracking fail there ('Device or resource "
@@ -166,11 +166,9 @@ def _warning(found: list[str]) -> str:
         for each in found
         if not any(each.startswith(root) and each != f"{root} (new)" for root in roots)
     ]
-    names = ", ".join(line(each, 120) for each in told[:MAX_NAMED])
-    more = f" and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
     return (
-        f"Files that git on the host obeys have changed since the session was created: {names}"
-        f"{more}. Inspect or delete them before you run git in this project."
+        f"Files that git on the host obeys have changed since the session was created: "
+        f"{listed(told)}. Inspect or delete them before you run git in this project."
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import socket
 from pathlib import Path
 
 import anyio
@@ -10,6 +12,9 @@ import pytest
 
 from claude_mcp.contract import places
 from claude_mcp.proxy.policy import from_json
+from claude_mcp.sessions.create.request import CreateRequest, Mount, NetworkName
+from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from tests.network_world import OTHER, World, connect, get
@@ -207,3 +212,34 @@ async def test_without_the_proxys_variables_nothing_is_reached(
     assert await world.run(world.open, f"curl {url}/open") == "welcome"
     (visit,) = elsewhere.until("open")
     assert visit.startswith(b"GET /open")
+
+
+# A way out that no proxy sees: the host's own sockets in what a session sees
+
+
+@pytest.mark.xdist_group("world")  # where proxies are counted
+@pytest.mark.parametrize("network", ["open", "restricted", "none"])
+async def test_sockets_of_the_host_in_a_mount_are_told_of(
+    sessions: Sessions, project: Path, tmp_path: Path, name: str, network: NetworkName
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{data}/database")
+        os.chmod(f"{data}/database", 0o777)
+        listener.listen()
+        request = CreateRequest(
+            str(project),
+            session_name=name,
+            network=network,
+            mounts=(Mount(str(data), "/data"),),
+        )
+        created = await create(sessions, request)
+        try:
+            script = "import socket; socket.socket(socket.AF_UNIX).connect('/data/database')"
+            run = await commands.run(await sessions.open(name), f'python3 -c "{script}"')
+        finally:
+            await sessions.destroy(name)
+    assert (run.exit_code, run.stderr) == (0, "")  # which is why it must be told of
+    said = f"programs of this host through their Unix sockets, in spite of its network: {data}/"
+    assert any(said in warning for warning in created.warnings) == (network != "open")
