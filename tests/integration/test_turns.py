@@ -12,6 +12,9 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.config import load
+from claude_mcp.contract import operations
+from claude_mcp.contract.handover import Credential, Credentials, Handover
+from claude_mcp.contract.messages import to_json
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, UsageError
 from claude_mcp.sessions.create.request import CreateRequest
@@ -297,3 +300,20 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
 async def test_unusable_prompt_is_refused(sessions: Sessions, shared: Session, prompt: str) -> None:
     with pytest.raises(UsageError):
         await turns.prompt(await sessions.open(shared.id), prompt)
+
+
+async def test_a_credential_of_any_length_does_not_block_the_session(
+    sessions: Sessions, session: Session, project: Path, bare: Bare
+) -> None:
+    long = "sk-ant-" + "k" * 200_000
+    own = ProviderRequest(arguments={"apiKey": long})
+    with pytest.raises(UsageError, match=r"^apiKey is longer than 65536 characters\.$"):
+        await create(sessions, CreateRequest(str(project), provider=own))
+    # Another version of ours might hand it over all the same.
+    credentials = Credentials("anthropic", Credential("apiKey", long), {}, (long,))
+    configure = operations.Configure(Handover(credentials).to_json())
+    handle = await sessions.open(session.id)
+    await handle.request(operations.CONFIGURE, to_json(configure))
+    result = await turns.prompt(await sessions.open(session.id), "hello", wait_seconds=60)
+    assert result.status is not TurnStatus.RUNNING
+    assert (await commands.run(await sessions.open(session.id), "echo up")).stdout == "up\n"

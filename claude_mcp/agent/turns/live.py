@@ -5,6 +5,7 @@ The agent is the only writer to its stdin and writes whole lines, because a frag
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any, Callable
 
+from claude_mcp.agent.channel import threads
 from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.processes.commands import exit_code
 from claude_mcp.agent.store import files
@@ -266,6 +268,27 @@ def _pending_bytes(pipe: IO[bytes]) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
+def _feed(pipe: int, secret: bytes) -> None:
+    """Write a secret and close the pipe; a thread goes on with what does not fit into it.
+
+    A pipe takes 64 KiB, and much less when the user has many.
+    """
+    os.set_blocking(pipe, False)
+    left = secret[os.write(pipe, secret) :] if secret else b""
+    os.set_blocking(pipe, True)
+    file = os.fdopen(pipe, "wb")
+
+    def finish() -> None:
+        with contextlib.suppress(OSError), file:  # it has ended without reading everything
+            file.write(left)
+
+    if not left:
+        file.close()
+    elif not threads.start(finish):
+        file.close()
+        raise OSError(errno.EAGAIN, "the session's process limit is reached")
+
+
 def _start(
     argv: tuple[str, ...], environment: dict[str, str], credentials: providers.Credentials
 ) -> subprocess.Popen[bytes]:
@@ -276,8 +299,7 @@ def _start(
             reading, writing = os.pipe()
             descriptors.append(reading)
             environment[variable] = str(reading)
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(secret.encode())
+            _feed(writing, secret.encode())
         if credentials.files:
             directory = os.open(SECRETS_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
             descriptors.append(directory)

@@ -14,6 +14,9 @@ from claude_mcp.sessions.providers import addresses
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import ChosenOptions
 
+MAX_KEY_CHARS: Final = 64 * 1024
+"""Longer than any key or token that a service takes."""
+
 _KEY: Final = re.compile(r"[!-~]+")
 
 
@@ -55,7 +58,9 @@ class Lookup:
 
     def key(self, name: str, value: str) -> str:
         """Check a key: other characters would break a header or a credentials file."""
-        if value and not _KEY.fullmatch(value):
+        if len(value) > MAX_KEY_CHARS:
+            self.problems.append(f"{name} is longer than {MAX_KEY_CHARS} characters.")
+        elif value and not _KEY.fullmatch(value):
             self.problems.append(f"{name} contains spaces or invalid characters.")
         return value
 

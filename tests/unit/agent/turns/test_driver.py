@@ -421,6 +421,21 @@ def test_a_secret_in_a_file_is_the_users_alone_and_is_found_through_a_descriptor
     assert not elsewhere.exists()
 
 
+def test_a_secret_that_does_not_fit_into_a_pipe_is_passed_whole(session: Session) -> None:
+    key = {"kind": "apiKey", "value": "k" * 300_000}
+    descriptor = "int(os.environ['CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR'])"
+    caller = session.start({"credential": key})
+    answer = ask(caller, f"result(str(len(open({descriptor}).read())))", waitSeconds=20)
+    assert answer["result"] == "300000"
+
+
+def test_a_secret_that_is_not_read_holds_nothing_up(session: Session, claude: Claude) -> None:
+    caller = session.start({"credential": {"kind": "apiKey", "value": "k" * 300_000}})
+    for _ in range(2):
+        assert ask(caller, "result()", waitSeconds=20)["status"] == "completed"
+        claude.kill()
+
+
 def test_new_credentials_replace_those_before(session: Session, claude: Claude) -> None:
     caller = session.start(BEDROCK)
     assert ask(caller, "result()") == COMPLETED

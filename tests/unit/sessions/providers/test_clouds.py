@@ -374,6 +374,11 @@ OWN_KEY = "the session needs a complete key of its own; it is not combined with 
         ),
         (
             server(),
+            asked(apiKey="a" * 70_000),
+            "apiKey is longer than 65536 characters.",
+        ),
+        (
+            server(),
             asked(apiKey="a\nb"),
             "apiKey contains spaces or invalid characters.",
         ),
