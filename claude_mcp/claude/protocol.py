@@ -28,12 +28,15 @@ class McpServer:
 class ToolUse:
     name: str
     input: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
 
 
 @dataclass(frozen=True)
 class ToolResult:
     text: str
     is_error: bool = False
+    id: str = ""
+    """The id of the tool call."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +324,11 @@ def _assistant(body: dict[str, Any]) -> Assistant:
     return Assistant(
         texts=tuple(fields.string(b.get("text")) for b in blocks if b.get("type") == "text"),
         tool_uses=tuple(
-            ToolUse(fields.string(b.get("name")), fields.mapping(b.get("input")))
+            ToolUse(
+                fields.string(b.get("name")),
+                fields.mapping(b.get("input")),
+                fields.string(b.get("id")),
+            )
             for b in blocks
             if b.get("type") == "tool_use"
         ),
@@ -335,6 +342,7 @@ def _user(body: dict[str, Any]) -> Frame:
         ToolResult(
             text=_content_text(block.get("content")),
             is_error=block.get("is_error") is True,
+            id=fields.string(block.get("tool_use_id")),
         )
         for block in _blocks(body)
         if block.get("type") == "tool_result"

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from messages_standin import Standin
 
+from claude_mcp.agent.turns.quiet import QUIET_SECONDS
 from claude_mcp.engine.engine import Engine
 from tests.peers import Peer, Wire, children_of, processes, script
 
@@ -28,6 +29,10 @@ ERAS_TESTED = [pytest.param("legacy", marks=pytest.mark.once), "auto"]
 PATIENCE_SECONDS = 60
 HELD_SECONDS = 90
 """Where an engine does not tell the end of the input, the agent gives up a channel after 60 s."""
+SIGNAL_CLAUDE = (
+    "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in "
+    "claude\\ *) kill -{} ${{p#/proc/}};; esac; done"
+)
 SESSIONS = 4
 # What CI runs is a part of the whole, which CLAUDE_MCP_STRESS=1 runs: 200 turns and 30 kills.
 WHOLE = bool(os.environ.get("CLAUDE_MCP_STRESS"))
@@ -83,6 +88,31 @@ async def test_turn_of_90_s_is_followed_by_a_client_that_gives_up_after_60_s(
             with anyio.fail_after(60):
                 turn = await call("get_turn", sessionId=session, turnId=turn["turnId"])
         assert (turn["status"], turn["result"]) == ("completed", "took its time")
+
+
+@pytest.mark.stress
+async def test_silent_claude_is_noticed_and_its_turn_can_be_cancelled(
+    start: Call, session: str, bare: Bare, standin: Standin
+) -> None:
+    container = bare.containers(session)[0]
+    async with start() as call:
+        turn = await begun(call, session, prompt=script({"wait": 50}))
+        waiting = await call(
+            "get_turn", sessionId=session, turnId=turn, waitSeconds=QUIET_SECONDS + 5
+        )
+        assert "It is connected, so the model may still be answering." in waiting["notes"][0]
+        await call("cancel_turn", sessionId=session)
+        bare("exec", container, "sh", "-c", SIGNAL_CLAUDE.format("STOP"))
+        turn = await begun(call, session, prompt="unread")
+        stuck = await call(
+            "get_turn", sessionId=session, turnId=turn, waitSeconds=QUIET_SECONDS + 5
+        )
+        assert "Claude Code has not read its input for " in stuck["notes"][0]
+        cancelled = await call("cancel_turn", sessionId=session)
+        assert cancelled["status"] == "cancelled"
+        after = await call("execute_in_session", sessionId=session, prompt=script({"say": "back"}))
+        assert after["result"] == "back"
+    assert [each for each in standin.model_calls if "unread" in each.prompts] == []
 
 
 @pytest.mark.parametrize("era", ERAS_TESTED)
@@ -253,10 +283,7 @@ async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
     start: Call, names: list[str], name: str, standin: Standin
 ) -> None:
     choose = random.Random()
-    kill = (
-        "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in "
-        "claude\\ *) kill -KILL ${p#/proc/};; esac; done"
-    )
+    kill = SIGNAL_CLAUDE.format("KILL")
     outcomes: Counter[str] = Counter()
 
     async def caller(call: Peer, session: str) -> None:

@@ -20,7 +20,7 @@ from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.records import NotRecorded, Result
 from claude_mcp.agent.store.state import State, log
-from claude_mcp.agent.turns import mcp_servers, outcomes
+from claude_mcp.agent.turns import mcp_servers, outcomes, quiet
 from claude_mcp.agent.turns.live import Live
 from claude_mcp.agent.turns.permissions import Permissions
 from claude_mcp.agent.turns.turn import NO_OPTIONS, Turn, TurnOptions
@@ -104,6 +104,14 @@ class Driver:
     @property
     def has_background(self) -> bool:
         return self._live is not None and bool(self._live.background)
+
+    def quiet_notes(self, turn: Turn) -> list[str]:
+        """What to say about the silence of Claude Code while it works on this turn."""
+        live = self._live
+        if live is None or turn not in (self._asked, self.spontaneous):
+            return []
+        note = quiet.note(live)
+        return [] if note is None else [note]
 
     def configure(self, handover: Handover) -> None:
         """Use new credentials, new MCP servers or both from the next turn on."""
@@ -215,8 +223,17 @@ class Driver:
             self._clear(turn, live)
 
     def _await(self, turn: Turn, live: Live) -> Result:
+        stuck = None
         with self._changed:
-            self._changed.wait_for(lambda: turn.outcome or turn.cancelled or turn.refused)
+            while not self._changed.wait_for(
+                lambda: turn.outcome or turn.cancelled or turn.refused, quiet.QUIET_SECONDS
+            ):
+                if stuck is not None or turn.retry is not None:
+                    continue
+                if (stuck := quiet.seems_stuck(live)) is not None:
+                    log(f"turn {turn.id}: {stuck}")
+                    self._journal.append(turn.id, "note", stuck)
+                    self._changed.notify_all()
         if turn.outcome is None:
             self._interrupt(turn, live)
         assert turn.outcome is not None
@@ -372,7 +389,12 @@ class Driver:
                     live.refuse(frame.request_id)
             elif isinstance(frame, protocol.ControlCancel):
                 self.permissions.withdraw(live, frame.request_id)
+            elif isinstance(frame, protocol.Assistant):
+                live.tools.update(tool.id for tool in frame.tool_uses)
+            elif isinstance(frame, protocol.ToolResults):
+                live.tools.difference_update(result.id for result in frame.results)
             elif isinstance(frame, protocol.Result):
+                live.tools.clear()  # those that were interrupted have no result
                 self._settle(live, frame)
             speaker = self._speaker(live)
             if speaker is not None and isinstance(frame, (protocol.ApiRetry, protocol.Assistant)):

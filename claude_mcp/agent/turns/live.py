@@ -84,6 +84,10 @@ class Live:
         """The id of the prompt that it works on, if it reports that."""
         self.replayed = ""
         self.background: set[str] = set()
+        self.tools: set[str] = set()
+        """The ids of the tool calls that have no result yet."""
+        self._moved = time.monotonic()
+        """When a line was last written by either side."""
         self.reported_usd = 0.0
         cgroup_events.prefer_for_oom_kill(self._process.pid)
         assert self._process.stderr is not None
@@ -112,6 +116,7 @@ class Live:
     def _follow(self, exited: int) -> None:
         assert self._process.stdout is not None
         for line in _lines(self._process.stdout, exited):
+            self._moved = time.monotonic()
             frame = protocol.parse_line(line)
             if isinstance(frame, protocol.ControlResponse):
                 self.ready.set()
@@ -162,12 +167,26 @@ class Live:
         """
         with self._posting:
             self._posted_bytes += len(line)
+            self._moved = time.monotonic()
             self._outbox.put(line)
             return self._posted_bytes
 
     def may_have_read(self, end: float) -> bool:
         """Whether it may have read the whole line that ends there; call this after it has ended."""
         return self._read_bytes >= end
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long it has written nothing, since our last line if that was later."""
+        return time.monotonic() - self._moved
+
+    @property
+    def has_unread_input(self) -> bool:
+        assert self._process.stdin is not None
+        try:
+            return _pending_bytes(self._process.stdin) > 0
+        except (OSError, ValueError):  # it is closed
+            return False
 
     def _write(self) -> None:
         assert self._process.stdin is not None

@@ -375,9 +375,9 @@ class Turns:
         return [] if turn.cancelled else self._driver.permissions.of(turn.id)
 
     def _waits_for(self, turn: Turn) -> list[str]:
-        """A note while requests of the turn to the provider fail."""
+        """A note while requests of the turn to the provider fail, or Claude Code is silent."""
         if turn.retry is None:
-            return []
+            return self._driver.quiet_notes(turn)
         note = waiting_note(turn.retry, time.monotonic() - turn.retried)
         return [redactor.redact(note)]
 

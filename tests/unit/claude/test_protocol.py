@@ -145,7 +145,7 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
                 },
                 parent_tool_use_id=None,
             ),
-            Assistant(("I look",), (ToolUse("Bash", {"command": "ls"}),)),
+            Assistant(("I look",), (ToolUse("Bash", {"command": "ls"}, "t1"),)),
         ),
         (
             line(
@@ -163,7 +163,7 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
                 },
                 parent_tool_use_id="t0",
             ),
-            ToolResults((ToolResult("out"), ToolResult("a", is_error=True))),
+            ToolResults((ToolResult("out", id="t1"), ToolResult("a", is_error=True, id="t2"))),
         ),
         (line(type="user", uuid=UUID, isReplay=True, message={"content": "hi"}), Replay(UUID)),
         (line(type="user", message={"content": "said by itself"}), Other("user")),
