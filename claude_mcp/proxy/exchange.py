@@ -41,6 +41,8 @@ CHUNK_LINE_BYTES = 4 * 1024
 MOST_TRAILER_LINES = 100
 NOT_ALLOWED = "this session may not reach it"
 ADVICE = "allow it with allowedHosts"
+TOO_MANY = "too many connections are open"
+OWN_TOO_MANY = "this session has too many connections open"
 NO_NAME = "only host names are allowed, not addresses"
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -93,9 +95,9 @@ class Exchange:
 
     def _move(self, task: asyncio.Future[None], room: Slots) -> bool:
         """Take a slot of another kind. If none is free, keep the present one and return False."""
-        if not room.enter(task, self._client):
+        if not room.enter(task, self._client, self._session):
             return False
-        if self._held is not None:
+        if self._held is not None and self._held is not room:
             self._held.leave(task)
         self._held = room
         return True
@@ -108,14 +110,17 @@ class Exchange:
                 if self._move(task, self._slots.watching):
                     await self._client.read()
                 return
+            self._move(task, self._slots.beginning)  # now as one of this session's
             request = await asyncio.wait_for(self._request(), HEAD_SECONDS)
             if not self._policy.permits(request.host, request.port):
                 if parse_address(request.host) is None:
                     raise Refusal("refused", NOT_ALLOWED, ADVICE)
                 raise Refusal("refused", NO_NAME)
             model = self._policy.serves_model(request.host, request.port)
-            if not self._move(task, self._slots.model if model else self._slots.others):
-                raise Refusal("failed", "too many connections are open")
+            room = self._slots.model if model else self._slots.others
+            if not self._move(task, room):
+                own = room.has_share(self._session)
+                raise Refusal("failed", OWN_TOO_MANY if own else TOO_MANY)
             await self._connect(request)
             if request.tunnel:
                 await self._tunnel(request)

@@ -22,12 +22,11 @@ from claude_mcp.proxy.connections import Connection
 from claude_mcp.proxy.connector import LOOKUPS, Connector, Resolve, look_up
 from claude_mcp.proxy.exchange import Exchange, Report
 from claude_mcp.proxy.policy import Policy, from_json
-from claude_mcp.proxy.slots import ConnectionSlots
+from claude_mcp.proxy.slots import DESCRIPTORS, ConnectionSlots
 
 BACKLOG = 256
 ACCEPT_PAUSE_SECONDS = 0.1
 PROVIDER_LOOKUPS = 8
-DESCRIPTORS = 4096
 
 
 def report(fields: Mapping[str, Any]) -> None:
@@ -43,7 +42,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS + PROVIDER_LOOKUPS))
     connector = Connector(policy, resolve)
-    slots = ConnectionSlots()
+    slots = ConnectionSlots(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     tasks: set[asyncio.Future[None]] = set()
     while True:
         try:

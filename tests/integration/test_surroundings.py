@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 from claude_mcp.cli import doctor
 from claude_mcp.config import load
+from claude_mcp.contract import places
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
@@ -24,6 +30,7 @@ from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from tests.engine_fixtures import Bare
+from tests.restricted import own_address
 
 PASSWORD = "pass-word-of-a-proxy"
 FACTS = """
@@ -292,3 +299,82 @@ def test_a_daemon_that_has_another_directory_at_the_projects_path_is_noticed(
     assert f"The engine has other files at {project} than this program." in done.stderr
     assert "Run claude-mcp where it runs" in done.stderr
     assert bare.containers(name) == []
+
+
+TUNNELS = """
+import collections, json, os, socket, sys, time
+
+path, session, place, count = sys.argv[1:]
+held, decisions = [], collections.Counter()
+for _ in range(int(count)):
+    held.append(socket.socket(socket.AF_UNIX))
+    held[-1].settimeout(10)
+    held[-1].connect(path)
+    opening = json.dumps({"session": session}).encode()
+    held[-1].sendall(opening + b"\\nCONNECT " + place.encode() + b" HTTP/1.1\\r\\n\\r\\n")
+    try:
+        said = json.loads(held[-1].makefile("rb").readline())
+    except OSError:
+        decisions["none"] += 1
+        break
+    decisions[said.get("reason", said["decision"])] += 1
+print(json.dumps(decisions), flush=True)
+open("opened", "w").close()
+while not os.path.exists("enough"):
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.podman
+@pytest.mark.xdist_group("world")  # where proxies are counted
+async def test_a_session_leaves_its_neighbour_room_where_few_files_may_be_open(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    tmp_path: Path,
+    name: str,
+    bare: Bare,
+    containers_conf: Callable[[str], Path],
+) -> None:
+    conf = containers_conf("[containers]")
+    limits = re.sub("nofile=[0-9:]*", "nofile=1024:1024", conf.read_text())
+    if "nofile" not in limits:
+        limits = limits.replace("]", ']\ndefault_ulimits = ["nofile=1024:1024"]', 1)
+    conf.write_text(limits)
+    environ["CONTAINERS_CONF"] = str(conf)
+    with socket.create_server(("", 0), backlog=4096) as host:
+        place = f"{own_address()}:{host.getsockname()[1]}"
+        config = replace(load(environ, engine=engine.program), private_hosts=(place,), proxies={})
+        async with open_sessions(config) as sessions, anyio.create_task_group() as tasks:
+            outcomes: dict[str, dict[str, int]] = {}
+
+            async def open_tunnels(project: Path, count: int) -> None:
+                arguments = [places.PROXY_SOCKET, project.name, place, str(count)]
+                command = shlex.join(["python3", "-c", TUNNELS, *arguments])
+                ran = await commands.run(await sessions.open(project.name), command)
+                outcomes[project.name] = json.loads(ran.stdout)
+
+            greedy, neighbour = (tmp_path / f"{name}-{kind}" for kind in ("greedy", "neighbour"))
+            created = []
+            try:
+                for project in (greedy, neighbour):
+                    project.mkdir()
+                    request = CreateRequest(
+                        str(project), session_name=project.name, network="restricted"
+                    )
+                    created.append((await create(sessions, request)).session)
+                assert created[0].proxy == created[1].proxy
+                tasks.start_soon(open_tunnels, greedy, 600)
+                with anyio.fail_after(120):
+                    while not (greedy / "opened").exists():
+                        await anyio.sleep(0.05)
+                    (neighbour / "enough").touch()
+                    await open_tunnels(neighbour, 5)
+                (greedy / "enough").touch()
+                with anyio.fail_after(60):
+                    while greedy.name not in outcomes:
+                        await anyio.sleep(0.05)
+            finally:
+                for each in created:
+                    await sessions.destroy(each.id)
+    assert outcomes[neighbour.name] == {"tunnel": 5}
+    assert set(outcomes[greedy.name]) == {"tunnel", "this session has too many connections open"}

@@ -14,8 +14,7 @@ from claude_mcp.proxy import exchange, slots
 from claude_mcp.proxy.connections import Connection
 from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy
-from claude_mcp.proxy.server import DESCRIPTORS
-from claude_mcp.proxy.slots import ConnectionSlots, Slots
+from claude_mcp.proxy.slots import DESCRIPTORS, ConnectionSlots, Slots
 from tests.unit.proxy.outside import (
     ANSWER,
     PUBLIC,
@@ -71,16 +70,55 @@ async def test_without_an_idle_time_a_connection_is_always_replaced() -> None:
     assert [task.cancelled() for task in tasks] == [True, True, False]
 
 
+async def test_a_session_leaves_room_for_others() -> None:
+    loop = asyncio.get_running_loop()
+    room = Slots(16)
+
+    def takes(session: str, count: int) -> int:
+        """How many of these connections get a slot."""
+        connection = Used(loop.time())
+        return sum(room.enter(loop.create_future(), connection, session) for _ in range(count))
+
+    assert [takes(name, 20) for name in ("a", "b", "c", "d")] == [8, 4, 2, 1]
+    assert takes("e", 20) == 1
+    assert [takes(name, 1) for name in ("a", "e", "f")] == [0, 0, 0]
+    assert room.has_share("a")
+    assert not room.has_share("f")
+
+
+async def test_a_session_with_its_share_replaces_only_its_own_connections() -> None:
+    loop = asyncio.get_running_loop()
+    room = Slots(4, idle_seconds=30.0)
+    own, second, other = (loop.create_future() for _ in range(3))
+    assert room.enter(other, Used(loop.time() - 50), "other")
+    assert room.enter(own, Used(loop.time() - 40), "one")
+    assert room.enter(second, Used(loop.time()), "one")
+    assert (own.cancelled(), other.cancelled()) == (True, False)
+    assert not room.enter(loop.create_future(), Used(loop.time()), "one")
+
+
+async def test_a_connection_whose_session_becomes_known_keeps_its_slot() -> None:
+    loop = asyncio.get_running_loop()
+    room = Slots(2, idle_seconds=30.0)
+    first, second = loop.create_future(), loop.create_future()
+    assert room.enter(first, Used(loop.time()))
+    assert room.enter(second, Used(loop.time()))
+    assert room.enter(first, Used(loop.time()), "one")
+    assert not room.enter(second, Used(loop.time()), "one")
+    assert not room.enter(loop.create_future(), Used(loop.time()), "two")
+
+
 def few(monkeypatch: pytest.MonkeyPatch, most: int, idle_seconds: float) -> list[ConnectionSlots]:
-    """Reduce the number of slots; returns the instances that the server creates."""
+    """Reduce the number of slots of a session; returns the instances that the server creates."""
     made: list[ConnectionSlots] = []
 
     class Few(ConnectionSlots):
-        def __init__(self) -> None:
-            super().__init__()
-            self.others = Slots(most, idle_seconds)
-            self.model = Slots(most, idle_seconds)
-            self.beginning = Slots(most, 0.0)
+        def __init__(self, descriptors: int) -> None:
+            super().__init__(descriptors)
+            # A session gets half of them.
+            self.others = Slots(2 * most, idle_seconds)
+            self.model = Slots(2 * most, idle_seconds)
+            self.beginning = Slots(2 * most, 0.0)
             made.append(self)
 
     monkeypatch.setattr("claude_mcp.proxy.server.ConnectionSlots", Few)
@@ -114,7 +152,10 @@ async def test_other_connections_do_not_use_the_models_slots(
         place = f"a.example:{host.port}"
         async with opened(made, "a.example", host.port, 3):
             outcome = await made.ask(get(place))
-            assert (outcome.final, outcome.reason) == ("failed", "too many connections are open")
+            assert (outcome.final, outcome.reason) == (
+                "failed",
+                "this session has too many connections open",
+            )
             assert made.asked == ["a.example"] * 3
             async with opened(made, "api.example", host.port, 3):
                 assert (await made.ask(connect(f"api.example:{host.port}"))).final == "failed"
@@ -199,11 +240,37 @@ async def test_watchers_do_not_use_the_slots_of_new_connections(
         await stack.aclose()
 
 
-def test_the_slots_fit_into_the_descriptor_limit() -> None:
-    made = ConnectionSlots()
-    two_each = 2 * (made.model._most + made.others._most)
-    assert made.beginning._most + made.watching._most + two_each < DESCRIPTORS
+@pytest.mark.parametrize(
+    ("descriptors", "model", "others"),
+    [(DESCRIPTORS, 128, 512), (20_000, 128, 512), (1024, 116, 139), (256, 20, 24)],
+)
+def test_the_slots_fit_into_the_descriptor_limit(descriptors: int, model: int, others: int) -> None:
+    made = ConnectionSlots(descriptors)
+    assert (made.model._most, made.others._most) == (model, others)
+    used = made.beginning._most + made.watching._most + 2 * (model + others)
+    assert used <= descriptors - slots.RESERVED_DESCRIPTORS
     assert made.model._idle_seconds == made.others._idle_seconds == slots.IDLE_SECONDS
+
+
+async def test_one_session_does_not_keep_another_from_connecting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 3, 30.0)
+    async with (
+        origin(answer=wait_for_ever) as host,
+        proxy(tmp_path, policy(host.port), NAMES) as made,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        half_open = [await stack.enter_async_context(made.client()) for _ in range(12)]
+        async with opened(made, "a.example", host.port, 3):
+            assert (await made.ask(get(f"a.example:{host.port}"))).final == "failed"
+            made.opening = {"session": "another"}
+            async with opened(made, "a.example", host.port, 1):
+                pass
+        assert len(half_open) == 12
+        for visit in host.visits:
+            visit.writer.close()
+        await stack.aclose()
 
 
 async def test_a_burst_of_connections_does_not_starve_others(tmp_path: Path) -> None:
