@@ -95,21 +95,30 @@ async def _drain(stream: asyncio.StreamReader, capture: BoundedCapture) -> None:
         capture.write(data)
 
 
+def _pipes(process: asyncio.subprocess.Process) -> list[asyncio.BaseTransport]:
+    # asyncio has no public way to the pipes of a process.
+    transport = process._transport  # type: ignore[attr-defined]
+    return [pipe for fd in range(3) if (pipe := transport.get_pipe_transport(fd)) is not None]
+
+
 def _kill_group(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
+    """Kill the process and its group, even if only others of its group are left.
+
+    They hold its pipes then, and the kernel does not reuse the group's number while they exist.
+    """
+    if process.returncode is None or not all(pipe.is_closing() for pipe in _pipes(process)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
     _kill_group(process)
     # Python 3.11 also waits for the pipes. They stay open while output is unread, or while a
-    # grandchild outside of the group holds them. asyncio has no public way to close them.
-    transport = process._transport  # type: ignore[attr-defined]
-    for pipe in map(transport.get_pipe_transport, range(3)):
+    # grandchild outside of the group holds them.
+    for pipe in _pipes(process):
         if isinstance(pipe, asyncio.WriteTransport) and pipe.get_write_buffer_size():
             pipe.abort()
-        elif pipe is not None:
+        else:
             pipe.close()
     with anyio.CancelScope(shield=True):
         await process.wait()

@@ -103,6 +103,14 @@ class TestRun:
         )
         assert lifeline.end() == "ready\n"
 
+    async def test_a_timeout_kills_the_group_of_a_program_that_has_ended(
+        self, lifeline: Lifeline
+    ) -> None:
+        argv = sh(f"{lifeline.hold}; sleep 1000 & echo ready >&9")
+        with pytest.raises(ProcessTimeout):
+            await run(argv, timeout=1.0)
+        assert lifeline.end() == "ready\n"
+
     async def test_a_cancelled_call_kills_the_whole_group(self, lifeline: Lifeline) -> None:
         argv = sh(f"trap '' TERM; {lifeline.hold}; (sleep 1000; true) & echo ready >&9; wait")
         async with anyio.create_task_group() as tasks:
@@ -253,6 +261,23 @@ class TestRunWithPipe:
             await started.wait()
             tasks.cancel_scope.cancel()
         assert ended.is_set()
+        assert lifeline.end() == ""
+
+    async def test_a_cancelled_call_kills_the_group_of_a_program_that_has_ended(
+        self, lifeline: Lifeline
+    ) -> None:
+        ready = anyio.Event()
+
+        def read(pipe: BinaryIO) -> None:
+            assert lifeline.line() == "ready"
+            anyio.from_thread.run_sync(ready.set)
+            pipe.read()
+
+        argv = sh(f"{lifeline.hold}; sleep 1000 & echo ready >&9")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(run_with_pipe, argv, read, feeds=False))
+            await ready.wait()
+            tasks.cancel_scope.cancel()
         assert lifeline.end() == ""
 
     async def test_on_cancellation_a_program_can_see_the_end_of_its_input_first(
