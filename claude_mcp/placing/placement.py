@@ -5,6 +5,8 @@ Source and target are names in open directories. Used on the host and in the ses
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -63,13 +65,17 @@ def place(staging: int, name: str, parent: int, target: str, overwrite: bool) ->
         moves.forget()
 
 
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
 class _Moves:
     """The moves of one placement. ``where`` is a path below the target, as names."""
 
     def __init__(self, staging: int, name: str, parent: int, target: str) -> None:
         self._staging, self._name = staging, name
         self._parent, self._target = parent, target
-        self._done: list[tuple[tuple[str, ...], str, bool]] = []
+        self._done: list[tuple[tuple[str, ...], str, bool, Identity]] = []
         # It lies beside the staged name, so it must differ from it.
         self._attic_name = "replaced" if name != "replaced" else "replaced-2"
         os.mkdir(self._attic_name, 0o700, dir_fd=staging)
@@ -119,13 +125,33 @@ class _Moves:
                 )  # fmt: skip
             except OSError:  # some file systems and some files do not allow hard links
                 os.rename(target, kept, src_dir_fd=destination, dst_dir_fd=self._attic)
-        self._done.append((where, kept, replaces))
+        ours = _identity(os.stat(name, dir_fd=source, follow_symlinks=False))
+        self._done.append((where, kept, replaces, ours))
         if directory:
-            _move_directory(source, name, destination, target)
+            self._move_directory(source, name, destination, where)
         elif replaces:
             os.replace(name, target, src_dir_fd=source, dst_dir_fd=destination)
         else:
             self._move_new(source, name, destination, target, where)
+
+    def _move_directory(
+        self, source: int, name: str, destination: int, where: tuple[str, ...]
+    ) -> None:
+        """Make the target first: otherwise rename replaces an empty directory created meanwhile."""
+        shown = os.path.join(self._target, *where)
+        target = os.path.basename(shown)
+        try:
+            os.mkdir(target, 0o700, dir_fd=destination)
+        except FileExistsError:
+            raise PlaceError(f"{shown} exists already, and overwrite is off") from None
+        try:
+            _rename_directory(source, name, destination, target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.rmdir(target, dir_fd=destination)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise PlaceError(f"{shown} was replaced meanwhile") from error
+            raise
 
     def _move_new(
         self, source: int, name: str, destination: int, target: str, where: tuple[str, ...]
@@ -134,7 +160,6 @@ class _Moves:
         try:
             os.link(name, target, src_dir_fd=source, dst_dir_fd=destination, follow_symlinks=False)
         except FileExistsError:
-            self._done.pop()
             shown = os.path.join(self._target, *where)
             raise PlaceError(f"{shown} exists already, and overwrite is off") from None
         except OSError:
@@ -143,22 +168,35 @@ class _Moves:
             os.unlink(name, dir_fd=source)
 
     def undo(self) -> None:
-        """Restore replaced entries and remove new ones, in reverse order."""
-        for where, kept, replaced in reversed(self._done):
+        """Restore replaced entries and remove new ones, in reverse order.
+
+        What somebody else has put in a place meanwhile stays there.
+        """
+        for where, kept, replaced, ours in reversed(self._done):
             target = where[-1] if where else os.path.basename(self._target)
             try:
                 destination = self._directory_of(where)
             except OSError:  # the directory no longer exists, and neither do our files in it
                 continue
             try:
-                if replaced:
-                    os.replace(kept, target, src_dir_fd=self._attic, dst_dir_fd=destination)
-                else:
-                    os.rename(target, kept, src_dir_fd=destination, dst_dir_fd=self._attic)
+                self._undo_move(destination, target, kept, replaced, ours)
             except OSError:
                 continue
             finally:
                 os.close(destination)
+
+    def _undo_move(
+        self, destination: int, target: str, kept: str, replaced: bool, ours: Identity
+    ) -> None:
+        there = _status(destination, target)
+        if there is not None and _identity(there) != ours:
+            return
+        if replaced:
+            os.replace(kept, target, src_dir_fd=self._attic, dst_dir_fd=destination)
+            return
+        os.rename(target, kept, src_dir_fd=destination, dst_dir_fd=self._attic)
+        if _identity(os.stat(kept, dir_fd=self._attic, follow_symlinks=False)) != ours:
+            os.rename(kept, target, src_dir_fd=self._attic, dst_dir_fd=destination)
 
     def forget(self) -> None:
         descriptors.empty(self._attic)
@@ -173,7 +211,11 @@ def _status(directory: int, name: str) -> os.stat_result | None:
         return None
 
 
-def _move_directory(source: int, name: str, destination: int, target: str) -> None:
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def _rename_directory(source: int, name: str, destination: int, target: str) -> None:
     """Rename a directory; moving it to another parent needs write permission on itself."""
     try:
         os.rename(name, target, src_dir_fd=source, dst_dir_fd=destination)

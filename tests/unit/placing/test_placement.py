@@ -238,6 +238,72 @@ def test_a_file_created_after_the_check_is_kept(
     assert tree(tmp_path) == {"staged": "new", "target": "theirs"}
 
 
+@pytest.mark.parametrize("theirs", [{}, {"file": "theirs"}, None])
+def test_what_appears_where_a_directory_is_placed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, str | None] | None
+) -> None:
+    staged = make(tmp_path / "staged", {"new": "new"})
+    target = tmp_path / "target"
+    status, looks = placing._status, []
+
+    def appears(directory: int, name: str) -> os.stat_result | None:
+        found = status(directory, name)
+        looks.append(name)
+        if looks == ["target", "target"]:  # after the check
+            target.write_text("theirs") if theirs is None else make(target, theirs)
+        return found
+
+    monkeypatch.setattr(placing, "_status", appears)
+    with pytest.raises(PlaceError, match="target exists already, and overwrite is off"):
+        place(str(staged), str(target), False)
+    expected = {"": "theirs"} if theirs is None else theirs
+    assert (tree(target) if theirs is not None else {"": target.read_text()}) == expected
+    assert tree(staged) == {"new": "new"}
+
+
+def test_what_appears_in_a_directory_that_is_being_placed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = make(tmp_path / "staged", {"new": "new"})
+    target = tmp_path / "target"
+    mkdir = os.mkdir
+
+    def meddled(name: str, mode: int, *, dir_fd: int) -> None:
+        mkdir(name, mode, dir_fd=dir_fd)
+        if name == "target":
+            (target / "file").write_text("theirs")
+
+    monkeypatch.setattr(os, "mkdir", meddled)
+    with pytest.raises(PlaceError, match="target was replaced meanwhile"):
+        place(str(staged), str(target), False)
+    assert tree(target) == {"file": "theirs"}
+
+
+def test_what_replaced_our_files_before_they_are_taken_back_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = make(tmp_path / "staged", {"a": "new", "b": None, "b/x": "new", "c": "new", "z": None})
+    target = make(tmp_path / "target", {"a": "old", "z": "a file"})
+    undo = placing._Moves.undo
+
+    def replace_first(moves: placing._Moves) -> None:
+        for name in ("a", "b", "c"):
+            (target / name).rename(tmp_path / f"away-{name}")
+        (target / "a").write_text("theirs")
+        make(target / "b", {"file": "theirs"})
+        (target / "c").write_text("theirs")
+        undo(moves)
+
+    monkeypatch.setattr(placing._Moves, "undo", replace_first)
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path)))
+    with pytest.raises(PlaceError, match="z exists and is not a directory"):
+        place(str(staged), str(target), True)
+    assert tree(target) == {
+        "a": "theirs", "b": None, "b/file": "theirs", "c": "theirs", "z": "a file"
+    }  # fmt: skip
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_directory_can_be_placed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
