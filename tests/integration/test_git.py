@@ -196,6 +196,7 @@ mv .git/hooks/commit-msg .git/hooks/commit-msg.old
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 async def test_hooks_can_be_installed_in_a_session_and_never_reach_the_host(
     sessions: Sessions,
+    config: Config,
     bare: Bare,
     repository: HostGit,
     name: str,
@@ -222,7 +223,8 @@ async def test_hooks_can_be_installed_in_a_session_and_never_reach_the_host(
     assert "installed hook ran" in said
     assert "the host's hook ran" not in said
     bare("stop", "--time=1", f"claude-mcp-{name}")
-    said = await run(sessions, name, "git commit --allow-empty -m three 2>&1")
+    async with open_sessions(config) as later:
+        said = await run(later, name, "git commit --allow-empty -m three 2>&1")
     assert "installed hook ran" not in said
     assert "the host's hook ran" in said
     assert _changes(hooks) == before

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from claude_mcp.contract.places import HOST_HOOKS
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.create.start import create
@@ -89,8 +90,8 @@ async def test_file_systems_below_a_read_only_mount_are_read_only(
     (data / "disk" / "deep" / "file").write_text("there\n")
     request = CreateRequest(str(project), session_name=name, mounts=(Mount(str(data), "/data"),))
     created = await create(sessions, request)
-    script = """cat /data/disk/deep/file
-        for each in /data /data/disk /data/disk/deep .git/hooks .git/hooks/disk; do
+    script = f"""cat /data/disk/deep/file
+        for each in /data /data/disk /data/disk/deep {HOST_HOOKS} {HOST_HOOKS}/disk; do
             touch $each/new && echo "$each is writable"
         done; ls /data/late"""
     try:
@@ -104,6 +105,34 @@ async def test_file_systems_below_a_read_only_mount_are_read_only(
         assert (ran.stdout, ran.stderr.count("Read-only file system")) == ("there\n", 5)
     finally:
         await sessions.destroy(name)
+
+
+async def test_a_project_on_a_read_only_file_system_is_told_and_can_be_read(
+    sessions: Sessions,
+    project: Path,
+    name: str,
+    file_system: Callable[[Path], None],
+) -> None:
+    file_system(project)
+    (project / "file").write_text("there\n")
+    subprocess.run(["mount", "-o", "remount,ro", str(project)], check=True)
+    created = await create(sessions, CreateRequest(str(project), session_name=name))
+    warning = "Claude cannot write to the project directory: it is on a read-only file system."
+    assert warning in created.warnings
+    assert (await commands.run(await sessions.open(name), "cat file")).stdout == "there\n"
+    await sessions.destroy(name)
+
+
+async def test_files_in_a_set_group_id_directory_keep_its_group(
+    sessions: Sessions, project: Path, name: str
+) -> None:
+    group = 5432 if os.geteuid() == 0 else os.getgid()
+    os.chown(project, -1, group)
+    project.chmod(0o2775)
+    await create(sessions, CreateRequest(str(project), session_name=name))
+    await commands.run(await sessions.open(name), "mkdir new && touch new/file")
+    assert (project / "new/file").stat().st_gid == group
+    await sessions.destroy(name)
 
 
 async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(

@@ -100,11 +100,21 @@ def check(
     _check_mounts(readiness, spec, checked)
     warnings = []
     if not readiness.writable:
-        warnings.append("Claude cannot write to the project directory: check its owner and mode.")
+        project = next(each.source for each in spec.mounts if each.target == places.WORKSPACE)
+        warnings.append(f"Claude cannot write to the project directory: {_why_not(project)}.")
     # A runtime that is a kernel of its own has no boot id, and other devices and filters.
     if readiness.kernel is not None and spec.runtime is None:
         warnings += _unexpected(readiness, spec)
     return tuple(warnings)
+
+
+def _why_not(project: str) -> str:
+    try:
+        if os.statvfs(project).f_flag & os.ST_RDONLY:
+            return "it is on a read-only file system"
+    except OSError:
+        pass
+    return "check its owner and mode"
 
 
 def _check_privileges(privileges: Mapping[str, int]) -> None:

@@ -32,13 +32,14 @@ from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
+    EngineError,
     ImageNotFound,
     ImageUnfit,
     SessionExists,
 )
 from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import readiness
+from claude_mcp.sessions.create import access, readiness
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.git import identity
@@ -184,6 +185,9 @@ async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> N
         raise ImageNotFound(
             f"{engine.title} has no image {spec.image}.", hint=BUILD_HINT
         ) from error
+    except EngineError as error:
+        access.explain(error, engine, spec)
+        raise
     return created
 
 
@@ -275,6 +279,7 @@ async def _expect(
             f"Image {spec.image} cannot run a session: it has no python3 on PATH.",
             hint=BUILD_HINT,
         )
+    access.explain(error, engine, spec)
     raise error
 
 

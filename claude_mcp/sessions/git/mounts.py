@@ -102,7 +102,7 @@ def _locate(project: str, refusal: Refusal) -> _Located:
     try:
         mode = path.lstat().st_mode
     except OSError:
-        if all(Path(project, name).exists() for name in BARE):
+        if all(os.path.exists(os.path.join(project, name)) for name in BARE):
             return _Located(_Repository(project, places.WORKSPACE))
         return _Located(warnings=_enclosing_warnings(project, refusal))
     if stat.S_ISDIR(mode):

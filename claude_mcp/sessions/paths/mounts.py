@@ -41,6 +41,8 @@ class HostMount:
     point: str
     shows: Place
     kind: str
+    for_one_user: bool = False
+    """Only the user who mounted it may look into it, not even root; see fuse(8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +114,22 @@ class MountTable:
         """Whether files are kept there: on a disk, on another machine, or where ``/`` is."""
         return mount.kind not in NOT_STORAGE or mount.shows.device == self._place("/").device
 
-    def _place(self, path: str) -> Place:
-        """The file system and path behind a path; of several mounts at one point, the latest."""
+    def mount_of(self, path: str) -> HostMount | None:
+        """The mount that shows an absolute path; of several at one point, the latest."""
         point = path
         while point not in self._at:
             if point == "/":
-                return Place("", path)
+                return None
             point = os.path.dirname(point)
-        shows = self._at[point][-1].shows
-        inside = path[len(point.rstrip("/")) :].strip("/")
-        return Place(shows.device, os.path.join(shows.path, inside).rstrip("/") or "/")
+        return self._at[point][-1]
+
+    def _place(self, path: str) -> Place:
+        """The file system and path behind a path."""
+        mount = self.mount_of(path)
+        if mount is None:
+            return Place("", path)
+        inside = path[len(mount.point.rstrip("/")) :].strip("/")
+        return Place(mount.shows.device, os.path.join(mount.shows.path, inside).rstrip("/") or "/")
 
 
 def is_within(path: str, directory: str) -> bool:
@@ -145,8 +153,9 @@ def parse_mounts(mountinfo: bytes) -> Iterator[HostMount]:
     for line in mountinfo.splitlines():
         mount, _, source = line.partition(b" - ")
         _, _, device, root, point, *_ = mount.split(b" ")
-        kind = source.split(b" ")[0].decode()
-        yield HostMount(_name(point), Place(device.decode(), _name(root)), kind)
+        kind, _, options = (*source.split(b" "), b"", b"")[:3]
+        closed = kind.startswith(b"fuse") and b"allow_other" not in options.split(b",")
+        yield HostMount(_name(point), Place(device.decode(), _name(root)), kind.decode(), closed)
 
 
 def _name(field: bytes) -> str:

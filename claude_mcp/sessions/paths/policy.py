@@ -67,9 +67,17 @@ def project(value: str, config: Config) -> Project:
         raise UsageError(f"The project directory {value!r} does not exist.") from None
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"The project path {value!r} cannot be used: {reason}.") from error
+        raise UsageError(
+            f"The project path {value!r} cannot be used: {reason}.", hint=access_hint(given, error)
+        ) from error
     if not stat.S_ISDIR(status.st_mode):
         raise UsageError(f"The project path {value!r} is not a directory.")
+    if not os.access(path, os.R_OK | os.X_OK):
+        # Whatever is in it, such as a repository, could be neither found nor protected.
+        raise UsageError(
+            f"The project path {value!r} cannot be used: Permission denied.",
+            hint=access_hint(path, PermissionError()),
+        )
     check(str(path), f"The project path {value!r}", config, status.st_uid)
     return Project(str(path), status.st_uid, status.st_gid)
 
@@ -84,9 +92,31 @@ def mount_source(value: str, config: Config) -> str:
         raise UsageError(f"{value!r} cannot be mounted: it does not exist.") from None
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{value!r} cannot be mounted: {reason}.") from error
+        raise UsageError(
+            f"{value!r} cannot be mounted: {reason}.", hint=access_hint(given, error)
+        ) from error
     check(str(path), f"The mount of {value!r}", config, owner)
     return str(path)
+
+
+def access_hint(path: Path, error: Exception | None = None) -> str | None:
+    """What would give this process or an engine access to a path; None if that is not clear."""
+    mount = read_mounts().mount_of(os.path.normpath(path))
+    if mount is not None and mount.for_one_user:
+        return (
+            f"{mount.point} is a FUSE file system, which only the user who mounted it may use. "
+            "Mount it with '-o allow_other', which needs user_allow_other in /etc/fuse.conf."
+        )
+    if not isinstance(error, PermissionError):
+        return None
+    needed = [(each, os.X_OK) for each in reversed(path.parents)] + [(path, os.R_OK | os.X_OK)]
+    closed = next((each for each, mode in needed if not os.access(each, mode)), None)
+    if closed is None:
+        return None
+    return (
+        f"Your user may not enter {closed}: its owner can permit it, for example with "
+        f"'setfacl -m u:NAME:rx {closed}'."
+    )
 
 
 def check(path: str, title: str, config: Config, owner: int) -> None:

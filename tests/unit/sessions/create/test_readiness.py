@@ -106,6 +106,16 @@ def test_what_an_engines_configuration_adds_is_named(spec: ContainerSpec) -> Non
     assert "no seccomp filter" in warnings[1]
 
 
+def test_a_read_only_file_system_is_the_reason_that_claude_cannot_write(
+    spec: ContainerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = os.statvfs("/")
+    read_only = os.statvfs_result((*flags[:8], flags.f_flag | os.ST_RDONLY, *flags[9:]))
+    monkeypatch.setattr(os, "statvfs", lambda path: read_only)
+    (warning,) = readiness.check(readiness.parse("read-only"), spec, checked(spec))
+    assert warning.endswith(": it is on a read-only file system.")
+
+
 def test_a_long_list_of_additions_is_cut(spec: ContainerSpec) -> None:
     said = report(spec, kernel=KERNEL) + "".join(f" device=d{number:02}" for number in range(12))
     (warning,) = readiness.check(readiness.parse(said), spec, checked(spec))

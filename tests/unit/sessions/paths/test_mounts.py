@@ -21,6 +21,8 @@ MOUNTINFO = b"""\
 31 27 0:23 / /run rw - tmpfs tmpfs rw
 32 31 0:40 / /run/user/1 rw master:3 propagate_from:2 - tmpfs tmpfs rw
 33 31 0:41 /sub /run/user/1 rw - tmpfs tmpfs rw
+34 27 0:42 / /mine rw - fuse.sshfs host:/ rw,user_id=1000,group_id=1000
+35 27 0:43 / /ours rw - fuse.sshfs host:/ rw,user_id=1000,group_id=1000,allow_other
 """
 MOUNTS = MountTable(parse_mounts(MOUNTINFO))
 
@@ -29,6 +31,13 @@ def test_a_mount_has_a_point_and_a_place() -> None:
     assert [*parse_mounts(MOUNTINFO)][1] == HostMount(
         "/mnt/my home", Place("254:0", "/home/me"), "ext4"
     )
+
+
+def test_a_file_system_of_one_user_is_told_from_others() -> None:
+    assert [mount.point for mount in parse_mounts(MOUNTINFO) if mount.for_one_user] == ["/mine"]
+    found = MOUNTS.mount_of("/mine/deep/down")
+    assert found is not None
+    assert found.for_one_user
 
 
 @pytest.mark.parametrize(
@@ -57,12 +66,12 @@ def test_mounts_below_a_directory_are_found() -> None:
         Place("0:23", "/"), Place("0:40", "/"), Place("0:41", "/sub"),
     )  # fmt: skip
     assert MOUNTS.locate_real("/home").below == ()
-    assert len(MOUNTS.locate_real("/").below) == 5
+    assert len(MOUNTS.locate_real("/").below) == 7
 
 
 def test_storage_is_told_from_what_the_kernel_makes_up() -> None:
     storage = {mount.point for mount in parse_mounts(MOUNTINFO) if MOUNTS.is_storage(mount)}
-    assert storage == {"/", "/mnt/my home"}
+    assert storage == {"/", "/mnt/my home", "/mine", "/ours"}
     live = [HostMount("/", Place("0:9", "/"), "tmpfs"), HostMount("/r", Place("0:9", "/"), "tmpfs")]
     assert all(MountTable(live).is_storage(mount) for mount in live)
 
