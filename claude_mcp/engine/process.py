@@ -101,12 +101,14 @@ def _pipes(process: asyncio.subprocess.Process) -> list[asyncio.BaseTransport]:
     return [pipe for fd in range(3) if (pipe := transport.get_pipe_transport(fd)) is not None]
 
 
-def _kill_group(process: asyncio.subprocess.Process) -> None:
+def _kill_group(process: asyncio.subprocess.Process, *, is_held: bool = False) -> None:
     """Kill the process and its group, even if only others of its group are left.
 
-    They hold its pipes then, and the kernel does not reuse the group's number while they exist.
+    They hold its pipes then (``is_held``: one that asyncio does not know), and the kernel does not
+    reuse the group's number while they exist.
     """
-    if process.returncode is None or not all(pipe.is_closing() for pipe in _pipes(process)):
+    is_held = is_held or not all(pipe.is_closing() for pipe in _pipes(process))
+    if process.returncode is None or is_held:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -228,28 +230,24 @@ async def run_with_pipe(
     assert process.stderr is not None
     err = BoundedCapture(CAPTURE_BYTES)
     failures: list[Exception] = []
+    finished = anyio.Event()
 
-    def work() -> None:
-        try:
-            with pipe:
-                worker(pipe)
-        except BrokenPipeError:
-            pass  # the program ended early; its exit code and stderr say why
-        except Exception as error:
-            failures.append(error)
-            _await_end(process, PIPE_GRACE_SECONDS)
-            _kill_group(process)
+    async def work_in_thread() -> None:
+        await anyio.to_thread.run_sync(_work, process, pipe, worker, failures)
+        finished.set()
 
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anyio.to_thread.run_sync, work)
+            tasks.start_soon(work_in_thread)
             tasks.start_soon(_drain, process.stderr, err)
             try:
                 returncode = await process.wait()
+                await finished.wait()
             except BaseException:
                 if end_input_first:
                     await _end_input(process, pipe)
-                _kill_group(process)  # otherwise the thread would not end, nor the task group
+                # Otherwise the thread would not end, nor the task group.
+                _kill_group(process, is_held=not finished.is_set())
                 raise
     finally:
         pipe.close()  # the worker never starts if the call was cancelled before
@@ -263,6 +261,24 @@ async def _end_input(process: asyncio.subprocess.Process, pipe: _Pipe) -> None:
     pipe.refuses_data = True
     with anyio.move_on_after(PIPE_GRACE_SECONDS, shield=True):
         await process.wait()
+
+
+def _work(
+    process: asyncio.subprocess.Process,
+    pipe: _Pipe,
+    worker: Callable[[BinaryIO], None],
+    failures: list[Exception],
+) -> None:
+    """Run ``worker``; if it fails, give the program a moment to end by itself."""
+    try:
+        with pipe:
+            worker(pipe)
+    except BrokenPipeError:
+        pass  # the program ended early; its exit code and stderr say why
+    except Exception as error:
+        failures.append(error)
+        _await_end(process, PIPE_GRACE_SECONDS)
+        _kill_group(process)
 
 
 async def _start_with_pipe(
