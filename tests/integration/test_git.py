@@ -282,6 +282,26 @@ async def test_a_host_that_does_not_know_who_commits_is_told_at_create(
     await sessions.destroy(name)
 
 
+@pytest.mark.once
+async def test_large_files_are_added_as_pointers_and_come_back(
+    sessions: Sessions, repository: HostGit, name: str
+) -> None:
+    (repository.project / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs\n")
+    created = await create(sessions, CreateRequest(str(repository.project), session_name=name))
+    assert told(created) == []
+    said = await run(
+        sessions,
+        name,
+        "head -c 100000 /dev/zero >large.bin && git add . && git commit -qm large",
+        "git lfs install",  # which installs hooks in the project
+        "git show HEAD:large.bin && rm large.bin && git checkout -q large.bin && wc -c large.bin",
+    )
+    assert "version https://git-lfs.github.com/spec/v1" in said
+    assert said.endswith("100000 large.bin\n")
+    assert not (repository.project / ".git/hooks/pre-push").exists()
+    assert (await sessions.destroy(name)).warnings == ()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
 async def test_git_directory_of_another_owner_is_no_obstacle(
     sessions: Sessions, repository: HostGit, name: str, give_to: Callable[[Path, int], None]
