@@ -17,7 +17,11 @@
     │   ├── ImageNotFound        5
     │   └── ImageUnfit           5
     ├── TransferError            6
-    └── AgentError               7   the agent in the session did not answer
+    ├── AgentError               7   the agent in the session did not answer
+    └── GitError                10   the host's git failed
+        ├── GitNotFound         10   there is no git on this host, or it is too old
+        ├── WorkRefused         10   what came out of a session breaks a rule
+        └── WorkConflict        10   the host's repository is in the way
 
 A message says what was tried and what went wrong. ``hint`` says what to do next. Neither names a
 tool or a command: ``steps`` are the next steps, which each front end names in its own way.
@@ -149,6 +153,31 @@ class AgentError(ClaudeMcpError):
     """The agent in the container did not answer, or answered with a failure of its own."""
 
     exit_code = 7
+
+
+class GitError(ClaudeMcpError):
+    """The host's git failed. The message ends with git's own first lines."""
+
+    exit_code = 10
+
+
+class GitNotFound(GitError):
+    pass
+
+
+class WorkRefused(GitError):
+    """What came out of a session is broken, too large or dangerous. Nothing was taken over."""
+
+
+class WorkConflict(GitError):
+    """The host's repository is not in a state to take the work. Nothing was changed.
+
+    ``paths`` are the files in the way, or in conflict; the message names the first of them.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, paths: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.paths = tuple(paths)
 
 
 def single_cause(error: Exception) -> Exception:

@@ -49,6 +49,10 @@ def test_every_error_has_the_exit_code_of_its_class() -> None:
         "ImageUnfit": 5,
         "TransferError": 6,
         "AgentError": 7,
+        "GitError": 10,
+        "GitNotFound": 10,
+        "WorkRefused": 10,
+        "WorkConflict": 10,
     }
 
 

@@ -1,7 +1,6 @@
-"""Asks the host's git who commits in a project. Nothing else here runs a program.
+"""Asks the host's git who commits in a project.
 
-Git only reads its configuration, with an environment of ours: no file of the project can make it
-run anything. Its deadline bounds what files in odd places may cost.
+Git only reads its configuration, so no file of the project can make it run anything.
 """
 
 from __future__ import annotations
@@ -13,29 +12,17 @@ from typing import Final
 
 import anyio
 
-from claude_mcp.engine import process
-from claude_mcp.errors import ungrouped
+from claude_mcp.errors import GitError, ungrouped
+from claude_mcp.sessions.git import program
 
 logger = logging.getLogger(__name__)
 
-PROGRAM: Final = "git"
-SECONDS: Final = 5.0
-OUTPUT_BYTES: Final = 64 * 1024
 MAX_VALUE_CHARS: Final = 256
 # A repository of another user is refused; what git knows outside of repositories still counts.
 ANYWHERE: Final = "/"
 FOUND, NOT_SET = 0, 1
 """Exit codes of ``git config``."""
 NAMES: Final = r"^(user|author|committer)\.(name|email)$"
-ALLOWED: Final = (
-    "PATH", "HOME", "XDG_CONFIG_HOME", "LD_LIBRARY_PATH",
-    "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
-)  # fmt: skip
-FIXED: Final[Mapping[str, str]] = {
-    "LC_ALL": "C.UTF-8",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-}
 VARIABLES: Final[Mapping[str, str]] = {
     "GIT_AUTHOR_NAME": "author.name",
     "GIT_AUTHOR_EMAIL": "author.email",
@@ -81,21 +68,15 @@ async def looking_up(project: str, environment: Mapping[str, str]) -> AsyncItera
 
 async def look_up(project: str, environment: Mapping[str, str]) -> Identity:
     """Who commits in a project on this host: empty if that is unknown, or if there is no git."""
-    inherited = {name: environment[name] for name in ALLOWED if name in environment}
     settings: dict[str, str] = {}
     try:
         for directory in (project, ANYWHERE):
-            done = await process.run(
-                _argv(directory),
-                env={**inherited, **FIXED},
-                timeout=SECONDS,
-                capture_bytes=OUTPUT_BYTES,
-            )
+            done = await program.configured(environment, directory, NAMES)
             if done.returncode in (FOUND, NOT_SET):
                 settings = _parse(done.out)
                 break
             logger.debug("git config in %s: %s", directory, done.err.strip())
-    except (process.ProgramNotFound, process.ProcessTimeout) as error:
+    except GitError as error:
         logger.debug("git was not asked who commits: %s", error)
     if environment.get("EMAIL"):
         settings.setdefault("user.email", environment["EMAIL"])
@@ -109,20 +90,6 @@ def commits(identity: Identity) -> bool:
     return all(
         f"user.{what}" in known or {f"author.{what}", f"committer.{what}"} <= known
         for what in ("name", "email")
-    )
-
-
-def _argv(directory: str) -> tuple[str, ...]:
-    return (
-        PROGRAM,
-        "--no-pager",
-        "-C",
-        directory,
-        "config",
-        "--includes",
-        "--null",
-        "--get-regexp",
-        NAMES,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.sessions.git import identity
+from claude_mcp.sessions.git import identity, program
 
 NAME, EMAIL = ("user.name", "Some Body"), ("user.email", "some@body")
 
@@ -105,10 +105,10 @@ async def test_a_git_that_hangs_or_is_missing_costs_the_identity_only(
     (tmp_path / "programs").mkdir()
     environment["PATH"] = str(tmp_path / "programs")
     assert await identity.look_up(str(project), environment) == ()
-    program = tmp_path / "programs/git"
-    program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(identity, "SECONDS", 0.2)
+    hanging = tmp_path / "programs/git"
+    hanging.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr(program, "CONFIGURED_SECONDS", 0.2)
     assert await identity.look_up(str(project), {**environment, "EMAIL": "a@b"}) == (
         ("user.email", "a@b"),
     )
