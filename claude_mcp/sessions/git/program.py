@@ -44,7 +44,8 @@ SETTINGS: Final = (
     "credential.helper=", "diff.external=", "diff.submodule=short", "submodule.recurse=false",
     "protocol.allow=never", "gc.auto=0", "maintenance.auto=false", "fetch.writeCommitGraph=false",
     "commit.gpgSign=false", "log.showSignature=false", "safe.directory=*",
-    "core.bigFileThreshold=16m", "core.quotePath=false",
+    "core.bigFileThreshold=16m", "core.quotePath=false", "core.protectHFS=true",
+    "core.protectNTFS=true",
 )  # fmt: skip
 """Of these, ``core.bigFileThreshold`` bounds the memory: larger files are neither compared line by
 line nor stored as differences."""
