@@ -58,6 +58,12 @@ async def ensure(engine: Engine, proxy: Proxy) -> None:
                 if late:
                     raise
                 logger.debug("another process is creating proxy %s", proxy.id)
+        elif found[0].labels.get(PROXY_OF_LABEL) != proxy.id:
+            raise EngineError(
+                f"The container {proxy.name} has the name of the session's proxy and is not ours.",
+                hint=f"If nobody needs it, remove it with '{engine.program} rm --force "
+                f"{proxy.name}'.",
+            )
         elif found[0].status == "running":
             return
         elif late or found[0].status in ("exited", "stopped"):

@@ -60,6 +60,11 @@ class Held:
         made = fake_engine.new_container(proxy.name, proxy.image, labels)
         self._engine.save({**made, "status": status}, proxy.name)
 
+    def stranger(self) -> None:
+        """A container that is not ours and has the proxy's name."""
+        made = fake_engine.new_container(PROXY.name, "image:1", {})
+        self._engine.save({**made, "status": "running"})
+
     def no_proxy(self) -> None:
         found = self._engine.find(PROXY.name)
         assert found is not None
@@ -160,6 +165,15 @@ async def test_a_running_proxy_takes_one_call(engine: DockerCliEngine, held: Hel
     held.proxy("running")
     await egress.ensure(engine, PROXY)
     assert held.calls == ["container"]
+
+
+async def test_another_container_with_the_proxys_name_is_not_taken_for_it(
+    engine: DockerCliEngine, held: Held
+) -> None:
+    held.stranger()
+    with pytest.raises(EngineError, match="has the name of the session's proxy and is not ours"):
+        await egress.ensure(engine, PROXY)
+    assert held.states == {PROXY.name: "running"}
 
 
 async def test_a_missing_proxy_is_created_and_listens(
