@@ -16,7 +16,7 @@ from claude_mcp.config import Config
 from claude_mcp.config_names import ROOTS_NAME
 from claude_mcp.errors import UsageError
 from claude_mcp.placing import descriptors
-from claude_mcp.sessions.paths import protected
+from claude_mcp.sessions.paths import protected, sockets
 from claude_mcp.sessions.paths.mounts import read_mounts
 from claude_mcp.sessions.paths.protected import SOCKET, SOCKET_NAMES
 
@@ -142,7 +142,9 @@ def check(path: str, title: str, config: Config, owner: int) -> None:
 
 
 def _engine_socket(path: str) -> tuple[str, str] | None:
-    for name in (path, *(os.path.join(path, name) for name in SOCKET_NAMES)):
+    # What listens is found at any depth; a socket that does not may be one later.
+    bound = sockets.found_in([path], SOCKET_NAMES)
+    for name in (path, *(os.path.join(path, name) for name in SOCKET_NAMES), *bound):
         if os.path.basename(name) in SOCKET_NAMES and _is_socket(name):
             where = "it is" if name == path else f"it contains {name}, which is"
             return f"{where} {SOCKET}", "It gives full access to the host; no option allows it."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,15 @@ from claude_mcp.sessions.paths.mounts import read_mounts
 BOUND: Final = Path("/proc/net/unix")
 
 
-def found_in(sources: Iterable[str]) -> list[str]:
-    """The sockets that are the given real paths or below them, sorted."""
+def found_in(sources: Iterable[str], named: Collection[str] = ()) -> list[str]:
+    """The sockets that are the given real paths or below them, sorted; if ``named`` holds names,
+    only those of these names."""
     mounts = read_mounts()
     locations = {source: mounts.locate_real(source) for source in sources}
     found = set()
     for name in _bound():
+        if named and os.path.basename(name) not in named:
+            continue
         # A path is listed as it was bound. A relative one is seldom relative to another directory.
         for source, location in locations.items():
             path = os.path.join(source, name)

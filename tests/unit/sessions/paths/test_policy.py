@@ -332,6 +332,19 @@ def test_a_remote_engine_protects_no_path(config: Config, value: str) -> None:
     assert refusal("/srv/shop", far) == ""
 
 
+def test_an_engine_socket_is_found_at_any_depth(config: Config, tmp_path: Path) -> None:
+    deep = tmp_path / "project" / "a" / "b"
+    deep.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(f"{deep}/podman.sock")
+        with pytest.raises(UsageError, match=f"contains {deep}/podman.sock, which is a container"):
+            policy.project(str(tmp_path / "project"), config)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{deep}/other.sock")
+        os.unlink(deep / "podman.sock")
+        policy.project(str(tmp_path / "project"), config)
+
+
 def test_an_engine_socket_is_recognized_by_name_anywhere(config: Config, tmp_path: Path) -> None:
     sockets = tmp_path / "sockets"
     sockets.mkdir()
