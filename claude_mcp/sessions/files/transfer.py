@@ -155,13 +155,9 @@ async def _fetch(
         target = placement.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
         with _opened(os.path.dirname(target)) as parent:
             status = os.fstat(parent)
+            title = f"The destination {target!r}"
             await anyio.to_thread.run_sync(
-                policy.check,
-                target,
-                f"The destination {target!r}",
-                handle.config,
-                status.st_uid,
-                abandon_on_cancel=True,
+                policy.check, target, title, handle.config, status.st_uid, abandon_on_cancel=True
             )
             # The source's type is still unknown; this only refuses an existing target early.
             if not overwrite:
