@@ -301,23 +301,22 @@ class Claude:
                 if os.fsencode(self.program) in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, number)
 
-    def wait_until_ended(self) -> None:
-        """Until the agent, in this process, knows that no Claude runs."""
+    def wait_until_ended(self, number: int = 0) -> None:
+        """Until the agent, in this process, knows that no Claude runs.
+
+        Each that runs is sent the signal ``number``, also one that is about to start.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while running := threads("_follow", "_reap", "drain", "_write"):
             assert time.monotonic() < deadline, "a Claude runs on"
+            self.signal(number)
             with contextlib.suppress(RuntimeError):  # it is about to start
-                running[0].join(PATIENCE_SECONDS)
+                running[0].join(0.02)
 
     def close(self) -> None:
         """End all that were started; from now on none can be."""
         self.program.unlink(missing_ok=True)
-        self.signal(signal.SIGKILL)
-        while running := threads("_follow"):
-            self.signal(signal.SIGKILL)
-            with contextlib.suppress(RuntimeError):
-                running[0].join(0.02)
-        self.wait_until_ended()
+        self.wait_until_ended(signal.SIGKILL)
 
 
 def threads(*targets: str) -> list[threading.Thread]:

@@ -143,7 +143,8 @@ async def test_a_question_waits_no_longer_than_the_caller(
         await sessions.open("fix"), "do it", turn_id=TURN, wait_seconds=0.1, ask=ask
     )
     assert turn.questions == (FIRST, SECOND)
-    assert asked(asking) == [["turn", None], ["follow", None]]
+    requests = [each for each in asked(asking) if each[0] != "ping"]  # of a slow machine
+    assert requests == [["turn", None], ["follow", None]]
 
 
 async def test_a_late_answer_is_reported_and_the_waiting_continues(
