@@ -66,7 +66,7 @@ def build(config: Config) -> Server[Sessions]:
     async def call_tool(
         context: Context, params: CallToolRequestParams
     ) -> CallToolResult | InputRequiredResult:
-        with cancellations.watch(context.request_id) as cancelled_by_client:
+        with cancellations.watch(context) as cancelled_by_client:
             return await _call_tool(context, params, cancelled_by_client)
 
     server = Server(

@@ -1,7 +1,8 @@
 """Distinguishes cancellation by the client from a lost connection; the SDK ends calls alike.
 
 The SDK cancels the call and only then passes the client's ``notifications/cancelled`` to a
-middleware. One server serves one client, so a request's id identifies the call.
+middleware. Clients number their requests alike, so a call is identified by its connection and its
+request's id.
 """
 
 from __future__ import annotations
@@ -18,23 +19,26 @@ NOTICE_SECONDS: Final = 0.5
 """How long after the end of a call its notification may arrive."""
 
 
+Context = ServerRequestContext[Any, Any]
+Key = tuple[object, str]
+
+
 class Cancellations:
     def __init__(self) -> None:
-        self._calls: dict[str, anyio.Event] = {}
+        self._calls: dict[Key, anyio.Event] = {}
 
-    async def middleware(
-        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
-    ) -> HandlerResult:
+    async def middleware(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         if ctx.method == "notifications/cancelled":
-            noticed = self._calls.get(str((ctx.params or {}).get("requestId")))
-            if noticed is not None:
-                noticed.set()
+            key = _key(ctx, (ctx.params or {}).get("requestId"))
+            if key in self._calls:
+                self._calls[key].set()
         return await call_next(ctx)
 
     @contextmanager
-    def watch(self, request_id: object) -> Iterator[Callable[[], Awaitable[bool]]]:
+    def watch(self, ctx: Context) -> Iterator[Callable[[], Awaitable[bool]]]:
         """Yields a function that reports, after a cancellation, whether the client asked for it."""
-        noticed = self._calls[str(request_id)] = anyio.Event()
+        key, noticed = _key(ctx, ctx.request_id), anyio.Event()
+        self._calls[key] = noticed
 
         async def asked_for() -> bool:
             with anyio.move_on_after(NOTICE_SECONDS, shield=True):
@@ -44,4 +48,17 @@ class Cancellations:
         try:
             yield asked_for
         finally:
-            self._calls.pop(str(request_id), None)
+            if self._calls.get(key) is noticed:
+                del self._calls[key]
+
+
+def _key(ctx: Context, request_id: object) -> Key:
+    """The connection of a message and the id of a request on it.
+
+    The SDK may make a ``Connection`` for each message, but on a stream they share their outbound
+    channel. Over HTTP they share a session's id; without one, nothing connects two messages.
+    """
+    connection = ctx.session._connection
+    if ctx.request is None:
+        return id(connection.outbound), str(request_id)
+    return connection.session_id or object(), str(request_id)

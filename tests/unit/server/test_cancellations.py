@@ -15,6 +15,7 @@ import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.client import Transport
+from mcp.server import Server
 from mcp.shared.memory import create_client_server_memory_streams
 
 from claude_mcp.config import Config
@@ -42,9 +43,9 @@ def era(request: pytest.FixtureRequest) -> Era:
 
 
 @asynccontextmanager
-async def connection(config: Config) -> AsyncIterator[Any]:
-    """A transport to a server of its own. Closing it waits until the server has ended."""
-    server = build(config)
+async def connection(config: Config, server: Server[Any] | None = None) -> AsyncIterator[Any]:
+    """A transport to a server, by default of its own. Closing it waits until its run has ended."""
+    server = server or build(config)
     streams = create_client_server_memory_streams()
     async with streams as (ours, (read, write)), anyio.create_task_group() as tasks:
         tasks.start_soon(server.run, read, write, server.create_initialization_options())
@@ -53,8 +54,8 @@ async def connection(config: Config) -> AsyncIterator[Any]:
             await stream.aclose()
 
 
-def connected(config: Config, era: Era) -> Client:
-    transport: Transport = connection(config)
+def connected(config: Config, era: Era, server: Server[Any] | None = None) -> Client:
+    transport: Transport = connection(config, server)
     return Client(transport, mode=era)
 
 
@@ -129,6 +130,34 @@ async def test_only_the_call_that_was_cancelled_is_interrupted(
         assert await status(client, session, SECOND) == "cancelled"
         assert await status(client, session, FIRST) == "running"
         await client.call_tool("cancel_turn", {"sessionId": session})
+
+
+async def test_the_same_call_of_another_client_is_not_interrupted(
+    config: Config, program: Path, session: str, era: Era
+) -> None:
+    server = build(config)
+
+    async def ask(client: Client, turn_id: str) -> None:
+        with suppress(MCPError):
+            await prompt(client, session, turn_id, whenBusy="wait")
+
+    async with anyio.create_task_group() as tasks:
+        async with connected(config, era, server) as one, connected(config, era, server) as two:
+            cancelled = anyio.CancelScope()
+
+            async def cancelled_ask() -> None:
+                with cancelled:
+                    await ask(one, FIRST)
+
+            # Both are the first call on their connection, so their requests have the same id.
+            tasks.start_soon(cancelled_ask)
+            await noted(program, "hanging")
+            tasks.start_soon(ask, two, SECOND)
+            await noted(program, "hanging", "hanging")
+            cancelled.cancel()
+            await noted(program, "hanging", "hanging", "left", "interrupted")
+            assert await status(one, session, FIRST) == "cancelled"
+            assert await status(one, session, SECOND) == "running"
 
 
 async def test_cancelling_get_turn_does_not_interrupt_the_turn(
