@@ -24,9 +24,11 @@ from claude_mcp.config_names import (
     CLOUD_SECRET_NAMES,
     DEFAULT_IMAGE,
     FILE_VARIABLE,
+    HEADERS_NAME,
     IDLE_SECONDS,
     KINDS,
     LIMIT_NAMES,
+    NOT_USED,
     PERMISSION_SECONDS,
     PROXY_NAMES,
     ROOTS_NAME,
@@ -57,6 +59,8 @@ class Config:
     api_key: Secret | None = None
     auth_token: Secret | None = None
     oauth_token: Secret | None = None
+    custom_headers: Secret | None = None
+    """One ``Name: value`` a line."""
     base_url: str | None = None
     model: str | None = None
     small_fast_model: str | None = None
@@ -130,16 +134,20 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
     for given, value in values.items():
         name = ALIASES.get(given, given)
         if name not in KINDS:
-            near = difflib.get_close_matches(name.upper(), KINDS, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(KINDS))}."
-            raise ConfigError(
-                f"The configuration file {path} has an unknown name {name!r}.", hint=hint
-            )
+            raise _unknown_name(path, name)
         setting = _text(KINDS[name], value)
         if setting is None:
             raise ConfigError(f"In {path}, {given} must be {_expected(KINDS[name])}.")
         settings[name] = setting
     return settings
+
+
+def _unknown_name(path: Path, name: str) -> ConfigError:
+    if name in NOT_USED:
+        return ConfigError(f"{name} in {path} would have no effect.", hint=NOT_USED[name])
+    near = difflib.get_close_matches(name.upper(), KINDS, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(KINDS))}."
+    return ConfigError(f"The configuration file {path} has an unknown name {name!r}.", hint=hint)
 
 
 def _text(kind: Kind, value: object) -> str | None:
@@ -195,6 +203,7 @@ def load(
         api_key=secret("ANTHROPIC_API_KEY"),
         auth_token=secret("ANTHROPIC_AUTH_TOKEN"),
         oauth_token=secret("CLAUDE_CODE_OAUTH_TOKEN"),
+        custom_headers=secret(HEADERS_NAME),
         base_url=settings.get("ANTHROPIC_BASE_URL"),
         model=settings.get("ANTHROPIC_MODEL"),
         small_fast_model=settings.get("ANTHROPIC_SMALL_FAST_MODEL"),

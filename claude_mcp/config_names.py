@@ -6,6 +6,7 @@ needs to know of it, and what the documentation says, comes from ``TABLE``.
 
 from __future__ import annotations
 
+import difflib
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ FILE_VARIABLE: Final = "CLAUDE_MCP_CONFIG"
 TRANSFER_BYTES_NAME: Final = "CLAUDE_MCP_TRANSFER_BYTES"
 TRANSFER_FILES_NAME: Final = "CLAUDE_MCP_TRANSFER_FILES"
 ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
+HEADERS_NAME: Final = "ANTHROPIC_CUSTOM_HEADERS"
 
 
 class Kind(StrEnum):
@@ -63,6 +65,7 @@ TABLE: Final = (
     Name("ANTHROPIC_AUTH_TOKEN", _S, Use.ANTHROPIC, "bearer token; wins over the API key"),
     Name("CLAUDE_CODE_OAUTH_TOKEN", _S, Use.ANTHROPIC, "subscription token; used without a key"),
     Name("ANTHROPIC_BASE_URL", _T, Use.ANTHROPIC, "address of a gateway"),
+    Name(HEADERS_NAME, _S, Use.ANTHROPIC, "headers of requests, one `Name: value` a line"),
     Name("ANTHROPIC_MODEL", _T, Use.SESSIONS, "model", "Claude Code's own"),
     Name("ANTHROPIC_SMALL_FAST_MODEL", _T, Use.SESSIONS, "small model", "Claude Code's own"),
     Name("CLAUDE_CODE_USE_BEDROCK", _B, Use.SWITCH, "use Bedrock"),
@@ -198,3 +201,58 @@ SWITCHES: Final = {name.rpartition("_")[2].lower(): name for name in names(Use.S
 LIMIT_NAMES: Final = {name.rpartition("_")[2].lower(): name for name in names(Use.LIMITS)}
 ALIASES: Final = {"allowedRoots": ROOTS_NAME}
 """Other names in the file."""
+
+_IMAGE: Final = "Set it in the session's image, if the image is yours alone."
+_MODEL: Final = "Set ANTHROPIC_MODEL or ANTHROPIC_SMALL_FAST_MODEL, or pass a model to the session."
+_MTLS: Final = (
+    "Client certificates are not supported. Let a gateway on this machine present the certificate, "
+    "and set ANTHROPIC_BASE_URL to the gateway."
+)
+_SKIP: Final = "Requests are always authenticated. Give the gateway a key or token that it accepts."
+_ASSUME: Final = "Run 'aws configure export-credentials' and set the variables that it prints."
+NOT_USED: Final = {
+    "CLAUDE_CODE_CLIENT_CERT": _MTLS,
+    "CLAUDE_CODE_CLIENT_KEY": _MTLS,
+    "CLAUDE_CODE_CLIENT_KEY_PASSPHRASE": _MTLS,
+    "NODE_EXTRA_CA_CERTS": "Add the certificate authority to the session's image (EXTRA_CA_CERTS).",
+    "NODE_TLS_REJECT_UNAUTHORIZED": "Add the certificate authority to the session's image "
+    "(EXTRA_CA_CERTS).",
+    "ALL_PROXY": "Set HTTPS_PROXY and HTTP_PROXY; SOCKS is not supported.",
+    "ANTHROPIC_FOUNDRY_AUTH_TOKEN": "Set ANTHROPIC_FOUNDRY_API_KEY.",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL": _MODEL,
+    "ANTHROPIC_DEFAULT_SONNET_MODEL": _MODEL,
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL": _MODEL,
+    "CLAUDE_CODE_SUBAGENT_MODEL": _MODEL,
+    "CLAUDE_CODE_SKIP_BEDROCK_AUTH": _SKIP,
+    "CLAUDE_CODE_SKIP_VERTEX_AUTH": _SKIP,
+    "CLAUDE_CODE_SKIP_FOUNDRY_AUTH": _SKIP,
+    "AWS_ROLE_ARN": _ASSUME,
+    "AWS_WEB_IDENTITY_TOKEN_FILE": _ASSUME,
+    "ANTHROPIC_BETAS": _IMAGE,
+    "API_TIMEOUT_MS": _IMAGE,
+    "CLAUDE_CODE_EXTRA_BODY": _IMAGE,
+    "CLAUDE_CODE_MAX_OUTPUT_TOKENS": _IMAGE,
+    "CLAUDE_CODE_MAX_RETRIES": _IMAGE,
+    "DISABLE_PROMPT_CACHING": _IMAGE,
+    "MAX_THINKING_TOKENS": _IMAGE,
+}
+"""Variables that Claude Code reads, but not from our environment, and what to do instead."""
+
+
+def misspelt(name: str) -> str | None:
+    """The known name that an unknown one was probably meant to be."""
+    ours = [each.name for each in TABLE if each.use not in (Use.ENGINE, Use.PROXY)]
+    near = difflib.get_close_matches(name, ours, n=1, cutoff=0.9)
+    if near:
+        return near[0]
+    words = set(name.split("_"))
+    shortened = (
+        each
+        for each in ours
+        if each.startswith(_OURS) and words < set(each.split("_")) and each[:3] == name[:3]
+    )
+    return next(shortened, None) if len(words) > 1 else None
+
+
+_OURS: Final = ("DEFAULT_", "MAX_CONCURRENT_", "MCP_CLAUDE_")
+"""How those of our own names begin that have no prefix in common."""

@@ -71,6 +71,7 @@ _KEPT_HEADERS = (
     "anthropic-version",
     "x-claude-code-session-id",
     "x-stainless-retry-count",
+    "x-gateway-token",
 )
 _ERROR_TYPES = {
     400: "invalid_request_error",

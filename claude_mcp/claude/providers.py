@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Union
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from claude_mcp.contract.handover import Credential
 from claude_mcp.contract.handover import Credentials as HandedOver
 from claude_mcp.contract.urls import basic_authorization
 
+HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 ROLE_FILE = "machine-role.json"
 NO_CREDENTIAL = Credential(kind="")
 
@@ -183,8 +184,17 @@ def environment(provider: Provider) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def credentials(provider: Provider) -> Credentials:
-    """The secrets of a provider, by the way they are passed."""
+def credentials(provider: Provider, custom_headers: str | None = None) -> Credentials:
+    """The secrets of a provider, by the way they are passed.
+
+    ``custom_headers`` are further headers of each request, one ``Name: value`` a line.
+    """
+    found = _credentials(provider)
+    headers = "\n".join(filter(None, (found.environment.get(HEADERS), custom_headers)))
+    return replace(found, environment={**found.environment, HEADERS: headers}) if headers else found
+
+
+def _credentials(provider: Provider) -> Credentials:
     if isinstance(provider, Anthropic):
         descriptors = {
             "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": provider.api_key,
@@ -193,7 +203,7 @@ def credentials(provider: Provider) -> Credentials:
         # Has no descriptor variable, and PROVIDER_MANAGED_BY_HOST disables apiKeyHelper.
         variables = {
             "ANTHROPIC_AUTH_TOKEN": provider.auth_token,
-            "ANTHROPIC_CUSTOM_HEADERS": _authorization_header(provider.base_url),
+            HEADERS: _authorization_header(provider.base_url),
         }
         return Credentials(_given(descriptors), _given(variables))
     if isinstance(provider, Bedrock):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp import __version__, config
-from claude_mcp.config_names import FILE_VARIABLE, KINDS
+from claude_mcp.config_names import FILE_VARIABLE, KINDS, NOT_USED, misspelt
 from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -92,12 +91,17 @@ def _configuration(settings: config.Config, file: str | None) -> Finding:
 
 
 def _unknown_variables(settings: config.Config) -> list[Finding]:
-    """Variables that look like ours but mean nothing; most are misspelt."""
+    """Variables without effect: misspelt ones, and those that only Claude Code itself reads."""
     found = []
-    for name in sorted(settings.environment):
-        if name.startswith("CLAUDE_MCP_") and name not in (*KINDS, FILE_VARIABLE):
-            near = difflib.get_close_matches(name, KINDS, n=1)
-            hint = f"Did you mean {near[0]}?" if near else None
+    for name in sorted(settings.environment.keys() - {*KINDS, FILE_VARIABLE}):
+        hint = NOT_USED.get(name)
+        if hint is not None and settings.environment[name]:
+            text = f"the variable {name} is not used: sessions do not get it"
+            found.append(Finding("configuration", Verdict.WARNING, text, hint))
+            continue
+        near = misspelt(name)
+        if name.startswith("CLAUDE_MCP_") or near:
+            hint = f"Did you mean {near}?" if near else None
             text = f"the variable {name} is unknown and has no effect"
             found.append(Finding("configuration", Verdict.WARNING, text, hint))
     return found

@@ -40,6 +40,8 @@ class Credentials(NamedTuple):
     project_id: str | None = None
     resource: str | None = None
     metadata_host: str | None = None
+    custom_headers: str | None = None
+    """Headers for every request to the provider, one ``Name: value`` a line."""
 
     def __repr__(self) -> str:
         return f"Credentials(provider={self.provider!r})"

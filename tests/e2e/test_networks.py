@@ -46,13 +46,15 @@ async def test_a_client_is_told_the_network_and_what_was_blocked(
         command = "curl -sS http://files.example.net/"
         ran = await call("execute_command", sessionId=name, command=command)
         turn = await call("execute_in_session", sessionId=name, prompt=bash(command))
-        note = "Blocked: files.example.net; allow it with allowedHosts."
+        note = "Blocked: files.example.net; a new session can allow it with allowedHosts."
         assert (ran["notes"], turn["notes"]) == ([note], [note])
         assert turn["status"] == "completed"
         listed = {each["sessionName"]: each for each in (await call("list_sessions"))["sessions"]}
         assert listed[name]["network"] == "restricted"
         logs = await call("get_session_logs", sessionId=name)
-        assert "blocked: files.example.net: allow it with allowedHosts" in str(logs["lines"])
+        assert "blocked: files.example.net: a new session can allow it with allowedHosts" in str(
+            logs["lines"]
+        )
         await call("destroy_session", sessionId=name)
 
 

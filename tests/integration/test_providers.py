@@ -447,3 +447,25 @@ async def test_a_turn_that_the_provider_refuses_says_why_while_it_runs(
     assert retries[0].startswith("API retry 1 of 10")
     assert retries[0].endswith(f": {refused}")
     await turns.interrupt(await sessions.open(name))
+
+
+async def test_custom_headers_reach_the_gateway_and_no_command(
+    standin: Standin, engine: Engine, environ: dict[str, str], project: Path, name: str, bare: Bare
+) -> None:
+    token = f"gateway-{TAG}"
+    environ |= {"ANTHROPIC_CUSTOM_HEADERS": f"X-Gateway-Token: {token}\nX-Team: blue"}
+    before = len(standin.requests)
+    with ArgvSampler(token) as sampler:
+        async with open_sessions(load(environ, engine=engine.program)) as sessions:
+            created = await create(sessions, CreateRequest(str(project), session_name=name))
+            await prompt(sessions, name, SHOWING)
+            shell = await commands.run(await sessions.open(name), SHOW)
+            inspected = bare("inspect", created.session.container_id)
+            _, log = await commands.logs(await sessions.open(name))
+            await sessions.destroy(name)
+    calls = [each for each in standin.requests[before:] if each.prompts]
+    assert {each.headers.get("x-gateway-token") for each in calls} == {token}
+    [bash] = calls[-1].tool_results
+    assert "CLAUDECODE=1" in bash
+    assert token not in bash + shell.stdout + shell.stderr + inspected + "".join(log)
+    assert sampler.found == set()

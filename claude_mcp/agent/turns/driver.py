@@ -342,7 +342,7 @@ class Driver:
                 live = Live(
                     argv,
                     environment,
-                    providers.credentials(provider),
+                    providers.credentials(provider, credentials.custom_headers),
                     self._on_frame,
                     self._on_end,
                 )

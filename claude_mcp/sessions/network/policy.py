@@ -51,7 +51,10 @@ def settle(
         if hosts:
             raise UsageError(
                 "allowedHosts requires the network 'restricted'; this session's network is "
-                f"'{network.value}'."
+                f"'{network.value}'.",
+                hint="Ask for the network 'restricted' as well, or leave the hosts out."
+                if network is Network.OPEN
+                else "A session without a network reaches no host; leave the hosts out.",
             )
         return Access(network)
     credential = provider.credentials.credential

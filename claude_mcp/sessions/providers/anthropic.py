@@ -43,11 +43,14 @@ def find(lookup: Lookup) -> Found:
 def _servers(lookup: Lookup) -> Credential | None:
     config = lookup.config
     order = (
-        ("authToken", config.auth_token),
-        ("apiKey", config.api_key),
-        ("oauthToken", config.oauth_token),
+        ("authToken", "ANTHROPIC_AUTH_TOKEN", config.auth_token),
+        ("apiKey", "ANTHROPIC_API_KEY", config.api_key),
+        ("oauthToken", "CLAUDE_CODE_OAUTH_TOKEN", config.oauth_token),
     )
-    return next((Credential(kind, secret.reveal()) for kind, secret in order if secret), None)
+    for kind, name, secret in order:
+        if secret:
+            return Credential(kind, lookup.key(name, secret.reveal()))
+    return None
 
 
 def hosts(credentials: Credentials) -> tuple[str, ...]:

@@ -18,6 +18,13 @@ MAX_KEY_CHARS: Final = 64 * 1024
 """Longer than any key or token that a service takes."""
 
 _KEY: Final = re.compile(r"[!-~]+")
+_NOT_EXPANDED: Final = re.compile(r"\$\{[^{}]*\}|\$[A-Z][A-Z0-9_]*|%[A-Za-z_]\w*%|\{\{.*\}\}")
+_PLACEHOLDER: Final = re.compile(
+    r"<[^<>]*>|.*(?:\.\.\.|\u2026)|sk-ant-|(?:sk-ant-)?(?:[x*]{3,}|"
+    r"your[-_ ](?:\w+[-_ ])*?(?:key|token|secret)\b.*)",
+    re.IGNORECASE,
+)
+_QUOTES: Final = ('""', "''", "\u201c\u201d", "\u2018\u2019", "``")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Lookup:
         """Check a key: other characters would break a header or a credentials file."""
         if len(value) > MAX_KEY_CHARS:
             self.problems.append(f"{name} is longer than {MAX_KEY_CHARS} characters.")
+        elif wrong := value and not_a_value(value):
+            self.problems.append(f"{name} {wrong}")
         elif value and not _KEY.fullmatch(value):
             self.problems.append(f"{name} contains spaces or invalid characters.")
         return value
@@ -135,6 +144,20 @@ class Lookup:
         except (UnicodeDecodeError, ValueError):
             self.problems.append(f"{name}: {path} is not UTF-8 text.")
         return None
+
+
+def not_a_value(text: str) -> str | None:
+    """What a text is that stands where a value was meant to be; None if it may be a value."""
+    if _NOT_EXPANDED.fullmatch(text):
+        return (
+            "is the name of a variable, not its value: the program that passed it on has not "
+            "replaced it. Write the value itself there, or set it in the configuration file."
+        )
+    if text[:1] + text[-1:] in _QUOTES:
+        return "is in quotation marks, which would be sent along. Remove them."
+    if _PLACEHOLDER.fullmatch(text):
+        return "is a placeholder from an example. Replace it with a real value."
+    return None
 
 
 def needs_own_credential(option: str) -> str:

@@ -13,9 +13,9 @@ from claude_mcp.config import Config
 from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.providers import addresses, anthropic, bedrock, foundry, vertex
+from claude_mcp.sessions.providers import addresses, anthropic, bedrock, foundry, headers, vertex
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.providers.lookup import Found, Lookup
+from claude_mcp.sessions.providers.lookup import Found, Lookup, not_a_value
 from claude_mcp.sessions.providers.options import (
     ANTHROPIC,
     BEDROCK,
@@ -77,11 +77,20 @@ def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING
     lookup = Lookup(config, dialect, chosen, problems)
     found = _FIND[chosen.provider](lookup)
     proxies = _proxies(lookup)
-    if problems:
-        raise UsageError(" ".join(problems))
-    # The server's model names are valid only at the server's own provider.
+    # The server's model names and headers are valid only at the server's own provider.
     servers = chosen.provider in (config.clouds or (ANTHROPIC,))
     options = chosen.options
+    model = options.get("model") or (config.model if servers else None)
+    small_model = options.get("smallModel") or (config.small_fast_model if servers else None)
+    for kind, name in (("model", model), ("small model", small_model)):
+        if name and (wrong := not_a_value(name)):
+            problems.append(f"The {kind} {name[:60]!r} {wrong}")
+    given = config.custom_headers if servers else None
+    custom_headers = None
+    if given is not None and found.source is not CredentialSource.SESSION:
+        custom_headers = headers.check(given.reveal(), problems)
+    if problems:
+        raise UsageError(" ".join(problems))
     return Provider(
         name=chosen.provider,
         source=found.source,
@@ -89,17 +98,21 @@ def resolve(config: Config, dialect: Dialect, request: ProviderRequest = NOTHING
             provider=chosen.provider,
             credential=found.credential,
             proxies=proxies,
-            secret_values=_secret_values(found, proxies),
+            secret_values=(
+                *_secret_values(found, proxies),
+                *headers.secret_values(custom_headers or ""),
+            ),
             base_url=found.base_url,
             region=found.region,
             project_id=found.project_id,
             resource=found.resource,
             metadata_host=found.metadata_host,
+            custom_headers=custom_headers,
         ),
         needs_host_alias=lookup.translated,
         warnings=tuple(lookup.warnings),
-        model=options.get("model") or (config.model if servers else None),
-        small_model=options.get("smallModel") or (config.small_fast_model if servers else None),
+        model=model,
+        small_model=small_model,
         places={
             name: "" if addresses.secrets_of(options[name]) else options[name]
             for name in PLACES

@@ -113,12 +113,14 @@ async def test_claude_works_and_what_was_blocked_is_told(
     assert turn.status is TurnStatus.COMPLETED
     assert "CONNECT tunnel failed, response 403" in str(turn.result)
     assert turn.notes == (
-        "Blocked: files.example.net (3 times); allow it with allowedHosts.",
+        "Blocked: files.example.net (3 times); a new session can allow it with allowedHosts.",
         "Blocked: 192.0.2.9; only host names are allowed, not addresses.",
     )
     _, log = await commands.logs(await sessions.open(restricted.id))
     told = [line.partition(" ")[2] for line in log]
-    assert told.count("blocked: files.example.net: allow it with allowedHosts") == 1
+    assert (
+        told.count("blocked: files.example.net: a new session can allow it with allowedHosts") == 1
+    )
     again = await turns.prompt(await sessions.open(restricted.id), "hello")
     assert (again.status, again.notes) == (TurnStatus.COMPLETED, ())
 
@@ -130,10 +132,12 @@ async def test_a_command_is_told_what_was_blocked_too(
         await sessions.open(restricted.id), "curl -sS http://a.example.net:81/"
     )
     assert result.stdout == (
-        "claude-mcp refused a.example.net:81: this session may not reach it; allow it with "
-        "allowedHosts\n"
+        "claude-mcp refused a.example.net:81: this session may not reach it; a new session "
+        "can allow it with allowedHosts\n"
     )
-    assert result.notes == ("Blocked: a.example.net:81; allow it with allowedHosts.",)
+    assert result.notes == (
+        "Blocked: a.example.net:81; a new session can allow it with allowedHosts.",
+    )
 
 
 async def test_there_is_nothing_but_a_loopback(sessions: Sessions, restricted: Session) -> None:

@@ -77,7 +77,10 @@ async def test_package_managers_fail_with_a_reason_where_their_hosts_are_not_all
     for tool, command in registries.commands("/workspace/ca.pem").items():
         result = await commands.run(await sessions.open(restricted.id), command)
         assert (tool, result.exit_code != 0) == (tool, True)
-        assert any(note.endswith("; allow it with allowedHosts.") for note in result.notes)
+        assert any(
+            note.endswith("; a new session can allow it with allowedHosts.")
+            for note in result.notes
+        )
     assert len(registries.commands("")) == len(TOOLS)
     assert len(registries.requests) == seen
 
@@ -173,7 +176,7 @@ async def test_a_corporate_proxy_stands_behind_ours(
     finally:
         corporate.close()
     assert turn.status is TurnStatus.COMPLETED
-    assert turn.notes == ("Blocked: b.example.net; allow it with allowedHosts.",)
+    assert turn.notes == ("Blocked: b.example.net; a new session can allow it with allowedHosts.",)
     assert fetched.exit_code == 0
     asked = {line.partition("?")[0] for line in corporate.asked}
     assert asked == {

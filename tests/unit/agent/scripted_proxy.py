@@ -17,7 +17,7 @@ from tests.unit.agent.conftest import threads
 from tests.unit.agent.scripted import until
 
 PATIENCE_SECONDS = 20.0
-ADVICE = "allow it with allowedHosts"
+ADVICE = "a new session can allow it with allowedHosts"
 REFUSED = b"HTTP/1.1 403 no\r\nConnection: close\r\n\r\n"
 
 

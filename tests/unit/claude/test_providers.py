@@ -235,3 +235,19 @@ def given(secrets: dict[str, Any]) -> HandedOver:
     handover = Handover.from_json({"proxies": {}, "secretValues": [], **secrets})
     assert handover.credentials is not None
     return handover.credentials
+
+
+@pytest.mark.parametrize(
+    ("provider", "own"),
+    [
+        (Anthropic(base_url="https://u:pw@gateway.example", api_key="sk"), "Authorization: Basic "),
+        (Bedrock(region="eu-1", bearer_token="b"), ""),
+        (Foundry(resource="r", api_key="k"), ""),
+    ],
+)
+def test_custom_headers_join_those_of_the_provider(provider: Any, own: str) -> None:
+    found = credentials(provider, "X-One: 1").environment["ANTHROPIC_CUSTOM_HEADERS"]
+    assert found.startswith(own)
+    assert found.splitlines()[-1] == "X-One: 1"
+    assert len(found.splitlines()) == (2 if own else 1)
+    assert credentials(provider, None) == credentials(provider)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from claude_mcp import __version__
+from claude_mcp.config_names import NOT_USED
 from tests.unit.cli.conftest import Run
 
 PYTHON = ".".join(str(number) for number in sys.version_info[:3])
@@ -206,3 +207,65 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one(
     said = run("doctor")[1]
     assert "warning  configuration: the variable CLAUDE_MCP_NETWROK is unknown" in said
     assert "Did you mean CLAUDE_MCP_NETWORK?" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DEFAULT_CLAUDE_IMGE", "DEFAULT_CLAUDE_IMAGE"),
+        ("DEFAULT_IMAGE", "DEFAULT_CLAUDE_IMAGE"),
+        ("MAX_SESSIONS", "MAX_CONCURRENT_SESSIONS"),
+        ("DEFAULT_TIMEOUT", "DEFAULT_SESSION_TIMEOUT"),
+        ("MCP_DEBUG", "MCP_CLAUDE_DEBUG"),
+        ("ANTROPIC_API_KEY", "ANTHROPIC_API_KEY"),
+        ("AWS_SECRET_ACCES_KEY", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_misspelt_variable_of_any_prefix_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    said = run("doctor")[1]
+    assert f"warning  configuration: the variable {name} is unknown and has no effect" in said
+    assert f"Did you mean {meant}?" in said
+
+
+@pytest.mark.parametrize("name", ["MAX_THREADS", "DEFAULT_PATH", "AWS_PAGER", "TIMEOUT", "_"])
+def test_variables_of_other_programs_are_not_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert f"the variable {name} is" not in run("doctor")[1]
+
+
+@pytest.mark.parametrize("name", NOT_USED)
+def test_a_variable_of_claude_code_that_sessions_do_not_get_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    said = run("doctor")[1]
+    assert f"warning  configuration: the variable {name} is not used" in said
+    assert NOT_USED[name] in said
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("${ANTHROPIC_API_KEY}", "is the name of a variable, not its value"),
+        ("$ANTHROPIC_API_KEY", "is the name of a variable, not its value"),
+        ("%ANTHROPIC_API_KEY%", "is the name of a variable, not its value"),
+        ("<your key>", "is a placeholder from an example"),
+        ("sk-ant-...", "is a placeholder from an example"),
+        ("your-api-key-here", "is a placeholder from an example"),
+        ("'sk-ant-0123456789'", "is in quotation marks"),
+        ('"sk-ant-0123456789"', "is in quotation marks"),
+        ("sk-ant 0123456789", "contains spaces"),
+    ],
+)
+def test_a_key_that_is_no_key_is_not_called_set(
+    run: Run, monkeypatch: pytest.MonkeyPatch, value: str, why: str
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", value)
+    said = run("doctor")[1]
+    assert f"failed   provider: ANTHROPIC_API_KEY {why}" in said
+    assert "is set" not in said

@@ -356,7 +356,7 @@ async def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
     async with proxy(tmp_path, policy(1), NAMES) as made:
         response = (await made.ask(connect("b.example:443"))).response.decode()
     head, _, body = response.partition("\r\n\r\n")
-    said = "claude-mcp refused b.example:443: this session may not reach it; allow it with"
+    said = "claude-mcp refused b.example:443: this session may not reach it; a new session can"
     assert body.startswith(said)
     assert head.startswith(f"HTTP/1.1 403 {said}")
     assert f"\r\nContent-Length: {len(body)}\r\n" in head

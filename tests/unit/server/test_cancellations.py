@@ -141,23 +141,25 @@ async def test_the_same_call_of_another_client_is_not_interrupted(
         with suppress(MCPError):
             await prompt(client, session, turn_id, whenBusy="wait")
 
-    async with anyio.create_task_group() as tasks:
-        async with connected(config, era, server) as one, connected(config, era, server) as two:
-            cancelled = anyio.CancelScope()
+    async def cancelled_ask(client: Client) -> None:
+        with scope:
+            await ask(client, FIRST)
 
-            async def cancelled_ask() -> None:
-                with cancelled:
-                    await ask(one, FIRST)
-
-            # Both are the first call on their connection, so their requests have the same id.
-            tasks.start_soon(cancelled_ask)
-            await noted(program, "hanging")
-            tasks.start_soon(ask, two, SECOND)
-            await noted(program, "hanging", "hanging")
-            cancelled.cancel()
-            await noted(program, "hanging", "hanging", "left", "interrupted")
-            assert await status(one, session, FIRST) == "cancelled"
-            assert await status(one, session, SECOND) == "running"
+    scope = anyio.CancelScope()
+    async with (
+        anyio.create_task_group() as tasks,
+        connected(config, era, server) as one,
+        connected(config, era, server) as two,
+    ):
+        # Both are the first call on their connection, so their requests have the same id.
+        tasks.start_soon(cancelled_ask, one)
+        await noted(program, "hanging")
+        tasks.start_soon(ask, two, SECOND)
+        await noted(program, "hanging", "hanging")
+        scope.cancel()
+        await noted(program, "hanging", "hanging", "left", "interrupted")
+        assert await status(one, session, FIRST) == "cancelled"
+        assert await status(one, session, SECOND) == "running"
 
 
 async def test_cancelling_get_turn_does_not_interrupt_the_turn(

@@ -169,9 +169,10 @@ def test_an_unknown_network_is_refused_in_requests_and_configuration(name: str) 
 def test_allowed_hosts_require_a_restricted_network(wanted: str) -> None:
     with pytest.raises(UsageError) as caught:
         settled(CONFIG, "pypi.org", wanted=wanted)
-    assert str(caught.value) == (
+    assert caught.value.message == (
         f"allowedHosts requires the network 'restricted'; this session's network is '{wanted}'."
     )
+    assert ("Ask for the network 'restricted' as well" in str(caught.value)) is (wanted == "open")
     # Configured hosts apply only to sessions that are restricted.
     configured = replace(CONFIG, allowed_hosts=("pypi.org",), private_hosts=("10.0.0.1",))
     assert settled(configured, wanted=wanted) == Access(Network(wanted))
