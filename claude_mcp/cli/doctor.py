@@ -69,6 +69,7 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
         Finding("engine", Verdict.OK, title),
         await _image(engine, sessions.config.image),
         *_containers_conf(sessions.config, dialect),
+        *await _seccomp(engine),
         *await _limits(sessions.config, engine),
         *_provider(sessions.config, engine),
     ]
@@ -123,6 +124,18 @@ def _containers_conf(settings: config.Config, dialect: Dialect) -> list[Finding]
         for file in dict.fromkeys(found.values())
         if (names := [name for name, where in found.items() if where == file])
     ]
+
+
+async def _seccomp(engine: Engine) -> list[Finding]:
+    try:
+        info = await engine.info()
+    except EngineError as error:
+        return [Finding("engine", Verdict.WARNING, error.message, error.hint)]
+    if not info.unconfined:
+        return []
+    text = f"{engine.title} gives sessions no seccomp filter"
+    hint = "Remove seccomp-profile from the daemon's configuration (daemon.json)."
+    return [Finding("engine", Verdict.WARNING, text, hint)]
 
 
 async def _image(engine: Engine, image: str) -> Finding:

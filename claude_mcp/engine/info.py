@@ -21,6 +21,7 @@ NO_CONTROLLER: Final = "the engine's machine has no cgroup controller for it."
 IMAGE_STORE: Final = "the containerd image store ignores this limit."
 REMOTE_DISK: Final = "a remote Podman ignores this limit."
 
+UNCONFINED: Final = "name=seccomp,profile=unconfined"
 _SNAPSHOTTER: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 _DOCKER_FIELDS: Final = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
 _PODMAN_CONTROLLERS: Final = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
@@ -33,6 +34,8 @@ class EngineInfo:
     """Release of the engine's kernel."""
     ignored_limits: Mapping[str, str]
     """The fields of ``Limits`` that the engine would silently not set, each with the reason."""
+    unconfined: bool = False
+    """Its configuration gives containers no seccomp filter."""
 
 
 def parse_info(stdout: str) -> EngineInfo:
@@ -49,11 +52,13 @@ def parse_info(stdout: str) -> EngineInfo:
 
 
 def _docker(answer: Mapping[str, Any]) -> EngineInfo:
-    rootless = "name=rootless" in (answer.get("SecurityOptions") or ())
+    options = answer.get("SecurityOptions") or ()
+    rootless = "name=rootless" in options
     ignored = _reasons(rootless, [name for name, key in _DOCKER_FIELDS.items() if not answer[key]])
     if _SNAPSHOTTER in (answer.get("DriverStatus") or ()):
         ignored["disk"] = IMAGE_STORE
-    return EngineInfo(rootless, str(answer["KernelVersion"]), ignored)
+    unconfined = UNCONFINED in options
+    return EngineInfo(rootless, str(answer["KernelVersion"]), ignored, unconfined)
 
 
 def _podman(host: Mapping[str, Any]) -> EngineInfo:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.network.access import Access
 
 VERSION = {"Client": {"Version": "24.0.0", "ApiVersion": "1.43"}, "Server": {"Version": "24.0.0"}}
+INFO = {"KernelVersion": "6.1.0", "MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True}
 
 
 def install(directory: Path) -> Path:
@@ -123,6 +124,10 @@ def calls(program: Path) -> list[str]:
 class Engine:
     def __init__(self, state: Path) -> None:
         self.state = state
+
+    def security_options(self) -> list[str]:
+        profile = "unconfined" if (self.state / "unconfined").exists() else "builtin"
+        return [f"name=seccomp,profile={profile}"]
 
     def note(self, word: str) -> None:
         with (self.state / "calls").open("a") as file:
@@ -343,6 +348,9 @@ def main(state: str, argv: Sequence[str] = ()) -> int:
             return engine.agent()
         case "logs":
             print("2026-01-02T03:04:05.000000000Z session started", file=sys.stderr)
+            return 0
+        case "info":
+            print(json.dumps({**INFO, "SecurityOptions": engine.security_options()}))
             return 0
         case "image":
             print("sha256:0" if argv[-1] != "missing:latest" else "")

@@ -104,6 +104,16 @@ def test_a_failed_check_says_what_to_do(
     )
 
 
+def test_a_daemon_without_a_seccomp_filter_is_a_warning(run: Run, program: Path) -> None:
+    (program.parent / "unconfined").touch()
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert (
+        "warning  engine: Docker gives sessions no seccomp filter\n"
+        "         Remove seccomp-profile from the daemon's configuration (daemon.json).\n"
+    ) in out
+
+
 def test_an_invalid_limit_is_a_failed_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_MCP_MEMORY", "lots")
     code, out, _ = run("doctor")

@@ -77,6 +77,11 @@ def test_an_engine_says_which_limits_it_ignores(
     assert parse_info(json.dumps(answer) + "\n") == EngineInfo(rootless, KERNEL, ignored)
 
 
+def test_an_engine_says_that_it_applies_no_seccomp_filter() -> None:
+    answer = docker() | {"SecurityOptions": ["name=seccomp,profile=unconfined"]}
+    assert parse_info(json.dumps(answer)) == EngineInfo(False, KERNEL, {}, unconfined=True)
+
+
 @pytest.mark.parametrize(
     "stdout", ["", "[]", "null", "{}", '{"host": {}}', '{"host": null}', "[" * 100_000]
 )
