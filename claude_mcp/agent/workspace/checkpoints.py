@@ -35,8 +35,11 @@ MAX_NEW_BYTES = 1024 * 1024 * 1024
 MAX_FILE_BYTES = 128 * 1024 * 1024
 """A larger file that is new or changed is left out, and named."""
 MAX_LEFT_OUT = 100
+MAX_IGNORED = 1000
+"""The number of files that the project tracks although it ignores them; of more, none is added."""
 LISTING_BYTES = 16 * 1024 * 1024
 MESSAGE_BYTES = 64 * 1024
+MANY_FILES = 500
 MAX_NESTED_ROUNDS = 8
 ATTEMPTS = 3
 """A file that is truncated while git reads it ends git."""
@@ -105,6 +108,8 @@ class Checkpoints:
         self._view_lock = threading.Lock()
         self._descriptor: int | None = None
         self._known: dict[str, Checkpoint] = {}
+        self._index_seen: tuple[int, int, int] | None = None
+        self._ignored_known: set[bytes] = set()
 
     def take(self, label: str, seconds: float = TAKE_SECONDS) -> Taken:
         """Keep the present state under a label, in place of what had that label.
@@ -238,6 +243,7 @@ class Checkpoints:
         latest = self._shadow.head
         assert latest is not None, "a shadow repository that is ready has a snapshot"
         before = self._load(latest, deadline)
+        self._add_tracked_but_ignored(deadline)
         status = self._status_within_nested(deadline)
         left_out, special = _examine(self.workspace, status)
         if len(left_out) > MAX_LEFT_OUT:
@@ -248,7 +254,7 @@ class Checkpoints:
         if special:
             self._update_index(deadline, [b"0 " + self._null + b"\t" + each for each in special])
         if len(left_out) < len(status.changed) + len(status.nested):
-            left_out = self._add(left_out, deadline)
+            left_out = self._add(left_out, len(status.changed) > MANY_FILES, deadline)
         elif not status.staged and not special:
             return self._commit(before.tree, before, left_out)
         return self._commit(self._write_tree(deadline), before, left_out)
@@ -258,6 +264,8 @@ class Checkpoints:
         source = self.repository()
         object_format = "sha1" if source is None else source.object_format()
         self._known.clear()
+        self._ignored_known.clear()
+        self._index_seen = None
         self._shadow.create(object_format)
         if source is not None:
             git = self.git(borrowing=True, descriptor=self._descriptor)
@@ -309,12 +317,17 @@ class Checkpoints:
             status = self._status(deadline)
         return status
 
-    def _add(self, left_out: list[bytes], deadline: Deadline) -> list[bytes]:
+    def _add(self, left_out: list[bytes], many: bool, deadline: Deadline) -> list[bytes]:
         """Add what changed; returns all that could not be added."""
         excluded = [":(top,exclude,literal)" + os.fsdecode(path) for path in left_out]
-        git = self.git(borrowing=False, literal=False, descriptor=self._descriptor)
         arguments = ("add", "-A", "--ignore-errors", "--", *excluded)
         for attempt in range(ATTEMPTS):
+            # What is larger than the threshold goes into one pack: faster for many files, and a
+            # fraction of the space. But it fails if one of them changes meanwhile.
+            settings = {"core.bigFileThreshold": "1"} if many and attempt == 0 else {}
+            git = self.git(
+                borrowing=False, literal=False, settings=settings, descriptor=self._descriptor
+            )
             try:
                 output = git.run(
                     arguments, deadline, limit_bytes=LISTING_BYTES, accepted=(0, NOT_ALL_ADDED)
@@ -330,6 +343,35 @@ class Checkpoints:
             return left_out
         status = self._status(deadline)
         return status.changed + status.nested
+
+    def _add_tracked_but_ignored(self, deadline: Deadline) -> None:
+        """Add the files that the project tracks although it ignores them, as ``add -f`` does."""
+        source = self.repository()
+        try:
+            found = os.stat("" if source is None else source.index_file)
+        except OSError:
+            return
+        state = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if source is None or state == self._index_seen:
+            return
+        variables = {"GIT_INDEX_FILE": source.index_file, "GIT_OPTIONAL_LOCKS": "0"}
+        git = self.git(borrowing=False, variables=variables, descriptor=self._descriptor)
+        arguments = ("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
+        try:
+            listing = git.run(arguments, deadline, limit_bytes=LISTING_BYTES).data
+            paths = set(listing.split(b"\0")[:-1]) - self._ignored_known
+            paths = {path for path in paths if _may_be_kept(self.workspace, path)}
+            if 0 < len(paths) <= MAX_IGNORED:
+                git = self.git(borrowing=False, descriptor=self._descriptor)
+                names = b"\0".join(sorted(paths)) + b"\0"
+                from_stdin = ("--pathspec-from-file=-", "--pathspec-file-nul")
+                _run(git, deadline, "add", "-f", *from_stdin, stdin=names)
+                self._ignored_known |= paths
+        except GitTimedOut:
+            raise
+        except GitFailed:  # for example a damaged index: then they are not kept
+            return
+        self._index_seen = state
 
     def _update_index(self, deadline: Deadline, lines: Sequence[bytes]) -> None:
         # The cache of untracked files would still have a nested repository as one untracked path.
@@ -406,6 +448,15 @@ def _repositories(workspace: str, status: Status) -> set[bytes]:
                 found.add(directory + b"/")
             directory = os.path.dirname(directory)
     return found
+
+
+def _may_be_kept(workspace: str, path: bytes) -> bool:
+    try:
+        found = os.lstat(os.path.join(os.fsencode(workspace), path))
+    except OSError:
+        return False
+    regular = stat.S_ISREG(found.st_mode) and found.st_size <= MAX_FILE_BYTES
+    return regular or stat.S_ISLNK(found.st_mode)
 
 
 def _examine(workspace: str, status: Status) -> tuple[list[bytes], list[bytes]]:

@@ -44,6 +44,7 @@ SETTINGS = {
     "diff.renameLimit": "1000",
     "gc.auto": "0",
     "maintenance.auto": "false",
+    "pack.compression": "1",
     "protocol.allow": "never",
     "safe.directory": "*",
     "status.showUntrackedFiles": "all",  # as `status` is asked, or it ignores its cache

@@ -32,6 +32,23 @@ def test_a_checkpoint_holds_tracked_and_untracked_but_no_ignored_files(project: 
     assert project.names("create") == [".gitignore", "new", "sub/new", "tracked"]
 
 
+def test_files_that_are_tracked_although_ignored_are_kept(project: Project) -> None:
+    project.git("init", "-q", "-b", "main")
+    project.write(".gitignore", "*.log\n")
+    project.write("before.log", "1")
+    project.git("add", "-f", "before.log")
+    project.commit(a="1")
+    assert project.names("create") == [".gitignore", "a", "before.log"]
+    project.write("-later*.log", "2")
+    project.write("never.log", "3")
+    assert "-later*.log" not in project.names("one")
+    project.git("add", "-f", "--", "-later*.log")
+    assert project.names("two") == ["-later*.log", ".gitignore", "a", "before.log"]
+    project.write("-later*.log", "changed")
+    project.take("three")
+    assert project.content("three", "-later*.log") == "changed"
+
+
 def test_it_works_without_a_repository(project: Project) -> None:
     assert project.names("create") == []
     project.write("a", "1")
@@ -471,8 +488,12 @@ def test_threads_may_take_at_the_same_time(project: Project) -> None:
     assert len(project.names("end")) == 9
 
 
-def test_files_that_change_meanwhile_do_no_harm(project: Project) -> None:
+@pytest.mark.parametrize("many", [0, 500])
+def test_files_that_change_meanwhile_do_no_harm(
+    project: Project, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
     """They are truncated, removed and replaced while they are read."""
+    monkeypatch.setattr(module, "MANY_FILES", many)
     stop = threading.Event()
     ready = threading.Event()
 
@@ -534,3 +555,5 @@ def test_a_tree_of_thousands_of_files_is_kept(project: Project) -> None:
     for number in range(5000):
         project.write(f"d{number // 100}/f{number}", str(number))
     assert len(project.names("create")) == 5000
+    assert project.content("create", "d7/f777") == "777"
+    assert int(project.shadow("count-objects").split()[0]) < 200, "the rest is in one pack"
