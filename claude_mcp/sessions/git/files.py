@@ -138,6 +138,8 @@ class _Reader:
             self._add(posixpath.join(worktrees, name))
             self._add(posixpath.join(worktrees, name, "config.worktree"))
             self._add(posixpath.join(worktrees, name, "commondir"), usual=WORKTREE_COMMONDIR)
+            self._add(posixpath.join(worktrees, name, "rebase-merge"))  # it may be a link
+            self._add_rebase(posixpath.join(worktrees, name, REBASE_TODO))
             self._add_modules(posixpath.join(worktrees, name, "modules"), depth + 1)
         self._add_modules(posixpath.join(path, "modules"), depth + 1)
 

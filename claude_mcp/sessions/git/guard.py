@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.engine.spec import BindMount
-from claude_mcp.sessions.channel.answers import listed
+from claude_mcp.sessions.channel.answers import NAME_CHARS, listed
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git import mounts as git_mounts
 from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, Tree
@@ -166,10 +166,16 @@ def _warning(found: list[str]) -> str:
         for each in found
         if not any(each.startswith(root) and each != f"{root} (new)" for root in roots)
     ]
+    names = listed([_end_of(each) for each in told])
     return (
-        f"Files that git on the host obeys have changed since the session was created: "
-        f"{listed(told)}. Inspect or delete them before you run git in this project."
+        f"Files that git on the host obeys have changed since the session was created: {names}. "
+        "Inspect or delete them before you run git in this project."
     )
+
+
+def _end_of(name: str) -> str:
+    """A path that is not too long to be told whole; its end says more than its beginning."""
+    return name if len(name) <= NAME_CHARS else f"...{name[3 - NAME_CHARS :]}"
 
 
 def _encode(survey: Survey, repository: str) -> str:

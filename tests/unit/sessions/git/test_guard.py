@@ -251,10 +251,13 @@ async def test_what_a_session_plants_in_the_repository_of_its_worktree_is_report
     (git / "worktrees/mine/gitdir").write_text("nowhere")
     (git / "worktrees/mine/modules/sub").mkdir(parents=True)
     (git / "worktrees/mine/modules/sub/HEAD").touch()
-    assert sorted(await changes(worktree, state)) == [
-        f"{git}/commondir (new)",
-        f"{git}/worktrees/mine/modules/sub/ (new)",
-    ]
+    (git / "worktrees/mine/rebase-merge").mkdir()
+    (git / "worktrees/mine/rebase-merge/git-rebase-todo").write_text("pick 1\nexec evil\n")
+    told = await changes(worktree, state)
+    assert {f"{git}/commondir (new)", f"{git}/worktrees/mine/modules/sub/ (new)"} < {*told}
+    # Of a path that is too long, the end is told.
+    assert any(each.endswith("/mine/rebase-merge/git-rebase-todo (new)") for each in told)
+    assert len(told) == 3
 
 
 async def test_a_trusted_session_gets_the_repository_of_its_worktree_without_protection(
