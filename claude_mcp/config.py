@@ -83,6 +83,8 @@ class Config:
     """A session is removed after being unused for this long."""
     read_only_root: bool = False
     runtime: str | None = None
+    workspace: str = "bind"
+    """The workspace of sessions that ask for none."""
     network: str = "open"
     """The network of sessions that ask for none."""
     network_fixed: bool = False
@@ -222,6 +224,7 @@ def load(
         limits={key: settings[name] for key, name in LIMIT_NAMES.items() if name in settings},
         read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
         runtime=settings.get("CLAUDE_MCP_RUNTIME"),
+        workspace=settings.get("CLAUDE_MCP_WORKSPACE", "bind"),
         network=settings.get("CLAUDE_MCP_NETWORK", "open"),
         network_fixed=_truth(settings, "CLAUDE_MCP_NETWORK_FIXED"),
         allowed_hosts=_hosts(settings, "CLAUDE_MCP_ALLOWED_HOSTS"),

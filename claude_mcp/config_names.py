@@ -121,6 +121,7 @@ TABLE: Final = (
         "seconds until an unanswered permission request is denied",
         f"{PERMISSION_SECONDS:g}",
     ),
+    Name("CLAUDE_MCP_WORKSPACE", _T, Use.SESSIONS, "workspace: bind, clone or copy", "bind"),
     Name("CLAUDE_MCP_NETWORK", _T, Use.SESSIONS, "network: open, restricted or none", "open"),
     Name(
         "CLAUDE_MCP_NETWORK_FIXED",

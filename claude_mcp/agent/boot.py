@@ -138,7 +138,13 @@ def accept_handover(state_path: str) -> str:
     access = places.READY + ("writable" if writable else "read-only")
     facts = [f"{places.MISSING}={name}" for name in missing] + surroundings()
     say(" ".join([access, *facts]))
-    if sys.stdin.readline().strip() != places.COMMIT:
+    line = sys.stdin.readline().strip()
+    if line == places.SEED:
+        from claude_mcp.agent.workspace.seed import receive
+
+        receive(os.getcwd(), say)
+        line = sys.stdin.readline().strip()
+    if line != places.COMMIT:
         abandon(state_path, "the creator disconnected")
     remember(state_path, "committed")
     end_quietly_on_term()

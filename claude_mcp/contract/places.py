@@ -77,3 +77,5 @@ ENTRIES = "entries"
 MOST_ENTRIES = 32
 COMMIT = "commit"
 COMMITTED = "committed"
+SEED = "seed"
+"""What the host writes before ``COMMIT`` if the workspace is not a mount; see `workspaces`."""

@@ -37,9 +37,9 @@ CREATE_SESSION: Final = Declaration(
     name="create_session",
     title="Create a Claude Code session",
     description=(
-        "Starts an isolated container with Claude Code on a project of the host. Create one "
-        "session per task, then pass its sessionId to the other tools, first to "
-        "execute_in_session. Claude's changes appear in the project immediately."
+        "Starts an isolated container with Claude Code on a project of the host, one for each "
+        "task. Pass its sessionId to the other tools, first to execute_in_session. Changes "
+        "appear in the project at once, if it is mounted."
     ),
     arguments=CreateArguments,
     result=CreateResult,
@@ -149,8 +149,8 @@ DESTROY_SESSION: Final = Declaration(
     name="destroy_session",
     title="Destroy a session",
     description=(
-        "Kills everything in a session and removes it with its data, except for the project "
-        "directory. Copy results out with transfer_files first. Succeeds if the session "
+        "Kills everything in a session and removes it with its data, except the "
+        "project. Copy results out with transfer_files first. Succeeds if the session "
         "is already gone."
     ),
     arguments=DestroyArguments,

@@ -57,9 +57,9 @@ READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 
 def changes(*, destructive: bool, idempotent: bool, open_world: bool) -> ToolAnnotations:
+    """The hints that differ from the protocol's defaults; each costs every conversation."""
     return ToolAnnotations(
-        read_only_hint=False,
-        destructive_hint=destructive,
-        idempotent_hint=idempotent,
-        open_world_hint=open_world,
+        destructive_hint=None if destructive else False,
+        idempotent_hint=True if idempotent else None,
+        open_world_hint=None if open_world else False,
     )

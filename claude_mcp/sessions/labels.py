@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from claude_mcp.contract.places import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
+from claude_mcp.contract.workspaces import BIND
 from claude_mcp.engine.engine import Container
 from claude_mcp.sessions.network.access import (
     NETWORK_LABEL,
@@ -41,6 +42,10 @@ PLACES: Final = "claude-mcp.places"
 GIT: Final = "claude-mcp.git"
 MOUNTED: Final = "claude-mcp.mounted"
 """JSON; see ``sessions.mounted``."""
+WORKSPACE: Final = "claude-mcp.workspace"
+"""``clone`` or ``copy``; absent for ``bind``."""
+BASE: Final = "claude-mcp.base"
+"""The commit that a clone began with."""
 EXPIRES: Final = "claude-mcp.expires"
 """RFC 3339; the agent's settings have the same time."""
 HOME: Final = "claude-mcp.home"
@@ -60,6 +65,8 @@ def session_labels(
     credentials: CredentialSource,
     places: Mapping[str, str] | None = None,
     git_state: str = "",
+    workspace: str = BIND,
+    base: str | None = None,
     expires: datetime | None = None,
     home_in_memory: bool = False,
     access: Access = OPEN,
@@ -75,6 +82,10 @@ def session_labels(
         labels[PLACES] = json.dumps(dict(places), separators=(",", ":"))
     if git_state:
         labels[GIT] = git_state
+    if workspace != BIND:
+        labels[WORKSPACE] = workspace
+    if base:
+        labels[BASE] = base
     if expires is not None:
         labels[EXPIRES] = rfc3339(expires)
     if home_in_memory:
@@ -106,6 +117,8 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         git_state=labels.get(GIT, ""),
         mounted=labels.get(MOUNTED, ""),
         restarted=_has_ended(container),
+        workspace=labels.get(WORKSPACE, BIND),
+        base=labels.get(BASE),
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.network.access import Proxy
 from claude_mcp.sessions.providers.credentials import CredentialSource
@@ -59,6 +60,10 @@ class Session:
     restarted: bool = False
     """Whether its container is not in its first run, or has ended."""
     expires_at: str | None = None
+    workspace: str = BIND
+    """``bind``, ``clone`` or ``copy``; see ``contract.workspaces``."""
+    base: str | None = None
+    """The commit that a clone began with."""
     network: str = "open"
     proxy: Proxy | None = None
     """The proxy of a restricted session."""

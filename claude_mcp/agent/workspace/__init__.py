@@ -1,1 +1,1 @@
-"""Checkpoints of the workspace, and what changed between them; nothing here writes to its .git."""
+"""The workspace: how a clone or copy is made, its checkpoints, and what changed between them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -19,9 +20,10 @@ from claude_mcp.contract import places
 from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.settings import ASK, BYPASS, Settings
+from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount
-from claude_mcp.errors import UsageError
+from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.sessions import limits, mounted
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.channel.answers import listed
@@ -31,7 +33,9 @@ from claude_mcp.sessions.create.mounts import (
     with_file_systems_below,
 )
 from claude_mcp.sessions.create.request import CreateRequest
-from claude_mcp.sessions.git import guard
+from claude_mcp.sessions.git import guard, seed
+from claude_mcp.sessions.git.program import Git
+from claude_mcp.sessions.git.seed import SeedPlan, SeedRequest
 from claude_mcp.sessions.labels import MOUNTED, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.network import policy as network_policy
@@ -64,6 +68,8 @@ class Plan:
     mounted: tuple[mounted.Identity | None, ...]
     """The identities of the mounted host paths when they were checked."""
     git: guard.Protection
+    seed: SeedPlan | None
+    """What the workspace is made of, if it is not a mount."""
     warnings: tuple[str, ...]
 
 
@@ -89,6 +95,9 @@ class _Checked:
     containment: limits.Containment
     access: Access
     git: guard.Protection
+    workspace: str
+    seed: SeedPlan | None
+    workspace_warnings: tuple[str, ...]
 
 
 async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
@@ -109,11 +118,13 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         mcp_config=servers,
         mounted=identities,
         git=checked.git,
+        seed=checked.seed,
         warnings=(
+            *checked.workspace_warnings,
             *checked.provider.warnings,
             *checked.containment.warnings,
             *checked.git.warnings,
-            *_owner_warnings(checked.engine, checked.project),
+            *_owner_warnings(checked),
             *await _socket_warnings(spec, checked.access.network),
         ),
     )
@@ -128,8 +139,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
     name = _default_name(project.path) if name is None else check_name(name)
     lifetime = _lifetime(config, request)
     engine = await sessions.engine()
-    if not engine.dialect.bind_mounts:
-        raise UsageError(f"{engine.title} cannot mount a project directory of this host.")
+    workspace, chosen = _workspace(config, request, engine, project)
     provider = resolve(config, engine.dialect, replace(request.provider, model=request.model))
     return _Checked(
         request=request,
@@ -156,11 +166,21 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             provider,
             f"{project.uid}:{project.gid}",
         ),
+        workspace=workspace,
+        seed=(seed := await _seed(config, request, workspace, project, name)),
+        workspace_warnings=(*chosen, *(seed.warnings if seed else ())),
         # Last, because it may create a directory for hooks in the project.
-        git=await sessions.git.protect(
-            project.path, functools.partial(repository_refusal, config), trusted=request.trust_git
-        ),
+        git=await _protection(sessions, request, workspace, project),
     )
+
+
+async def _protection(
+    sessions: Sessions, request: CreateRequest, workspace: str, project: policy.Project
+) -> guard.Protection:
+    if workspace != BIND:
+        return guard.Protection(works=workspace == CLONE)
+    refusal = functools.partial(repository_refusal, sessions.config)
+    return await sessions.git.protect(project.path, refusal, trusted=request.trust_git)
 
 
 def _check_paths(
@@ -179,6 +199,69 @@ def _settle_mounts(
     identities = tuple(policy.identities(paths))
     labels = {**spec.labels, MOUNTED: mounted.to_label(paths, identities)}
     return replace(spec, mounts=mounts, labels=labels), identities
+
+
+def _workspace(
+    config: Config, request: CreateRequest, engine: Engine, project: policy.Project
+) -> tuple[str, tuple[str, ...]]:
+    """The kind of workspace, and a warning if it is another than by default."""
+    wanted = request.workspace or config.workspace
+    if wanted not in (BIND, CLONE, COPY):
+        raise ConfigError("CLAUDE_MCP_WORKSPACE must be bind, clone or copy.")
+    warnings: tuple[str, ...] = ()
+    dialect = engine.dialect
+    if wanted == BIND and not dialect.bind_mounts:
+        if request.workspace or not dialect.archive_copies:
+            raise UsageError(
+                f"{engine.title} cannot mount a project directory of this host.",
+                hint="Use the workspace 'clone' or 'copy'." if dialect.archive_copies else None,
+            )
+        wanted = CLONE if os.path.lexists(os.path.join(project.path, ".git")) else COPY
+        warnings = (f"The session has a {wanted}: {engine.title} cannot mount the project.",)
+    if wanted != BIND and not dialect.archive_copies:
+        raise UsageError(f"{engine.title} cannot copy a project of this host into a session.")
+    if wanted != BIND and (
+        config.read_only_root if request.read_only_root is None else request.read_only_root
+    ):
+        raise UsageError(
+            f"The workspace {wanted!r} is kept in the session's root file system, which is "
+            "read-only.",
+            hint="Use the workspace 'bind', or a writable root file system.",
+        )
+    for option, given, kind in (
+        ("baseRef", request.base_ref is not None, CLONE),
+        ("includeUncommitted", request.include_uncommitted, CLONE),
+        ("include", bool(request.include), CLONE),
+        ("exclude", bool(request.exclude), COPY),
+    ):
+        if given and wanted != kind:
+            raise UsageError(f"{option} belongs to the workspace {kind!r}, not to {wanted!r}.")
+    return wanted, warnings
+
+
+async def _seed(
+    config: Config, request: CreateRequest, workspace: str, project: policy.Project, name: str
+) -> SeedPlan | None:
+    if workspace == BIND:
+        return None
+    return await seed.plan(
+        Git(config.environment),
+        project.path,
+        SeedRequest(
+            kind=workspace,
+            branch=_branch(name),
+            base_ref=request.base_ref,
+            include_uncommitted=request.include_uncommitted,
+            include=request.include,
+            exclude=request.exclude,
+        ),
+    )
+
+
+def _branch(name: str) -> str:
+    """The branch of a session's clone: its name, without what git does not allow there."""
+    plain = re.sub(r"[^a-zA-Z0-9_.-]+|\.\.+|^\.|\.$|\.lock$", "-", name).strip("-")
+    return f"claude/{plain or 'session'}"
 
 
 def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:
@@ -216,16 +299,14 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
             credentials=provider.source,
             places=provider.places,
             git_state=checked.git.state,
+            workspace=checked.workspace,
+            base=checked.seed.seed.base if checked.seed else None,
             expires=checked.lifetime.expires,
             home_in_memory=containment.read_only_root,
             access=access,
         ),
         inherited=(places.PAYLOAD_VARIABLE,),
-        mounts=(
-            BindMount(project.path, places.WORKSPACE, read_only=False),
-            *_git_mounts(checked),
-            *checked.mounts,
-        ),
+        mounts=(*_workspace_mounts(checked), *checked.mounts),
         volumes=access.volumes,
         environment=access.environment,
         network=access.engine_network,
@@ -243,8 +324,11 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
     )
 
 
-def _git_mounts(checked: _Checked) -> Iterator[BindMount]:
+def _workspace_mounts(checked: _Checked) -> Iterator[BindMount]:
     """Without a repository that the caller mounts too: two mounts at one path are refused."""
+    if checked.workspace != BIND:
+        return
+    yield BindMount(checked.project.path, places.WORKSPACE, read_only=False)
     taken = {mount.target for mount in checked.mounts}
     for mount in checked.git.mounts:
         in_project = mount.target.startswith(f"{places.WORKSPACE}/")
@@ -300,8 +384,10 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
     )
 
 
-def _owner_warnings(engine: Engine, project: policy.Project) -> tuple[str, ...]:
-    if engine.dialect.rootless and project.uid != policy.current_uid():
+def _owner_warnings(checked: _Checked) -> tuple[str, ...]:
+    engine, project = checked.engine, checked.project
+    is_other = engine.dialect.rootless and project.uid != policy.current_uid()
+    if checked.workspace == BIND and is_other:
         return (
             f"Rootless {engine.title} runs as your user, who does not own {project.path}: "
             "you will own the files that Claude creates, and Claude may not be allowed to write "

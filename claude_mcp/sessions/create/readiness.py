@@ -141,7 +141,9 @@ def _check_mounts(
             if policy.identities([mount.source]) == [expected]:
                 raise _elsewhere(mount.source)
             raise replaced()
-    project = next(each.source for each in spec.mounts if each.target == places.WORKSPACE)
+    sources = (each.source for each in spec.mounts if each.target == places.WORKSPACE)
+    if (project := next(sources, None)) is None:
+        return  # the session has a clone or a copy
     seen = readiness.mounts.get(PurePosixPath(places.WORKSPACE))
     if (same_kernel and seen == checked[project]) or readiness.entries is None:
         return

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 NetworkName = Literal["open", "restricted", "none"]
+WorkspaceName = Literal["bind", "clone", "copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +66,63 @@ class CreateRequest:
 
     project_path: str = field(
         metadata=option(
-            "absolute path of the project on the host; /workspace in the session",
+            "absolute path on the host; /workspace in the session",
             flag="PROJECT",
             terminal="the project's directory",
         )
     )
     session_name: str | None = field(default=None, metadata=option("unique name", flag="--name"))
+    workspace: WorkspaceName | None = field(
+        default=None,
+        metadata=option(
+            "clone, copy: its own; bind: mounted",
+            flag="--workspace",
+            metavar="KIND",
+            terminal="bind (mount the project), clone (its own git clone) or copy (its own files)",
+            configured="CLAUDE_MCP_WORKSPACE",
+        ),
+    )
+    base_ref: str | None = field(
+        default=None,
+        metadata=option(
+            "clone: where to begin, not HEAD",
+            flag="--base-ref",
+            metavar="REF",
+            terminal="clone: branch, tag or commit to begin at, instead of HEAD",
+        ),
+    )
+    include_uncommitted: bool = field(
+        default=False,
+        metadata=option(
+            "clone: uncommitted too",
+            flag="--include-uncommitted",
+            terminal="clone: bring uncommitted changes of tracked files along",
+        ),
+    )
+    include: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "clone: untracked files",
+            flag="--include",
+            metavar="PATTERN",
+            repeatable=True,
+            terminal="clone: untracked files along, as in .gitignore",
+        ),
+    )
+    exclude: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "copy: without these",
+            flag="--exclude",
+            metavar="PATTERN",
+            repeatable=True,
+            terminal="copy: files to leave out, as in .gitignore",
+        ),
+    )
     image: str | None = field(
         default=None,
         metadata=option(
-            "image instead of the default",
+            "image, not the default",
             flag="--image",
             configured="DEFAULT_CLAUDE_IMAGE",
         ),
@@ -91,7 +139,7 @@ class CreateRequest:
     strict_permissions: bool = field(
         default=False,
         metadata=option(
-            "ask before actions that need a permission",
+            "ask before actions that need permission",
             flag="--strict-permissions",
         ),
     )

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -39,11 +39,12 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import access, readiness
+from claude_mcp.sessions.create import access, readiness, seeding
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.git import identity
 from claude_mcp.sessions.git.identity import Identity, Lookup
+from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
@@ -167,7 +168,7 @@ async def _start_or_remove(
             await progress("starting its proxy")
             await proxies.ensure(engine, proxy)
         await progress("starting the session")
-        return await _hand_over(engine, config, plan, container_id, await who.result())
+        return await _hand_over(engine, config, plan, container_id, await who.result(), progress)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _roll_back(engine, container_id, proxy)
@@ -211,30 +212,45 @@ async def _name_in_use(engine: Engine, spec: ContainerSpec, name: str) -> Sessio
 
 
 async def _hand_over(
-    engine: Engine, config: Config, plan: Plan, container_id: str, committer: Identity
+    engine: Engine,
+    config: Config,
+    plan: Plan,
+    container_id: str,
+    committer: Identity,
+    progress: Progress,
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
     spec = plan.spec
     first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
     line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
+    async with engine.start_attached(container_id) as stream:
+        with _ready_in_time():
+            # An agent that has ended no longer reads; ``_expect`` finds out why it ended.
+            with suppress(anyio.BrokenResourceError):
+                await stream.send(line)
+            report = await _expect(engine, container_id, spec, stream, READY)
+            warnings = await _check_ready(plan, readiness.parse(report), committer)
+            await quota.check(engine, config.max_sessions, container_id)
+        if plan.seed is not None:
+            git = Git(config.environment)
+            await seeding.hand_in(engine, git, container_id, stream, plan.seed, progress)
+        with _ready_in_time():
+            with suppress(anyio.BrokenResourceError):
+                await stream.send(COMMIT.encode() + b"\n")
+            await _expect(engine, container_id, spec, stream, COMMITTED)
+    return warnings
+
+
+@contextmanager
+def _ready_in_time() -> Iterator[None]:
     try:
-        async with engine.start_attached(container_id) as stream:
-            with anyio.fail_after(READY_SECONDS):
-                # An agent that has ended no longer reads; ``_expect`` finds out why it ended.
-                with suppress(anyio.BrokenResourceError):
-                    await stream.send(line)
-                report = await _expect(engine, container_id, spec, stream, READY)
-                warnings = await _check_ready(plan, readiness.parse(report), committer)
-                await quota.check(engine, config.max_sessions, container_id)
-                with suppress(anyio.BrokenResourceError):
-                    await stream.send(COMMIT.encode() + b"\n")
-                await _expect(engine, container_id, spec, stream, COMMITTED)
+        with anyio.fail_after(READY_SECONDS):
+            yield
     except TimeoutError:
         raise AgentError(
             f"The session's agent was not ready within {READY_SECONDS:g} s.",
             hint="The machine may be overloaded; try again.",
         ) from None
-    return warnings
 
 
 async def _check_ready(

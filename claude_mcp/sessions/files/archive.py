@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, Final
 
@@ -50,6 +50,46 @@ def write_archive(
     _write_entry(_Writer(owner, pipe, tally), parent, source, name, descriptors.MAX_DEPTH)
     # Exactly two blocks end the archive: Podman closes its pipe after them.
     _write_all(pipe, b"\0" * 2 * tarfile.BLOCKSIZE)
+
+
+def write_selection(
+    selections: Sequence[tuple[str, str, Sequence[str]]],
+    owner: tuple[int, int],
+    pipe: BinaryIO,
+    tally: Tally,
+) -> None:
+    """Archive chosen entries, with the directories that lead to them.
+
+    Each selection is a directory in the archive, the real path of a directory here, and paths
+    relative to that. ``owner`` and errors are as for ``write_archive``.
+    """
+    archive = _Writer(owner, pipe, tally)
+    for prefix, root, paths in selections:
+        known: set[str] = set()
+        with descriptors.opened(root) as directory:
+            for path in sorted(path.rstrip("/") for path in paths):
+                _write_selected(archive, directory, f"{root}/{path}", prefix, path, known)
+    _write_all(pipe, b"\0" * 2 * tarfile.BLOCKSIZE)
+
+
+def _write_selected(
+    archive: _Writer, root: int, shown: str, prefix: str, path: str, known: set[str]
+) -> None:
+    *parents, _ = path.split("/")
+    here, name = os.dup(root), prefix
+    try:
+        for parent in parents:
+            below = os.open(parent, descriptors.SEARCH, dir_fd=here)
+            os.close(here)
+            here, name = below, f"{name}/{parent}"
+            if name not in known:
+                known.add(name)
+                archive.header(name, os.fstat(here), tarfile.DIRTYPE)
+        _write_entry(archive, here, shown, f"{prefix}/{path}", descriptors.MAX_DEPTH)
+    except OSError as error:
+        raise TransferError(f"{shown} cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(here)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from claude_mcp.server.tools import INSTRUCTIONS, tools
 
 TOOLS = {tool.name: tool for tool in tools()}
 
+PROTOCOL_DEFAULTS = {"destructive": True, "idempotent": False, "openWorld": True}
 HINTS = {
     "create_session": {"destructive": False, "idempotent": False, "openWorld": True},
     "execute_in_session": {"destructive": True, "idempotent": False, "openWorld": True},
@@ -57,10 +58,8 @@ def test_a_description_is_short_and_every_tool_has_a_title(name: str) -> None:
 def test_annotations_say_which_tools_change_something() -> None:
     found = {}
     for name, tool in TOOLS.items():
-        hints = wire(tool)["annotations"]
-        if not hints["readOnlyHint"]:
-            del hints["readOnlyHint"]
-        found[name] = {key.removesuffix("Hint"): value for key, value in hints.items()}
+        hints = {key.removesuffix("Hint"): each for key, each in wire(tool)["annotations"].items()}
+        found[name] = hints if "readOnly" in hints else {**PROTOCOL_DEFAULTS, **hints}
     assert found == HINTS
 
 

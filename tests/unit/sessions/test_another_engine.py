@@ -194,6 +194,9 @@ async def test_an_engine_without_bind_mounts_is_asked_for_none(
     with pytest.raises(UsageError) as caught:
         await create(sessions, CreateRequest(str(project)))
     assert str(caught.value) == "Pods cannot mount a project directory of this host."
+    with pytest.raises(UsageError) as caught:
+        await create(sessions, CreateRequest(str(project), workspace="copy"))
+    assert str(caught.value) == "Pods cannot copy a project of this host into a session."
     assert pods.calls == []
 
 

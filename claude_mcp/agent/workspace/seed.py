@@ -1,0 +1,129 @@
+"""Makes the workspace of a new session from what the host unpacked into a staging directory.
+
+It runs between ``READY`` and ``COMMIT``: a session whose host disappears meanwhile is abandoned
+like any other whose creation did not complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from claude_mcp.contract import workspaces
+from claude_mcp.contract.messages import Malformed, from_json, to_json
+from claude_mcp.contract.operations import Staging
+from claude_mcp.contract.workspaces import FILES, PACKS, Seed, Seeded
+from claude_mcp.placing import descriptors, placement
+from claude_mcp.placing.staging import staging
+
+SAID_CHARS = 300
+
+
+class Unseeded(Exception):
+    """The workspace cannot be made."""
+
+
+def receive(workspace: str, say: Callable[[str], None]) -> None:
+    """The agent's half of the exchange that ``contract.workspaces`` describes."""
+    try:
+        with descriptors.opened(workspace) as parent, staging(parent) as (name, _):
+            path = os.path.join(workspace, name)
+            for each in (PACKS, FILES):
+                os.mkdir(os.path.join(path, each))
+            say(workspaces.STAGING + _line(Staging(path, os.getuid(), os.getgid())))
+            seed = from_json(Seed, json.loads(sys.stdin.readline() or "null"))
+            seeded = make(workspace, path, seed)
+    except (Unseeded, OSError, ValueError, Malformed, placement.PlaceError) as error:
+        say(workspaces.UNSEEDED + json.dumps(str(error)[:SAID_CHARS]))
+    else:
+        say(workspaces.SEEDED + _line(seeded))
+
+
+def make(workspace: str, staged: str, seed: Seed) -> Seeded:
+    """Make the workspace of what is in the directory ``staged``.
+
+    Raises:
+        Unseeded, OSError, PlaceError
+    """
+    if seed.kind == workspaces.CLONE:
+        _clone(workspace, staged, seed)
+        for path in seed.deleted:
+            _remove(os.path.join(workspace, path))
+    files = os.path.join(staged, FILES)
+    with descriptors.opened(workspace) as parent, descriptors.opened(files) as source:
+        for name in sorted(os.listdir(files)):
+            target = os.path.join(workspace, name)
+            placement.place(source, name, parent, target, overwrite=True)
+    return Seeded()
+
+
+def _clone(workspace: str, staged: str, seed: Seed) -> None:
+    repository = os.path.join(workspace, ".git")
+    git = _Git(workspace)
+    git(
+        "init", "--quiet", "--template=", f"--object-format={seed.object_format}",
+        f"--initial-branch={seed.branch}",
+    )  # fmt: skip
+    if seed.shallow:
+        with open(os.path.join(repository, "shallow"), "w", encoding="ascii") as file:
+            file.writelines(f"{commit}\n" for commit in seed.shallow)
+    if seed.base is None:
+        return
+    packs = os.path.join(staged, PACKS)
+    for name in os.listdir(packs):
+        os.rename(os.path.join(packs, name), os.path.join(repository, "objects", "pack", name))
+    references = {
+        **seed.references,
+        f"refs/heads/{seed.branch}": seed.base,
+        workspaces.SEED_REF: seed.base,
+    }
+    lines = "".join(f"create {name} {target}\n" for name, target in references.items())
+    git("update-ref", "--stdin", stdin=lines.encode())
+    git("reset", "--quiet", "--hard")
+
+
+class _Git:
+    """Git in the new repository; nothing in there has a say yet."""
+
+    def __init__(self, workspace: str) -> None:
+        self._workspace = workspace
+        # What files of Git LFS refer to is not there to be fetched.
+        self._environment = {
+            **os.environ, "LC_ALL": "C", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_TERMINAL_PROMPT": "0",
+        }  # fmt: skip
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", self._workspace, *arguments],
+                input=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=self._environment,
+            )
+        except FileNotFoundError as error:
+            raise Unseeded("the image has no git") from error
+        if done.returncode:
+            said = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise Unseeded(f"git {arguments[0]} failed: {said[-SAID_CHARS:]}")
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    # Like git, leave no directory behind that has become empty.
+    directory = os.path.dirname(path)
+    with suppress(OSError):
+        os.removedirs(directory)
+
+
+def _line(message: object) -> str:
+    return json.dumps(to_json(message), separators=(",", ":"))

@@ -1,0 +1,53 @@
+"""How a session gets its workspace, and what host and agent say to each other about it.
+
+``bind`` mounts the project. For ``clone`` and ``copy`` the host unpacks files into a staging
+directory of the agent between ``READY`` and ``COMMIT`` (see `places`):
+
+1. the host writes ``places.SEED``; the agent answers ``STAGING`` with a ``Staging`` as JSON;
+2. the engine unpacks the files there, and the host writes a ``Seed`` as JSON;
+3. the agent makes the workspace and answers ``SEEDED`` with a ``Seeded``, or ``UNSEEDED`` and why.
+
+In the staging directory, ``PACKS`` holds git packs with their indexes, and ``FILES`` the files with
+their paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+BIND = "bind"
+CLONE = "clone"
+COPY = "copy"
+
+STAGING = "staging "
+SEEDED = "seeded "
+UNSEEDED = "unseeded "
+
+PACKS = "packs"
+FILES = "files"
+
+SEED_REF = "refs/claude-mcp/seed"
+"""Keeps the commit that a clone began with."""
+REMOTE_PREFIX = "refs/remotes/origin/"
+
+
+class Seed(NamedTuple):
+    """What to make of the files in the staging directory."""
+
+    kind: str
+    branch: str = ""
+    """Of a clone: the branch that the session works on."""
+    base: str | None = None
+    """The commit it begins at; None in a repository without commits."""
+    object_format: str = "sha1"
+    references: Mapping[str, str] = {}
+    """More references of the clone, by their whole names: commits and tags in the pack."""
+    shallow: tuple[str, ...] = ()
+    """Commits whose parents are missing, because the project is a shallow clone."""
+    deleted: tuple[str, ...] = ()
+    """Files of ``base`` that the project no longer has."""
+
+
+class Seeded(NamedTuple):
+    notes: tuple[str, ...] = ()
