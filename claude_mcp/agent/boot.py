@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FIRST_LINE_SECONDS = 60.0
 MOST_FACTS = 100
 """Upper bound on the mounts and on the devices that are reported."""
+LONGEST_FACT = 255
+"""Longer names are left out, because the creator reads only a line of limited length."""
 VOLUME_NAME_CHARS = 64
 FALLBACK_HOME = "/var/tmp/claude-mcp-home"
 
@@ -73,7 +75,8 @@ def surroundings() -> "list[str]":
         facts.append(f"{places.KERNEL}={line.decode('ascii', 'replace')}")
     facts += [f"{places.MOUNT}={mount}" for mount in mounts()]
     try:
-        facts += [f"{places.DEVICE}={escaped(name)}" for name in os.listdir(b"/dev")[:MOST_FACTS]]
+        devices = [escaped(name) for name in os.listdir(b"/dev")[:MOST_FACTS]]
+        facts += [f"{places.DEVICE}={name}" for name in devices if len(name) <= LONGEST_FACT]
         with os.scandir(b".") as entries:
             names = [entry.name for entry, _ in zip(entries, range(places.MOST_ENTRIES))]
     except OSError:
@@ -89,7 +92,8 @@ def mounts() -> "list[str]":
         name = point.decode("ascii", "backslashreplace")
         # An image's own volume has a long random name.
         of_image = shown.endswith(b"/_data") and len(shown.split(b"/")[-2]) == VOLUME_NAME_CHARS
-        if point == b"/" or of_image or point.startswith((b"/proc", b"/sys", b"/dev")):
+        of_kernel = (point + b"/").startswith((b"//", b"/proc/", b"/sys/", b"/dev/"))
+        if of_kernel or of_image or len(name) > LONGEST_FACT:
             continue
         try:
             status = os.stat(name.encode().decode("unicode_escape").encode("latin-1"))

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "containers": (
-        "annotations", "apparmor_profile", "base_hosts_file", "cgroups", "devices", "env",
-        "init_path", "label", "mounts", "seccomp_profile", "volumes",
+        "annotations", "apparmor_profile", "base_hosts_file", "cgroupns", "cgroups", "devices",
+        "env", "init_path", "label", "mounts", "seccomp_profile", "volumes",
     ),
     "engine": ("hooks_dir",),
 }  # fmt: skip
