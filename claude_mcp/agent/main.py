@@ -11,10 +11,11 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from claude_mcp.agent import git
-from claude_mcp.agent.channel import threads
+from claude_mcp.agent.channel import open_files, threads
 from claude_mcp.agent.channel.connections import (
     Answer,
     Connection,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from claude_mcp.agent.turns.queue import Turns
 
 
+ROOM_SECONDS = 10.0
+"""How long a command waits until others have closed their files."""
+ACCEPT_PAUSE_SECONDS = 0.05
 WARM_UP_DELAY_SECONDS = 0.1
 """Leaves the processor to a command that arrives at once; prompts do not wait for this."""
 
@@ -166,18 +170,28 @@ class Agent:
     def _start_command(self, activity: str, args: operations.Command) -> commands.Command:
         workdir = args.workdir or None
         try:
-            return threads.retry_at_limit(
-                lambda: commands.Command(
-                    activity, args.command, workdir, self.environment, args.limit_bytes
+            with open_files.COMMANDS.taken(ROOM_SECONDS):
+                return threads.retry_at_limit(
+                    lambda: commands.Command(
+                        activity, args.command, workdir, self.environment, args.limit_bytes
+                    )
                 )
-            )
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise RequestError(Code.BAD_WORKDIR, f"there is no directory {workdir!r}") from error
-        except PermissionError as error:
-            why = f"the session's user may not enter {workdir!r}"
-            raise RequestError(Code.BAD_WORKDIR, why) from error
+        except open_files.TooManyOpen as error:
+            why = "the session's limit of open files is reached"
+            raise RequestError(Code.NO_ROOM, why) from error
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise _cannot_start(workdir, error) from error
         except (BlockingIOError, RuntimeError) as error:
             raise RequestError(Code.NO_ROOM, "the session's process limit is reached") from error
+
+
+def _cannot_start(workdir: str | None, error: OSError) -> RequestError:
+    if workdir is None:
+        return RequestError(Code.FAILED, f"the command cannot be started: {error}")
+    if isinstance(error, PermissionError):
+        why = f"the session's user may not enter {workdir!r}"
+        return RequestError(Code.BAD_WORKDIR, why)
+    return RequestError(Code.BAD_WORKDIR, f"there is no directory {workdir!r}")
 
 
 def serve_channel(control: socket.socket, agent: Agent) -> None:
@@ -185,7 +199,13 @@ def serve_channel(control: socket.socket, agent: Agent) -> None:
     only waits for the end."""
     descriptors = array.array("i")
     with control:
-        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * descriptors.itemsize))
+        try:
+            with open_files.CHANNELS.taken():
+                _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * descriptors.itemsize))
+        except open_files.TooManyOpen:
+            log("rejected a channel: the session's limit of open files is reached")
+            reject_channel(control)
+            return
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
@@ -235,7 +255,12 @@ def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
     agent.expiry.start()
     with socket.socket(fileno=listener) as accepting:
         while True:
-            control, _ = accepting.accept()
+            try:
+                control, _ = accepting.accept()
+            except OSError as error:  # out of descriptors or memory
+                log(f"could not accept a channel: {error}")
+                time.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
             if not threads.start(serve_channel, control, agent):
                 log("rejected a channel: the session's process limit is reached")
                 reject_channel(control)

@@ -19,7 +19,7 @@ class Code(str, enum.Enum):
     FAILED = "failed"
     """The operation raised an exception, which the message describes."""
     NO_ROOM = "no-room"
-    """The session has reached its limit of processes."""
+    """The session has reached its limit of processes or of open files."""
 
     # Commands and transfers; the message says why.
     BAD_WORKDIR = "bad-workdir"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from claude_mcp.config import Config
+from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import SessionNotFound, UsageError
-from claude_mcp.sessions.registry import Sessions
-from claude_mcp.sessions.session import Session
+from claude_mcp.errors import SessionNotFound, SessionNotReady, UsageError
+from claude_mcp.sessions.registry import Sessions, open_sessions
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands
 
 if TYPE_CHECKING:
@@ -168,3 +170,70 @@ def _children() -> list[str]:
         if int(fields[1]) == os.getpid() and fields[0] != "Z":
             found.append(command)
     return found
+
+
+async def test_a_long_command_needs_no_temporary_directory_and_no_disk(
+    sessions: Sessions, session: Session
+) -> None:
+    long = f"rm -rf /tmp /var/tmp/* 2>/dev/null; : '{'x' * 150_000}'; ls /tmp; echo done"
+    for _ in range(2):
+        result = await commands.run(await sessions.open(session.id), long)
+        assert (result.stdout, result.exit_code) == ("done\n", 0)
+
+
+LIMIT_OPEN_FILES = """python3 - {limit} <<'END'
+import os, resource, sys
+limit = int(sys.argv[1])
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    with open(f"/proc/{{pid}}/cmdline", "rb") as file:
+        if file.read().startswith(b"python3\\0-I\\0-S\\0-c"):
+            resource.prlimit(int(pid), resource.RLIMIT_NOFILE, (limit, limit))
+END"""
+"""Gives the agent a limit that an engine may give to every container."""
+
+
+async def test_commands_beyond_the_limit_of_open_files_are_refused_and_the_agent_goes_on(
+    config: Config, sessions: Sessions, session: Session
+) -> None:
+    run = commands.run
+    limited = await run(await sessions.open(session.id), LIMIT_OPEN_FILES.format(limit=250))
+    assert (limited.exit_code, limited.stderr) == (0, "")
+    said: list[str] = []
+
+    async def hold() -> None:
+        try:
+            said.append((await run(await sessions.open(session.id), "sleep 15; echo ok")).stdout)
+        except SessionNotReady as error:
+            said.append(error.message)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(250):
+            tasks.start_soon(hold)
+        while not said:
+            await anyio.sleep(0.05)
+        async with open_sessions(config) as others:  # another front end, all the same
+            listed = {each.session.id: each for each in await others.list()}
+            assert listed[session.id].session.status is Status.RUNNING
+            await (await others.open(session.id)).request(operations.PING, {})
+    assert set(said) == {
+        "ok\n",
+        "The session cannot start another process: it has reached its limit of processes or of "
+        "open files.",
+    }
+    again = await run(await sessions.open(session.id), "echo up")
+    assert (again.stdout, again.notes) == ("up\n", ())
+
+
+async def test_five_hundred_commands_in_flight_are_all_answered(
+    sessions: Sessions, session: Session
+) -> None:
+    await commands.run(await sessions.open(session.id), LIMIT_OPEN_FILES.format(limit=1024))
+    said: list[str] = []
+
+    async def run() -> None:
+        said.append((await commands.run(await sessions.open(session.id), "echo ok")).stdout)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(500):
+            tasks.start_soon(run)
+    assert said == ["ok\n"] * 500

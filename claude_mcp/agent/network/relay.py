@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Mapping
 
-from claude_mcp.agent.channel import threads
+from claude_mcp.agent.channel import open_files, threads
 from claude_mcp.agent.store.state import log
 from claude_mcp.contract.urls import basic_authorization, proxy_parts
 
@@ -18,6 +19,11 @@ HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
 CONNECT_SECONDS = 30.0
 HOP_BY_HOP = (b"proxy-authorization", b"proxy-connection", b"connection")
+ACCEPT_PAUSE_SECONDS = 0.05
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"The session has too many open connections, or too many processes.\n"
+)
 FAILED = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
 
 
@@ -36,9 +42,19 @@ class Relay:
 
     def _serve(self) -> None:
         while True:
-            client, _ = self._listener.accept()
-            if not threads.start(self._relay, client):
-                client.close()
+            try:
+                client, _ = self._listener.accept()
+            except OSError as error:  # out of descriptors or memory, or the client has gone
+                log(f"could not accept a connection to the proxy: {error}")
+                time.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            try:
+                with open_files.CONNECTIONS.taken():
+                    started = threads.start(self._relay, client)
+            except open_files.TooManyOpen:
+                started = False
+            if not started:
+                _refuse(client)
 
     def _relay(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
@@ -46,7 +62,11 @@ class Relay:
             if head is None:
                 return
             try:
-                proxy = self._connect()
+                with open_files.CONNECTIONS.taken():
+                    proxy = self._connect()
+            except open_files.TooManyOpen:
+                _refuse(client)
+                return
             except OSError as error:
                 where = f"{self._proxy.hostname}:{self._proxy.port}"
                 log(f"cannot reach the proxy {where}: {error}")
@@ -75,6 +95,12 @@ class Relay:
             connection.close()
             raise
         return connection
+
+
+def _refuse(client: socket.socket) -> None:
+    with client, contextlib.suppress(OSError):
+        client.setblocking(False)
+        client.send(BUSY)
 
 
 def _head(client: socket.socket) -> tuple[list[bytes] | None, bytes]:

@@ -14,7 +14,8 @@ from claude_mcp.contract.operations import CommandResult
 
 READ_BYTES = 256 * 1024
 INLINE_COMMAND_BYTES = 100_000
-"""The kernel accepts no argument over 128 KiB; a longer command is passed as a file."""
+"""The kernel accepts no argument over 128 KiB; a longer command is passed as a file in memory,
+which needs no directory and no disk."""
 TERM_GRACE_SECONDS = 1.0
 DRAIN_SECONDS = 0.2
 """How long output is read after the shell has ended while its children hold the pipe open."""
@@ -25,6 +26,14 @@ TIMEOUT_EXIT_CODE = 124
 def exit_code(returncode: int) -> int:
     """The exit code as a shell reports it: 128 + n for signal n."""
     return 128 - returncode if returncode < 0 else returncode
+
+
+def _in_memory(script: bytes) -> int:
+    """The descriptor of a file that exists only in memory."""
+    descriptor = os.memfd_create("command")
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(script)
+    return descriptor
 
 
 class Command:
@@ -44,17 +53,12 @@ class Command:
         self._lock = threading.Lock()
         self._closed = False
         self._wake_read, self._wake_write = os.pipe()
-        self._script: str | None = None
         encoded = command.encode("utf-8", "surrogateescape")
-        if len(encoded) > INLINE_COMMAND_BYTES:
-            import tempfile  # importing it is slow, and a first command would wait for it
-
-            handle, self._script = tempfile.mkstemp(prefix="command-", suffix=".sh")
-            with os.fdopen(handle, "wb") as file:
-                file.write(encoded)
-            argv = [b"/bin/sh", os.fsencode(self._script)]
-        else:
+        script = _in_memory(encoded) if len(encoded) > INLINE_COMMAND_BYTES else None
+        if script is None:
             argv = [b"/bin/sh", b"-c", b"--", encoded]
+        else:
+            argv = [b"/bin/sh", f"/proc/self/fd/{script}".encode()]
         self._started = time.monotonic()
         self._limits_before = cgroup_events.counts()
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,11 +75,15 @@ class Command:
                 cwd=workdir,
                 env={**environment, **killing.marker_environment(activity)},
                 start_new_session=True,
+                pass_fds=() if script is None else (script,),
             )
         except BaseException:
             self._launched.set()
             self._close()
             raise
+        finally:
+            if script is not None:
+                os.close(script)
         self._launched.set()
         cgroup_events.prefer_for_oom_kill(self._process.pid)
 
@@ -93,8 +101,6 @@ class Command:
             self._closed = True
             os.close(self._wake_read)
             os.close(self._wake_write)
-        if self._script is not None:
-            os.unlink(self._script)
 
     @property
     def cancelled(self) -> bool:
@@ -139,7 +145,7 @@ class Command:
         returns whether the time limit was reached."""
         deadline = None if timeout_seconds is None else self._started + timeout_seconds
         drain_until: float | None = None
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:  # unlike epoll, it needs no descriptor
             for descriptor in (*captures, self._wake_read):
                 selector.register(descriptor, selectors.EVENT_READ)
             open_streams = set(captures)

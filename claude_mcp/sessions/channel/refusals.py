@@ -64,7 +64,8 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
     ),
     Code.NO_ROOM: Meaning(
         SessionNotReady,
-        "The session cannot start another process: it has reached its limit.",
+        "The session cannot start another process: it has reached its limit of processes or of "
+        "open files.",
         "Wait until something that runs in it has ended, or destroy the session.",
         (NextStep.DESTROY,),
     ),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from claude_mcp.agent.channel import open_files
 from claude_mcp.agent.network.relay import Relay, Relays
 
 PATIENCE_SECONDS = 10.0
@@ -53,6 +54,34 @@ def connect(relay: Relay) -> socket.socket:
 
 def relay_to(port: int) -> Relay:
     return Relay(f"http://me:p%2Fw@127.0.0.1:{port}")
+
+
+def test_connections_beyond_the_limit_of_open_files_are_refused_and_the_relay_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def close(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with upstream(close) as port:
+        relay = relay_to(port)
+        with monkeypatch.context() as patch:
+            patch.setattr(open_files, "_limit", lambda: 0)
+            with connect(relay) as client:
+                assert read(client, b"processes.\n").startswith(b"HTTP/1.1 503 ")
+        accept = socket.socket.accept
+        refusals = [OSError(24, "Too many open files")]
+
+        def full(listener: socket.socket) -> object:
+            if refusals:
+                raise refusals.pop()
+            return accept(listener)
+
+        monkeypatch.setattr(socket.socket, "accept", full)
+        for _ in range(2):  # one is accepted by a call that had begun before
+            with connect(relay) as client:
+                client.sendall(b"GET http://a.example/ HTTP/1.1\r\n\r\n")
+                assert read(client, b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\n\r\n"
+    assert refusals == []
 
 
 def test_a_tunnel_is_opened_with_the_password_and_carries_bytes_both_ways() -> None:

@@ -290,12 +290,14 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
         (
             f"sys.exit({places.NO_ROOM_EXIT_CODE})",
             SessionNotReady,
-            "The session cannot start another process: it has reached its limit.",
+            "The session cannot start another process: it has reached its limit of processes or "
+            "of open files.",
         ),
         (
             "sys.exit('OCI runtime exec failed: fork/exec: resource temporarily unavailable')",
             SessionNotReady,
-            "The session cannot start another process: it has reached its limit.",
+            "The session cannot start another process: it has reached its limit of processes or "
+            "of open files.",
         ),
         (
             "sys.exit('Error response from daemon: No such container: c0ffee')",

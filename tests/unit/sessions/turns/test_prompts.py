@@ -417,7 +417,8 @@ async def test_a_turn_returns_its_result_and_reports_progress(
             "no-room",
             "",
             SessionNotReady,
-            "The session cannot start another process: it has reached its limit.",
+            "The session cannot start another process: it has reached its limit of processes or "
+            "of open files.",
             "Wait until something that runs in it has ended, or destroy the session.",
         ),
     ],
