@@ -163,8 +163,9 @@ def work_elsewhere(
     """What would be lost with a session of kind ``clone`` or ``copy``.
 
     Of a repository: commits of HEAD, the branches and the stash that are reachable neither from
-    ``applied`` nor from the commit at creation, and files that are uncommitted or untracked. Of a
-    directory: files that differ from the checkpoint ``since``.
+    ``applied`` nor from the commit at creation, files that are uncommitted or untracked, and files
+    of submodules that differ from the state at creation. Of a directory: files that differ from the
+    checkpoint ``since``.
 
     Raises:
         NoCheckpoint, TooMuch, GitFailed, NoGit, OSError: it cannot be told at all.
@@ -182,12 +183,17 @@ def work_elsewhere(
     commits, reason = _commits(checkpoints, source, known, deadline)
     records, complete = _status(checkpoints, source, deadline)
     names = [text(path) for _, path in records]
+    if created is not None:
+        last = checkpoints.now()
+        changed, more, _ = _changes(checkpoints, created, last, deadline)
+        names += _in_submodules(checkpoints.workspace, changed, names)
+        complete = complete and not more
     return Unsaved(
         tuple(commits[:limit]),
         max(0, len(commits) - limit),
         tuple(names[:limit]),
         max(0, len(names) - limit),
-        reason or ("" if complete else "too many files are uncommitted"),
+        reason or ("" if complete else "too many files changed"),
     )
 
 
@@ -292,6 +298,24 @@ def _status(
     output = git.run(arguments, deadline, limit_bytes=LISTING_BYTES)
     records = output.data.split(b"\0")[:-1]
     return [(record[:2], record[3:]) for record in records], output.complete
+
+
+def _in_submodules(
+    workspace: str, changed: Sequence[FileChange], named: Sequence[str]
+) -> list[str]:
+    """The changed files in submodules, committed there or not: ``git status`` names none.
+
+    Without those in directories that are named already.
+    """
+    found = []
+    directories = tuple(name for name in named if name.endswith("/"))
+    for each in changed:
+        directory = os.path.dirname(os.fsdecode(each.path.encode("utf-8", "surrogateescape")))
+        while directory and not os.path.lexists(os.path.join(workspace, directory, ".git")):
+            directory = os.path.dirname(directory)
+        if directory and not each.path.startswith(directories):
+            found.append(each.path)
+    return found
 
 
 def _commits(

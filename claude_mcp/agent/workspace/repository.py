@@ -81,7 +81,11 @@ def find(workspace: str) -> Repository | None:
     common = os.path.realpath(os.path.join(path, _text(os.path.join(path, "commondir")) or "."))
     if not os.path.isdir(os.path.join(common, "objects")):
         return None
-    return Repository(path, common)
+    found = Repository(path, common)
+    # Git would wait for a writer if the index were a FIFO.
+    if os.path.lexists(found.index_file) and not os.path.isfile(found.index_file):
+        return None
+    return found
 
 
 def read(path: str, limit: int) -> bytes:

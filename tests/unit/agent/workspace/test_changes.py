@@ -192,6 +192,25 @@ def test_unsaved_work_of_a_clone_is_told(project: Project) -> None:
     assert changes.work_elsewhere(checkpoints, [second]).commits == ()
 
 
+def test_unsaved_work_in_submodules_of_a_clone_is_told(project: Project) -> None:
+    checkpoints = as_clone(project)
+    project.commit(a="1")
+    project.git("init", "-q", "lib")
+    project.write("lib/inside", "1")
+    project.git("add", "-A", cwd=project.path / "lib")
+    project.git("commit", "-q", "-m", "library", cwd=project.path / "lib")
+    project.git("submodule", "--quiet", "add", str(project.path / "lib"), "lib")
+    project.git("commit", "-q", "-m", "with a submodule")
+    project.take("create")
+    assert changes.work_elsewhere(checkpoints) == Unsaved((), 0, (), 0, "")
+    project.write("lib/inside", "2")
+    project.write("a", "2")
+    assert changes.work_elsewhere(checkpoints).files == ("a", "lib/inside")
+    project.git("init", "-q", "new")
+    project.write("new/file", "1")
+    assert changes.work_elsewhere(checkpoints).files == ("a", "new/", "lib/inside")
+
+
 def test_unsaved_work_of_a_copy_is_what_changed(project: Project) -> None:
     project.write("a", "1")
     project.take("create")

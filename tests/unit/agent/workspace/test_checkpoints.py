@@ -435,6 +435,15 @@ def test_a_repository_that_disappears_does_no_harm(project: Project) -> None:
     assert project.names("one") == ["a", "b"]
 
 
+def test_an_index_that_is_a_fifo_does_not_hold_up(project: Project) -> None:
+    project.commit(a="1")
+    project.take("create")
+    (project.path / ".git/index").unlink()
+    os.mkfifo(project.path / ".git/index")
+    project.write("b", "2")
+    assert project.names("one") == ["a", "b"]
+
+
 def test_a_damaged_index_of_the_project_is_not_needed(project: Project) -> None:
     project.commit(a="1")
     (project.path / ".git/index").write_bytes(b"DIRC\0\0\0\2 and nothing else")
