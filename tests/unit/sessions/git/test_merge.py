@@ -126,11 +126,21 @@ async def test_uncommitted_changes_of_the_same_files_are_listed(world: World, st
 async def test_a_change_of_the_same_size_and_time_is_noticed(world: World) -> None:
     world.commit({"b": "new\n"})
     world.pack()
+    git(world.host, "config", "core.trustctime", "false")
     before = (world.host / "b").stat()
     (world.host / "b").write_text("x\n")
     for path in (world.host / "b", world.host / ".git/index"):
         os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
     assert (await conflict(world)).paths == ("b",)
+
+
+async def test_a_change_that_the_user_told_git_to_overlook_is_kept(world: World) -> None:
+    world.commit({"b": "new\n", "new": "new\n"})
+    world.pack()
+    git(world.host, "update-index", "--assume-unchanged", "b")
+    (world.host / "b").write_text("mine\n")
+    (world.host / "new").write_text("new\n")
+    await conflict(world)
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -377,6 +387,24 @@ async def test_a_process_that_is_killed_can_be_repeated(
     done = await take(world)
     assert git(world.host, "rev-parse", "HEAD^1", "HEAD^2").split() == [ours, tip]
     assert done.how is Merge.MERGED
+    assert status(world) == ""
+    assert world.is_sound()
+
+
+async def test_a_cancelled_merge_ends_what_it_has_begun(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tip = world.commit({"a": "new\n", "new": "x\n", "dir/c": None})
+    world.pack()
+    with monkeypatch.context() as patched:
+        fifo = slow_git(tmp_path, patched, "read-tree\\ -m\\ -u\\ [0-9a-f]*")
+        async with world.incoming() as work:
+            work.git.environment = dict(os.environ)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(merge, work, IDENTITY)
+                await anyio.to_thread.run_sync(fifo.read_text)
+                tasks.cancel_scope.cancel()
+    assert git(world.host, "rev-parse", "HEAD") == tip
     assert status(world) == ""
     assert world.is_sound()
 

@@ -23,7 +23,8 @@ from claude_mcp.sessions.git.program import (
     variables,
 )
 from tests.unit.conftest import Lifeline
-from tests.unit.sessions.git.conftest import ENVIRONMENT, World
+from tests.unit.sessions.git.conftest import ENVIRONMENT, World, attempt
+from tests.unit.sessions.git.conftest import git as make_git
 
 
 def fake(tmp_path: Path, script: str) -> Git:
@@ -158,6 +159,24 @@ async def test_cancelled_calls_kill_the_whole_group(tmp_path: Path, lifeline: Li
             await anyio.to_thread.run_sync(lifeline.line)
             tasks.cancel_scope.cancel()
         await anyio.to_thread.run_sync(lifeline.end)
+
+
+@pytest.mark.parametrize("setting", ["core.fsmonitor", "core.hooksPath"])
+async def test_programs_that_a_repository_names_do_not_run(
+    world: World, tmp_path: Path, setting: str
+) -> None:
+    program = tmp_path / "post-index-change"
+    program.write_text(f"#!/bin/sh\ntouch '{tmp_path}/marker'\n")
+    program.chmod(0o755)
+    value = program if setting == "core.fsmonitor" else tmp_path
+    make_git(world.host, "config", setting, str(value))
+    arguments = ("update-index", "--really-refresh")
+    os.utime(world.host / "b", (1, 1))
+    await world.git.run(Place(str(world.host)), *arguments)
+    assert not (tmp_path / "marker").exists()
+    os.utime(world.host / "b", (2, 2))
+    attempt(world.host, *arguments)  # the control
+    assert (tmp_path / "marker").exists()
 
 
 async def test_a_users_configuration_is_not_read(world: World, tmp_path: Path) -> None:
