@@ -16,6 +16,7 @@ from claude_mcp.engine import process
 from claude_mcp.engine.argv import Argv
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.engine import (
+    CREATE_SECONDS,
     Container,
     ContainerNameInUse,
     ContainerNotFound,
@@ -55,7 +56,10 @@ from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
-VERB_TIMEOUT_SECONDS: Final = 60.0
+READ_TIMEOUT_SECONDS: Final = 15.0
+"""How long a verb may take that changes nothing."""
+START_TIMEOUT_SECONDS: Final = 30.0
+REMOVE_TIMEOUT_SECONDS: Final = 60.0
 """Longer than any verb that we wait for takes on a healthy engine."""
 REMOVAL_POLL_SECONDS: Final = 0.1
 REMOVING: Final = "removing"
@@ -94,12 +98,14 @@ class DockerCliEngine:
         *,
         extra_environment: Mapping[str, str] | None = None,
         capture_bytes: int = process.CAPTURE_BYTES,
+        seconds: float | None = None,
     ) -> process.Completed:
+        seconds = READ_TIMEOUT_SECONDS if seconds is None else seconds
         environment = {**self.environment, **(extra_environment or {})}
         try:
             async with self.running:
                 return await process.run(
-                    argv, env=environment, timeout=VERB_TIMEOUT_SECONDS, capture_bytes=capture_bytes
+                    argv, env=environment, timeout=seconds, capture_bytes=capture_bytes
                 )
         except process.ProgramNotFound as error:
             raise EngineNotFound(
@@ -108,17 +114,21 @@ class DockerCliEngine:
             ) from error
         except process.ProcessTimeout as error:
             raise EngineUnavailable(
-                f"{self.title} did not finish '{argv[1]}' within {VERB_TIMEOUT_SECONDS:g} s.",
+                f"{self.title} did not finish '{argv[1]}' within {seconds:g} s.",
                 hint="Its storage or daemon may hang. Look at the engine's own log.",
             ) from error
 
     async def create(
-        self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
+        self,
+        spec: ContainerSpec,
+        inherited: Mapping[str, str] | None = None,
+        *,
+        seconds: float = CREATE_SECONDS,
     ) -> NewContainer:
         argv = build.create_argv(self.program, self.dialect, spec)
         # `create --env=NAME` removes a variable from the container only if we have none either.
         plain = replace(self, environment=without(self.environment, PROXIES))
-        completed = await plain._run(argv, extra_environment=inherited)
+        completed = await plain._run(argv, extra_environment=inherited, seconds=seconds)
         if completed.returncode == 0:
             id = completed.out.strip().splitlines()[-1]
             return NewContainer(id, ignored_limits(completed.err))
@@ -139,24 +149,28 @@ class DockerCliEngine:
             yield stream
 
     async def start(self, ref: str) -> None:
-        completed = await self._run(build.start_argv(self.program, ref))
+        completed = await self._run(
+            build.start_argv(self.program, ref), seconds=START_TIMEOUT_SECONDS
+        )
         if completed.returncode != 0:
             raise self._failure(f"start container {ref}", completed)
 
     async def kill(self, ref: str) -> None:
-        completed = await self._run(build.kill_argv(self.program, ref))
+        completed = await self._run(
+            build.kill_argv(self.program, ref), seconds=REMOVE_TIMEOUT_SECONDS
+        )
         gone = matches(NOT_RUNNING, completed) or matches(NO_SUCH_CONTAINER, completed)
         if completed.returncode != 0 and not gone:
             raise self._failure(f"kill container {ref}", completed)
 
     async def remove(self, ref: str) -> bool:
         argv = build.remove_argv(self.program, ref)
-        completed = await self._run(argv)
+        completed = await self._run(argv, seconds=REMOVE_TIMEOUT_SECONDS)
         # Podman may fail on a mount point of a container that is just starting, after it has
         # removed the rest. A second call completes the removal.
         busy = matches(BUSY, completed)
         if busy:
-            completed = await self._run(argv)
+            completed = await self._run(argv, seconds=REMOVE_TIMEOUT_SECONDS)
         if matches(BEING_REMOVED, completed):
             await self._await_removal(ref)
             return True
@@ -169,18 +183,20 @@ class DockerCliEngine:
 
     async def _await_removal(self, ref: str) -> None:
         """Wait until the container that another call is removing no longer exists."""
-        with anyio.move_on_after(VERB_TIMEOUT_SECONDS):
+        with anyio.move_on_after(REMOVE_TIMEOUT_SECONDS):
             while await self.inspect([ref]):  # noqa: ASYNC110 another process removes it
                 await anyio.sleep(REMOVAL_POLL_SECONDS)
             return
         raise EngineUnavailable(
             f"{self.title} did not finish the removal of container {ref[:12]} within "
-            f"{VERB_TIMEOUT_SECONDS:g} s.",
+            f"{REMOVE_TIMEOUT_SECONDS:g} s.",
             hint="Its storage or daemon may hang. Look at the engine's own log.",
         )
 
     async def remove_volume(self, name: str) -> None:
-        completed = await self._run(build.remove_volume_argv(self.program, name))
+        completed = await self._run(
+            build.remove_volume_argv(self.program, name), seconds=REMOVE_TIMEOUT_SECONDS
+        )
         if completed.returncode != 0 and not matches(NO_SUCH_VOLUME, completed):
             raise self._failure(f"remove volume {name}", completed)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError
+
+CREATE_SECONDS: Final = 60.0
 
 
 class ContainerNotFound(EngineError):
@@ -108,9 +110,15 @@ class Engine(Protocol):
         """The engine's name for messages."""
 
     async def create(
-        self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
+        self,
+        spec: ContainerSpec,
+        inherited: Mapping[str, str] | None = None,
+        *,
+        seconds: float = CREATE_SECONDS,
     ) -> NewContainer:
         """Create a container. ``inherited`` holds the values of ``spec.inherited``.
+
+        After ``seconds`` it is given up; a daemon may then still create the container.
 
         Raises:
             ContainerNameInUse, ImageNotFound, LimitRefused, EngineError

@@ -7,7 +7,7 @@ it connects to the engine when that is first needed, so a server can start while
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TIME_CHARS: Final = 40
 SWEEP_SECONDS: Final = 10.0
-"""How long removing expired sessions may delay the end of this process."""
+"""How long removing sessions may delay the end of this process."""
 STATUS_SECONDS: Final = 1.0
 """How long ``list`` waits for what the sessions report about themselves."""
 
@@ -78,6 +78,7 @@ class Sessions:
         self.git = GitGuard()
         self.known = KnownSessions()
         self._tasks = tasks
+        self._background: list[anyio.Event] = []
         self._connected: Connection | None = None
         self._attempt: _Attempt | None = None
         self._sweeps: dict[str, anyio.Event] = {}
@@ -188,9 +189,23 @@ class Sessions:
         finally:
             self._sweeps.pop(session.id).set()
 
+    def in_background(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do work that may outlive its caller; the end of this process waits for it a while."""
+        done = anyio.Event()
+
+        async def perform() -> None:
+            try:
+                await work()
+            finally:
+                self._background.remove(done)
+                done.set()
+
+        self._background.append(done)
+        self._tasks.start_soon(perform)
+
     async def finish_sweeping(self) -> None:
         with anyio.move_on_after(SWEEP_SECONDS):
-            for done in [*self._sweeps.values()]:
+            for done in [*self._sweeps.values(), *self._background]:
                 await done.wait()
 
     async def prune(self, *, dry_run: bool = False) -> list[pruning.Pruned]:

@@ -33,6 +33,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import labels, references
 from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.create import creation
 from claude_mcp.sessions.create.request import CreateRequest, Mount, NetworkName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
@@ -671,3 +672,36 @@ async def test_engine_error_carries_the_engines_own_last_line(
     with pytest.raises(EngineError, match=r"could not (start|create)"):
         await create(sessions, CreateRequest(str(project), session_name=name, mounts=(mount,)))
     assert bare.containers(name) == []
+
+
+async def test_container_that_is_created_after_the_time_limit_is_removed(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    bare: Bare,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, created, program = tmp_path / "gate", tmp_path / "created", tmp_path / "slow"
+    os.mkfifo(gate)
+    program.write_text(
+        f'#!/bin/sh\n[ $1 = create ] || exec {engine.program} "$@"\n'
+        f"cat <'{gate}' >/dev/null; {engine.program} \"$@\" | tee '{created}'\n"
+    )
+    program.chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(creation, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(creation, "SLOW_SECONDS", 0.2)
+    async with open_sessions(load(environ, engine=str(program))) as slow:
+        with pytest.raises(EngineUnavailable, match="did not create container"):
+            await create(slow, CreateRequest(str(project), session_name=name))
+        assert bare.containers(name) == []
+        await anyio.to_thread.run_sync(gate.write_text, "")
+        with anyio.fail_after(60):
+            while not created.exists() or not created.read_text() or bare.containers(name):
+                await anyio.sleep(0.05)
+    monkeypatch.undo()
+    async with open_sessions(load(environ, engine=engine.program)) as again:
+        await create(again, CreateRequest(str(project), session_name=name))
+        await again.destroy(name)

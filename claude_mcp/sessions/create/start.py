@@ -39,7 +39,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.create import access, readiness, seeding
+from claude_mcp.sessions.create import access, creation, readiness, seeding
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.git import identity
@@ -95,7 +95,7 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
     await progress(f"creating container {plan.spec.name} from image {plan.spec.image}")
     config = sessions.config
     async with identity.looking_up(plan.session.project_path, config.environment) as who:
-        container_id, warnings = await _start_within_limits(engine, config, plan, who, progress)
+        container_id, warnings = await _start_within_limits(sessions, engine, plan, who, progress)
     servers: tuple[McpServer, ...] = ()
     try:
         await _check_mounted(plan)
@@ -132,16 +132,16 @@ async def _check_mounted(plan: Plan) -> None:
 
 
 async def _start_within_limits(
-    engine: Engine, config: Config, plan: Plan, who: Lookup, progress: Progress
+    sessions: Sessions, engine: Engine, plan: Plan, who: Lookup, progress: Progress
 ) -> tuple[str, tuple[str, ...]]:
     """Start the container without the limits that this host refuses: its id and warnings."""
     spec = plan.spec
     left_out: list[str] = []
     while True:
         try:
-            created = await _create_container(engine, spec, plan.session.name)
+            created = await _create_container(sessions, engine, spec, plan.session.name)
             warnings = await _start_or_remove(
-                engine, config, replace(plan, spec=spec), created.id, who, progress
+                engine, sessions.config, replace(plan, spec=spec), created.id, who, progress
             )
         except LimitRefused as error:
             if getattr(spec.limits, error.limit) is None:
@@ -175,11 +175,13 @@ async def _start_or_remove(
         raise
 
 
-async def _create_container(engine: Engine, spec: ContainerSpec, name: str) -> NewContainer:
-    """The engine's ``create``; it is not cancelled, because the daemon would finish it anyway."""
+async def _create_container(
+    sessions: Sessions, engine: Engine, spec: ContainerSpec, name: str
+) -> NewContainer:
     try:
-        with anyio.CancelScope(shield=True):
-            created = await engine.create(spec, {PAYLOAD_VARIABLE: payload.archive()})
+        created = await creation.create(
+            sessions, engine, spec, {PAYLOAD_VARIABLE: payload.archive()}
+        )
     except ContainerNameInUse as error:
         raise await _name_in_use(engine, spec, name) from error
     except ImageNotFound as error:

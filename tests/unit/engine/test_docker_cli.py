@@ -479,7 +479,7 @@ async def test_a_missing_or_hanging_engine_has_a_hint(
     assert gone.value.message.startswith(f"'{program}' can no longer be started: ")
     program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr("claude_mcp.engine.docker_cli.VERB_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("claude_mcp.engine.docker_cli.START_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(EngineUnavailable) as hangs:
         await engine.start("c")
     assert hangs.value.message == "Docker did not finish 'start' within 0.01 s."

@@ -13,7 +13,14 @@ from claude_mcp.config import Config
 from claude_mcp.credentials import Secret
 from claude_mcp.engine import detection
 from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
-from claude_mcp.engine.engine import Container, ContainerNotFound, Engine, Log, NewContainer
+from claude_mcp.engine.engine import (
+    CREATE_SECONDS,
+    Container,
+    ContainerNotFound,
+    Engine,
+    Log,
+    NewContainer,
+)
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec
@@ -70,7 +77,11 @@ class Pods:
         self.calls: list[str] = []
 
     async def create(
-        self, spec: ContainerSpec, inherited: Mapping[str, str] | None = None
+        self,
+        spec: ContainerSpec,
+        inherited: Mapping[str, str] | None = None,
+        *,
+        seconds: float = CREATE_SECONDS,
     ) -> NewContainer:
         self.calls.append("create")
         raise self.failed(f"create pod {spec.name}", "not in this test")

@@ -87,9 +87,9 @@ def creating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Creating:
     made = Creating(tmp_path / "engine", project)
     original = DockerCliEngine.create
 
-    async def remember(self: DockerCliEngine, spec: ContainerSpec, inherited: Any = None) -> Any:
+    async def remember(self: DockerCliEngine, spec: ContainerSpec, *args: Any, **named: Any) -> Any:
         made.specs.append(spec)
-        return await original(self, spec, inherited)
+        return await original(self, spec, *args, **named)
 
     monkeypatch.setattr(DockerCliEngine, "create", remember)
     return made
