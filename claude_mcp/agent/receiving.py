@@ -46,6 +46,9 @@ class Receiving:
             target = placement.target_of(destination, args.name)
         except placement.PlaceError as error:
             raise RequestError(Code.BAD_DESTINATION, str(error)) from error
+        except OSError as error:  # its project was removed on the host
+            why = f"the session's working directory: {error.strerror}"
+            raise RequestError(Code.BAD_DESTINATION, why) from error
         directory_path = os.path.dirname(target)
         try:
             with descriptors.opened(directory_path) as parent:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final
 
 import anyio
+import anyio.to_thread
 
 from claude_mcp.engine import argv as build
-from claude_mcp.engine import process
+from claude_mcp.engine import process, spool
 from claude_mcp.engine.argv import Argv
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.engine import (
@@ -259,7 +259,7 @@ class DockerCliEngine:
 
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
         argv = build.copy_in_argv(self.program, ref, directory)
-        with self._spool() as environment:
+        async with self._spool() as environment:
             completed, worker_error = await process.run_with_pipe(
                 argv,
                 write,
@@ -269,15 +269,34 @@ class DockerCliEngine:
             )
         self._check_copy(completed, worker_error, f"copy into container {ref[:12]}", directory)
 
-    @contextmanager
-    def _spool(self) -> Iterator[Mapping[str, str]]:
+    @property
+    def _temporary(self) -> str:
+        return self.environment.get("TMPDIR", "/var/tmp")  # Podman's default
+
+    async def sweep(self) -> None:
+        if self.dialect.spools_archives:
+            await anyio.to_thread.run_sync(spool.sweep, self._temporary)
+
+    @asynccontextmanager
+    async def _spool(self) -> AsyncIterator[Mapping[str, str]]:
         """The environment for ``cp -``, with a TMPDIR of its own if files are left there."""
         if not self.dialect.spools_archives:
             yield self.environment
             return
-        where = self.environment.get("TMPDIR", "/var/tmp")  # Podman's default
-        with tempfile.TemporaryDirectory(prefix="claude-mcp-", dir=where) as directory:
-            yield {**self.environment, "TMPDIR": directory}
+        where = self._temporary
+        made = spool.directory(where)
+        try:
+            path = await anyio.to_thread.run_sync(made.__enter__)
+        except OSError as error:
+            raise EngineError(
+                f"{self.title} has no directory for temporary files: {where}: {error.strerror}.",
+                hint="Set TMPDIR to a directory that you may write to.",
+            ) from error
+        try:
+            yield {**self.environment, "TMPDIR": path}
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(made.__exit__, None, None, None)
 
     async def copy_out(self, ref: str, path: str, read: Callable[[BinaryIO], None]) -> None:
         argv = build.copy_out_argv(self.program, self.dialect, ref, path)

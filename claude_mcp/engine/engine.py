@@ -187,6 +187,9 @@ class Engine(Protocol):
             CopyIncomplete: files disappeared while the engine read them.
         """
 
+    async def sweep(self) -> None:
+        """Remove what copies of killed processes have left on this host; no engine call."""
+
     async def image_exists(self, image: str) -> bool: ...
 
     async def info(self) -> EngineInfo:

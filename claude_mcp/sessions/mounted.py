@@ -82,8 +82,8 @@ async def is_replaced(session: Session) -> bool:
 def _replaced(session: Session, path: str, how: str) -> SessionNotReady:
     return SessionNotReady(
         f"{path} is not what it was when the session {session.name!r} was created. {how}",
-        hint="The session stays stopped and nothing is copied, so that it does not get at other "
-        "files. Put the former one back, or destroy the session.",
+        hint="So that the session does not get at other files, it is not started and nothing is "
+        "copied. Put the former one back, or destroy the session.",
         steps=(NextStep.DESTROY,),
     )
 

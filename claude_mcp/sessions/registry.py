@@ -223,6 +223,7 @@ class Sessions:
         )
         if not dry_run:
             await proxies.prune(engine)
+            await engine.sweep()
         return pruned
 
     async def list(self) -> list[Listed]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from claude_mcp.config import load
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import EngineError, TransferError, UsageError
+from claude_mcp.errors import EngineError, SessionNotReady, TransferError, UsageError
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
@@ -310,3 +311,22 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
     else:
         assert "Nothing was copied" in str(failed)
         assert list(out.iterdir()) == []
+
+
+async def test_a_project_removed_during_a_transfer_is_an_error_in_plain_words(
+    sessions: Sessions, session: Session, project: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(2000):
+        (source / str(number)).write_bytes(bytes(2000))
+
+    async def remove_when_files_arrive() -> None:
+        while not list(project.glob(".claude-mcp-*")):
+            await anyio.sleep(0.002)
+        await anyio.to_thread.run_sync(shutil.rmtree, project, True)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(remove_when_files_arrive)
+        with pytest.raises((TransferError, EngineError, SessionNotReady)):
+            await transfer(await sessions.open(session.id), TO, str(source), "/workspace/")

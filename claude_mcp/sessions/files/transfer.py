@@ -106,7 +106,7 @@ async def _send(
         async with _reported(tally, progress):
             answer = await pinned.request(operations.RECEIVE, to_json(args), copy)
     except PathNotFound as error:
-        why = f"{destination} is on a tmpfs, which {engine.title} cannot access"
+        why = f"{destination} is on a tmpfs, which {engine.title} cannot access, or was removed"
         raise _nothing_copied(why) from error
     return Transferred(
         pinned.session,

@@ -102,6 +102,15 @@ def test_what_appeared_meanwhile_is_not_overwritten(caller: Caller, tmp_path: Pa
     assert (tmp_path / "new").read_text() == "theirs"
 
 
+def test_a_project_that_was_removed_is_named(caller: Caller, tmp_path: Path) -> None:
+    tmp_path.rmdir()
+    args = {"destination": ".", "name": "new", "directory": False, "overwrite": False}
+    assert caller.ask("receive", **args)["error"] == {
+        "code": "bad-destination",
+        "message": "the session's working directory: No such file or directory",
+    }
+
+
 def test_what_the_engine_wrote_elsewhere_is_missed(caller: Caller, tmp_path: Path) -> None:
     staging = begin(caller)
     assert arrive(caller, staging)[0]["error"] == {

@@ -605,6 +605,19 @@ class TestCopies:
             "Podman left out 2 or more files of /work, which disappeared while it read them."
         )
 
+    async def test_a_missing_directory_for_temporary_files_is_named(
+        self, playing: Callable[..., DockerCliEngine], tmp_path: Path
+    ) -> None:
+        engine = playing("exit 0", PODMAN)
+        there = str(tmp_path / "missing")
+        without = replace(engine, environment={**engine.environment, "TMPDIR": there})
+        with pytest.raises(EngineError) as caught:
+            await without.copy_in("c", "/work", lambda pipe: None)
+        assert str(caught.value) == (
+            f"Podman has no directory for temporary files: {there}: No such file or directory. "
+            "Set TMPDIR to a directory that you may write to."
+        )
+
     async def test_a_failed_copy_says_why(self, playing: Programs) -> None:
         engine = playing("echo 'Error response from daemon: no space left on device' >&2; exit 1")
         with pytest.raises(EngineError) as caught:

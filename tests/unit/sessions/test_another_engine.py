@@ -142,6 +142,9 @@ class Pods:
     async def copy_out(self, ref: str, path: str, read: Callable[[BinaryIO], None]) -> None:
         self.calls.append("copy_out")
 
+    async def sweep(self) -> None:
+        self.calls.append("sweep")
+
     async def image_exists(self, image: str) -> bool:
         return True
 

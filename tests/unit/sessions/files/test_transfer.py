@@ -402,7 +402,7 @@ class TestIn:
         with pytest.raises(TransferError) as caught:
             await transfer(await sessions.open("fix"), IN, f"{host}/file", "/tmp/x")
         assert caught.value.message == (
-            "Nothing was copied: /tmp/x is on a tmpfs, which Docker cannot access."
+            "Nothing was copied: /tmp/x is on a tmpfs, which Docker cannot access, or was removed."
         )
 
     async def test_a_forged_staging_is_refused(
