@@ -57,6 +57,10 @@ class LimitRefused(EngineError):
         self.reason = reason
 
 
+BEING_REMOVED: Final = ("removing", "dead")
+"""The states of a container that is being removed, or whose removal failed halfway."""
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """The state of a container. Times are RFC 3339, as the engine writes them."""

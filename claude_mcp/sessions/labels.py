@@ -12,7 +12,7 @@ from typing import Final
 
 from claude_mcp.contract.places import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
 from claude_mcp.contract.workspaces import BIND
-from claude_mcp.engine.engine import Container
+from claude_mcp.engine.engine import BEING_REMOVED, Container
 from claude_mcp.sessions.network.access import (
     NETWORK_LABEL,
     OPEN,
@@ -137,7 +137,7 @@ def _status(container: Container, now: datetime) -> Status:
             return Status.CREATING if young and not container.error else Status.BROKEN
         case "exited" | "stopped" | "restarting" | "stopping":
             return _stopped_status(container, now)
-        case "removing" | "dead":  # dead: its removal failed halfway
+        case status if status in BEING_REMOVED:
             return Status.REMOVING
         case _:
             return Status.BROKEN

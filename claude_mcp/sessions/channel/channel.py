@@ -71,6 +71,10 @@ class Silent(AgentError):
         self.written = written
 
 
+class Unanswered(Silent):
+    """A request had no answer within its limit; the channel may still be of use."""
+
+
 class NoContainer(SessionNotFound):
     """The engine found no container to connect to."""
 
@@ -144,21 +148,15 @@ class Channel:
             self._give_up(GREETING_SECONDS)
         while True:
             await anyio.sleep(max(QUIET_SECONDS - self._quiet_seconds, LATE_SECONDS))
-            if self.closed or not self._is_watched or self._quiet_seconds < QUIET_SECONDS:
+            if self.closed or not self.busy or self._quiet_seconds < QUIET_SECONDS:
                 continue
             self._word = anyio.Event()
             with anyio.move_on_after(PONG_SECONDS):
                 await self._send(operations.Request(self._next_number(), operations.PING, {}))
                 await self._word.wait()
             await anyio.sleep(LATE_SECONDS)  # this process itself may have been stopped
-            if not self._word.is_set() and self._is_watched:
+            if not self._word.is_set() and self.busy:
                 self._give_up(self._quiet_seconds)
-
-    @property
-    def _is_watched(self) -> bool:
-        """Whether an answer is due. An engine may pause a container while it copies files."""
-        ops = {pending.op for pending in self._pending.values()}
-        return bool(ops) and operations.RECEIVE not in ops
 
     @property
     def _quiet_seconds(self) -> float:
@@ -245,10 +243,10 @@ class Channel:
         Raises:
             AgentRefused: the agent refused.
             NotReached, NoContainer, NotRunning, AgentError, EngineError: it was not written.
-            ChannelLost, Silent: no answer arrived.
+            ChannelLost, Silent, Unanswered: no answer arrived.
         """
         number = self._next_number()
-        if not self._is_watched:
+        if not self.busy:
             self._heard = anyio.current_time()
         pending = self._pending[number] = _Pending(op)
         limit = limit_of(op, args)
@@ -257,7 +255,7 @@ class Channel:
             await self._send(operations.Request(number, op, args))
             with anyio.move_on_after(limit) as late:
                 return await self._answer_or_cancel(number, pending, on_event, late)
-            raise AgentError(f"The session's agent did not answer within {limit:g} s.")
+            raise Unanswered(round(limit), written=True)
         finally:
             del self._pending[number]
             pending.send.close()

@@ -15,9 +15,16 @@ from anyio.abc import TaskGroup
 
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, NextStep, SessionNotFound
+from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, NextStep
 from claude_mcp.sessions.channel import silence
-from claude_mcp.sessions.channel.channel import Channel, ChannelLost, NotReached, OnEvent, Silent
+from claude_mcp.sessions.channel.channel import (
+    Channel,
+    ChannelLost,
+    NotReached,
+    OnEvent,
+    Silent,
+    Unanswered,
+)
 from claude_mcp.sessions.channel.refusals import AgentRefused
 
 logger = logging.getLogger(__name__)
@@ -27,6 +34,7 @@ IDLE_SECONDS: Final = 30.0
 TRUSTED_IDLE_SECONDS: Final = 0.1
 """An unused channel is assumed to be alive for this long."""
 PING_SECONDS: Final = 2.0
+SETTLE_SECONDS: Final = 1.0
 LOG_LINES: Final = 5
 LOG_BYTES: Final = 4096
 
@@ -100,7 +108,8 @@ class Channels:
         except AgentRefused:
             raise
         except Silent as error:
-            self.close(container_id)
+            if not isinstance(error, Unanswered):
+                self.close(container_id)
             raise await silence.explain(
                 self._engine, container_id, error.seconds, written=error.written
             ) from error
@@ -121,16 +130,15 @@ class Channels:
         """The error for a request that was written and will not be answered."""
         try:
             container = await silence.container_now(self._engine, container_id)
+            if container is not None and container.status != "paused":
+                # During a removal, an engine first describes the container as running or stopped.
+                await anyio.sleep(SETTLE_SECONDS)
+                container = await silence.container_now(self._engine, container_id)
         except EngineError as unavailable:
             return unavailable
-        if container is None:
-            return SessionNotFound(
-                "The session was removed before it answered.",
-                hint="What was asked of it may have been carried out in part.",
-            )
-        if container.status not in ("running", "paused"):
-            return silence.stopped()
-        return await self._with_log(container_id, error, " The request may have been carried out.")
+        return silence.ended(container) or await self._with_log(
+            container_id, error, " The request may have been carried out."
+        )
 
     async def _with_log(self, container_id: str, error: AgentError, doubt: str) -> AgentError:
         return AgentError(

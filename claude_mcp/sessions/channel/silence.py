@@ -15,7 +15,7 @@ import anyio
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.numbers import amount
-from claude_mcp.engine.engine import Container, Engine
+from claude_mcp.engine.engine import BEING_REMOVED, Container, Engine
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -85,16 +85,12 @@ async def explain(
         container = await container_now(engine, container_id)
     except EngineError as error:
         return error
-    if container is None:
-        return SessionNotFound("The session's container no longer exists.")
-    if container.status == "paused":
+    if container is not None and container.status == "paused":
         return SessionNotReady(
             "The session's container is paused.",
             hint=f"Unpause its container {container.name} first.{maybe}",
         )
-    if container.status != "running":
-        return stopped()
-    return AgentError(
+    return ended(container) or AgentError(
         f"The session's agent has not answered for {seconds:g} s, although its container runs.",
         hint=f"Read the session's log. If the error persists, destroy the session.{maybe}",
         steps=(NextStep.READ_LOG, NextStep.DESTROY),
@@ -105,7 +101,15 @@ class StoppedMeanwhile(AgentError):
     """The container stopped while a request was under way."""
 
 
-def stopped() -> StoppedMeanwhile:
+def ended(container: Container | None) -> ClaudeMcpError | None:
+    """The error for a request whose container has stopped or is gone; None if it has not."""
+    if container is None or container.status in BEING_REMOVED:
+        return SessionNotFound(
+            "The session was removed before it answered.",
+            hint="What was asked of it may have been carried out in part.",
+        )
+    if container.status in ("running", "paused"):
+        return None
     return StoppedMeanwhile(
         "The session stopped before it answered.",
         hint="What was asked of it may have been carried out in part. The next prompt or command "

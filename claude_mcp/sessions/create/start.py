@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -36,9 +36,10 @@ from claude_mcp.errors import (
     ImageNotFound,
     ImageUnfit,
     SessionExists,
+    SessionNotReady,
 )
 from claude_mcp.sessions import limits, mounted, quota, references
-from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.channel import payload, silence
 from claude_mcp.sessions.create import access, creation, readiness, seeding
 from claude_mcp.sessions.create.plan import Plan, plan_session
 from claude_mcp.sessions.create.request import Created, CreateRequest
@@ -226,7 +227,7 @@ async def _hand_over(
     first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
     line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
     async with engine.start_attached(container_id) as stream:
-        with _ready_in_time():
+        async with _ready_in_time(engine, container_id):
             # An agent that has ended no longer reads; ``_expect`` finds out why it ended.
             with suppress(anyio.BrokenResourceError):
                 await stream.send(line)
@@ -236,23 +237,33 @@ async def _hand_over(
         if plan.seed is not None:
             git = Git(config.environment)
             await seeding.hand_in(engine, git, container_id, stream, plan.seed, progress)
-        with _ready_in_time():
+        async with _ready_in_time(engine, container_id):
             with suppress(anyio.BrokenResourceError):
                 await stream.send(COMMIT.encode() + b"\n")
             await _expect(engine, container_id, spec, stream, COMMITTED)
     return warnings
 
 
-@contextmanager
-def _ready_in_time() -> Iterator[None]:
+@asynccontextmanager
+async def _ready_in_time(engine: Engine, container_id: str) -> AsyncIterator[None]:
     try:
         with anyio.fail_after(READY_SECONDS):
             yield
     except TimeoutError:
-        raise AgentError(
-            f"The session's agent was not ready within {READY_SECONDS:g} s.",
-            hint="The machine may be overloaded; try again.",
-        ) from None
+        raise await _not_ready(engine, container_id) from None
+
+
+async def _not_ready(engine: Engine, container_id: str) -> ClaudeMcpError:
+    container = await silence.container_now(engine, container_id)
+    if container is not None and container.status == "paused":
+        return SessionNotReady(
+            "The session's container was paused while it was created.",
+            hint="Create the session again.",
+        )
+    return AgentError(
+        f"The session's agent was not ready within {READY_SECONDS:g} s.",
+        hint="The machine may be overloaded; try again.",
+    )
 
 
 async def _check_ready(

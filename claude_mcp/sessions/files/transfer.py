@@ -100,7 +100,8 @@ async def _send(
                 lambda pipe: write_archive(parent, str(path), name, owner, pipe, tally),
             )
         arrived = operations.Arrived(directory, tally.files)
-        await pinned.request(operations.ARRIVED, to_json(arrived))
+        # A session that stopped meanwhile has lost the staging, and was perhaps stopped on purpose.
+        await pinned.request(operations.ARRIVED, to_json(arrived), start=False)
 
     try:
         async with _reported(tally, progress):

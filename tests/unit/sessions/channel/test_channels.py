@@ -370,7 +370,7 @@ async def test_after_a_loss_the_next_request_opens_another_channel(
         assert not await channels.is_alive(ID)
         scripted.agent(ECHO)
         assert (await channels.request(ID, "y", {}))["op"] == "y"
-    assert scripted.calls == ["exec", "container", "logs", "exec"]
+    assert scripted.calls == ["exec", "container", "container", "logs", "exec"]
 
 
 @pytest.mark.parametrize(
@@ -589,8 +589,20 @@ async def test_a_caller_is_answered_although_the_agent_ignores_its_time_limit(
     monkeypatch.setattr(channel, "LATE_SECONDS", 0.05)
     scripted.agent("one = request()\nfor line in sys.stdin: answer(json.loads(line)['id'], ok={})")
     async with opened() as channels:
-        with pytest.raises(AgentError, match=r"^The session's agent did not answer within 0\.1 s"):
+        with pytest.raises(AgentError, match=r"^The session's agent has not answered for 0 s"):
             await channels.request(ID, "command", {"timeoutSeconds": 0.05})
+
+
+async def test_a_call_of_a_few_seconds_learns_that_the_container_is_paused(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(channel, "LATE_SECONDS", 0.05)
+    scripted.agent("request(); sys.stdin.read()")
+    async with opened() as channels:
+        scripted.holds(container(ID, "fix", "paused"))
+        with pytest.raises(SessionNotReady, match=r"^The session's container is paused"):
+            await channels.request(ID, "turn", {"waitSeconds": 0})
 
 
 async def test_a_request_that_was_not_written_is_sent_over_another_channel(
@@ -615,6 +627,11 @@ async def test_a_request_that_was_not_written_is_sent_over_another_channel(
     ("held", "kind", "message"),
     [
         ([], SessionNotFound, "The session was removed before it answered."),
+        (
+            [container(ID, "fix", "removing")],
+            SessionNotFound,
+            "The session was removed before it answered.",
+        ),
         ([container(ID, "fix", "exited")], AgentError, "The session stopped before it answered."),
     ],
 )
