@@ -10,6 +10,7 @@
     ├── TurnNotFound             3
     ├── QuestionNotOpen          3
     ├── SessionNotReady          4   the session exists but cannot do this now
+    ├── WorkUnsaved              4   the session holds work that is nowhere else
     ├── TooManySessions          4   the configured number of sessions is running
     ├── EngineError              5   the engine failed
     │   ├── EngineNotFound       5
@@ -46,6 +47,8 @@ class NextStep(Enum):
     RUN_COMMAND = auto()
     DESTROY = auto()
     OVERWRITE = auto()
+    APPLY = auto()
+    DISCARD_WORK = auto()
 
 
 class ClaudeMcpError(Exception):
@@ -113,6 +116,12 @@ class QuestionNotOpen(ClaudeMcpError):
 
 class SessionNotReady(ClaudeMcpError):
     """The session exists, but is stopped, broken, busy or lacks its credentials."""
+
+    exit_code = 4
+
+
+class WorkUnsaved(ClaudeMcpError):
+    """The session holds work that is nowhere else, so it was not destroyed."""
 
     exit_code = 4
 

@@ -146,7 +146,7 @@ def accept_handover(state_path: str) -> str:
     if line == places.SEED:
         from claude_mcp.agent.workspace.seed import receive
 
-        receive(os.getcwd(), say)
+        receive(os.getcwd(), os.path.dirname(state_path), say)
         line = sys.stdin.readline().strip()
     if line != places.COMMIT:
         abandon(state_path, "the creator disconnected")

@@ -31,11 +31,13 @@ from claude_mcp.contract.codes import Code
 from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.messages import from_json, to_json
 from claude_mcp.contract.settings import NO_NETWORK, RESTRICTED, Settings
+from claude_mcp.contract.workspaces import BIND
 
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
     from claude_mcp.agent.receiving import Receiving
     from claude_mcp.agent.turns.queue import Turns
+    from claude_mcp.agent.workspace.work import Work
 
 
 ROOM_SECONDS = 10.0
@@ -55,6 +57,7 @@ class Agent:
         self.environment["HOME"] = home
         self._activities = itertools.count(1)
         self._lock = threading.Lock()
+        self._work_lock = threading.Lock()
         self._directory = os.path.join(home, places.STATE_DIRECTORY)
         self.state = State(self._directory)
         self._settings = settings
@@ -66,6 +69,7 @@ class Agent:
             self._egress = self._start_egress()
         self._turns: Turns | None = None
         self._receiving: Receiving | None = None
+        self._work: Work | None = None
         self.expiry = Expiry(settings, lambda: self.turns)
         self.operations = {
             operations.PING: lambda request: {},
@@ -79,6 +83,12 @@ class Agent:
             operations.INTERRUPT: lambda request: self.turns.interrupt(request),
             operations.RESPOND: lambda request: self.turns.respond(request),
             operations.RECEIVE: self._used(lambda request: self.receiving.receive(request)),
+            operations.CHANGES: lambda request: self.work.changes(request),
+            operations.DISCARD: self._used(lambda request: self.work.discard(request)),
+            operations.PACK: self._used(lambda request: self.work.pack(request)),
+            operations.UNPACK: lambda request: self.work.unpack(request),
+            operations.UNSAVED: lambda request: self.work.unsaved(request),
+            operations.APPLIED: lambda request: self.work.applied(request),
             operations.ARRIVED: lambda request: self.receiving.arrived(request),
         }
 
@@ -131,8 +141,18 @@ class Agent:
                     self.state,
                     self._directory,
                     self._egress,
+                    lambda turn_id: self.work.before_turn(turn_id),
                 )
             return self._turns
+
+    @property
+    def work(self) -> Work:
+        from claude_mcp.agent.workspace.work import Work
+
+        with self._work_lock:
+            if self._work is None:
+                self._work = Work(self._settings, self._directory, self.environment, self.state)
+            return self._work
 
     @property
     def receiving(self) -> Receiving:
@@ -142,6 +162,11 @@ class Agent:
             if self._receiving is None:
                 self._receiving = Receiving()
             return self._receiving
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the workspace is a mount; of any other, the checkpoint was made with it."""
+        return self._settings.workspace == BIND
 
     def warm_up(self) -> None:
         """Start Claude Code, so that the first prompt is as fast as the tenth."""
@@ -251,6 +276,8 @@ def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
         log("session restarted; its credentials are lost")
     else:
         log("session started")
+        if agent.is_mounted:
+            threads.start(lambda: agent.work.begin())
         agent.warm_up()
     agent.expiry.start()
     with socket.socket(fileno=listener) as accepting:

@@ -202,7 +202,7 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
         code = 0
         for reference in references:
             try:
-                destroyed = await sessions.destroy(reference)
+                destroyed = await sessions.destroy(reference, discard=arguments.force)
             except ClaudeMcpError as error:
                 # The others are destroyed all the same; the first failure gives the exit code.
                 failed = report(error)

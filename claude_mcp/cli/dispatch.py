@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from claude_mcp.cli import commands, permissions, prompts
+from claude_mcp.cli import commands, permissions, prompts, workspaces
 from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
@@ -27,6 +27,9 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "prune": commands.prune,
     "copy": commands.copy,
     "logs": commands.logs,
+    "changes": workspaces.changes,
+    "apply": workspaces.apply,
+    "discard": workspaces.discard,
     "doctor": commands.doctor,
 }
 

@@ -122,6 +122,9 @@ def _destroy(parser: Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*")
     parser.option("--all", action="store_true", help="destroy all sessions")
     parser.option("--yes", "-y", action="store_true", help="do not ask for confirmation")
+    parser.option(
+        "--force", "-f", action="store_true", help="also sessions with work that is nowhere else"
+    )
     _json(parser)
 
 
@@ -142,6 +145,45 @@ def _logs(parser: Parser) -> None:
     _session(parser)
     parser.option("--tail", metavar="N", type=int, default=100, help="number of last lines (100)")
     _json(parser)
+
+
+def _changes(parser: Parser) -> None:
+    _session(parser)
+    _paths(parser)
+    parser.option("--turn", metavar="TURN", help="only what this turn changed")
+    parser.option("--full", action="store_true", help="print the diff")
+    parser.option("--offset", metavar="N", type=int, help="print the diff from character N on")
+    parser.option("--until", metavar="ID", help="of the state that the first part named")
+    _json(parser)
+
+
+def _apply(parser: Parser) -> None:
+    _session(parser)
+    _paths(parser)
+    parser.option(
+        "--mode",
+        metavar="MODE",
+        help="branch (default), merge, patch or files; --patch and PATH imply theirs",
+    )
+    parser.option("--branch", metavar="NAME", help="the branch on the host (claude/SESSION)")
+    parser.option(
+        "--commit", metavar="MESSAGE", help="first commit all that is uncommitted in the session"
+    )
+    parser.option("--patch", metavar="FILE", help="write a patch")
+    parser.option("--force", action="store_true", help="replace the patch, or changed files")
+    _verbose(parser)
+    _json(parser)
+
+
+def _discard(parser: Parser) -> None:
+    _session(parser)
+    _paths(parser)
+    parser.option("--turn", metavar="TURN", help="back to before this turn")
+    _json(parser)
+
+
+def _paths(parser: Parser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="relative to /workspace")
 
 
 def _doctor(parser: Parser) -> None:
@@ -230,6 +272,22 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "copy files into or out of a session",
         "claude-mcp copy data.csv fix-tests:/tmp/\n  claude-mcp copy fix-tests:/tmp/report.html .",
         _copy,
+    ),
+    "changes": (
+        "show what a session changed",
+        "claude-mcp changes fix-tests\n  claude-mcp changes fix-tests src --full",
+        _changes,
+    ),
+    "apply": (
+        "bring the commits of a session's clone to the project",
+        "claude-mcp apply fix-tests --commit 'Fix the tests'\n"
+        "  claude-mcp apply fix-tests --mode merge",
+        _apply,
+    ),
+    "discard": (
+        "bring a session's files back to an earlier state",
+        "claude-mcp discard fix-tests src",
+        _discard,
     ),
     "logs": ("print a session's log", "claude-mcp logs fix-tests --tail 20", _logs),
     "doctor": (

@@ -33,6 +33,8 @@ STEPS: Final = {
     NextStep.RUN_COMMAND: "'claude-mcp exec'",
     NextStep.DESTROY: "'claude-mcp destroy'",
     NextStep.OVERWRITE: "--force",
+    NextStep.APPLY: "'claude-mcp apply'",
+    NextStep.DISCARD_WORK: "--force",
 }
 """The command, or its option, for each step."""
 

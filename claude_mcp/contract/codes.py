@@ -46,6 +46,13 @@ class Code(str, enum.Enum):
     """The message is the number that was asked for."""
     NOT_RUNNING = "not-running"
 
+    # The workspace; the messages say why.
+    NO_CHANGES = "no-changes"
+    """It cannot be told what changed."""
+    NOT_DISCARDED = "not-discarded"
+    NO_WORK = "no-work"
+    """There is nothing to take, or it cannot be taken."""
+
     # Permission questions.
     DECIDED = "decided"
     """The question is closed; the message says how."""

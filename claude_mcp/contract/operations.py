@@ -27,6 +27,12 @@ INTERRUPT = "interrupt"
 RESPOND = "respond"
 RECEIVE = "receive"
 ARRIVED = "arrived"
+CHANGES = "changes"
+DISCARD = "discard"
+PACK = "pack"
+UNPACK = "unpack"
+UNSAVED = "unsaved"
+APPLIED = "applied"
 CANCEL = "cancel"
 
 
@@ -265,3 +271,101 @@ class McpReport(NamedTuple):
 
 class McpReports(NamedTuple):
     mcp_servers: tuple[McpReport, ...]
+
+
+# The workspace.
+
+
+class ReadChanges(NamedTuple):
+    """What changed since the session's creation, or by one turn.
+
+    With ``diff``, also the unified diff, from ``offset`` in characters. To read on, give the
+    ``until`` of the first part: the workspace may change meanwhile.
+    """
+
+    turn_id: str | None = None
+    paths: tuple[str, ...] = ()
+    diff: bool = False
+    offset: int = 0
+    until: str | None = None
+
+
+class FileChange(NamedTuple):
+    """``status`` is A, M, D, R (from ``old_path``) or T (another type).
+
+    ``added`` and ``deleted`` count lines; both are None for a binary file.
+    """
+
+    path: str
+    status: str
+    old_path: str | None = None
+    added: int | None = None
+    deleted: int | None = None
+    untracked: bool = False
+
+
+class Changes(NamedTuple):
+    """``more`` files are not listed. ``head`` and what follows it describe the repository.
+
+    ``left_out`` are files that no checkpoint could keep.
+    """
+
+    files: tuple[FileChange, ...]
+    more: int = 0
+    left_out: tuple[str, ...] = ()
+    is_repository: bool = False
+    branch: str | None = None
+    head: str | None = None
+    ahead: int | None = None
+    committed: bool | None = None
+    diff: str | None = None
+    next_offset: int | None = None
+    until: str | None = None
+
+
+class Discard(NamedTuple):
+    """Back to the state at creation, or before a turn; only ``paths``, if there are any."""
+
+    turn_id: str | None = None
+    paths: tuple[str, ...] = ()
+
+
+class Discarded(NamedTuple):
+    """``left`` says of each file that could not be brought back why not."""
+
+    restored: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    branch: str | None = None
+
+
+class Pack(NamedTuple):
+    """Put the commits of a clone since its beginning into a bundle.
+
+    With ``commit``, a message, all that is uncommitted is committed first.
+    """
+
+    commit: str | None = None
+
+
+class Packed(NamedTuple):
+    """``path`` is the bundle in the session; ``unpack`` removes it."""
+
+    path: str
+    branch: str
+    uncommitted: int = 0
+
+
+class Unsaved(NamedTuple):
+    """What only the session has. ``reason`` is set if that could not be told completely."""
+
+    commits: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    more: int = 0
+    reason: str = ""
+
+
+class Applied(NamedTuple):
+    """The host has this commit and all that lead to it."""
+
+    commit: str

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from claude_mcp.contract.workspaces import BIND
+
 OPEN = "open"
 RESTRICTED = "restricted"
 NO_NETWORK = "none"
@@ -32,6 +34,10 @@ class Settings(NamedTuple):
     """When the session's lifetime ends, in seconds since 1970."""
     idle_timeout_seconds: float | None = None
     """The session ends itself after being unused for this long."""
+    workspace: str = BIND
+    """A kind in `workspaces`."""
+    base: str | None = None
+    """The commit that a clone began with."""
     network: str = OPEN
     session_name: str | None = None
     """The name the proxy knows the session by; set when the network is not open."""

@@ -37,7 +37,7 @@ FROM_TEXT: Final = BeforeValidator(_from_text)
 OPEN_OBJECT: Final = WithJsonSchema({"type": "object"})
 """Its fields are checked too, but a description names them, which is shorter than their schema."""
 
-SessionId = Annotated[str, Field(description="Session id, unique prefix of it, or name.")]
+SessionId = Annotated[str, Field(description="Session id, prefix or name.")]
 
 WAIT_SECONDS: Final = 45.0
 """Many clients give up on a call after 60 s."""

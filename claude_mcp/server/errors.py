@@ -23,6 +23,8 @@ STEPS: Final = {
     NextStep.RUN_COMMAND: "execute_command",
     NextStep.DESTROY: "destroy_session",
     NextStep.OVERWRITE: "overwrite",
+    NextStep.APPLY: "apply_changes",
+    NextStep.DISCARD_WORK: "discardChanges",
 }
 """The tool, or its argument, for each step."""
 

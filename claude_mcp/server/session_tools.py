@@ -61,7 +61,7 @@ LIST_SESSIONS: Final = Declaration(
     name="list_sessions",
     title="List sessions",
     description=(
-        "Lists all sessions with id, name, project and status, including those of other servers "
+        "Lists all sessions with id, name, project and status, also those of other servers "
         "and the command line. Use it to find a sessionId."
     ),
     arguments=ListArguments,
@@ -139,10 +139,13 @@ GET_SESSION_LOGS: Final = Declaration(
 
 class DestroyArguments(Arguments):
     session_id: SessionId
+    discard_changes: Annotated[bool, Field(description="With its work.")] = False
 
 
 async def _destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) -> DestroyResult:
-    return DestroyResult.of(await sessions.destroy(arguments.session_id))
+    return DestroyResult.of(
+        await sessions.destroy(arguments.session_id, discard=arguments.discard_changes)
+    )
 
 
 DESTROY_SESSION: Final = Declaration(

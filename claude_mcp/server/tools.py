@@ -21,6 +21,7 @@ from claude_mcp.server.turn_tools import (
     RESPOND_PERMISSION,
 )
 from claude_mcp.server.work_tools import EXECUTE_COMMAND, TRANSFER_FILES
+from claude_mcp.server.workspace_tools import APPLY_CHANGES, DISCARD_CHANGES, GET_CHANGES
 
 INSTRUCTIONS: Final = (
     "Isolated Claude Code sessions, each in its own container with one project of the host as "
@@ -41,6 +42,9 @@ DECLARATIONS: Final = (
     TRANSFER_FILES,
     EXECUTE_COMMAND,
     GET_SESSION_LOGS,
+    GET_CHANGES,
+    APPLY_CHANGES,
+    DISCARD_CHANGES,
 )
 
 BY_NAME: Final = {each.name: each for each in DECLARATIONS}

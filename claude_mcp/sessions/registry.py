@@ -19,7 +19,7 @@ from claude_mcp.config import Config
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import NotASession, SessionNotFound, SessionNotReady, ungrouped
-from claude_mcp.sessions import labels, mounted, pruning, references
+from claude_mcp.sessions import labels, mounted, pruning, references, unsaved
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
@@ -252,16 +252,20 @@ class Sessions:
             _listed(session, engine.dialect.name, states.get(session.id)) for session in sessions
         ]
 
-    async def destroy(self, reference: str) -> Destroyed:
+    async def destroy(self, reference: str, *, discard: bool = False) -> Destroyed:
         """Kill and remove a session and all that belongs to it.
 
-        Succeeds if the session is already gone.
+        Succeeds if the session is already gone. With ``discard``, also if it holds work that is
+        nowhere else.
 
         Raises:
+            WorkUnsaved: it holds such work.
             UsageError, SessionAmbiguous, EngineError
         """
         engine = await self.engine()
         known = self.known.get(reference)
+        if known is not None and not discard:
+            await self._check_saved(known)
         # The engine never reuses an id, so a remembered session cannot be another one by now.
         if known is not None and await self._remove(known):
             return await self._destroyed(reference, known)
@@ -274,8 +278,14 @@ class Sessions:
             # Another process removed it, but not its proxy.
             await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
+        if known is None and not discard:
+            await self._check_saved(session)
         existed = await self._remove(session)
         return await self._destroyed(reference, session, existed=existed)
+
+    async def _check_saved(self, session: Session) -> None:
+        connection = await self._connection()
+        await unsaved.check(SessionHandle(connection, session.id, session, is_fresh=False))
 
     async def _remove(self, session: Session) -> bool:
         """Remove the container; False if it is already gone."""

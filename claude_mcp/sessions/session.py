@@ -97,6 +97,12 @@ def container_name(name: str) -> str:
     return f"claude-mcp-{slug}-{digest}" if slug else f"claude-mcp-{digest}"
 
 
+def branch_name(name: str) -> str:
+    """The branch of a session's clone: its name, without what git does not allow there."""
+    plain = re.sub(r"[^a-zA-Z0-9_.-]+|\.\.+|^\.|\.$|\.lock$", "-", name).strip("-")
+    return f"claude/{plain or 'session'}"
+
+
 def parse_time(value: str) -> datetime | None:
     """RFC 3339 with up to nine digits of fractional seconds, as both engines write it."""
     match = re.fullmatch(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.commands import CommandResult
     from claude_mcp.sessions.turns.permissions import Decided
     from claude_mcp.sessions.turns.results import Event, TurnResult
+    from claude_mcp.sessions.workspaces.applying import Applied
+    from claude_mcp.sessions.workspaces.changes import Changes, Discarded
 
 USD_DIGITS = 6
 
@@ -270,6 +272,107 @@ class DestroyResult(Result):
             session_name=session.name if session else None,
             existed=destroyed.existed,
             warnings=list(destroyed.warnings),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry(Result):
+    path: str
+    status: str
+    old_path: str | None
+    added: int | None
+    deleted: int | None
+    untracked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesResult(Result):
+    session_id: str
+    files: list[FileEntry]
+    more: int
+    """Files that are not listed."""
+    branch: str | None
+    head: str | None
+    ahead: int | None
+    committed: bool | None
+    left_out: list[str]
+    diff: str | None
+    next_offset: int | None
+    until: str | None
+    notes: list[str]
+
+    @classmethod
+    def of(cls, changes: Changes) -> ChangesResult:
+        return cls(
+            session_id=changes.session.id,
+            files=[
+                FileEntry(
+                    each.path, each.status, each.old_path, each.added, each.deleted, each.untracked
+                )
+                for each in changes.files
+            ],
+            more=changes.more,
+            branch=changes.branch,
+            head=changes.head,
+            ahead=changes.ahead,
+            committed=changes.committed,
+            left_out=list(changes.left_out),
+            diff=changes.diff,
+            next_offset=changes.next_offset,
+            until=changes.until,
+            notes=list(changes.notes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult(Result):
+    session_id: str
+    mode: str
+    outcome: str
+    branch: str | None
+    commit: str
+    commits: int
+    subjects: list[str]
+    files: list[str]
+    left: list[str]
+    """Files that were not taken, with the reason."""
+    path: str | None
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, applied: Applied) -> ApplyResult:
+        return cls(
+            session_id=applied.session.id,
+            mode=applied.mode,
+            outcome=applied.outcome,
+            branch=applied.branch,
+            commit=applied.commit,
+            commits=applied.commits,
+            subjects=list(applied.subjects),
+            files=list(applied.files),
+            left=list(applied.left),
+            path=applied.path,
+            warnings=list(applied.warnings),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardResult(Result):
+    session_id: str
+    restored: list[str]
+    removed: list[str]
+    left: list[str]
+    """Files that could not be brought back, with the reason."""
+    branch: str | None
+
+    @classmethod
+    def of(cls, discarded: Discarded) -> DiscardResult:
+        return cls(
+            session_id=discarded.session.id,
+            restored=list(discarded.restored),
+            removed=list(discarded.removed),
+            left=list(discarded.left),
+            branch=discarded.branch,
         )
 
 

@@ -9,12 +9,16 @@ from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import question_text
 from claude_mcp.views.figures import duration, turn_figures, usd
 from claude_mcp.views.results import (
+    ApplyResult,
     CancelResult,
+    ChangesResult,
     CommandOutcome,
     CreateResult,
     CredentialsResult,
     DestroyResult,
+    DiscardResult,
     EventEntry,
+    FileEntry,
     ListResult,
     LogsResult,
     PermissionResult,
@@ -186,6 +190,64 @@ def destroy(result: DestroyResult) -> str:
             *_warnings(result.warnings),
         ]
     )
+
+
+def changes(result: ChangesResult) -> str:
+    if result.diff is not None:
+        more = (
+            [f"There is more: ask with offset {result.next_offset} and until {result.until}."]
+            if result.next_offset is not None
+            else []
+        )
+        return "\n".join([result.diff.removesuffix("\n") or "Nothing changed.", *more])
+    lines = [_file(each) for each in result.files] or ["No file changed."]
+    if result.more:
+        lines.append(f"... and {counted(result.more, 'more file')}")
+    if result.left_out:
+        lines.append(f"Not kept, so not compared: {', '.join(result.left_out)}")
+    if result.head is not None:
+        ahead = "" if result.ahead is None else f", {counted(result.ahead, 'new commit')}"
+        state = {True: ", all committed", False: ", not all committed", None: ""}[result.committed]
+        lines.append(f"Branch {result.branch or '(none)'} at {result.head[:10]}{ahead}{state}.")
+    return "\n".join([*lines, *(f"Note: {note}" for note in result.notes)])
+
+
+def _file(entry: FileEntry) -> str:
+    counts = "binary" if entry.added is None else f"+{entry.added} -{entry.deleted}"
+    came = f" (from {entry.old_path})" if entry.old_path else ""
+    untracked = ", untracked" if entry.untracked else ""
+    return f"{entry.status} {entry.path}{came}: {counts}{untracked}"
+
+
+def apply(result: ApplyResult) -> str:
+    took = f"{counted(result.commits, 'commit')}, {counted(len(result.files), 'file')}"
+    match result.mode, result.outcome:
+        case "branch", "unchanged":
+            head = f"Branch {result.branch} has this work already."
+        case "branch", how:
+            head = f"Branch {result.branch} was {how} to {result.commit[:10]}: {took}."
+        case "merge", "unchanged":
+            head = f"Branch {result.branch} has this work already."
+        case "merge", how:
+            what = "was forwarded" if how == "forwarded" else "has a merge commit"
+            head = f"Branch {result.branch} {what}, {result.commit[:10]}: {took}."
+        case "patch", _:
+            head = f"The patch is {result.path}: {took}."
+        case _:
+            head = f"{counted(len(result.files), 'file')} brought to the project."
+    lines = [head, *(f"  {each}" for each in result.subjects)]
+    lines += [f"Not taken: {each}" for each in result.left]
+    return "\n".join([*lines, *_warnings(result.warnings)])
+
+
+def discard(result: DiscardResult) -> str:
+    lines = [
+        f"Restored {counted(len(result.restored), 'file')}, removed "
+        f"{counted(len(result.removed), 'file')}."
+    ]
+    if result.branch:
+        lines.append(f"Branch {result.branch} was reset.")
+    return "\n".join([*lines, *(f"Left as it is: {each}" for each in result.left)])
 
 
 def transfer(result: TransferResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -10,15 +11,26 @@ import anyio
 import pytest
 
 from claude_mcp.contract import workspaces
-from claude_mcp.errors import ImageUnfit, UsageError
+from claude_mcp.errors import (
+    ImageUnfit,
+    TransferError,
+    UsageError,
+    WorkConflict,
+    WorkRefused,
+    WorkUnsaved,
+)
 from claude_mcp.sessions.create import seeding
 from claude_mcp.sessions.create.request import Created, CreateRequest, WorkspaceName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.turns.prompts import prompt
+from claude_mcp.sessions.workspaces.applying import apply_changes
+from claude_mcp.sessions.workspaces.changes import discard_changes, get_changes
 from tests.engine_fixtures import Bare
 
 pytestmark = pytest.mark.anyio
+TURN = "11111111-2222-4333-8444-555555555555"
 
 
 def git(project: Path, *words: str) -> str:
@@ -119,7 +131,7 @@ async def test_two_sessions_on_one_repository_never_meet(
         for each in names:
             assert await run(sessions, each, "git log --format=%s") == f"{each}\nfirst"
     finally:
-        await sessions.destroy(names[1])
+        await sessions.destroy(names[1], discard=True)
 
 
 async def test_nothing_is_left_of_a_workspace_that_could_not_be_made(
@@ -155,3 +167,163 @@ async def test_a_read_only_root_has_no_place_for_a_clone(
 ) -> None:
     with pytest.raises(UsageError, match="which is read-only"):
         await created(sessions, repository, name, "clone", read_only_root=True)
+
+
+def asking_for(command: str) -> str:
+    """A prompt that makes the stand-in for the model run a command."""
+    steps = [{"tool": "Bash", "input": {"command": command, "description": "x"}}, {"say": "done"}]
+    return f"standin: {json.dumps(steps)}"
+
+
+COMMIT = "git add -A && git -c user.name=C -c user.email=c@d commit -qm work"
+
+
+async def test_work_comes_back_as_a_branch_and_nothing_else_changes(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
+    await created(sessions, repository, name, "clone")
+    await run(sessions, name, f"echo two >>a.txt && echo new >new.txt && {COMMIT} && touch more")
+    before = contents(repository)
+    index = (repository / ".git" / "index").read_bytes()
+    config = (repository / ".git" / "config").read_bytes()
+    applied = await apply_changes(await sessions.open(name))
+    assert (applied.outcome, applied.branch, applied.commits) == ("created", f"claude/{name}", 1)
+    assert set(applied.files) == {"a.txt", "new.txt"}
+    assert applied.warnings == (
+        "One file is not committed in the session, so not applied: pass a commit message.",
+    )
+    assert git(repository, "show", f"claude/{name}:a.txt") == "one\ntwo"
+    assert git(repository, "branch", "--show-current") == "main"
+    after = contents(repository)
+    assert {path: after[path] for path in before} == before
+    assert (repository / ".git" / "index").read_bytes() == index
+    assert (repository / ".git" / "config").read_bytes() == config
+    git(repository, "fsck", "--full", "--strict")
+    again = await apply_changes(await sessions.open(name), commit="The rest")
+    assert (again.outcome, again.commits) == ("forwarded", 2)
+    assert git(repository, "log", "-1", "--format=%s", f"claude/{name}") == "The rest"
+
+
+async def test_a_conflict_changes_nothing_and_can_be_resolved(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
+    await created(sessions, repository, name, "clone")
+    await run(sessions, name, f"echo theirs >a.txt && {COMMIT}")
+    (repository / "a.txt").write_text("ours\n")
+    git(repository, "commit", "--quiet", "-am", "ours")
+    with pytest.raises(WorkConflict) as caught:
+        await apply_changes(await sessions.open(name), "merge")
+    assert caught.value.paths == ("a.txt",)
+    assert git(repository, "status", "--porcelain") == ""
+    await apply_changes(await sessions.open(name))
+    done = subprocess.run(
+        ["git", "-C", str(repository), "-c", "user.name=A", "-c", "user.email=a@b", "merge",
+         "-X", "theirs", "-m", "both", f"claude/{name}"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert (repository / "a.txt").read_text() == "theirs\n"
+
+
+async def test_chosen_files_and_a_patch(
+    sessions: Sessions, repository: Path, name: str, tmp_path: Path
+) -> None:
+    await created(sessions, repository, name, "clone")
+    await run(sessions, name, f"echo two >a.txt && mkdir d && echo x >d/x && rm run.sh && {COMMIT}")
+    handle = await sessions.open(name)
+    patch = tmp_path / "work.patch"
+    assert (await apply_changes(handle, "patch", patch=str(patch))).path == str(patch)
+    git(repository, "apply", "--check", str(patch))
+    with pytest.raises(TransferError, match="exists"):
+        await apply_changes(handle, "patch", patch=str(patch))
+    (repository / "a.txt").write_text("changed here\n")
+    applied = await apply_changes(handle, "files", paths=["a.txt", "d"])
+    assert applied.files == ("d/x",)
+    assert applied.left == ("a.txt: it changed on the host since the session began",)
+    assert (repository / "a.txt").read_text() == "changed here\n"
+    assert (repository / "d" / "x").read_text() == "x\n"
+    assert (repository / "run.sh").exists()
+
+
+async def test_changes_of_the_session_and_of_a_turn_are_told_and_undone(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
+    await created(sessions, repository, name, "clone")
+    await run(sessions, name, f"echo two >>a.txt && {COMMIT}")
+    await prompt(await sessions.open(name), asking_for("echo turn >turn.txt"), turn_id=TURN)
+    handle = await sessions.open(name)
+    found = await get_changes(handle)
+    assert {each.path: (each.status, each.added, each.deleted) for each in found.files} == {
+        "a.txt": ("M", 1, 0),
+        "turn.txt": ("A", 1, 0),
+    }
+    assert (found.ahead, found.committed, found.branch) == (1, False, f"claude/{name}")
+    of_turn = await get_changes(handle, turn_id=TURN)
+    assert [each.path for each in of_turn.files] == ["turn.txt"]
+    diff = (await get_changes(handle, paths=["a.txt"], diff=True)).diff
+    assert diff is not None
+    assert "+two" in diff
+    assert "turn.txt" not in diff
+    done = await discard_changes(handle, turn_id=TURN)
+    assert done.removed == ("turn.txt",)
+    assert await run(sessions, name, "cat a.txt") == "one\ntwo"
+    await discard_changes(handle)
+    assert await run(sessions, name, "cat a.txt; git log --format=%s") == "one\nfirst"
+    assert (await get_changes(handle)).files == ()
+
+
+async def test_a_mounted_repository_tells_its_changes_too(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
+    await created(sessions, repository, name, "bind")
+    handle = await sessions.open(name)
+    with anyio.fail_after(30):
+        while True:  # the first checkpoint is made beside the start
+            try:
+                await get_changes(handle)
+                break
+            except UsageError:
+                await anyio.sleep(0.1)
+    await run(sessions, name, "echo two >>a.txt")
+    assert [each.path for each in (await get_changes(handle)).files] == ["a.txt"]
+    await discard_changes(handle, paths=["a.txt"])
+    assert (repository / "a.txt").read_text() == "one\n"
+    with pytest.raises(UsageError, match="mounted: its changes are on the host already"):
+        await apply_changes(handle)
+
+
+async def test_work_that_is_nowhere_else_is_not_destroyed(
+    sessions: Sessions, repository: Path, name: str, bare: Bare
+) -> None:
+    await created(sessions, repository, name, "clone")
+    await run(sessions, name, f"echo two >>a.txt && {COMMIT} && touch left")
+    bare("stop", "--time=0", bare.containers(name)[0])
+    with pytest.raises(WorkUnsaved) as caught:
+        await sessions.destroy(name)
+    assert "1 commit (" in str(caught.value)
+    assert "1 changed file (left)" in str(caught.value)
+    await apply_changes(await sessions.open(name), commit="The rest")
+    assert (await sessions.destroy(name)).existed
+    await created(sessions, repository, name, "copy")
+    await run(sessions, name, "touch left")
+    with pytest.raises(WorkUnsaved, match="1 changed file"):
+        await sessions.destroy(name)
+    assert (await sessions.destroy(name, discard=True)).existed
+
+
+async def test_a_session_cannot_send_what_would_run_on_the_host(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
+    await created(sessions, repository, name, "clone")
+    forged = (
+        "blob=$(echo evil | git hash-object -w --stdin) && "
+        "tree=$(printf '100755 blob %s\\tpost-checkout\\n' $blob | git mktree) && "
+        "root=$(printf '040000 tree %s\\t.GIT\\n' $tree | git mktree) && "
+        "commit=$(git -c user.name=C -c user.email=c@d commit-tree -p HEAD -m evil $root) && "
+        "git update-ref HEAD $commit"
+    )
+    await run(sessions, name, forged)
+    before = contents(repository)
+    with pytest.raises(WorkRefused):
+        await apply_changes(await sessions.open(name))
+    assert contents(repository) == before

@@ -16,6 +16,8 @@ from claude_mcp.contract import places
 from claude_mcp.contract.numbers import amount
 from claude_mcp.contract.redaction import redactor
 
+MAX_APPLIED = 20
+
 
 def log(line: str) -> None:
     line = redactor.redact(line)
@@ -102,6 +104,17 @@ class State:
         if names != self._values.get("mcpServers"):
             self._values["mcpServers"] = names
             self._write()
+
+    @property
+    def applied(self) -> list[str]:
+        """The latest commits of the session that the host has."""
+        commits = self._values.get("applied")
+        return [str(each)[:64] for each in commits] if isinstance(commits, list) else []
+
+    @applied.setter
+    def applied(self, commits: list[str]) -> None:
+        self._values["applied"] = commits[-MAX_APPLIED:]
+        self._write()
 
     @property
     def latest_turn(self) -> str | None:

@@ -10,6 +10,7 @@ import collections
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
@@ -58,7 +59,9 @@ class Turns:
         state: State,
         directory: str,
         egress: Egress | None = None,
+        before_turn: Callable[[str], None] = lambda turn_id: None,
     ) -> None:
+        self._before_turn = before_turn
         self._egress = egress
         self._has_network = settings.network != NO_NETWORK
         self._state = state
@@ -242,6 +245,7 @@ class Turns:
                 self._driver.stop("it was idle")
                 continue
             try:
+                self._before_turn(turn.id)
                 result = self._driver.run(turn, self._note_sending)
             except Exception as error:
                 log(f"turn {turn.id}: {type(error).__name__}: {error}")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints
 from claude_mcp.contract import workspaces
 from claude_mcp.contract.messages import Malformed, from_json, to_json
 from claude_mcp.contract.operations import Staging
@@ -28,8 +29,11 @@ class Unseeded(Exception):
     """The workspace cannot be made."""
 
 
-def receive(workspace: str, say: Callable[[str], None]) -> None:
-    """The agent's half of the exchange that ``contract.workspaces`` describes."""
+def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
+    """The agent's half of the exchange that ``contract.workspaces`` describes.
+
+    ``directory`` is the agent's own, in the session's home.
+    """
     try:
         with descriptors.opened(workspace) as parent, staging(parent) as (name, _):
             path = os.path.join(workspace, name)
@@ -38,6 +42,10 @@ def receive(workspace: str, say: Callable[[str], None]) -> None:
             say(workspaces.STAGING + _line(Staging(path, os.getuid(), os.getgid())))
             seed = from_json(Seed, json.loads(sys.stdin.readline() or "null"))
             seeded = make(workspace, path, seed)
+        checkpoints = Checkpoints(directory, workspace, clone=seed.kind == workspaces.CLONE)
+        taken = checkpoints.take(CREATE, FIRST_TAKE_SECONDS)
+        if taken.checkpoint is None:
+            raise Unseeded(f"its first state cannot be kept: {taken.reason}")
     except (Unseeded, OSError, ValueError, Malformed, placement.PlaceError) as error:
         say(workspaces.UNSEEDED + json.dumps(str(error)[:SAID_CHARS]))
     else:

@@ -114,6 +114,11 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         "Free some disk space in the session, then send the prompt again.",
         (NextStep.RUN_COMMAND,),
     ),
+    Code.NO_CHANGES: Meaning(
+        UsageError, "What session {session!r} changed cannot be told: {detail}."
+    ),
+    Code.NOT_DISCARDED: Meaning(UsageError, "Nothing was discarded: {detail}."),
+    Code.NO_WORK: Meaning(UsageError, "There is nothing to apply: {detail}."),
     Code.NO_TURN: Meaning(TurnNotFound, "Session {session!r} has no turn {detail}."),
     Code.NO_EVENT: Meaning(
         TurnNotFound,

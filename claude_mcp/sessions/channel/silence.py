@@ -30,6 +30,8 @@ GRACE_SECONDS: Final = 8.0
 """How long after the caller's limit an answer may arrive: the agent then kills what runs."""
 PLAIN_SECONDS: Final = 60.0
 """The limit of operations that only read or store something."""
+LONG_SECONDS: Final = 600.0
+"""The limit of operations that read the whole workspace."""
 ENGINE_SECONDS: Final = 5.0
 """How long the engine may take to say what became of a container."""
 
@@ -40,7 +42,10 @@ _PLAIN: Final = (
     operations.EVENT,
     operations.RESPOND,
     operations.ARRIVED,
+    operations.UNPACK,
+    operations.APPLIED,
 )
+_LONG: Final = (operations.CHANGES, operations.DISCARD, operations.PACK, operations.UNSAVED)
 _LIMITED: Final = (operations.COMMAND, operations.TURN, operations.FOLLOW, operations.MCP)
 _MAYBE: Final = "What was asked of it may still be carried out."
 
@@ -49,6 +54,8 @@ def limit_of(op: str, args: Mapping[str, Any]) -> float:
     """How many seconds a request may take; infinite if its caller set no limit."""
     if op in _PLAIN:
         return PLAIN_SECONDS
+    if op in _LONG:
+        return LONG_SECONDS
     if op not in _LIMITED:
         return math.inf
     given = amount(args.get("timeoutSeconds", args.get("waitSeconds")))

@@ -43,7 +43,14 @@ from claude_mcp.sessions.network.access import Access, Network
 from claude_mcp.sessions.paths import policy, sockets
 from claude_mcp.sessions.providers.resolve import Provider, resolve
 from claude_mcp.sessions.registry import Sessions
-from claude_mcp.sessions.session import Session, Status, check_name, container_name, rfc3339
+from claude_mcp.sessions.session import (
+    Session,
+    Status,
+    branch_name,
+    check_name,
+    container_name,
+    rfc3339,
+)
 
 LONGEST_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400.0
 LOG_MAX_SIZE: Final = "10m"
@@ -249,19 +256,13 @@ async def _seed(
         project.path,
         SeedRequest(
             kind=workspace,
-            branch=_branch(name),
+            branch=branch_name(name),
             base_ref=request.base_ref,
             include_uncommitted=request.include_uncommitted,
             include=request.include,
             exclude=request.exclude,
         ),
     )
-
-
-def _branch(name: str) -> str:
-    """The branch of a session's clone: its name, without what git does not allow there."""
-    plain = re.sub(r"[^a-zA-Z0-9_.-]+|\.\.+|^\.|\.$|\.lock$", "-", name).strip("-")
-    return f"claude/{plain or 'session'}"
 
 
 def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:
@@ -356,6 +357,8 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         append_system_prompt="\n".join(notes) or None,
         expires_at=None if expires is None else expires.timestamp(),
         idle_timeout_seconds=checked.lifetime.idle_seconds,
+        workspace=checked.workspace,
+        base=checked.seed.seed.base if checked.seed else None,
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
         git_hooks=checked.git.hooks,
@@ -378,6 +381,8 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         places=checked.provider.places,
         git_state=checked.git.state,
         mounted=spec.labels[MOUNTED],
+        workspace=checked.workspace,
+        base=checked.seed.seed.base if checked.seed else None,
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,

@@ -24,11 +24,17 @@ HINTS = {
     "transfer_files": {"destructive": True, "idempotent": False, "openWorld": False},
     "execute_command": {"destructive": True, "idempotent": False, "openWorld": True},
     "get_session_logs": {"readOnly": True, "openWorld": False},
+    "get_changes": {"readOnly": True, "openWorld": False},
+    "apply_changes": {"destructive": True, "idempotent": True, "openWorld": False},
+    "discard_changes": {"destructive": True, "idempotent": True, "openWorld": False},
 }
 
 
 # Beyond the reference system's seven.
-FURTHER = {"get_turn", "cancel_turn", "respond_permission", "set_credentials"}
+FURTHER = {
+    "get_turn", "cancel_turn", "respond_permission", "set_credentials", "get_changes",
+    "apply_changes", "discard_changes",
+}  # fmt: skip
 
 
 def wire(tool: Tool) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def test_a_schema_in_full() -> None:
             "properties": {
                 "sessionId": {
                     "type": "string",
-                    "description": "Session id, unique prefix of it, or name.",
+                    "description": "Session id, prefix or name.",
                 },
                 "command": {"type": "string", "description": "Run by sh -c in /workspace."},
                 "timeoutSeconds": {

@@ -1,0 +1,204 @@
+"""What a session did to its workspace: changes, the way back, and what only the session has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from claude_mcp.agent.channel.connections import Answer, Request, RequestError
+from claude_mcp.agent.store.state import State, log
+from claude_mcp.agent.workspace import changes, repository, restoring
+from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints, TooMuch
+from claude_mcp.agent.workspace.git import GitFailed, NoGit
+from claude_mcp.contract import operations
+from claude_mcp.contract.codes import Code
+from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.settings import Settings
+from claude_mcp.contract.workspaces import BIND, CLONE
+
+T = TypeVar("T")
+BUNDLE = "work.bundle"
+BEFORE_TURN_SECONDS = 2.0
+COMMIT_SECONDS = 300.0
+FAILURES = (changes.NoCheckpoint, TooMuch, GitFailed, NoGit, OSError)
+
+
+class Work:
+    """The workspace of a session. ``directory`` is the agent's own, in the session's home."""
+
+    def __init__(
+        self, settings: Settings, directory: str, environment: dict[str, str], state: State
+    ) -> None:
+        self._settings = settings
+        self._workspace = os.getcwd()
+        self._bundle = os.path.join(directory, BUNDLE)
+        self._environment = environment
+        self._state = state
+        self._packing = threading.Lock()
+        self.checkpoints = Checkpoints(
+            directory, self._workspace, clone=settings.workspace == CLONE
+        )
+
+    def begin(self) -> None:
+        """Keep the state at the session's creation."""
+        if self._is_kept:
+            taken = self.checkpoints.take(CREATE, FIRST_TAKE_SECONDS)
+            if taken.checkpoint is None:
+                log(f"changes cannot be told: {taken.reason}")
+
+    def before_turn(self, turn_id: str) -> None:
+        """Keep the state before a turn; without it, the turn's changes cannot be told."""
+        if self._is_kept and self.checkpoints.find(CREATE) is not None:
+            taken = self.checkpoints.take(turn_id, BEFORE_TURN_SECONDS)
+            if taken.checkpoint is None:
+                log(f"no checkpoint before turn {turn_id}: {taken.reason}")
+
+    @property
+    def _is_kept(self) -> bool:
+        # A mounted directory without a repository may hold anything, and nothing tells what
+        # belongs to the project.
+        is_bind = self._settings.workspace == BIND
+        return not is_bind or repository.find(self._workspace) is not None
+
+    # Operations, each on its own thread.
+
+    def changes(self, request: Request) -> Answer:
+        args = request.read(operations.ReadChanges)
+        return to_json(self._told(Code.NO_CHANGES, lambda: self._changes(args)))
+
+    def _changes(self, args: operations.ReadChanges) -> operations.Changes:
+        self._check_kept()
+        since = args.turn_id or CREATE
+        until = self.checkpoints.next_after(since) if args.turn_id else None
+        if args.diff:
+            part = changes.diff(
+                self.checkpoints, since, args.until or until, args.paths or None, args.offset
+            )
+            return operations.Changes(
+                (), diff=part.text, next_offset=part.next_offset, until=part.until
+            )
+        found = changes.summary(self.checkpoints, since, until)
+        files = tuple(
+            operations.FileChange(*each)
+            for each in found.files
+            if not args.paths or _is_chosen(each.path, args.paths)
+        )
+        state = found.repository
+        report = operations.Changes(files, found.more, found.left_out)
+        if state is None:
+            return report
+        return report._replace(
+            is_repository=True,
+            branch=state.branch,
+            head=state.head,
+            ahead=state.ahead,
+            committed=state.committed,
+        )
+
+    def discard(self, request: Request) -> Answer:
+        args = request.read(operations.Discard)
+
+        def restore() -> restoring.Restored:
+            self._check_kept()
+            return restoring.restore(self.checkpoints, args.turn_id or CREATE, args.paths or None)
+
+        done = self._told(Code.NOT_DISCARDED, restore)
+        return to_json(
+            operations.Discarded(
+                done.restored,
+                done.removed,
+                tuple(f"{each.path}: {each.reason}" for each in done.left),
+                done.branch,
+            )
+        )
+
+    def pack(self, request: Request) -> Answer:
+        args = request.read(operations.Pack)
+        if self._settings.workspace != CLONE:
+            raise RequestError(Code.NO_WORK, "the workspace is not a clone")
+        with self._packing:
+            return to_json(self._pack(args))
+
+    def _pack(self, args: operations.Pack) -> operations.Packed:
+        if self._settings.base is None:
+            raise RequestError(Code.NO_WORK, "the project has no commit to begin at")
+        if args.commit is not None and self._git("status", "--porcelain"):
+            self._git("add", "--all")
+            self._git("commit", "--quiet", "--no-verify", f"--message={args.commit}")
+        branch = self._git("symbolic-ref", "--quiet", "--short", "HEAD")
+        if not branch:
+            raise RequestError(Code.NO_WORK, "HEAD is detached; check out a branch in the session")
+        uncommitted = len(self._git("status", "--porcelain").splitlines())
+        if self._git("rev-list", "--max-count=1", f"{self._settings.base}..HEAD") == "":
+            more = ", and there are uncommitted changes" if uncommitted else ""
+            raise RequestError(Code.NO_WORK, f"nothing was committed there{more}")
+        self._git(
+            "bundle", "create", "--quiet", self._bundle, f"refs/heads/{branch}",
+            f"^{self._settings.base}",
+        )  # fmt: skip
+        return operations.Packed(self._bundle, branch, uncommitted)
+
+    def unpack(self, request: Request) -> Answer:
+        with suppress(FileNotFoundError):
+            os.unlink(self._bundle)
+        return {}
+
+    def unsaved(self, request: Request) -> Answer:
+        if self._settings.workspace == BIND:
+            return {}
+        found = self._told(
+            Code.NO_CHANGES,
+            lambda: changes.work_elsewhere(self.checkpoints, self._state.applied),
+        )
+        commits = tuple(f"{each.oid[:10]} {each.subject}" for each in found.commits)
+        more = found.more_commits + found.more_files
+        return to_json(operations.Unsaved(commits, found.files, more, found.reason))
+
+    def applied(self, request: Request) -> Answer:
+        commit = request.read(operations.Applied).commit
+        self._state.applied = [*self._state.applied, commit]
+        return {}
+
+    def _check_kept(self) -> None:
+        if not self._is_kept:
+            raise RequestError(
+                Code.NO_CHANGES, "the project is mounted and is no git repository of its own"
+            )
+
+    @staticmethod
+    def _told(code: Code, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except changes.NoCheckpoint as error:
+            what = "of the session's creation" if str(error) == CREATE else f"before {error}"
+            raise RequestError(code, f"there is no checkpoint {what}") from error
+        except (*FAILURES, restoring.CannotDiscard) as error:
+            raise RequestError(code, str(error) or type(error).__name__) from error
+
+    def _git(self, *arguments: str) -> str:
+        """Git as the session's user runs it, with that user's configuration; no hooks."""
+        command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"]
+        try:
+            done = subprocess.run(
+                [*command, *arguments],
+                cwd=self._workspace,
+                env={**self._environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=COMMIT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RequestError(Code.NO_WORK, f"git {arguments[0]}: {error}") from error
+        if done.returncode and arguments[0] != "symbolic-ref":
+            said = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise RequestError(Code.NO_WORK, f"git {arguments[0]} failed: {said[:300]}")
+        return done.stdout.decode("utf-8", "replace").strip()
+
+
+def _is_chosen(path: str, chosen: Sequence[str]) -> bool:
+    return any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in chosen)

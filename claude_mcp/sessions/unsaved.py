@@ -1,0 +1,54 @@
+"""Whether a session holds work that would be lost with it."""
+
+from __future__ import annotations
+
+from claude_mcp.contract import operations
+from claude_mcp.contract.numbers import counted
+from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.workspaces import BIND
+from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, WorkUnsaved
+from claude_mcp.sessions.channel.answers import listed, read
+from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.session import Status
+
+STEPS = (NextStep.APPLY, NextStep.DISCARD_WORK)
+
+
+async def check(handle: SessionHandle) -> None:
+    """Refuse to lose work. A session whose project is mounted has none of its own.
+
+    Raises:
+        WorkUnsaved: what it has that is nowhere else, or why that cannot be told.
+        EngineError
+    """
+    session = handle.session
+    alive = session.status in (Status.RUNNING, Status.STOPPED, Status.PAUSED)
+    if session.workspace == BIND or not alive:
+        return
+    try:
+        answer = await handle.request(operations.UNSAVED, {})
+        found = read(operations.Unsaved, answer)
+    except SessionNotFound:
+        return
+    except ClaudeMcpError as error:
+        raise WorkUnsaved(
+            f"Whether session {session.name!r} holds work that is nowhere else cannot be told: "
+            f"{error.message}",
+            steps=STEPS,
+        ) from error
+    parts = []
+    if found.commits:
+        parts.append(f"{counted(len(found.commits), 'commit')} ({listed(found.commits)})")
+    if found.files:
+        parts.append(f"{counted(len(found.files), 'changed file')} ({listed(found.files)})")
+    if found.more:
+        parts.append(f"{found.more} more")
+    if found.reason:
+        parts.append(f"perhaps more: {found.reason}")
+    if parts:
+        raise WorkUnsaved(
+            f"Session {session.name!r} was not destroyed: only there are "
+            f"{redactor.redact(', '.join(parts))}.",
+            hint="Take them, or destroy the session with them.",
+            steps=STEPS,
+        )

@@ -1,0 +1,1 @@
+"""What a session changed, and how its work comes back."""

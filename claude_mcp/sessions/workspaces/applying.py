@@ -1,0 +1,254 @@
+"""Brings a clone's commits to the host's repository.
+
+The session is asked for a bundle, which is copied out and checked in a repository of ours before
+anything of the project is touched; see ``sessions.git.incoming``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final, Literal
+
+import anyio.to_thread
+
+from claude_mcp.contract import operations
+from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.workspaces import CLONE
+from claude_mcp.errors import NextStep, TransferError, UsageError
+from claude_mcp.placing import descriptors
+from claude_mcp.sessions.channel.answers import line, read
+from claude_mcp.sessions.files.archive import Tally
+from claude_mcp.sessions.files.unpacking import Limits, read_archive
+from claude_mcp.sessions.git import identity
+from claude_mcp.sessions.git.incoming import Incoming, incoming
+from claude_mcp.sessions.git.merge import merge
+from claude_mcp.sessions.git.program import Git
+from claude_mcp.sessions.git.to_branch import to_branch
+from claude_mcp.sessions.git.to_files import Outcome, to_files
+from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.progress import Progress, no_progress
+from claude_mcp.sessions.session import Session, branch_name
+
+Mode = Literal["branch", "merge", "patch", "files"]
+MODES: Final = ("branch", "merge", "patch", "files")
+PATCH_BYTES: Final = 256 * 1024 * 1024
+MAX_FILES: Final = 1000
+TAKEN: Final = (Outcome.WRITTEN, Outcome.DELETED, Outcome.SAME)
+CHANGED: Final = "it changed on the host since the session began"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """``outcome`` says what became of the branch, or is ``written``; see the enumerations in
+    ``sessions.git``. ``files`` were changed by the session; in the mode ``files``, ``left`` says of
+    each that was not taken why not.
+    """
+
+    session: Session
+    mode: str
+    outcome: str
+    branch: str | None
+    commit: str
+    commits: int
+    subjects: tuple[str, ...]
+    files: tuple[str, ...]
+    left: tuple[str, ...] = ()
+    path: str | None = None
+    """Of the patch."""
+    warnings: tuple[str, ...] = field(default=())
+
+
+async def apply_changes(
+    handle: SessionHandle,
+    mode: Mode = "branch",
+    *,
+    branch: str | None = None,
+    paths: Sequence[str] = (),
+    commit: str | None = None,
+    patch: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Applied:
+    """Bring the session's commits to the host.
+
+    ``branch`` creates or forwards a branch; ``merge`` merges into the branch that is checked out;
+    ``patch`` writes a file; ``files`` brings ``paths`` into the working tree. With ``commit``, a
+    message, all that is uncommitted is committed in the session first.
+
+    Raises:
+        UsageError: the session has nothing to apply, or the arguments do not fit.
+        WorkConflict: the host's repository is not in a state for it. Nothing was changed.
+        WorkRefused: what the session sent is broken or dangerous. Nothing was changed.
+        GitError, TransferError, SessionNotFound, SessionNotReady, AgentError, EngineError
+    """
+    session = handle.session
+    _check(session, mode, branch, paths, patch)
+    await progress("packing the session's commits")
+    async with _bundle(handle, commit) as (packed, bundle):
+        git = Git(handle.config.environment)
+        await progress("checking them")
+        assert session.base is not None
+        async with incoming(
+            git, session.project_path, bundle, branch=packed.branch, base=session.base
+        ) as work:
+            await progress("applying them")
+            applied = await _apply(handle, work, mode, branch, paths, patch, overwrite)
+            tip = work.tip
+    if mode in ("branch", "merge"):
+        await handle.request(operations.APPLIED, to_json(operations.Applied(tip)))
+    if packed.uncommitted:
+        count = packed.uncommitted
+        are = "One file is" if count == 1 else f"{count} files are"
+        warning = f"{are} not committed in the session, so not applied: pass a commit message."
+        return replace(applied, warnings=(*applied.warnings, warning))
+    return applied
+
+
+def _check(
+    session: Session, mode: str, branch: str | None, paths: Sequence[str], patch: str | None
+) -> None:
+    if session.workspace != CLONE:
+        why = {
+            "bind": "The project is mounted: its changes are on the host already.",
+            "copy": "The session has a copy and no commits: copy its files out.",
+        }
+        raise UsageError(why.get(session.workspace, "The session has no clone."))
+    if session.base is None:
+        raise UsageError("The session began without a commit, so its work cannot be applied.")
+    if mode not in MODES:
+        raise UsageError(f"mode must be one of {', '.join(MODES)}.")
+    for what, given, wanted in (
+        ("branch", branch is not None, "branch"),
+        ("paths", bool(paths), "files"),
+        ("patch", patch is not None, "patch"),
+    ):
+        if given and mode != wanted:
+            raise UsageError(f"{what} belongs to the mode {wanted!r}.")
+    if mode == "files" and not paths:
+        raise UsageError("The mode 'files' needs paths.")
+    if mode == "patch" and patch is None:
+        raise UsageError("The mode 'patch' needs the patch's path on the host.")
+
+
+@asynccontextmanager
+async def _bundle(
+    handle: SessionHandle, commit: str | None
+) -> AsyncIterator[tuple[operations.Packed, str]]:
+    """The session's bundle in a directory of ours."""
+    pinned = await handle.pinned()
+    answer = await pinned.request(operations.PACK, to_json(operations.Pack(commit)))
+    packed = read(operations.Packed, answer)
+    packed = packed._replace(branch=line(packed.branch, 250))
+    config, tally = handle.config, Tally()
+    with TemporaryDirectory(prefix="claude-mcp-work-") as directory:
+        await handle.engine.copy_out(
+            pinned.session.container_id,
+            packed.path,
+            lambda pipe: _unpack(pipe, directory, tally, config.transfer_bytes),
+        )
+        await pinned.request(operations.UNPACK, {})
+        [*names] = await anyio.to_thread.run_sync(os.listdir, directory)
+        if len(names) != 1:
+            raise TransferError("The session sent something else than its commits.")
+        yield packed, os.path.join(directory, names[0])
+
+
+def _unpack(pipe: BinaryIO, directory: str, tally: Tally, size: int) -> None:
+    opened = os.open(directory, descriptors.READ)
+    try:
+        unpacked = read_archive(pipe, opened, None, tally, Limits(size, 1))
+    finally:
+        os.close(opened)
+    if not unpacked.complete:
+        raise TransferError("The session's commits did not arrive completely. Try again.")
+
+
+async def _apply(
+    handle: SessionHandle,
+    work: Incoming,
+    mode: str,
+    branch: str | None,
+    paths: Sequence[str],
+    patch: str | None,
+    overwrite: bool,
+) -> Applied:
+    done = Applied(
+        session=handle.session,
+        mode=mode,
+        outcome="written",
+        branch=None,
+        commit=work.tip,
+        commits=work.commits,
+        subjects=work.subjects,
+        files=tuple(each.path for each in work.changes[:MAX_FILES]),
+        warnings=work.warnings,
+    )
+    match mode:
+        case "branch":
+            moved = await to_branch(work, branch or branch_name(handle.session.name))
+            return replace(done, outcome=moved.how.value, branch=moved.branch)
+        case "merge":
+            who = await identity.look_up(handle.session.project_path, handle.config.environment)
+            merged = await merge(work, who)
+            return replace(
+                done,
+                outcome=merged.how.value,
+                branch=merged.branch,
+                commit=merged.new,
+                files=merged.paths[:MAX_FILES],
+                warnings=(*work.warnings, *merged.warnings),
+            )
+        case "patch":
+            assert patch is not None
+            return replace(done, path=await _write_patch(handle, work, patch, overwrite))
+        case _:
+            taken = await to_files(work, paths, overwrite=overwrite)
+            return replace(
+                done,
+                files=tuple(each.path for each in taken if each.outcome in TAKEN),
+                left=tuple(
+                    f"{each.path}: {each.reason or CHANGED}"
+                    for each in taken
+                    if each.outcome not in TAKEN
+                ),
+            )
+
+
+async def _write_patch(handle: SessionHandle, work: Incoming, patch: str, overwrite: bool) -> str:
+    given = policy.host_path(patch, "patch")
+    done = await work.git.run(
+        work.scratch,
+        "diff-tree", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv",
+        work.base, work.tip,
+        output_bytes=PATCH_BYTES,
+    )  # fmt: skip
+    return await anyio.to_thread.run_sync(
+        _write, handle, str(given), done.stdout, overwrite, abandon_on_cancel=True
+    )
+
+
+def _write(handle: SessionHandle, given: str, data: bytes, overwrite: bool) -> str:
+    parent = os.path.realpath(os.path.dirname(given))
+    target = os.path.join(parent, os.path.basename(given))
+    try:
+        with descriptors.opened(parent) as directory:
+            owner = os.fstat(directory)
+            policy.check(target, f"The patch {target!r}", handle.config, owner.st_uid)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags |= os.O_TRUNC if overwrite else os.O_EXCL
+            with open(
+                os.open(os.path.basename(target), flags, 0o644, dir_fd=directory), "wb"
+            ) as file:
+                file.write(data)
+    except FileExistsError:
+        raise TransferError(
+            f"The patch was not written: {target} exists.", steps=(NextStep.OVERWRITE,)
+        ) from None
+    except OSError as error:
+        raise TransferError(f"The patch was not written: {target}: {error.strerror}.") from error
+    return target
