@@ -111,7 +111,7 @@ SET_CREDENTIALS: Final = Declaration(
 
 class LogsArguments(Arguments):
     session_id: SessionId
-    tail: Annotated[int, Field(ge=1, le=10_000, description="Number of last lines.")] = 100
+    tail: Annotated[int, Field(ge=1, le=10_000, description="Last lines.")] = 100
 
 
 async def _logs(sessions: Sessions, arguments: LogsArguments, call: Call) -> LogsResult:
