@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -480,9 +480,17 @@ async def test_a_missing_or_hanging_engine_has_a_hint(
     program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
     program.chmod(0o755)
     monkeypatch.setattr("claude_mcp.engine.docker_cli.START_TIMEOUT_SECONDS", 0.01)
-    with pytest.raises(EngineUnavailable) as hangs:
-        await engine.start("c")
-    assert hangs.value.message == "Docker did not finish 'start' within 0.01 s."
+    monkeypatch.setattr("claude_mcp.engine.docker_cli.READ_TIMEOUT_SECONDS", 0.02)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "start' within 0.01": lambda: engine.start("c"),
+        "container' within 0.02": lambda: engine.inspect(["c"]),
+        "ps' within 0.02": lambda: engine.containers("label"),
+        "create' within 0.03": lambda: engine.create(ContainerSpec("c", "i", ()), seconds=0.03),
+    }
+    for said, call in calls.items():
+        with pytest.raises(EngineUnavailable) as hangs:
+            await call()
+        assert hangs.value.message == f"Docker did not finish '{said} s."
 
 
 @pytest.mark.parametrize(
