@@ -52,6 +52,18 @@ class _Creation:
                 logger.error("container %s is left behind: %s", self.created.id[:12], error)
 
 
+async def _ask(engine: Engine, spec: ContainerSpec) -> None:
+    """Raises EngineUnavailable if the engine does not answer."""
+    try:
+        await engine.ids(SESSION)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(
+            f"{engine.title} did not create container {spec.name}, and does not answer: "
+            f"{error.message}",
+            hint=error.hint,
+        ) from error
+
+
 async def create(
     sessions: Sessions, engine: Engine, spec: ContainerSpec, inherited: Mapping[str, str]
 ) -> NewContainer:
@@ -68,7 +80,7 @@ async def create(
             with anyio.move_on_after(STALL_SECONDS):
                 await creation.ended.wait()
             if not creation.ended.is_set():
-                await engine.ids(SESSION)  # raises if the engine does not answer
+                await _ask(engine, spec)
                 with anyio.move_on_after(SLOW_SECONDS):
                     await creation.ended.wait()
         finally:

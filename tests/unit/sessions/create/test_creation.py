@@ -65,7 +65,7 @@ async def test_a_container_that_nobody_waits_for_any_more_is_removed(
     sessions: Sessions, engine: SlowEngine, answers: bool
 ) -> None:
     engine.answers = answers
-    said = "^Slow did not create container" if answers else "^Slow does not answer"
+    said = "^Slow did not create container claude-mcp-fix" + ("" if answers else ", and does not")
     with pytest.raises(EngineUnavailable, match=said):
         await create(sessions, engine)
     assert engine.calls == ["create", "ids"]
