@@ -45,6 +45,9 @@ ROOM_SECONDS = 10.0
 ACCEPT_PAUSE_SECONDS = 0.05
 WARM_UP_DELAY_SECONDS = 0.1
 """Leaves the processor to a command that arrives at once; prompts do not wait for this."""
+CHECKPOINT_DELAY_SECONDS = 0.5
+REPOSITORY = ".git"
+"""In the working directory: without one, a mounted project has no checkpoints."""
 
 
 class Agent:
@@ -141,7 +144,7 @@ class Agent:
                     self.state,
                     self._directory,
                     self._egress,
-                    lambda turn_id: self.work.before_turn(turn_id),
+                    self._before_turn,
                 )
             return self._turns
 
@@ -163,14 +166,18 @@ class Agent:
                 self._receiving = Receiving()
             return self._receiving
 
-    @property
-    def is_mounted(self) -> bool:
-        """Whether the workspace is a mount; of any other, the checkpoint was made with it."""
-        return self._settings.workspace == BIND
+    def _before_turn(self, turn_id: str) -> None:
+        if self._settings.workspace != BIND or os.path.lexists(REPOSITORY):
+            self.work.before_turn(turn_id)
 
     def warm_up(self) -> None:
-        """Start Claude Code, so that the first prompt is as fast as the tenth."""
+        """Start Claude Code, so that the first prompt is as fast as the tenth.
+
+        A project that is mounted gets its first checkpoint; a clone or copy has it already.
+        """
         threading.Timer(WARM_UP_DELAY_SECONDS, lambda: self.turns).start()
+        if self._settings.workspace == BIND and os.path.lexists(REPOSITORY):
+            threading.Timer(CHECKPOINT_DELAY_SECONDS, lambda: self.work.begin()).start()
 
     def activity(self, kind: str) -> str:
         # Without the lock, which is held while Claude Code is started.
@@ -276,8 +283,6 @@ def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
         log("session restarted; its credentials are lost")
     else:
         log("session started")
-        if agent.is_mounted:
-            threads.start(lambda: agent.work.begin())
         agent.warm_up()
     agent.expiry.start()
     with socket.socket(fileno=listener) as accepting:
