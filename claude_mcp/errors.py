@@ -49,6 +49,7 @@ class NextStep(Enum):
     OVERWRITE = auto()
     APPLY = auto()
     DISCARD_WORK = auto()
+    CREATE_PARENTS = auto()
 
 
 class ClaudeMcpError(Exception):

@@ -19,6 +19,10 @@ from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
 
+class _GivenUp(Exception):
+    """The caller is gone, or has cancelled the transfer."""
+
+
 class _Arrival:
     """What the front end says about a transfer whose files it has sent."""
 
@@ -43,7 +47,9 @@ class Receiving:
         args = request.read(operations.Receive)
         try:
             destination = os.path.join(os.getcwd(), args.destination)
-            target = placement.target_of(destination, args.name)
+            target = placement.target_of(destination, args.name, args.create_parents)
+        except placement.NoDirectory as error:
+            raise RequestError(Code.NO_DIRECTORY, str(error)) from error
         except placement.PlaceError as error:
             raise RequestError(Code.BAD_DESTINATION, str(error)) from error
         except OSError as error:  # its project was removed on the host
@@ -51,16 +57,21 @@ class Receiving:
             raise RequestError(Code.BAD_DESTINATION, why) from error
         directory_path = os.path.dirname(target)
         try:
-            with descriptors.opened(directory_path) as parent:
+            with (
+                placement.created_parents(directory_path),
+                descriptors.opened(directory_path) as parent,
+            ):
                 placement.check(args.directory, parent, target, args.overwrite)
                 with staging(parent) as (staging_name, directory):
                     path = os.path.join(directory_path, staging_name)
                     arrival = self._await(request, path)
                     if arrival.given_up:
-                        log(f"a transfer to {target} was given up")
-                        return {}
+                        raise _GivenUp
                     _check(directory, args.name, target, arrival.files)
                     placement.place(directory, args.name, parent, target, args.overwrite)
+        except _GivenUp:
+            log(f"a transfer to {target} was given up")
+            return {}
         except placement.PlaceError as error:
             raise RequestError(Code.BAD_DESTINATION, str(error)) from error
         except OSError as error:

@@ -43,6 +43,7 @@ class ToolResult:
 class PermissionDenial:
     tool_name: str
     tool_input: Mapping[str, Any] = field(default_factory=dict)
+    tool_use_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -374,6 +375,7 @@ def _result(body: dict[str, Any], subtype: str) -> Result:
             PermissionDenial(
                 fields.string(denial.get("tool_name")),
                 fields.mapping(denial.get("tool_input")),
+                fields.string(denial.get("tool_use_id")),
             )
             for denial in fields.mappings(body.get("permission_denials"))
         ),

@@ -256,6 +256,7 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
             source,
             destination,
             overwrite=arguments.force,
+            create_parents=arguments.parents,
             progress=follow(arguments),
         ),
     )

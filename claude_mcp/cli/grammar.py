@@ -137,6 +137,7 @@ def _copy(parser: Parser) -> None:
     parser.add_argument("source", metavar="SRC", help="local path, or SESSION:PATH")
     parser.add_argument("destination", metavar="DST", help="the other of the two")
     parser.option("--force", "--overwrite", action="store_true", help="replace existing files")
+    parser.option("--parents", action="store_true", help="create missing directories")
     _verbose(parser)
     _json(parser)
 

@@ -77,7 +77,7 @@ async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
     match turn.status.value if turn else "cancelled":
         case "cancelled":
             talk(f"claude-mcp: turn {turn_id} is cancelled; the conversation is kept")
-        case "running":
+        case "running" | "queued":
             talk(f"claude-mcp: turn {turn_id} is being cancelled")
         case status:
             talk(f"claude-mcp: turn {turn_id} had already ended: {status}")
@@ -147,8 +147,10 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
         write(for_terminal(turn.result).rstrip("\n") + "\n")
     for note in turn.notes:
         talk(f"note: {note}")
+    if turn.permission_denials:
+        from claude_mcp.sessions.turns.questions import denial_text
     for denial in turn.permission_denials:
-        talk(f"denied for lack of permission: {denial.tool_name} {denial.tool_input}")
+        talk(denial_text(denial.tool_name, denial.tool_input, denial.reason))
     tell(turn)
     match turn.status.value:
         case "needs_permission":
@@ -157,7 +159,7 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             if figures:
                 talk(f"[{turn_figures(turn.duration_ms, turn.num_turns, turn.cost_usd)}]")
             return 0
-        case "running":
+        case "running" | "queued":
             session = shlex.quote(turn.session.name)
             state = f"is queued behind {turn.ahead}" if turn.ahead else "is running"
             talk(

@@ -35,6 +35,7 @@ STEPS: Final = {
     NextStep.OVERWRITE: "--force",
     NextStep.APPLY: "'claude-mcp apply'",
     NextStep.DISCARD_WORK: "--force",
+    NextStep.CREATE_PARENTS: "--parents",
 }
 """The command, or its option, for each step."""
 

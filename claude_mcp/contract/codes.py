@@ -24,6 +24,7 @@ class Code(str, enum.Enum):
     # Commands and transfers; the message says why.
     BAD_WORKDIR = "bad-workdir"
     BAD_DESTINATION = "bad-destination"
+    NO_DIRECTORY = "no-directory"
     NO_TRANSFER = "no-transfer"
 
     # Turns.

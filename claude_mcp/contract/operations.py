@@ -107,6 +107,8 @@ class Receive(NamedTuple):
     directory: bool
     """Whether the source is one."""
     overwrite: bool
+    create_parents: bool = False
+    """Whether missing directories above the destination are created."""
 
 
 class Staging(NamedTuple):
@@ -183,6 +185,8 @@ class JournalEvent(NamedTuple):
 class PermissionDenial(NamedTuple):
     tool_name: str
     tool_input: Mapping[str, Any]
+    reason: str | None = None
+    """What the person who denied it wrote, or why nobody answered."""
 
 
 class Question(NamedTuple):

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from claude_mcp.placing import descriptors
 
@@ -18,21 +18,68 @@ class PlaceError(Exception):
     """The target cannot be created or replaced; the message says why."""
 
 
-def target_of(destination: str, name: str) -> str:
+class NoDirectory(PlaceError):
+    """The target's directory does not exist."""
+
+
+def target_of(destination: str, name: str, create_parents: bool = False) -> str:
     """The target path of a source called ``name``.
 
     As with cp, the source goes inside a destination that is a directory or ends with ``/``.
-    Otherwise the destination is the target, and its directory must exist.
+    Otherwise the destination is the target. Its directory must exist, unless it may be created.
 
     Raises:
-        PlaceError: the directory is missing.
+        NoDirectory
     """
     inside = destination.endswith("/") or os.path.isdir(destination)
     target = os.path.join(destination, name) if inside else destination
     parent = os.path.dirname(target.rstrip("/"))
-    if not os.path.isdir(parent):
-        raise PlaceError(f"there is no directory {parent}")
+    if not os.path.isdir(parent) and not create_parents:
+        raise NoDirectory(f"there is no directory {parent}")
     return os.path.join(os.path.realpath(parent), os.path.basename(target))
+
+
+def nearest_directory(path: str) -> str:
+    """The deepest directory on an absolute path that exists."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+@contextlib.contextmanager
+def created_parents(directory: str) -> Iterator[None]:
+    """Create what is missing of a directory's path. If the body fails, it is removed again.
+
+    As root, what is created belongs to the owner of the directory that existed.
+
+    Raises:
+        PlaceError: a directory cannot be created.
+        OSError: the path has become a link.
+    """
+    nearest = nearest_directory(directory)
+    names = os.path.relpath(directory, nearest).split("/") if directory != nearest else []
+    made: list[tuple[int, str]] = []
+    with contextlib.ExitStack() as stack:
+        here = stack.enter_context(descriptors.opened(nearest))
+        there = os.fstat(here)
+        try:
+            for name in names:
+                try:
+                    os.mkdir(name, dir_fd=here)
+                except OSError as error:
+                    why = f"{directory} cannot be created: {error.strerror}"
+                    raise PlaceError(why) from error
+                made.append((here, name))
+                here = os.open(name, descriptors.READ, dir_fd=here)
+                stack.callback(os.close, here)
+                if os.geteuid() == 0:
+                    os.fchown(here, there.st_uid, there.st_gid)
+            yield
+        except BaseException:
+            for above, name in reversed(made):
+                with contextlib.suppress(OSError):  # somebody has put something into it
+                    os.rmdir(name, dir_fd=above)
+            raise
 
 
 def check(staged_is_directory: bool, parent: int, target: str, overwrite: bool) -> None:

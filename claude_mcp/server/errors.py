@@ -25,6 +25,7 @@ STEPS: Final = {
     NextStep.OVERWRITE: "overwrite",
     NextStep.APPLY: "apply_changes",
     NextStep.DISCARD_WORK: "discardChanges",
+    NextStep.CREATE_PARENTS: "createParents",
 }
 """The tool, or its argument, for each step."""
 

@@ -62,7 +62,7 @@ LIST_SESSIONS: Final = Declaration(
     title="List sessions",
     description=(
         "Lists all sessions with id, name, project and status, also those of other servers "
-        "and the command line. Use it to find a sessionId."
+        "and the command line."
     ),
     arguments=ListArguments,
     result=ListResult,

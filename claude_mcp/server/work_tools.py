@@ -21,12 +21,10 @@ class TransferArguments(Arguments):
     source_path: Annotated[str, Field(description="File or directory; host paths are absolute.")]
     dest_path: Annotated[
         str,
-        Field(
-            description="The new path; an existing directory, or a path ending in /, takes the "
-            "source inside it."
-        ),
+        Field(description="New path; a directory, or path ending in /, takes the source inside."),
     ]
-    overwrite: Annotated[bool, Field(description="Replace existing files.")] = False
+    overwrite: Annotated[bool, Field(description="Replace files.")] = False
+    create_parents: Annotated[bool, Field(description="Create parents.")] = False
 
 
 async def _transfer(sessions: Sessions, arguments: TransferArguments, call: Call) -> TransferResult:
@@ -38,6 +36,7 @@ async def _transfer(sessions: Sessions, arguments: TransferArguments, call: Call
         arguments.source_path,
         arguments.dest_path,
         overwrite=arguments.overwrite,
+        create_parents=arguments.create_parents,
         progress=call.progress,
     )
     return TransferResult.of(transferred)
@@ -47,8 +46,8 @@ TRANSFER_FILES: Final = Declaration(
     name="transfer_files",
     title="Copy files into or out of a session",
     description=(
-        "Copies a file or directory between the host and a session. Project files need no "
-        "transfer: they are already in /workspace."
+        "Copies a file or directory between the host and a session. Project files are already in "
+        "/workspace."
     ),
     arguments=TransferArguments,
     result=TransferResult,
@@ -62,7 +61,7 @@ class CommandArguments(Arguments):
     session_id: SessionId
     command: Annotated[str, Field(description="Run by sh -c in /workspace.")]
     timeout_seconds: Annotated[float, Field(gt=0, description="Kill it after this time.")] = 600
-    workdir: Annotated[str | None, Field(description="Run in this directory instead.")] = None
+    workdir: Annotated[str | None, Field(description="Run in this directory.")] = None
 
 
 async def _execute(sessions: Sessions, arguments: CommandArguments, call: Call) -> CommandOutcome:
@@ -81,9 +80,8 @@ EXECUTE_COMMAND: Final = Declaration(
     name="execute_command",
     title="Run a shell command in a session",
     description=(
-        "Runs a shell command in a session without Claude: tests, git, reading files. Returns "
-        "exit code, stdout and stderr; a non-zero exit code is a result, not an error. Each "
-        "stream beyond 64 KB is cut in the middle."
+        "Runs a shell command in a session without Claude: tests, git, reading files. A non-zero "
+        "exit code is a result, not an error. A stream beyond 64 KB is cut in the middle."
     ),
     arguments=CommandArguments,
     result=CommandOutcome,

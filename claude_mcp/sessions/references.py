@@ -105,4 +105,6 @@ def choose(reference: str, sessions: Sequence[Session]) -> Session:
 
 
 def _named(sessions: Sequence[Session]) -> str:
-    return ", ".join(f"{each.id} ({each.name})" for each in sessions[:MAX_NAMED])
+    named = ", ".join(f"{each.id} ({each.name})" for each in sessions[:MAX_NAMED])
+    more = len(sessions) - MAX_NAMED
+    return f"{named} and {more} more" if more > 0 else named

@@ -86,6 +86,7 @@ class CreateResult(Result):
 class PermissionDenial(Result):
     tool_name: str
     tool_input: dict[str, Any]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class EventEntry(Result):
 class PromptResult(Result):
     session_id: str
     turn_id: str
-    status: Literal["completed", "running", "failed", "cancelled", "needs_permission"]
+    status: Literal["completed", "running", "queued", "failed", "cancelled", "needs_permission"]
     result: str | None
     error: str | None
     conversation_id: str | None
@@ -155,7 +156,7 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
         cost_usd=round(turn.cost_usd, USD_DIGITS),
         usage={key(name): count for name, count in turn.usage.items()},
         permission_denials=[
-            PermissionDenial(each.tool_name, dict(each.tool_input))
+            PermissionDenial(each.tool_name, dict(each.tool_input), each.reason)
             for each in turn.permission_denials
         ],
         questions=[

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from claude_mcp.contract.numbers import counted
-from claude_mcp.sessions.turns.questions import question_text
+from claude_mcp.sessions.turns.questions import denial_text, question_text
 from claude_mcp.views.figures import duration, turn_figures, usd
 from claude_mcp.views.results import (
     ApplyResult,
@@ -51,7 +51,7 @@ def create(result: CreateResult) -> str:
 def prompt(result: PromptResult) -> str:
     answer = result.result if result.result and result.result != result.error else None
     denials = [
-        f"Denied for lack of permission: {each.tool_name} {each.tool_input}"
+        denial_text(each.tool_name, each.tool_input, each.reason)
         for each in result.permission_denials
     ]
     return "\n".join(
@@ -86,9 +86,9 @@ def _outcome(result: PromptResult) -> list[str]:
             ]
         case "needs_permission":
             return [f"[needs_permission: turn {result.turn_id}]"]
-        case "running":
+        case "running" | "queued":
             return [
-                f"[running: turn {result.turn_id}]",
+                f"[{result.status}: turn {result.turn_id}]",
                 f'Next: get_turn with sessionId "{result.session_id}" waits for the result; '
                 "cancel_turn interrupts it.",
             ]
@@ -136,7 +136,7 @@ def cancelled(result: CancelResult) -> str:
             return "No turn was running."
         case "cancelled":
             return f"Turn {result.turn_id} is cancelled. The conversation is kept."
-        case "running":
+        case "running" | "queued":
             return f"Turn {result.turn_id} is being cancelled; get_turn waits for its end."
         case status:
             return f"Turn {result.turn_id} had already ended: {status}."

@@ -126,7 +126,9 @@ async def test_what_is_denied_is_not_done_and_the_model_is_told_why(
     await respond(await sessions.open(strict.id), question.request_id, DENY)
     done = await ended(sessions, asked)
     assert (done.status, done.result) == (TurnStatus.COMPLETED, "not in that directory")
-    assert [denial.tool_name for denial in done.permission_denials] == ["Bash"]
+    assert [(denial.tool_name, denial.reason) for denial in done.permission_denials] == [
+        ("Bash", "not in that directory")
+    ]
     assert not (project / "made").exists()
     assert await logged(sessions, strict, question) == [
         "asked: Bash: touch made", "denied (answered): not in that directory"

@@ -160,6 +160,43 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+async def test_missing_directories_are_created_on_request_and_removed_after_a_failure(
+    sessions: Sessions, shared: Session, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    handle = await sessions.open(shared.id)
+    await transfer(handle, TO, str(file), "/tmp/made/for/it", create_parents=True)
+    shown = await commands.run(handle, "cat /tmp/made/for/it; stat -c %U /tmp/made; id -un")
+    assert shown.stdout.startswith("x")
+    assert len({*shown.stdout.removeprefix("x").split()}) == 1
+    inside = await transfer(
+        handle, FROM, "/tmp/made/for/it", f"{tmp_path}/a/b/", create_parents=True
+    )
+    assert inside.path == f"{tmp_path}/a/b/it"
+    assert (tmp_path / "a" / "b" / "it").read_text() == "x"
+    assert (tmp_path / "a").stat().st_uid == tmp_path.stat().st_uid
+    with pytest.raises(TransferError, match="does not exist in session"):
+        await transfer(handle, FROM, "/tmp/missing", f"{tmp_path}/c/d/", create_parents=True)
+    with pytest.raises(TransferError, match="cannot be created"):
+        await transfer(handle, FROM, "/tmp/made", f"{file}/d/e", create_parents=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
+
+
+@pytest.mark.podman
+async def test_a_tmpdir_that_does_not_exist_is_named(
+    engine: Engine, environ: dict[str, str], shared: Session, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    environ |= {"TMPDIR": "/nosuch/tmp"}
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        handle = await sessions.open(shared.id)
+        with pytest.raises(EngineError, match="temporary files: /nosuch/tmp: No such") as caught:
+            await transfer(handle, TO, str(file), "/tmp/")
+    assert "TMPDIR" in (caught.value.hint or "")
+
+
 async def test_link_that_leads_outside_is_left_out_with_a_warning(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:

@@ -434,7 +434,8 @@ class Driver:
         if cost:
             self._state.add_cost(cost)
         asked, spontaneous = self._asked, self.spontaneous
-        outcome = outcomes.answered(result, cost)
+        speaker = asked or spontaneous
+        outcome = outcomes.answered(result, cost, speaker.denied if speaker else {})
         unattributed = not live.reports_lifecycle and not result.prompt_uuids
         if asked is not None and (
             asked.id in result.prompt_uuids or (unattributed and live.replayed == asked.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from claude_mcp.agent.store.records import Result
 from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
@@ -42,7 +44,8 @@ def died(live: Live) -> Result:
     }
 
 
-def answered(result: protocol.Result, cost_usd: float) -> Result:
+def answered(result: protocol.Result, cost_usd: float, denied: Mapping[str, str]) -> Result:
+    """``denied`` says why tool uses were denied, by their ids."""
     return {
         "status": "failed" if result.is_error else "completed",
         "result": result.text or None,
@@ -53,7 +56,15 @@ def answered(result: protocol.Result, cost_usd: float) -> Result:
         "costUsd": cost_usd,
         "usage": dict(result.usage),
         "permissionDenials": [
-            {"toolName": denial.tool_name, "toolInput": dict(denial.tool_input)}
+            {
+                "toolName": denial.tool_name,
+                "toolInput": dict(denial.tool_input),
+                **_reason(denied.get(denial.tool_use_id)),
+            }
             for denial in result.permission_denials
         ],
     }
+
+
+def _reason(why: str | None) -> Result:
+    return {} if why is None else {"reason": why}

@@ -154,6 +154,7 @@ class Permissions:
             line = protocol.allow_line(question.request.request_id, question.tool_input)
         else:
             line = protocol.deny_line(question.request.request_id, said or DENIED)
+            _note_reason(question, said)
         self._end(question, f"{'allowed' if allow else 'denied'} (answered)", said, line)
         return question.turn.id if question.turn else None
 
@@ -168,6 +169,7 @@ class Permissions:
                 turn.unanswered += 1
                 turn.notes.append(f"Permission for {question.tool_name} was denied: {why}.")
             line = protocol.deny_line(question.request.request_id, f"Denied: {why}.")
+            _note_reason(question, why)
             self._end(question, f"denied ({why})", line=line)
 
     def withdraw(self, live: Live, request_id: str) -> None:
@@ -258,3 +260,9 @@ def _text(value: object) -> str:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _note_reason(question: Question, why: str) -> None:
+    tool_use_id = _text(question.request.request.get("tool_use_id"))
+    if question.turn is not None and tool_use_id and why:
+        question.turn.denied[tool_use_id] = why

@@ -43,6 +43,8 @@ class Turn:
     before: killing.Snapshot = field(default_factory=dict)
     tasks: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    denied: dict[str, str] = field(default_factory=dict)
+    """Why tool uses were denied, by the ids that Claude Code gave them."""
     unanswered: int = 0
     """How many of its permission questions expired."""
     limits_before: cgroup_events.Counts | None = None

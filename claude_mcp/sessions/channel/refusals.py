@@ -76,6 +76,12 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         "Choose another destination, or allow what is there to be replaced.",
         (NextStep.OVERWRITE,),
     ),
+    Code.NO_DIRECTORY: Meaning(
+        TransferError,
+        "Nothing was copied: {detail}.",
+        "Choose another destination, or have the directory created.",
+        (NextStep.CREATE_PARENTS,),
+    ),
     Code.NO_TRANSFER: Meaning(
         TransferError, "Nothing was copied: the session gave up the transfer.", "Try again."
     ),

@@ -56,14 +56,15 @@ async def transfer(
     destination: str,
     *,
     overwrite: bool = False,
+    create_parents: bool = False,
     progress: Progress = no_progress,
 ) -> Transferred:
     """Copy a file or a directory.
 
     The source goes inside a destination that is a directory or ends with ``/``. Otherwise the
-    destination is the new path, and its directory must exist. Paths in the session may be
-    relative to /workspace; paths on the host must be absolute. With ``overwrite``, files are
-    replaced and directories merged.
+    destination is the new path. With ``create_parents``, missing directories are created. Paths
+    in the session may be relative to /workspace; paths on the host must be absolute. With
+    ``overwrite``, files are replaced and directories merged.
 
     Raises:
         UsageError, TransferError, SessionNotFound, SessionAmbiguous, SessionNotReady,
@@ -72,8 +73,8 @@ async def transfer(
     if "\0" in source or "\0" in destination or not source or not destination:
         raise UsageError("sourcePath and destPath must not be empty or contain a NUL character.")
     if direction is Direction.TO_CONTAINER:
-        return await _send(handle, source, destination, overwrite, progress)
-    return await _fetch(handle, source, destination, overwrite, progress)
+        return await _send(handle, source, destination, overwrite, create_parents, progress)
+    return await _fetch(handle, source, destination, overwrite, create_parents, progress)
 
 
 async def _send(
@@ -81,12 +82,13 @@ async def _send(
     source: str,
     destination: str,
     overwrite: bool,
+    create_parents: bool,
     progress: Progress,
 ) -> Transferred:
     path, name, is_directory = await anyio.to_thread.run_sync(
         _source, source, handle, abandon_on_cancel=True
     )
-    args = operations.Receive(destination, name, directory=is_directory, overwrite=overwrite)
+    args = operations.Receive(destination, name, is_directory, overwrite, create_parents)
     tally = Tally()
     pinned, engine = await handle.pinned(), _copying_engine(handle)
     await pinned.check_mounts()  # an engine also looks the paths up when it copies
@@ -139,6 +141,7 @@ async def _fetch(
     source: str,
     destination: str,
     overwrite: bool,
+    create_parents: bool,
     progress: Progress,
 ) -> Transferred:
     path = posixpath.normpath(posixpath.join(places.WORKSPACE, source))
@@ -153,13 +156,12 @@ async def _fetch(
     limits = Limits(handle.config.transfer_bytes, handle.config.transfer_files)
     unpacked: list[Unpacked] = []
     try:
-        target = placement.target_of(f"{given}/" if destination.endswith("/") else str(given), name)
-        with _opened(os.path.dirname(target)) as parent:
+        written = f"{given}/" if destination.endswith("/") else str(given)
+        target = placement.target_of(written, name, create_parents)
+        above = os.path.dirname(target)
+        await _check_target(target, handle)
+        with placement.created_parents(above), _opened(above) as parent:
             status = os.fstat(parent)
-            title = f"The destination {target!r}"
-            await anyio.to_thread.run_sync(
-                policy.check, target, title, handle.config, status.st_uid, abandon_on_cancel=True
-            )
             # The source's type is still unknown; this only refuses an existing target early.
             if not overwrite:
                 placement.check(False, parent, target, overwrite)
@@ -177,6 +179,8 @@ async def _fetch(
                 await anyio.to_thread.run_sync(
                     _place, unpacked[0], directory, parent, target, overwrite, tally
                 )
+    except placement.NoDirectory as error:
+        raise _nothing_copied(str(error), NextStep.CREATE_PARENTS) from error
     except placement.PlaceError as error:
         raise _nothing_copied(str(error)) from error
     except CopyIncomplete as error:
@@ -192,6 +196,20 @@ async def _fetch(
         ) from error
     return Transferred(
         session, Direction.FROM_CONTAINER, target, tally.files, tally.size, tuple(tally.warnings)
+    )
+
+
+async def _check_target(target: str, handle: SessionHandle) -> None:
+    """Apply the rules for host paths before anything is created there."""
+    with _opened(placement.nearest_directory(os.path.dirname(target))) as nearest:
+        owner = os.fstat(nearest).st_uid
+    await anyio.to_thread.run_sync(
+        policy.check,
+        target,
+        f"The destination {target!r}",
+        handle.config,
+        owner,
+        abandon_on_cancel=True,
     )
 
 
@@ -257,11 +275,11 @@ def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
     return told.staging, (told.uid, told.gid)
 
 
-def _nothing_copied(why: str) -> TransferError:
+def _nothing_copied(why: str, *steps: NextStep) -> TransferError:
     message = f"Nothing was copied: {why}."
     if "overwrite" in why:
         return TransferError(message, hint="Allow it to be replaced.", steps=(NextStep.OVERWRITE,))
-    return TransferError(message, hint="Choose another destination.")
+    return TransferError(message, hint="Choose another destination.", steps=steps)
 
 
 @asynccontextmanager

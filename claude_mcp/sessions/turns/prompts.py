@@ -269,7 +269,7 @@ async def _request(
             return _failed(handle, args.turn_id)
     turn = parse_result(handle.session, args.turn_id, answer)
     turn = replace(turn, notes=(*handle.notes, *turn.notes))
-    if turn.status is TurnStatus.RUNNING:
+    if turn.status in (TurnStatus.RUNNING, TurnStatus.QUEUED):
         return turn
     return replace(turn, notes=(*await handle.git_warnings(), *turn.notes))
 

@@ -1,4 +1,4 @@
-"""A permission question as text for people."""
+"""A permission question, and a denial, as text for people."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ def question_text(tool: str, tool_input: Mapping[str, Any], description: str | N
     if description and description not in tool_input.values():
         lines.append(f"  ({description})")
     return "\n".join(lines)
+
+
+def denial_text(tool: str, tool_input: Mapping[str, Any], reason: str | None) -> str:
+    """What was denied, and why if somebody said so."""
+    denied = question_text(tool, tool_input, None)
+    if reason is None:
+        return f"Denied for lack of permission: {denied}"
+    return f"Denied: {denied}\n  (reason: {_indented(reason)})"
 
 
 def _indented(value: Any) -> str:

@@ -25,11 +25,14 @@ MAX_RESULT_CHARS: Final = 256 * 1024
 """The length of a result or an error, which become part of a model's context."""
 MAX_USAGE_ENTRIES: Final = 50
 MAX_DENIALS: Final = 50
+MAX_REASON_CHARS: Final = 1_000
 MAX_INPUT_CHARS: Final = 20_000
 """The length of a question's input as JSON."""
 
 
 class TurnStatus(StrEnum):
+    QUEUED = "queued"
+    """Other turns come first."""
     RUNNING = "running"
     NEEDS_PERMISSION = "needs_permission"
     COMPLETED = "completed"
@@ -39,8 +42,11 @@ class TurnStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PermissionDenial:
+    """``reason`` is what a person wrote, or why nobody could be asked."""
+
     tool_name: str
     tool_input: Mapping[str, Any]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,8 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
         status = TurnStatus(state.status)
     except ValueError:
         status = TurnStatus.FAILED
+    if status is TurnStatus.RUNNING and state.ahead:
+        status = TurnStatus.QUEUED
     return TurnResult(
         session=session,
         turn_id=turn_id,
@@ -131,7 +139,11 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
             if (count := amount(value)) is not None
         },
         permission_denials=tuple(
-            PermissionDenial(line(each.tool_name, 200), _bounded(mapping(each.tool_input)))
+            PermissionDenial(
+                line(each.tool_name, 200),
+                _bounded(mapping(each.tool_input)),
+                redactor.redact(line(each.reason or "", MAX_REASON_CHARS)) or None,
+            )
             for each in state.permission_denials[:MAX_DENIALS]
         ),
         questions=tuple(

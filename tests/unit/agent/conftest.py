@@ -167,8 +167,9 @@ def tool_result(content, **fields):
     block = {{"type": "tool_result", "tool_use_id": "t", "content": content, **fields}}
     frame(type="user", message={{"content": [block]}})
 
-def can_use(name, request_id="q", agent_id=None, **arguments):
-    request = {{"subtype": "can_use_tool", "tool_name": name, "input": arguments}}
+def can_use(name, request_id="q", agent_id=None, use="t", **arguments):
+    request = {{"subtype": "can_use_tool", "tool_name": name, "input": arguments,
+               "tool_use_id": use}}
     if agent_id:
         request["agent_id"] = agent_id
     frame(type="control_request", request_id=request_id, request=request)

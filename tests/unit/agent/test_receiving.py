@@ -65,7 +65,7 @@ def test_an_absolute_destination_is_taken_as_it_is(caller: Caller, tmp_path: Pat
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"destination": "missing/x"}, "there is no directory {here}/missing"),
+        ({"destination": "old/x", "createParents": True}, "{here}/old cannot be created: File"),
         ({"destination": "old"}, "{here}/old exists already, and overwrite is off"),
         (
             {"destination": "old", "directory": True, "overwrite": True},
@@ -83,6 +83,25 @@ def test_a_destination_that_cannot_be_used_is_refused_before_anything_is_sent(
     assert answer["error"]["code"] == "bad-destination"
     assert answer["error"]["message"].startswith(message.format(here=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_missing_directory_is_refused_or_created(caller: Caller, tmp_path: Path) -> None:
+    args = {"destination": "a/b/x", "name": "new", "directory": False, "overwrite": False}
+    answer = caller.ask("receive", **args)
+    assert answer["error"] == {
+        "code": "no-directory",
+        "message": f"there is no directory {tmp_path}/a/b",
+    }
+    staging = begin(caller, destination="a/b/x", createParents=True)
+    (staging / "new").write_text("content")
+    assert arrive(caller, staging)[0] == {"ok": {"path": f"{tmp_path}/a/b/x"}}
+    assert (tmp_path / "a" / "b" / "x").read_text() == "content"
+
+
+def test_created_directories_are_removed_if_nothing_arrives(caller: Caller, tmp_path: Path) -> None:
+    staging = begin(caller, destination="a/b/", createParents=True)
+    assert arrive(caller, staging)[0]["error"]["code"] == "bad-destination"
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_appeared_meanwhile_is_not_overwritten(caller: Caller, tmp_path: Path) -> None:

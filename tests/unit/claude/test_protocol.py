@@ -249,7 +249,7 @@ def test_every_field_of_a_result_is_parsed() -> None:
         duration_ms=160,
         cost_usd=0.25,
         usage={"input_tokens": 10, "output_tokens": 2},
-        permission_denials=(PermissionDenial("Bash", {"a": 1}),),
+        permission_denials=(PermissionDenial("Bash", {"a": 1}, "t1"),),
         terminal_reason="completed",
         prompt_uuids=(UUID,),
     )

@@ -94,7 +94,7 @@ def test_a_denied_tool_is_reported_on_stderr(run: Run, session: str) -> None:
     assert run("prompt", session, "deny") == (
         0,
         "I may not.\n",
-        "denied for lack of permission: Bash {'command': 'rm x'}\n",
+        "Denied for lack of permission: Bash\n  command: rm x\n",
     )
 
 
@@ -141,7 +141,7 @@ def test_a_queued_prompt_waits_for_the_running_turn(run: Run, running: str) -> N
     code, out, _ = run("prompt", running, "hang", *arguments)
     assert (code, json.loads(out)) == (
         0,
-        wire.turn(running, turnId=OTHER, notes=["1 prompt is ahead of this one."]),
+        wire.turn(running, turnId=OTHER, status="queued", notes=["1 prompt is ahead of this one."]),
     )
 
 
@@ -157,9 +157,11 @@ def test_a_prompt_as_json(run: Run, session: str) -> None:
             numTurns=1,
             durationMs=1500,
             usage={"inputTokens": 3, "outputTokens": 2},
-            permissionDenials=[{"toolName": "Bash", "toolInput": {"command": "rm x"}}],
+            permissionDenials=[
+                {"toolName": "Bash", "toolInput": {"command": "rm x"}, "reason": None}
+            ],
         ),
-        "denied for lack of permission: Bash {'command': 'rm x'}\n",
+        "Denied for lack of permission: Bash\n  command: rm x\n",
     )
     code, out, err = run("prompt", session, "hang", "--turn-id", OTHER, "--wait=0", "--json")
     assert (code, json.loads(out)) == (8, wire.turn(session, turnId=OTHER))

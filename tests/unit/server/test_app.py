@@ -181,7 +181,7 @@ async def test_a_denied_tool_is_reported_with_what_it_wanted(config: Config, ses
         arguments = {"sessionId": session, "prompt": "deny"}
         denied = await client.call_tool("execute_in_session", arguments)
     assert content(denied)["permissionDenials"] == [
-        {"toolName": "Bash", "toolInput": {"command": "rm x"}}
+        {"toolName": "Bash", "toolInput": {"command": "rm x"}, "reason": None}
     ]
 
 

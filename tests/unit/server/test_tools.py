@@ -105,7 +105,7 @@ def test_a_schema_in_full() -> None:
                     "exclusiveMinimum": 0,
                     "description": "Kill it after this time.",
                 },
-                "workdir": {"type": "string", "description": "Run in this directory instead."},
+                "workdir": {"type": "string", "description": "Run in this directory."},
             },
         },
         {
@@ -162,7 +162,7 @@ def test_a_turn_s_result_is_the_prompt_s_and_the_events() -> None:
     assert turn is not None
     assert prompt["properties"]["status"] == {
         "type": "string",
-        "enum": ["completed", "running", "failed", "cancelled", "needs_permission"],
+        "enum": ["completed", "running", "queued", "failed", "cancelled", "needs_permission"],
     }
     events = {
         "type": "array",

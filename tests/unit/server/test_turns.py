@@ -119,7 +119,7 @@ async def test_a_busy_session_refuses_a_second_prompt_or_queues_it(
     other = str(uuid.uuid4())
     waiting = await hang(client, session, turnId=other, whenBusy="wait")
     note = "1 prompt is ahead of this one."
-    assert content(waiting) == wire.turn(session, turnId=other, notes=[note])
+    assert content(waiting) == wire.turn(session, turnId=other, status="queued", notes=[note])
     assert text(waiting).splitlines()[-1] == f"Note: {note}"
 
 

@@ -74,7 +74,11 @@ def test_an_ended_turn_is_shown_in_full() -> None:
         "costUsd": 0.012346,
         "usage": {"inputTokens": 3, "cacheReadInputTokens": 4},
         "permissionDenials": [
-            {"toolName": "Bash", "toolInput": {"command": ["cat", "[redacted]"]}}
+            {
+                "toolName": "Bash",
+                "toolInput": {"command": ["cat", "[redacted]"]},
+                "reason": None,
+            }
         ],
         "questions": [
             {

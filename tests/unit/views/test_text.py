@@ -266,7 +266,19 @@ def test_a_denial_names_the_tool_and_its_input() -> None:
         "No.",
         "",
         "[completed: 12.3 s, 3 model calls, $0.0123]",
-        "Denied for lack of permission: Bash {'command': 'rm x'}",
+        "Denied for lack of permission: Bash",
+        "  command: rm x",
+    ]
+
+
+def test_a_denial_says_why_in_the_words_of_the_person() -> None:
+    denial = PermissionDenial("Bash", {"command": "rm x"}, "Not in that\ndirectory")
+    denied = replace(TURN, result="No.", permission_denials=[denial])
+    assert text.prompt(denied).splitlines()[3:] == [
+        "Denied: Bash",
+        "  command: rm x",
+        "  (reason: Not in that",
+        "    directory)",
     ]
 
 

@@ -129,6 +129,21 @@ def test_what_is_denied_is_told_to_claude_with_its_reason(
     assert event + said.partition("\n")[0] + "\n" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"), [("not sk-reason-0123", "not [redacted]"), (" ", None)]
+)
+def test_the_denial_in_the_result_has_the_reason_of_the_person(
+    session: Session, message: str, reason: str | None
+) -> None:
+    caller = session.start({**SECRETS, "secretValues": ["sk-reason-0123"]})
+    denial = "{'tool_name': 'Bash', 'tool_use_id': 't', 'tool_input': {}}"
+    answer = asked(caller, f"{TOUCH}; decision(); result('no', permission_denials=[{denial}])")
+    respond(caller, question(answer), "deny", message=message)
+    denied = {"toolName": "Bash", "toolInput": {}}
+    expected = denied if reason is None else {**denied, "reason": reason}
+    assert followed(caller, answer)["permissionDenials"] == [expected]
+
+
 def test_what_nobody_decides_is_denied_after_a_time_and_the_turn_says_so(
     session: Session, capfd: pytest.CaptureFixture[str]
 ) -> None:
