@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from claude_mcp.config import Config
+from claude_mcp.config import Config, load
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, SessionNotReady, UsageError
+from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands
@@ -187,7 +190,8 @@ limit = int(sys.argv[1])
 for pid in filter(str.isdigit, os.listdir("/proc")):
     with open(f"/proc/{{pid}}/cmdline", "rb") as file:
         if file.read().startswith(b"python3\\0-I\\0-S\\0-c"):
-            resource.prlimit(int(pid), resource.RLIMIT_NOFILE, (limit, limit))
+            _, hard = resource.prlimit(int(pid), resource.RLIMIT_NOFILE)
+            resource.prlimit(int(pid), resource.RLIMIT_NOFILE, (limit, hard))
 END"""
 """Gives the agent a limit that an engine may give to every container."""
 
@@ -237,3 +241,42 @@ async def test_five_hundred_commands_in_flight_are_all_answered(
         for _ in range(500):
             tasks.start_soon(run)
     assert said == ["ok\n"] * 500
+
+
+FILL_THE_RELAY = """
+import resource, socket
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+with open("/proc/net/tcp") as table:
+    listening = [line.split()[1] for line in table if line.split()[3] == "0A"]
+port = next(int(each.split(":")[1], 16) for each in listening if each.startswith("0100007F"))
+connect = lambda: socket.create_connection(("127.0.0.1", port), 20)
+held, refused = [connect() for _ in range(400)], 0
+for each in held:
+    each.settimeout(0.01)
+    try:
+        refused += each.recv(12) == b"HTTP/1.1 503"
+    except TimeoutError:
+        pass  # it waits for the request
+print(0 < refused < 400)
+for each in held:
+    each.close()
+"""
+
+
+async def test_connections_beyond_the_limit_of_open_files_do_not_end_the_relay(
+    environ: dict[str, str], engine: Engine, project: Path, name: str
+) -> None:
+    """A proxy with a password is reached through a relay of the agent."""
+    environ["HTTPS_PROXY"] = "http://me:secret@proxy.invalid:3128"
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        try:
+            handle = await sessions.open(created.session.id)
+            await handle.request(operations.STATUS, {})  # Claude Code, and so its relay, is started
+            await commands.run(handle, LIMIT_OPEN_FILES.format(limit=250))
+            for _ in range(2):  # the relay goes on
+                result = await commands.run(handle, f"python3 -c '{FILL_THE_RELAY}'")
+                assert (result.stdout, result.stderr, result.exit_code) == ("True\n", "", 0)
+        finally:
+            await sessions.destroy(created.session.id)
