@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import benchmark_turns
+import benchmark_workspaces
 from benchmark_measuring import (
     Bench,
     BenchmarkError,
@@ -417,6 +418,7 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "transfer": copying,
     "help": help_text,
     "tools": tool_list,
+    "workspace": benchmark_workspaces.workspace,
     "turn": benchmark_turns.turn,
     "memory": benchmark_turns.memory,
     "calls": calls,
