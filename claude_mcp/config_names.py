@@ -209,15 +209,18 @@ _MTLS: Final = (
     "Client certificates are not supported. Let a gateway on this machine present the certificate, "
     "and set ANTHROPIC_BASE_URL to the gateway."
 )
+_CA: Final = (
+    "If the provider's certificate needs it, add the certificate authority to the session's image: "
+    "build it with --extra-ca."
+)
 _SKIP: Final = "Requests are always authenticated. Give the gateway a key or token that it accepts."
 _ASSUME: Final = "Run 'aws configure export-credentials' and set the variables that it prints."
 NOT_USED: Final = {
     "CLAUDE_CODE_CLIENT_CERT": _MTLS,
     "CLAUDE_CODE_CLIENT_KEY": _MTLS,
     "CLAUDE_CODE_CLIENT_KEY_PASSPHRASE": _MTLS,
-    "NODE_EXTRA_CA_CERTS": "Add the certificate authority to the session's image (EXTRA_CA_CERTS).",
-    "NODE_TLS_REJECT_UNAUTHORIZED": "Add the certificate authority to the session's image "
-    "(EXTRA_CA_CERTS).",
+    "NODE_EXTRA_CA_CERTS": _CA,
+    "NODE_TLS_REJECT_UNAUTHORIZED": _CA,
     "ALL_PROXY": "Set HTTPS_PROXY and HTTP_PROXY; SOCKS is not supported.",
     "ANTHROPIC_FOUNDRY_AUTH_TOKEN": "Set ANTHROPIC_FOUNDRY_API_KEY.",
     "ANTHROPIC_DEFAULT_OPUS_MODEL": _MODEL,

@@ -34,6 +34,7 @@ async def test_a_client_is_told_the_network_and_what_was_blocked(
         )
         assert refused == (
             "allowedHosts requires the network 'restricted'; this session's network is 'open'."
+            "\nAsk for the network 'restricted' as well, or leave the hosts out."
         )
         created = await call(
             "create_session",

@@ -59,6 +59,12 @@ class TestChoose:
     def test_a_name_or_one_fitting_id_is_enough(self, reference: str, name: str) -> None:
         assert references.choose(reference, list(self.THERE)).name == name
 
+    def test_of_many_sessions_some_are_named_and_the_rest_counted(self) -> None:
+        many = [session(f"a{number:03}", f"name-{number:03}") for number in range(13)]
+        with pytest.raises(SessionNotFound) as caught:
+            references.choose("zzz", many)
+        assert str(caught.value).endswith("a00900000000 (name-009) and 3 more.")
+
     @pytest.mark.parametrize(
         ("reference", "hint"),
         [
