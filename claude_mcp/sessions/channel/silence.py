@@ -26,14 +26,17 @@ from claude_mcp.errors import (
     SessionNotReady,
 )
 
-GRACE_SECONDS: Final = 8.0
+GRACE_SECONDS: Final = 6.0
 """How long after the caller's limit an answer may arrive: the agent then kills what runs."""
 PLAIN_SECONDS: Final = 60.0
 """The limit of operations that only read or store something."""
 LONG_SECONDS: Final = 600.0
 """The limit of operations that read the whole workspace."""
-ENGINE_SECONDS: Final = 5.0
+ENGINE_SECONDS: Final = 4.0
 """How long the engine may take to say what became of a container."""
+
+NO_LABEL: Final = "claude-mcp.nothing"
+"""A label that no container has."""
 
 _PLAIN: Final = (
     operations.PING,
@@ -78,6 +81,17 @@ async def container_now(engine: Engine, container_id: str) -> Container | None:
             hint=f"Look at the engine's own log. {_MAYBE}",
         ) from None
     return found[0] if found else None
+
+
+async def check_engine(engine: Engine) -> None:
+    """Raises EngineUnavailable if the engine does not answer in time; no container matters."""
+    try:
+        with anyio.fail_after(ENGINE_SECONDS):
+            await engine.ids(NO_LABEL)
+    except TimeoutError:
+        raise EngineUnavailable(
+            f"{engine.title} does not answer.", hint="Look at the engine's own log."
+        ) from None
 
 
 async def explain(

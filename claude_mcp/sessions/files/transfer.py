@@ -21,6 +21,7 @@ from claude_mcp.engine.engine import CopyIncomplete, Engine, PathNotFound
 from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
+from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.files.archive import Tally, write_archive
 from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
@@ -30,6 +31,8 @@ from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
 
 PROGRESS_SECONDS: Final = 1.0
+STILL_REPORTS: Final = 6
+"""After so many reports without a difference, the engine is asked whether it is still there."""
 
 
 class Direction(StrEnum):
@@ -106,7 +109,7 @@ async def _send(
         await pinned.request(operations.ARRIVED, to_json(arrived), start=False)
 
     try:
-        async with _reported(tally, progress):
+        async with _reported(tally, progress, engine):
             answer = await pinned.request(operations.RECEIVE, to_json(args), copy)
     except PathNotFound as error:
         why = f"{destination} is on a tmpfs, which {engine.title} cannot access, or was removed"
@@ -168,7 +171,7 @@ async def _fetch(
             # As root, give the files to the owner of the target's directory.
             owner = (status.st_uid, status.st_gid) if policy.current_uid() == 0 else None
             async with _staged(parent, target) as directory:
-                async with _reported(tally, progress):
+                async with _reported(tally, progress, engine):
                     await engine.copy_out(
                         session.container_id,
                         path,
@@ -283,13 +286,22 @@ def _nothing_copied(why: str, *steps: NextStep) -> TransferError:
 
 
 @asynccontextmanager
-async def _reported(tally: Tally, progress: Progress) -> AsyncIterator[None]:
-    """Report the progress of a copy every second while the block runs."""
+async def _reported(tally: Tally, progress: Progress, engine: Engine) -> AsyncIterator[None]:
+    """Report the progress of a copy every second while the block runs.
+
+    A copy that stands still is given up if the engine does not answer either.
+    """
 
     async def report() -> None:
+        copied, still = (0, 0), 0
         while True:
             await anyio.sleep(PROGRESS_SECONDS)
             await progress(f"{tally.files} files, {tally.size / 1e6:.1f} MB copied")
+            before, copied = copied, (tally.files, tally.size)
+            still = still + 1 if copied == before else 0
+            if still == STILL_REPORTS:
+                still = 0
+                await silence.check_engine(engine)
 
     with ungrouped():
         async with anyio.create_task_group() as tasks:

@@ -280,8 +280,9 @@ def _failed(handle: SessionHandle, turn_id: str) -> TurnResult:
         session=handle.session,
         turn_id=turn_id,
         status=TurnStatus.FAILED,
-        error="The session stopped before the turn ended. The model may have seen the prompt, and "
-        "it is not sent again. The next prompt starts the session.",
+        error="The session stopped before it answered. The model may have seen the prompt, and it "
+        "is not sent again. If the turn had ended by then, its result is kept: ask for the turn "
+        "again, which starts the session.",
     )
 
 

@@ -14,7 +14,15 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, TransferError, UsageError
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    EngineError,
+    EngineUnavailable,
+    TransferError,
+    UsageError,
+)
+from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.files import transfer as module
 from claude_mcp.sessions.files.transfer import Direction, Transferred, _staging, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -323,6 +331,26 @@ class TestOut:
             tasks.cancel_scope.cancel()
         assert names(host) == []
         assert lifeline.end() == ""
+
+    async def test_a_copy_that_stands_still_is_given_up_if_the_engine_does_not_answer(
+        self,
+        engine: ScriptedEngine,
+        sessions: Sessions,
+        host: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
+        handle = await sessions.open("fix")
+        hang = "import time; time.sleep(1000)"
+        engine.on("cp", GIVE.format(entries=f"{TREE}; {hang}"))
+
+        async def progress(message: str) -> None:
+            monkeypatch.setattr(silence, "ENGINE_SECONDS", 0.05)
+            engine.on("ps", hang)
+
+        with pytest.raises(EngineUnavailable, match=r"^Docker does not answer\."):
+            await transfer(handle, OUT, "tree", str(host), progress=progress)
+        assert names(host) == []
 
 
 class TestIn:

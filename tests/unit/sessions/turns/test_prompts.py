@@ -571,8 +571,9 @@ async def test_a_turn_whose_session_was_killed_has_failed_and_may_have_been_seen
     assert (turn.turn_id, turn.status, turn.error) == (
         TURN,
         TurnStatus.FAILED,
-        "The session stopped before the turn ended. The model may have seen the prompt, and it is "
-        "not sent again. The next prompt starts the session.",
+        "The session stopped before it answered. The model may have seen the prompt, and it is not "
+        "sent again. If the turn had ended by then, its result is kept: ask for the turn again, "
+        "which starts the session.",
     )
     assert engine.noted("asked") == ["once"]
 
