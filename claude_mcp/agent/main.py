@@ -145,6 +145,7 @@ class Agent:
                     self._directory,
                     self._egress,
                     self._before_turn,
+                    self._after_turn,
                 )
             return self._turns
 
@@ -169,6 +170,10 @@ class Agent:
     def _before_turn(self, turn_id: str) -> None:
         if self._settings.workspace != BIND or os.path.lexists(REPOSITORY):
             self.work.before_turn(turn_id)
+
+    def _after_turn(self) -> None:
+        if self._work is not None:
+            self._work.after_turn()
 
     def warm_up(self) -> None:
         """Start Claude Code, so that the first prompt is as fast as the tenth.

@@ -60,8 +60,9 @@ class Turns:
         directory: str,
         egress: Egress | None = None,
         before_turn: Callable[[str], None] = lambda turn_id: None,
+        after_turn: Callable[[], None] = lambda: None,
     ) -> None:
-        self._before_turn = before_turn
+        self._before_turn, self._after_turn = before_turn, after_turn
         self._egress = egress
         self._has_network = settings.network != NO_NETWORK
         self._state = state
@@ -247,6 +248,7 @@ class Turns:
             try:
                 self._before_turn(turn.id)
                 result = self._driver.run(turn, self._note_sending)
+                self._after_turn()
             except Exception as error:
                 log(f"turn {turn.id}: {type(error).__name__}: {error}")
                 result = {"status": "failed", "error": f"The turn could not be run: {error}"}

@@ -101,15 +101,20 @@ class Unsaved(NamedTuple):
     reason: str
 
 
-def summary(checkpoints: Checkpoints, since_label: str, until_label: str | None = None) -> Summary:
-    """What changed since a checkpoint, until another one or now.
+def summary(
+    checkpoints: Checkpoints,
+    since_label: str,
+    until_label: str | None = None,
+    paths: Sequence[str] | None = None,
+) -> Summary:
+    """What changed since a checkpoint, until another one or now; of some paths only, if given.
 
     Raises:
         NoCheckpoint, TooMuch, GitFailed, NoGit, OSError
     """
     deadline = Deadline(SUMMARY_SECONDS)
     since, until = ends(checkpoints, since_label, until_label)
-    changed, more, complete = _changes(checkpoints, since, until, deadline)
+    changed, more, complete = _changes(checkpoints, since, until, deadline, paths)
     source = checkpoints.repository()
     state = None
     if source is not None:
@@ -214,12 +219,19 @@ def encoded(paths: Sequence[str] | None) -> list[str]:
 
 
 def _changes(
-    checkpoints: Checkpoints, since: Checkpoint, until: Checkpoint, deadline: Deadline
+    checkpoints: Checkpoints,
+    since: Checkpoint,
+    until: Checkpoint,
+    deadline: Deadline,
+    paths: Sequence[str] | None = None,
 ) -> tuple[list[FileChange], int, bool]:
     """The first changes, the number of further ones, and whether git listed all."""
     if since.tree == until.tree:
         return [], 0, True
-    arguments = ("diff-tree", *RAW, "--numstat", "-M", *PLAIN, since.tree, until.tree)
+    arguments = (
+        "diff-tree", *RAW, "--numstat", "-M", *PLAIN, since.tree, until.tree, "--",
+        *encoded(paths),
+    )  # fmt: skip
     data, complete = bytearray(), True
     stream = checkpoints.git(borrowing=True).stream(arguments, deadline)
     with closing(stream):

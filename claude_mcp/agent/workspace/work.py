@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -24,6 +25,9 @@ T = TypeVar("T")
 BUNDLE = "work.bundle"
 BEFORE_TURN_SECONDS = 2.0
 COMMIT_SECONDS = 300.0
+TIDY_DELAY_SECONDS = 60.0
+"""After a turn: the next one would have to wait until the checkpoints are tidy."""
+TIDY_INTERVAL_SECONDS = 1800.0
 FAILURES = (changes.NoCheckpoint, TooMuch, GitFailed, NoGit, OSError)
 
 
@@ -39,6 +43,8 @@ class Work:
         self._environment = environment
         self._state = state
         self._packing = threading.Lock()
+        self._tidying: threading.Timer | None = None
+        self._tidied = time.monotonic()
         self.checkpoints = Checkpoints(
             directory, self._workspace, clone=settings.workspace == CLONE
         )
@@ -51,11 +57,36 @@ class Work:
                 log(f"changes cannot be told: {taken.reason}")
 
     def before_turn(self, turn_id: str) -> None:
-        """Keep the state before a turn; without it, the turn's changes cannot be told."""
-        if self._is_kept and self.checkpoints.find(CREATE) is not None:
-            taken = self.checkpoints.take(turn_id, BEFORE_TURN_SECONDS)
-            if taken.checkpoint is None:
-                log(f"no checkpoint before turn {turn_id}: {taken.reason}")
+        """Keep the state before a turn; without it, the turn's changes cannot be told.
+
+        Never raises: a turn goes on without a checkpoint.
+        """
+        if self._tidying is not None:
+            self._tidying.cancel()
+        try:
+            if not self._is_kept or self.checkpoints.find(CREATE) is None:
+                return
+            reason = self.checkpoints.take(turn_id, BEFORE_TURN_SECONDS).reason
+        except FAILURES as error:  # for example a process in the session damaged the checkpoints
+            reason = str(error)
+        if reason:
+            log(f"no checkpoint before turn {turn_id}: {reason}")
+
+    def after_turn(self) -> None:
+        """Tidy the checkpoints in a while, unless another turn begins before."""
+        if time.monotonic() - self._tidied < TIDY_INTERVAL_SECONDS:
+            return
+        self._tidying = threading.Timer(TIDY_DELAY_SECONDS, self._tidy)
+        self._tidying.daemon = True
+        with suppress(RuntimeError):  # the session's process limit is reached
+            self._tidying.start()
+
+    def _tidy(self) -> None:
+        self._tidied = time.monotonic()
+        try:
+            self.checkpoints.tidy()
+        except FAILURES as error:
+            log(f"the checkpoints could not be tidied: {error}")
 
     @property
     def _is_kept(self) -> bool:
@@ -81,12 +112,8 @@ class Work:
             return operations.Changes(
                 (), diff=part.text, next_offset=part.next_offset, until=part.until
             )
-        found = changes.summary(self.checkpoints, since, until)
-        files = tuple(
-            operations.FileChange(*each)
-            for each in found.files
-            if not args.paths or _is_chosen(each.path, args.paths)
-        )
+        found = changes.summary(self.checkpoints, since, until, args.paths or None)
+        files = tuple(operations.FileChange(*each) for each in found.files)
         state = found.repository
         report = operations.Changes(files, found.more, found.left_out)
         if state is None:
@@ -126,21 +153,31 @@ class Work:
     def _pack(self, args: operations.Pack) -> operations.Packed:
         if self._settings.base is None:
             raise RequestError(Code.NO_WORK, "the project has no commit to begin at")
-        if args.commit is not None and self._git("status", "--porcelain"):
-            self._git("add", "--all")
-            self._git("commit", "--quiet", "--no-verify", f"--message={args.commit}")
         branch = self._git("symbolic-ref", "--quiet", "--short", "HEAD")
         if not branch:
             raise RequestError(Code.NO_WORK, "HEAD is detached; check out a branch in the session")
+        if args.commit is not None:
+            self._commit(args.commit)
         uncommitted = len(self._git("status", "--porcelain").splitlines())
         if self._git("rev-list", "--max-count=1", f"{self._settings.base}..HEAD") == "":
             more = ", and there are uncommitted changes" if uncommitted else ""
             raise RequestError(Code.NO_WORK, f"nothing was committed there{more}")
+        with suppress(FileNotFoundError):  # what a git that was killed has left
+            os.unlink(f"{self._bundle}.lock")
         self._git(
             "bundle", "create", "--quiet", self._bundle, f"refs/heads/{branch}",
             f"^{self._settings.base}",
         )  # fmt: skip
         return operations.Packed(self._bundle, branch, uncommitted)
+
+    def _commit(self, message: str) -> None:
+        if self._git("ls-files", "--unmerged"):
+            why = "there are conflicts; resolve them in the session"
+            raise RequestError(Code.NO_WORK, why)
+        self._git("add", "--all")
+        # Not ``status``, which also names what ``add`` cannot: a submodule's uncommitted files.
+        if self._git("diff", "--cached", "--name-only", "--ignore-submodules=none"):
+            self._git("commit", "--quiet", "--no-verify", f"--message={message}")
 
     def unpack(self, request: Request) -> Answer:
         with suppress(FileNotFoundError):
@@ -160,7 +197,8 @@ class Work:
 
     def applied(self, request: Request) -> Answer:
         commit = request.read(operations.Applied).commit
-        self._state.applied = [*self._state.applied, commit]
+        others = [each for each in self._state.applied if each != commit]
+        self._state.applied = [*others, commit]
         return {}
 
     def _check_kept(self) -> None:
@@ -192,13 +230,13 @@ class Work:
                 timeout=COMMIT_SECONDS,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
+            why = f"git {arguments[0]} was stopped after {COMMIT_SECONDS:g} s"
+            raise RequestError(Code.NO_WORK, why) from error
+        except (OSError, ValueError) as error:  # ValueError: a null character
             raise RequestError(Code.NO_WORK, f"git {arguments[0]}: {error}") from error
-        if done.returncode and arguments[0] != "symbolic-ref":
+        detached = arguments[0] == "symbolic-ref" and done.returncode == 1
+        if done.returncode and not detached:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())
             raise RequestError(Code.NO_WORK, f"git {arguments[0]} failed: {said[:300]}")
         return done.stdout.decode("utf-8", "replace").strip()
-
-
-def _is_chosen(path: str, chosen: Sequence[str]) -> bool:
-    return any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in chosen)

@@ -376,6 +376,8 @@ class Session:
         self._operations: dict[str, Operation] = {}
         self.home = home
         self.directory = home / "state"
+        self.around_turns: list[str] = []
+        """The id of each turn before it runs, and then ``after``."""
 
     def start(
         self,
@@ -396,6 +398,8 @@ class Session:
             environment,
             State(str(self.directory)),
             str(self.directory),
+            before_turn=self.around_turns.append,
+            after_turn=lambda: self.around_turns.append("after"),
         )
         self._operations = {
             "turn": turns.submit,

@@ -242,6 +242,49 @@ def test_a_session_that_is_never_completed_ends_for_good(
     )
 
 
+def seeding(container: Container) -> tuple[Any, Path]:
+    """A main process that was asked for a workspace, and its staging directory."""
+    process = container.start()
+    process.stdin.write(f"{HANDOVER}\n{places.SEED}\n")
+    process.stdin.flush()
+    assert process.stdout.readline().startswith(READY)
+    word, _, value = process.stdout.readline().partition(" ")
+    assert word == "staging"
+    return process, Path(json.loads(value)["staging"])
+
+
+def test_a_workspace_is_made_before_the_session_is_complete(container: Container) -> None:
+    container.settings["workspace"] = "copy"
+    process, staged = seeding(container)
+    assert staged.parent == container.project
+    (staged / "files/a").write_text("1\n")
+    process.stdin.write('{"kind": "copy"}\n')
+    process.stdin.flush()
+    assert process.stdout.readline() == "seeded {}\n"
+    process.stdin.write("commit\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "committed\n"
+    channel = container.connect()
+    assert channel.run("ls -A; echo 2 >b") == (0, "a\n", "")
+    one = turn_id()
+    prompt = "begin(); open('c', 'w').close(); result()"
+    assert channel.ask("turn", turnId=one, prompt=prompt)["status"] == "completed"
+    files = channel.ask("changes")["files"]
+    assert [(each["path"], each["status"]) for each in files] == [("b", "A"), ("c", "A")]
+
+
+@pytest.mark.parametrize("answer", ["", "{\n", '{"kind": "copy"}\n'])
+def test_a_session_whose_creator_disconnects_while_its_workspace_is_made_ends_for_good(
+    container: Container, answer: str
+) -> None:
+    process, staged = seeding(container)
+    code, out, err = end_of(process, answer)
+    word = "seeded" if "kind" in answer else "unseeded"
+    assert (code, out.split(" ")[0], out.count("\n")) == (places.ABANDONED_EXIT_CODE, word, 1)
+    assert err == ("the creation of this session was never completed: the creator disconnected\n")
+    assert not staged.exists()
+
+
 def test_a_session_that_is_started_again_serves_at_once_and_lacks_its_credentials(
     container: Container,
 ) -> None:

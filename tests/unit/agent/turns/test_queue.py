@@ -35,6 +35,20 @@ def test_a_turn_ends_with_its_result(session: Session) -> None:
     assert ask(session.start(), "begin(); result()") == COMPLETED
 
 
+def test_the_workspace_is_looked_after_before_and_after_each_turn(
+    session: Session, gate: Gate
+) -> None:
+    caller = session.start()
+    number, one = held(caller, gate)
+    two = turn_id()
+    later = caller.send("turn", turnId=two, prompt="begin(); result()", whenBusy="wait")
+    assert session.around_turns == [one]
+    gate.open()
+    answers = [caller.answer(each)["ok"] for each in (number, later)]
+    assert [each["status"] for each in answers] == ["completed", "completed"]
+    assert session.around_turns == [one, "after", two, "after"]
+
+
 def test_a_caller_is_told_what_claude_does(session: Session) -> None:
     caller = session.start()
     program = (
