@@ -38,6 +38,7 @@ def test_every_error_has_the_exit_code_of_its_class() -> None:
         "NotASession": 3,
         "SessionAmbiguous": 3,
         "SessionExists": 3,
+        "WorkUnsaved": 4,
         "TurnNotFound": 3,
         "QuestionNotOpen": 3,
         "SessionNotReady": 4,
@@ -121,10 +122,14 @@ def test_advice_is_the_hint_and_the_front_ends_names_of_the_next_steps(
     assert ClaudeMcpError("x", hint=hint, steps=steps).advice(NAMES) == advice
 
 
+ARGUMENTS = {"overwrite", "createParents", "discardChanges"}
+"""Steps that are an argument of the same tool."""
+
+
 def test_each_front_end_names_every_step_in_its_own_way() -> None:
     assert set(server_errors.STEPS) == set(running.STEPS) == set(NextStep)
-    tools = {name.partition(" ")[0] for name in server_errors.STEPS.values()} - {"overwrite"}
+    tools = {name.partition(" ")[0] for name in server_errors.STEPS.values()} - ARGUMENTS
     assert tools <= set(BY_NAME)
     assert not {*server_errors.STEPS.values()} & {*running.STEPS.values()}
     for name in running.STEPS.values():
-        assert name == "--force" or name.strip("'").split()[1] in PERFORM
+        assert name.startswith("--") or name.strip("'").split()[1] in PERFORM

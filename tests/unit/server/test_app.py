@@ -301,7 +301,7 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
 ) -> None:
     program.unlink()
     async with Client(build(config)) as client:
-        assert len((await client.list_tools()).tools) == 11
+        assert len((await client.list_tools()).tools) == 14
         result = await client.call_tool("list_sessions", {})
     assert text(result) == f"'{program}' is not installed or not on PATH."
 

@@ -55,7 +55,7 @@ from claude_mcp.sessions.providers.options import OPTIONS
             {"sessionId": "a", "direction": "up", "sourcePath": "/a", "destPath": "/b"},
             "Nothing was done: direction: input should be 'to_container' or 'from_container'.",
             "It takes sessionId (required), direction (required), sourcePath (required), "
-            "destPath (required), overwrite.",
+            "destPath (required), overwrite, createParents.",
         ),
         (
             PromptArguments,

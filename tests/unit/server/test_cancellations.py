@@ -159,7 +159,7 @@ async def test_the_same_call_of_another_client_is_not_interrupted(
         scope.cancel()
         await noted(program, "hanging", "hanging", "left", "interrupted")
         assert await status(one, session, FIRST) == "cancelled"
-        assert await status(one, session, SECOND) == "running"
+        assert await status(one, session, SECOND) == "queued"
 
 
 async def test_cancelling_get_turn_does_not_interrupt_the_turn(
