@@ -265,7 +265,7 @@ class Sessions:
         engine = await self.engine()
         known = self.known.get(reference)
         if known is not None and not discard:
-            await self._check_saved(known)
+            await self._check_saved(known, is_fresh=False)
         # The engine never reuses an id, so a remembered session cannot be another one by now.
         if known is not None and await self._remove(known):
             return await self._destroyed(reference, known)
@@ -278,14 +278,14 @@ class Sessions:
             # Another process removed it, but not its proxy.
             await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
-        if known is None and not discard:
-            await self._check_saved(session)
+        if not discard:  # a known one is gone, so this is another one of its name
+            await self._check_saved(session, is_fresh=True)
         existed = await self._remove(session)
         return await self._destroyed(reference, session, existed=existed)
 
-    async def _check_saved(self, session: Session) -> None:
+    async def _check_saved(self, session: Session, *, is_fresh: bool) -> None:
         connection = await self._connection()
-        await unsaved.check(SessionHandle(connection, session.id, session, is_fresh=False))
+        await unsaved.check(SessionHandle(connection, session.id, session, is_fresh=is_fresh))
 
     async def _remove(self, session: Session) -> bool:
         """Remove the container; False if it is already gone."""

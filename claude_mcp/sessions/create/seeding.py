@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
 
-from claude_mcp.contract.messages import Malformed, from_json, to_json
-from claude_mcp.contract.operations import Staging
+from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.places import SEED
 from claude_mcp.contract.workspaces import FILES, PACKS, SEEDED, STAGING, UNSEEDED
 from claude_mcp.engine.engine import Engine
@@ -20,6 +20,7 @@ from claude_mcp.engine.process import Stream
 from claude_mcp.errors import AgentError, ImageUnfit
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.files.archive import Tally, write_selection
+from claude_mcp.sessions.files.transfer import staging_of
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.seed import SeedPlan, packed
 from claude_mcp.sessions.progress import Progress
@@ -41,33 +42,42 @@ async def hand_in(
     tally = Tally()
     try:
         with anyio.fail_after(SEED_SECONDS):
-            await stream.send(f"{SEED}\n".encode())
-            staging = _staging(await _answer(stream, STAGING))
+            await _send(stream, SEED)
+            directory, owner = staging_of(await _answer(stream, STAGING))
             await progress("packing the project")
             async with packed(git, plan) as packs:
                 await progress("copying the project into the session")
                 await engine.copy_in(
                     container_id,
-                    staging.staging,
+                    directory,
                     lambda pipe: write_selection(
                         [
-                            (PACKS, os.path.dirname(packs[0]), [*map(os.path.basename, packs)])
+                            (
+                                PACKS,
+                                os.path.realpath(os.path.dirname(packs[0])),
+                                [*map(os.path.basename, packs)],
+                            )
                             if packs
                             else (PACKS, "/", ()),
                             (FILES, plan.project, plan.files),
                         ],
-                        (staging.uid, staging.gid),
+                        owner,
                         pipe,
                         tally,
                     ),
                 )
             await progress("making the workspace")
-            seed = json.dumps(to_json(plan.seed), separators=(",", ":"))
-            await stream.send(seed.encode() + b"\n")
+            await _send(stream, json.dumps(to_json(plan.seed), separators=(",", ":")))
             await _answer(stream, SEEDED)
     except TimeoutError:
         raise AgentError(f"The workspace was not ready within {SEED_SECONDS:g} s.") from None
     return tally
+
+
+async def _send(stream: Stream, line: str) -> None:
+    # An agent that has ended no longer reads; ``_answer`` notices that.
+    with suppress(anyio.BrokenResourceError):
+        await stream.send(line.encode() + b"\n")
 
 
 async def _answer(stream: Stream, start: str) -> Any:
@@ -87,10 +97,3 @@ async def _answer(stream: Stream, start: str) -> Any:
                     )
                 return value
     raise AgentError("The session ended while its workspace was made.")
-
-
-def _staging(value: Any) -> Staging:
-    try:
-        return from_json(Staging, value)
-    except Malformed as error:
-        raise AgentError("The session did not say where its files belong.") from error

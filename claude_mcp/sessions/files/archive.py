@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO, Final
 
@@ -66,10 +67,20 @@ def write_selection(
     archive = _Writer(owner, pipe, tally)
     for prefix, root, paths in selections:
         known: set[str] = set()
-        with descriptors.opened(root) as directory:
+        with _opened(root) as directory:
             for path in sorted(path.rstrip("/") for path in paths):
                 _write_selected(archive, directory, f"{root}/{path}", prefix, path, known)
     _write_all(pipe, b"\0" * 2 * tarfile.BLOCKSIZE)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(descriptors.opened(path))
+        except OSError as error:
+            raise TransferError(f"{path} cannot be read: {error.strerror}.") from error
+        yield directory
 
 
 def _write_selected(
@@ -86,6 +97,8 @@ def _write_selected(
                 known.add(name)
                 archive.header(name, os.fstat(here), tarfile.DIRTYPE)
         _write_entry(archive, here, shown, f"{prefix}/{path}", descriptors.MAX_DEPTH)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise TransferError(f"{shown} cannot be read: {error.strerror}.") from error
     finally:

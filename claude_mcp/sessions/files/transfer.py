@@ -97,7 +97,7 @@ async def _send(
     await pinned.check_mounts()  # an engine also looks the paths up when it copies
 
     async def copy(event: dict[str, Any]) -> None:
-        directory, owner = _staging(event)
+        directory, owner = staging_of(event)
         with _opened(str(path.parent)) as parent:
             await engine.copy_in(
                 pinned.session.container_id,
@@ -270,8 +270,12 @@ def _place(
     unpacked.set_modes(parent, os.path.basename(target))
 
 
-def _staging(event: dict[str, Any]) -> tuple[str, tuple[int, int]]:
-    """The staging directory in the session and its owner, as the agent reports them."""
+def staging_of(event: object) -> tuple[str, tuple[int, int]]:
+    """The staging directory in the session and its owner (uid, gid), as the agent reports them.
+
+    Raises:
+        AgentError: it reports something else.
+    """
     told = read(operations.Staging, event)
     if not posixpath.isabs(told.staging) or "\0" in told.staging:
         raise AgentError("The session's agent sent an unusable answer.")

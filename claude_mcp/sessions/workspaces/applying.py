@@ -18,7 +18,7 @@ import anyio.to_thread
 from claude_mcp.contract import operations
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.workspaces import CLONE
-from claude_mcp.errors import NextStep, TransferError, UsageError
+from claude_mcp.errors import ClaudeMcpError, NextStep, TransferError, UsageError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.channel.answers import line, read
 from claude_mcp.sessions.files.archive import Tally
@@ -86,6 +86,7 @@ async def apply_changes(
         WorkRefused: what the session sent is broken or dangerous. Nothing was changed.
         GitError, TransferError, SessionNotFound, SessionNotReady, AgentError, EngineError
     """
+    handle = await handle.pinned()
     session = handle.session
     _check(session, mode, branch, paths, patch)
     await progress("packing the session's commits")
@@ -99,14 +100,19 @@ async def apply_changes(
             await progress("applying them")
             applied = await _apply(handle, work, mode, branch, paths, patch, overwrite)
             tip = work.tip
+    warnings = list(applied.warnings)
     if mode in ("branch", "merge"):
-        await handle.request(operations.APPLIED, to_json(operations.Applied(tip)))
+        try:
+            await handle.request(operations.APPLIED, to_json(operations.Applied(tip)))
+        except ClaudeMcpError as error:
+            warnings.append(f"The session does not know that its work was taken: {error.message}")
     if packed.uncommitted:
         count = packed.uncommitted
         are = "One file is" if count == 1 else f"{count} files are"
-        warning = f"{are} not committed in the session, so not applied: pass a commit message."
-        return replace(applied, warnings=(*applied.warnings, warning))
-    return applied
+        warnings.append(
+            f"{are} not committed in the session, so not applied: pass a commit message."
+        )
+    return replace(applied, warnings=tuple(warnings))
 
 
 def _check(
@@ -140,18 +146,17 @@ async def _bundle(
     handle: SessionHandle, commit: str | None
 ) -> AsyncIterator[tuple[operations.Packed, str]]:
     """The session's bundle in a directory of ours."""
-    pinned = await handle.pinned()
-    answer = await pinned.request(operations.PACK, to_json(operations.Pack(commit)))
+    answer = await handle.request(operations.PACK, to_json(operations.Pack(commit)))
     packed = read(operations.Packed, answer)
     packed = packed._replace(branch=line(packed.branch, 250))
     config, tally = handle.config, Tally()
     with TemporaryDirectory(prefix="claude-mcp-work-") as directory:
         await handle.engine.copy_out(
-            pinned.session.container_id,
+            handle.session.container_id,
             packed.path,
             lambda pipe: _unpack(pipe, directory, tally, config.transfer_bytes),
         )
-        await pinned.request(operations.UNPACK, {})
+        await handle.request(operations.UNPACK, {})
         [*names] = await anyio.to_thread.run_sync(os.listdir, directory)
         if len(names) != 1:
             raise TransferError("The session sent something else than its commits.")
@@ -239,7 +244,7 @@ def _write(handle: SessionHandle, given: str, data: bytes, overwrite: bool) -> s
         with descriptors.opened(parent) as directory:
             owner = os.fstat(directory)
             policy.check(target, f"The patch {target!r}", handle.config, owner.st_uid)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             flags |= os.O_TRUNC if overwrite else os.O_EXCL
             with open(
                 os.open(os.path.basename(target), flags, 0o644, dir_fd=directory), "wb"

@@ -24,7 +24,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.files import transfer as module
-from claude_mcp.sessions.files.transfer import Direction, Transferred, _staging, transfer
+from claude_mcp.sessions.files.transfer import Direction, Transferred, staging_of, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit.sessions.conftest import container
 
@@ -459,4 +459,4 @@ class TestIn:
 )
 def test_a_malformed_staging_answer_is_refused(event: dict[str, Any]) -> None:
     with pytest.raises(AgentError, match="sent an unusable answer"):
-        _staging(event)
+        staging_of(event)
