@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from claude_mcp.errors import WorkUnsaved
+from claude_mcp.sessions import unsaved
 from claude_mcp.sessions.workspaces import applying, changes
 from tests.unit.cli.conftest import Run
 
@@ -111,3 +113,16 @@ def test_a_mounted_project_has_nothing_to_apply(run: Run, session: str) -> None:
     code, out, err = run("apply", session)
     assert (code, out) == (2, "")
     assert "The project is mounted" in err
+
+
+def test_a_session_with_work_is_destroyed_by_force(
+    run: Run, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(handle: Any) -> None:
+        raise WorkUnsaved("There is work.", steps=unsaved.STEPS)
+
+    monkeypatch.setattr(unsaved, "check", refuse)
+    code, out, err = run("destroy", session)
+    assert (code, out) == (4, "")
+    assert err == "claude-mcp: There is work.\nUse 'claude-mcp apply' or --force.\n"
+    assert run("destroy", session, "--force") == (0, f"{session}\n", "")
