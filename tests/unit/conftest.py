@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from claude_mcp.contract.redaction import redactor
+
 PATIENCE_SECONDS = 20.0
 """After this a test fails instead of hanging."""
 
@@ -70,3 +72,11 @@ def lifeline(tmp_path: Path) -> Iterator[Lifeline]:
     line = Lifeline(tmp_path / "lifeline")
     yield line
     line.close()
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_this_test() -> Iterator[None]:
+    """The redactor belongs to the process: a secret of one test must not redact another's text."""
+    known = dict(vars(redactor))
+    yield
+    vars(redactor).update(known)
