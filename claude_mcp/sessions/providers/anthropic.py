@@ -11,7 +11,7 @@ from claude_mcp.sessions.providers.lookup import Found, Lookup
 KINDS: Final = ("apiKey", "authToken", "oauthToken")
 NO_CREDENTIALS: Final = (
     "No credentials were found, so prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN "
-    "or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
+    "or CLAUDE_CODE_OAUTH_TOKEN, or give the session an apiKey."
 )
 
 

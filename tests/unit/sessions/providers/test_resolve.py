@@ -27,7 +27,7 @@ WITH_KEY = Config(environment={}, api_key=Secret("sk-server-key"))
 SERVER_KEY = Credential("apiKey", "sk-server-key")
 NO_CREDENTIALS = (
     "No credentials were found, so prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN "
-    "or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey to create_session."
+    "or CLAUDE_CODE_OAUTH_TOKEN, or give the session an apiKey."
 )
 
 
