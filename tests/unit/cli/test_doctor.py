@@ -97,8 +97,8 @@ def test_a_failed_check_says_what_to_do(
             LIMITS_LINE,
             "ok       provider: anthropic, Claude Code's default model",
             "warning  credentials: No credentials were found, so prompts will fail. Set "
-            "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or pass apiKey "
-            "to create_session.",
+            "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or give the "
+            "session an apiKey.",
             NETWORK_LINE,
         ],
     )
