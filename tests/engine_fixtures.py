@@ -75,6 +75,16 @@ def environ(standin: Standin) -> dict[str, str]:
 
 
 @pytest.fixture
+def committer(environ: dict[str, str], tmp_path: Path) -> None:
+    """A host whose user has told git who commits, whoever runs these tests."""
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Some Body\n\temail = some@body\n")
+    for name in [name for name in environ if name.startswith("GIT_")]:
+        del environ[name]
+    environ["GIT_CONFIG_GLOBAL"] = str(tmp_path / "gitconfig")
+    environ["GIT_CONFIG_NOSYSTEM"] = "1"
+
+
+@pytest.fixture
 def config(engine: DockerCliEngine, environ: dict[str, str]) -> Config:
     return load(environ, engine=engine.program)
 

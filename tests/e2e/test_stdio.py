@@ -34,8 +34,8 @@ async def test_the_seven_tools_do_the_main_job(
         assert tools == {
             "create_session", "execute_in_session", "list_sessions", "destroy_session",
             "transfer_files", "execute_command", "get_session_logs", "get_turn", "cancel_turn",
-            "respond_permission",
-        "set_credentials",
+            "respond_permission", "set_credentials", "get_changes", "apply_changes",
+            "discard_changes",
         }  # fmt: skip
         created = await call("create_session", projectPath=str(project), sessionName=name)
         assert (created["sessionName"], created["status"]) == (name, "running")

@@ -21,6 +21,8 @@ from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.usefixtures("committer")
+
 MARK = "planted-program-ran"
 CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = /tmp/nowhere\n"
 SETTINGS = {
@@ -66,17 +68,6 @@ class HostGit:
         """Shell that writes a planted program to the file $PROGRAM; only the host can run it."""
         text = f'#!/bin/sh\ntouch "{self.mark}"\n'
         return f"printf '%s' '{text}' >$PROGRAM && chmod +x $PROGRAM"
-
-
-@pytest.fixture
-def environ(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """A host whose user has told git who commits, whoever runs these tests."""
-    (tmp_path / "gitconfig").write_text("[user]\n\tname = Some Body\n\temail = some@body\n")
-    return {
-        **{name: value for name, value in environ.items() if not name.startswith("GIT_")},
-        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
-        "GIT_CONFIG_NOSYSTEM": "1",
-    }
 
 
 @pytest.fixture

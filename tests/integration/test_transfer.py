@@ -193,7 +193,7 @@ async def test_a_tmpdir_that_does_not_exist_is_named(
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         handle = await sessions.open(shared.id)
         with pytest.raises(EngineError, match="temporary files: /nosuch/tmp: No such") as caught:
-            await transfer(handle, TO, str(file), "/tmp/")
+            await transfer(handle, TO, str(file), f"/tmp/{tmp_path.name}")
     assert "TMPDIR" in (caught.value.hint or "")
 
 

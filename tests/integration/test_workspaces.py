@@ -29,7 +29,7 @@ from claude_mcp.sessions.workspaces.applying import apply_changes
 from claude_mcp.sessions.workspaces.changes import discard_changes, get_changes
 from tests.engine_fixtures import Bare
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("committer")]
 TURN = "11111111-2222-4333-8444-555555555555"
 
 

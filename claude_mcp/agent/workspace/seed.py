@@ -23,6 +23,8 @@ from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
 SAID_CHARS = 300
+TRUSTED = ("-c", "safe.directory=*")
+"""The workspace itself belongs to whoever the image says."""
 
 
 class Unseeded(Exception):
@@ -108,7 +110,7 @@ class _Git:
     def __call__(self, *arguments: str, stdin: bytes = b"") -> None:
         try:
             done = subprocess.run(
-                ["git", "-C", self._workspace, *arguments],
+                ["git", "-C", self._workspace, *TRUSTED, *arguments],
                 input=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
