@@ -72,7 +72,7 @@ def test_connections_beyond_the_limit_of_open_files_are_refused_and_the_relay_go
         refusals = [OSError(24, "Too many open files")]
 
         def full(listener: socket.socket) -> object:
-            if refusals:
+            if refusals and listener.getsockname()[1] == int(relay.url.rpartition(":")[2]):
                 raise refusals.pop()
             return accept(listener)
 
