@@ -73,6 +73,7 @@ case $1 in
 version)
     exec cat version.json;;
 ps)
+    [ -e ps.py ] && exec '{python}' -IS ps.py "$@"
     label=$(echo "\\"${{5#--filter=label=}}\\"" | sed 's/=/": "/')
     grep -lsF "$label" containers/* | sed 's,.*/,,; s,=.*,,';;
 volume)
