@@ -89,7 +89,7 @@ class Agent:
             operations.CHANGES: lambda request: self.work.changes(request),
             operations.DISCARD: self._used(lambda request: self.work.discard(request)),
             operations.PACK: self._used(lambda request: self.work.pack(request)),
-            operations.UNPACK: lambda request: self.work.unpack(request),
+            operations.DROP: lambda request: self.work.drop(request),
             operations.UNSAVED: lambda request: self.work.unsaved(request),
             operations.APPLIED: lambda request: self.work.applied(request),
             operations.ARRIVED: lambda request: self.receiving.arrived(request),

@@ -30,7 +30,7 @@ ARRIVED = "arrived"
 CHANGES = "changes"
 DISCARD = "discard"
 PACK = "pack"
-UNPACK = "unpack"
+DROP = "drop"
 UNSAVED = "unsaved"
 APPLIED = "applied"
 CANCEL = "cancel"
@@ -353,7 +353,7 @@ class Pack(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """``path`` is the bundle in the session; ``unpack`` removes it."""
+    """``path`` is the bundle in the session; ``drop`` removes it."""
 
     path: str
     branch: str

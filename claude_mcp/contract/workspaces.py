@@ -5,7 +5,7 @@ directory of the agent between ``READY`` and ``COMMIT`` (see `places`):
 
 1. the host writes ``places.SEED``; the agent answers ``STAGING`` with a ``Staging`` as JSON;
 2. the engine unpacks the files there, and the host writes a ``Seed`` as JSON;
-3. the agent makes the workspace and answers ``SEEDED`` with a ``Seeded``, or ``UNSEEDED`` and why.
+3. the agent makes the workspace and answers ``SEEDED``, or ``UNSEEDED`` and why.
 
 In the staging directory, ``PACKS`` holds git packs with their indexes, and ``FILES`` the files with
 their paths.
@@ -21,7 +21,7 @@ CLONE = "clone"
 COPY = "copy"
 
 STAGING = "staging "
-SEEDED = "seeded "
+SEEDED = "seeded"
 UNSEEDED = "unseeded "
 
 PACKS = "packs"
@@ -47,7 +47,3 @@ class Seed(NamedTuple):
     """Commits whose parents are missing, because the project is a shallow clone."""
     deleted: tuple[str, ...] = ()
     """Files of ``base`` that the project no longer has."""
-
-
-class Seeded(NamedTuple):
-    notes: tuple[str, ...] = ()

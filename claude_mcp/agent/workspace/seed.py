@@ -18,7 +18,7 @@ from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, C
 from claude_mcp.contract import workspaces
 from claude_mcp.contract.messages import Malformed, from_json, to_json
 from claude_mcp.contract.operations import Staging
-from claude_mcp.contract.workspaces import FILES, PACKS, Seed, Seeded
+from claude_mcp.contract.workspaces import FILES, PACKS, Seed
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
@@ -43,7 +43,7 @@ def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
                 os.mkdir(os.path.join(path, each))
             say(workspaces.STAGING + _line(Staging(path, os.getuid(), os.getgid())))
             seed = from_json(Seed, json.loads(sys.stdin.readline() or "null"))
-            seeded = make(workspace, path, seed)
+            make(workspace, path, seed)
         checkpoints = Checkpoints(directory, workspace, clone=seed.kind == workspaces.CLONE)
         taken = checkpoints.take(CREATE, FIRST_TAKE_SECONDS)
         if taken.checkpoint is None:
@@ -51,10 +51,10 @@ def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
     except (Unseeded, OSError, ValueError, Malformed, placement.PlaceError) as error:
         say(workspaces.UNSEEDED + json.dumps(str(error)[:SAID_CHARS]))
     else:
-        say(workspaces.SEEDED + _line(seeded))
+        say(workspaces.SEEDED)
 
 
-def make(workspace: str, staged: str, seed: Seed) -> Seeded:
+def make(workspace: str, staged: str, seed: Seed) -> None:
     """Make the workspace of what is in the directory ``staged``.
 
     Raises:
@@ -69,7 +69,6 @@ def make(workspace: str, staged: str, seed: Seed) -> Seeded:
         for name in sorted(os.listdir(files)):
             target = os.path.join(workspace, name)
             placement.place(source, name, parent, target, overwrite=True)
-    return Seeded()
 
 
 def _clone(workspace: str, staged: str, seed: Seed) -> None:

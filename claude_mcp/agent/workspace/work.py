@@ -179,7 +179,7 @@ class Work:
         if self._git("diff", "--cached", "--name-only", "--ignore-submodules=none"):
             self._git("commit", "--quiet", "--no-verify", f"--message={message}")
 
-    def unpack(self, request: Request) -> Answer:
+    def drop(self, request: Request) -> Answer:
         with suppress(FileNotFoundError):
             os.unlink(self._bundle)
         return {}

@@ -45,7 +45,7 @@ _PLAIN: Final = (
     operations.EVENT,
     operations.RESPOND,
     operations.ARRIVED,
-    operations.UNPACK,
+    operations.DROP,
     operations.APPLIED,
 )
 _LONG: Final = (operations.CHANGES, operations.DISCARD, operations.PACK, operations.UNSAVED)

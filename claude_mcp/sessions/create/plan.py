@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -20,10 +19,10 @@ from claude_mcp.contract import places
 from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.settings import ASK, BYPASS, Settings
-from claude_mcp.contract.workspaces import BIND, CLONE, COPY
+from claude_mcp.contract.workspaces import BIND, CLONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount
-from claude_mcp.errors import ConfigError, UsageError
+from claude_mcp.errors import UsageError
 from claude_mcp.sessions import limits, mounted
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.channel.answers import listed
@@ -33,9 +32,9 @@ from claude_mcp.sessions.create.mounts import (
     with_file_systems_below,
 )
 from claude_mcp.sessions.create.request import CreateRequest
-from claude_mcp.sessions.git import guard, seed
-from claude_mcp.sessions.git.program import Git
-from claude_mcp.sessions.git.seed import SeedPlan, SeedRequest
+from claude_mcp.sessions.create.workspace import Workspace, settle
+from claude_mcp.sessions.git import guard
+from claude_mcp.sessions.git.seed import SeedPlan
 from claude_mcp.sessions.labels import MOUNTED, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.network import policy as network_policy
@@ -46,7 +45,6 @@ from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import (
     Session,
     Status,
-    branch_name,
     check_name,
     container_name,
     rfc3339,
@@ -102,9 +100,7 @@ class _Checked:
     containment: limits.Containment
     access: Access
     git: guard.Protection
-    workspace: str
-    seed: SeedPlan | None
-    workspace_warnings: tuple[str, ...]
+    workspace: Workspace
 
 
 async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
@@ -125,9 +121,9 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         mcp_config=servers,
         mounted=identities,
         git=checked.git,
-        seed=checked.seed,
+        seed=checked.workspace.seed,
         warnings=(
-            *checked.workspace_warnings,
+            *checked.workspace.warnings,
             *checked.provider.warnings,
             *checked.containment.warnings,
             *checked.git.warnings,
@@ -146,7 +142,6 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
     name = _default_name(project.path) if name is None else check_name(name)
     lifetime = _lifetime(config, request)
     engine = await sessions.engine()
-    workspace, chosen = _workspace(config, request, engine, project)
     provider = resolve(config, engine.dialect, replace(request.provider, model=request.model))
     return _Checked(
         request=request,
@@ -173,19 +168,17 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             provider,
             f"{project.uid}:{project.gid}",
         ),
-        workspace=workspace,
-        seed=(seed := await _seed(config, request, workspace, project, name)),
-        workspace_warnings=(*chosen, *(seed.warnings if seed else ())),
+        workspace=(workspace := await settle(config, engine, request, project, name)),
         # Last, because it may create a directory for hooks in the project.
-        git=await _protection(sessions, request, workspace, project),
+        git=await _protection(sessions, request, workspace.kind, project),
     )
 
 
 async def _protection(
-    sessions: Sessions, request: CreateRequest, workspace: str, project: policy.Project
+    sessions: Sessions, request: CreateRequest, kind: str, project: policy.Project
 ) -> guard.Protection:
-    if workspace != BIND:
-        return guard.Protection(works=workspace == CLONE)
+    if kind != BIND:
+        return guard.Protection(works=kind == CLONE)
     refusal = functools.partial(repository_refusal, sessions.config)
     return await sessions.git.protect(project.path, refusal, trusted=request.trust_git)
 
@@ -206,63 +199,6 @@ def _settle_mounts(
     identities = tuple(policy.identities(paths))
     labels = {**spec.labels, MOUNTED: mounted.to_label(paths, identities)}
     return replace(spec, mounts=mounts, labels=labels), identities
-
-
-def _workspace(
-    config: Config, request: CreateRequest, engine: Engine, project: policy.Project
-) -> tuple[str, tuple[str, ...]]:
-    """The kind of workspace, and a warning if it is another than by default."""
-    wanted = request.workspace or config.workspace
-    if wanted not in (BIND, CLONE, COPY):
-        raise ConfigError("CLAUDE_MCP_WORKSPACE must be bind, clone or copy.")
-    warnings: tuple[str, ...] = ()
-    dialect = engine.dialect
-    if wanted == BIND and not dialect.bind_mounts:
-        if request.workspace or not dialect.archive_copies:
-            raise UsageError(
-                f"{engine.title} cannot mount a project directory of this host.",
-                hint="Use the workspace 'clone' or 'copy'." if dialect.archive_copies else None,
-            )
-        wanted = CLONE if os.path.lexists(os.path.join(project.path, ".git")) else COPY
-        warnings = (f"The session has a {wanted}: {engine.title} cannot mount the project.",)
-    if wanted != BIND and not dialect.archive_copies:
-        raise UsageError(f"{engine.title} cannot copy a project of this host into a session.")
-    if wanted != BIND and (
-        config.read_only_root if request.read_only_root is None else request.read_only_root
-    ):
-        raise UsageError(
-            f"The workspace {wanted!r} is kept in the session's root file system, which is "
-            "read-only.",
-            hint="Use the workspace 'bind', or a writable root file system.",
-        )
-    for option, given, kind in (
-        ("baseRef", request.base_ref is not None, CLONE),
-        ("includeUncommitted", request.include_uncommitted, CLONE),
-        ("include", bool(request.include), CLONE),
-        ("exclude", bool(request.exclude), COPY),
-    ):
-        if given and wanted != kind:
-            raise UsageError(f"{option} belongs to the workspace {kind!r}, not to {wanted!r}.")
-    return wanted, warnings
-
-
-async def _seed(
-    config: Config, request: CreateRequest, workspace: str, project: policy.Project, name: str
-) -> SeedPlan | None:
-    if workspace == BIND:
-        return None
-    return await seed.plan(
-        Git(config.environment),
-        project.path,
-        SeedRequest(
-            kind=workspace,
-            branch=branch_name(name),
-            base_ref=request.base_ref,
-            include_uncommitted=request.include_uncommitted,
-            include=request.include,
-            exclude=request.exclude,
-        ),
-    )
 
 
 def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:
@@ -300,8 +236,8 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
             credentials=provider.source,
             places=provider.places,
             git_state=checked.git.state,
-            workspace=checked.workspace,
-            base=checked.seed.seed.base if checked.seed else None,
+            workspace=checked.workspace.kind,
+            base=checked.workspace.base,
             expires=checked.lifetime.expires,
             home_in_memory=containment.read_only_root,
             access=access,
@@ -327,7 +263,7 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
 
 def _workspace_mounts(checked: _Checked) -> Iterator[BindMount]:
     """Without a repository that the caller mounts too: two mounts at one path are refused."""
-    if checked.workspace != BIND:
+    if checked.workspace.kind != BIND:
         return
     yield BindMount(checked.project.path, places.WORKSPACE, read_only=False)
     taken = {mount.target for mount in checked.mounts}
@@ -357,8 +293,8 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         append_system_prompt="\n".join(notes) or None,
         expires_at=None if expires is None else expires.timestamp(),
         idle_timeout_seconds=checked.lifetime.idle_seconds,
-        workspace=checked.workspace,
-        base=checked.seed.seed.base if checked.seed else None,
+        workspace=checked.workspace.kind,
+        base=checked.workspace.base,
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
         git_hooks=checked.git.hooks,
@@ -381,8 +317,8 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         places=checked.provider.places,
         git_state=checked.git.state,
         mounted=spec.labels[MOUNTED],
-        workspace=checked.workspace,
-        base=checked.seed.seed.base if checked.seed else None,
+        workspace=checked.workspace.kind,
+        base=checked.workspace.base,
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,
@@ -392,7 +328,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
 def _owner_warnings(checked: _Checked) -> tuple[str, ...]:
     engine, project = checked.engine, checked.project
     is_other = engine.dialect.rootless and project.uid != policy.current_uid()
-    if checked.workspace == BIND and is_other:
+    if checked.workspace.kind == BIND and is_other:
         return (
             f"Rootless {engine.title} runs as your user, who does not own {project.path}: "
             "you will own the files that Claude creates, and Claude may not be allowed to write "

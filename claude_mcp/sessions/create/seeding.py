@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.process import Stream
 from claude_mcp.errors import AgentError, ImageUnfit
 from claude_mcp.sessions.channel.answers import line
-from claude_mcp.sessions.files.archive import Tally, write_selection
+from claude_mcp.sessions.files.archive import Selection, Tally, write_selection
 from claude_mcp.sessions.files.transfer import staging_of
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.seed import SeedPlan, packed
@@ -31,8 +32,8 @@ SAID_CHARS: Final = 300
 
 async def hand_in(
     engine: Engine, git: Git, container_id: str, stream: Stream, plan: SeedPlan, progress: Progress
-) -> Tally:
-    """Let the agent make the workspace.
+) -> tuple[str, ...]:
+    """Let the agent make the workspace; returns warnings about what was left out.
 
     Raises:
         ImageUnfit: the image lacks git, or nobody may write to its /workspace.
@@ -43,57 +44,54 @@ async def hand_in(
     try:
         with anyio.fail_after(SEED_SECONDS):
             await _send(stream, SEED)
-            directory, owner = staging_of(await _answer(stream, STAGING))
+            directory, owner = staging_of(_value(await _said(stream, STAGING)))
             await progress("packing the project")
             async with packed(git, plan) as packs:
                 await progress("copying the project into the session")
+                selections = _selections(plan, packs)
                 await engine.copy_in(
                     container_id,
                     directory,
-                    lambda pipe: write_selection(
-                        [
-                            (
-                                PACKS,
-                                os.path.realpath(os.path.dirname(packs[0])),
-                                [*map(os.path.basename, packs)],
-                            )
-                            if packs
-                            else (PACKS, "/", ()),
-                            (FILES, plan.project, plan.files),
-                        ],
-                        owner,
-                        pipe,
-                        tally,
-                    ),
+                    lambda pipe: write_selection(selections, owner, pipe, tally),
                 )
             await progress("making the workspace")
             await _send(stream, json.dumps(to_json(plan.seed), separators=(",", ":")))
-            await _answer(stream, SEEDED)
+            await _said(stream, SEEDED)
     except TimeoutError:
         raise AgentError(f"The workspace was not ready within {SEED_SECONDS:g} s.") from None
-    return tally
+    return tuple(tally.warnings)
 
 
 async def _send(stream: Stream, line: str) -> None:
-    # An agent that has ended no longer reads; ``_answer`` notices that.
+    # An agent that has ended no longer reads; ``_said`` notices that.
     with suppress(anyio.BrokenResourceError):
         await stream.send(line.encode() + b"\n")
 
 
-async def _answer(stream: Stream, start: str) -> Any:
-    """The value that follows the next line which begins with ``start``."""
+def _selections(plan: SeedPlan, packs: Sequence[str]) -> list[Selection]:
+    chosen: list[Selection] = [(FILES, plan.project, plan.files)]
+    if packs:
+        directory = os.path.realpath(os.path.dirname(packs[0]))
+        chosen.insert(0, (PACKS, directory, [*map(os.path.basename, packs)]))
+    return chosen
+
+
+async def _said(stream: Stream, start: str) -> str:
+    """The rest of the next line that begins with ``start``; other lines are ignored."""
     async for said in stream.lines():
-        for each in (start, UNSEEDED):
-            if said.startswith(each):
-                try:
-                    value = json.loads(said[len(each) :])
-                except (ValueError, RecursionError):
-                    value = None
-                if each == UNSEEDED:
-                    raise ImageUnfit(
-                        f"The workspace could not be made: {line(str(value), SAID_CHARS)}.",
-                        hint="It needs an image with git, and a /workspace that any user may "
-                        "write to.",
-                    )
-                return value
+        if said.startswith(start):
+            return said[len(start) :]
+        if said.startswith(UNSEEDED):
+            why = line(str(_value(said[len(UNSEEDED) :])), SAID_CHARS)
+            raise ImageUnfit(
+                f"The workspace could not be made: {why}.",
+                hint="It needs an image with git, and a /workspace that any user may write to.",
+            )
     raise AgentError("The session ended while its workspace was made.")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

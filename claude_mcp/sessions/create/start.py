@@ -236,7 +236,9 @@ async def _hand_over(
             await quota.check(engine, config.max_sessions, container_id)
         if plan.seed is not None:
             git = Git(config.environment)
-            await seeding.hand_in(engine, git, container_id, stream, plan.seed, progress)
+            warnings += await seeding.hand_in(
+                engine, git, container_id, stream, plan.seed, progress
+            )
         async with _ready_in_time(engine, container_id):
             with suppress(anyio.BrokenResourceError):
                 await stream.send(COMMIT.encode() + b"\n")

@@ -21,6 +21,9 @@ from claude_mcp.sessions.files.tar import CHUNK_BYTES
 
 MAX_WARNINGS: Final = 20
 
+Selection = tuple[str, str, Sequence[str]]
+"""A directory in the archive, the real path of a directory here, and paths relative to that."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -54,15 +57,14 @@ def write_archive(
 
 
 def write_selection(
-    selections: Sequence[tuple[str, str, Sequence[str]]],
+    selections: Sequence[Selection],
     owner: tuple[int, int],
     pipe: BinaryIO,
     tally: Tally,
 ) -> None:
     """Archive chosen entries, with the directories that lead to them.
 
-    Each selection is a directory in the archive, the real path of a directory here, and paths
-    relative to that. ``owner`` and errors are as for ``write_archive``.
+    ``owner`` and errors are as for ``write_archive``.
     """
     archive = _Writer(owner, pipe, tally)
     for prefix, root, paths in selections:

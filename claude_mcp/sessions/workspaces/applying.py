@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal, get_args
 
 import anyio.to_thread
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.messages import to_json
-from claude_mcp.contract.workspaces import CLONE
+from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from claude_mcp.errors import ClaudeMcpError, NextStep, TransferError, UsageError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.channel.answers import line, read
@@ -35,7 +35,7 @@ from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session, branch_name
 
 Mode = Literal["branch", "merge", "patch", "files"]
-MODES: Final = ("branch", "merge", "patch", "files")
+MODES: Final[tuple[str, ...]] = get_args(Mode)
 PATCH_BYTES: Final = 256 * 1024 * 1024
 MAX_FILES: Final = 1000
 TAKEN: Final = (Outcome.WRITTEN, Outcome.DELETED, Outcome.SAME)
@@ -60,7 +60,7 @@ class Applied:
     left: tuple[str, ...] = ()
     path: str | None = None
     """Of the patch."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 async def apply_changes(
@@ -120,8 +120,8 @@ def _check(
 ) -> None:
     if session.workspace != CLONE:
         why = {
-            "bind": "The project is mounted: its changes are on the host already.",
-            "copy": "The session has a copy and no commits: copy its files out.",
+            BIND: "The project is mounted: its changes are on the host already.",
+            COPY: "The session has a copy and no commits: copy its files out.",
         }
         raise UsageError(why.get(session.workspace, "The session has no clone."))
     if session.base is None:
@@ -156,8 +156,8 @@ async def _bundle(
             packed.path,
             lambda pipe: _unpack(pipe, directory, tally, config.transfer_bytes),
         )
-        await handle.request(operations.UNPACK, {})
-        [*names] = await anyio.to_thread.run_sync(os.listdir, directory)
+        await handle.request(operations.DROP, {})
+        names = await anyio.to_thread.run_sync(os.listdir, directory)
         if len(names) != 1:
             raise TransferError("The session sent something else than its commits.")
         yield packed, os.path.join(directory, names[0])

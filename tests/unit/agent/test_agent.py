@@ -260,7 +260,7 @@ def test_a_workspace_is_made_before_the_session_is_complete(container: Container
     (staged / "files/a").write_text("1\n")
     process.stdin.write('{"kind": "copy"}\n')
     process.stdin.flush()
-    assert process.stdout.readline() == "seeded {}\n"
+    assert process.stdout.readline() == "seeded\n"
     process.stdin.write("commit\n")
     process.stdin.flush()
     assert process.stdout.readline() == "committed\n"
@@ -280,7 +280,7 @@ def test_a_session_whose_creator_disconnects_while_its_workspace_is_made_ends_fo
     process, staged = seeding(container)
     code, out, err = end_of(process, answer)
     word = "seeded" if "kind" in answer else "unseeded"
-    assert (code, out.split(" ")[0], out.count("\n")) == (places.ABANDONED_EXIT_CODE, word, 1)
+    assert (code, out.split()[0], out.count("\n")) == (places.ABANDONED_EXIT_CODE, word, 1)
     assert err == ("the creation of this session was never completed: the creator disconnected\n")
     assert not staged.exists()
 

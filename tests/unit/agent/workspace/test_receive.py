@@ -31,7 +31,7 @@ class Host:
 
     def say(self, line: str) -> None:
         word, _, value = line.partition(" ")
-        self.said.append((word, json.loads(value)))
+        self.said.append((word, json.loads(value or "null")))
 
     def readline(self) -> str:
         """The agent's stdin: the answer to what was said last."""
@@ -91,7 +91,7 @@ def world(project: Project, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_copy_is_what_the_host_unpacked(world: World) -> None:
     world.contents = {"a": "1\n", "dir/b": "2\n"}
-    assert world.seed(Seed(COPY)) == ("seeded", {})
+    assert world.seed(Seed(COPY)) == ("seeded", None)
     assert world.created() == ["a", "dir/b"]
     assert (world.workspace / "dir/b").read_text() == "2\n"
     assert not (world.workspace / ".git").exists()
@@ -101,7 +101,7 @@ def test_files_of_the_image_stay_unless_the_project_has_them(world: World) -> No
     (world.workspace / "mine").write_text("image")
     (world.workspace / "a").write_text("image")
     world.contents = {"a": "1\n"}
-    assert world.seed(Seed(COPY)) == ("seeded", {})
+    assert world.seed(Seed(COPY)) == ("seeded", None)
     assert (world.workspace / "a").read_text() == "1\n"
     assert world.created() == ["a", "mine"]
 
@@ -115,7 +115,7 @@ def test_a_clone_has_commits_references_and_uncommitted_changes(world: World) ->
     references = {"refs/remotes/origin/main": base, "refs/tags/old": old}
     deleted = ("gone", "deep/er/gone", "directory", "never/there", "a/below")
     seed = Seed(CLONE, BRANCH, base, references=references, deleted=deleted)
-    assert world.seed(seed) == ("seeded", {})
+    assert world.seed(seed) == ("seeded", None)
     assert world.git("rev-parse", "HEAD", "origin/main", SEED_REF, "old").split() == [
         *[base] * 3,
         old,
@@ -137,7 +137,7 @@ def test_a_clone_has_commits_references_and_uncommitted_changes(world: World) ->
 
 def test_a_clone_of_a_project_without_commits_is_empty(world: World) -> None:
     world.contents = {"new": "1\n"}
-    assert world.seed(Seed(CLONE, BRANCH)) == ("seeded", {})
+    assert world.seed(Seed(CLONE, BRANCH)) == ("seeded", None)
     assert world.git("symbolic-ref", "HEAD") == f"refs/heads/{BRANCH}"
     assert world.created() == ["new"]
 
@@ -149,7 +149,7 @@ def test_a_shallow_clone_may_lack_parents(world: World) -> None:
     world.project.git("clone", "-q", "--depth=1", f"file://{world.project.path}", str(shallow))
     shutil.rmtree(world.project.path)
     shallow.rename(world.project.path)
-    assert world.seed(Seed(CLONE, BRANCH, base, shallow=(base,))) == ("seeded", {})
+    assert world.seed(Seed(CLONE, BRANCH, base, shallow=(base,))) == ("seeded", None)
     assert world.git("log", "--format=%H") == base
 
 

@@ -386,9 +386,9 @@ def test_commits_are_packed_and_unpacked(world: World) -> None:
     bundle = world.state / work.BUNDLE
     assert answer == {"ok": {"path": str(bundle), "branch": BRANCH, "uncommitted": 1}}
     assert fetched(world, answer) == ["work"]
-    assert caller.ask("unpack") == {"ok": {}}
+    assert caller.ask("drop") == {"ok": {}}
     assert not bundle.exists()
-    assert caller.ask("unpack") == {"ok": {}}
+    assert caller.ask("drop") == {"ok": {}}
 
 
 def test_uncommitted_work_is_committed_on_request_without_hooks(world: World) -> None:

@@ -22,7 +22,7 @@ from claude_mcp.sessions.git.seed import SeedPlan
 from claude_mcp.sessions.progress import no_progress
 
 STAGING = 'staging {"staging": "/run/staging", "uid": 12, "gid": 34}'
-SEEDED = "seeded {}"
+SEEDED = "seeded"
 
 
 class Agent:
@@ -48,8 +48,8 @@ class Agent:
         self.copied.append((ref, directory, pipe.getvalue()))
 
 
-async def hand_in(agent: Agent, project: Path) -> Tally:
-    plan = SeedPlan(str(project), Seed(COPY), ("a", "dir/b"))
+async def hand_in(agent: Agent, project: Path, *more: str) -> tuple[str, ...]:
+    plan = SeedPlan(str(project), Seed(COPY), ("a", "dir/b", *more))
     both = cast("Any", agent)
     return await seeding.hand_in(both, Git({}), "abc", both, plan, no_progress)
 
@@ -64,14 +64,21 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.anyio
+async def test_what_cannot_be_copied_is_a_warning(project: Path) -> None:
+    os.mkfifo(project / "pipe")
+    warnings = await hand_in(Agent(STAGING, SEEDED), project, "pipe")
+    assert warnings == (f"{project}/pipe is not a file, directory or link and was left out.",)
+
+
+@pytest.mark.anyio
 async def test_the_files_go_where_the_agent_says(project: Path) -> None:
     agent = Agent("noise", STAGING, "noise", SEEDED)
-    tally = await hand_in(agent, project)
-    assert (tally.files, tally.size) == (2, 3)
+    assert await hand_in(agent, project) == ()
     [(ref, directory, data)] = agent.copied
     assert (ref, directory) == ("abc", "/run/staging")
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         entries = [(each.name, each.uid, each.gid) for each in archive]
+        assert sum(each.size for each in archive.getmembers()) == 3
     assert entries == [(name, 12, 34) for name in ("files/a", "files/dir", "files/dir/b")]
     assert agent.sent[0] == b"seed\n"
     assert json.loads(agent.sent[1]) == {"kind": "copy"}

@@ -11,8 +11,8 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import ConfigError, UsageError
-from claude_mcp.sessions.create.plan import _workspace
 from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.workspace import choose
 from claude_mcp.sessions.paths.policy import Project
 
 
@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Project:
 def chosen(project: Project, config: Any = None, engine: Any = None, **request: Any) -> Any:
     wanted = CreateRequest(project.path, **request)
     engine = cast("Any", engine or Engine())
-    return _workspace(Config(environment={}, **(config or {})), wanted, engine, project)
+    return choose(Config(environment={}, **(config or {})), wanted, engine, project)
 
 
 @pytest.mark.parametrize("kind", ["bind", "clone", "copy"])

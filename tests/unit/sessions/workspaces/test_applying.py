@@ -135,7 +135,7 @@ async def test_a_branch_gets_the_commits(scene: Scene, tip: str) -> None:
     )  # fmt: skip
     assert scene.world.ref("claude/fix") == tip
     assert scene.world.state() == files
-    assert scene.asked == [["pack", {}], ["unpack", {}], ["applied", {"commit": tip}]]
+    assert scene.asked == [["pack", {}], ["drop", {}], ["applied", {"commit": tip}]]
     assert (await scene.apply(branch="other")).branch == "other"
     assert (await scene.apply()).outcome == "unchanged"
     assert os.listdir(scene.world.host.parent / "tmp") == []
@@ -160,7 +160,7 @@ async def test_a_conflict_changes_nothing(scene: Scene) -> None:
     commit(scene.world.host, {"a": "other\n"})
     error = await scene.refusal(WorkConflict, "merge")
     assert "a" in error.message
-    assert [op for op, _ in scene.asked] == ["pack", "unpack"]
+    assert [op for op, _ in scene.asked] == ["pack", "drop"]
 
 
 async def test_files_are_taken_and_others_are_left(scene: Scene) -> None:
@@ -169,7 +169,7 @@ async def test_files_are_taken_and_others_are_left(scene: Scene) -> None:
     assert (done.outcome, done.files) == ("written", ("new",))
     assert done.left == ("a: it changed on the host since the session began",)
     assert (scene.world.host / "a").read_text() == "by hand\n"
-    assert [op for op, _ in scene.asked] == ["pack", "unpack"]
+    assert [op for op, _ in scene.asked] == ["pack", "drop"]
     done = await scene.apply("files", paths=["a", "b", "new"], overwrite=True)
     assert (sorted(done.files), done.left) == (["a", "b", "new"], ())
     assert (scene.world.host / "a").read_text() == "new\n"
@@ -185,7 +185,7 @@ async def test_a_patch_can_be_applied_by_hand(scene: Scene, tmp_path: Path, tip:
     assert git(scene.world.host, "write-tree") == git(
         scene.world.session, "rev-parse", f"{tip}^{{tree}}"
     )
-    assert [op for op, _ in scene.asked] == ["pack", "unpack"]
+    assert [op for op, _ in scene.asked] == ["pack", "drop"]
 
 
 async def test_a_patch_replaces_a_file_only_if_it_may(scene: Scene, tmp_path: Path) -> None:

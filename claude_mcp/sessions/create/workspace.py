@@ -1,0 +1,100 @@
+"""Which workspace a new session gets, and what a clone or copy consists of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from claude_mcp.config import Config
+from claude_mcp.contract.workspaces import BIND, CLONE, COPY
+from claude_mcp.engine.engine import Engine
+from claude_mcp.errors import ConfigError, UsageError
+from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.git import seed
+from claude_mcp.sessions.git.program import Git
+from claude_mcp.sessions.git.seed import SeedPlan, SeedRequest
+from claude_mcp.sessions.paths.policy import Project
+from claude_mcp.sessions.session import branch_name
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """``seed`` is what a clone or copy is made of; None for a mount."""
+
+    kind: str
+    seed: SeedPlan | None
+    warnings: tuple[str, ...]
+
+    @property
+    def base(self) -> str | None:
+        """The commit that a clone begins with."""
+        return None if self.seed is None else self.seed.seed.base
+
+
+async def settle(
+    config: Config, engine: Engine, request: CreateRequest, project: Project, name: str
+) -> Workspace:
+    """The workspace of a new session called ``name``.
+
+    Raises:
+        UsageError, ConfigError: the project cannot be had in this way; see ``choose``.
+        GitError: git on the host failed.
+    """
+    kind, warnings = choose(config, request, engine, project)
+    if kind == BIND:
+        return Workspace(kind, None, warnings)
+    planned = await seed.plan(
+        Git(config.environment),
+        project.path,
+        SeedRequest(
+            kind=kind,
+            branch=branch_name(name),
+            base_ref=request.base_ref,
+            include_uncommitted=request.include_uncommitted,
+            include=request.include,
+            exclude=request.exclude,
+        ),
+    )
+    return Workspace(kind, planned, (*warnings, *planned.warnings))
+
+
+def choose(
+    config: Config, request: CreateRequest, engine: Engine, project: Project
+) -> tuple[str, tuple[str, ...]]:
+    """The kind of workspace, and a warning if it is another than by default.
+
+    Raises:
+        UsageError, ConfigError: there is no such kind, or not here, or an option is of another.
+    """
+    wanted = request.workspace or config.workspace
+    if wanted not in (BIND, CLONE, COPY):
+        raise ConfigError("CLAUDE_MCP_WORKSPACE must be bind, clone or copy.")
+    warnings: tuple[str, ...] = ()
+    dialect = engine.dialect
+    if wanted == BIND and not dialect.bind_mounts:
+        if request.workspace or not dialect.archive_copies:
+            raise UsageError(
+                f"{engine.title} cannot mount a project directory of this host.",
+                hint="Use the workspace 'clone' or 'copy'." if dialect.archive_copies else None,
+            )
+        wanted = CLONE if os.path.lexists(os.path.join(project.path, ".git")) else COPY
+        warnings = (f"The session has a {wanted}: {engine.title} cannot mount the project.",)
+    if wanted != BIND and not dialect.archive_copies:
+        raise UsageError(f"{engine.title} cannot copy a project of this host into a session.")
+    if wanted != BIND and (
+        config.read_only_root if request.read_only_root is None else request.read_only_root
+    ):
+        raise UsageError(
+            f"The workspace {wanted!r} is kept in the session's root file system, which is "
+            "read-only.",
+            hint="Use the workspace 'bind', or a writable root file system.",
+        )
+    for option, given, kind in (
+        ("baseRef", request.base_ref is not None, CLONE),
+        ("includeUncommitted", request.include_uncommitted, CLONE),
+        ("include", bool(request.include), CLONE),
+        ("exclude", bool(request.exclude), COPY),
+    ):
+        if given and wanted != kind:
+            raise UsageError(f"{option} belongs to the workspace {kind!r}, not to {wanted!r}.")
+    return wanted, warnings
