@@ -68,6 +68,8 @@ def choose(
     """
     wanted = request.workspace or config.workspace
     if wanted not in (BIND, CLONE, COPY):
+        if request.workspace:
+            raise UsageError("workspace must be bind, clone or copy.")
         raise ConfigError("CLAUDE_MCP_WORKSPACE must be bind, clone or copy.")
     warnings: tuple[str, ...] = ()
     dialect = engine.dialect

@@ -46,6 +46,13 @@ def test_an_unknown_setting_is_named(project: Project) -> None:
     assert caught.value.message == "CLAUDE_MCP_WORKSPACE must be bind, clone or copy."
 
 
+def test_an_unknown_kind_that_was_asked_for_is_not_the_settings_fault(project: Project) -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen(project, workspace="clon")
+    assert type(caught.value) is UsageError
+    assert caught.value.message == "workspace must be bind, clone or copy."
+
+
 @pytest.mark.parametrize("is_repository", [True, False])
 def test_an_engine_without_mounts_gets_another_kind(project: Project, is_repository: bool) -> None:
     if is_repository:
