@@ -91,8 +91,8 @@ class CreateRequest:
             terminal="clone: branch, tag or commit to begin at, instead of HEAD",
         ),
     )
-    include_uncommitted: bool = field(
-        default=False,
+    include_uncommitted: bool | None = field(
+        default=None,
         metadata=option(
             "clone: uncommitted too",
             flag="--include-uncommitted",

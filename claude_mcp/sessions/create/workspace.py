@@ -50,7 +50,7 @@ async def settle(
             kind=kind,
             branch=branch_name(name),
             base_ref=request.base_ref,
-            include_uncommitted=request.include_uncommitted,
+            include_uncommitted=bool(request.include_uncommitted),
             include=request.include,
             exclude=request.exclude,
         ),
@@ -93,9 +93,10 @@ def choose(
         )
     for option, given, kind in (
         ("baseRef", request.base_ref is not None, CLONE),
-        ("includeUncommitted", request.include_uncommitted, CLONE),
+        ("includeUncommitted", request.include_uncommitted is not None, CLONE),
         ("include", bool(request.include), CLONE),
         ("exclude", bool(request.exclude), COPY),
+        ("trustGit", request.trust_git, BIND),
     ):
         if given and wanted != kind:
             raise UsageError(f"{option} belongs to the workspace {kind!r}, not to {wanted!r}.")

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final, Literal, get_args
 
@@ -18,7 +19,7 @@ import anyio.to_thread
 from claude_mcp.contract import operations
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.workspaces import BIND, CLONE, COPY
-from claude_mcp.errors import ClaudeMcpError, NextStep, TransferError, UsageError
+from claude_mcp.errors import ClaudeMcpError, TransferError, UsageError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.channel.answers import line, read
 from claude_mcp.sessions.files.archive import Tally
@@ -33,6 +34,7 @@ from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session, branch_name
+from claude_mcp.sessions.workspaces import patch_file
 
 Mode = Literal["branch", "merge", "patch", "files"]
 MODES: Final[tuple[str, ...]] = get_args(Mode)
@@ -88,7 +90,7 @@ async def apply_changes(
     """
     handle = await handle.pinned()
     session = handle.session
-    _check(session, mode, branch, paths, patch)
+    _check(session, mode, branch, paths, patch, overwrite)
     await progress("packing the session's commits")
     async with _bundle(handle, commit) as (packed, bundle):
         git = Git(handle.config.environment)
@@ -116,7 +118,12 @@ async def apply_changes(
 
 
 def _check(
-    session: Session, mode: str, branch: str | None, paths: Sequence[str], patch: str | None
+    session: Session,
+    mode: str,
+    branch: str | None,
+    paths: Sequence[str],
+    patch: str | None,
+    overwrite: bool,
 ) -> None:
     if session.workspace != CLONE:
         why = {
@@ -129,12 +136,14 @@ def _check(
     if mode not in MODES:
         raise UsageError(f"mode must be one of {', '.join(MODES)}.")
     for what, given, wanted in (
-        ("branch", branch is not None, "branch"),
-        ("paths", bool(paths), "files"),
-        ("patch", patch is not None, "patch"),
+        ("branch", branch is not None, ("branch",)),
+        ("paths", bool(paths), ("files",)),
+        ("patch", patch is not None, ("patch",)),
+        ("overwrite", overwrite, ("patch", "files")),
     ):
-        if given and mode != wanted:
-            raise UsageError(f"{what} belongs to the mode {wanted!r}.")
+        if given and mode not in wanted:
+            modes = " or ".join(map(repr, wanted))
+            raise UsageError(f"{what} belongs to the mode {modes}.")
     if mode == "files" and not paths:
         raise UsageError("The mode 'files' needs paths.")
     if mode == "patch" and patch is None:
@@ -232,28 +241,5 @@ async def _write_patch(handle: SessionHandle, work: Incoming, patch: str, overwr
         work.base, work.tip,
         output_bytes=PATCH_BYTES,
     )  # fmt: skip
-    return await anyio.to_thread.run_sync(
-        _write, handle, str(given), done.stdout, overwrite, abandon_on_cancel=True
-    )
-
-
-def _write(handle: SessionHandle, given: str, data: bytes, overwrite: bool) -> str:
-    parent = os.path.realpath(os.path.dirname(given))
-    target = os.path.join(parent, os.path.basename(given))
-    try:
-        with descriptors.opened(parent) as directory:
-            owner = os.fstat(directory)
-            policy.check(target, f"The patch {target!r}", handle.config, owner.st_uid)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            flags |= os.O_TRUNC if overwrite else os.O_EXCL
-            with open(
-                os.open(os.path.basename(target), flags, 0o644, dir_fd=directory), "wb"
-            ) as file:
-                file.write(data)
-    except FileExistsError:
-        raise TransferError(
-            f"The patch was not written: {target} exists.", steps=(NextStep.OVERWRITE,)
-        ) from None
-    except OSError as error:
-        raise TransferError(f"The patch was not written: {target}: {error.strerror}.") from error
-    return target
+    write = partial(patch_file.write, str(given), [done.stdout], handle.config, overwrite=overwrite)
+    return await anyio.to_thread.run_sync(write)

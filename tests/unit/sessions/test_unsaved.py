@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.errors import NextStep, WorkUnsaved
+from claude_mcp.errors import EngineUnavailable, NextStep, WorkUnsaved
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.registry import Sessions
 from tests.unit.sessions.conftest import container
@@ -165,3 +165,16 @@ async def test_a_session_that_somebody_else_removed_is_gone(
                 "sys_exit.stderr.write('Error response from daemon: No such container: fix\\n'); "
                 "sys_exit.exit(1)")  # fmt: skip
     assert not (await sessions.destroy("fix")).existed
+
+
+async def test_an_engine_that_died_is_told_as_such(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(workspace())
+    scripted.agent("answer(request()['id'], ok={})")
+    await (await sessions.open("fix")).request("status", {})
+    died = "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"
+    for verb in ("exec", "container", "ps", "inspect"):
+        scripted.on(verb, f"import sys; sys.stderr.write({died!r}); sys.exit(1)")
+    with pytest.raises(EngineUnavailable):
+        await sessions.destroy("fix")

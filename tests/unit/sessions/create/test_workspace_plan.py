@@ -98,8 +98,10 @@ def test_a_read_only_root_has_no_room(project: Project, kind: Any) -> None:
     [
         ("base_ref", "main", "baseRef", "clone"),
         ("include_uncommitted", True, "includeUncommitted", "clone"),
+        ("include_uncommitted", False, "includeUncommitted", "clone"),
         ("include", ("a",), "include", "clone"),
         ("exclude", ("a",), "exclude", "copy"),
+        ("trust_git", True, "trustGit", "bind"),
     ],
 )
 def test_options_belong_to_a_kind(
