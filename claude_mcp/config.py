@@ -11,6 +11,7 @@ import difflib
 import math
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,28 @@ class Config:
     transfer_files: int = TRANSFER_FILES
     files: tuple[str, ...] = field(default=(), compare=False)
     """Paths of the configuration: our directory, and the file that was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserDirectories:
+    """Where one user's programs keep their settings."""
+
+    system: str
+    """As ``sys.platform`` names it."""
+    home: Path
+    xdg: Path
+    """``XDG_CONFIG_HOME``, or its default."""
+    roaming: Path
+    """``APPDATA`` of Windows, or its default."""
+    claude: Path
+    """Where Claude Code keeps ``.claude.json``: ``CLAUDE_CONFIG_DIR``, or the home."""
+
+    @property
+    def applications(self) -> Path:
+        """Where the system wants programs with windows to keep their settings."""
+        if self.system == "darwin":
+            return self.home / "Library" / "Application Support"
+        return self.roaming if self.system == "win32" else self.xdg
 
 
 def default_file(environ: Mapping[str, str]) -> Path:
@@ -249,6 +272,41 @@ def _merged(environ: Mapping[str, str], file: Mapping[str, str]) -> dict[str, st
         if value:
             settings[name] = value
     return {name: value for name, value in settings.items() if value}
+
+
+def user_directories(environ: Mapping[str, str] | None = None) -> UserDirectories:
+    """Where the programs of the user who runs us keep their settings."""
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+
+    def place(name: str, default: Path) -> Path:
+        # A relative path means nothing to a program that another one starts.
+        return Path(found) if (found := environ.get(name, "")).startswith("/") else default
+
+    return UserDirectories(
+        system=sys.platform,
+        home=home,
+        xdg=place("XDG_CONFIG_HOME", home / ".config"),
+        roaming=Path(environ.get("APPDATA") or home / "AppData" / "Roaming"),
+        claude=place("CLAUDE_CONFIG_DIR", home),
+    )
+
+
+def default_file_of_user() -> str:
+    """Where a program finds its configuration that nobody told of another."""
+    return str(default_file(os.environ))
+
+
+def shell_only(config: Config, environ: Mapping[str, str] | None = None) -> list[str]:
+    """The settings that the environment has and the configuration file has not, by name.
+
+    Raises:
+        ConfigError: the file cannot be read
+    """
+    environ = os.environ if environ is None else environ
+    file = read_file(Path(config.files[1]), required=False)
+    shared = {FILE_VARIABLE, "XDG_RUNTIME_DIR", *PROXY_NAMES}
+    return sorted(name for name in KINDS if environ.get(name) and name not in {*file, *shared})
 
 
 def variable(name: str) -> str | None:

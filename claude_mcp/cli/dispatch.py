@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from claude_mcp.cli import commands, permissions, prompts, workspaces
+from claude_mcp.cli import clients, commands, permissions, prompts, workspaces
 from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
@@ -31,6 +31,8 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "apply": workspaces.apply,
     "discard": workspaces.discard,
     "doctor": commands.doctor,
+    "install": clients.install,
+    "uninstall": clients.uninstall,
 }
 
 

@@ -191,6 +191,25 @@ def _doctor(parser: Parser) -> None:
     _json(parser)
 
 
+def _install(parser: Parser) -> None:
+    parser.add_argument(
+        "client", metavar="CLIENT", nargs="?", help="none: show the clients and their state"
+    )
+    parser.option("--print", action="store_true", help="print the entry, for any other client")
+    _file_change(parser)
+
+
+def _uninstall(parser: Parser) -> None:
+    parser.add_argument("client", metavar="CLIENT", help="as for install")
+    _file_change(parser)
+
+
+def _file_change(parser: Parser) -> None:
+    parser.option("--yes", "-y", action="store_true", help="do not ask for confirmation")
+    parser.option("--dry-run", action="store_true", help="only show the change")
+    _json(parser)
+
+
 def _session(parser: Parser) -> None:
     parser.add_argument("session", metavar="SESSION", help="session id, unique prefix, or name")
 
@@ -295,6 +314,16 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "check engine, image and credentials, and say what to fix",
         "claude-mcp doctor",
         _doctor,
+    ),
+    "install": (
+        "add the server to an MCP client, such as cursor",
+        "claude-mcp install\n  claude-mcp install claude-desktop",
+        _install,
+    ),
+    "uninstall": (
+        "take the server out of an MCP client",
+        "claude-mcp uninstall claude-desktop",
+        _uninstall,
     ),
     "serve": (
         "serve MCP on stdin and stdout, for programs such as Claude Desktop",

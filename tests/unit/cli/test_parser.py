@@ -140,9 +140,7 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
         ),
         (
             ["xyzzy"],
-            "claude-mcp: there is no command 'xyzzy'; there are create, prompt, turn, cancel, "
-            "respond, credentials, exec, list, destroy, prune, copy, changes, apply, discard, "
-            "logs, doctor, serve\n"
+            f"claude-mcp: there is no command 'xyzzy'; there are {', '.join(COMMANDS)}\n"
             "See 'claude-mcp --help'.\n",
         ),
         (
