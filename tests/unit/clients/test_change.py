@@ -13,7 +13,12 @@ from claude_mcp.errors import ConfigError
 
 ENTRY = {"command": "/opt/bin/claude-mcp", "args": ["serve"]}
 CURSOR = CLIENTS["cursor"]
-OTHERS = '{\n  "mcpServers": {\n    "other": {"command": "npx", "env": {"TOKEN": "t0p-secret"}}\n  }\n}\n'
+OTHERS = """{
+  "mcpServers": {
+    "other": {"command": "npx", "env": {"TOKEN": "t0p-secret"}}
+  }
+}
+"""
 
 
 @pytest.fixture
@@ -81,9 +86,10 @@ def test_what_the_user_added_to_our_entry_stays(file: Path) -> None:
 )
 def test_what_cannot_be_understood_is_not_touched(file: Path, content: bytes, said: str) -> None:
     file.write_bytes(content)
-    for change in (lambda: added(CURSOR, file, ENTRY), lambda: removed(CURSOR, file)):
-        with pytest.raises(ConfigError, match=said):
-            change()
+    with pytest.raises(ConfigError, match=said):
+        added(CURSOR, file, ENTRY)
+    with pytest.raises(ConfigError, match=said):
+        removed(CURSOR, file)
     assert file.read_bytes() == content
 
 

@@ -41,7 +41,8 @@ ADDITIONS = {
     ),
     "line ends of Windows": (
         '{\r\n  "a": 1\r\n}\r\n',
-        '{\r\n  "a": 1,\r\n  "servers": {\r\n    "new": {\r\n      "k": [1]\r\n    }\r\n  }\r\n}\r\n',
+        '{\r\n  "a": 1,\r\n  "servers": {\r\n    "new": {\r\n      "k": [1]\r\n'
+        "    }\r\n  }\r\n}\r\n",
     ),
     "a bracket on the last member's line": (
         '{\n  "a": 1,\n  "b": 2}',
