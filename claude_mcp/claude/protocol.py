@@ -62,6 +62,8 @@ class Assistant:
 
     texts: tuple[str, ...] = ()
     tool_uses: tuple[ToolUse, ...] = ()
+    model: str = ""
+    """Empty for a subagent, and for what Claude Code says itself."""
 
 
 @dataclass(frozen=True)
@@ -333,7 +335,14 @@ def _assistant(body: dict[str, Any]) -> Assistant:
             for b in blocks
             if b.get("type") == "tool_use"
         ),
+        model=_answering_model(body),
     )
+
+
+def _answering_model(body: dict[str, Any]) -> str:
+    model = fields.string(fields.mapping(body.get("message")).get("model"))
+    # Claude Code's own words, such as those about a failed request, are "<synthetic>".
+    return "" if body.get("parent_tool_use_id") or model.startswith("<") else model
 
 
 def _user(body: dict[str, Any]) -> Frame:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than in a tool result, and still within one answer of the agent."""
+CLIENT: Final = "cli"
+"""The command line's name as the creator of sessions."""
 _ID: Final = re.compile(r"[0-9a-f]{12,64}")
 """A session's id, which is not mistyped: a script may destroy it twice."""
 
@@ -61,6 +63,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
             },
         ),
         provider=parse_provider(arguments),
+        client=CLIENT,
         limits={
             name: value
             for name, option in LIMITS.items()
@@ -138,7 +141,7 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
 
 def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
     async def work(sessions: Sessions) -> BrokenPipeError | None:
-        listed = await sessions.list()
+        listed = await sessions.list(ask=not arguments.quick)
         try:
             show(listed)
         except BrokenPipeError as error:  # task groups would wrap it
@@ -187,7 +190,7 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
             else "Name the sessions to destroy, or pass --all."
         )
     if arguments.all:
-        listed = within(config, lambda sessions: sessions.list())
+        listed = within(config, lambda sessions: sessions.list(ask=False))
         if not listed:
             talk("There are no sessions.")
         elif not arguments.yes:

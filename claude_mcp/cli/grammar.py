@@ -115,6 +115,9 @@ def _exec(parser: Parser) -> None:
 
 
 def _list(parser: Parser) -> None:
+    parser.option(
+        "--quick", action="store_true", help="do not ask the sessions what they are doing"
+    )
     _json(parser)
 
 

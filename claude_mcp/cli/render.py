@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from claude_mcp.cli.terminal import for_terminal, visible
 from claude_mcp.contract.numbers import counted
+from claude_mcp.views.figures import elapsed
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.pruning import Pruned
@@ -26,18 +27,27 @@ def table(listed: list[Listed]) -> str:
 
 def _row(listed: Listed) -> tuple[str, ...]:
     session = listed.session
-    turn = {True: "running", False: "idle", None: "-"}[listed.turn_running]
     cells = (
         session.id,
         session.name,
         session.status.value,
-        turn,
+        _turn(listed),
         session.created_at,
         session.expires_at or "-",
         session.image,
         session.project_path,
     )
     return tuple(_one_line(cell) for cell in cells)
+
+
+def _turn(listed: Listed) -> str:
+    """What the session is doing."""
+    activity = listed.activity
+    if activity is None:
+        return "no answer" if listed.problem else "-"
+    if activity.questions:
+        return counted(activity.questions, "question")
+    return f"running {elapsed(activity.turn_ms or 0)}" if activity.turn_running else "idle"
 
 
 def pruned(pruned: list[Pruned]) -> str:

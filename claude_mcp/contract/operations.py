@@ -199,7 +199,10 @@ class Question(NamedTuple):
 
 
 class TurnState(NamedTuple):
-    """The answer to ``turn``, ``follow`` and ``interrupt``; a running turn has no result yet."""
+    """The answer to ``turn``, ``follow`` and ``interrupt``; a running turn has no result yet.
+
+    Until then, ``duration_ms`` is the time since the prompt was accepted.
+    """
 
     turn_id: str
     status: str
@@ -218,6 +221,10 @@ class TurnState(NamedTuple):
     cost_usd: float = 0.0
     usage: Mapping[str, Any] = {}
     permission_denials: tuple[PermissionDenial, ...] = ()
+    model: str | None = None
+    """The model that answered, as far as one has."""
+    last_step: str | None = None
+    """While the turn runs: a headline of what Claude did last."""
 
 
 class ReadEvent(NamedTuple):
@@ -247,6 +254,16 @@ class Status(NamedTuple):
     """What the session has cost so far."""
     turn_id: str | None = None
     """The running turn, or else the latest one."""
+    turn_ms: int | None = None
+    """How long the running turn has been running, or waiting."""
+    last_step: str | None = None
+    """A headline of what Claude did last, in any turn."""
+    model: str | None = None
+    """The model that answered last, or else the session's own."""
+    questions: int = 0
+    """How many permission questions are open."""
+    background: int = 0
+    """How many commands of Claude Code run in the background."""
 
 
 # Credentials and MCP servers.

@@ -97,7 +97,13 @@ async def _call_tool(
         question = f" Did you mean {near[0]}?" if near else f" Available: {', '.join(BY_NAME)}."
         raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:80]}.{question}")
     reporter = Reporter(context.session.report_progress)
-    call = Call(reporter, cancelled_by_client, Elicitation.of(context, params))
+    client = context.session.client_params
+    call = Call(
+        reporter,
+        cancelled_by_client,
+        Elicitation.of(context, params),
+        client.client_info.name if client else "",
+    )
     try:
         checked = arguments.parse(declaration.arguments, params.arguments)
         outcome = await reporter.follow(

@@ -106,8 +106,8 @@ CreateArguments: type[Arguments] = create_model(
 )
 
 
-def create_request(arguments: Arguments) -> CreateRequest:
-    """The request; the provider's secrets are redacted from here on."""
+def create_request(arguments: Arguments, client: str = "") -> CreateRequest:
+    """The request of a client; the provider's secrets are redacted from here on."""
     values = given(arguments, CreateRequest)
     if mounts := values.get("mounts"):
         values["mounts"] = tuple(Mount(**each.model_dump()) for each in mounts)
@@ -116,7 +116,7 @@ def create_request(arguments: Arguments) -> CreateRequest:
     if limits := values.get("limits"):
         wanted = limits.model_dump(exclude_none=True)
         values["limits"] = {name: str(value) for name, value in wanted.items()}
-    return CreateRequest(**values, provider=_provider_request(arguments))
+    return CreateRequest(**values, provider=_provider_request(arguments), client=client)
 
 
 def _provider_request(arguments: Arguments) -> ProviderRequest:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 async def _create(sessions: Sessions, arguments: Arguments, call: Call) -> CreateResult:
     from claude_mcp.sessions.create.start import create
 
-    return CreateResult.of(await create(sessions, create_request(arguments), call.progress))
+    return CreateResult.of(
+        await create(sessions, create_request(arguments, call.client), call.progress)
+    )
 
 
 CREATE_SESSION: Final = Declaration(
@@ -61,8 +63,8 @@ LIST_SESSIONS: Final = Declaration(
     name="list_sessions",
     title="List sessions",
     description=(
-        "Lists all sessions with id, name, project and status, also those of other servers "
-        "and the command line."
+        "Lists all sessions, also those of other servers and the command line: id, name, project, "
+        "and what each is doing."
     ),
     arguments=ListArguments,
     result=ListResult,

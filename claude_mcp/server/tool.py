@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: how to report progress, whether the client cancelled it, how to ask its user."""
+    """One call: how to report progress, whether the client cancelled it, how to ask its user, and
+    the client's name for itself."""
 
     progress: Progress
     cancelled_by_client: Callable[[], Awaitable[bool]]
     elicitation: Elicitation = NOBODY
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ WORKSPACE: Final = "claude-mcp.workspace"
 """``clone`` or ``copy``; absent for ``bind``."""
 BASE: Final = "claude-mcp.base"
 """The commit that a clone began with."""
+CLIENT: Final = "claude-mcp.client"
+"""See ``Session.client``."""
 EXPIRES: Final = "claude-mcp.expires"
 """RFC 3339; the agent's settings have the same time."""
 HOME: Final = "claude-mcp.home"
@@ -67,6 +69,7 @@ def session_labels(
     git_state: str = "",
     workspace: str = BIND,
     base: str | None = None,
+    client: str = "",
     expires: datetime | None = None,
     home_in_memory: bool = False,
     access: Access = OPEN,
@@ -86,6 +89,8 @@ def session_labels(
         labels[WORKSPACE] = workspace
     if base:
         labels[BASE] = base
+    if client:
+        labels[CLIENT] = client
     if expires is not None:
         labels[EXPIRES] = rfc3339(expires)
     if home_in_memory:
@@ -119,6 +124,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         restarted=_has_ended(container),
         workspace=labels.get(WORKSPACE, BIND),
         base=labels.get(BASE),
+        client=labels.get(CLIENT, ""),
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,

@@ -16,11 +16,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
-from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import NotASession, SessionNotFound, SessionNotReady, ungrouped
-from claude_mcp.sessions import labels, mounted, pruning, references, unsaved
-from claude_mcp.sessions.channel.answers import read
+from claude_mcp.sessions import activity, labels, mounted, pruning, references, unsaved
+from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.handle import Connection, SessionHandle
@@ -31,22 +30,21 @@ from claude_mcp.sessions.session import Session, Status
 
 logger = logging.getLogger(__name__)
 
-MAX_TIME_CHARS: Final = 40
 SWEEP_SECONDS: Final = 10.0
 """How long removing sessions may delay the end of this process."""
-STATUS_SECONDS: Final = 1.0
-"""How long ``list`` waits for what the sessions report about themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A session and what it is doing; None for what it did not report."""
+    """A session and what it is doing, None if it does not run or was not asked.
+
+    ``problem`` says why a session that was asked did not report it.
+    """
 
     session: Session
     engine: str
-    turn_running: bool | None = None
-    last_activity_at: str | None = None
-    cost_usd: float | None = None
+    activity: Activity | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,31 +224,17 @@ class Sessions:
             await engine.sweep()
         return pruned
 
-    async def list(self) -> list[Listed]:
+    async def list(self, *, ask: bool = True) -> list[Listed]:
         """All sessions, oldest first: two engine calls.
 
-        Only sessions with an open channel are asked what they are doing.
+        With ``ask``, running sessions are asked what they are doing, which takes one more call for
+        each that has no open channel.
         """
         connection = await self._connection()
-        engine, channels = connection.engine, connection.channels
         sessions = await self._all()
-        states: dict[str, operations.Status] = {}
-
-        async def ask(session: Session) -> None:
-            with anyio.move_on_after(STATUS_SECONDS):
-                try:
-                    answer = await channels.request(session.container_id, operations.STATUS, {})
-                    states[session.id] = read(operations.Status, answer)
-                except Exception as error:  # one bad session must not hide the others
-                    logger.debug("session %s did not report its state: %s", session.id, error)
-
-        async with anyio.create_task_group() as tasks:
-            for session in sessions:
-                if session.status is Status.RUNNING and channels.is_open(session.container_id):
-                    tasks.start_soon(ask, session)
-        return [
-            _listed(session, engine.dialect.name, states.get(session.id)) for session in sessions
-        ]
+        answers = await activity.ask(connection.channels, sessions) if ask else {}
+        name = connection.engine.dialect.name
+        return [_listed(session, name, answers.get(session.id)) for session in sessions]
 
     async def destroy(self, reference: str, *, discard: bool = False) -> Destroyed:
         """Kill and remove a session and all that belongs to it.
@@ -302,16 +286,10 @@ class Sessions:
         return Destroyed(reference, session, existed, await self.git.differences(session))
 
 
-def _listed(session: Session, engine: str, status: operations.Status | None) -> Listed:
-    if status is None:
-        return Listed(session, engine)
-    return Listed(
-        session=session,
-        engine=engine,
-        turn_running=status.turn_running,
-        last_activity_at=status.last_activity_at[:MAX_TIME_CHARS],
-        cost_usd=status.cost_usd,
-    )
+def _listed(session: Session, engine: str, answer: Activity | str | None) -> Listed:
+    if isinstance(answer, Activity):
+        return Listed(session, engine, answer)
+    return Listed(session, engine, problem=answer)
 
 
 @asynccontextmanager

@@ -64,6 +64,8 @@ class Session:
     """``bind``, ``clone`` or ``copy``; see ``contract.workspaces``."""
     base: str | None = None
     """The commit that a clone began with."""
+    client: str = ""
+    """The name of the client that created it, such as ``cli``; empty if it gave none."""
     network: str = "open"
     proxy: Proxy | None = None
     """The proxy of a restricted session."""
@@ -86,6 +88,12 @@ def check_name(name: str) -> str:
     except UnicodeEncodeError as error:
         raise UsageError("A session's name must be valid Unicode.") from error
     return name
+
+
+def client_name(name: str) -> str:
+    """A client's own name as it is remembered: one short line of printable characters."""
+    printable = "".join(c if c.isprintable() else " " for c in name[:MAX_NAME_CHARS])
+    return " ".join(printable.encode(errors="replace").decode().split())
 
 
 def container_name(name: str) -> str:

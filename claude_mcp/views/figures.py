@@ -9,6 +9,17 @@ def duration(milliseconds: int) -> str:
     return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
+def elapsed(milliseconds: int) -> str:
+    """A time that is still going on, in its two largest units: ``2 h 5 min``."""
+    seconds = milliseconds // 1000
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min {seconds % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def usd(cost: float) -> str:
     return f"${cost:.4f}"
 

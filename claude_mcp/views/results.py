@@ -14,6 +14,7 @@ from claude_mcp.contract.numbers import counted
 from claude_mcp.views.wire import to_json
 
 if TYPE_CHECKING:
+    from claude_mcp.sessions.activity import Activity
     from claude_mcp.sessions.create.request import Created
     from claude_mcp.sessions.files.transfer import Transferred
     from claude_mcp.sessions.handover import HandedOver
@@ -127,6 +128,10 @@ class PromptResult(Result):
     questions: list[QuestionEntry]
     notes: list[str]
     cursor: int
+    model: str | None
+    """The model that answered, as far as one has."""
+    last_step: str | None
+    """While the turn runs: a headline of what Claude did last."""
 
     @classmethod
     def of(cls, turn: TurnResult) -> PromptResult:
@@ -165,6 +170,8 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
         ],
         notes=[*turn.notes, *([f"{ahead} ahead of this one."] if turn.ahead else [])],
         cursor=turn.cursor,
+        model=turn.model,
+        last_step=turn.last_step,
     )
 
 
@@ -204,9 +211,23 @@ class SessionEntry(Result):
     created_at: str
     expires_at: str | None
     network: str
+    created_by: str | None
+    """The client's name for itself; ``cli`` is the command line."""
     turn_running: bool | None
     last_activity_at: str | None
     cost_usd: float | None
+    turn_id: str | None
+    """The running turn, or else the latest one."""
+    turn_ms: int | None
+    """How long the running turn has been running, or waiting."""
+    last_step: str | None
+    """A headline of what Claude did last."""
+    model: str | None
+    """The model that answered last, or else the session's own."""
+    open_questions: int | None
+    background_commands: int | None
+    problem: str | None
+    """Why a running session does not say what it is doing."""
 
     @classmethod
     def of(cls, listed: Listed) -> SessionEntry:
@@ -223,10 +244,24 @@ class SessionEntry(Result):
             created_at=session.created_at,
             expires_at=session.expires_at,
             network=session.network,
-            turn_running=listed.turn_running,
-            last_activity_at=listed.last_activity_at,
-            cost_usd=None if listed.cost_usd is None else round(listed.cost_usd, USD_DIGITS),
+            created_by=session.client or None,
+            **_activity_fields(listed.activity),
+            problem=listed.problem,
         )
+
+
+def _activity_fields(activity: Activity | None) -> dict[str, Any]:
+    return dict(
+        turn_running=activity.turn_running if activity else None,
+        last_activity_at=activity.last_activity_at if activity else None,
+        cost_usd=round(activity.cost_usd, USD_DIGITS) if activity else None,
+        turn_id=activity.turn_id if activity else None,
+        turn_ms=activity.turn_ms if activity else None,
+        last_step=activity.last_step if activity else None,
+        model=activity.model if activity else None,
+        open_questions=activity.questions if activity else None,
+        background_commands=activity.background if activity else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import denial_text, question_text
-from claude_mcp.views.figures import duration, turn_figures, usd
+from claude_mcp.views.figures import duration, elapsed, turn_figures, usd
 from claude_mcp.views.results import (
     ApplyResult,
     CancelResult,
@@ -88,7 +88,8 @@ def _outcome(result: PromptResult) -> list[str]:
             return [f"[needs_permission: turn {result.turn_id}]"]
         case "running" | "queued":
             return [
-                f"[{result.status}: turn {result.turn_id}]",
+                f"[{result.status} for {elapsed(result.duration_ms)}: turn {result.turn_id}]",
+                *([f"Last step: {result.last_step}"] if result.last_step else []),
                 f'Next: get_turn with sessionId "{result.session_id}" waits for the result; '
                 "cancel_turn interrupts it.",
             ]
@@ -150,8 +151,7 @@ def sessions(result: ListResult) -> str:
 
 def _entry(entry: SessionEntry) -> str:
     facts = [f"{entry.session_id} {entry.session_name}: {entry.status}"]
-    if entry.turn_running is not None:
-        facts.append("a turn is running" if entry.turn_running else "idle")
+    facts += doing(entry)
     facts.append(f"project {entry.project_path}")
     facts.append(f"image {entry.image}")
     facts.append(f"created {entry.created_at}")
@@ -159,9 +159,30 @@ def _entry(entry: SessionEntry) -> str:
         facts.append(f"network {entry.network}")
     if entry.expires_at:
         facts.append(f"expires {entry.expires_at}")
+    if entry.model:
+        facts.append(f"model {entry.model}")
     if entry.cost_usd:
         facts.append(f"{usd(entry.cost_usd)} so far")
+    if entry.created_by:
+        facts.append(f"created by {entry.created_by}")
     return ", ".join(facts)
+
+
+def doing(entry: SessionEntry) -> list[str]:
+    """What a session is doing, in a few words each."""
+    if entry.problem:
+        return [f"not known what it is doing: {entry.problem.rstrip('.')}"]
+    if entry.turn_running is None:
+        return []
+    running = f"a turn has been running for {elapsed(entry.turn_ms or 0)}"
+    facts = [running if entry.turn_running else "idle"]
+    if entry.last_step:
+        facts.append(f"last step {entry.last_step!r}")
+    if entry.open_questions:
+        facts.append(f"waits for {counted(entry.open_questions, 'answer')}")
+    if entry.background_commands:
+        facts.append(counted(entry.background_commands, "background command"))
+    return facts
 
 
 def credentials(result: CredentialsResult) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from messages_standin import Standin
 
-from claude_mcp.config import load
+from claude_mcp.config import Config, load
 from claude_mcp.contract import operations
 from claude_mcp.contract.handover import Credential, Credentials, Handover
 from claude_mcp.contract.messages import to_json
@@ -161,8 +161,30 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
         for n in range(3)
     ]
     listed = {each.session.id: each for each in await sessions.list()}[session.id]
-    assert listed.cost_usd == pytest.approx(sum(costs))
+    assert listed.activity is not None
+    assert listed.activity.cost_usd == pytest.approx(sum(costs))
     assert all(0 < cost < 2 * costs[0] for cost in costs)
+
+
+async def test_a_fresh_process_sees_what_a_session_is_doing(
+    sessions: Sessions, session: Session, project: Path, config: Config
+) -> None:
+    waits = "until [ -e go ]; do sleep 0.05; done"
+    handle = await sessions.open(session.id)
+    steps = script({"tool": "Bash", "input": {"command": waits}}, {"say": "Done."})
+    turn = await turns.prompt(handle, steps, wait_seconds=0)
+    seen = await turns.follow(handle, turn.turn_id, cursor=0, wait_seconds=60)
+    assert [each.kind for each in seen.events] == ["tool_call"]
+    async with open_sessions(config) as fresh:
+        listed = {each.session.id: each for each in await fresh.list()}[session.id]
+    assert listed.activity is not None
+    assert (listed.activity.turn_running, listed.activity.turn_id) == (True, turn.turn_id)
+    assert listed.activity.last_step == f"Bash: {waits}"
+    assert (listed.activity.turn_ms or 0) > 0
+    assert listed.activity.model
+    (project / "go").touch()
+    ended = await turns.follow(handle, turn.turn_id, wait_seconds=60)
+    assert (ended.result, ended.model) == ("Done.", listed.activity.model)
 
 
 @pytest.mark.once

@@ -29,5 +29,7 @@ def turn(session: str, **changes: Any) -> dict[str, Any]:
         "questions": [],
         "notes": [],
         "cursor": 2,
+        "model": None,
+        "lastStep": None,
         **changes,
     }

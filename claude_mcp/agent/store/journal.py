@@ -30,6 +30,9 @@ MAX_LINE_BYTES = 6 * MAX_TEXT_CHARACTERS + 4096
 INDEX_BYTES = 4 * 1024
 """Upper bound on the bytes that are read again for each new event."""
 READ_BYTES = 256 * 1024
+STEP_KINDS = frozenset({"message", "tool_call", "api_retry", "note", "permission"})
+"""Kinds of events that say what Claude is doing."""
+STEP_CHARACTERS = 1000
 CURRENT = "journal.jsonl"
 OLD = "journal.old.jsonl"
 
@@ -126,6 +129,7 @@ class Journal:
         self._directory = directory
         self._segments: list[Segment] = []
         self._broken = False
+        self._step: tuple[str | None, str] | None = None
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             self._segments = [Segment(self._path(OLD)), Segment(self._path(CURRENT))]
@@ -145,6 +149,8 @@ class Journal:
         """Returns the event's number. An event that cannot be written is lost."""
         self.last += 1
         text = redactor.redact(text)
+        if kind in STEP_KINDS:
+            self._step = (turn_id, text[:STEP_CHARACTERS])
         cut = text[:MAX_TEXT_CHARACTERS]
         if len(cut) < len(text):
             cut += f"\n[... {len(text) - len(cut)} characters left out ...]"
@@ -189,6 +195,15 @@ class Journal:
                     event.update(text=text[:characters], leftOut=max(0, len(text) - characters))
                     found.append(event)
         return found, max(cursor, after)
+
+    def step(self, turn_id: str | None = None) -> str:
+        """The start of the latest event that says what Claude is doing, of a turn or of any.
+
+        Empty if there was none since the start of the agent.
+        """
+        if self._step is None or turn_id not in (None, self._step[0]):
+            return ""
+        return self._step[1]
 
     def get(self, number: int) -> Event | None:
         """One event with its whole text; None if it no longer exists."""

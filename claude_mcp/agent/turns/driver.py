@@ -87,6 +87,8 @@ class Driver:
         """Why the last Claude Code ended, for a note in the turn that starts the next one."""
         self.spontaneous: Turn | None = None
         """The running turn that Claude Code started by itself."""
+        self.model = settings.model
+        """The model that answered last, or else the session's own."""
         self.background_changed = False
         """Whether background work started or ended since this was last reset."""
         self.configure(handover)
@@ -103,7 +105,12 @@ class Driver:
 
     @property
     def has_background(self) -> bool:
-        return self._live is not None and bool(self._live.background)
+        return self.background_count > 0
+
+    @property
+    def background_count(self) -> int:
+        """How many commands of Claude Code run in the background."""
+        return len(self._live.background) if self._live is not None else 0
 
     def quiet_notes(self, turn: Turn) -> list[str]:
         """What to say about the silence of Claude Code while it works on this turn."""
@@ -397,6 +404,10 @@ class Driver:
                 live.tools.clear()  # those that were interrupted have no result
                 self._settle(live, frame)
             speaker = self._speaker(live)
+            if isinstance(frame, (protocol.Init, protocol.Assistant)) and frame.model:
+                self.model = frame.model
+                if speaker is not None:
+                    speaker.model = frame.model
             if speaker is not None and isinstance(frame, (protocol.ApiRetry, protocol.Assistant)):
                 speaker.retry = frame if isinstance(frame, protocol.ApiRetry) else None
                 speaker.retried = time.monotonic()

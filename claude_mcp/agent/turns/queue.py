@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.processes import cgroup_events
-from claude_mcp.agent.store.journal import Event, Journal
+from claude_mcp.agent.store.journal import STEP_KINDS, Event, Journal
 from claude_mcp.agent.store.records import TURN_ID, NotRecorded, Record, Records, Result, digest
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.turns import outcomes
@@ -38,7 +38,6 @@ MAX_EVENTS = 50
 EVENT_CHARACTERS = 1000
 TAIL_EVENTS = 10
 INTERRUPT_ANSWER_SECONDS = 10.0
-PROGRESS_KINDS = frozenset({"message", "tool_call", "api_retry", "note", "permission"})
 LOST = (
     "The session's container was stopped while the turn was running. The model may have seen the "
     "prompt, so it is not sent again automatically."
@@ -170,8 +169,19 @@ class Turns:
         with self._changed:
             moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
             running = self._current or self._driver.spontaneous
-            turn_id = running.id if running else self._state.latest_turn
-            return to_json(operations.Status(self.busy, moment, self._state.cost_usd, turn_id))
+            going = running or (self._waiting[0] if self._waiting else None)
+            status = operations.Status(
+                turn_running=self.busy,
+                last_activity_at=moment,
+                cost_usd=self._state.cost_usd,
+                turn_id=running.id if running else self._state.latest_turn,
+                turn_ms=None if going is None else _elapsed_ms(going),
+                last_step=headline(self._journal.step()) or None,
+                model=self._driver.model,
+                questions=len(self._driver.permissions.all()),
+                background=self._driver.background_count,
+            )
+            return to_json(status)
 
     def configure(self, request: Request) -> Answer:
         args = request.read(operations.Configure)
@@ -280,7 +290,9 @@ class Turns:
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
         """Give a turn its result. The caller holds the lock."""
-        result = {"durationMs": round((time.monotonic() - turn.started) * 1000), **outcome}
+        result = {"durationMs": _elapsed_ms(turn), **outcome}
+        if turn.model is not None:
+            result["model"] = turn.model
         if turn.cancelled and outcome["status"] != "cancelled":
             result.update(
                 status="cancelled", error="The turn was interrupted; the conversation is kept."
@@ -338,7 +350,7 @@ class Turns:
                     self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
                     continue
             for event in news:
-                if event["kind"] in PROGRESS_KINDS:
+                if event["kind"] in STEP_KINDS:
                     request.event(to_json(operations.Progress(headline(event["text"]))))
             if done or (news and reading):
                 break
@@ -354,8 +366,13 @@ class Turns:
             result: Result = {
                 "status": "needs_permission" if self._questions(turn) else "running",
                 "ahead": self._ahead(turn),
+                "durationMs": _elapsed_ms(turn),
                 "notes": [*turn.notes, *self._waits_for(turn)],
             }
+            if turn.model is not None:
+                result["model"] = turn.model
+            if step := headline(self._journal.step(turn_id)):
+                result["lastStep"] = step
             first, last = turn.first, self._journal.last
         else:
             record = self._records.get(turn_id)
@@ -397,3 +414,7 @@ class Turns:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _elapsed_ms(turn: Turn) -> int:
+    return round((time.monotonic() - turn.started) * 1000)

@@ -58,6 +58,8 @@ class Turn:
     """When that was, as ``time.monotonic``."""
     refused: str | None = None
     """Why the turn must end at once."""
+    model: str | None = None
+    """The model that answered last, or that Claude Code said it would use."""
     posted: float = math.inf
     """The offset at which its line ends in Claude Code's input, once it was posted."""
     outcome: Result | None = None

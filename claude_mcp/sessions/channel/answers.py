@@ -14,10 +14,12 @@ from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from claude_mcp.contract.messages import key
 from claude_mcp.contract.numbers import amount
+from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
 
 MAX_NAMED: Final = 10
 NAME_CHARS: Final = 120
+SAID_CHARS: Final = 200
 
 Message = TypeVar("Message", bound=tuple[Any, ...])
 
@@ -87,6 +89,11 @@ def _usable(hint: Any, values: list[Any]) -> Any:
 def line(value: object, characters: int = 500) -> str:
     """Text from the session as one short line."""
     return " ".join(str(value)[:characters].split())
+
+
+def said(text: str | None) -> str | None:
+    """A short line that a session says of itself, without secrets; None if it says nothing."""
+    return redactor.redact(line(text or "", SAID_CHARS)) or None
 
 
 def listed(names: Sequence[str]) -> str:

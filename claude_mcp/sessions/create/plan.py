@@ -46,6 +46,7 @@ from claude_mcp.sessions.session import (
     Session,
     Status,
     check_name,
+    client_name,
     container_name,
     rfc3339,
 )
@@ -92,6 +93,7 @@ class _Checked:
     request: CreateRequest
     engine: Engine
     name: str
+    client: str
     image: str
     project: policy.Project
     mounts: tuple[BindMount, ...]
@@ -147,6 +149,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         request=request,
         engine=engine,
         name=name,
+        client=client_name(request.client),
         image=request.image or config.image,
         project=project,
         mounts=mounts,
@@ -238,6 +241,7 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
             git_state=checked.git.state,
             workspace=checked.workspace.kind,
             base=checked.workspace.base,
+            client=checked.client,
             expires=checked.lifetime.expires,
             home_in_memory=containment.read_only_root,
             access=access,
@@ -319,6 +323,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         mounted=spec.labels[MOUNTED],
         workspace=checked.workspace.kind,
         base=checked.workspace.base,
+        client=checked.client,
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,

@@ -241,6 +241,8 @@ class CreateRequest:
             configured="CLAUDE_MCP_ALLOWED_HOSTS",
         ),
     )
+    client: str = ""
+    """Who asks, as the client calls itself; see ``Session.client``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from claude_mcp.contract import operations
 from claude_mcp.contract.numbers import amount
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError
-from claude_mcp.sessions.channel.answers import line, mapping, read
+from claude_mcp.sessions.channel.answers import line, mapping, read, said
 from claude_mcp.sessions.session import Session
 
 # More than an honest agent sends.
@@ -78,7 +78,8 @@ class TurnResult:
     subagents, which continue.
 
     ``error`` says why the turn failed, and ``ahead`` how many turns come before it in the queue.
-    Pass ``cursor`` to read the events that follow. ``duration_ms`` is what Claude reports.
+    Pass ``cursor`` to read the events that follow. ``duration_ms`` is what Claude reports, or
+    while the turn runs, the time since the prompt was accepted.
     """
 
     session: Session
@@ -92,6 +93,10 @@ class TurnResult:
     cost_usd: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
     permission_denials: tuple[PermissionDenial, ...] = ()
+    model: str | None = None
+    """The model that answered, as far as one has."""
+    last_step: str | None = None
+    """While the turn runs: a headline of what Claude did last."""
     questions: tuple[Question, ...] = ()
     notes: tuple[str, ...] = ()
     ahead: int = 0
@@ -146,6 +151,8 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
             )
             for each in state.permission_denials[:MAX_DENIALS]
         ),
+        model=said(state.model),
+        last_step=said(state.last_step),
         questions=tuple(
             parse_question(each) for each in state.questions[:MAX_QUESTIONS] if each.request_id
         ),

@@ -283,7 +283,7 @@ def test_list_is_a_table(run: Run, session: str, project: Path) -> None:
     assert out.splitlines() == [
         "ID            NAME       STATUS   TURN  CREATED               EXPIRES  IMAGE"
         "                      PROJECT",
-        f"{session}  fix-tests  running  -     {created}  -        claude-code-custom:latest"
+        f"{session}  fix-tests  running  idle  {created}  -        claude-code-custom:latest"
         f"  {project}",
     ]
 

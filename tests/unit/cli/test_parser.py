@@ -20,6 +20,7 @@ GLOBAL = {"engine": None, "config": None, "debug": False}
 
 def test_global_flags_may_stand_on_either_side_of_the_command() -> None:
     expected = {"engine": "podman", "config": "c.toml", "debug": True, "command": "list"}
+    expected["quick"] = False
     flags = ["--engine", "podman", "--config=c.toml", "--debug"]
     assert parsed(*flags, "list") == {**expected, "json": False}
     assert parsed("list", *flags, "--json") == {**expected, "json": True}

@@ -109,6 +109,8 @@ async def test_a_session_s_life(
             "questions": [],
             "notes": [],
             "cursor": 2,
+            "model": None,
+            "lastStep": None,
         }
         again = await client.call_tool("get_turn", {"sessionId": identifier, "turnId": turn_id})
         assert content(again) == {**content(answered), "events": []}
@@ -128,9 +130,17 @@ async def test_a_session_s_life(
                     "createdAt": listed["sessions"][0]["createdAt"],
                     "expiresAt": None,
                     "network": "open",
+                    "createdBy": "mcp",
                     "turnRunning": False,
                     "lastActivityAt": "2026-01-02T03:04:05Z",
                     "costUsd": 0.5,
+                    "turnId": None,
+                    "turnMs": None,
+                    "lastStep": None,
+                    "model": None,
+                    "openQuestions": 0,
+                    "backgroundCommands": 0,
+                    "problem": None,
                 }
             ]
         }

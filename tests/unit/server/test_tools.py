@@ -47,9 +47,9 @@ def size(names: Iterable[str]) -> int:
     return len(text)
 
 
-def test_the_base_tools_are_under_12_kb_and_all_of_them_not_much_more() -> None:
-    assert size(name for name in TOOLS if name not in FURTHER) < 12_000
-    assert size(TOOLS) < 22_000
+def test_the_base_tools_are_under_13_kb_and_all_of_them_not_much_more() -> None:
+    assert size(name for name in TOOLS if name not in FURTHER) < 13_000
+    assert size(TOOLS) < 23_000
 
 
 @pytest.mark.parametrize("name", TOOLS)

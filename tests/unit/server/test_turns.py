@@ -42,7 +42,7 @@ async def test_a_prompt_that_takes_longer_is_left_running_and_followed(
     left = await hang(client, session)
     assert content(left) == wire.turn(session)
     assert text(left).splitlines() == [
-        f"[running: turn {TURN}]",
+        f"[running for 0 s: turn {TURN}]",
         f'Next: get_turn with sessionId "{session}" waits for the result; cancel_turn '
         "interrupts it.",
     ]

@@ -20,7 +20,8 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import references
+from claude_mcp.sessions import activity, references
+from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel import channels as channel_module
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, open_sessions
@@ -202,35 +203,86 @@ class TestList:
             ("a", Status.RUNNING, "docker"),
             ("b", Status.RUNNING, "docker"),
         ]
-        assert scripted.calls == ["version", "ps", "container"]
+        assert scripted.calls[:3] == ["version", "ps", "container"]
+        assert scripted.calls.count("exec") == 2
 
     async def test_none_is_an_empty_list(self, sessions: Sessions) -> None:
         assert await sessions.list() == []
 
-    async def test_only_a_session_in_use_is_asked_what_it_does(
+    async def test_running_sessions_say_what_they_are_doing(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
-        scripted.holds(container("abcd1", "used"), container("abcd2", "unused"))
-        state = {"turnRunning": True, "lastActivityAt": "2026-11-23T06:27:00Z", "costUsd": 0.5}
+        scripted.holds(container("abcd1", "working"), container("abcd2", "over", "exited"))
+        state = {
+            "turnRunning": True,
+            "lastActivityAt": "2026-11-23T06:27:00Z",
+            "costUsd": 0.5,
+            "turnId": "6b0b0f3e",
+            "turnMs": 61_000,
+            "lastStep": "Bash: make\ttest",
+            "model": "claude-opus-4-5",
+            "questions": 1,
+            "background": 2,
+        }
         scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={state!r})")
-        await request(sessions, "used", "ping", {})
+        doing = Activity(
+            turn_running=True,
+            last_activity_at="2026-11-23T06:27:00Z",
+            cost_usd=0.5,
+            turn_id="6b0b0f3e",
+            turn_ms=61_000,
+            last_step="Bash: make test",
+            model="claude-opus-4-5",
+            questions=1,
+            background=2,
+        )
         assert await sessions.list() == [
-            Listed(session("abcd2", "unused"), "docker"),
-            Listed(session("abcd1", "used"), "docker", True, "2026-11-23T06:27:00Z", 0.5),
+            Listed(session("abcd2", "over", Status.STOPPED), "docker"),
+            Listed(session("abcd1", "working"), "docker", doing),
         ]
         assert scripted.calls.count("exec") == 1
+
+    async def test_nobody_is_asked_if_only_the_sessions_are_wanted(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "a"))
+        assert await sessions.list(ask=False) == [Listed(session("abcd1", "a"), "docker")]
+        assert scripted.calls == ["version", "ps", "container"]
+
+    async def test_a_session_that_does_not_answer_delays_no_other(
+        self, scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(activity, "ANSWER_SECONDS", 0.01)
+        scripted.holds(container("abcd1", "a"), container("abcd2", "b", "exited"))
+        scripted.agent("request()\nrequest()")
+        assert await sessions.list() == [
+            Listed(session("abcd1", "a"), "docker", problem=activity.SILENT),
+            Listed(session("abcd2", "b", Status.STOPPED), "docker"),
+        ]
+
+    async def test_the_whole_list_is_bounded(
+        self, scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(activity, "TOTAL_SECONDS", 0.01)
+        monkeypatch.setattr(activity, "AT_ONCE", 1)
+        scripted.holds(container("abcd1", "a"), container("abcd2", "b"))
+        scripted.agent("request()\nrequest()")
+        problems = [each.problem for each in await sessions.list()]
+        assert sorted(map(str, problems)) == sorted([activity.SILENT, activity.NOT_ASKED])
 
     @pytest.mark.parametrize(
         ("forged", "told"),
         [
-            ({"turnRunning": 1}, (None, None, None)),
-            ({"turnRunning": None}, (None, None, None)),
-            ({"lastActivityAt": 3}, (None, None, None)),
-            ({"costUsd": "much"}, (None, None, None)),
-            ({"costUsd": True}, (None, None, None)),
-            ({"costUsd": 10**400}, (None, None, None)),
-            ({"costUsd": -1}, (None, None, None)),
-            ({"lastActivityAt": "x" * 1000}, (True, "x" * 40, 0.5)),
+            ({"turnRunning": 1}, None),
+            ({"turnRunning": None}, None),
+            ({"lastActivityAt": 3}, None),
+            ({"costUsd": "much"}, None),
+            ({"costUsd": True}, None),
+            ({"costUsd": 10**400}, None),
+            ({"costUsd": -1}, None),
+            ({"lastActivityAt": "x" * 1000}, Activity(True, "x" * 40, 0.5)),
+            ({"lastStep": "x" * 1000}, Activity(True, "then", 0.5, last_step="x" * 200)),
+            ({"questions": -1, "turnMs": "1", "model": 1}, Activity(True, "then", 0.5)),
         ],
     )
     async def test_a_forged_state_is_ignored(
@@ -238,14 +290,15 @@ class TestList:
         scripted: ScriptedEngine,
         sessions: Sessions,
         forged: dict[str, Any],
-        told: tuple[object, ...],
+        told: Activity | None,
     ) -> None:
         scripted.holds(container("abcd1", "a"))
         state = {"turnRunning": True, "lastActivityAt": "then", "costUsd": 0.5, **forged}
         scripted.agent(f"for line in sys.stdin: answer(json.loads(line)['id'], ok={state!r})")
         await request(sessions, "a", "ping", {})
         [listed] = await sessions.list()
-        assert (listed.turn_running, listed.last_activity_at, listed.cost_usd) == told
+        assert listed.activity == told
+        assert (listed.problem is None) == (told is not None)
 
     async def test_a_session_that_fails_to_answer_hides_no_other(
         self, scripted: ScriptedEngine, sessions: Sessions
@@ -257,6 +310,7 @@ class TestList:
         await request(sessions, "a", "ping", {})
         listed = await sessions.list()
         assert [each.session.name for each in listed] == ["a", "b"]
+        assert None not in [each.problem for each in listed]
 
 
 class TestDestroy:

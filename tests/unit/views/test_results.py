@@ -61,6 +61,7 @@ def test_an_ended_turn_is_shown_in_full() -> None:
         notes=("It has sk-ant-in-a-result-0123.",),
         events=(Event(7, "then", "message", "x\udfff sk-ant-in-a-result-0123", 3),),
         cursor=9,
+        model="claude-opus-4-5",
     )
     told = {
         "sessionId": "0123456789ab",
@@ -90,6 +91,8 @@ def test_an_ended_turn_is_shown_in_full() -> None:
         ],
         "notes": ["It has [redacted]."],
         "cursor": 9,
+        "model": "claude-opus-4-5",
+        "lastStep": None,
     }
     event = {
         "number": 7, "time": "then", "kind": "message", "text": "x? [redacted]", "leftOut": 3

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.views import text
+from claude_mcp.views.figures import elapsed
 from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
@@ -54,6 +55,8 @@ TURN = PromptResult(
     questions=[],
     notes=[],
     cursor=7,
+    model="claude-opus-4-5",
+    last_step=None,
 )
 RUNNING = replace(TURN, status="running", result=None, cost_usd=0.0)
 COMMAND = CommandOutcome(
@@ -78,9 +81,17 @@ ENTRY = SessionEntry(
     created_at="2026-01-02T03:04:05Z",
     expires_at=None,
     network="open",
+    created_by=None,
     turn_running=None,
     last_activity_at=None,
     cost_usd=None,
+    turn_id=None,
+    turn_ms=None,
+    last_step=None,
+    model=None,
+    open_questions=None,
+    background_commands=None,
+    problem=None,
 )
 
 
@@ -138,7 +149,7 @@ def test_a_cancelled_turn_keeps_what_was_said_before() -> None:
 
 def test_a_running_turn_says_how_to_wait_for_it_and_how_to_end_it() -> None:
     assert text.prompt(RUNNING).splitlines() == [
-        "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
+        "[running for 12 s: turn 6b0b0f3e-0000-4000-8000-000000000000]",
         'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn '
         "interrupts it.",
     ]
@@ -231,7 +242,7 @@ def test_a_turn_is_its_prompt_result_and_its_events() -> None:
     assert text.turn(view(TURN)) == text.prompt(TURN)
     cut = event(7, kind="tool_result", text="one\ntwo", left_out=1234)
     assert text.turn(view(RUNNING, event(6), cut)).splitlines() == [
-        "[running: turn 6b0b0f3e-0000-4000-8000-000000000000]",
+        "[running for 12 s: turn 6b0b0f3e-0000-4000-8000-000000000000]",
         'Next: get_turn with sessionId "0123456789ab" waits for the result; cancel_turn '
         "interrupts it.",
         "",
@@ -308,14 +319,51 @@ def test_a_command_is_its_exit_code_and_separate_streams(
     assert text.command(replace(COMMAND, **changes)) == expected
 
 
+def test_a_running_turn_says_what_claude_did_last() -> None:
+    lines = text.prompt(replace(RUNNING, last_step="Bash: make", duration_ms=125_000)).splitlines()
+    assert lines[:2] == [
+        "[running for 2 min 5 s: turn 6b0b0f3e-0000-4000-8000-000000000000]",
+        "Last step: Bash: make",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "expected"),
+    [(0, "0 s"), (59_999, "59 s"), (60_000, "1 min 0 s"), (7_500_000, "2 h 5 min")],
+)
+def test_a_time_that_is_going_on_has_its_two_largest_units(
+    milliseconds: int, expected: str
+) -> None:
+    assert elapsed(milliseconds) == expected
+
+
+def test_a_list_says_what_each_session_is_doing() -> None:
+    idle = replace(ENTRY, turn_running=False, last_step="Done.", created_by="cli")
+    asking = replace(
+        ENTRY, turn_running=True, turn_ms=3_000, open_questions=1, background_commands=2, model="m"
+    )
+    silent = replace(ENTRY, problem="it did not answer within 2 s")
+    facts = [
+        line.partition("running, ")[2].partition("project /src/project, ")[::2]
+        for line in text.sessions(ListResult(sessions=[idle, asking, silent])).splitlines()
+    ]
+    assert [doing for doing, _ in facts] == [
+        "idle, last step 'Done.', ",
+        "a turn has been running for 3 s, waits for 1 answer, 2 background commands, ",
+        "not known what it is doing: it did not answer within 2 s, ",
+    ]
+    assert facts[0][1].endswith(", created by cli")
+    assert facts[1][1].endswith(", model m")
+
+
 def test_a_list_is_one_line_per_session() -> None:
-    busy = replace(ENTRY, turn_running=True, cost_usd=0.5, network="restricted")
+    busy = replace(ENTRY, turn_running=True, turn_ms=0, cost_usd=0.5, network="restricted")
     assert text.sessions(ListResult(sessions=[ENTRY, busy])).splitlines() == [
         "0123456789ab fix-tests: running, project /src/project, image claude-code-custom:latest, "
         "created 2026-01-02T03:04:05Z",
-        "0123456789ab fix-tests: running, a turn is running, project /src/project, image "
-        "claude-code-custom:latest, created 2026-01-02T03:04:05Z, network restricted, "
-        "$0.5000 so far",
+        "0123456789ab fix-tests: running, a turn has been running for 0 s, project "
+        "/src/project, image claude-code-custom:latest, created 2026-01-02T03:04:05Z, "
+        "network restricted, $0.5000 so far",
     ]
 
 

@@ -57,10 +57,12 @@ def test_a_question_ends_the_waiting_and_says_what_is_asked(session: Session) ->
     assert progress == f"asks for permission {request}: Bash: touch x"
     [event] = answer.pop("events")
     assert event["text"] == f'{progress}\n{{"description": "why"}}'
+    assert answer.pop("durationMs") >= 0
     assert answer == {
         "status": "needs_permission",
         "turnId": one,
         "ahead": 0,
+        "lastStep": progress,
         "notes": [],
         "questions": [
             {

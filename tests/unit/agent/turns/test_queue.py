@@ -222,6 +222,35 @@ def test_a_result_is_kept_however_many_come_after_it(session: Session, claude: C
     assert claude.prompts == ids
 
 
+def test_a_turn_names_the_model_that_answered_it(session: Session, gate: Gate) -> None:
+    caller = session.start()
+    said = "frame(type='assistant', message={{'model': {model!r}, 'content': []}}, {more})"
+    of_subagent = said.format(model="small", more="parent_tool_use_id='t'")
+    own_words = said.format(model="<synthetic>", more="")
+    program = "begin(); {}; {}; {}; text('working'); wait_at({!r}); result()".format(
+        said.format(model="large", more=""), of_subagent, own_words, gate.path
+    )
+    one = turn_id()
+    number = caller.send("turn", turnId=one, prompt=program)
+    assert caller.receive()["event"] == {"progress": "working"}
+    running = caller.ask("follow", turnId=one, waitSeconds=0)["ok"]
+    assert (running["model"], running["lastStep"]) == ("large", "working")
+    gate.open()
+    answer = caller.answer(number)["ok"]
+    assert (answer["model"], "lastStep" in answer) == ("large", False)
+    assert caller.ask("status")["ok"]["model"] == "large"
+
+
+def test_the_status_counts_questions_and_commands_in_the_background(session: Session) -> None:
+    caller = session.start()
+    tasks = "frame(type='system', subtype='background_tasks_changed', tasks=[{'task_id': 'a'}])"
+    program = f"begin(); {tasks}; can_use('Bash', command='ls'); decision()"
+    answer = ask(caller, program)
+    assert answer["status"] == "needs_permission"
+    status = caller.ask("status")["ok"]
+    assert (status["questions"], status["background"]) == (1, 1)
+
+
 # Waiting, or not.
 
 
@@ -230,8 +259,12 @@ def test_a_turn_goes_on_when_the_time_to_wait_for_it_is_over(session: Session, g
     one = turn_id()
     program = f"begin(); wait_at({gate.path!r}); result()"
     running = {"status": "running", "ahead": 0, "notes": [], "events": [], "cursor": 0}
-    assert ask(caller, program, turnId=one, waitSeconds=0) == running
-    assert caller.ask("follow", turnId=one, waitSeconds=0) == {"ok": {**running, "turnId": one}}
+    first = ask(caller, program, turnId=one, waitSeconds=0)
+    elapsed = first.pop("durationMs")
+    assert first == running
+    second = caller.ask("follow", turnId=one, waitSeconds=0)["ok"]
+    assert second.pop("durationMs") >= elapsed
+    assert second == {**running, "turnId": one}
     gate.open()
     completed = {"ok": {**COMPLETED, "turnId": one}}
     assert caller.ask("follow", turnId=one) == completed
@@ -282,6 +315,7 @@ def test_the_status_tells_what_runs(session: Session, gate: Gate) -> None:
     number, one = held(caller, gate)
     status = caller.ask("status")["ok"]
     assert (status["turnRunning"], status["turnId"]) == (True, one)
+    assert (status["turnMs"] >= 0, status["lastStep"]) == (True, "working")
     gate.open()
     caller.answer(number)
     status = caller.ask("status")["ok"]
@@ -289,6 +323,7 @@ def test_the_status_tells_what_runs(session: Session, gate: Gate) -> None:
     assert status == {
         "turnRunning": False,
         "turnId": one,
+        "lastStep": "working",
         "costUsd": 0.25,
     }
 
