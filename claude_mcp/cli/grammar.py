@@ -156,7 +156,7 @@ def _changes(parser: Parser) -> None:
     _paths(parser)
     parser.option("--turn", metavar="TURN", help="only what this turn changed")
     parser.option("--full", action="store_true", help="print the diff")
-    parser.option("--offset", metavar="N", type=int, help="print the diff from character N on")
+    parser.option("--offset", metavar="N", type=int, help="read on: files from N on, or characters")
     parser.option("--until", metavar="ID", help="of the state that the first part named")
     _json(parser)
 

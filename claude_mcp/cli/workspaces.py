@@ -34,10 +34,10 @@ def changes(arguments: argparse.Namespace, config: Config) -> int:
         write_json(result.wire())
     elif result.diff is not None:
         write(for_terminal(result.diff))
-        if result.next_offset is not None:
-            talk(f"There is more: --offset {result.next_offset} --until {result.until}")
     else:
-        write(for_terminal(text.changes(result)) + "\n")
+        write(for_terminal("\n".join(text.changed(result))) + "\n")
+    if result.next_offset is not None and not arguments.json:
+        talk(f"There is more: --offset {result.next_offset} --until {result.until}")
     return 0
 
 

@@ -300,8 +300,9 @@ class McpReports(NamedTuple):
 class ReadChanges(NamedTuple):
     """What changed since the session's creation, or by one turn.
 
-    With ``diff``, also the unified diff, from ``offset`` in characters. To read on, give the
-    ``until`` of the first part: the workspace may change meanwhile.
+    With ``diff``, the unified diff instead of the files. It begins at ``offset``, in characters of
+    the diff or in files. To read on, give the ``until`` of the first part: the workspace may change
+    meanwhile.
     """
 
     turn_id: str | None = None
@@ -326,9 +327,10 @@ class FileChange(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """``more`` files are not listed. ``head`` and what follows it describe the repository.
+    """``more`` files follow; ``next_offset`` and ``until`` are what to ask for then.
 
-    ``left_out`` are files that no checkpoint could keep.
+    Without ``complete``, git was stopped at a limit, and there may be still more. ``head`` and the
+    three after it describe the repository. ``left_out`` are files that no checkpoint could keep.
     """
 
     files: tuple[FileChange, ...]
@@ -342,6 +344,7 @@ class Changes(NamedTuple):
     diff: str | None = None
     next_offset: int | None = None
     until: str | None = None
+    complete: bool = True
 
 
 class Discard(NamedTuple):

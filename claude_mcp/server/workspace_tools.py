@@ -22,7 +22,7 @@ class ChangesArguments(Arguments):
     turn_id: Annotated[str | None, Field(description="Only what this turn changed.")] = None
     paths: Paths | None = None
     full: Annotated[bool, Field(description="The diff itself, in parts.")] = False
-    offset: Annotated[int, Field(ge=0, description="Of the part; with until.")] = 0
+    offset: Annotated[int, Field(ge=0, description="nextOffset of the part before.")] = 0
     until: str | None = None
 
 

@@ -335,6 +335,8 @@ class ChangesResult(Result):
     diff: str | None
     next_offset: int | None
     until: str | None
+    complete: bool
+    """False: counting stopped at a limit, so ``more`` is too small."""
     notes: list[str]
 
     @classmethod
@@ -356,6 +358,7 @@ class ChangesResult(Result):
             diff=changes.diff,
             next_offset=changes.next_offset,
             until=changes.until,
+            complete=changes.complete,
             notes=list(changes.notes),
         )
 

@@ -214,23 +214,30 @@ def destroy(result: DestroyResult) -> str:
 
 
 def changes(result: ChangesResult) -> str:
-    if result.diff is not None:
-        more = (
-            [f"There is more: ask with offset {result.next_offset} and until {result.until}."]
-            if result.next_offset is not None
-            else []
+    lines = changed(result)
+    if result.next_offset is not None:
+        lines.append(
+            f"There is more: ask with offset {result.next_offset} and until {result.until}."
         )
-        return "\n".join([result.diff.removesuffix("\n") or "Nothing changed.", *more])
+    return "\n".join(lines)
+
+
+def changed(result: ChangesResult) -> list[str]:
+    """Without how to read on, which each front end says in its own words."""
+    if result.diff is not None:
+        return [result.diff.removesuffix("\n") or "Nothing changed."]
     lines = [_file(each) for each in result.files] or ["No file changed."]
     if result.more:
         lines.append(f"... and {counted(result.more, 'more file')}")
+    if not result.complete:
+        lines.append("The list is cut: too much changed to count. Ask for single paths.")
     if result.left_out:
         lines.append(f"Not kept, so not compared: {', '.join(result.left_out)}")
     if result.head is not None:
         ahead = "" if result.ahead is None else f", {counted(result.ahead, 'new commit')}"
         state = {True: ", all committed", False: ", not all committed", None: ""}[result.committed]
         lines.append(f"Branch {result.branch or '(none)'} at {result.head[:10]}{ahead}{state}.")
-    return "\n".join([*lines, *(f"Note: {note}" for note in result.notes)])
+    return [*lines, *(f"Note: {note}" for note in result.notes)]
 
 
 def _file(entry: FileEntry) -> str:

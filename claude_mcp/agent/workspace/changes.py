@@ -13,14 +13,14 @@ from contextlib import closing
 from typing import NamedTuple
 
 from claude_mcp.agent.workspace.checkpoints import CREATE, Checkpoint, Checkpoints, text
-from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, GitTimedOut
+from claude_mcp.agent.workspace.git import Deadline, GitFailed, GitTimedOut
 from claude_mcp.agent.workspace.repository import Repository
 
 SUMMARY_SECONDS = 20.0
-MAX_FILES = 1000
+MAX_FILES = 500
+"""In one answer."""
 DIFF_CHARS = 100_000
 LISTING_BYTES = 16 * 1024 * 1024
-NUMBER_BYTES = 64 * 1024
 MAX_COMMITS = 100
 SUBJECT_CHARS = 200
 RAW = ("--raw", "--no-abbrev", "-r", "-z")
@@ -106,16 +106,20 @@ def summary(
     since_label: str,
     until_label: str | None = None,
     paths: Sequence[str] | None = None,
+    offset: int = 0,
 ) -> Summary:
     """What changed since a checkpoint, until another one or now; of some paths only, if given.
+
+    To read on, give as ``offset`` the number of files that were listed, and ``until`` of the first
+    part: the workspace may change meanwhile.
 
     Raises:
         NoCheckpoint, TooMuch, GitFailed, NoGit, OSError
     """
     deadline = Deadline(SUMMARY_SECONDS)
     since, until = ends(checkpoints, since_label, until_label)
-    changed, more, complete = _changes(checkpoints, since, until, deadline, paths)
-    source = checkpoints.repository()
+    changed, more, complete = _changes(checkpoints, since, until, deadline, paths, offset)
+    source = checkpoints.git.repository()
     state = None
     if source is not None:
         state, untracked = _state(checkpoints, source, deadline)
@@ -176,7 +180,7 @@ def work_elsewhere(
         NoCheckpoint, TooMuch, GitFailed, NoGit, OSError: it cannot be told at all.
     """
     deadline = Deadline(SUMMARY_SECONDS)
-    source = checkpoints.repository()
+    source = checkpoints.git.repository()
     if source is None or not checkpoints.clone:
         first, last = ends(checkpoints, since, None)
         changed, more, complete = _changes(checkpoints, first, last, deadline)
@@ -224,8 +228,9 @@ def _changes(
     until: Checkpoint,
     deadline: Deadline,
     paths: Sequence[str] | None = None,
+    offset: int = 0,
 ) -> tuple[list[FileChange], int, bool]:
-    """The first changes, the number of further ones, and whether git listed all."""
+    """Changes from ``offset`` on, the number of further ones, and whether git listed all."""
     if since.tree == until.tree:
         return [], 0, True
     arguments = (
@@ -243,20 +248,23 @@ def _changes(
                     break
         except GitTimedOut:
             complete = False
-    return _parse_changes(bytes(data), complete)
+    return _parse_changes(bytes(data), offset, complete)
 
 
-def _parse_changes(data: bytes, complete: bool) -> tuple[list[FileChange], int, bool]:
+def _parse_changes(data: bytes, offset: int, complete: bool) -> tuple[list[FileChange], int, bool]:
     """From ``--raw --numstat -z``: first all files, then all numbers of lines."""
     fields = iter(data.split(b"\0")[:-1])
     files: dict[bytes, FileChange] = {}
-    more = 0
+    seen = more = 0
     for field in fields:
         if field.startswith(b":"):
             status = field.rpartition(b" ")[2][:1].decode()
             path = next(fields, b"")
             old = path if status == "R" else None
             path = next(fields, b"") if old is not None else path
+            seen += 1
+            if seen <= offset:
+                continue
             if len(files) >= MAX_FILES:
                 more += 1
                 continue
@@ -285,7 +293,7 @@ def _state(
         else:
             known = [created.head] if created is not None and created.head is not None else []
             arguments = ("rev-list", "--count", "--ignore-missing", head.commit, *_without(known))
-            ahead = int(_run(checkpoints.git(borrowing=True), deadline, arguments))
+            ahead = int(checkpoints.git(borrowing=True).short(deadline, *arguments))
     except (GitFailed, ValueError):
         ahead = None
     try:
@@ -305,7 +313,7 @@ def _status(
     It reads the project's index, but neither its configuration nor its filters. So a file whose
     filter would have to be run to tell counts as changed.
     """
-    git = checkpoints.git_with_index_of(source)
+    git = checkpoints.git.with_index_of(source)
     arguments = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
     output = git.run(arguments, deadline, limit_bytes=LISTING_BYTES)
     records = output.data.split(b"\0")[:-1]
@@ -363,7 +371,3 @@ def _commits(
 
 def _without(commits: Sequence[str]) -> list[str]:
     return [f"^{commit}" for commit in commits]
-
-
-def _run(git: Git, deadline: Deadline, arguments: Sequence[str]) -> bytes:
-    return git.run(arguments, deadline, limit_bytes=NUMBER_BYTES).data

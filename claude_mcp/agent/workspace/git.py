@@ -1,7 +1,8 @@
-"""Runs git on files that the session may have written.
+"""Runs git in the session; output and time are bounded.
 
-No configuration but ours is read, so nothing that a repository names is run: no hook, filter,
-fsmonitor, external diff, credential helper or transport. Output and time are bounded.
+``Git`` reads no configuration but ours, so nothing that a repository names is run: no hook, filter,
+fsmonitor, external diff, credential helper or transport. ``Git.of_user`` is for what the session's
+user would do, with that user's configuration, but without hooks.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from claude_mcp.agent.processes import cgroup_events
@@ -19,6 +22,8 @@ from claude_mcp.agent.processes import cgroup_events
 READ_BYTES = 256 * 1024
 MAX_ERROR_BYTES = 16 * 1024
 MAX_REASON_CHARS = 300
+SHORT_BYTES = 64 * 1024
+USERS_OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false")
 
 SETTINGS = {
     "advice.addEmbeddedRepo": "false",
@@ -81,15 +86,49 @@ class GitTimedOut(GitFailed):
     """The time for the whole operation is over; git was killed."""
 
 
-class Deadline:
-    """The moment at which an operation of several git processes must end."""
+class GitStopped(GitFailed):
+    """Git was killed because something else is to be done first."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+
+class Deadline:
+    """The moment at which an operation of several git processes must end.
+
+    It also ends when the descriptor ``stop`` becomes readable.
+    """
+
+    def __init__(self, seconds: float, stop: int | None = None) -> None:
+        self.seconds, self.stop = seconds, stop
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
         return max(0.0, self._end - time.monotonic())
+
+
+class Interruption:
+    """Lets one thread stop an operation of another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pipes: list[int] = []
+
+    @contextmanager
+    def possible(self) -> Iterator[int]:
+        """Yields a descriptor that becomes readable at a request."""
+        reading, writing = os.pipe()
+        try:
+            with self._lock:
+                self._pipes.append(writing)
+            yield reading
+        finally:
+            with self._lock:
+                self._pipes.remove(writing)
+            os.close(writing)
+            os.close(reading)
+
+    def request(self) -> None:
+        with self._lock:
+            for each in self._pipes:
+                os.write(each, b"!")
 
 
 class Output(NamedTuple):
@@ -120,6 +159,16 @@ class Git:
             **variables,
         }
         self._descriptors = () if descriptor is None else (descriptor,)
+        self._options: tuple[str, ...] = ()
+        self._directory = "/"
+
+    @classmethod
+    def of_user(cls, directory: str, environment: Mapping[str, str], *options: str) -> Git:
+        """Git as the session's user runs it in a directory, but without hooks."""
+        git = cls({}, {})
+        git._environment = {**environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+        git._options, git._directory = (*USERS_OPTIONS, *options), directory
+        return git
 
     def run(
         self,
@@ -144,6 +193,10 @@ class Git:
                     return Output(bytes(data[:limit_bytes]), False, 0)
         return Output(bytes(data), True, process.returncode)
 
+    def short(self, deadline: Deadline, *arguments: str, stdin: bytes = b"") -> bytes:
+        """Run git for an answer of at most ``SHORT_BYTES``; raises as ``run`` does."""
+        return self.run(arguments, deadline, limit_bytes=SHORT_BYTES, stdin=stdin).data
+
     def stream(
         self, arguments: Sequence[str], deadline: Deadline, *, stdin: bytes = b""
     ) -> Generator[bytes, None, None]:
@@ -159,15 +212,17 @@ class Git:
         source = _file_of(stdin) if stdin else subprocess.DEVNULL
         try:
             process = subprocess.Popen(
-                ["git", *arguments],
+                ["git", *self._options, *arguments],
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd="/",
+                cwd=self._directory,
                 env=self._environment,
                 pass_fds=self._descriptors,
                 start_new_session=True,
             )
+        except ValueError as error:  # a null character
+            raise GitFailed(f"git {arguments[0]} cannot be started: {error}") from error
         except (FileNotFoundError, PermissionError) as error:
             raise NoGit("git is not installed in the session's image") from error
         except OSError as error:
@@ -212,14 +267,20 @@ class Process:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(process.stderr, selectors.EVENT_READ)
-            while selector.get_map():
+            if deadline.stop is not None:
+                selector.register(deadline.stop, selectors.EVENT_READ)
+            pipes = 2
+            while pipes:
                 ready = selector.select(deadline.left())
                 if not ready and not deadline.left():
                     raise self._timed_out(deadline)
                 for key, _ in ready:
+                    if key.fd == deadline.stop:
+                        raise GitStopped(f"git {self._command} was stopped")
                     data = os.read(key.fd, READ_BYTES)
                     if not data:
                         selector.unregister(key.fileobj)
+                        pipes -= 1
                     elif key.fileobj is process.stdout:
                         yield data
                     elif len(errors) < MAX_ERROR_BYTES:

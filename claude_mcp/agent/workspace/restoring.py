@@ -92,7 +92,7 @@ def restore(checkpoints: Checkpoints, label: str, paths: Sequence[str] | None = 
         work = _Restoring(root)
         work.remove([step for step in steps if not step.mode])
         work.write([step for step in steps if step.mode], checkpoints, deadline)
-    source = checkpoints.repository()
+    source = checkpoints.git.repository()
     reset = False
     if checkpoints.clone and source is not None and not paths:
         reset = _reset(checkpoints, source, target, work.left, deadline)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints
+from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, NoGit
 from claude_mcp.contract import workspaces
 from claude_mcp.contract.messages import Malformed, from_json, to_json
 from claude_mcp.contract.operations import Staging
@@ -23,6 +23,7 @@ from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
 SAID_CHARS = 300
+CLONE_SECONDS = 900.0
 TRUSTED = ("-c", "safe.directory=*")
 """The workspace itself belongs to whoever the image says."""
 
@@ -48,7 +49,15 @@ def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
         taken = checkpoints.take(CREATE, FIRST_TAKE_SECONDS)
         if taken.checkpoint is None:
             raise Unseeded(f"its first state cannot be kept: {taken.reason}")
-    except (Unseeded, OSError, ValueError, Malformed, placement.PlaceError) as error:
+    except (
+        Unseeded,
+        GitFailed,
+        NoGit,
+        OSError,
+        ValueError,
+        Malformed,
+        placement.PlaceError,
+    ) as error:
         say(workspaces.UNSEEDED + json.dumps(str(error)[:SAID_CHARS]))
     else:
         say(workspaces.SEEDED)
@@ -58,7 +67,7 @@ def make(workspace: str, staged: str, seed: Seed) -> None:
     """Make the workspace of what is in the directory ``staged``.
 
     Raises:
-        Unseeded, OSError, PlaceError
+        GitFailed, NoGit, OSError, PlaceError
     """
     if seed.kind == workspaces.CLONE:
         _clone(workspace, staged, seed)
@@ -73,9 +82,11 @@ def make(workspace: str, staged: str, seed: Seed) -> None:
 
 def _clone(workspace: str, staged: str, seed: Seed) -> None:
     repository = os.path.join(workspace, ".git")
-    git = _Git(workspace)
-    git(
-        "init", "--quiet", "--template=", f"--object-format={seed.object_format}",
+    # What files of Git LFS refer to is not there to be fetched.
+    environment = {**os.environ, "GIT_LFS_SKIP_SMUDGE": "1"}
+    git, deadline = Git.of_user(workspace, environment, *TRUSTED), Deadline(CLONE_SECONDS)
+    git.short(
+        deadline, "init", "--quiet", "--template=", f"--object-format={seed.object_format}",
         f"--initial-branch={seed.branch}",
     )  # fmt: skip
     if seed.shallow:
@@ -92,34 +103,8 @@ def _clone(workspace: str, staged: str, seed: Seed) -> None:
         workspaces.SEED_REF: seed.base,
     }
     lines = "".join(f"create {name} {target}\n" for name, target in references.items())
-    git("update-ref", "--stdin", stdin=lines.encode())
-    git("reset", "--quiet", "--hard")
-
-
-class _Git:
-    """Git in the new repository; nothing in there has a say yet."""
-
-    def __init__(self, workspace: str) -> None:
-        self._workspace = workspace
-        # What files of Git LFS refer to is not there to be fetched.
-        self._environment = {
-            **os.environ, "LC_ALL": "C", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_TERMINAL_PROMPT": "0",
-        }  # fmt: skip
-
-    def __call__(self, *arguments: str, stdin: bytes = b"") -> None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", self._workspace, *TRUSTED, *arguments],
-                input=stdin,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=self._environment,
-            )
-        except FileNotFoundError as error:
-            raise Unseeded("the image has no git") from error
-        if done.returncode:
-            said = " ".join(done.stderr.decode("utf-8", "replace").split())
-            raise Unseeded(f"git {arguments[0]} failed: {said[-SAID_CHARS:]}")
+    git.short(deadline, "update-ref", "--stdin", stdin=lines.encode())
+    git.short(deadline, "reset", "--quiet", "--hard")
 
 
 def _remove(path: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from typing import TypeVar
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.workspace import changes, repository, restoring
-from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints, TooMuch
-from claude_mcp.agent.workspace.git import GitFailed, NoGit
+from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints
+from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, GitStopped, NoGit
+from claude_mcp.agent.workspace.snapshot import TooMuch
 from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
@@ -25,8 +25,9 @@ T = TypeVar("T")
 BUNDLE = "work.bundle"
 BEFORE_TURN_SECONDS = 2.0
 COMMIT_SECONDS = 300.0
+OUTPUT_BYTES = 16 * 1024 * 1024
 TIDY_DELAY_SECONDS = 60.0
-"""After a turn: the next one would have to wait until the checkpoints are tidy."""
+"""After a turn; a checkpoint stops what tidies."""
 TIDY_INTERVAL_SECONDS = 1800.0
 FAILURES = (changes.NoCheckpoint, TooMuch, GitFailed, NoGit, OSError)
 
@@ -82,11 +83,13 @@ class Work:
             self._tidying.start()
 
     def _tidy(self) -> None:
-        self._tidied = time.monotonic()
         try:
             self.checkpoints.tidy()
+        except GitStopped:
+            return  # a checkpoint was due; the next turn's end tries again
         except FAILURES as error:
             log(f"the checkpoints could not be tidied: {error}")
+        self._tidied = time.monotonic()
 
     @property
     def _is_kept(self) -> bool:
@@ -112,10 +115,18 @@ class Work:
             return operations.Changes(
                 (), diff=part.text, next_offset=part.next_offset, until=part.until
             )
-        found = changes.summary(self.checkpoints, since, until, args.paths or None)
+        until = args.until or until
+        found = changes.summary(self.checkpoints, since, until, args.paths or None, args.offset)
         files = tuple(operations.FileChange(*each) for each in found.files)
         state = found.repository
-        report = operations.Changes(files, found.more, found.left_out)
+        report = operations.Changes(
+            files,
+            found.more,
+            found.left_out,
+            next_offset=args.offset + len(files) if found.more else None,
+            until=found.until,
+            complete=found.complete,
+        )
         if state is None:
             return report
         return report._replace(
@@ -218,25 +229,12 @@ class Work:
             raise RequestError(code, str(error) or type(error).__name__) from error
 
     def _git(self, *arguments: str) -> str:
-        """Git as the session's user runs it, with that user's configuration; no hooks."""
-        command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"]
+        git = Git.of_user(self._workspace, self._environment)
+        accepted = (0, 1) if arguments[0] == "symbolic-ref" else (0,)
         try:
-            done = subprocess.run(
-                [*command, *arguments],
-                cwd=self._workspace,
-                env={**self._environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=COMMIT_SECONDS,
-                check=False,
+            done = git.run(
+                arguments, Deadline(COMMIT_SECONDS), limit_bytes=OUTPUT_BYTES, accepted=accepted
             )
-        except subprocess.TimeoutExpired as error:
-            why = f"git {arguments[0]} was stopped after {COMMIT_SECONDS:g} s"
-            raise RequestError(Code.NO_WORK, why) from error
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            raise RequestError(Code.NO_WORK, f"git {arguments[0]}: {error}") from error
-        detached = arguments[0] == "symbolic-ref" and done.returncode == 1
-        if done.returncode and not detached:
-            said = " ".join(done.stderr.decode("utf-8", "replace").split())
-            raise RequestError(Code.NO_WORK, f"git {arguments[0]} failed: {said[:300]}")
-        return done.stdout.decode("utf-8", "replace").strip()
+        except (GitFailed, NoGit) as error:
+            raise RequestError(Code.NO_WORK, str(error)) from error
+        return done.data.decode("utf-8", "replace").strip()

@@ -36,8 +36,9 @@ class Changes:
     """``ahead`` counts commits since the session's creation.
 
     ``branch``, ``head``, ``ahead`` and ``committed`` are None if the workspace has no repository,
-    or if git failed. ``diff`` is a part of the unified diff if it was asked for; ``next_offset``
-    and ``until`` are what to ask for next.
+    or if git failed. ``diff`` is a part of the unified diff if it was asked for. ``next_offset``
+    and ``until`` are what to ask for next, of the diff or of the files, of which ``more`` follow.
+    Without ``complete``, the session stopped counting at a limit.
     """
 
     session: Session
@@ -51,6 +52,7 @@ class Changes:
     diff: str | None = None
     next_offset: int | None = None
     until: str | None = None
+    complete: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -77,7 +79,8 @@ async def get_changes(
 ) -> Changes:
     """What changed since the session's creation, or by one turn.
 
-    ``paths`` are relative to /workspace. With ``diff``, the text of the changes.
+    ``paths`` are relative to /workspace. With ``diff``, the text of the changes. ``offset`` and
+    ``until`` read on; they are those that the part before named.
 
     Raises:
         UsageError: it cannot be told, for example of a mounted directory without a repository.
@@ -110,6 +113,7 @@ async def get_changes(
         diff=text,
         next_offset=found.next_offset,
         until=None if found.until is None else line(found.until, 64),
+        complete=found.complete,
         notes=handle.notes,
     )
 

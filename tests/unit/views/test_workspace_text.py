@@ -11,7 +11,7 @@ from claude_mcp.views.results import ApplyResult, ChangesResult, DiscardResult, 
 
 CHANGES = ChangesResult(
     session_id="0123456789ab", files=[], more=0, branch=None, head=None, ahead=None, committed=None,
-    left_out=[], diff=None, next_offset=None, until=None, notes=[],
+    left_out=[], diff=None, next_offset=None, until=None, complete=True, notes=[],
 )  # fmt: skip
 APPLIED = ApplyResult(
     session_id="0123456789ab", mode="branch", outcome="created", branch="b", commit="1" * 40,

@@ -108,6 +108,10 @@ def test_the_list_of_files_is_bounded(project: Project, monkeypatch: pytest.Monk
     summary = changes.summary(project.checkpoints, "create")
     assert ([each.path for each in summary.files], summary.more) == (["a", "b"], 3)
     assert summary.files[0].added == 1
+    project.write("f", "new")
+    rest = changes.summary(project.checkpoints, "create", summary.until, offset=2)
+    assert ([each.path for each in rest.files], rest.more) == (["c", "d"], 1)
+    assert rest.files[0].added == 1
     monkeypatch.setattr(changes, "LISTING_BYTES", 100)
     summary = changes.summary(project.checkpoints, "create")
     assert summary.complete is False

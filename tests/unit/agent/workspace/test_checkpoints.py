@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_mcp.agent.workspace import checkpoints as module
+from claude_mcp.agent.workspace import snapshot
 from claude_mcp.agent.workspace.checkpoints import Checkpoints
+from claude_mcp.agent.workspace.git import GitStopped
 
 if TYPE_CHECKING:
     from tests.unit.agent.workspace.conftest import Project
@@ -344,17 +347,17 @@ def test_too_much_at_once_is_refused_with_a_reason(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.take("create")
-    monkeypatch.setattr(module, "MAX_NEW_FILES", 2)
+    monkeypatch.setattr(snapshot, "MAX_NEW_FILES", 2)
     for name in "abc":
         project.write(name, "1")
     taken = project.checkpoints.take("one")
     assert taken.tree is None
     assert taken.reason.startswith("more than 2 files are new or changed")
-    monkeypatch.setattr(module, "MAX_NEW_FILES", 3)
-    monkeypatch.setattr(module, "MAX_NEW_BYTES", 2)
+    monkeypatch.setattr(snapshot, "MAX_NEW_FILES", 3)
+    monkeypatch.setattr(snapshot, "MAX_NEW_BYTES", 2)
     assert project.checkpoints.take("one").reason.startswith("more than 0 MiB are new")
-    monkeypatch.setattr(module, "MAX_NEW_BYTES", 3)
-    monkeypatch.setattr(module, "LISTING_BYTES", 4)
+    monkeypatch.setattr(snapshot, "MAX_NEW_BYTES", 3)
+    monkeypatch.setattr(snapshot, "LISTING_BYTES", 4)
     assert "files are new" in project.checkpoints.take("one").reason
     assert project.checkpoints.kept() == ["create"]
 
@@ -362,14 +365,14 @@ def test_too_much_at_once_is_refused_with_a_reason(
 def test_a_large_file_is_left_out_and_named(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(snapshot, "MAX_FILE_BYTES", 10)
     project.write(":(top)*large", "x" * 11)
     project.write("small", "x")
     first = project.take("create")
     assert first.left_out == (":(top)*large",)
     assert project.names("create") == ["small"]
     assert project.take("one") == first
-    monkeypatch.setattr(module, "MAX_LEFT_OUT", 0)
+    monkeypatch.setattr(snapshot, "MAX_LEFT_OUT", 0)
     assert "larger than" in project.checkpoints.take("two").reason
 
 
@@ -474,7 +477,7 @@ def test_a_stale_lock_does_not_hold_up(project: Project) -> None:
 
 def test_a_second_process_waits_for_the_first(project: Project) -> None:
     other = Checkpoints(str(project.state), str(project.path))
-    with project.checkpoints._locked(PATIENCE_SECONDS):
+    with project.checkpoints._used(PATIENCE_SECONDS):
         assert other.take("one", 0.2).reason == "the checkpoints are in use"
         assert project.checkpoints.take("one", 0.2).reason == "the checkpoints are in use"
     assert other.take("one", PATIENCE_SECONDS).tree is not None
@@ -502,7 +505,7 @@ def test_files_that_change_meanwhile_do_no_harm(
     project: Project, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     """They are truncated, removed and replaced while they are read."""
-    monkeypatch.setattr(module, "MANY_FILES", many)
+    monkeypatch.setattr(snapshot, "MANY_FILES", many)
     stop = threading.Event()
     ready = threading.Event()
 
@@ -533,6 +536,7 @@ def test_files_that_change_meanwhile_do_no_harm(
 KILLED = """
 import os, sys
 from claude_mcp.agent.workspace.checkpoints import Checkpoints
+from claude_mcp.agent.workspace.git import GitStopped
 checkpoints = Checkpoints(sys.argv[1], sys.argv[2])
 for number in range(1000):
     print(number, flush=True)
@@ -566,3 +570,39 @@ def test_a_tree_of_thousands_of_files_is_kept(project: Project) -> None:
     assert len(project.names("create")) == 5000
     assert project.content("create", "d7/f777") == "777"
     assert int(project.shadow("count-objects").split()[0]) < 200, "the rest is in one pack"
+
+
+SLOW_GIT = """#!/bin/sh
+case " $* " in *" prune "*) echo >started; exec sleep 600;; esac
+exec {git} "$@"
+"""
+
+
+def test_a_checkpoint_does_not_wait_for_a_tidy(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.commit(a="1")
+    project.take("create")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    os.mkfifo(programs / "started")
+    slow = SLOW_GIT.format(git=shutil.which("git")).replace(">started", f">{programs}/started")
+    (programs / "git").write_text(slow)
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    stopped: list[BaseException] = []
+
+    def tidy() -> None:
+        try:
+            project.checkpoints.tidy()
+        except GitStopped as error:
+            stopped.append(error)
+
+    tidying = threading.Thread(target=tidy)
+    tidying.start()
+    (programs / "started").read_text()  # until git is running
+    project.write("a", "2")
+    taken = project.checkpoints.take("turn-1")
+    tidying.join()
+    assert (taken.reason, project.content("turn-1", "a")) == ("", "2")
+    assert [str(each) for each in stopped] == ["git prune was stopped"]

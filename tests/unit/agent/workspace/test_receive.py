@@ -192,14 +192,16 @@ def test_an_image_without_git_is_refused(
     word, said = world.seed(Seed(kind, BRANCH))
     assert word == "unseeded"
     assert said.startswith(
-        "the image has no git" if kind == CLONE else "its first state cannot be kept: "
+        "git is not installed in the session's image"
+        if kind == CLONE
+        else "its first state cannot be kept: "
     )
 
 
 def test_a_first_state_that_is_too_large_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("claude_mcp.agent.workspace.checkpoints.MAX_NEW_FILES", 1)
+    monkeypatch.setattr("claude_mcp.agent.workspace.snapshot.MAX_NEW_FILES", 1)
     world.contents = {"a": "1\n", "b": "2\n"}
     word, said = world.seed(Seed(COPY))
     assert word == "unseeded"

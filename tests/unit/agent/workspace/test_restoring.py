@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.agent.workspace import checkpoints as module
-from claude_mcp.agent.workspace import restoring
+from claude_mcp.agent.workspace import restoring, snapshot
 from claude_mcp.agent.workspace.changes import NoCheckpoint
 from claude_mcp.agent.workspace.checkpoints import Checkpoints
 from claude_mcp.agent.workspace.restoring import CannotDiscard, Left, restore
@@ -183,7 +182,7 @@ def test_nothing_is_discarded_that_cannot_be_kept(
     project.write("a", "1")
     project.take("create")
     project.write("a", "22")
-    monkeypatch.setattr(module, "MAX_NEW_BYTES", 1)
+    monkeypatch.setattr(snapshot, "MAX_NEW_BYTES", 1)
     with pytest.raises(CannotDiscard, match="the present state cannot be kept: more than"):
         restore(project.checkpoints, "create")
     assert (project.path / "a").read_text() == "22"

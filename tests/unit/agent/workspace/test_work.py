@@ -357,7 +357,7 @@ def test_a_state_that_cannot_be_kept_is_not_discarded(
     caller = world.clone()
     world.project.write("a", "2\n")
     world.project.write("b", "2\n")
-    monkeypatch.setattr("claude_mcp.agent.workspace.checkpoints.MAX_NEW_FILES", 1)
+    monkeypatch.setattr("claude_mcp.agent.workspace.snapshot.MAX_NEW_FILES", 1)
     code, message = refusal(caller.ask("discard"))
     assert code == "not-discarded"
     assert message.startswith("the present state cannot be kept: more than 1 files are new")
@@ -499,7 +499,7 @@ def test_what_git_says_is_in_the_refusal(world: World) -> None:
     assert code == "no-work"
     assert message.startswith("git commit failed: Aborting commit due to empty commit message")
     code, message = refusal(caller.ask("pack", commit="a\0b"))
-    assert (code, message) == ("no-work", "git commit: embedded null byte")
+    assert (code, message) == ("no-work", "git commit cannot be started: embedded null byte")
     (world.project.path / ".git/HEAD").unlink()
     code, message = refusal(caller.ask("pack"))
     assert message.startswith("git symbolic-ref failed: fatal: not a git repository")
@@ -510,7 +510,7 @@ def test_without_git_nothing_is_packed(world: World, tmp_path: Path) -> None:
     world.agent.environment["PATH"] = str(tmp_path)
     code, message = refusal(caller.ask("pack"))
     assert code == "no-work"
-    assert message.startswith("git symbolic-ref: [Errno 2] No such file")
+    assert message.startswith("git is not installed in the session's image")
 
 
 def test_a_git_that_does_not_end_is_stopped(
@@ -521,7 +521,7 @@ def test_a_git_that_does_not_end_is_stopped(
     (tmp_path / "git").chmod(0o755)
     world.agent.environment["PATH"] = f"{tmp_path}:/usr/bin:/bin"
     monkeypatch.setattr(work, "COMMIT_SECONDS", 0.2)
-    why = "git symbolic-ref was stopped after 0.2 s"
+    why = "git symbolic-ref was stopped: the time limit of 0.2 s is over"
     assert refusal(caller.ask("pack")) == ("no-work", why)
 
 

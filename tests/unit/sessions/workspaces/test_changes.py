@@ -157,3 +157,12 @@ async def test_an_answer_without_files_is_unusable(
     agent(scripted, ok={"more": 1})
     with pytest.raises(AgentError, match="unusable"):
         await get_changes(await sessions.open("fix"))
+
+
+async def test_a_cut_list_says_so_and_can_be_read_on(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    answer = {"files": [], "more": 3, "nextOffset": 500, "until": "ab", "complete": False}
+    agent(scripted, ok=answer)
+    found = await get_changes(await sessions.open("fix"), offset=9, until="ab")
+    assert (found.more, found.next_offset, found.until, found.complete) == (3, 500, "ab", False)
