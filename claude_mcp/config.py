@@ -20,6 +20,7 @@ from typing import Final
 
 from claude_mcp.config_names import (
     ALIASES,
+    ALL_TOOLSETS,
     AWS_KEY_NAMES,
     CLOUD_NAMES,
     CLOUD_SECRET_NAMES,
@@ -35,11 +36,13 @@ from claude_mcp.config_names import (
     ROOTS_NAME,
     SECRET_NAMES,
     SWITCHES,
+    TOOLSETS_NAME,
     TRANSFER_BYTES,
     TRANSFER_BYTES_NAME,
     TRANSFER_FILES,
     TRANSFER_FILES_NAME,
     Kind,
+    Toolset,
     Use,
     names,
 )
@@ -102,6 +105,8 @@ class Config:
     transfer_bytes: int = TRANSFER_BYTES
     """Upper bounds of one transfer out of a session."""
     transfer_files: int = TRANSFER_FILES
+    toolsets: frozenset[Toolset] = frozenset({Toolset.CORE})
+    """The sets of MCP tools that the server lists."""
     files: tuple[str, ...] = field(default=(), compare=False)
     """Paths of the configuration: our directory, and the file that was read."""
 
@@ -182,7 +187,7 @@ def _text(kind: Kind, value: object) -> str | None:
             # A colon in a path would split it, and an empty list would restrict nothing.
             paths = value.split(os.pathsep) if isinstance(value, str) else value
             return os.pathsep.join(paths) if paths and all(map(_is_root, paths)) else None
-        case Kind.HOSTS, list():
+        case Kind.WORDS, list():
             hosts = [host for host in value if isinstance(host, str)]
             return ",".join(hosts) if len(hosts) == len(value) else None
         case Kind.BOOLEAN, bool():
@@ -250,13 +255,14 @@ def load(
         workspace=settings.get("CLAUDE_MCP_WORKSPACE", "bind"),
         network=settings.get("CLAUDE_MCP_NETWORK", "open"),
         network_fixed=_truth(settings, "CLAUDE_MCP_NETWORK_FIXED"),
-        allowed_hosts=_hosts(settings, "CLAUDE_MCP_ALLOWED_HOSTS"),
-        private_hosts=_hosts(settings, "CLAUDE_MCP_PRIVATE_HOSTS"),
+        allowed_hosts=_words(settings, "CLAUDE_MCP_ALLOWED_HOSTS"),
+        private_hosts=_words(settings, "CLAUDE_MCP_PRIVATE_HOSTS"),
         proxy_image=settings.get("CLAUDE_MCP_PROXY_IMAGE"),
         proxies={name: settings[name] for name in PROXY_NAMES if name in settings},
         allowed_roots=_roots(settings.get(ROOTS_NAME)),
         transfer_bytes=_count(settings, TRANSFER_BYTES_NAME) or TRANSFER_BYTES,
         transfer_files=_count(settings, TRANSFER_FILES_NAME) or TRANSFER_FILES,
+        toolsets=_toolsets(_words(settings, TOOLSETS_NAME)),
         files=(str(default_file(environ).parent), str(path)),
     )
 
@@ -327,8 +333,23 @@ def _roots(text: str | None) -> tuple[str, ...]:
     return roots
 
 
-def _hosts(settings: Mapping[str, str], name: str) -> tuple[str, ...]:
+def _words(settings: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(settings.get(name, "").replace(",", " ").split())
+
+
+def _toolsets(names: tuple[str, ...]) -> frozenset[Toolset]:
+    known = [*Toolset, ALL_TOOLSETS]
+    for name in names:
+        if name.lower() not in known:
+            near = difflib.get_close_matches(name.lower(), known, n=1)
+            raise ConfigError(
+                f"{TOOLSETS_NAME} has an unknown set {name[:40]!r}.",
+                hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+            )
+    chosen = {name.lower() for name in names}
+    return frozenset(
+        each for each in Toolset if each in chosen | {Toolset.CORE} or ALL_TOOLSETS in chosen
+    )
 
 
 def _truth(settings: Mapping[str, str], name: str) -> bool:

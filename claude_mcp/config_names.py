@@ -24,6 +24,17 @@ ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
 HEADERS_NAME: Final = "ANTHROPIC_CUSTOM_HEADERS"
 
 
+class Toolset(StrEnum):
+    """A named set of MCP tools; `core` is always listed."""
+
+    CORE = "core"
+    HISTORY = "history"
+
+
+ALL_TOOLSETS: Final = "all"
+TOOLSETS_NAME: Final = "CLAUDE_MCP_TOOLSETS"
+
+
 class Kind(StrEnum):
     """What the file may hold for a name. Every kind may be a string there."""
 
@@ -32,7 +43,7 @@ class Kind(StrEnum):
     BOOLEAN = "true or false"
     NUMBER = "a number"
     PATHS = "a list of absolute paths without a colon"
-    HOSTS = "a list of strings"
+    WORDS = "a list of strings"
 
 
 class Use(StrEnum):
@@ -132,13 +143,13 @@ TABLE: Final = (
     ),
     Name(
         "CLAUDE_MCP_ALLOWED_HOSTS",
-        Kind.HOSTS,
+        Kind.WORDS,
         Use.SERVER,
         "hosts that every restricted session may reach; separated by commas or spaces",
     ),
     Name(
         "CLAUDE_MCP_PRIVATE_HOSTS",
-        Kind.HOSTS,
+        Kind.WORDS,
         Use.SERVER,
         "the same, and these may be at private addresses, or be addresses",
     ),
@@ -154,6 +165,13 @@ TABLE: Final = (
         Kind.PATHS,
         Use.SERVER,
         "the only directories from which sessions get host paths; separated by colons",
+    ),
+    Name(
+        TOOLSETS_NAME,
+        Kind.WORDS,
+        Use.SERVER,
+        f"sets of MCP tools to list beside `core`, separated by commas: "
+        f"{', '.join(list(Toolset)[1:])}, or {ALL_TOOLSETS}",
     ),
     Name("MAX_CONCURRENT_SESSIONS", _N, Use.SERVER, "running sessions on this engine", "no limit"),
     Name(

@@ -63,6 +63,11 @@ def build(config: Config) -> Server[Sessions]:
 
     cancellations = Cancellations()
 
+    async def list_tools(
+        context: Context, params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        return ListToolsResult(tools=list(tools(config.toolsets)))
+
     async def call_tool(
         context: Context, params: CallToolRequestParams
     ) -> CallToolResult | InputRequiredResult:
@@ -75,15 +80,11 @@ def build(config: Config) -> Server[Sessions]:
         title="Claude Code sessions",
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        on_list_tools=_list_tools,
+        on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
     server.middleware.append(cancellations.middleware)
     return server
-
-
-async def _list_tools(context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-    return ListToolsResult(tools=list(tools()))
 
 
 async def _call_tool(

@@ -12,7 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from claude_mcp.contract.messages import key
 from claude_mcp.errors import UsageError
@@ -21,6 +28,17 @@ from claude_mcp.sessions.option import options
 
 class Arguments(BaseModel):
     model_config = ConfigDict(alias_generator=key, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        """Some hosts send null for every argument that the model left out."""
+        if not isinstance(values, dict):
+            return values
+        names = {field.alias for field in cls.model_fields.values()}
+        return {
+            name: value for name, value in values.items() if value is not None or name not in names
+        }
 
 
 def _from_text(value: Any) -> Any:
@@ -34,8 +52,6 @@ def _from_text(value: Any) -> Any:
 
 FROM_TEXT: Final = BeforeValidator(_from_text)
 """Some hosts pass objects and lists as JSON text."""
-OPEN_OBJECT: Final = WithJsonSchema({"type": "object"})
-"""Its fields are checked too, but a description names them, which is shorter than their schema."""
 
 SessionId = Annotated[str, Field(description="Session id, prefix or name.")]
 

@@ -6,9 +6,16 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+)
 
-from claude_mcp.server.arguments import FROM_TEXT, OPEN_OBJECT, Arguments, declared, given
+from claude_mcp.server.arguments import FROM_TEXT, Arguments, declared, given
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.providers.options import (
     ARGUMENTS,
@@ -36,7 +43,13 @@ class McpConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    mcpServers: dict[str, dict[str, Any]]
+    mcpServers: Annotated[
+        dict[str, dict[str, Any]],
+        FROM_TEXT,
+        # An object whose names are free cannot be described to every model.
+        WithJsonSchema({"type": "string"}),
+        Field(description="JSON, as in .mcp.json: each server by name."),
+    ]
 
 
 McpConfigArgument = Annotated[McpConfig, FROM_TEXT]
@@ -54,7 +67,7 @@ def _provider_options(model: str, names: Iterable[str]) -> Any:
     fields: dict[str, Any] = {
         name: ((_JsonText if name == "credentials" else str) | None, None) for name in names
     }
-    return Annotated[create_model(model, __base__=Arguments, **fields), FROM_TEXT, OPEN_OBJECT]
+    return Annotated[create_model(model, __base__=Arguments, **fields), FROM_TEXT]
 
 
 _NAMES: Final = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
@@ -97,9 +110,9 @@ CreateArguments: type[Arguments] = create_model(
     **declared(
         CreateRequest,
         {
-            "mounts": Annotated[list[Annotated[MountArguments, OPEN_OBJECT]], FROM_TEXT],
+            "mounts": Annotated[list[MountArguments], FROM_TEXT],
             "mcp_config": McpConfigArgument,
-            "limits": Annotated[LimitArguments, FROM_TEXT, OPEN_OBJECT],
+            "limits": Annotated[LimitArguments, FROM_TEXT],
         },
     ),
     **_PROVIDER_ARGUMENTS,

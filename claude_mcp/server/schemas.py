@@ -13,11 +13,29 @@ Schema = dict[str, Any]
 
 _NULL = {"type": "null"}
 _OPEN = ("additionalProperties", True)  # the default
+_BOUND = "exclusiveMinimum"
 
 
 def input_schema(model: type[BaseModel]) -> Schema:
-    """What callers may send. null means "not given" and is not mentioned."""
-    return _compact(model.model_json_schema(mode="validation"), nullable=False)
+    """What callers may send, in the keywords that every vendor of models accepts.
+
+    Validation is stricter: it refuses unknown names, and a bound itself where only more will do.
+    null means "not given" and is not mentioned.
+    """
+    return _portable(_compact(model.model_json_schema(mode="validation"), nullable=False))
+
+
+def _portable(schema: Schema) -> Schema:
+    """Without keywords for which some vendors refuse the whole list of tools."""
+    portable: Schema = {}
+    for name, value in schema.items():
+        if name == "properties":
+            portable[name] = {each: _portable(inner) for each, inner in value.items()}
+        elif name == "items":
+            portable[name] = _portable(value)
+        elif name != "additionalProperties":
+            portable["minimum" if name == _BOUND else name] = value
+    return portable
 
 
 def output_schema(view: type[Result]) -> Schema:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp.types import InputRequiredResult, Tool, ToolAnnotations
 
+from claude_mcp.config_names import Toolset
 from claude_mcp.server.arguments import Arguments
 from claude_mcp.server.elicitation import NOBODY, Elicitation
 from claude_mcp.server.schemas import input_schema, output_schema
@@ -43,6 +44,8 @@ class Declaration:
     """Takes checked ``arguments``. It imports what works on sessions by itself, so that a client
     that only lists the tools does not wait for that."""
     hints: ToolAnnotations
+    toolset: Toolset = Toolset.CORE
+    """A server lists the tools of the configured sets; any tool can be called."""
 
     def tool(self) -> Tool:
         return Tool(

@@ -7,6 +7,7 @@ from typing import Final
 
 from mcp.types import Tool
 
+from claude_mcp.config_names import Toolset
 from claude_mcp.server.session_tools import (
     CREATE_SESSION,
     DESTROY_SESSION,
@@ -51,5 +52,6 @@ BY_NAME: Final = {each.name: each for each in DECLARATIONS}
 
 
 @cache
-def tools() -> tuple[Tool, ...]:
-    return tuple(each.tool() for each in DECLARATIONS)
+def tools(toolsets: frozenset[Toolset] = frozenset(Toolset)) -> tuple[Tool, ...]:
+    """The tools of these sets, as they are listed."""
+    return tuple(each.tool() for each in DECLARATIONS if each.toolset in toolsets)

@@ -1,4 +1,7 @@
-"""Resolves a reference: a session's id, an unambiguous prefix of it, or the session's name."""
+"""Resolves a reference: a session's id, an unambiguous prefix of it, or the session's name.
+
+A name in another case counts if no session has exactly that name.
+"""
 
 from __future__ import annotations
 
@@ -83,11 +86,15 @@ async def _find(engine: Engine, reference: str) -> tuple[Session | None, Contain
 
 def choose(reference: str, sessions: Sequence[Session]) -> Session:
     """The one of all sessions that the reference means; raises as ``resolve`` does."""
-    matching = [each for each in sessions if each.name == reference] or [
-        each
-        for each in sessions
-        if _ID.fullmatch(reference) and each.container_id.startswith(reference)
-    ]
+    matching = (
+        [each for each in sessions if each.name == reference]
+        or [
+            each
+            for each in sessions
+            if _ID.fullmatch(reference) and each.container_id.startswith(reference)
+        ]
+        or [each for each in sessions if each.name.casefold() == reference.casefold()]
+    )
     if len(matching) == 1:
         return matching[0]
     if matching:

@@ -18,7 +18,9 @@ from claude_mcp.config_names import (
     KINDS,
     PERMISSION_SECONDS,
     TABLE,
+    TOOLSETS_NAME,
     Kind,
+    Toolset,
 )
 from claude_mcp.credentials import Secret
 from claude_mcp.errors import ConfigError
@@ -89,6 +91,7 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         "CLAUDE_MCP_PRIVATE_HOSTS": "10.0.0.1",
         "CLAUDE_MCP_PROXY_IMAGE": "small:1",
         "MAX_CONCURRENT_SESSIONS": "3",
+        "CLAUDE_MCP_TOOLSETS": "History",
         "DEFAULT_SESSION_TIMEOUT": "86400",
         "DEFAULT_SESSION_IDLE_TIMEOUT": "7200",
         "DEFAULT_CLAUDE_IMAGE": "mine:1",
@@ -117,6 +120,7 @@ def test_every_variable_has_its_place(environ: dict[str, str]) -> None:
         permission_seconds=5.5,
         limits={"memory": "4g", "cpus": "1.5", "pids": "512", "disk": "10g"},
         max_sessions=3,
+        toolsets=frozenset({Toolset.CORE, Toolset.HISTORY}),
         session_timeout_seconds=86400.0,
         session_idle_seconds=7200.0,
         read_only_root=True,
@@ -264,7 +268,7 @@ def test_hosts_in_the_file_may_be_a_list(
         ("1", "a list of strings"),
     ],
 )
-@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind is Kind.HOSTS])
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind is Kind.WORDS])
 def test_hosts_in_the_file_that_are_not_strings_are_refused(
     environ: dict[str, str], file: Path, name: str, written: str, kind: str
 ) -> None:
@@ -272,6 +276,37 @@ def test_hosts_in_the_file_that_are_not_strings_are_refused(
     with pytest.raises(ConfigError) as caught:
         load(environ)
     assert str(caught.value) == f"In {file}, {name} must be {kind}."
+
+
+@pytest.mark.parametrize(
+    ("given", "toolsets"),
+    [
+        ("", {Toolset.CORE}),
+        ("core", {Toolset.CORE}),
+        (" HISTORY, ", {Toolset.CORE, Toolset.HISTORY}),
+        ("all", set(Toolset)),
+    ],
+)
+def test_toolsets_are_added_to_the_core(
+    environ: dict[str, str], given: str, toolsets: set[Toolset]
+) -> None:
+    assert load({**environ, "CLAUDE_MCP_TOOLSETS": given}).toolsets == toolsets
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("core,histroy", "Did you mean history?"),
+        ("histroy", "Did you mean history?"),
+        ("xyz", f"Known: {', '.join(Toolset)}, all."),
+    ],
+)
+def test_a_misspelt_toolset_is_told(environ: dict[str, str], given: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({**environ, "CLAUDE_MCP_TOOLSETS": given})
+    unknown = given.rpartition(",")[2]
+    assert caught.value.message == f"CLAUDE_MCP_TOOLSETS has an unknown set {unknown!r}."
+    assert caught.value.hint == hint
 
 
 def test_the_configuration_knows_its_own_paths(environ: dict[str, str], tmp_path: Path) -> None:
@@ -515,6 +550,7 @@ def test_every_name_is_declared_once_with_a_sentence() -> None:
 
 def test_the_engine_s_program_gets_every_name_but_the_secrets() -> None:
     values = {Kind.NUMBER: "7", Kind.PATHS: "/srv"}
-    loaded = load({name: values.get(kind, "x") for name, kind in KINDS.items()}, file=os.devnull)
+    environ = {name: values.get(kind, "x") for name, kind in KINDS.items()}
+    loaded = load({**environ, TOOLSETS_NAME: "all"}, file=os.devnull)
     secrets = {name for name, kind in KINDS.items() if kind is Kind.SECRET}
     assert loaded.environment.keys() & KINDS.keys() == KINDS.keys() - secrets

@@ -160,7 +160,7 @@ class CreateRequest:
     mounts: tuple[Mount, ...] = field(
         default=(),
         metadata=option(
-            "additional host paths: hostPath, containerPath, readOnly (true)",
+            "additional host paths",
             argument="mcpMounts",
             flag="--mount",
             metavar="HOST:CONTAINER[:rw]",
@@ -179,7 +179,7 @@ class CreateRequest:
     )
     limits: Mapping[str, str] = field(
         default_factory=dict,
-        metadata=option("memory, disk (512m, 4g), cpus, pids; 0: no limit"),
+        metadata=option("such as 512m, 4g; 0: no limit"),
     )
     read_only_root: bool | None = field(
         default=None,

@@ -14,8 +14,9 @@ import pytest
 from mcp import Client, MCPError
 
 from claude_mcp.config import Config
+from claude_mcp.config_names import Toolset
 from claude_mcp.server.app import build
-from claude_mcp.server.tools import INSTRUCTIONS
+from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS
 from tests.unit import fake_engine
 from tests.unit.server.answers import content, text
 
@@ -300,6 +301,21 @@ async def test_bad_input_is_a_tool_error_that_says_what_to_do(
     assert not {"create", "start", "rm"} & set(fake_engine.calls(program))
 
 
+async def test_a_tool_that_is_not_listed_can_be_called(config: Config) -> None:
+    async with Client(build(config)) as client:
+        listed = {tool.name for tool in (await client.list_tools()).tools}
+        result = await client.call_tool("discard_changes", {"sessionId": "nobody"})
+    assert "discard_changes" not in listed
+    assert text(result).startswith("There is no session 'nobody'.")
+
+
+async def test_every_tool_is_listed_if_that_is_configured(config: Config) -> None:
+    config = replace(config, toolsets=frozenset(Toolset))
+    async with Client(build(config)) as client:
+        listed = {tool.name for tool in (await client.list_tools()).tools}
+    assert listed == set(BY_NAME)
+
+
 async def test_an_unknown_tool_is_a_protocol_error_with_a_suggestion(config: Config) -> None:
     async with Client(build(config)) as client:
         with pytest.raises(MCPError, match=r"^Unknown tool: destroy_sesion\."):
@@ -311,7 +327,9 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
 ) -> None:
     program.unlink()
     async with Client(build(config)) as client:
-        assert len((await client.list_tools()).tools) == 14
+        assert {tool.name for tool in (await client.list_tools()).tools} == {
+            each.name for each in BY_NAME.values() if each.toolset is Toolset.CORE
+        }
         result = await client.call_tool("list_sessions", {})
     assert text(result) == f"'{program}' is not installed or not on PATH."
 

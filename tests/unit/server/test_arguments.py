@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from claude_mcp.errors import UsageError
 from claude_mcp.server.arguments import Arguments, parse
 from claude_mcp.server.create_arguments import CreateArguments, LimitArguments, create_request
 from claude_mcp.server.session_tools import ListArguments, LogsArguments
+from claude_mcp.server.tool import Declaration
+from claude_mcp.server.tools import DECLARATIONS
 from claude_mcp.server.turn_tools import CancelArguments, PromptArguments, TurnArguments
 from claude_mcp.server.work_tools import CommandArguments, TransferArguments
 from claude_mcp.sessions.create.request import LIMITS, CreateRequest, Mount
@@ -186,11 +189,97 @@ def test_an_invalid_network_is_named(given: dict[str, Any], message: str) -> Non
     assert caught.value.message == f"Nothing was done: {message}"
 
 
-def test_null_means_not_given() -> None:
-    given = {"sessionId": "a", "command": "ls", "workdir": None}
-    assert parse(CommandArguments, given) == parse(
-        CommandArguments, {"sessionId": "a", "command": "ls"}
+EXAMPLES: dict[str, Any] = {
+    "direction": "to_container",
+    "decision": "allow",
+}
+"""Values of required arguments that take no other text."""
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS, ids=lambda each: str(each.name))
+def test_null_means_not_given(declaration: Declaration) -> None:
+    fields = declaration.arguments.model_fields.values()
+    required = {
+        str(field.alias): EXAMPLES.get(str(field.alias), "a")
+        for field in fields
+        if field.is_required()
+    }
+    null = {str(field.alias): None for field in fields if not field.is_required()}
+    assert parse(declaration.arguments, {**null, **required}) == parse(
+        declaration.arguments, required
     )
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS, ids=lambda each: str(each.name))
+def test_null_is_missing_where_an_argument_is_required(declaration: Declaration) -> None:
+    names = [
+        str(field.alias)
+        for field in declaration.arguments.model_fields.values()
+        if field.is_required()
+    ]
+    problem = None
+    try:
+        parse(declaration.arguments, dict.fromkeys(names))
+    except UsageError as error:
+        problem = error.message
+    missing = "; ".join(f"{name} is missing" for name in names)
+    assert problem == (f"Nothing was done: {missing}." if names else None)
+
+
+def test_null_is_not_given_in_nested_objects_too() -> None:
+    nested: dict[str, Any] = {
+        "limits": {"memory": "1g", "cpus": None},
+        "providerOptions": {"apiKey": "k", "region": None},
+        "mcpMounts": [{"hostPath": "/a", "containerPath": "/b", "readOnly": None}],
+    }
+    assert create_request(
+        parse(CreateArguments, {"projectPath": "/p", **nested})
+    ) == create_request(
+        parse(
+            CreateArguments,
+            {
+                "projectPath": "/p",
+                "limits": {"memory": "1g"},
+                "providerOptions": {"apiKey": "k"},
+                "mcpMounts": [{"hostPath": "/a", "containerPath": "/b"}],
+            },
+        )
+    )
+
+
+def test_an_unknown_argument_is_told_even_if_it_is_null() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(CommandArguments, {"sessionId": "a", "command": "ls", "workDir": None})
+    assert caught.value.message == (
+        "Nothing was done: there is no argument 'workDir', did you mean workdir."
+    )
+
+
+def test_numbers_and_truth_values_may_be_text() -> None:
+    prompt = {"sessionId": "a", "prompt": "b"}
+    assert parse(
+        PromptArguments,
+        {**prompt, "waitSeconds": "10", "maxTurns": "3", "newConversation": "true"},
+    ) == parse(
+        PromptArguments, {**prompt, "waitSeconds": 10, "maxTurns": 3, "newConversation": True}
+    )
+    with pytest.raises(UsageError) as caught:
+        parse(PromptArguments, {**prompt, "maxTurns": "3.5"})
+    assert caught.value.message.startswith("Nothing was done: maxTurns: ")
+
+
+def test_mcp_servers_may_be_an_object_or_its_json_text() -> None:
+    servers = {"files": {"command": "npx"}}
+    forms: list[Any] = [
+        {"mcpServers": servers},
+        {"mcpServers": json.dumps(servers)},
+        json.dumps({"mcpServers": servers}),
+    ]
+    requests = [
+        create_request(parse(CreateArguments, {"projectPath": "/p", "mcpConfig": form}))
+        for form in forms
+    ]
+    assert [each.mcp_config for each in requests] == [{"mcpServers": servers}] * 3
 
 
 def test_waiting_ends_by_default_before_most_clients_give_up() -> None:

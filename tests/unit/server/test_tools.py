@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mcp.types import Tool
 
+from claude_mcp.config_names import Toolset
 from claude_mcp.server.tools import INSTRUCTIONS, tools
 
 TOOLS = {tool.name: tool for tool in tools()}
@@ -47,9 +48,26 @@ def size(names: Iterable[str]) -> int:
     return len(text)
 
 
+def sent(tool: Tool) -> int:
+    """Bytes of what a host gives to its model."""
+    wanted = {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
+    return len(json.dumps(wanted, separators=(",", ":")).encode())
+
+
 def test_the_base_tools_are_under_13_kb_and_all_of_them_not_much_more() -> None:
     assert size(name for name in TOOLS if name not in FURTHER) < 13_000
     assert size(TOOLS) < 23_000
+
+
+def test_what_a_model_gets_of_the_default_list_is_under_14_kb() -> None:
+    assert sum(map(sent, tools(frozenset({Toolset.CORE})))) < 14_000
+
+
+def test_a_set_adds_its_tools_to_the_core() -> None:
+    core = {each.name for each in tools(frozenset({Toolset.CORE}))}
+    history = {each.name for each in tools(frozenset({Toolset.CORE, Toolset.HISTORY}))}
+    assert history - core == {"discard_changes"}
+    assert core < history
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -84,14 +102,12 @@ def test_schemas_contain_no_references_titles_or_nullable_inputs(name: str) -> N
     tool = TOOLS[name]
     assert not keywords(tool.input_schema) & {"$ref", "$defs", "title", "anyOf"}
     assert not keywords(tool.output_schema) & {"$ref", "$defs", "title", "anyOf"}
-    assert tool.input_schema["additionalProperties"] is False
 
 
 def test_a_schema_in_full() -> None:
     assert (TOOLS["execute_command"].input_schema, TOOLS["execute_command"].output_schema) == (
         {
             "type": "object",
-            "additionalProperties": False,
             "required": ["sessionId", "command"],
             "properties": {
                 "sessionId": {
@@ -102,7 +118,7 @@ def test_a_schema_in_full() -> None:
                 "timeoutSeconds": {
                     "type": "number",
                     "default": 600,
-                    "exclusiveMinimum": 0,
+                    "minimum": 0,
                     "description": "Kill it after this time.",
                 },
                 "workdir": {"type": "string", "description": "Run in this directory."},
@@ -128,11 +144,31 @@ def test_a_schema_in_full() -> None:
     )  # fmt: skip
 
 
-def test_nested_arguments_are_described_in_words() -> None:
-    assert TOOLS["create_session"].input_schema["properties"]["mcpMounts"] == {
+def test_nested_arguments_are_described() -> None:
+    properties = TOOLS["create_session"].input_schema["properties"]
+    assert properties["mcpMounts"] == {
         "type": "array",
-        "description": "Additional host paths: hostPath, containerPath, readOnly (true).",
-        "items": {"type": "object"},
+        "description": "Additional host paths.",
+        "items": {
+            "type": "object",
+            "required": ["hostPath", "containerPath"],
+            "properties": {
+                "hostPath": {"type": "string"},
+                "containerPath": {"type": "string"},
+                "readOnly": {"type": "boolean", "default": True},
+            },
+        },
+    }
+    assert properties["mcpConfig"] == {
+        "type": "object",
+        "description": "MCP servers for the Claude inside.",
+        "required": ["mcpServers"],
+        "properties": {
+            "mcpServers": {
+                "type": "string",
+                "description": "JSON, as in .mcp.json: each server by name.",
+            }
+        },
     }
 
 

@@ -60,6 +60,18 @@ class TestChoose:
     def test_a_name_or_one_fitting_id_is_enough(self, reference: str, name: str) -> None:
         assert references.choose(reference, list(self.THERE)).name == name
 
+    @pytest.mark.parametrize(
+        ("reference", "name"), [("Fix-Tests", "fix-tests"), ("Ü", "ü"), ("ABCD", "abcd")]
+    )
+    def test_a_name_is_found_in_any_case(self, reference: str, name: str) -> None:
+        assert references.choose(reference, list(self.THERE)).name == name
+
+    def test_names_that_differ_only_in_case_are_told_apart(self) -> None:
+        both = [session("a001", "Fix"), session("a002", "fix")]
+        assert references.choose("Fix", both).name == "Fix"
+        with pytest.raises(SessionAmbiguous):
+            references.choose("FIX", both)
+
     def test_of_many_sessions_some_are_named_and_the_rest_counted(self) -> None:
         many = [session(f"a{number:03}", f"name-{number:03}") for number in range(13)]
         with pytest.raises(SessionNotFound) as caught:
