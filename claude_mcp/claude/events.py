@@ -6,6 +6,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 
+from claude_mcp.claude import fields
 from claude_mcp.claude.protocol import ApiRetry, Assistant, Frame, ToolResults, ToolUse
 
 HEADLINE_CHARACTERS = 120
@@ -94,6 +95,7 @@ _TELLING_ARGUMENTS = (
     "description",
     "skill",
     "prompt",
+    "plan",
 )
 
 
@@ -102,6 +104,9 @@ def call_text(tool: ToolUse, workspace: str) -> str:
     rest = dict(tool.input)
     name = next((n for n in _TELLING_ARGUMENTS if isinstance(rest.get(n), str)), None)
     text = tool.name
+    questions = fields.mappings(rest.get("questions"))
+    if questions:
+        text += ": " + " ".join(fields.string(each.get("question")) for each in questions)
     if name is not None:
         value: str = rest.pop(name)
         prefix = workspace.rstrip("/") + "/"

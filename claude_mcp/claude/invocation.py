@@ -15,9 +15,12 @@ from claude_mcp.claude import debug_log, providers
 
 PermissionMode = Literal["bypass", "ask"]
 
+_PROMPT_TOOL = "--permission-prompt-tool=stdio"
+"""Without it, Claude has no tool to ask its user a question or to have a plan approved."""
+
 _PERMISSION_ARGV: Mapping[PermissionMode, tuple[str, ...]] = {
-    "bypass": ("--dangerously-skip-permissions",),
-    "ask": ("--permission-mode=default", "--permission-prompt-tool=stdio"),
+    "bypass": ("--dangerously-skip-permissions", _PROMPT_TOOL),
+    "ask": ("--permission-mode=default", _PROMPT_TOOL),
 }
 
 _NOT_INHERITED = frozenset({"CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", *providers.NOT_INHERITED})
@@ -31,8 +34,9 @@ DEFAULT_MODEL = "default"
 class Invocation:
     """One start of Claude Code; None selects Claude Code's default.
 
-    With `permission_mode` `ask`, each permission request arrives as a `ControlRequest` and waits
-    for an answer on stdin, which must stay open. With `bypass`, there are no requests.
+    Each permission request arrives as a `ControlRequest` and waits for an answer on stdin, which
+    must stay open. With `permission_mode` `bypass`, there are few: Claude's own questions, and
+    what it does in plan mode or Claude Code considers dangerous.
     `tools` lists the built-in tools to offer; () offers none.
     """
 

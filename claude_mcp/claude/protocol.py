@@ -14,6 +14,9 @@ from typing import Any, Union
 from claude_mcp.claude import fields
 from claude_mcp.contract.numbers import amount
 
+BYPASS = "bypassPermissions"
+"""The permission mode in which Claude Code asks for no permission."""
+
 
 @dataclass(frozen=True)
 class McpServer:

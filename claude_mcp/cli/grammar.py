@@ -68,6 +68,11 @@ def _prompt(parser: Parser) -> None:
     parser.option("--queue", action="store_true", help="queue the prompt if another turn runs")
     _wait(parser)
     parser.option("--detach", action="store_true", help="print the turn's id and do not wait")
+    parser.option(
+        "--answerable",
+        action="store_true",
+        help="Claude may ask questions even if nobody is at the terminal; 'respond' answers them",
+    )
     _verbose(parser)
     _json(parser)
 
@@ -94,9 +99,15 @@ def _cancel(parser: Parser) -> None:
 
 def _respond(parser: Parser) -> None:
     _session(parser)
-    parser.add_argument("request", metavar="REQUEST", help="id of the permission request")
-    parser.option("--allow", action="store_true", help="allow the action")
+    parser.add_argument("request", metavar="REQUEST", help="id of the request")
+    parser.option("--allow", action="store_true", help="allow the action, or approve the plan")
     parser.option("--deny", action="store_true", help="deny it; Claude continues without it")
+    parser.option(
+        "--answer",
+        metavar="TEXT",
+        action="append",
+        help="the answer to a question; once for each, in order",
+    )
     parser.option("--message", metavar="TEXT", help="with --deny: the reason, for Claude")
     _json(parser)
 
@@ -265,8 +276,9 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     ),
     "cancel": ("interrupt a turn", "claude-mcp cancel fix-tests", _cancel),
     "respond": (
-        "answer a permission request of Claude",
-        "claude-mcp respond fix-tests 3f0c9a41b27e --deny --message 'Not in that directory'",
+        "answer a permission request or a question of Claude",
+        "claude-mcp respond fix-tests 3f0c9a41b27e --deny --message 'Not in that directory'\n"
+        "  claude-mcp respond fix-tests 3f0c9a41b27e --answer SQLite --answer 'Only in tests'",
         _respond,
     ),
     "credentials": (

@@ -34,6 +34,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     split = {"tools": lambda names: tuple(name for name in names.split(",") if name)}
     options = TurnOptions(**given(arguments, TurnOptions, split))
     turn_id = prompts.new_turn_id(arguments.turn_id)
+    ask = None if arguments.detach else asker(arguments)
 
     async def work(handle: SessionHandle) -> TurnResult:
         try:
@@ -44,8 +45,9 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
                 turn_id=turn_id,
                 wait_seconds=0 if arguments.detach else arguments.wait,
                 queue=arguments.queue,
+                answerable=arguments.answerable or ask is not None,
                 progress=follow(arguments),
-                ask=None if arguments.detach else asker(arguments),
+                ask=ask,
             )
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):

@@ -59,3 +59,5 @@ class Code(str, enum.Enum):
     """The question is closed; the message says how."""
     NO_QUESTION = "no-question"
     """The message is the question's id."""
+    BAD_ANSWERS = "bad-answers"
+    """The message is how many answers the request takes; 0 if it is not a question."""

@@ -141,6 +141,10 @@ ALLOW = "allow"
 DENY = "deny"
 """The values of ``Respond.decision``."""
 
+ASK_USER = "AskUserQuestion"
+APPROVE_PLAN = "ExitPlanMode"
+"""The tools with which Claude asks its user; each call is a ``Question``."""
+
 
 class SubmitTurn(NamedTuple):
     turn_id: str
@@ -152,6 +156,8 @@ class SubmitTurn(NamedTuple):
     new_conversation: bool = False
     wait_seconds: float | None = None
     when_busy: str = REFUSE
+    answerable: bool = False
+    """Whether somebody can answer Claude's own questions; otherwise it is told so at once."""
 
 
 class FollowTurn(NamedTuple):
@@ -190,7 +196,7 @@ class PermissionDenial(NamedTuple):
 
 
 class Question(NamedTuple):
-    """An open permission question."""
+    """An open permission question, or a question of Claude's own."""
 
     request_id: str
     tool_name: str
@@ -239,6 +245,8 @@ class Respond(NamedTuple):
     request_id: str
     decision: str
     message: str | None = None
+    answers: tuple[str, ...] = ()
+    """With ``ALLOW``: one for each question of ``ASK_USER``, in order."""
 
 
 class Responded(NamedTuple):

@@ -1,4 +1,4 @@
-"""Passes Claude's permission requests to the client's user, in the way of the negotiated protocol.
+"""Passes what Claude asks to the client's user, in the way of the negotiated protocol.
 
 Up to 2025-11-25 the server asks the client during the call. Since 2026-07-28 the call ends with
 the questions, and the client repeats it with the answers; the repeated call attaches to its turn.
@@ -20,15 +20,13 @@ from mcp.types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     ElicitRequest,
-    ElicitRequestFormParams,
     ElicitResult,
     InputRequiredResult,
 )
 from mcp.types.version import is_version_at_least
 from pydantic import ValidationError
 
-from claude_mcp.sessions.turns.questions import question_text
-from claude_mcp.views.wire import clean
+from claude_mcp.server import forms
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.turns.permissions import Answer, Ask
@@ -39,19 +37,6 @@ logger = logging.getLogger(__name__)
 REPEATED_SINCE: Final = "2026-07-28"
 MAX_ROUNDS: Final = 8
 """How often one call may be repeated; clients give up after ten times."""
-
-FORM: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "decision": {"type": "string", "title": "Decision", "enum": ["allow", "deny"]},
-        "message": {
-            "type": "string",
-            "title": "Message",
-            "description": "For a denial: the reason, for Claude.",
-        },
-    },
-    "required": ["decision"],
-}
 
 
 @dataclass(frozen=True)
@@ -107,61 +92,41 @@ class Elicitation:
 
     async def _look_up(self, question: Question) -> Answer | None:
         answer = self.answers.get(question.request_id)
-        return _answer(answer) if isinstance(answer, ElicitResult) else None
+        return forms.answer(question, answer) if isinstance(answer, ElicitResult) else None
 
     async def _elicit(self, question: Question) -> Answer | None:
         assert self.context is not None
         try:
+            asked = forms.form(question)
             answer = await self.context.session.elicit_form(
-                _message(question), FORM, related_request_id=self.context.request_id
+                asked.message, asked.requested_schema, related_request_id=self.context.request_id
             )
         except (MCPError, ValidationError) as error:  # it cannot after all, or has disconnected
             logger.info("the client did not answer a question: %s", type(error).__name__)
             return None
-        return _answer(answer)
+        return forms.answer(question, answer)
 
     def required(self, turn: TurnResult) -> InputRequiredResult | None:
         """The result that asks the client to repeat the call with answers, if there is need."""
-        dismissed = {
-            key
-            for key, answer in self.answers.items()
-            if not isinstance(answer, ElicitResult) or _answer(answer) is None
-        }
-        asked = [each for each in turn.questions if each.request_id not in dismissed]
+        asked = [each for each in turn.questions if not self._was_dismissed(each)]
         if not (asked and self._repeats_calls and self._can_be_asked):
             return None
         if len(asked) < len(turn.questions) or self.rounds >= MAX_ROUNDS:
             return None
         return InputRequiredResult(
             input_requests={
-                each.request_id: ElicitRequest(
-                    params=ElicitRequestFormParams(message=_message(each), requested_schema=FORM)
-                )
-                for each in asked
+                each.request_id: ElicitRequest(params=forms.form(each)) for each in asked
             },
             request_state=json.dumps({"turnId": turn.turn_id, "rounds": self.rounds + 1}),
         )
 
+    def _was_dismissed(self, question: Question) -> bool:
+        """Whether the client's user has seen the question and did not answer it."""
+        given = self.answers.get(question.request_id)
+        if given is None:
+            return False
+        return not isinstance(given, ElicitResult) or forms.answer(question, given) is None
+
 
 NOBODY: Final = Elicitation()
 """For a client that cannot be asked."""
-
-
-def _message(question: Question) -> str:
-    return clean(
-        "Claude asks for permission: "
-        + question_text(question.tool_name, question.tool_input, question.description)
-    )
-
-
-def _answer(result: ElicitResult) -> Answer | None:
-    """None if the form was dismissed, or sent without a decision."""
-    from claude_mcp.sessions.turns.permissions import Answer, Decision
-
-    if result.action == "decline":
-        return Answer(Decision.DENY)
-    content = result.content or {}
-    decision, message = content.get("decision"), content.get("message")
-    if result.action != "accept" or decision not in tuple(Decision):
-        return None
-    return Answer(Decision(decision), message if isinstance(message, str) and message else None)

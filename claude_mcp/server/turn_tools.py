@@ -12,6 +12,7 @@ from pydantic import Field, create_model
 
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.server.arguments import (
+    FROM_TEXT,
     WAIT_SECONDS,
     Arguments,
     SessionId,
@@ -73,6 +74,7 @@ async def _prompt(
                 turn_id=turn_id,
                 wait_seconds=arguments.wait_seconds,
                 queue=arguments.when_busy == "wait",
+                answerable=True,  # by respond_permission, if not by the client's user
                 progress=call.progress,
                 ask=call.elicitation.ask if arguments.wait_seconds else None,
             )
@@ -205,8 +207,16 @@ CANCEL_TURN: Final = Declaration(
 class PermissionArguments(Arguments):
     session_id: SessionId
     request_id: str
-    decision: Literal["allow", "deny"]
+    decision: Annotated[Literal["allow", "deny"], Field(description="allow, with answers.")]
     message: Annotated[str | None, Field(description="The reason, for Claude.")] = None
+    answers: Annotated[
+        list[str] | None,
+        FROM_TEXT,
+        Field(
+            description="One per question of Claude: an option's label, several with commas, or "
+            "your own text."
+        ),
+    ] = None
 
 
 async def _respond(
@@ -214,7 +224,8 @@ async def _respond(
 ) -> PermissionResult:
     from claude_mcp.sessions.turns.permissions import Answer, Decision, respond
 
-    answer = Answer(Decision(arguments.decision), arguments.message)
+    answers = tuple(arguments.answers or ())
+    answer = Answer(Decision(arguments.decision), arguments.message, answers)
     handle = await sessions.open(arguments.session_id)
     decided = await respond(handle, arguments.request_id, answer)
     return PermissionResult.of(decided)
@@ -222,10 +233,10 @@ async def _respond(
 
 RESPOND_PERMISSION: Final = Declaration(
     name="respond_permission",
-    title="Allow or deny",
+    title="Answer what Claude asks",
     description=(
-        "Answers a permission request of Claude, when a turn has status 'needs_permission'. Then "
-        "wait for the result with get_turn."
+        "Answers what Claude asks (a permission, a plan, questions) when a turn has status "
+        "'needs_permission'. Then get_turn waits for the result."
     ),
     arguments=PermissionArguments,
     result=PermissionResult,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from claude_mcp.contract.messages import key
 from claude_mcp.contract.numbers import counted
+from claude_mcp.sessions.turns.questions import kind_of
 from claude_mcp.views.wire import to_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.session import Session
     from claude_mcp.sessions.turns.commands import CommandResult
     from claude_mcp.sessions.turns.permissions import Decided
-    from claude_mcp.sessions.turns.results import Event, TurnResult
+    from claude_mcp.sessions.turns.results import Event, Question, TurnResult
     from claude_mcp.sessions.workspaces.applying import Applied
     from claude_mcp.sessions.workspaces.changes import Changes, Discarded
 
@@ -93,9 +94,22 @@ class PermissionDenial(Result):
 @dataclass(frozen=True, slots=True)
 class QuestionEntry(Result):
     request_id: str
+    kind: str
+    """``permission``, ``question`` or ``plan``."""
     tool_name: str
     tool_input: dict[str, Any]
+    """Of a question: ``questions``, each with its ``options``. Of a plan: ``plan``."""
     description: str | None
+
+    @classmethod
+    def of(cls, question: Question) -> QuestionEntry:
+        return cls(
+            request_id=question.request_id,
+            kind=kind_of(question.tool_name),
+            tool_name=question.tool_name,
+            tool_input=dict(question.tool_input),
+            description=question.description,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +178,7 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
             PermissionDenial(each.tool_name, dict(each.tool_input), each.reason)
             for each in turn.permission_denials
         ],
-        questions=[
-            QuestionEntry(each.request_id, each.tool_name, dict(each.tool_input), each.description)
-            for each in turn.questions
-        ],
+        questions=[QuestionEntry.of(each) for each in turn.questions],
         notes=[*turn.notes, *([f"{ahead} ahead of this one."] if turn.ahead else [])],
         cursor=turn.cursor,
         model=turn.model,

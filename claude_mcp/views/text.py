@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from claude_mcp.contract.numbers import counted
-from claude_mcp.sessions.turns.questions import denial_text, question_text
+from claude_mcp.sessions.turns.questions import LEADS, denial_text, kind_of, question_text
 from claude_mcp.views.figures import duration, elapsed, turn_figures, usd
 from claude_mcp.views.results import (
     ApplyResult,
@@ -101,11 +101,14 @@ def _questions(result: PromptResult) -> list[str]:
     lines = []
     for question in result.questions:
         asked = question_text(question.tool_name, question.tool_input, question.description)
-        lines.append(f'Claude asks for permission (requestId "{question.request_id}"): {asked}')
+        lines.append(
+            f'{LEADS[kind_of(question.tool_name)]} (requestId "{question.request_id}"): {asked}'
+        )
+    own = any(question.kind == "question" for question in result.questions)
     lines.append(
-        f'Next: respond_permission with sessionId "{result.session_id}" and each requestId; if '
-        "in doubt, ask your user first. Then get_turn waits for the result. Unanswered requests "
-        "are denied after a while."
+        f'Next: respond_permission with sessionId "{result.session_id}" and each requestId'
+        f"{' (answers, where Claude asks questions)' if own else ''}; if in doubt, ask your user "
+        "first. Then get_turn waits for the result. Unanswered requests are denied after a while."
     )
     return lines
 

@@ -27,6 +27,7 @@ PATIENCE_SECONDS = 60
 WRITE = {"tool": "Write", "input": {"file_path": "/workspace/made", "content": "x"}}
 BASH = {"tool": "Bash", "input": {"command": "touch other"}}
 ASKED = {
+    "kind": "permission",
     "toolName": "Write",
     "toolInput": {"file_path": "/workspace/made", "content": "x"},
     "description": "made",

@@ -74,7 +74,8 @@ class Driver:
         self._changed = changed
         self._journal = journal
         self._finish_spontaneous = finish_spontaneous
-        self.permissions = Permissions(settings.permission_seconds, journal, changed)
+        asks = settings.permission_mode == ASK
+        self.permissions = Permissions(settings.permission_seconds, asks, journal, changed)
         self._relays = Relays()
         self._egress = egress
         self._live: Live | None = None

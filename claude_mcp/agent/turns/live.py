@@ -232,6 +232,9 @@ class Live:
     def interrupt(self) -> None:
         self._request({"subtype": "interrupt"})
 
+    def set_permission_mode(self, mode: str) -> None:
+        self._request({"subtype": "set_permission_mode", "mode": mode})
+
     def stop_task(self, task_id: str) -> None:
         """End a background command in a way that makes Claude start no turn about it."""
         self._request({"subtype": "stop_task", "task_id": task_id})

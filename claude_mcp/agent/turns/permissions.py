@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from claude_mcp.agent.channel.connections import RequestError
 from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.state import log
+from claude_mcp.agent.turns import own_questions
 from claude_mcp.claude import protocol
 from claude_mcp.claude.events import call_text, headline
 from claude_mcp.contract import operations, places
@@ -34,6 +35,8 @@ MAX_INPUT_CHARACTERS = 4 * 1024 * 1024
 SHOWN_CHARACTERS = 8_000
 """Maximum length of an input as JSON; the question's event contains all of it."""
 SHOWN_TEXT_CHARACTERS = 2_000
+SHORTER = (400, 80)
+"""Maximum lengths of a text in an input with several long ones."""
 NAME_CHARACTERS = 200
 DESCRIPTION_CHARACTERS = 1_000
 MESSAGE_CHARACTERS = 10_000
@@ -65,8 +68,13 @@ class Question:
 
 
 class Permissions:
-    def __init__(self, seconds: float, journal: Journal, changed: threading.Condition) -> None:
+    def __init__(
+        self, seconds: float, asks: bool, journal: Journal, changed: threading.Condition
+    ) -> None:
+        """With ``asks``, the session asks for permissions; Claude's own questions are always put
+        to those who can answer them."""
         self._seconds = seconds
+        self._asks = asks
         self._journal = journal
         self._changed = changed
         self._open: dict[str, Question] = {}
@@ -80,6 +88,11 @@ class Permissions:
             name=_text(request.request.get("tool_name"))[:NAME_CHARACTERS],
             input=_mapping(request.request.get("input")),
         )
+        reason = _description(request.request) or ""
+        told = own_questions.refusal(tool.name, reason, turn, self._asks)
+        if told is not None:
+            self._answer_at_once(live, request, tool, told, turn)
+            return
         if len(_json(tool.input)) > MAX_INPUT_CHARACTERS:
             self._refuse(
                 live, request, tool, f"its input has more than {MAX_INPUT_CHARACTERS} characters"
@@ -90,7 +103,8 @@ class Permissions:
             return
         question = uuid.uuid4().hex[:12]
         call = call_text(tool, places.WORKSPACE)
-        event = self._tell(turn, f"asks for permission {question}: {call}")
+        own = tool.name in (operations.ASK_USER, operations.APPROVE_PLAN)
+        event = self._tell(turn, f"asks {'' if own else 'for permission '}{question}: {call}")
         log(f"permission {question} asked: {headline(call)}")
         timer = threading.Timer(
             min(self._seconds, threading.TIMEOUT_MAX), self._expire, args=(question,)
@@ -120,6 +134,20 @@ class Permissions:
         if turn is not None and turn.cancelled:
             self._close(self._open[question], "the turn was interrupted")
 
+    def _answer_at_once(
+        self,
+        live: Live,
+        request: protocol.ControlRequest,
+        tool: protocol.ToolUse,
+        told: str,
+        turn: Turn | None,
+    ) -> None:
+        log(f"{headline(call_text(tool, places.WORKSPACE))}: denied at once")
+        if told == own_questions.PLAN_MODE_OVER:
+            live.set_permission_mode(protocol.BYPASS)
+        live.post(protocol.deny_line(request.request_id, told))
+        _note_reason(request, turn, told)
+
     def _refuse(
         self, live: Live, request: protocol.ControlRequest, tool: protocol.ToolUse, why: str
     ) -> None:
@@ -138,24 +166,35 @@ class Permissions:
             if question.turn is None or question.turn.prompt is None or question.turn.id == turn_id
         ]
 
-    def decide(self, question_id: str, allow: bool, message: str | None) -> str | None:
+    def decide(
+        self, question_id: str, allow: bool, message: str | None, answers: tuple[str, ...] = ()
+    ) -> str | None:
         """Answer a question; returns the id of its turn.
 
         Raises:
-            RequestError: it is not open, or was never asked.
+            RequestError: it is not open, was never asked, or takes another number of answers.
         """
         question = self._open.get(question_id)
         if question is None and question_id in self._decided:
             raise RequestError(Code.DECIDED, self._decided[question_id])
         if question is None:
             raise RequestError(Code.NO_QUESTION, question_id[:100])
-        said = (message or "").strip()[:MESSAGE_CHARACTERS]
-        if allow:
+        said, how = (message or "").strip()[:MESSAGE_CHARACTERS], "denied (answered)"
+        asked = own_questions.texts(question.tool_name, question.tool_input)
+        if allow and len(answers) != len(asked):
+            raise RequestError(Code.BAD_ANSWERS, str(len(asked)))
+        if allow and asked:
+            answers = tuple(answer.strip()[:MESSAGE_CHARACTERS] for answer in answers)
+            said, how = "; ".join(answers), "answered"
+            tool_input = own_questions.answered(question.tool_input, answers)
+            line = protocol.allow_line(question.request.request_id, tool_input)
+        elif allow:
+            how = "allowed (answered)"
             line = protocol.allow_line(question.request.request_id, question.tool_input)
         else:
             line = protocol.deny_line(question.request.request_id, said or DENIED)
-            _note_reason(question, said)
-        self._end(question, f"{'allowed' if allow else 'denied'} (answered)", said, line)
+            _note_reason(question.request, question.turn, said)
+        self._end(question, how, said, line)
         return question.turn.id if question.turn else None
 
     def _expire(self, question_id: str) -> None:
@@ -169,7 +208,7 @@ class Permissions:
                 turn.unanswered += 1
                 turn.notes.append(f"Permission for {question.tool_name} was denied: {why}.")
             line = protocol.deny_line(question.request.request_id, f"Denied: {why}.")
-            _note_reason(question, why)
+            _note_reason(question.request, turn, why)
             self._end(question, f"denied ({why})", line=line)
 
     def withdraw(self, live: Live, request_id: str) -> None:
@@ -231,13 +270,19 @@ def shown_input(tool_input: Mapping[str, Any], event: int) -> dict[str, Any]:
     """A tool's input within bounds; a note replaces what is missing and names its event."""
     if len(_json(tool_input)) <= SHOWN_CHARACTERS:
         return dict(tool_input)
-    shown = {name: _cut(value, SHOWN_TEXT_CHARACTERS, event) for name, value in tool_input.items()}
-    if len(_json(shown)) <= SHOWN_CHARACTERS:
-        return shown
+    for characters in (SHOWN_TEXT_CHARACTERS, *SHORTER):
+        shown: dict[str, Any] = _cut(tool_input, characters, event)
+        if len(_json(shown)) <= SHOWN_CHARACTERS:
+            return shown
     return {"json": _cut(_json(tool_input), SHOWN_TEXT_CHARACTERS, event)}
 
 
 def _cut(value: Any, characters: int, event: int) -> Any:
+    """The value with each text in it cut to this length."""
+    if isinstance(value, dict):
+        return {name: _cut(each, characters, event) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_cut(each, characters, event) for each in value]
     if not isinstance(value, str) or len(value) <= characters:
         return value
     left_out = len(value) - characters
@@ -262,7 +307,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _note_reason(question: Question, why: str) -> None:
-    tool_use_id = _text(question.request.request.get("tool_use_id"))
-    if question.turn is not None and tool_use_id and why:
-        question.turn.denied[tool_use_id] = why
+def _note_reason(request: protocol.ControlRequest, turn: Turn | None, why: str) -> None:
+    tool_use_id = _text(request.request.get("tool_use_id"))
+    if turn is not None and tool_use_id and why:
+        turn.denied[tool_use_id] = why

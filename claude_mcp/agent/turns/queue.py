@@ -150,7 +150,9 @@ class Turns:
         args = request.read(operations.Respond)
         allow = args.decision == operations.ALLOW
         with self._changed:
-            turn_id = self._driver.permissions.decide(args.request_id, allow, args.message)
+            turn_id = self._driver.permissions.decide(
+                args.request_id, allow, args.message, args.answers
+            )
         return to_json(operations.Responded(turn_id))
 
     @property
@@ -234,6 +236,7 @@ class Turns:
             digest=prompt_digest,
             options=TurnOptions(args.tools, args.model, args.max_turns, args.max_budget_usd),
             new_conversation=args.new_conversation,
+            answerable=args.answerable,
         )
         try:
             self._records.save(Record(turn.id, turn.digest, turn.first))

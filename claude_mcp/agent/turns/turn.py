@@ -39,6 +39,8 @@ class Turn:
     """The digest of the prompt, as in the record."""
     options: TurnOptions = NO_OPTIONS
     new_conversation: bool = False
+    answerable: bool = False
+    """Whether somebody can answer Claude's own questions."""
     started: float = field(default_factory=time.monotonic)
     before: killing.Snapshot = field(default_factory=dict)
     tasks: set[str] = field(default_factory=set)

@@ -144,6 +144,13 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         "Read the turn to see which questions are open.",
         (NextStep.READ_TURN,),
     ),
+    Code.BAD_ANSWERS: Meaning(
+        UsageError,
+        "This request of Claude's takes {detail} answers.",
+        "Give each of its questions one answer, in order. A permission or a plan takes none: "
+        "allow or deny it.",
+        (NextStep.READ_TURN,),
+    ),
 }
 
 

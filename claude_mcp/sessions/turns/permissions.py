@@ -1,4 +1,4 @@
-"""Answers to Claude's permission questions, in a session that was created to ask.
+"""Answers to what Claude asks: for permission, to have a plan approved, or a question of its own.
 
 A question belongs to the session. It is open until any front end answers it; the session denies an
 unanswered question after a while.
@@ -32,10 +32,15 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Claude reads ``message`` if the answer is a denial; the log always has it."""
+    """Claude reads ``message`` if the answer is a denial; the log always has it.
+
+    ``answers`` are those to Claude's own questions, one for each, in order: the label of a choice,
+    several labels separated by commas, or any other text. They go with ``ALLOW``.
+    """
 
     decision: Decision
     message: str | None = None
+    answers: tuple[str, ...] = ()
 
 
 Ask = Callable[[Question], Awaitable[Answer | None]]
@@ -56,14 +61,16 @@ async def respond(handle: SessionHandle, request_id: str, answer: Answer) -> Dec
     """Answer one open question.
 
     Raises:
-        UsageError: the message is too long.
+        UsageError: the message is too long, or the number of answers is wrong.
         QuestionNotOpen: the question is closed, or never was asked.
         SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
     """
-    if len(answer.message or "") > MAX_MESSAGE_CHARS:
-        raise UsageError(f"The message is too long: at most {MAX_MESSAGE_CHARS} characters.")
+    if max(map(len, (answer.message or "", *answer.answers))) > MAX_MESSAGE_CHARS:
+        raise UsageError(
+            f"A message or an answer is too long: at most {MAX_MESSAGE_CHARS} characters."
+        )
     args = operations.Respond(
-        request_id[:MAX_REQUEST_ID_CHARS], answer.decision.value, answer.message
+        request_id[:MAX_REQUEST_ID_CHARS], answer.decision.value, answer.message, answer.answers
     )
     responded = read(operations.Responded, await _request(handle, to_json(args)))
     turn_id = responded.turn_id

@@ -90,13 +90,16 @@ async def prompt(
     turn_id: str | None = None,
     wait_seconds: float | None = None,
     queue: bool = False,
+    answerable: bool = False,
     progress: Progress = no_progress,
     ask: Ask | None = None,
 ) -> TurnResult:
     """Send one prompt and wait until the turn ends, or for ``wait_seconds``; it then continues.
 
-    Permission questions are put to ``ask``, and the waiting continues. Without ``ask``, or if it
-    has no answer in time, the waiting ends and the question stays open.
+    Questions are put to ``ask``, and the waiting continues. Without ``ask``, or if it has no answer
+    in time, the waiting ends and the question stays open. Questions of Claude's own are put only
+    if somebody can answer them, now or by ``respond``, as ``answerable`` says; otherwise Claude is
+    told at once that nobody is there.
 
     Repeating a ``turn_id`` means the same turn and never sends the prompt twice. With ``queue``,
     a prompt to a busy session waits in the queue instead of being refused. ``progress`` hears
@@ -119,6 +122,7 @@ async def prompt(
         new_conversation=options.new_conversation,
         wait_seconds=wait_seconds,
         when_busy=operations.WAIT if queue else operations.REFUSE,
+        answerable=answerable,
     )
     waiting = _Waiting(_deadline(wait_seconds), progress, ask)
     try:
@@ -182,6 +186,8 @@ async def _settle_questions(
                 await respond(handle, question.request_id, answer)
             except QuestionNotOpen as error:  # answered elsewhere, or denied by the session
                 await waiting.progress(error.message)
+            except UsageError:  # too large to be shown with its parts, or forged
+                all_answered = False
         left = max(0.0, waiting.deadline - anyio.current_time()) if all_answered else 0.0
         wait_seconds = None if left == math.inf else left
         args = operations.FollowTurn(turn.turn_id, waiting.cursor, wait_seconds)

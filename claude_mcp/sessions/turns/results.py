@@ -51,7 +51,10 @@ class PermissionDenial:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A permission question; Claude wrote the ``description``."""
+    """What Claude asks, as the call of a tool; Claude wrote the ``description``.
+
+    ``questions`` tells the kinds apart and shows each as text.
+    """
 
     request_id: str
     tool_name: str

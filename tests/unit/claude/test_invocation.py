@@ -21,7 +21,8 @@ ALWAYS = (
     "--replay-user-messages",
     "--debug-file=/proc/self/fd/2",
 )
-BYPASS = "--dangerously-skip-permissions"
+PROMPT_TOOL = "--permission-prompt-tool=stdio"
+BYPASS = ("--dangerously-skip-permissions", PROMPT_TOOL)
 UNTRUSTED = (
     "--strict-mcp-config",
     "--setting-sources=user",
@@ -31,14 +32,14 @@ UNTRUSTED = (
 
 
 def test_a_plain_start_bypasses_permissions_and_trusts_no_project() -> None:
-    assert claude_argv(Invocation()) == (*ALWAYS, BYPASS, *UNTRUSTED)
+    assert claude_argv(Invocation()) == (*ALWAYS, *BYPASS, *UNTRUSTED)
 
 
 @pytest.mark.parametrize(
     ("mode", "argv"),
     [
-        ("bypass", (BYPASS,)),
-        ("ask", ("--permission-mode=default", "--permission-prompt-tool=stdio")),
+        ("bypass", BYPASS),
+        ("ask", ("--permission-mode=default", PROMPT_TOOL)),
     ],
 )
 def test_each_permission_mode_has_its_options(mode: PermissionMode, argv: tuple[str, ...]) -> None:
@@ -58,7 +59,7 @@ def test_every_value_is_joined_to_its_option() -> None:
     assert claude_argv(invocation, "/opt/claude") == (
         "/opt/claude",
         *ALWAYS[1:],
-        BYPASS,
+        *BYPASS,
         *UNTRUSTED,
         "--resume=--help",
         "--model=-p",
@@ -71,12 +72,12 @@ def test_every_value_is_joined_to_its_option() -> None:
 
 
 def test_an_empty_tool_list_differs_from_the_default() -> None:
-    assert claude_argv(Invocation(tools=())) == (*ALWAYS, BYPASS, *UNTRUSTED, "--tools=")
+    assert claude_argv(Invocation(tools=())) == (*ALWAYS, *BYPASS, *UNTRUSTED, "--tools=")
 
 
 def test_a_trusted_project_keeps_hooks_and_servers_but_cannot_choose_the_key() -> None:
     argv = claude_argv(Invocation(trust_project=True))
-    assert argv == (*ALWAYS, BYPASS, '--settings={"apiKeyHelper":""}')
+    assert argv == (*ALWAYS, *BYPASS, '--settings={"apiKeyHelper":""}')
 
 
 ENVIRONMENT = {

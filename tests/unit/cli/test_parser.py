@@ -59,6 +59,7 @@ def test_a_prompt_has_options_for_one_turn() -> None:
         "queue": False,
         "wait": None,
         "detach": False,
+        "answerable": False,
         "verbose": False,
         "json": False,
     }

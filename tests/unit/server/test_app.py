@@ -98,6 +98,7 @@ async def test_a_session_s_life(
                     "maxTurns": 4,
                     "newConversation": True,
                     "waitSeconds": 45.0,
+                    "answerable": True,
                 }
             ),
             "error": None,

@@ -23,7 +23,8 @@ from mcp.types import (
 
 from claude_mcp.config import Config
 from claude_mcp.server.app import build
-from claude_mcp.server.elicitation import FORM, MAX_ROUNDS
+from claude_mcp.server.elicitation import MAX_ROUNDS
+from claude_mcp.server.forms import DECISION
 from tests.unit import fake_engine, wire
 from tests.unit.server.answers import content, text
 from tests.unit.server.test_cancellations import connected, connection, noted
@@ -54,7 +55,7 @@ class User:
 
     async def __call__(self, context: Any, params: Any) -> ElicitResult | ErrorData:
         assert isinstance(params, ElicitRequestFormParams)
-        assert params.requested_schema == FORM
+        assert params.requested_schema == DECISION
         self.asked.append(params.message)
         if self._reply is None:
             try:
@@ -75,7 +76,7 @@ def prompt(client: Client, session: str, text: str = "ask 1", **more: Any) -> An
 
 
 def shown(number: int) -> dict[str, Any]:
-    return {**question(number), "description": None}
+    return {**question(number), "kind": "permission", "description": None}
 
 
 def open_turn(session: str, *numbers: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ interrupts ``hang on`` gets no answer.
 
 The prompt ``ask 2`` asks two questions for permission, ``q1`` and ``q2``, writes ``submitted``
 to ``calls``, and is over when both are answered: its result is the answers. ``ask on`` asks
-another question behind each answer.
+another question behind each answer. ``choose`` asks the questions in ``CHOICE``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,31 @@ def settings(program: Path) -> dict[str, Any]:
     """What the agent of the session that was created last is started with."""
     given: dict[str, Any] = json.loads((program.parent / "settings").read_text())
     return given
+
+
+CHOICE: dict[str, Any] = {
+    "requestId": "q1",
+    "toolName": "AskUserQuestion",
+    "toolInput": {
+        "questions": [
+            {
+                "question": "Which color?",
+                "header": "Color",
+                "multiSelect": False,
+                "options": [
+                    {"label": "Red", "description": "warm"},
+                    {"label": "Blue", "description": "cold"},
+                ],
+            },
+            {
+                "question": "Which fruits?",
+                "header": "Fruit",
+                "multiSelect": True,
+                "options": [{"label": "Apple", "description": ""}, {"label": "Pear"}],
+            },
+        ]
+    },
+}
 
 
 class Refusal(Exception):
@@ -128,6 +153,11 @@ class Agent(fake_engine.Engine):
                 "answers": [],
                 "notes": [],
             }
+        if args["prompt"] == "choose":
+            self.note("answerable" if args.get("answerable") else "alone")
+            return {
+                "status": "needs_permission", "questions": [CHOICE], "answers": [], "notes": []
+            }  # fmt: skip
         if args["prompt"].startswith("hang"):
             answer(number, event={"progress": "Bash: ls"})
             return {"status": "running", "ahead": ahead, "notes": []}
@@ -170,7 +200,10 @@ class Agent(fake_engine.Engine):
             raise Refusal(*(("decided", "denied (answered)") if known else ("no-question", "x")))
         assert turn is not None
         turn["questions"] = [each for each in left if each["requestId"] != args["requestId"]]
-        turn["answers"].append([args["requestId"], args["decision"], args.get("message")])
+        given = [args["answers"]] if "answers" in args else []
+        if turn["prompt"] == "choose" and args["decision"] == "allow" and len(given[0]) != 2:
+            raise Refusal("bad-answers", "2")
+        turn["answers"].append([args["requestId"], args["decision"], args.get("message"), *given])
         if turn["prompt"] == "ask on":
             turn["questions"] = [question(len(turn["answers"]) + 1)]
         if not turn["questions"]:

@@ -84,6 +84,7 @@ def test_an_ended_turn_is_shown_in_full() -> None:
         "questions": [
             {
                 "requestId": "q1",
+                "kind": "permission",
                 "toolName": "Bash",
                 "toolInput": {"command": "[redacted]"},
                 "description": "why",

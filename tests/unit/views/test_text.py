@@ -157,6 +157,7 @@ def test_a_running_turn_says_how_to_wait_for_it_and_how_to_end_it() -> None:
 
 QUESTION = QuestionEntry(
     request_id="q1",
+    kind="permission",
     tool_name="Bash",
     tool_input={"command": "ls\nrm x", "timeout": 5, "description": "why"},
     description="why",

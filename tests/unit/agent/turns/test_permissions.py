@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent.turns import permissions
+from tests.unit.agent import scripted
 from tests.unit.agent.scripted import CANCELLED, COMPLETED, SECRETS, ask, told, turn_id, until
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Claude, Gate, Session
 
+pytestmark = pytest.mark.usefixtures("asks")
+
 TOUCH = "can_use('Bash', command='touch x')"
 TELL = "result(json.dumps(decision()))"
 TIMED_OUT = "nobody answered within 0.05 s"
+
+
+@pytest.fixture
+def asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sessions were created with strict permissions."""
+    monkeypatch.setitem(scripted.SETTINGS, "permissionMode", "ask")
 
 
 def asked(caller: Caller, program: str, **args: Any) -> dict[str, Any]:
@@ -365,7 +374,7 @@ def test_a_long_input_is_shown_cut_and_allowed_whole(session: Session) -> None:
 
 
 def test_an_input_of_many_parts_is_shown_as_the_beginning_of_its_json() -> None:
-    many = {str(number): "x" * 1000 for number in range(20)}
+    many = {str(number): "x" * 1000 for number in range(200)}
     shown = permissions.shown_input(many, 7)
     text = json.dumps(many)
     note = f" [... {len(text) - 2000} characters more: event 7]"
