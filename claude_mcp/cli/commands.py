@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
 from claude_mcp.cli.options import given, typed
@@ -22,7 +22,8 @@ from claude_mcp.contract.numbers import counted
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.registry import Listed, Sessions
+    from claude_mcp.errors import ClaudeMcpError
+    from claude_mcp.sessions.registry import Destroyed, Listed, Sessions
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than in a tool result, and still within one answer of the agent."""
@@ -183,56 +184,60 @@ def prune(arguments: argparse.Namespace, config: Config) -> int:
 
 def destroy(arguments: argparse.Namespace, config: Config) -> int:
     references = arguments.sessions
-    if bool(references) == arguments.all:
+    if [bool(references), arguments.all, arguments.mine].count(True) != 1:
         raise UsageError(
-            "--all and session names cannot be combined."
-            if references
-            else "Name the sessions to destroy, or pass --all."
+            "--all, --mine and session names cannot be combined."
+            if references or arguments.all
+            else "Name the sessions to destroy, or pass --all or --mine."
         )
-    if arguments.all:
-        listed = within(config, lambda sessions: sessions.list(ask=False))
-        if not listed:
-            talk("There are no sessions.")
-        elif not arguments.yes:
-            talk(render.table(listed).rstrip("\n"))
-            _confirm(f"Destroy {'it' if len(listed) == 1 else f'all {len(listed)}'}?")
-        references = [each.session.id for each in listed]
-
-    async def work(sessions: Sessions) -> tuple[list[dict[str, Any]], int]:
-        from claude_mcp.errors import ClaudeMcpError
-
-        done: list[dict[str, Any]] = []
-        code = 0
-        for reference in references:
-            try:
-                destroyed = await sessions.destroy(reference, discard=arguments.force)
-            except ClaudeMcpError as error:
-                # The others are destroyed all the same; the first failure gives the exit code.
-                failed = report(error)
-                code = code or failed
-                continue
-            if arguments.json:
-                from claude_mcp.views.results import DestroyResult
-
-                done.append(DestroyResult.of(destroyed).wire())
-            elif destroyed.session is not None:
-                write(f"{destroyed.session.id}\n")
-            missing = destroyed.not_found
-            # An id may be destroyed twice, but a container of that id is another mistake.
-            if missing is not None and (destroyed.warnings or not _ID.fullmatch(reference)):
-                failed = report(missing)
-                code = code or failed
-                continue
-            for warning in destroyed.warnings:
-                talk(f"warning: {warning}")
-            if not destroyed.existed:
-                talk(f"Session {reference!r} does not exist (any more).")
-        return done, code
-
-    done, code = within(config, work)
+    if not references:
+        references = _chosen(arguments, config)
+    outcomes = within(
+        config, lambda sessions: sessions.destroy_each(references, discard=arguments.force)
+    )
     if arguments.json:
-        write_json({"destroyed": done})
-    return code
+        from claude_mcp.views.results import DestroyResult
+
+        done = [each for each in outcomes if not isinstance(each, Exception)]
+        write_json({"destroyed": [DestroyResult.of(each).wire() for each in done]})
+    # The first failure gives the exit code.
+    codes = [
+        _tell_destroyed(reference, outcome, arguments)
+        for reference, outcome in zip(references, outcomes, strict=True)
+    ]
+    return next(filter(None, codes), 0)
+
+
+def _chosen(arguments: argparse.Namespace, config: Config) -> list[str]:
+    """The ids of all sessions, or of those of the command line, once that is confirmed."""
+    listed = within(config, lambda sessions: sessions.list(ask=False))
+    if arguments.mine:
+        listed = [each for each in listed if each.session.client == CLIENT]
+    if not listed:
+        talk("There are no sessions." if arguments.all else "No session was created here.")
+    elif not arguments.yes:
+        talk(render.table(listed).rstrip("\n"))
+        _confirm(f"Destroy {'it' if len(listed) == 1 else f'all {len(listed)}'}?")
+    return [each.session.id for each in listed]
+
+
+def _tell_destroyed(
+    reference: str, outcome: Destroyed | ClaudeMcpError, arguments: argparse.Namespace
+) -> int:
+    """Say what became of one session; returns its part of the exit code."""
+    if isinstance(outcome, Exception):
+        return report(outcome)
+    if outcome.session is not None and not arguments.json:
+        write(f"{outcome.session.id}\n")
+    missing = outcome.not_found
+    # An id may be destroyed twice, but a container of that id is another mistake.
+    if missing is not None and (outcome.warnings or not _ID.fullmatch(reference)):
+        return report(missing)
+    for warning in outcome.warnings:
+        talk(f"warning: {warning}")
+    if not outcome.existed:
+        talk(f"Session {reference!r} does not exist (any more).")
+    return 0
 
 
 def _confirm(question: str) -> None:

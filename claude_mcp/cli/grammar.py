@@ -135,6 +135,7 @@ def _list(parser: Parser) -> None:
 def _destroy(parser: Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*")
     parser.option("--all", action="store_true", help="destroy all sessions")
+    parser.option("--mine", action="store_true", help="destroy all that the command line created")
     parser.option("--yes", "-y", action="store_true", help="do not ask for confirmation")
     parser.option(
         "--force", "-f", action="store_true", help="also sessions with work that is nowhere else"

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
-from claude_mcp.server.arguments import Arguments, SessionId
+from claude_mcp.errors import UsageError
+from claude_mcp.server.arguments import FROM_TEXT, Arguments, SessionId
 from claude_mcp.server.create_arguments import (
     CreateArguments,
     CredentialOptions,
     McpConfigArgument,
     create_request,
 )
+from claude_mcp.server.errors import error_text
 from claude_mcp.server.tool import READS, Call, Declaration, changes
 from claude_mcp.views import text
 from claude_mcp.views.results import (
@@ -22,6 +24,8 @@ from claude_mcp.views.results import (
     ListResult,
     LogsResult,
 )
+
+MOST_AT_ONCE: Final = 100
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
@@ -140,13 +144,31 @@ GET_SESSION_LOGS: Final = Declaration(
 
 
 class DestroyArguments(Arguments):
-    session_id: SessionId
+    session_id: SessionId | None = None
+    session_ids: Annotated[
+        list[str] | None, FROM_TEXT, Field(max_length=MOST_AT_ONCE, description="Several at once.")
+    ] = None
+    mine: Annotated[bool, Field(description="All that this client's name created.")] = False
     discard_changes: Annotated[bool, Field(description="With its work.")] = False
 
 
 async def _destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) -> DestroyResult:
-    return DestroyResult.of(
-        await sessions.destroy(arguments.session_id, discard=arguments.discard_changes)
+    one, several = arguments.session_id, arguments.session_ids
+    if [one is not None, several is not None, arguments.mine].count(True) != 1:
+        raise UsageError("Nothing was destroyed: pass one of sessionId, sessionIds and mine.")
+    if one is not None:
+        return DestroyResult.of(await sessions.destroy(one, discard=arguments.discard_changes))
+    if several is None:
+        several = [each.id for each in await sessions.created_by(call.client)]
+    outcomes = await sessions.destroy_each(several, discard=arguments.discard_changes)
+    return DestroyResult.of_several(
+        [
+            (
+                reference,
+                error_text(each, "destroy_session") if isinstance(each, Exception) else each,
+            )
+            for reference, each in zip(several, outcomes, strict=True)
+        ]
     )
 
 
@@ -156,7 +178,7 @@ DESTROY_SESSION: Final = Declaration(
     description=(
         "Kills everything in a session and removes it with its data, except the "
         "project. Copy results out with transfer_files first. Succeeds if the session "
-        "is already gone."
+        "is already gone. Of several, each has its own outcome."
     ),
     arguments=DestroyArguments,
     result=DestroyResult,

@@ -17,7 +17,14 @@ from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import NotASession, SessionNotFound, SessionNotReady, ungrouped
+from claude_mcp.errors import (
+    ClaudeMcpError,
+    NotASession,
+    SessionNotFound,
+    SessionNotReady,
+    UsageError,
+    ungrouped,
+)
 from claude_mcp.sessions import activity, labels, mounted, pruning, references, unsaved
 from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel.channels import Channels
@@ -26,7 +33,7 @@ from claude_mcp.sessions.handle import Connection, SessionHandle
 from claude_mcp.sessions.known import KnownSessions
 from claude_mcp.sessions.network import proxies
 from claude_mcp.sessions.network.revival import Revival
-from claude_mcp.sessions.session import Session, Status
+from claude_mcp.sessions.session import Session, Status, client_name
 
 logger = logging.getLogger(__name__)
 
@@ -257,8 +264,7 @@ class Sessions:
             session = await self.find(reference)
         except SessionNotFound as error:
             if known is None:
-                warnings = (str(error),) if isinstance(error, NotASession) else ()
-                return Destroyed(reference, None, False, warnings, error)
+                return _missing(reference, error)
             # Another process removed it, but not its proxy.
             await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
@@ -266,6 +272,56 @@ class Sessions:
             await self._check_saved(session, is_fresh=True)
         existed = await self._remove(session)
         return await self._destroyed(reference, session, existed=existed)
+
+    async def destroy_each(
+        self, references: Sequence[str], *, discard: bool = False
+    ) -> Sequence[Destroyed | ClaudeMcpError]:
+        """Destroy several sessions at once: what became of each, in order.
+
+        What keeps one from being destroyed does not keep the others.
+        """
+        found: dict[str, Session] = {}
+        outcomes: dict[str, Destroyed | ClaudeMcpError] = {}
+
+        async def find(reference: str) -> None:
+            try:
+                found[reference] = self.known.get(reference) or await self.find(reference)
+            except SessionNotFound as error:
+                outcomes[reference] = _missing(reference, error)
+            except ClaudeMcpError as error:
+                outcomes[reference] = error
+
+        async def destroy(reference: str, session: Session) -> None:
+            self.known.remember(session)
+            try:
+                destroyed = await self.destroy(session.id, discard=discard)
+                outcomes[reference] = replace(destroyed, reference=reference)
+            except ClaudeMcpError as error:
+                outcomes[reference] = error
+
+        # All are found before any is removed, so that no prefix changes its meaning.
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                for reference in dict.fromkeys(references):
+                    tasks.start_soon(find, reference)
+            async with anyio.create_task_group() as tasks:
+                for reference, session in found.items():
+                    tasks.start_soon(destroy, reference, session)
+        return [outcomes[reference] for reference in references]
+
+    async def created_by(self, client: str) -> Sequence[Session]:
+        """The sessions that a client of this name created, oldest first; two engine calls.
+
+        Raises:
+            UsageError: the client has no name.
+        """
+        name = client_name(client)
+        if not name:
+            raise UsageError(
+                "This client gave no name of its own, so no session is known to be its own.",
+                hint="Name the sessions instead.",
+            )
+        return [each for each in await self._all() if each.client == name]
 
     async def _check_saved(self, session: Session, *, is_fresh: bool) -> None:
         connection = await self._connection()
@@ -284,6 +340,11 @@ class Sessions:
     ) -> Destroyed:
         await proxies.release_or_log(await self.engine(), session.proxy)
         return Destroyed(reference, session, existed, await self.git.differences(session))
+
+
+def _missing(reference: str, error: SessionNotFound) -> Destroyed:
+    warnings = (str(error),) if isinstance(error, NotASession) else ()
+    return Destroyed(reference, None, False, warnings, error)
 
 
 def _listed(session: Session, engine: str, answer: Activity | str | None) -> Listed:

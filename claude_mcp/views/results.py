@@ -305,21 +305,61 @@ class CredentialsResult(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class DestroyEntry(Result):
+    """``existed`` is None, and ``error`` says why, if the session could not be destroyed."""
+
+    session_id: str
+    session_name: str | None
+    existed: bool | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DestroyResult(Result):
+    """Of several sessions, ``sessions`` has the outcomes; ``session_id`` is empty then."""
+
     session_id: str
     session_name: str | None
     existed: bool
     warnings: list[str]
+    sessions: list[DestroyEntry]
 
     @classmethod
     def of(cls, destroyed: Destroyed) -> DestroyResult:
-        session = destroyed.session
+        entry = _destroyed(destroyed.reference, destroyed)
         return cls(
-            session_id=session.id if session else destroyed.reference,
-            session_name=session.name if session else None,
+            session_id=entry.session_id,
+            session_name=entry.session_name,
             existed=destroyed.existed,
             warnings=list(destroyed.warnings),
+            sessions=[entry],
         )
+
+    @classmethod
+    def of_several(cls, outcomes: list[tuple[str, Destroyed | str]]) -> DestroyResult:
+        """From each reference and what became of it, or why it could not be destroyed."""
+        entries = [_destroyed(reference, outcome) for reference, outcome in outcomes]
+        return cls(
+            session_id="",
+            session_name=None,
+            existed=any(each.existed for each in entries),
+            warnings=[
+                f"{outcome.session.name}: {warning}" if outcome.session else warning
+                for _, outcome in outcomes
+                if not isinstance(outcome, str)
+                for warning in outcome.warnings
+            ],
+            sessions=entries,
+        )
+
+
+def _destroyed(reference: str, outcome: Destroyed | str) -> DestroyEntry:
+    if isinstance(outcome, str):
+        return DestroyEntry(reference, None, None, outcome)
+    session = outcome.session
+    if session is None:
+        return DestroyEntry(reference, None, outcome.existed, None)
+    return DestroyEntry(session.id, session.name, outcome.existed, None)
 
 
 @dataclass(frozen=True, slots=True)

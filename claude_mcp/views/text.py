@@ -15,6 +15,7 @@ from claude_mcp.views.results import (
     CommandOutcome,
     CreateResult,
     CredentialsResult,
+    DestroyEntry,
     DestroyResult,
     DiscardResult,
     EventEntry,
@@ -205,6 +206,11 @@ def credentials(result: CredentialsResult) -> str:
 
 
 def destroy(result: DestroyResult) -> str:
+    if not result.session_id:
+        entries = [_destroyed(each) for each in result.sessions]
+        return "\n".join(
+            [*(entries or ["There was no session to destroy."]), *_warnings(result.warnings)]
+        )
     if not result.existed:
         gone = f"Session {result.session_id} does not exist (any more); there was nothing to do."
         return "\n".join([gone, *_warnings(result.warnings)])
@@ -214,6 +220,14 @@ def destroy(result: DestroyResult) -> str:
             *_warnings(result.warnings),
         ]
     )
+
+
+def _destroyed(entry: DestroyEntry) -> str:
+    if entry.error is not None:
+        return f"Session {entry.session_id} is NOT destroyed: {entry.error}"
+    if not entry.existed:
+        return f"Session {entry.session_id} does not exist (any more)."
+    return f"Session {entry.session_name} ({entry.session_id}) is destroyed."
 
 
 def changes(result: ChangesResult) -> str:

@@ -72,17 +72,21 @@ def missing(fixed: Any, found: Any) -> Any:
 
 
 def test_every_tool_keeps_its_arguments_and_results() -> None:
-    assert missing(FIXED["tools"], offered_tools()) is None
+    # A required argument may become an optional one.
+    fixed = {name: {**tool, "input": {**tool["input"]}} for name, tool in FIXED["tools"].items()}
+    for tool in fixed.values():
+        tool["input"].pop("required", None)
+    assert missing(fixed, offered_tools()) is None
 
 
 def test_every_command_keeps_its_options() -> None:
     assert missing(FIXED["options"], offered_options()) is None
 
 
-def test_required_arguments_are_the_fixed_ones() -> None:
+def test_no_further_argument_is_required() -> None:
     required = {name: tool["input"].get("required", []) for name, tool in offered_tools().items()}
     fixed = {name: tool["input"].get("required", []) for name, tool in FIXED["tools"].items()}
-    assert {name: required[name] for name in fixed} == fixed
+    assert [name for name in fixed if not set(required[name]) <= set(fixed[name])] == []
 
 
 def test_every_provider_can_be_chosen_in_each_front_end() -> None:

@@ -347,9 +347,21 @@ def test_destroy_as_json(run: Run, session: str) -> None:
         "sessionId": session,
         "sessionName": "fix-tests",
         "existed": True,
-        "warnings": [],
     }
-    assert (code, json.loads(out)) == (0, {"destroyed": [destroyed]})
+    entry = {**destroyed, "error": None}
+    shown = {**destroyed, "warnings": [], "sessions": [entry]}
+    assert (code, json.loads(out)) == (0, {"destroyed": [shown]})
+
+
+def test_mine_are_those_that_the_command_line_created(
+    run: Run, session: str, project: Path
+) -> None:
+    assert run("create", str(project), "--name", "own")[0] == 0
+    assert run("destroy", "--mine")[0] == 2
+    code, out, err = run("destroy", "--mine", "--yes")
+    assert (code, len(out.split()), err) == (0, 1, "")
+    assert [each["sessionName"] for each in sessions(run)] == ["fix-tests"]
+    assert run("destroy", "--mine") == (0, "", "No session was created here.\n")
 
 
 @pytest.mark.parametrize(("answer", "left"), [(b"y\n", 0), (b"n\n", 1), (b"", 1)])
@@ -376,6 +388,7 @@ def test_destroy_all_without_a_terminal_requires_yes(
 
 def test_destroy_takes_names_or_all_but_not_both(run: Run, program: Path) -> None:
     assert run("destroy")[0] == run("destroy", "--all", "a")[0] == 2
+    assert run("destroy", "--all", "--mine")[0] == run("destroy", "--mine", "a")[0] == 2
     assert fake_engine.calls(program) == []
 
 

@@ -160,6 +160,14 @@ async def test_a_session_s_life(
                 "sessionName": "fix-tests" if existed else None,
                 "existed": existed,
                 "warnings": [],
+                "sessions": [
+                    {
+                        "sessionId": identifier if existed else "fix-tests",
+                        "sessionName": "fix-tests" if existed else None,
+                        "existed": existed,
+                        "error": None,
+                    }
+                ],
             }
 
 
@@ -384,3 +392,24 @@ async def test_a_cancelled_creation_leaves_no_container(
         await cancel_when_hanging(lambda: client.call_tool("create_session", arguments), program)
         await until(lambda: "rm" in fake_engine.calls(program))
         assert content(await client.call_tool("list_sessions", {})) == {"sessions": []}
+
+
+async def test_several_sessions_are_destroyed_each_with_its_outcome(
+    config: Config, project: Path, session: str, era: Literal["legacy", "auto"]
+) -> None:
+    async with Client(build(config), mode=era) as client:
+        created = {"projectPath": str(project), "sessionName": "own"}
+        own = content(await client.call_tool("create_session", created))["sessionId"]
+        arguments: dict[str, Any] = {"sessionIds": [session, "", "gone"]}
+        outcomes = content(await client.call_tool("destroy_session", arguments))["sessions"]
+        assert [(each["sessionId"], each["existed"]) for each in outcomes] == [
+            (session, True), ("", None), ("gone", False),
+        ]  # fmt: skip
+        assert outcomes[1]["error"].startswith("A sessionId is a session's id")
+        mine = content(await client.call_tool("destroy_session", {"mine": True}))["sessions"]
+        assert [each["sessionId"] for each in mine] == [own]
+        for wrong in ({}, {"sessionId": own, "mine": True}, {"sessionIds": [own], "mine": True}):
+            refused = await client.call_tool("destroy_session", wrong)
+            assert text(refused) == (
+                "Nothing was destroyed: pass one of sessionId, sessionIds and mine."
+            )

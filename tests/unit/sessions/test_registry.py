@@ -20,7 +20,7 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import activity, references
+from claude_mcp.sessions import activity, labels, references
 from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel import channels as channel_module
 from claude_mcp.sessions.providers.credentials import CredentialSource
@@ -375,6 +375,38 @@ class TestDestroy:
         scripted.holds(container("abcd1", "foreign", labels={}))
         assert (await sessions.destroy("abcd1")).existed is False
         assert "rm" not in scripted.calls
+
+    async def test_of_several_one_that_is_refused_does_not_keep_the_others(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "a"), container("abcd2", "b"))
+        first, refused, last = await sessions.destroy_each(["a", "abcd", "b"])
+        # It did not come to mean the last one that was left.
+        assert [first, last] == [
+            Destroyed("a", session("abcd1", "a"), existed=True),
+            Destroyed("b", session("abcd2", "b"), existed=True),
+        ]
+        assert isinstance(refused, SessionAmbiguous)
+        assert scripted.held == []
+
+    async def test_the_same_session_twice_is_destroyed_once(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        scripted.holds(container("abcd1", "a"))
+        first, second = await sessions.destroy_each(["a", "a"])
+        assert first is second
+        assert scripted.calls.count("rm") == 1
+
+    async def test_a_clients_sessions_are_found_by_its_name(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        own = container("abcd1", "a")
+        own["labels"] = {**own["labels"], labels.CLIENT: "claude-code"}
+        scripted.holds(own, container("abcd2", "b"))
+        found = await sessions.created_by("claude-code\n")
+        assert [each.name for each in found] == ["a"]
+        with pytest.raises(UsageError, match="gave no name of its own"):
+            await sessions.created_by(" ")
 
 
 class TestDestroyRestricted:

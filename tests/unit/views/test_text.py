@@ -11,6 +11,7 @@ from claude_mcp.views.results import (
     CancelResult,
     CommandOutcome,
     CreateResult,
+    DestroyEntry,
     DestroyResult,
     EventEntry,
     ListResult,
@@ -379,12 +380,34 @@ def test_destroying_says_whether_the_session_existed() -> None:
         session_name="fix-tests",
         existed=True,
         warnings=["Git would obey .git/commondir."],
+        sessions=[],
     )
-    gone = DestroyResult(session_id="nope", session_name=None, existed=False, warnings=[])
+    gone = DestroyResult(
+        session_id="nope", session_name=None, existed=False, warnings=[], sessions=[]
+    )
     assert (text.destroy(destroyed), text.destroy(gone)) == (
         "Session fix-tests (0123456789ab) is destroyed.\nWarning: Git would obey .git/commondir.",
         "Session nope does not exist (any more); there was nothing to do.",
     )
+
+
+def test_of_several_each_says_what_became_of_it() -> None:
+    entries = [
+        DestroyEntry(session_id="0123456789ab", session_name="a", existed=True, error=None),
+        DestroyEntry(session_id="b", session_name=None, existed=False, error=None),
+        DestroyEntry(session_id="c", session_name=None, existed=None, error="It has work."),
+    ]
+    result = DestroyResult(
+        session_id="", session_name=None, existed=True, warnings=["a: Hm."], sessions=entries
+    )
+    assert text.destroy(result).splitlines() == [
+        "Session a (0123456789ab) is destroyed.",
+        "Session b does not exist (any more).",
+        "Session c is NOT destroyed: It has work.",
+        "Warning: a: Hm.",
+    ]
+    nothing = replace(result, existed=False, warnings=[], sessions=[])
+    assert text.destroy(nothing) == "There was no session to destroy."
 
 
 def test_a_transfer_says_how_much_was_copied_to_where() -> None:
