@@ -264,7 +264,8 @@ class Sessions:
             session = await self.find(reference)
         except SessionNotFound as error:
             if known is None:
-                return _missing(reference, error)
+                warnings = (str(error),) if isinstance(error, NotASession) else ()
+                return Destroyed(reference, None, False, warnings, error)
             # Another process removed it, but not its proxy.
             await proxies.release_or_log(engine, known.proxy)
             return Destroyed(reference, known, existed=False)
@@ -285,9 +286,9 @@ class Sessions:
 
         async def find(reference: str) -> None:
             try:
-                found[reference] = self.known.get(reference) or await self.find(reference)
-            except SessionNotFound as error:
-                outcomes[reference] = _missing(reference, error)
+                found[reference] = await self.find(reference)
+            except SessionNotFound:
+                outcomes[reference] = await self.destroy(reference, discard=discard)
             except ClaudeMcpError as error:
                 outcomes[reference] = error
 
@@ -340,11 +341,6 @@ class Sessions:
     ) -> Destroyed:
         await proxies.release_or_log(await self.engine(), session.proxy)
         return Destroyed(reference, session, existed, await self.git.differences(session))
-
-
-def _missing(reference: str, error: SessionNotFound) -> Destroyed:
-    warnings = (str(error),) if isinstance(error, NotASession) else ()
-    return Destroyed(reference, None, False, warnings, error)
 
 
 def _listed(session: Session, engine: str, answer: Activity | str | None) -> Listed:
