@@ -147,6 +147,17 @@ class Bare:
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
+    def feed(self, *args: str, data: bytes) -> None:
+        """Run a command with this stdin."""
+        subprocess.run(
+            [self._engine.program, *args],
+            env=dict(self._engine.environment),
+            input=data,
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
+
     def popen(self, *args: str) -> subprocess.Popen[str]:
         """Of something that is talked with; its stderr is this process's own."""
         return subprocess.Popen(

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from claude_mcp.placing import descriptors
 
 PREFIX = ".claude-mcp-transfer-"
-STALE_SECONDS = 60.0
+STALE_SECONDS = 5.0
 """A younger directory may not have been locked yet."""
 
 
@@ -63,9 +63,12 @@ def _lock(directory: int) -> bool:
 def _sweep(parent: int) -> None:
     """Remove staging directories that killed transfers left in this directory.
 
-    Skipped if another user owns it: that user could have moved other files of ours to such a name.
+    Skipped if another user could have moved other files of ours to such a name: its owner, unless
+    that is root, and if it is not sticky, whoever shares it.
     """
-    if os.fstat(parent).st_uid != os.geteuid():
+    status = os.fstat(parent)
+    shared = status.st_uid == 0 and status.st_mode & stat.S_ISVTX
+    if status.st_uid != os.geteuid() and not shared:
         return
     try:
         reading = os.open(".", descriptors.READ, dir_fd=parent)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Final
@@ -22,10 +21,8 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.errors import GitError, UsageError, WorkRefused
-from claude_mcp.placing import descriptors
-from claude_mcp.placing.staging import staging
 from claude_mcp.sessions.git import bundle as bundles
-from claude_mcp.sessions.git import program, rules
+from claude_mcp.sessions.git import program, rules, temporary
 from claude_mcp.sessions.git.bundle import Bundle
 from claude_mcp.sessions.git.program import Git, Place, Repository, clean
 from claude_mcp.sessions.git.rules import Entry
@@ -104,7 +101,7 @@ async def incoming(
     with bundles.opened(bundle) as file:
         header = bundles.read(file, branch, repository.object_format)
         await _check_sizes(file, header, repository.object_format)
-        with _private_directory() as directory:
+        with temporary.directory() as directory:
             scratch = await _scratch(git, directory, repository)
             await _unpack(git, scratch, file, header)
             await _check_commits(git, scratch, base, header.tip)
@@ -129,14 +126,6 @@ async def check_branch(git: Git, name: str) -> None:
     done = await git.run(Place(), "check-ref-format", "--branch", name, accepted=(0, 1, 128))
     if done.returncode != 0 or done.stdout != os.fsencode(name) + b"\n":
         raise unfit
-
-
-@contextmanager
-def _private_directory() -> Iterator[str]:
-    """A directory of mode 0700. One that a killed process left is removed by a later one."""
-    parent = os.path.realpath(tempfile.gettempdir())
-    with descriptors.opened(parent) as above, staging(above) as (name, _):
-        yield os.path.join(parent, name)
 
 
 async def _check_sizes(file: BinaryIO, header: Bundle, object_format: str) -> None:

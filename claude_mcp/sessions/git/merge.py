@@ -351,7 +351,9 @@ async def _branch_locked(
         except Exception as error:
             failure = error
         stream.close_stdin()
-        await stream.wait()
+        # A git that does not end by itself is killed at the end of the block.
+        with anyio.move_on_after(COMMIT_SECONDS):
+            await stream.wait()
     reason = program.said(stream.stderr_tail) or "no answer"
     if failure is not None and not locked:
         raise WorkConflict(

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final
 
 import anyio.to_thread
@@ -22,7 +21,7 @@ from claude_mcp.contract import workspaces
 from claude_mcp.contract.workspaces import Seed
 from claude_mcp.errors import GitError, UsageError
 from claude_mcp.placing import descriptors
-from claude_mcp.sessions.git import program, worktree
+from claude_mcp.sessions.git import program, temporary, worktree
 from claude_mcp.sessions.git.program import Git, Place, Repository
 from claude_mcp.sessions.git.rules import EXECUTABLE, FILE, LINK
 
@@ -89,7 +88,7 @@ async def packed(git: Git, plan: SeedPlan) -> AsyncIterator[list[str]]:
         while view:
             view = view[pipe.write(view) :]
 
-    with TemporaryDirectory(prefix="claude-mcp-pack-") as directory:
+    with temporary.directory() as directory:
         if plan.repository is not None and plan.tips:
             await git.feed(
                 plan.repository.place,
@@ -168,7 +167,7 @@ async def _reading(
 
     In the project's own, git would run the filters of its configuration, and write its index.
     """
-    with TemporaryDirectory(prefix="claude-mcp-git-") as directory:
+    with temporary.directory() as directory:
         object_format = repository.object_format if repository else "sha1"
         await git.run(
             Place(directory), "init", "--quiet", "--bare", "--template=",

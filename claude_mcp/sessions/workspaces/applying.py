@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final, Literal, get_args
 
 import anyio.to_thread
@@ -24,7 +23,7 @@ from claude_mcp.placing import descriptors
 from claude_mcp.sessions.channel.answers import line, read
 from claude_mcp.sessions.files.archive import Tally
 from claude_mcp.sessions.files.unpacking import Limits, read_archive
-from claude_mcp.sessions.git import identity
+from claude_mcp.sessions.git import identity, temporary
 from claude_mcp.sessions.git.incoming import Incoming, incoming
 from claude_mcp.sessions.git.merge import merge
 from claude_mcp.sessions.git.program import Git
@@ -159,7 +158,7 @@ async def _bundle(
     packed = read(operations.Packed, answer)
     packed = packed._replace(branch=line(packed.branch, 250))
     config, tally = handle.config, Tally()
-    with TemporaryDirectory(prefix="claude-mcp-work-") as directory:
+    with temporary.directory() as directory:
         await handle.engine.copy_out(
             handle.session.container_id,
             packed.path,

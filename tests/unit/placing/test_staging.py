@@ -92,6 +92,29 @@ def test_nothing_is_removed_in_another_users_directory(
         assert left.exists()
 
 
+def test_what_a_killed_process_left_in_a_directory_of_all_users_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f"{PREFIX}left"
+    left.mkdir(mode=0o700)
+    real, us = os.fstat, os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+
+    def fstat(descriptor: int) -> os.stat_result:
+        """As if root owned the parent, and we what is in it."""
+        status = real(descriptor)
+        parent = os.path.samestat(status, tmp_path.stat())
+        return os.stat_result((*status[:4], 0 if parent else us + 1, *status[5:10]))
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    for mode, there in ((0o777, True), (0o1777, False)):
+        tmp_path.chmod(mode)
+        age(left)
+        with opened(str(tmp_path)) as parent:
+            module._sweep(parent)
+        assert left.exists() is there
+
+
 def test_walk_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "real" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
