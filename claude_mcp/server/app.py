@@ -29,7 +29,7 @@ from mcp.types import (
 
 from claude_mcp import __version__, signals
 from claude_mcp.config import Config
-from claude_mcp.server import arguments
+from claude_mcp.server import arguments, identity
 from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.errors import error_text
@@ -75,9 +75,10 @@ def build(config: Config) -> Server[Sessions]:
             return await _call_tool(context, params, cancelled_by_client)
 
     server = Server(
-        "claude-mcp",
+        identity.NAME,
         version=__version__,
-        title="Claude Code sessions",
+        title=identity.TITLE,
+        icons=[identity.icon()],
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         on_list_tools=list_tools,
