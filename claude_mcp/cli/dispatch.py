@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from claude_mcp.cli import clients, commands, permissions, prompts, workspaces
+from claude_mcp.cli import clients, commands, history, permissions, prompts, workspaces
 from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
@@ -18,6 +18,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "create": commands.create,
     "prompt": prompts.prompt,
     "turn": prompts.turn,
+    "turns": history.turns,
     "cancel": prompts.cancel,
     "respond": permissions.respond,
     "credentials": commands.credentials,

@@ -89,6 +89,15 @@ def _turn(parser: Parser) -> None:
     _json(parser)
 
 
+def _turns(parser: Parser) -> None:
+    _session(parser)
+    parser.option("--cursor", metavar="TURN", help="list the turns that are older than this one")
+    parser.option(
+        "--limit", metavar="N", type=int, default=20, help="how many at most, up to 100 (20)"
+    )
+    _json(parser)
+
+
 def _cancel(parser: Parser) -> None:
     _session(parser)
     parser.add_argument(
@@ -274,6 +283,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "wait for a turn, or show its events",
         "claude-mcp turn fix-tests\n  claude-mcp turn fix-tests --cursor 0 --json",
         _turn,
+    ),
+    "turns": (
+        "list a session's turns, newest first",
+        "claude-mcp turns fix-tests --limit 5",
+        _turns,
     ),
     "cancel": ("interrupt a turn", "claude-mcp cancel fix-tests", _cancel),
     "respond": (

@@ -6,20 +6,25 @@ from typing import TYPE_CHECKING
 
 from claude_mcp.cli.terminal import for_terminal, visible
 from claude_mcp.contract.numbers import counted
-from claude_mcp.views.figures import elapsed
+from claude_mcp.views.figures import elapsed, usd
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Listed
+    from claude_mcp.sessions.turns.listing import Listing
     from claude_mcp.sessions.turns.results import Event
 
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", "IMAGE", "PROJECT")
+TURNS_HEAD = ("TURN", "AT", "STATUS", "COST", "PROMPT")
 
 
 def table(listed: list[Listed]) -> str:
     """One session per line, columns aligned."""
-    rows = [HEAD, *(_row(each) for each in listed)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD) - 1)]
+    return _aligned([HEAD, *(_row(each) for each in listed)])
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     return "".join(
         "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() + "\n" for row in rows
     )
@@ -48,6 +53,21 @@ def _turn(listed: Listed) -> str:
     if activity.questions:
         return counted(activity.questions, "question")
     return f"running {elapsed(activity.turn_ms or 0)}" if activity.turn_running else "idle"
+
+
+def turns(listing: Listing) -> str:
+    """One turn per line, columns aligned: id, time, status, cost, first line of the prompt."""
+    rows = [
+        (
+            each.turn_id,
+            each.at or "-",
+            each.status,
+            usd(each.cost_usd) if each.cost_usd else "-",
+            each.prompt or "(begun by Claude Code itself)",
+        )
+        for each in listing.turns
+    ]
+    return _aligned([tuple(map(_one_line, row)) for row in (TURNS_HEAD, *rows)])
 
 
 def pruned(pruned: list[Pruned]) -> str:

@@ -23,6 +23,7 @@ MCP = "mcp"
 TURN = "turn"
 FOLLOW = "follow"
 EVENT = "event"
+TURNS = "turns"
 INTERRUPT = "interrupt"
 RESPOND = "respond"
 RECEIVE = "receive"
@@ -231,6 +232,34 @@ class TurnState(NamedTuple):
     """The model that answered, as far as one has."""
     last_step: str | None = None
     """While the turn runs: a headline of what Claude did last."""
+
+
+class ListTurns(NamedTuple):
+    """The turns, newest first; with ``before``, those older than this one."""
+
+    before: str | None = None
+    limit: int = 20
+
+
+class TurnSummary(NamedTuple):
+    """``at`` is when the prompt was accepted, UTC in RFC 3339.
+
+    ``prompt`` is its first line; None for a turn that Claude Code started by itself.
+    """
+
+    turn_id: str
+    status: str
+    at: str | None = None
+    prompt: str | None = None
+    cost_usd: float = 0.0
+    duration_ms: int = 0
+    error: str | None = None
+
+
+class TurnList(NamedTuple):
+    turns: tuple[TurnSummary, ...]
+    more: bool = False
+    """Whether there are older ones."""
 
 
 class ReadEvent(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Final
 from mcp.types import Tool
 
 from claude_mcp.config_names import Toolset
+from claude_mcp.server.history_tools import LIST_TURNS
 from claude_mcp.server.session_tools import (
     CREATE_SESSION,
     DESTROY_SESSION,
@@ -35,6 +36,7 @@ DECLARATIONS: Final = (
     CREATE_SESSION,
     EXECUTE_IN_SESSION,
     GET_TURN,
+    LIST_TURNS,
     CANCEL_TURN,
     RESPOND_PERMISSION,
     SET_CREDENTIALS,

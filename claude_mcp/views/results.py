@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Destroyed, Listed
     from claude_mcp.sessions.session import Session
     from claude_mcp.sessions.turns.commands import CommandResult
+    from claude_mcp.sessions.turns.listing import ListedTurn, Listing
     from claude_mcp.sessions.turns.permissions import Decided
     from claude_mcp.sessions.turns.results import Event, Question, TurnResult
     from claude_mcp.sessions.workspaces.applying import Applied
@@ -184,6 +185,47 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
         model=turn.model,
         last_step=turn.last_step,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEntry(Result):
+    turn_id: str
+    status: str
+    at: str | None
+    """When the prompt was accepted."""
+    prompt: str | None
+    """Its first line; None if Claude Code began the turn by itself."""
+    cost_usd: float
+    duration_ms: int
+    error: str | None
+
+    @classmethod
+    def of(cls, turn: ListedTurn) -> TurnEntry:
+        return cls(
+            turn_id=turn.turn_id,
+            status=turn.status,
+            at=turn.at,
+            prompt=turn.prompt,
+            cost_usd=round(turn.cost_usd, USD_DIGITS),
+            duration_ms=turn.duration_ms,
+            error=turn.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsResult(Result):
+    session_id: str
+    turns: list[TurnEntry]
+    cursor: str | None
+    """For the older ones; None if there are none."""
+
+    @classmethod
+    def of(cls, listing: Listing) -> TurnsResult:
+        return cls(
+            session_id=listing.session.id,
+            turns=[TurnEntry.of(each) for each in listing.turns],
+            cursor=listing.cursor,
+        )
 
 
 @dataclass(frozen=True, slots=True)

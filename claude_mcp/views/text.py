@@ -26,6 +26,8 @@ from claude_mcp.views.results import (
     PromptResult,
     SessionEntry,
     TransferResult,
+    TurnEntry,
+    TurnsResult,
     TurnView,
 )
 
@@ -133,6 +135,20 @@ def _event(event: EventEntry) -> str:
     more = counted(event.left_out, "more character")
     cut = f" [... {more}: event {event.number}]" if event.left_out else ""
     return f"{event.number} {event.time} {event.kind}: {event.text}{cut}"
+
+
+def turns(result: TurnsResult) -> str:
+    if not result.turns:
+        return "The session has no turn yet."
+    more = [f'There are older turns: cursor "{result.cursor}".'] if result.cursor else []
+    return "\n".join([*map(_turn_entry, result.turns), *more])
+
+
+def _turn_entry(entry: TurnEntry) -> str:
+    prompt = entry.prompt or "(begun by Claude Code itself)"
+    cost = f", {usd(entry.cost_usd)}" if entry.cost_usd else ""
+    error = f": {entry.error}" if entry.error else ""
+    return f"{entry.turn_id} {entry.at or '-'} {entry.status}{cost}: {prompt}{error}"
 
 
 def cancelled(result: CancelResult) -> str:

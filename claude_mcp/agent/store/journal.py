@@ -58,6 +58,11 @@ class Segment:
             self._index.append((number, offset))
 
     @property
+    def oldest(self) -> int:
+        """The number of its first event; 0 if it has none."""
+        return self._index[0][0] if self._index else 0
+
+    @property
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
@@ -195,6 +200,12 @@ class Journal:
                     event.update(text=text[:characters], leftOut=max(0, len(text) - characters))
                     found.append(event)
         return found, max(cursor, after)
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest event that is kept, or else the next one's."""
+        numbers = (segment.oldest for segment in self._segments)
+        return next((number for number in numbers if number), self.last + 1)
 
     def step(self, turn_id: str | None = None) -> str:
         """The start of the latest event that says what Claude is doing, of a turn or of any.

@@ -17,11 +17,15 @@ from typing import Any
 
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import log
+from claude_mcp.contract.numbers import amount
 
 Result = dict[str, Any]
 
+SUFFIX = ".json"
 TURN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KEPT_IN_MEMORY = 8
+TEXT_CHARACTERS = 20_000
+"""How much of a prompt a record keeps."""
 
 
 def digest(prompt: str) -> str:
@@ -32,7 +36,8 @@ def digest(prompt: str) -> str:
 class Record:
     """One turn. ``first`` and ``last`` are the numbers of the journal's events around it.
 
-    Without a result it is running, or was when the agent ended.
+    Without a result it is running, or was when the agent ended. ``text`` is the beginning of the
+    prompt, without secrets; ``at`` is when it was accepted, in seconds since 1970.
     """
 
     turn_id: str
@@ -42,6 +47,8 @@ class Record:
     last: int | None = None
     sent: bool = False
     result: Result | None = field(default=None)
+    text: str = ""
+    at: float = 0.0
 
 
 class NotRecorded(Exception):
@@ -59,7 +66,7 @@ class Records:
         before it is recorded; a forged one may never be writable."""
 
     def _path(self, turn_id: str) -> str:
-        return os.path.join(self._directory, f"{turn_id}.json")
+        return os.path.join(self._directory, turn_id + SUFFIX)
 
     def save(self, record: Record) -> None:
         """Write a record, so that it is known after any crash.
@@ -94,6 +101,20 @@ class Records:
         while len(self._recent) > KEPT_IN_MEMORY:
             self._recent.popitem(last=False)
 
+    def ids(self) -> list[str]:
+        """The ids of the turns with a record, in the order in which they last changed."""
+        try:
+            with os.scandir(self._directory) as entries:
+                found = [
+                    (entry.stat(follow_symlinks=False).st_mtime_ns, entry.name[: -len(SUFFIX)])
+                    for entry in entries
+                    if entry.name.endswith(SUFFIX)
+                ]
+        except OSError:  # there is none yet
+            found = []
+        kept = [name for _, name in sorted(found) if name not in self._unwritten]
+        return [*kept, *self._unwritten]
+
     def get(self, turn_id: str) -> Record | None:
         """None if there is no such turn, or if its record is damaged."""
         if turn_id in self._unwritten:
@@ -121,4 +142,13 @@ def _record(turn_id: str, values: dict[str, Any]) -> Record:
         and (result is None or (isinstance(result, dict) and isinstance(result["status"], str)))
     ):
         raise ValueError("not a record")
-    return Record(turn_id, values["prompt"], values["first"], last, values["sent"] is True, result)
+    return Record(
+        turn_id,
+        values["prompt"],
+        values["first"],
+        last,
+        values["sent"] is True,
+        result,
+        str(values.get("text", ""))[:TEXT_CHARACTERS],
+        amount(values.get("at")) or 0.0,
+    )

@@ -10,15 +10,23 @@ import collections
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.processes import cgroup_events
 from claude_mcp.agent.store.journal import STEP_KINDS, Event, Journal
-from claude_mcp.agent.store.records import TURN_ID, NotRecorded, Record, Records, Result, digest
+from claude_mcp.agent.store.records import (
+    TEXT_CHARACTERS,
+    TURN_ID,
+    NotRecorded,
+    Record,
+    Records,
+    Result,
+    digest,
+)
 from claude_mcp.agent.store.state import State, log
-from claude_mcp.agent.turns import outcomes
+from claude_mcp.agent.turns import listing, outcomes
 from claude_mcp.agent.turns.driver import Driver
 from claude_mcp.agent.turns.turn import Turn, TurnOptions
 from claude_mcp.claude.events import headline, waiting_note
@@ -38,12 +46,9 @@ MAX_EVENTS = 50
 EVENT_CHARACTERS = 1000
 TAIL_EVENTS = 10
 INTERRUPT_ANSWER_SECONDS = 10.0
-LOST = (
-    "The session's container was stopped while the turn was running. The model may have seen the "
-    "prompt, so it is not sent again automatically."
-)
-NOT_SENT = (
-    "The session's container was stopped before the prompt was sent. Send it again as a new turn."
+GONE = (
+    "Events before number {} were removed when the session's journal was full; the results of "
+    "turns are kept."
 )
 
 
@@ -155,6 +160,13 @@ class Turns:
             )
         return to_json(operations.Responded(turn_id))
 
+    def listed(self, request: Request) -> Answer:
+        """A part of the list of all turns, newest first."""
+        args = request.read(operations.ListTurns)
+        with self._changed:
+            going = {turn.id: self._status(turn) for turn in self._going()}
+            return to_json(listing.page(self._records, going, args))
+
     @property
     def busy(self) -> bool:
         """Whether a turn is running or waiting."""
@@ -201,8 +213,12 @@ class Turns:
 
     def _open(self, turn_id: str) -> Turn | None:
         """The turn with this id, unless it is over."""
+        return next((turn for turn in self._going() if turn.id == turn_id), None)
+
+    def _going(self) -> Sequence[Turn]:
+        """The turns that are not over, in their order."""
         turns = (self._current, self._driver.spontaneous, *self._waiting)
-        return next((turn for turn in turns if turn is not None and turn.id == turn_id), None)
+        return [turn for turn in turns if turn is not None]
 
     def _latest(self) -> str:
         if self._state.latest_turn is None:
@@ -234,12 +250,13 @@ class Turns:
             first=self._journal.last,
             prompt=args.prompt,
             digest=prompt_digest,
+            text=redactor.redact(args.prompt)[:TEXT_CHARACTERS],
             options=TurnOptions(args.tools, args.model, args.max_turns, args.max_budget_usd),
             new_conversation=args.new_conversation,
             answerable=args.answerable,
         )
         try:
-            self._records.save(Record(turn.id, turn.digest, turn.first))
+            self._records.save(_record(turn))
         except NotRecorded as error:
             raise RequestError(Code.NOT_RECORDED, str(error)) from error
         self._state.latest_turn = turn.id
@@ -249,7 +266,7 @@ class Turns:
 
     def _note_sending(self, turn: Turn) -> None:
         with self._changed:
-            self._records.save(Record(turn.id, turn.digest, turn.first, sent=True))
+            self._records.save(_record(turn, sent=True))
 
     def _work(self) -> None:
         self._driver.warm_up()
@@ -312,7 +329,7 @@ class Turns:
         result["notes"] = turn.notes
         result = redactor.redact_all(result)
         last = self._journal.last
-        self._records.keep(Record(turn.id, turn.digest, turn.first, last, sent=True, result=result))
+        self._records.keep(_record(turn, last=last, sent=True, result=result))
         self._last_activity = time.time()
         self._changed.notify_all()
 
@@ -367,7 +384,7 @@ class Turns:
         going = turn is not None and self._open(turn_id) is turn
         if turn is not None and going:
             result: Result = {
-                "status": "needs_permission" if self._questions(turn) else "running",
+                "status": self._status(turn),
                 "ahead": self._ahead(turn),
                 "durationMs": _elapsed_ms(turn),
                 "notes": [*turn.notes, *self._waits_for(turn)],
@@ -381,13 +398,15 @@ class Turns:
             record = self._records.get(turn_id)
             if record is None:
                 raise RequestError(Code.NO_TURN, turn_id)
-            lost = {"status": "failed", "error": LOST if record.sent else NOT_SENT}
-            result = record.result or lost
+            result = listing.outcome(record)
             first, last = record.first, record.last or record.first
         events: list[Event] = []
         behind = last
         if cursor is not None:
             start = max(cursor, first)
+            if start < last and start + 1 < self._journal.oldest:
+                gone = GONE.format(self._journal.oldest)
+                result = {**result, "notes": [*result.get("notes", ()), gone]}
             events, behind = self._journal.read(start, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
         elif going:
             start = max(first, last - TAIL_EVENTS)
@@ -395,6 +414,9 @@ class Turns:
         if questions:
             result = {**result, "questions": questions}
         return {**result, "turnId": turn_id, "events": events, "cursor": behind}
+
+    def _status(self, turn: Turn) -> str:
+        return "needs_permission" if self._questions(turn) else "running"
 
     def _questions(self, turn: Turn) -> list[dict[str, Any]]:
         """The open questions that keep a turn from continuing."""
@@ -417,6 +439,10 @@ class Turns:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _record(turn: Turn, **more: Any) -> Record:
+    return Record(turn.id, turn.digest, turn.first, text=turn.text, at=turn.accepted, **more)
 
 
 def _elapsed_ms(turn: Turn) -> int:

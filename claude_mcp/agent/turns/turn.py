@@ -37,6 +37,10 @@ class Turn:
     prompt: str | None = None
     digest: str = ""
     """The digest of the prompt, as in the record."""
+    text: str = ""
+    """The beginning of the prompt, without secrets."""
+    accepted: float = field(default_factory=time.time)
+    """In seconds since 1970."""
     options: TurnOptions = NO_OPTIONS
     new_conversation: bool = False
     answerable: bool = False

@@ -405,6 +405,7 @@ class Session:
             "turn": turns.submit,
             "follow": turns.follow,
             "event": turns.event,
+            "turns": turns.listed,
             "interrupt": turns.interrupt,
             "respond": turns.respond,
             "configure": turns.configure,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent import boot
-from claude_mcp.agent.turns.queue import LOST
+from claude_mcp.agent.turns.listing import LOST
 from claude_mcp.contract import places
 from claude_mcp.sessions.channel import payload
 from tests.unit.agent.scripted import COMPLETED, SETTINGS, complete, turn_id

@@ -309,3 +309,20 @@ def test_cancel_of_an_unknown_turn_is_refused(run: Run, session: str) -> None:
         "",
         "claude-mcp: turnId must be a UUID, and 'it' is not.\n",
     )
+
+
+def test_turns_are_listed_newest_first_and_read_on_from_a_cursor(run: Run, session: str) -> None:
+    assert run("turns", session) == (0, "", "Session fix-tests has no turn yet.\n")
+    ids = [f"6b0b0f3e-0000-4000-8000-00000000000{number}" for number in (1, 2)]
+    for each in ids:
+        run("prompt", session, "note", "--turn-id", each)
+    head = f"{'TURN':36}  {'AT':20}  STATUS     COST     PROMPT\n"
+    line = "{}  2026-01-02T03:04:05Z  completed  $0.5000  do it\n"
+    more = f"older turns: claude-mcp turns fix-tests --cursor {ids[1]}\n"
+    assert run("turns", session, "--limit", "1") == (0, head + line.format(ids[1]), more)
+    assert run("turns", session, "--cursor", ids[1]) == (0, head + line.format(ids[0]), "")
+    _, out, _ = run("turns", session, "--json")
+    assert [each["turnId"] for each in json.loads(out)["turns"]] == [ids[1], ids[0]]
+    assert run("turns", session, "--limit", "0") == (
+        2, "", "claude-mcp: limit must be between 1 and 100.\n"
+    )  # fmt: skip

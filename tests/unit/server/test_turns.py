@@ -152,3 +152,26 @@ async def test_a_note_of_the_session_reaches_the_caller(client: Client, session:
     note = "Claude Code was restarted: it was idle."
     assert content(noted)["notes"] == [note]
     assert text(noted).splitlines()[-1] == f"Note: {note}"
+
+
+async def test_turns_are_listed_in_parts(config: Config, session: str) -> None:
+    async with Client(build(config)) as client:
+        for number in (1, 2):
+            turn = f"6b0b0f3e-0000-4000-8000-00000000000{number}"
+            arguments = {"sessionId": session, "prompt": "note", "turnId": turn}
+            await client.call_tool("execute_in_session", arguments)
+        first = await client.call_tool("list_turns", {"sessionId": session, "limit": 1})
+        newest = {
+            "turnId": turn, "status": "completed", "at": "2026-01-02T03:04:05Z", "prompt": "do it",
+            "costUsd": 0.5, "durationMs": 0, "error": None,
+        }  # fmt: skip
+        assert content(first)["turns"] == [newest]
+        cursor = content(first)["cursor"]
+        rest = await client.call_tool("list_turns", {"sessionId": session, "cursor": cursor})
+        assert [each["turnId"][-1] for each in content(rest)["turns"]] == ["1"]
+        assert content(rest)["cursor"] is None
+        assert text(rest) == (
+            "6b0b0f3e-0000-4000-8000-000000000001 2026-01-02T03:04:05Z completed, $0.5000: do it"
+        )
+        refused = await client.call_tool("list_turns", {"sessionId": session, "cursor": "x"})
+        assert "cursor must be the cursor of an earlier answer" in text(refused)

@@ -97,7 +97,8 @@ class Agent(fake_engine.Engine):
             self.note("hanging")
         else:
             try:
-                done = getattr(self, "submit" if op == "turn" else op)(number, args)
+                names = {"turn": "submit", "turns": "turns_"}
+                done = getattr(self, names.get(op, op))(number, args)
             except Refusal as refusal:
                 code, message = refusal.args
                 answer(number, error={"code": code, "message": message})
@@ -190,6 +191,17 @@ class Agent(fake_engine.Engine):
         ]
         fields = {key: value for key, value in turn.items() if key != "prompt"}
         return {**fields, "events": events, "cursor": len(EVENTS)}
+
+    def turns_(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        """All turns, newest first, one in each part."""
+        ids = [turn["turnId"] for turn in reversed(self.turns())]
+        if "before" in args:
+            ids = ids[ids.index(args["before"]) + 1 :]
+        listed = [
+            {"turnId": each, "status": "completed", "at": MOMENT, "prompt": "do it", "costUsd": 0.5}
+            for each in ids[: args.get("limit", 20)]
+        ]
+        return {"turns": listed, "more": len(ids) > len(listed)}
 
     def respond(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         turns = self.turns()

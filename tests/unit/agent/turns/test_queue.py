@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.agent.turns import queue as turns_module
-from claude_mcp.agent.turns.queue import LOST, NOT_SENT
+from claude_mcp.agent.turns.listing import LOST, NOT_SENT
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete, told, turn_id
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def test_a_turn_names_the_model_that_answered_it(session: Session, gate: Gate) -
 
 
 def test_the_status_counts_questions_and_commands_in_the_background(session: Session) -> None:
-    caller = session.start()
+    caller = session.start(permissionMode="ask")
     tasks = "frame(type='system', subtype='background_tasks_changed', tasks=[{'task_id': 'a'}])"
     program = f"begin(); {tasks}; can_use('Bash', command='ls'); decision()"
     answer = ask(caller, program)
