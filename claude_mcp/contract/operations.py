@@ -417,6 +417,12 @@ class Packed(NamedTuple):
     uncommitted: int = 0
 
 
+class Drop(NamedTuple):
+    """``path`` is that of a bundle; an older host names none."""
+
+    path: str = ""
+
+
 class Unsaved(NamedTuple):
     """What only the session has. ``reason`` is set if that could not be told completely."""
 

@@ -265,7 +265,7 @@ def changed(result: ChangesResult) -> list[str]:
     if not result.complete:
         lines.append("The list is cut: too much changed to count. Ask for single paths.")
     if result.left_out:
-        lines.append(f"Not kept, so not compared: {', '.join(result.left_out)}")
+        lines.append(f"Not kept, so not compared: {', '.join(map(_one_line, result.left_out))}")
     if result.head is not None:
         ahead = "" if result.ahead is None else f", {counted(result.ahead, 'new commit')}"
         state = {True: ", all committed", False: ", not all committed", None: ""}[result.committed]
@@ -275,9 +275,14 @@ def changed(result: ChangesResult) -> list[str]:
 
 def _file(entry: FileEntry) -> str:
     counts = "binary" if entry.added is None else f"+{entry.added} -{entry.deleted}"
-    came = f" (from {entry.old_path})" if entry.old_path else ""
+    came = f" (from {_one_line(entry.old_path)})" if entry.old_path else ""
     untracked = ", untracked" if entry.untracked else ""
-    return f"{entry.status} {entry.path}{came}: {counts}{untracked}"
+    return f"{entry.status} {_one_line(entry.path)}{came}: {counts}{untracked}"
+
+
+def _one_line(name: str) -> str:
+    """A name from a session, which could have line breaks that look like lines of ours."""
+    return "".join(each if each.isprintable() else "?" for each in name)
 
 
 def apply(result: ApplyResult) -> str:
@@ -297,7 +302,7 @@ def apply(result: ApplyResult) -> str:
         case _:
             head = f"{counted(len(result.files), 'file')} brought to the project."
     lines = [head, *(f"  {each}" for each in result.subjects)]
-    lines += [f"Not taken: {each}" for each in result.left]
+    lines += [f"Not taken: {_one_line(each)}" for each in result.left]
     return "\n".join([*lines, *_warnings(result.warnings)])
 
 
@@ -308,7 +313,7 @@ def discard(result: DiscardResult) -> str:
     ]
     if result.branch:
         lines.append(f"Branch {result.branch} was reset.")
-    return "\n".join([*lines, *(f"Left as it is: {each}" for each in result.left)])
+    return "\n".join([*lines, *(f"Left as it is: {_one_line(each)}" for each in result.left)])
 
 
 def transfer(result: TransferResult) -> str:

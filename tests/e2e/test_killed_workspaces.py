@@ -283,3 +283,63 @@ async def test_a_discard_whose_server_is_killed_can_be_repeated(
     )
     assert differences(before, snapshot(world.project)) == []
     world.run("destroy", name)
+
+
+async def test_two_at_once_and_a_host_that_commits_meanwhile(world: World, name: str) -> None:
+    """The host commits on the branch, on another one, and in files that nobody committed."""
+    project, merging = world.project, ("apply", name, "--mode", "merge")
+    world.run("create", str(project), "--name", name, "--workspace", "clone")
+    world.run("exec", name, WORK)
+    first = git(project, "rev-parse", "HEAD")
+
+    async def at_once(mode: str) -> list[str]:
+        """What two processes say that apply the same work."""
+        argv = [*world.argv, "apply", name, "--mode", mode, "--json"]
+        both = [await anyio.open_process(argv, env=world.environ) for _ in range(2)]
+        said = []
+        for process in both:
+            async with process:
+                assert process.stdout is not None
+                out = b"".join([each async for each in process.stdout]).decode()
+                code = await process.wait()
+                said.append(json.loads(out)["outcome"] if code == 0 else f"exit code {code}")
+        return sorted(said)
+
+    assert await at_once("branch") in (["created", "unchanged"], ["created", "exit code 10"])
+    check_branch = git(project, "rev-parse", f"claude/{name}")
+    said = await at_once("merge")
+    assert said in (["forwarded", "unchanged"], ["exit code 10", "forwarded"])
+    assert git(project, "rev-parse", "HEAD") == check_branch
+    assert git(project, "status", "--porcelain") == ""
+    is_sound(project)
+    reset(world, name, first)
+
+    # While the merge is computed the branch is free, so that the host may commit on it.
+    world.gate.close("read-tree -m -u --dry-run")
+    async with await anyio.open_process([*world.argv, *merging], env=world.environ) as process:
+        held = await world.gate.reached()
+        (project / "b.txt").write_text("ours\n")
+        git(project, "commit", "--quiet", "-am", "ours")
+        mine = git(project, "rev-parse", "HEAD")
+        await world.gate.let_go(held)
+        assert process.stderr is not None
+        error = b"".join([each async for each in process.stderr]).decode()
+        assert await process.wait() == 10, error
+    assert "current branch" in error
+    assert git(project, "rev-parse", "HEAD") == mine
+    assert git(project, "status", "--porcelain") == ""
+
+    # On another branch, and with changes that are in nobody's way, or in its way.
+    git(project, "checkout", "--quiet", "-b", "other", first)
+    (project / "b.txt").write_text("not committed\n")
+    (project / "new.txt").write_text("mine\n")
+    refused = world.run(*merging, check=False)
+    assert refused.returncode == 10
+    assert "untracked files (new.txt)" in refused.stderr
+    (project / "new.txt").unlink()
+    assert "Branch other was forwarded" in world.run(*merging).stdout
+    assert git(project, "rev-parse", "main") == mine
+    assert (project / "b.txt").read_text() == "not committed\n"
+    assert git(project, "status", "--porcelain") == "M b.txt"
+    is_sound(project)
+    world.run("destroy", name)

@@ -37,7 +37,7 @@ mv /usr/bin/git /usr/bin/git.real
 cat >/usr/bin/git <<'END'
 #!/bin/sh
 case " $* " in
-*" bundle create "*) for each; do case $each in */work.bundle) rm -rf "$each"; \
+*" bundle create "*) for each; do case $each in *.bundle) rm -rf "$each"; \
 if [ -x {FORGED}.sh ]; then . {FORGED}.sh; else cp -a {FORGED} "$each"; fi;; esac; done;;
 *" symbolic-ref "*) cat {BRANCH_NAME};;
 *" rev-list --max-count=1 "*) echo something;;
@@ -226,7 +226,7 @@ CASES: Final = {
     "a submodule's address with upload-pack": modules("\turl = --upload-pack=touch\n", in_ci=True),
     "a submodule's update that is a program": modules("\turl = x\n\tupdate = !touch x\n"),
     "a pack with another checksum": Case(bad_checksum, "index-pack failed", in_ci=True),
-    "fewer objects than said": Case(lambda f: f.of_objects(count=1), "pack is cut off"),
+    "fewer objects than said": Case(lambda f: f.of_objects(count=1), "The bundle's pack is "),
     "more objects than said": Case(
         lambda f: f.of_objects(entry(BLOB, b"x"), count=0), "does not end after its last object"
     ),
@@ -251,7 +251,7 @@ CASES: Final = {
         lambda f: 'truncate -s 1T "$each"', "bytes", in_ci=True
     ),
     "a pipe": Case(lambda f: 'mkfifo "$each"', "something else"),
-    "a directory": Case(lambda f: 'mkdir -p "$each/x"', "something else"),
+    "a directory": Case(lambda f: 'mkdir -p "$each/x"', "more than 1 files and directories"),
     "a link to a file of the host": Case(lambda f: 'ln -s /etc/passwd "$each"', ""),
 }  # fmt: skip
 NAMES: Final = (

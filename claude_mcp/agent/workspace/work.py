@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +24,10 @@ from claude_mcp.contract.settings import Settings
 from claude_mcp.contract.workspaces import BIND, CLONE
 
 T = TypeVar("T")
-BUNDLE = "work.bundle"
+BUNDLE = re.compile(r"work-[0-9a-f]+\.bundle(\.lock)?")
+"""Names of bundles: one for each caller, because several may take the work at once."""
+BUNDLE_SECONDS = 3600.0
+"""An older one belongs to a caller that was killed."""
 BEFORE_TURN_SECONDS = 2.0
 COMMIT_SECONDS = 300.0
 OUTPUT_BYTES = 16 * 1024 * 1024
@@ -40,7 +45,7 @@ class Work:
     ) -> None:
         self._settings = settings
         self._workspace = os.getcwd()
-        self._bundle = os.path.join(directory, BUNDLE)
+        self._directory = directory
         self._environment = environment
         self._state = state
         self._packing = threading.Lock()
@@ -173,13 +178,20 @@ class Work:
         if self._git("rev-list", "--max-count=1", f"{self._settings.base}..HEAD") == "":
             more = ", and there are uncommitted changes" if uncommitted else ""
             raise RequestError(Code.NO_WORK, f"nothing was committed there{more}")
-        with suppress(FileNotFoundError):  # what a git that was killed has left
-            os.unlink(f"{self._bundle}.lock")
+        self._remove_old_bundles()
+        bundle = os.path.join(self._directory, f"work-{secrets.token_hex(8)}.bundle")
         self._git(
-            "bundle", "create", "--quiet", self._bundle, f"refs/heads/{branch}",
+            "bundle", "create", "--quiet", bundle, f"refs/heads/{branch}",
             f"^{self._settings.base}",
         )  # fmt: skip
-        return operations.Packed(self._bundle, branch, uncommitted)
+        return operations.Packed(bundle, branch, uncommitted)
+
+    def _remove_old_bundles(self) -> None:
+        for name in filter(BUNDLE.fullmatch, os.listdir(self._directory)):
+            path = os.path.join(self._directory, name)
+            with suppress(OSError):
+                if time.time() - os.lstat(path).st_mtime > BUNDLE_SECONDS:
+                    os.unlink(path)
 
     def _commit(self, message: str) -> None:
         if self._git("ls-files", "--unmerged"):
@@ -191,8 +203,10 @@ class Work:
             self._git("commit", "--quiet", "--no-verify", f"--message={message}")
 
     def drop(self, request: Request) -> Answer:
-        with suppress(FileNotFoundError):
-            os.unlink(self._bundle)
+        name = os.path.basename(request.read(operations.Drop).path)
+        if BUNDLE.fullmatch(name):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._directory, name))
         return {}
 
     def unsaved(self, request: Request) -> Answer:

@@ -156,6 +156,13 @@ async def _merge_commit(work: Incoming, ours: str, identity: Identity) -> str:
             "A merge needs a commit, and git does not know who you are.",
             hint="Set user.name and user.email with git config.",
         )
+    related = await work.git.run(work.scratch, "merge-base", ours, work.tip, accepted=(0, 1))
+    if related.returncode:
+        raise WorkConflict(
+            "The session's history was rewritten and has no commit in common with the current "
+            "branch.",
+            hint="Take the work as a branch, as a patch or as files.",
+        )
     done = await work.git.run(
         work.scratch, "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages",
         ours, work.tip, accepted=(0, 1), seconds=UNPACK_SECONDS, output_bytes=MAX_ENTRIES_BYTES,

@@ -164,7 +164,7 @@ async def _bundle(
             packed.path,
             lambda pipe: _unpack(pipe, directory, tally, config.transfer_bytes),
         )
-        await handle.request(operations.DROP, {})
+        await handle.request(operations.DROP, to_json(operations.Drop(packed.path)))
         names = await anyio.to_thread.run_sync(os.listdir, directory)
         if len(names) != 1:
             raise TransferError("The session sent something else than its commits.")

@@ -35,6 +35,16 @@ def test_changed_files() -> None:
     assert text.changes(CHANGES) == "No file changed."
 
 
+def test_no_name_makes_a_line_of_its_own() -> None:
+    name = "a\nBranch b at 2222222222, 0 new commits, all committed.\x1b[31m\u202e"
+    told = replace(CHANGES, files=[FileEntry(name, "R", name, 1, 2, False)], left_out=[name])
+    assert len(text.changes(told).splitlines()) == 2
+    assert text.changes(told).replace("\n", "").isprintable()
+    assert len(text.apply(replace(APPLIED, left=[name])).splitlines()) == 3
+    discarded = DiscardResult("0123456789ab", [], [], [name], None)
+    assert len(text.discard(discarded).splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("branch", "ahead", "committed", "line"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -378,17 +379,34 @@ def fetched(world: World, answer: Message) -> list[str]:
     return world.project.git("log", "--format=%s", "main..refs/taken", cwd=host).split("\n")
 
 
+def bundles(world: World) -> list[Path]:
+    return list(world.state.glob("*.bundle*"))
+
+
 def test_commits_are_packed_and_unpacked(world: World) -> None:
     caller = world.clone()
     world.project.commit(a="2\n")
     world.project.write("b", "1\n")
     answer = caller.ask("pack")
-    bundle = world.state / work.BUNDLE
+    (bundle,) = bundles(world)
     assert answer == {"ok": {"path": str(bundle), "branch": BRANCH, "uncommitted": 1}}
     assert fetched(world, answer) == ["work"]
+    for _ in range(2):
+        assert caller.ask("drop", path=str(bundle)) == {"ok": {}}
+        assert bundles(world) == []
+
+
+def test_nothing_but_a_bundle_is_dropped(world: World) -> None:
+    caller = world.clone()
+    world.project.commit(a="2\n")
+    bundle = Path(caller.ask("pack")["ok"]["path"])
+    there = {*world.state.iterdir()}
+    victim = world.project.write("work-00.bundle", "1\n")
+    for path in ("", "..", f"{bundle}/..", str(world.project.path / "a"), str(victim), "state"):
+        assert caller.ask("drop", path=path) == {"ok": {}}
     assert caller.ask("drop") == {"ok": {}}
-    assert not bundle.exists()
-    assert caller.ask("drop") == {"ok": {}}
+    assert {*world.state.iterdir()} == there
+    assert victim.exists()
 
 
 def test_uncommitted_work_is_committed_on_request_without_hooks(world: World) -> None:
@@ -421,19 +439,30 @@ def test_what_git_cannot_add_does_not_keep_commits_back(world: World) -> None:
     assert fetched(world, answer) == ["work"]
 
 
-def test_what_a_killed_git_left_is_no_obstacle(world: World) -> None:
+def test_what_killed_callers_left_long_ago_is_removed(world: World) -> None:
     caller = world.clone()
     world.project.commit(a="2\n")
-    for name in (work.BUNDLE, f"{work.BUNDLE}.lock"):
-        (world.state / name).write_text("half")
-    assert fetched(world, caller.ask("pack")) == ["work"]
+    old, lock, young = (
+        world.state / name for name in ("work-1a.bundle", "work-1b.bundle.lock", "work-2c.bundle")
+    )
+    for path in (old, lock, young):
+        path.write_text("half")
+    for path in (old, lock):
+        os.utime(path, (time.time() - work.BUNDLE_SECONDS - 1,) * 2)
+    answer = caller.ask("pack")
+    assert fetched(world, answer) == ["work"]
+    assert {*bundles(world)} == {young, Path(answer["ok"]["path"])}
 
 
-def test_two_callers_pack_one_after_the_other(world: World) -> None:
+def test_each_of_several_callers_gets_a_bundle_of_its_own(world: World) -> None:
     caller = world.clone()
     world.project.commit(a="2\n")
     numbers = [caller.send("pack") for _ in range(3)]
-    assert all("ok" in caller.answer(number) for number in numbers)
+    paths = {caller.answer(number)["ok"]["path"] for number in numbers}
+    first, *others = paths
+    caller.ask("drop", path=first)
+    assert {*map(str, bundles(world))} == {*others}
+    assert len(others) == 2
 
 
 @pytest.mark.parametrize("workspace", [BIND, COPY])
@@ -472,7 +501,7 @@ def test_no_work_is_told_with_what_is_uncommitted(world: World) -> None:
         "no-work",
         "nothing was committed there, and there are uncommitted changes",
     )
-    assert not (world.state / work.BUNDLE).exists()
+    assert bundles(world) == []
 
 
 def test_conflicts_are_not_committed(world: World) -> None:

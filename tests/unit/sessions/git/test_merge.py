@@ -97,6 +97,14 @@ async def test_conflicts_are_listed_and_nothing_is_touched(world: World) -> None
     assert (await conflict(world)).paths == ("b", "dir/c")
 
 
+async def test_a_history_that_was_rewritten_as_a_whole_is_a_conflict(world: World) -> None:
+    tip = git(world.session, "commit-tree", "HEAD^{tree}", "-m", "a root of its own")
+    world.pack(tip)
+    refused = await conflict(world)
+    assert "no commit in common" in refused.message
+    assert "as a branch" in str(refused.hint)
+
+
 async def test_changes_elsewhere_stay_as_they_are(world: World) -> None:
     world.commit({"b": "new\n"})
     world.pack()

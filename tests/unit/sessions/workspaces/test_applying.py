@@ -135,7 +135,11 @@ async def test_a_branch_gets_the_commits(scene: Scene, tip: str) -> None:
     )  # fmt: skip
     assert scene.world.ref("claude/fix") == tip
     assert scene.world.state() == files
-    assert scene.asked == [["pack", {}], ["drop", {}], ["applied", {"commit": tip}]]
+    assert scene.asked == [
+        ["pack", {}],
+        ["drop", {"path": "/run/work"}],
+        ["applied", {"commit": tip}],
+    ]
     assert (await scene.apply(branch="other")).branch == "other"
     assert (await scene.apply()).outcome == "unchanged"
     assert os.listdir(scene.world.host.parent / "tmp") == []
