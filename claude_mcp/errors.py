@@ -50,6 +50,7 @@ class NextStep(Enum):
     APPLY = auto()
     DISCARD_WORK = auto()
     CREATE_PARENTS = auto()
+    CREATE = auto()
 
 
 class ClaudeMcpError(Exception):

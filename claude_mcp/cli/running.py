@@ -36,6 +36,7 @@ STEPS: Final = {
     NextStep.APPLY: "'claude-mcp apply'",
     NextStep.DISCARD_WORK: "--force",
     NextStep.CREATE_PARENTS: "--parents",
+    NextStep.CREATE: "'claude-mcp create'",
 }
 """The command, or its option, for each step."""
 

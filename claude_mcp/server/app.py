@@ -38,7 +38,6 @@ from claude_mcp.server.progress import Reporter
 from claude_mcp.server.stdio import Lines, Output, claimed_stdout
 from claude_mcp.server.tool import Call
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
-from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
@@ -113,10 +112,7 @@ async def _call_tool(
         )
         if isinstance(outcome, InputRequiredResult):
             return outcome
-        return CallToolResult(
-            content=[TextContent(text=clean(declaration.text(outcome)))],
-            structured_content=outcome.wire(),
-        )
+        return declaration.answer(outcome)
     except Exception as error:
         text = error_text(error, params.name)
         return CallToolResult(content=[TextContent(text=text)], is_error=True)

@@ -15,19 +15,20 @@ from claude_mcp.views.wire import clean
 logger = logging.getLogger(__name__)
 
 STEPS: Final = {
-    NextStep.READ_TURN: "get_turn",
-    NextStep.CANCEL_TURN: "cancel_turn",
+    NextStep.READ_TURN: "get_turn with sessionId",
+    NextStep.CANCEL_TURN: "cancel_turn with sessionId",
     NextStep.QUEUE_PROMPT: "execute_in_session with whenBusy 'wait'",
-    NextStep.GIVE_CREDENTIALS: "set_credentials",
-    NextStep.READ_LOG: "get_session_logs",
-    NextStep.RUN_COMMAND: "execute_command",
-    NextStep.DESTROY: "destroy_session",
-    NextStep.OVERWRITE: "overwrite",
-    NextStep.APPLY: "apply_changes",
-    NextStep.DISCARD_WORK: "discardChanges",
-    NextStep.CREATE_PARENTS: "createParents",
+    NextStep.GIVE_CREDENTIALS: "set_credentials with sessionId and providerOptions",
+    NextStep.READ_LOG: "get_session_logs with sessionId",
+    NextStep.RUN_COMMAND: "execute_command with sessionId and command",
+    NextStep.DESTROY: "destroy_session with sessionId",
+    NextStep.OVERWRITE: "overwrite true",
+    NextStep.APPLY: "apply_changes with sessionId",
+    NextStep.DISCARD_WORK: "discardChanges true",
+    NextStep.CREATE_PARENTS: "createParents true",
+    NextStep.CREATE: "create_session with projectPath",
 }
-"""The tool, or its argument, for each step."""
+"""The tool and its arguments, or an argument of the same tool, for each step."""
 
 
 def error_text(error: Exception, tool: str) -> str:

@@ -14,6 +14,7 @@ Schema = dict[str, Any]
 _NULL = {"type": "null"}
 _OPEN = ("additionalProperties", True)  # the default
 _BOUND = "exclusiveMinimum"
+_NOT_PORTABLE = {"additionalProperties", "minLength", "maxLength", "minItems", "maxItems"}
 
 
 def input_schema(model: type[BaseModel]) -> Schema:
@@ -33,14 +34,17 @@ def _portable(schema: Schema) -> Schema:
             portable[name] = {each: _portable(inner) for each, inner in value.items()}
         elif name == "items":
             portable[name] = _portable(value)
-        elif name != "additionalProperties":
+        elif name not in _NOT_PORTABLE:
             portable["minimum" if name == _BOUND else name] = value
     return portable
 
 
 def output_schema(view: type[Result]) -> Schema:
-    """What results contain; every field is always present."""
-    return _compact(TypeAdapter(view).json_schema(mode="serialization"), nullable=True)
+    """What results contain; every field is always present, and so is ``next``."""
+    schema = _compact(TypeAdapter(view).json_schema(mode="serialization"), nullable=True)
+    schema["properties"]["next"] = {"type": ["string", "null"]}
+    schema["required"].append("next")
+    return schema
 
 
 def _compact(schema: Schema, *, nullable: bool) -> Schema:

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp.types import InputRequiredResult, Tool, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, Tool, ToolAnnotations
 
 from claude_mcp.config_names import Toolset
 from claude_mcp.server.arguments import Arguments
 from claude_mcp.server.elicitation import NOBODY, Elicitation
 from claude_mcp.server.schemas import input_schema, output_schema
+from claude_mcp.views.next_steps import next_step
 from claude_mcp.views.results import Result
+from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.progress import Progress
@@ -39,7 +41,7 @@ class Declaration:
     arguments: type[Arguments]
     result: type[Result]
     text: Callable[[Any], str]
-    """Makes the text of a ``result``; it holds the same facts."""
+    """Makes the text of a ``result``; it holds the same facts, but for the next step."""
     call: Callable[[Sessions, Any, Call], Awaitable[Result | InputRequiredResult]]
     """Takes checked ``arguments``. It imports what works on sessions by itself, so that a client
     that only lists the tools does not wait for that."""
@@ -55,6 +57,16 @@ class Declaration:
             input_schema=input_schema(self.arguments),
             output_schema=output_schema(self.result),
             annotations=self.hints,
+        )
+
+    def answer(self, result: Result) -> CallToolResult:
+        """The result for a client. Some give their model the structure alone, others the text."""
+        step = next_step(result)
+        step = clean(step) if step else None
+        text = clean(self.text(result))
+        return CallToolResult(
+            content=[TextContent(text=f"{text}\nNext: {step}" if step else text)],
+            structured_content={**result.wire(), "next": step},
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from claude_mcp.engine.engine import Container, Engine, ReferenceAmbiguous
-from claude_mcp.errors import NotASession, SessionAmbiguous, SessionNotFound, UsageError
+from claude_mcp.errors import NextStep, NotASession, SessionAmbiguous, SessionNotFound, UsageError
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.network.access import PROXY_OF_LABEL
 from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, container_name
@@ -107,8 +107,9 @@ def choose(reference: str, sessions: Sequence[Session]) -> Session:
     elif sessions:
         hint = f"Existing sessions: {_named(sessions)}."
     else:
-        hint = "There are no sessions; create one first."
-    raise SessionNotFound(f"There is no session {reference!r}.", hint=hint)
+        hint = "There are no sessions."
+    steps = () if sessions else (NextStep.CREATE,)
+    raise SessionNotFound(f"There is no session {reference!r}.", hint=hint, steps=steps)
 
 
 def _named(sessions: Sequence[Session]) -> str:

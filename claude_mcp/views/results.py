@@ -163,13 +163,14 @@ class TurnView(PromptResult):
 
 
 def _turn_fields(turn: TurnResult) -> dict[str, Any]:
+    silent = turn.status == "completed" and not turn.result
     ahead = counted(turn.ahead, "prompt is", "prompts are")
     return dict(
         session_id=turn.session.id,
         turn_id=turn.turn_id,
         status=turn.status.value,
         result=turn.result,
-        error=turn.error,
+        error=turn.error or ("Claude Code gave no reason." if turn.status == "failed" else None),
         conversation_id=turn.conversation_id,
         num_turns=turn.num_turns,
         duration_ms=turn.duration_ms,
@@ -180,7 +181,11 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
             for each in turn.permission_denials
         ],
         questions=[QuestionEntry.of(each) for each in turn.questions],
-        notes=[*turn.notes, *([f"{ahead} ahead of this one."] if turn.ahead else [])],
+        notes=[
+            *turn.notes,
+            *([f"{ahead} ahead of this one."] if turn.ahead else []),
+            *(["Claude finished without a final message."] if silent else []),
+        ],
         cursor=turn.cursor,
         model=turn.model,
         last_step=turn.last_step,

@@ -1,4 +1,4 @@
-"""Results as text for a model: what it needs to continue, and the next step where there is one."""
+"""Results as text for a model. The next step is not in it; see ``views.next_steps``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from claude_mcp.views.results import (
     FileEntry,
     ListResult,
     LogsResult,
+    McpServerStatus,
     PermissionResult,
     PromptResult,
     SessionEntry,
@@ -40,15 +41,19 @@ NETWORKS: Final = {
 def create(result: CreateResult) -> str:
     lines = [
         f"Session {result.session_name} ({result.session_id}) is ready: {result.project_path} is "
-        f"its /workspace. Image {result.image}, {result.engine}.",
+        f"its /workspace. Container {result.container_name}, image {result.image}, "
+        f"{result.engine}, provider {result.provider}.",
         *([NETWORKS[result.network]] if result.network in NETWORKS else []),
-        *(f"MCP server {each.name}: {each.status}." for each in result.mcp_servers),
+        *map(_mcp_server, result.mcp_servers),
         *([f"It will be removed at {result.expires_at}."] if result.expires_at else []),
         *_warnings(result.warnings),
-        f'Next: execute_in_session with sessionId "{result.session_id}" and a prompt; '
-        "destroy_session when the work is done.",
     ]
     return "\n".join(lines)
+
+
+def _mcp_server(server: McpServerStatus) -> str:
+    error = f" ({server.error})" if server.error else ""
+    return f"MCP server {server.name}: {server.status}{error}."
 
 
 def prompt(result: PromptResult) -> str:
@@ -69,58 +74,35 @@ def prompt(result: PromptResult) -> str:
 
 
 def _outcome(result: PromptResult) -> list[str]:
-    """The turn's status, and the next step."""
     figures = turn_figures(result.duration_ms, result.num_turns, result.cost_usd)
     match result.status:
         case "completed":
-            empty = [] if result.result else ["Claude finished without a final message."]
-            return [f"[completed: {figures}]", *empty]
+            return [f"[completed: {figures}]"]
         case "failed":
-            return [
-                f"[failed: {figures}]",
-                result.error or "Claude Code gave no reason.",
-                "Next: fix the cause and send the prompt again (the conversation is kept), or "
-                "read get_session_logs.",
-            ]
+            return [f"[failed: {figures}]", *([result.error] if result.error else [])]
         case "cancelled":
-            return [
-                f"[cancelled: {figures}]",
-                "The conversation is kept; the next prompt continues it.",
-            ]
+            return [f"[cancelled: {figures}]"]
         case "needs_permission":
             return [f"[needs_permission: turn {result.turn_id}]"]
         case "running" | "queued":
             return [
                 f"[{result.status} for {elapsed(result.duration_ms)}: turn {result.turn_id}]",
                 *([f"Last step: {result.last_step}"] if result.last_step else []),
-                f'Next: get_turn with sessionId "{result.session_id}" waits for the result; '
-                "cancel_turn interrupts it.",
             ]
 
 
 def _questions(result: PromptResult) -> list[str]:
-    if not result.questions:
-        return []
     lines = []
     for question in result.questions:
         asked = question_text(question.tool_name, question.tool_input, question.description)
         lines.append(
             f'{LEADS[kind_of(question.tool_name)]} (requestId "{question.request_id}"): {asked}'
         )
-    own = any(question.kind == "question" for question in result.questions)
-    lines.append(
-        f'Next: respond_permission with sessionId "{result.session_id}" and each requestId'
-        f"{' (answers, where Claude asks questions)' if own else ''}; if in doubt, ask your user "
-        "first. Then get_turn waits for the result. Unanswered requests are denied after a while."
-    )
     return lines
 
 
 def decided(result: PermissionResult) -> str:
-    return (
-        f'Claude has the answer. Next: get_turn with sessionId "{result.session_id}" waits for '
-        "the result."
-    )
+    return "Claude has the answer."
 
 
 def turn(result: TurnView) -> str:
@@ -140,8 +122,7 @@ def _event(event: EventEntry) -> str:
 def turns(result: TurnsResult) -> str:
     if not result.turns:
         return "The session has no turn yet."
-    more = [f'There are older turns: cursor "{result.cursor}".'] if result.cursor else []
-    return "\n".join([*map(_turn_entry, result.turns), *more])
+    return "\n".join(map(_turn_entry, result.turns))
 
 
 def _turn_entry(entry: TurnEntry) -> str:
@@ -154,18 +135,18 @@ def _turn_entry(entry: TurnEntry) -> str:
 def cancelled(result: CancelResult) -> str:
     match result.status:
         case None:
-            return "No turn was running."
+            return "No turn was interrupted."
         case "cancelled":
-            return f"Turn {result.turn_id} is cancelled. The conversation is kept."
+            return f"Turn {result.turn_id} is cancelled."
         case "running" | "queued":
-            return f"Turn {result.turn_id} is being cancelled; get_turn waits for its end."
+            return f"Turn {result.turn_id} is being cancelled."
         case status:
             return f"Turn {result.turn_id} had already ended: {status}."
 
 
 def sessions(result: ListResult) -> str:
     if not result.sessions:
-        return "There are no sessions. Create one with create_session."
+        return "There are no sessions."
     return "\n".join(map(_entry, result.sessions))
 
 
@@ -247,12 +228,7 @@ def _destroyed(entry: DestroyEntry) -> str:
 
 
 def changes(result: ChangesResult) -> str:
-    lines = changed(result)
-    if result.next_offset is not None:
-        lines.append(
-            f"There is more: ask with offset {result.next_offset} and until {result.until}."
-        )
-    return "\n".join(lines)
+    return "\n".join(changed(result))
 
 
 def changed(result: ChangesResult) -> list[str]:
@@ -263,7 +239,7 @@ def changed(result: ChangesResult) -> list[str]:
     if result.more:
         lines.append(f"... and {counted(result.more, 'more file')}")
     if not result.complete:
-        lines.append("The list is cut: too much changed to count. Ask for single paths.")
+        lines.append("The list is cut: too much changed to count.")
     if result.left_out:
         lines.append(f"Not kept, so not compared: {', '.join(map(_one_line, result.left_out))}")
     if result.head is not None:
@@ -330,10 +306,7 @@ def transfer(result: TransferResult) -> str:
 def command(result: CommandOutcome) -> str:
     took = duration(result.duration_ms)
     if result.timed_out:
-        lines = [
-            f"Killed at its time limit, after {took}. Pass a larger timeoutSeconds, or start it "
-            "in the background with nohup and read its output later."
-        ]
+        lines = [f"Killed at its time limit, after {took}; exit code {result.exit_code}."]
     else:
         lines = [f"Exit code {result.exit_code} after {took}."]
     lines += [f"Note: {note}" for note in result.notes]
@@ -343,10 +316,7 @@ def command(result: CommandOutcome) -> str:
     if not result.stdout and not result.stderr:
         lines.append("No output.")
     if result.truncated:
-        lines.append(
-            f"Output cut in the middle: {result.truncated}. To see all of it, redirect it to a "
-            "file and read that in parts."
-        )
+        lines.append(f"Output cut in the middle: {result.truncated}.")
     return "\n".join(lines)
 
 

@@ -409,7 +409,8 @@ def test_copy_of_a_missing_file_is_refused(run: Run, session: str, tmp_path: Pat
         (
             ("exec", "nope", "ls"),
             3,
-            "claude-mcp: There is no session 'nope'.\nThere are no sessions; create one first.\n",
+            "claude-mcp: There is no session 'nope'.\nThere are no "
+            "sessions. Use 'claude-mcp create'.\n",
         ),
         (
             ("--engine", "/nowhere/docker", "list"),

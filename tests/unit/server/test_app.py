@@ -269,7 +269,8 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "execute_command",
             {"sessionId": "nope", "command": "ls"},
-            "There is no session 'nope'.\nThere are no sessions; create one first.",
+            "There is no session 'nope'.\nThere are no "
+            "sessions. Use create_session with projectPath.",
         ),
         (
             "execute_command",
@@ -291,7 +292,8 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
         (
             "cancel_turn",
             {"sessionId": "nope"},
-            "There is no session 'nope'.\nThere are no sessions; create one first.",
+            "There is no session 'nope'.\nThere are no "
+            "sessions. Use create_session with projectPath.",
         ),
         (
             "get_session_logs",

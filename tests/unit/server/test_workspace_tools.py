@@ -38,7 +38,11 @@ async def test_changes_are_told(
     arguments = {"sessionId": session, "turnId": "t", "paths": ["a"], "full": True, "offset": 4}
     told = await client.call_tool("get_changes", arguments)
     assert content(told)["diff"] == "+?\n"
-    assert text(told) == "+?\nThere is more: ask with offset 9 and until ab."
+    assert text(told).splitlines() == [
+        "+?",
+        f'Next: get_changes with sessionId "{session}", full true, offset 9 and until "ab" returns '
+        "the next part.",
+    ]
     assert asked == {"turn_id": "t", "paths": ["a"], "diff": True, "offset": 4, "until": None}
 
 
