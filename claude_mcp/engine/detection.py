@@ -32,7 +32,7 @@ from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.naming import EngineName, hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
-DETECT_TIMEOUT_SECONDS: Final = 15.0
+DETECT_TIMEOUT_SECONDS: Final = 8.0
 PODMAN_SERVICE: Final = "Podman Engine"
 """What Podman's service calls itself when it speaks Docker's API."""
 

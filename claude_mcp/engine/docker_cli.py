@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final
 
@@ -53,15 +54,19 @@ from claude_mcp.engine.failures import (
     without_client_lines,
 )
 from claude_mcp.engine.info import EngineInfo, parse_info
+from claude_mcp.engine.pulse import Pulse
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
-READ_TIMEOUT_SECONDS: Final = 15.0
-"""How long a verb may take that changes nothing."""
-START_TIMEOUT_SECONDS: Final = 30.0
-REMOVE_TIMEOUT_SECONDS: Final = 60.0
-"""Longer than any verb that we wait for takes on a healthy engine."""
+READ_SECONDS: Final = 20.0
+"""How long a verb that changes nothing may take on an engine that answers."""
+CHANGE_SECONDS: Final = 60.0
+"""The same for a verb that starts, stops or removes something."""
 REMOVAL_POLL_SECONDS: Final = 0.1
+BUSY_HINT: Final = (
+    "Somebody may be copying files of the container, or starting or removing it: try again later. "
+    "Otherwise its storage may hang: look at the engine's own log."
+)
 REMOVING: Final = "removing"
 """The status of a container whose removal failed halfway."""
 
@@ -88,25 +93,58 @@ class DockerCliEngine:
     )
     """Bounds the engine processes at a time; further calls wait for their turn."""
 
+    pulses: list[Pulse] = field(default_factory=list, compare=False, repr=False)
+    """The one ``Pulse`` of this engine, once a call was watched."""
+
     @property
     def title(self) -> str:
         return self.dialect.title
+
+    @property
+    def _pulse(self) -> Pulse:
+        if not self.pulses:
+            self.pulses.append(Pulse(self.title, self._ask))
+        return self.pulses[0]
+
+    async def _ask(self) -> None:
+        """The question whether the engine answers, whose answer needs no container."""
+        # It does not stand in line with the calls that wait for the same engine.
+        completed = await self._run_at_once(build.version_argv(self.program), math.inf)
+        if completed.returncode != 0:
+            error = self._failure("report its version", completed)
+            if isinstance(error, EngineUnavailable):
+                raise error
+
+    async def check(self) -> None:
+        await self._pulse.check()
+
+    def watching(self, quiet_seconds: float | None = None) -> AbstractAsyncContextManager[None]:
+        return self._pulse.watching(quiet_seconds)
 
     async def _run(
         self,
         argv: Argv,
         *,
-        extra_environment: Mapping[str, str] | None = None,
         capture_bytes: int = process.CAPTURE_BYTES,
         seconds: float | None = None,
     ) -> process.Completed:
-        seconds = READ_TIMEOUT_SECONDS if seconds is None else seconds
+        seconds = READ_SECONDS if seconds is None else seconds
+        async with self.watching(), self.running:
+            return await self._run_at_once(argv, seconds, capture_bytes=capture_bytes)
+
+    async def _run_at_once(
+        self,
+        argv: Argv,
+        seconds: float,
+        *,
+        extra_environment: Mapping[str, str] | None = None,
+        capture_bytes: int = process.CAPTURE_BYTES,
+    ) -> process.Completed:
         environment = {**self.environment, **(extra_environment or {})}
         try:
-            async with self.running:
-                return await process.run(
-                    argv, env=environment, timeout=seconds, capture_bytes=capture_bytes
-                )
+            return await process.run(
+                argv, env=environment, timeout=seconds, capture_bytes=capture_bytes
+            )
         except process.ProgramNotFound as error:
             raise EngineNotFound(
                 f"'{self.program}' can no longer be started: {error}.",
@@ -114,8 +152,8 @@ class DockerCliEngine:
             ) from error
         except process.ProcessTimeout as error:
             raise EngineUnavailable(
-                f"{self.title} did not finish '{argv[1]}' within {seconds:g} s.",
-                hint="Its storage or daemon may hang. Look at the engine's own log.",
+                f"{self.title} answers, but did not finish '{argv[1]}' within {seconds:g} s.",
+                hint=BUSY_HINT,
             ) from error
 
     async def create(
@@ -128,7 +166,8 @@ class DockerCliEngine:
         argv = build.create_argv(self.program, self.dialect, spec)
         # `create --env=NAME` removes a variable from the container only if we have none either.
         plain = replace(self, environment=without(self.environment, PROXIES))
-        completed = await plain._run(argv, extra_environment=inherited, seconds=seconds)
+        async with plain.running:
+            completed = await plain._run_at_once(argv, seconds, extra_environment=inherited)
         if completed.returncode == 0:
             id = completed.out.strip().splitlines()[-1]
             return NewContainer(id, ignored_limits(completed.err))
@@ -149,28 +188,24 @@ class DockerCliEngine:
             yield stream
 
     async def start(self, ref: str) -> None:
-        completed = await self._run(
-            build.start_argv(self.program, ref), seconds=START_TIMEOUT_SECONDS
-        )
+        completed = await self._run(build.start_argv(self.program, ref), seconds=CHANGE_SECONDS)
         if completed.returncode != 0:
             raise self._failure(f"start container {ref}", completed)
 
     async def kill(self, ref: str) -> None:
-        completed = await self._run(
-            build.kill_argv(self.program, ref), seconds=REMOVE_TIMEOUT_SECONDS
-        )
+        completed = await self._run(build.kill_argv(self.program, ref), seconds=CHANGE_SECONDS)
         gone = matches(NOT_RUNNING, completed) or matches(NO_SUCH_CONTAINER, completed)
         if completed.returncode != 0 and not gone:
             raise self._failure(f"kill container {ref}", completed)
 
     async def remove(self, ref: str) -> bool:
         argv = build.remove_argv(self.program, ref)
-        completed = await self._run(argv, seconds=REMOVE_TIMEOUT_SECONDS)
+        completed = await self._run(argv, seconds=CHANGE_SECONDS)
         # Podman may fail on a mount point of a container that is just starting, after it has
         # removed the rest. A second call completes the removal.
         busy = matches(BUSY, completed)
         if busy:
-            completed = await self._run(argv, seconds=REMOVE_TIMEOUT_SECONDS)
+            completed = await self._run(argv, seconds=CHANGE_SECONDS)
         if matches(BEING_REMOVED, completed):
             await self._await_removal(ref)
             return True
@@ -183,19 +218,19 @@ class DockerCliEngine:
 
     async def _await_removal(self, ref: str) -> None:
         """Wait until the container that another call is removing no longer exists."""
-        with anyio.move_on_after(REMOVE_TIMEOUT_SECONDS):
+        with anyio.move_on_after(CHANGE_SECONDS):
             while await self.inspect([ref]):  # noqa: ASYNC110 another process removes it
                 await anyio.sleep(REMOVAL_POLL_SECONDS)
             return
         raise EngineUnavailable(
             f"{self.title} did not finish the removal of container {ref[:12]} within "
-            f"{REMOVE_TIMEOUT_SECONDS:g} s.",
-            hint="Its storage or daemon may hang. Look at the engine's own log.",
+            f"{CHANGE_SECONDS:g} s.",
+            hint=BUSY_HINT,
         )
 
     async def remove_volume(self, name: str) -> None:
         completed = await self._run(
-            build.remove_volume_argv(self.program, name), seconds=REMOVE_TIMEOUT_SECONDS
+            build.remove_volume_argv(self.program, name), seconds=CHANGE_SECONDS
         )
         if completed.returncode != 0 and not matches(NO_SUCH_VOLUME, completed):
             raise self._failure(f"remove volume {name}", completed)

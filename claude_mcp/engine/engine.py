@@ -113,6 +113,16 @@ class Engine(Protocol):
     def title(self) -> str:
         """The engine's name for messages."""
 
+    async def check(self) -> None:
+        """Raises EngineUnavailable if the engine does not answer within a few seconds."""
+
+    def watching(self, quiet_seconds: float | None = None) -> AbstractAsyncContextManager[None]:
+        """End the block with EngineUnavailable once the engine does not answer any more.
+
+        The engine is asked after ``quiet_seconds``, and again and again. Calls are watched already,
+        except ``create``, copies and what is a context manager itself.
+        """
+
     async def create(
         self,
         spec: ContainerSpec,
@@ -122,7 +132,8 @@ class Engine(Protocol):
     ) -> NewContainer:
         """Create a container. ``inherited`` holds the values of ``spec.inherited``.
 
-        After ``seconds`` it is given up; a daemon may then still create the container.
+        After ``seconds`` it is given up; a daemon may then still create the container. It is not
+        watched, because the client of a daemon that goes on later should be there to hear of it.
 
         Raises:
             ContainerNameInUse, ImageNotFound, LimitRefused, EngineError

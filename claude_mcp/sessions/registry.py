@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import (
     ClaudeMcpError,
+    EngineError,
     NotASession,
     SessionNotFound,
     SessionNotReady,
@@ -209,9 +210,14 @@ class Sessions:
         self._tasks.start_soon(perform)
 
     async def finish_sweeping(self) -> None:
-        with anyio.move_on_after(SWEEP_SECONDS):
-            for done in [*self._sweeps.values(), *self._background]:
-                await done.wait()
+        """Wait for what happens in the background, for as long as the engine answers."""
+        waiting = [*self._sweeps.values(), *self._background]
+        if not waiting or self._connected is None:
+            return
+        with anyio.move_on_after(SWEEP_SECONDS), suppress(EngineError):
+            async with self._connected.engine.watching():
+                for done in waiting:
+                    await done.wait()
 
     async def prune(self, *, dry_run: bool = False) -> list[pruning.Pruned]:
         """Remove expired and broken sessions; a dry run only says which.

@@ -24,11 +24,17 @@ from claude_mcp.engine.engine import (
     Engine,
     ProcessLimitReached,
 )
-from claude_mcp.errors import AgentError, ClaudeMcpError, SessionNotFound, SessionNotReady
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    EngineError,
+    SessionNotFound,
+    SessionNotReady,
+)
 from claude_mcp.sessions.channel import answers
 from claude_mcp.sessions.channel.payload import connect_command
 from claude_mcp.sessions.channel.refusals import AgentRefused, no_room, refused
-from claude_mcp.sessions.channel.silence import limit_of
+from claude_mcp.sessions.channel.silence import in_doubt, limit_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +42,10 @@ GREETING_SECONDS: Final = 10.0
 """How long a new channel waits for the agent's greeting."""
 QUIET_SECONDS: Final = 3.0
 """After this long without a word, an agent with a request under way is pinged."""
-PONG_SECONDS: Final = 7.0
+PONG_SECONDS: Final = 6.5
 """How long it may take to answer that ping."""
+ENGINE_QUIET_SECONDS: Final = 1.0
+"""How long it may take before the engine is asked whether it answers itself."""
 LATE_SECONDS: Final = 0.5
 """How long data that waits to be read may take to be read."""
 CANCEL_ANSWER_SECONDS: Final = 8.0
@@ -142,28 +150,35 @@ class Channel:
 
     async def _watch(self) -> None:
         """Give the channel up when the other side says nothing although a request waits."""
-        with anyio.move_on_after(GREETING_SECONDS):
-            await self._opened.wait()
-        if not self._opened.is_set():
-            self._give_up(GREETING_SECONDS)
-        while True:
-            await anyio.sleep(max(QUIET_SECONDS - self._quiet_seconds, LATE_SECONDS))
-            if self.closed or not self.busy or self._quiet_seconds < QUIET_SECONDS:
-                continue
-            self._word = anyio.Event()
-            with anyio.move_on_after(PONG_SECONDS):
+        try:
+            with anyio.move_on_after(GREETING_SECONDS):
+                async with self._engine.watching():
+                    await self._opened.wait()
+            if not self._opened.is_set():
+                self._give_up(Silent(round(GREETING_SECONDS), written=False))
+            while True:
+                await anyio.sleep(max(QUIET_SECONDS - self._quiet_seconds, LATE_SECONDS))
+                if not self.closed and self.busy and self._quiet_seconds >= QUIET_SECONDS:
+                    await self._ping()
+        except EngineError as error:
+            self._give_up(in_doubt(error) if self._greeted else error)
+
+    async def _ping(self) -> None:
+        self._word = anyio.Event()
+        with anyio.move_on_after(PONG_SECONDS):
+            async with self._engine.watching(ENGINE_QUIET_SECONDS):
                 await self._send(operations.Request(self._next_number(), operations.PING, {}))
                 await self._word.wait()
-            await anyio.sleep(LATE_SECONDS)  # this process itself may have been stopped
-            if not self._word.is_set() and self.busy:
-                self._give_up(self._quiet_seconds)
+        await anyio.sleep(LATE_SECONDS)  # this process itself may have been stopped
+        if not self._word.is_set() and self.busy:
+            self._give_up(Silent(round(self._quiet_seconds), written=self._greeted))
 
     @property
     def _quiet_seconds(self) -> float:
         return anyio.current_time() - self._heard
 
-    def _give_up(self, seconds: float) -> None:
-        self.failure = Silent(round(seconds), written=self._greeted)
+    def _give_up(self, failure: ClaudeMcpError) -> None:
+        self.failure = failure
         self._end()
         self._scope.cancel()
 

@@ -32,11 +32,10 @@ PLAIN_SECONDS: Final = 60.0
 """The limit of operations that only read or store something."""
 LONG_SECONDS: Final = 600.0
 """The limit of operations that read the whole workspace."""
-ENGINE_SECONDS: Final = 4.0
-"""How long the engine may take to say what became of a container."""
-
-NO_LABEL: Final = "claude-mcp.nothing"
-"""A label that no container has."""
+ENGINE_SECONDS: Final = 6.0
+"""How long an engine that answers may take to say what became of a container."""
+BRIEF_SECONDS: Final = 0.5
+"""After this long, it is asked whether it answers: its silence is told before that time is over."""
 
 _PLAIN: Final = (
     operations.PING,
@@ -65,6 +64,11 @@ def limit_of(op: str, args: Mapping[str, Any]) -> float:
     return math.inf if given is None else given + GRACE_SECONDS
 
 
+def in_doubt(error: EngineError) -> EngineError:
+    """The error of a silent engine for a request that was sent."""
+    return EngineUnavailable(error.message, hint=" ".join(filter(None, (error.hint, _MAYBE))))
+
+
 async def container_now(engine: Engine, container_id: str) -> Container | None:
     """The container as the engine describes it; None if there is none.
 
@@ -72,26 +76,14 @@ async def container_now(engine: Engine, container_id: str) -> Container | None:
         EngineUnavailable: the engine does not answer in time.
         EngineError
     """
-    try:
-        with anyio.fail_after(ENGINE_SECONDS):
+    with anyio.move_on_after(ENGINE_SECONDS):
+        async with engine.watching(BRIEF_SECONDS):
             found = await engine.inspect([container_id])
-    except TimeoutError:
-        raise EngineUnavailable(
-            f"{engine.title} does not answer, so the session cannot be reached.",
-            hint=f"Look at the engine's own log. {_MAYBE}",
-        ) from None
-    return found[0] if found else None
-
-
-async def check_engine(engine: Engine) -> None:
-    """Raises EngineUnavailable if the engine does not answer in time; no container matters."""
-    try:
-        with anyio.fail_after(ENGINE_SECONDS):
-            await engine.ids(NO_LABEL)
-    except TimeoutError:
-        raise EngineUnavailable(
-            f"{engine.title} does not answer.", hint="Look at the engine's own log."
-        ) from None
+        return found[0] if found else None
+    raise EngineUnavailable(
+        f"{engine.title} answers, but does not say what became of the session's container.",
+        hint=f"Somebody may be copying its files, or starting or removing it. {_MAYBE}",
+    )
 
 
 async def explain(

@@ -15,15 +15,12 @@ import anyio
 from claude_mcp.engine.engine import Engine, NewContainer
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import ClaudeMcpError, EngineUnavailable
-from claude_mcp.sessions.labels import SESSION
 from claude_mcp.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
 
-STALL_SECONDS: Final = 15.0
-"""After this long, the engine is asked whether it answers at all."""
-SLOW_SECONDS: Final = 45.0
-"""How much longer an engine that answers may take."""
+SLOW_SECONDS: Final = 60.0
+"""How long a caller waits for an engine that answers."""
 LAST_SECONDS: Final = 900.0
 """How long a creation that nobody waits for may take."""
 
@@ -52,36 +49,22 @@ class _Creation:
                 logger.error("container %s is left behind: %s", self.created.id[:12], error)
 
 
-async def _ask(engine: Engine, spec: ContainerSpec) -> None:
-    """Raises EngineUnavailable if the engine does not answer."""
-    try:
-        await engine.ids(SESSION)
-    except EngineUnavailable as error:
-        raise EngineUnavailable(
-            f"{engine.title} did not create container {spec.name}, and does not answer: "
-            f"{error.message}",
-            hint=error.hint,
-        ) from error
-
-
 async def create(
     sessions: Sessions, engine: Engine, spec: ContainerSpec, inherited: Mapping[str, str]
 ) -> NewContainer:
     """The engine's ``create``; it cannot be cancelled, because a daemon would finish it anyway.
 
     Raises:
-        EngineUnavailable: it took too long. If a container is created all the same, it is removed.
+        EngineUnavailable: it does not answer, or took too long. If a container is created all the
+            same, it is removed.
         EngineError: as the engine's ``create`` does.
     """
     creation = _Creation(engine, spec, inherited)
     sessions.in_background(creation.run)
     with anyio.CancelScope(shield=True):
         try:
-            with anyio.move_on_after(STALL_SECONDS):
-                await creation.ended.wait()
-            if not creation.ended.is_set():
-                await _ask(engine, spec)
-                with anyio.move_on_after(SLOW_SECONDS):
+            with anyio.move_on_after(SLOW_SECONDS):
+                async with engine.watching():
                     await creation.ended.wait()
         finally:
             creation.abandoned = not creation.ended.is_set()
@@ -89,8 +72,7 @@ async def create(
         raise creation.failure
     if creation.created is None:
         raise EngineUnavailable(
-            f"{engine.title} did not create container {spec.name} within "
-            f"{STALL_SECONDS + SLOW_SECONDS:g} s.",
+            f"{engine.title} did not create container {spec.name} within {SLOW_SECONDS:g} s.",
             hint="Its storage or daemon may hang: look at the engine's own log. If it creates the "
             "container after all, it is removed.",
         )

@@ -250,7 +250,8 @@ async def _hand_over(
 async def _ready_in_time(engine: Engine, container_id: str) -> AsyncIterator[None]:
     try:
         with anyio.fail_after(READY_SECONDS):
-            yield
+            async with engine.watching():
+                yield
     except TimeoutError:
         raise await _not_ready(engine, container_id) from None
 

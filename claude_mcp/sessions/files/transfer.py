@@ -21,7 +21,6 @@ from claude_mcp.engine.engine import CopyIncomplete, Engine, PathNotFound
 from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError, ungrouped
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
-from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.files.archive import Tally, write_archive
 from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
@@ -305,7 +304,7 @@ async def _reported(tally: Tally, progress: Progress, engine: Engine) -> AsyncIt
             still = still + 1 if copied == before else 0
             if still == STILL_REPORTS:
                 still = 0
-                await silence.check_engine(engine)
+                await engine.check()
 
     with ungrouped():
         async with anyio.create_task_group() as tasks:

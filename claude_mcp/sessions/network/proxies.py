@@ -79,9 +79,10 @@ async def _create(engine: Engine, proxy: Proxy) -> None:
     while True:
         try:
             with anyio.CancelScope(shield=True):  # a daemon completes the operation anyway
-                created = await engine.create(
-                    spec, {places.PAYLOAD_VARIABLE: payload.proxy_archive()}
-                )
+                async with engine.watching():
+                    created = await engine.create(
+                        spec, {places.PAYLOAD_VARIABLE: payload.proxy_archive()}
+                    )
             try:
                 await _start(engine, created.id)
             except BaseException:
@@ -107,10 +108,11 @@ async def _start(engine: Engine, container_id: str) -> None:
     """Start the proxy and wait until it listens."""
     async with engine.start_attached(container_id) as stream:
         with anyio.move_on_after(READY_SECONDS) as waiting:
-            async for line in stream.lines():
-                if line == READY:
-                    return
-            await stream.wait()
+            async with engine.watching():
+                async for line in stream.lines():
+                    if line == READY:
+                        return
+                await stream.wait()
     if waiting.cancelled_caught:
         raise EngineError(
             f"The session's proxy was not ready within {READY_SECONDS:g} s.",

@@ -477,10 +477,10 @@ async def test_a_missing_or_hanging_engine_has_a_hint(
     with pytest.raises(EngineNotFound) as gone:
         await engine.start("c")
     assert gone.value.message.startswith(f"'{program}' can no longer be started: ")
-    program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
+    program.write_text("#!/bin/sh\n[ $1 = version ] || exec /bin/sleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr("claude_mcp.engine.docker_cli.START_TIMEOUT_SECONDS", 0.01)
-    monkeypatch.setattr("claude_mcp.engine.docker_cli.READ_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr("claude_mcp.engine.docker_cli.CHANGE_SECONDS", 0.01)
+    monkeypatch.setattr("claude_mcp.engine.docker_cli.READ_SECONDS", 0.02)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "start' within 0.01": lambda: engine.start("c"),
         "container' within 0.02": lambda: engine.inspect(["c"]),
@@ -490,7 +490,7 @@ async def test_a_missing_or_hanging_engine_has_a_hint(
     for said, call in calls.items():
         with pytest.raises(EngineUnavailable) as hangs:
             await call()
-        assert hangs.value.message == f"Docker did not finish '{said} s."
+        assert hangs.value.message == f"Docker answers, but did not finish '{said} s."
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,11 @@ fail() {{
     status=1
 }}
 status=0
+[ -e "$1.py" ] && exec '{python}' -IS "$1.py" "$@"
 case $1 in
 version)
     exec cat version.json;;
 ps)
-    [ -e ps.py ] && exec '{python}' -IS ps.py "$@"
     label=$(echo "\\"${{5#--filter=label=}}\\"" | sed 's/=/": "/')
     grep -lsF "$label" containers/* | sed 's,.*/,,; s,=.*,,';;
 volume)

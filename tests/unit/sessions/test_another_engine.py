@@ -76,6 +76,13 @@ class Pods:
         self._containers = {each.name: each for each in containers}
         self.calls: list[str] = []
 
+    async def check(self) -> None:
+        self.calls.append("check")
+
+    @asynccontextmanager
+    async def watching(self, quiet_seconds: float | None = None) -> AsyncIterator[None]:
+        yield
+
     async def create(
         self,
         spec: ContainerSpec,

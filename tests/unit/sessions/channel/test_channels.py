@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from claude_mcp.contract import places
+from claude_mcp.engine import pulse
 from claude_mcp.errors import (
     AgentError,
     EngineError,
@@ -558,14 +559,43 @@ async def test_a_session_that_says_nothing_learns_which_part_is_silent(
 async def test_an_engine_that_says_nothing_is_named(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def inspect(*_: object) -> None:
-        await anyio.sleep_forever()
-
-    monkeypatch.setattr(type(scripted.engine), "inspect", inspect)
-    monkeypatch.setattr(silence, "ENGINE_SECONDS", 0.05)
+    monkeypatch.setattr(channel, "PONG_SECONDS", 20.0)
+    monkeypatch.setattr(channel, "ENGINE_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.05)
+    scripted.on("version", "import time; time.sleep(1000)")
     scripted.agent(SILENT)
     async with opened() as channels:
-        with pytest.raises(EngineUnavailable, match=r"^Docker does not answer, so the session"):
+        with pytest.raises(EngineUnavailable) as caught:
+            await channels.request(ID, "command", {})
+    assert str(caught.value) == (
+        "Docker does not answer. Its daemon may hang: look at the engine's own log, or restart "
+        "it. What was asked of it may still be carried out."
+    )
+
+
+async def test_an_engine_that_is_silent_before_the_agent_greets_is_named(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.05)
+    for verb in ("version", "exec"):
+        scripted.on(verb, "import time; time.sleep(1000)")
+    async with opened() as channels:
+        with pytest.raises(EngineUnavailable) as caught:
+            await channels.request(ID, "command", {})
+    assert str(caught.value).startswith("Docker does not answer. ")
+    assert "carried out" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_container_that_the_engine_does_not_describe_is_not_taken_for_a_silent_engine(
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "ENGINE_SECONDS", 0.05)
+    scripted.on("container", "import time; time.sleep(1000)")
+    scripted.agent(SILENT)
+    async with opened() as channels:
+        with pytest.raises(EngineUnavailable, match=r"^Docker answers, but does not say what"):
             await channels.request(ID, "command", {})
 
 

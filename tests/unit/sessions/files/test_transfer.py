@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from claude_mcp.engine import pulse
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -22,7 +23,6 @@ from claude_mcp.errors import (
     TransferError,
     UsageError,
 )
-from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.files import transfer as module
 from claude_mcp.sessions.files.transfer import Direction, Transferred, staging_of, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -345,8 +345,8 @@ class TestOut:
         engine.on("cp", GIVE.format(entries=f"{TREE}; {hang}"))
 
         async def progress(message: str) -> None:
-            monkeypatch.setattr(silence, "ENGINE_SECONDS", 0.05)
-            engine.on("ps", hang)
+            monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.05)
+            engine.on("version", hang)
 
         with pytest.raises(EngineUnavailable, match=r"^Docker does not answer\."):
             await transfer(handle, OUT, "tree", str(host), progress=progress)

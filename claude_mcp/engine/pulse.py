@@ -1,0 +1,93 @@
+"""Whether an engine answers at all, asked while one of its calls takes long.
+
+A call may take long for a good reason, or because its daemon hangs or has been stopped. What tells
+the two apart is a question that needs no container. So a call that is merely slow goes on, and one
+whose engine is silent ends after ``QUIET_SECONDS`` and ``ANSWER_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+
+from claude_mcp.errors import EngineError, EngineUnavailable, ungrouped
+
+QUIET_SECONDS: Final = 2.5
+"""How long a call runs before its engine is asked whether it answers."""
+ANSWER_SECONDS: Final = 5.0
+"""How long the answer may take."""
+KNOWN_SECONDS: Final = 1.0
+"""The same for an engine that was silent the last time: its next call is not waited for as long."""
+
+
+class _Question:
+    """One question to the engine, shared by all who want to know at the same time."""
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self.failure: EngineError | None = None
+        self.answered = False
+
+
+class Pulse:
+    """``ask`` puts the question to the engine; it may raise EngineError."""
+
+    def __init__(self, title: str, ask: Callable[[], Awaitable[None]]) -> None:
+        self._title = title
+        self._ask = ask
+        self._question: _Question | None = None
+        self._silent = False
+
+    async def check(self) -> None:
+        """Raises EngineUnavailable if the engine does not answer in time."""
+        while (question := self._question) is not None:
+            await question.over.wait()
+            if question.failure is not None:
+                raise copy.copy(question.failure)
+            if question.answered:
+                return
+            # Whoever asked no longer wants to know.
+        question = self._question = _Question()
+        try:
+            with anyio.fail_after(KNOWN_SECONDS if self._silent else ANSWER_SECONDS):
+                await self._ask()
+            question.answered = True
+            self._silent = False
+        except TimeoutError:
+            self._silent = True
+            question.failure = self.silence()
+            raise question.failure from None
+        except EngineError as error:
+            question.failure = error
+            raise
+        finally:
+            self._question = None
+            question.over.set()
+
+    @asynccontextmanager
+    async def watching(self, quiet_seconds: float | None = None) -> AsyncIterator[None]:
+        """End the block with EngineUnavailable once the engine does not answer any more."""
+        quiet = QUIET_SECONDS if quiet_seconds is None else quiet_seconds
+
+        async def watch() -> None:
+            await anyio.sleep(0.0 if self._silent else quiet)
+            while True:
+                await self.check()
+                await anyio.sleep(QUIET_SECONDS)
+
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                yield
+                tasks.cancel_scope.cancel()
+        self._silent = False
+
+    def silence(self) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"{self._title} does not answer.",
+            hint="Its daemon may hang: look at the engine's own log, or restart it.",
+        )
