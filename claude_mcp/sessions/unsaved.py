@@ -7,7 +7,6 @@ from claude_mcp.contract.numbers import counted
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, WorkUnsaved
-from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.channel.answers import listed, read
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Status
@@ -33,7 +32,7 @@ async def check(handle: SessionHandle) -> None:
         return
     except ClaudeMcpError as error:
         # Whatever went wrong: without its engine, no session can be asked.
-        await silence.check_engine(handle.engine)
+        await handle.engine.check()
         raise WorkUnsaved(
             f"Whether session {session.name!r} holds work that is nowhere else cannot be told: "
             f"{error.message}",

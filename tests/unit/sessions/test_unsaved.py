@@ -174,7 +174,7 @@ async def test_an_engine_that_died_is_told_as_such(
     scripted.agent("answer(request()['id'], ok={})")
     await (await sessions.open("fix")).request("status", {})
     died = "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"
-    for verb in ("exec", "container", "ps", "inspect"):
+    for verb in ("exec", "container", "version", "inspect"):
         scripted.on(verb, f"import sys; sys.stderr.write({died!r}); sys.exit(1)")
     with pytest.raises(EngineUnavailable):
         await sessions.destroy("fix")
