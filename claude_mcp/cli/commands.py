@@ -23,6 +23,7 @@ from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
     from claude_mcp.errors import ClaudeMcpError
+    from claude_mcp.sessions.create.request import CreateRequest
     from claude_mcp.sessions.registry import Destroyed, Listed, Sessions
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
@@ -48,12 +49,12 @@ def serve(arguments: argparse.Namespace, config: Config) -> int:
     return app.serve(config)
 
 
-def create(arguments: argparse.Namespace, config: Config) -> int:
+def create_request(arguments: argparse.Namespace) -> CreateRequest:
+    """The session that the options of ``create`` describe."""
     from claude_mcp.cli.providers import parse_provider
-    from claude_mcp.sessions.create import start
     from claude_mcp.sessions.create.request import LIMITS, CreateRequest, Mount
 
-    request = CreateRequest(
+    return CreateRequest(
         **given(
             arguments,
             CreateRequest,
@@ -71,6 +72,12 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
             if (value := typed(arguments, option)) is not None
         },
     )
+
+
+def create(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions.create import start
+
+    request = create_request(arguments)
     created = within(config, lambda sessions: start.create(sessions, request, follow(arguments)))
     for warning in created.warnings:
         talk(f"warning: {warning}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from claude_mcp.cli import clients, commands, history, permissions, prompts, workspaces
+from claude_mcp.cli import clients, commands, history, oneshot, permissions, prompts, workspaces
 from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
@@ -17,6 +17,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "serve": commands.serve,
     "create": commands.create,
     "prompt": prompts.prompt,
+    "run": oneshot.run,
     "turn": prompts.turn,
     "turns": history.turns,
     "cancel": prompts.cancel,

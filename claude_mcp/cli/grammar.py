@@ -12,7 +12,7 @@ from collections.abc import Callable
 from claude_mcp.cli.flags import Parser
 
 
-def _serve(parser: Parser) -> None:
+def _nothing(parser: Parser) -> None:
     pass
 
 
@@ -57,7 +57,12 @@ def _prompt(parser: Parser) -> None:
     from claude_mcp.cli.options import add_options
     from claude_mcp.sessions.turns.options import TurnOptions
 
-    _session(parser)
+    parser.add_argument(
+        "session",
+        metavar="SESSION",
+        nargs="?",
+        help="session id, unique prefix, or name; default: the only one of this directory",
+    )
     parser.add_argument(
         "prompt", metavar="PROMPT", nargs="?", help="the prompt; '-' or none: read from stdin"
     )
@@ -75,6 +80,40 @@ def _prompt(parser: Parser) -> None:
     )
     _verbose(parser)
     _json(parser)
+
+
+def _run(parser: Parser) -> None:
+    from claude_mcp.cli.options import add_options
+    from claude_mcp.sessions.create.request import CreateRequest
+    from claude_mcp.sessions.turns.options import TurnOptions
+
+    add_options(parser, CreateRequest, {"provider": _provider, "limits": _limits})
+    parser.add_argument(
+        "prompt", metavar="PROMPT", nargs="?", help="the prompt; '-' or none: read from stdin"
+    )
+    # A session of one prompt has one model and one conversation.
+    add_options(parser, TurnOptions, {"model": _nothing, "new_conversation": _nothing})
+    parser.option(
+        "--apply",
+        metavar="HOW",
+        help="work on a clone, and take the work as branch, merge or patch; none: take nothing",
+    )
+    parser.option("--patch", metavar="FILE", help="with --apply patch: the file to write")
+    parser.option(
+        "--commit",
+        metavar="MESSAGE",
+        help="with --apply: for what Claude left uncommitted; default: the prompt's first line",
+    )
+    parser.option("--force", action="store_true", help="with --patch: replace the file")
+    parser.option("--keep", action="store_true", help="do not destroy the session")
+    parser.option(
+        "--output",
+        metavar="FORM",
+        default="text",
+        help="text (default), json, or stream-json: one line for each event, then the result",
+    )
+    _verbose(parser)
+    parser.set_defaults(json=False)
 
 
 def _turn(parser: Parser) -> None:
@@ -279,6 +318,12 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "  claude-mcp prompt fix-tests 'Now add a test for it'",
         _prompt,
     ),
+    "run": (
+        "create a session, send one prompt, take the work, destroy the session",
+        "claude-mcp run . 'Fix the failing tests' --apply branch\n"
+        "  claude-mcp run . 'Which licences do our dependencies have?' --apply none",
+        _run,
+    ),
     "turn": (
         "wait for a turn, or show its events",
         "claude-mcp turn fix-tests\n  claude-mcp turn fix-tests --cursor 0 --json",
@@ -358,7 +403,13 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "serve": (
         "serve MCP on stdin and stdout, for programs such as Claude Desktop",
         "claude-mcp --engine podman serve",
-        _serve,
+        _nothing,
     ),
 }
-ALIASES = {"ls": "list", "cp": "copy", "rm": "destroy", "run": "exec"}
+ALIASES = {
+    "create-session": "create",
+    "execute": "prompt",
+    "ls": "list",
+    "cp": "copy",
+    "rm": "destroy",
+}

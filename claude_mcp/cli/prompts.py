@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
+from claude_mcp.cli.here import HERE
 from claude_mcp.cli.options import given
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
 from claude_mcp.cli.running import follow, watched, within_session
@@ -30,7 +31,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import prompts
     from claude_mcp.sessions.turns.options import TurnOptions
 
-    text = _prompt_text(arguments.prompt)
+    text = _addressed(arguments)
     split = {"tools": lambda names: tuple(name for name in names.split(",") if name)}
     options = TurnOptions(**given(arguments, TurnOptions, split))
     turn_id = prompts.new_turn_id(arguments.turn_id)
@@ -61,9 +62,19 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
         write_json(PromptResult.of(turn).wire())
     elif arguments.detach:
         write(f"{turn.turn_id}\n")
-    code = _show(turn, arguments.json, watched(arguments))
+    code = show(turn, arguments.json, watched(arguments))
     going = code in (RUNNING_EXIT_CODE, PERMISSION_EXIT_CODE)
     return 0 if arguments.detach and going else code
+
+
+def _addressed(arguments: argparse.Namespace) -> str:
+    """The prompt's text; a session that was left out is the one of this directory."""
+    if arguments.session is None:
+        arguments.session = HERE
+    elif arguments.prompt is None and len(arguments.session.split()) > 1:
+        # No reference of a session has a blank, so this is the prompt.
+        arguments.session, arguments.prompt = HERE, arguments.session
+    return prompt_text(arguments.prompt, arguments.session)
 
 
 async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
@@ -108,7 +119,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
         write_json(TurnView.of(found).wire())
     elif arguments.cursor is not None:
         write("".join(f"{render.event(event)}\n" for event in found.events))
-    return _show(found, arguments.json, watched(arguments))
+    return show(found, arguments.json, watched(arguments))
 
 
 def _show_event(arguments: argparse.Namespace, config: Config) -> int:
@@ -143,7 +154,7 @@ def cancel(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
+def show(turn: TurnResult, as_json: bool, figures: bool) -> int:
     """Print the answer, unless JSON was, and return the exit code: 0 for a completed turn."""
     if not as_json and turn.result and turn.result != turn.error:
         write(for_terminal(turn.result).rstrip("\n") + "\n")
@@ -174,13 +185,19 @@ def _show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             return 1
 
 
-def _prompt_text(given: str | None) -> str:
+def prompt_text(given: str | None, word: str = HERE) -> str:
+    """The prompt as it was given, or from stdin; ``word`` stood alone before it.
+
+    Raises:
+        UsageError: there is none
+    """
     if given is not None and given != "-":
         return given
     if given is None and sys.stdin.isatty():
-        raise UsageError(
-            "No prompt was given.", hint="Pass it as an argument, or on stdin with '-'."
-        )
+        hint = "Pass it as an argument, or on stdin with '-'."
+        if word != HERE:
+            hint += f" If {word!r} is the prompt, put '.' before it."
+        raise UsageError("No prompt was given.", hint=hint)
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:

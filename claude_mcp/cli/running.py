@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from claude_mcp.cli.here import named
 from claude_mcp.cli.terminal import talk
 from claude_mcp.config import Config
 from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
@@ -107,10 +108,10 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
 def within_session(
     config: Config, reference: str, work: Callable[[SessionHandle], Awaitable[T]]
 ) -> T:
-    """As ``within``, with one session."""
+    """As ``within``, with one session; ``here.HERE`` is that of this directory."""
 
     async def open_it(sessions: Sessions) -> T:
-        return await work(await sessions.open(reference))
+        return await work(await sessions.open(await named(sessions, reference)))
 
     return within(config, open_it)
 

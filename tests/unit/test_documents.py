@@ -154,6 +154,8 @@ def test_each_command_and_option_is_documented(command: str) -> None:
     page = (REPOSITORY / "docs" / "command-line.md").read_text()
     everywhere = page[: page.index("## Sessions")]
     text = section("command-line.md", command) + everywhere
+    if "options of `create`" in text:
+        text += section("command-line.md", "create") + section("command-line.md", "prompt")
     missing = [each for each in options_of(command) if not re.search(rf"`{each}[` ]", text)]
     assert missing == []
 

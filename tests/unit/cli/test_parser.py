@@ -119,9 +119,10 @@ def test_cancel_is_for_the_running_turn_unless_one_is_named() -> None:
 
 
 def test_aliases_are_their_commands() -> None:
-    assert {parsed(alias, "a", "b")["command"] for alias in ("cp", "rm", "run")} == {
-        "copy", "destroy", "exec"
+    assert {parsed(alias, "a", "b")["command"] for alias in ("cp", "rm", "execute")} == {
+        "copy", "destroy", "prompt"
     }  # fmt: skip
+    assert parsed("create-session", ".")["command"] == "create"
     assert parsed("ls")["command"] == "list"
     assert set(ALIASES.values()) <= set(COMMANDS)
 

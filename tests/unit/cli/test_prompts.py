@@ -81,7 +81,38 @@ def test_prompt_at_a_terminal_does_not_wait_for_one(
     assert run("prompt", session) == (
         2,
         "",
-        "claude-mcp: No prompt was given.\nPass it as an argument, or on stdin with '-'.\n",
+        "claude-mcp: No prompt was given.\nPass it as an argument, or on stdin with '-'. "
+        f"If {session!r} is the prompt, put '.' before it.\n",
+    )
+
+
+def test_a_prompt_alone_goes_to_the_only_session_of_the_directory(
+    run: Run, session: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "src").mkdir()
+    for directory in (project, project / "src"):
+        monkeypatch.chdir(directory)
+        for words in (["Say hello."], [".", "Hello"]):
+            assert run("execute", *words)[0] == 0
+    assert run("turn", ".")[0] == 0
+
+
+def test_without_a_session_of_the_directory_a_prompt_says_what_to_do(
+    run: Run, session: str, program: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.parent)
+    assert run("execute", "Say hello.") == (
+        3,
+        "",
+        f"claude-mcp: No session works on {project.parent}.\n"
+        "Create one with 'claude-mcp create .', or name one of 'claude-mcp list'.\n",
+    )
+    fake_engine.add_session(program, "other", project)
+    monkeypatch.chdir(project)
+    assert run("execute", "Say hello.") == (
+        3,
+        "",
+        f"claude-mcp: 2 sessions work on {project}.\nName one of them: fix-tests, other.\n",
     )
 
 
