@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
+from mcp.server.extension import compose_tool_call_handler
 from mcp.server.stdio import stdio_server
 from mcp.types import (
     INVALID_PARAMS,
@@ -24,7 +25,6 @@ from mcp.types import (
     InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
-    TextContent,
 )
 
 from claude_mcp import __version__, signals
@@ -32,10 +32,11 @@ from claude_mcp.config import Config
 from claude_mcp.server import arguments, identity
 from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.elicitation import Elicitation
-from claude_mcp.server.errors import error_text
+from claude_mcp.server.errors import failure
 from claude_mcp.server.messages import Messages
 from claude_mcp.server.progress import Reporter
 from claude_mcp.server.stdio import Lines, Output, claimed_stdout
+from claude_mcp.server.tasks import Tasks
 from claude_mcp.server.tool import Call
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
 
@@ -57,10 +58,11 @@ def build(config: Config) -> Server[Sessions]:
     async def lifespan(server: Server[Sessions]) -> AsyncIterator[Sessions]:
         from claude_mcp.sessions.registry import open_sessions
 
-        async with open_sessions(config) as sessions:
+        async with open_sessions(config) as sessions, tasks.jobs.open():
             yield sessions
 
     cancellations = Cancellations()
+    tasks = Tasks(cancellations)
 
     async def list_tools(
         context: Context, params: PaginatedRequestParams | None
@@ -83,6 +85,11 @@ def build(config: Config) -> Server[Sessions]:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+    server.extensions[tasks.identifier] = tasks.settings()
+    calls = compose_tool_call_handler([tasks], call_tool)
+    server.add_request_handler("tools/call", CallToolRequestParams, calls)
+    for each in tasks.methods():
+        server.add_request_handler(each.method, each.params_type, each.handler)
     server.middleware.append(cancellations.middleware)
     return server
 
@@ -114,8 +121,7 @@ async def _call_tool(
             return outcome
         return declaration.answer(outcome)
     except Exception as error:
-        text = error_text(error, params.name)
-        return CallToolResult(content=[TextContent(text=text)], is_error=True)
+        return failure(error, params.name)
 
 
 def _raise_descriptor_limit() -> None:

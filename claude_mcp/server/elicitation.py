@@ -75,7 +75,7 @@ class Elicitation:
         """Asks the client's user; None if that is not possible during this call."""
         if self.turn_id is not None:
             return self._look_up
-        return self._elicit if self._can_be_asked and not self._repeats_calls else None
+        return self._elicit if self.can_be_asked and not self._repeats_calls else None
 
     @property
     def _repeats_calls(self) -> bool:
@@ -84,7 +84,7 @@ class Elicitation:
         )
 
     @property
-    def _can_be_asked(self) -> bool:
+    def can_be_asked(self) -> bool:
         capabilities = self.context.session.client_capabilities if self.context else None
         elicitation = capabilities.elicitation if capabilities else None
         # A capability without any mode means the form, once the only one.
@@ -109,7 +109,7 @@ class Elicitation:
     def required(self, turn: TurnResult) -> InputRequiredResult | None:
         """The result that asks the client to repeat the call with answers, if there is need."""
         asked = [each for each in turn.questions if not self._was_dismissed(each)]
-        if not (asked and self._repeats_calls and self._can_be_asked):
+        if not (asked and self._repeats_calls and self.can_be_asked):
             return None
         if len(asked) < len(turn.questions) or self.rounds >= MAX_ROUNDS:
             return None

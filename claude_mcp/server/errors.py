@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from mcp.types import CallToolResult, TextContent
+
 from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
 from claude_mcp.views.wire import clean
 
@@ -29,6 +31,11 @@ STEPS: Final = {
     NextStep.CREATE: "create_session with projectPath",
 }
 """The tool and its arguments, or an argument of the same tool, for each step."""
+
+
+def failure(error: Exception, tool: str) -> CallToolResult:
+    """The tool error of a call."""
+    return CallToolResult(content=[TextContent(text=error_text(error, tool))], is_error=True)
 
 
 def error_text(error: Exception, tool: str) -> str:

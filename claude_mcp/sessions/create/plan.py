@@ -141,7 +141,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         _check_paths, request, config, abandon_on_cancel=True
     )
     name = request.session_name
-    name = _default_name(project.path) if name is None else check_name(name)
+    name = default_name(project.path) if name is None else check_name(name)
     lifetime = _lifetime(config, request)
     engine = await sessions.engine()
     provider = resolve(config, engine.dialect, replace(request.provider, model=request.model))
@@ -217,7 +217,7 @@ def _lifetime(config: Config, request: CreateRequest) -> _Lifetime:
     return _Lifetime(expires, idle or None)
 
 
-def _default_name(project_path: str) -> str:
+def default_name(project_path: str) -> str:
     slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", Path(project_path).name)[:40].strip("-.")
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 

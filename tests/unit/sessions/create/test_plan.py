@@ -11,7 +11,7 @@ import pytest
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import EngineError, ImageUnfit
 from claude_mcp.sessions.create import start
-from claude_mcp.sessions.create.plan import _default_name
+from claude_mcp.sessions.create.plan import default_name
 from claude_mcp.sessions.create.start import _expect
 from claude_mcp.sessions.session import check_name, container_name
 from tests.unit.sessions.conftest import ScriptedEngine
@@ -33,7 +33,7 @@ from tests.unit.sessions.conftest import ScriptedEngine
 def test_a_default_name_says_the_project_and_is_its_own_container_name(
     project: str, slug: str
 ) -> None:
-    names = {_default_name(project) for _ in range(10)}
+    names = {default_name(project) for _ in range(10)}
     assert len(names) > 1
     for name in names:
         assert re.fullmatch(re.escape(slug) + "-[0-9a-f]{4}", name)
