@@ -90,6 +90,7 @@ class Agent:
             operations.CHANGES: lambda request: self.work.changes(request),
             operations.DISCARD: self._used(lambda request: self.work.discard(request)),
             operations.PACK: self._used(lambda request: self.work.pack(request)),
+            operations.COLLECT: self._used(lambda request: self.work.collect(request)),
             operations.DROP: lambda request: self.work.drop(request),
             operations.UNSAVED: lambda request: self.work.unsaved(request),
             operations.APPLIED: lambda request: self.work.applied(request),

@@ -31,6 +31,7 @@ ARRIVED = "arrived"
 CHANGES = "changes"
 DISCARD = "discard"
 PACK = "pack"
+COLLECT = "collect"
 DROP = "drop"
 UNSAVED = "unsaved"
 APPLIED = "applied"
@@ -418,9 +419,36 @@ class Packed(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """``path`` is that of a bundle; an older host names none."""
+    """``path`` is that of a bundle or of collected objects; an older host names none."""
 
     path: str = ""
+
+
+class Collect(NamedTuple):
+    """Put the objects of git that differ from the beginning into a file, as ``cat-file --batch``
+    writes them: trees, and the new files below ``paths``; ``both`` adds the old ones.
+
+    What is collected of a clone is what was committed; ``commit`` is as for ``pack``.
+    """
+
+    paths: tuple[str, ...] = ()
+    both: bool = False
+    commit: str | None = None
+
+
+class Collected(NamedTuple):
+    """``path`` is the file, ``before`` and ``after`` are commits of a clone, else trees.
+
+    ``seal`` is what the host made of the tree with which a copy began. ``state`` is what
+    ``applied`` takes if the host has all.
+    """
+
+    path: str
+    before: str
+    after: str
+    state: str
+    uncommitted: int = 0
+    seal: str = ""
 
 
 class Unsaved(NamedTuple):
@@ -433,6 +461,6 @@ class Unsaved(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """The host has this commit and all that lead to it."""
+    """The host has this commit and all that lead to it; or this state of a copy."""
 
     commit: str

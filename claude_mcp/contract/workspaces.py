@@ -5,7 +5,9 @@ directory of the agent between ``READY`` and ``COMMIT`` (see `places`):
 
 1. the host writes ``places.SEED``; the agent answers ``STAGING`` with a ``Staging`` as JSON;
 2. the engine unpacks the files there, and the host writes a ``Seed`` as JSON;
-3. the agent makes the workspace and answers ``SEEDED``, or ``UNSEEDED`` and why.
+3. the agent makes the workspace and answers ``SEEDED`` and the tree of its first state, or
+   ``UNSEEDED`` and why;
+4. if there is no ``base``, the host writes a seal of that tree, which the session cannot make.
 
 In the staging directory, ``PACKS`` holds git packs with their indexes, and ``FILES`` the files with
 their paths.
@@ -21,7 +23,7 @@ CLONE = "clone"
 COPY = "copy"
 
 STAGING = "staging "
-SEEDED = "seeded"
+SEEDED = "seeded "
 UNSEEDED = "unseeded "
 
 PACKS = "packs"

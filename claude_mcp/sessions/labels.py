@@ -45,6 +45,7 @@ MOUNTED: Final = "claude-mcp.mounted"
 WORKSPACE: Final = "claude-mcp.workspace"
 """``clone`` or ``copy``; absent for ``bind``."""
 BASE: Final = "claude-mcp.base"
+SEAL: Final = "claude-mcp.seal"
 """The commit that a clone began with."""
 CLIENT: Final = "claude-mcp.client"
 """See ``Session.client``."""
@@ -69,6 +70,7 @@ def session_labels(
     git_state: str = "",
     workspace: str = BIND,
     base: str | None = None,
+    seal: str = "",
     client: str = "",
     expires: datetime | None = None,
     home_in_memory: bool = False,
@@ -89,6 +91,8 @@ def session_labels(
         labels[WORKSPACE] = workspace
     if base:
         labels[BASE] = base
+    if seal:
+        labels[SEAL] = seal
     if client:
         labels[CLIENT] = client
     if expires is not None:
@@ -124,6 +128,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         restarted=_has_ended(container),
         workspace=labels.get(WORKSPACE, BIND),
         base=labels.get(BASE),
+        seal=labels.get(SEAL, ""),
         client=labels.get(CLIENT, ""),
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),

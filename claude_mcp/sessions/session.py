@@ -64,6 +64,8 @@ class Session:
     """``bind``, ``clone`` or ``copy``; see ``contract.workspaces``."""
     base: str | None = None
     """The commit that a clone began with."""
+    seal: str = field(default="", repr=False)
+    """The key of the seal on what a copy began with; see ``sessions.git.sealing``."""
     client: str = ""
     """The name of the client that created it, such as ``cli``; empty if it gave none."""
     network: str = "open"

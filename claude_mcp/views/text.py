@@ -262,7 +262,9 @@ def _one_line(name: str) -> str:
 
 
 def apply(result: ApplyResult) -> str:
-    took = f"{counted(result.commits, 'commit')}, {counted(len(result.files), 'file')}"
+    took = counted(len(result.files), "file")
+    if result.commits:
+        took = f"{counted(result.commits, 'commit')}, {took}"
     match result.mode, result.outcome:
         case "branch", "unchanged":
             head = f"Branch {result.branch} has this work already."

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
+from claude_mcp.config import Config
 from claude_mcp.contract import workspaces
 from claude_mcp.errors import (
+    GitNotFound,
     ImageUnfit,
     TransferError,
     UsageError,
@@ -22,7 +26,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions.create import seeding
 from claude_mcp.sessions.create.request import Created, CreateRequest, WorkspaceName
 from claude_mcp.sessions.create.start import create
-from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns.prompts import prompt
 from claude_mcp.sessions.workspaces.applying import apply_changes
@@ -327,3 +331,56 @@ async def test_a_session_cannot_send_what_would_run_on_the_host(
     with pytest.raises(WorkRefused):
         await apply_changes(await sessions.open(name))
     assert contents(repository) == before
+
+
+@pytest.fixture
+async def without_git(config: Config, tmp_path: Path) -> AsyncIterator[Sessions]:
+    """Sessions of a host that has everything on its path but git."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for directory in config.environment["PATH"].split(":"):
+        for each in Path(directory).glob("*"):
+            if not each.name.startswith("git") and not (programs / each.name).exists():
+                (programs / each.name).symlink_to(each)
+    environment = {**config.environment, "PATH": str(programs)}
+    async with open_sessions(replace(config, environment=environment)) as opened:
+        yield opened
+
+
+async def test_a_copy_comes_back_without_git(
+    without_git: Sessions, project: Path, name: str, tmp_path: Path
+) -> None:
+    sessions = without_git
+    (project / "src").mkdir()
+    for each in ("a", "b", "src/c", "left.log"):
+        (project / each).write_text(f"{each}\n")
+    (project / ".gitignore").write_text("*.log\n")
+    with pytest.raises(GitNotFound, match="no git on this host"):
+        await created(sessions, project, name, "clone")
+    await created(sessions, project, name, "copy")
+    assert await run(sessions, name, "find . -type f | sort") == "./.gitignore\n./a\n./b\n./src/c"
+    await run(sessions, name, "echo new >a; rm b; echo x >src/new; ln -s c src/link; echo y >y.log")
+    handle = await sessions.open(name)
+    assert [each.path for each in (await get_changes(handle)).files] == [
+        "a", "b", "src/link", "src/new",
+    ]  # fmt: skip
+    patch = tmp_path / "x.patch"
+    await apply_changes(handle, "patch", patch=str(patch))
+    git(tmp_path, "init", "--quiet", "copy")
+    for each in ("a", "b", "src/c"):
+        (tmp_path / "copy" / each).parent.mkdir(exist_ok=True)
+        (tmp_path / "copy" / each).write_text(f"{each}\n")
+    git(tmp_path / "copy", "apply", str(patch))
+    assert (tmp_path / "copy" / "a").read_text() == "new\n"
+    (project / "b").write_text("mine\n")
+    applied = await apply_changes(handle, "files", paths=["."])
+    assert applied.left == ("b: it changed on the host since the session began",)
+    assert applied.warnings == ()
+    assert sorted(applied.files) == ["a", "src/link", "src/new"]
+    assert (project / "a").read_text() == "new\n"
+    assert os.readlink(project / "src" / "link") == "c"
+    await run(sessions, name, "echo later >later")
+    with pytest.raises(WorkUnsaved, match=r"1 changed file \(later\)"):
+        await sessions.destroy(name)  # the patch has the rest
+    await discard_changes(handle)
+    assert await run(sessions, name, "cat a b; ls src") == "a\nb\nc"

@@ -173,15 +173,15 @@ def work_elsewhere(
 
     Of a repository: commits of HEAD, the branches and the stash that are reachable neither from
     ``applied`` nor from the commit at creation, files that are uncommitted or untracked, and files
-    of submodules that differ from the state at creation. Of a directory: files that differ from the
-    checkpoint ``since``.
+    of submodules that differ from the state at creation. Of a directory, or if ``since`` is another
+    state: files that differ from that checkpoint.
 
     Raises:
         NoCheckpoint, TooMuch, GitFailed, NoGit, OSError: it cannot be told at all.
     """
     deadline = Deadline(SUMMARY_SECONDS)
     source = checkpoints.git.repository()
-    if source is None or not checkpoints.clone:
+    if source is None or not checkpoints.clone or since != CREATE:
         first, last = ends(checkpoints, since, None)
         changed, more, complete = _changes(checkpoints, first, last, deadline)
         names = [each.path for each in changed]

@@ -31,6 +31,8 @@ from claude_mcp.agent.workspace.snapshot import MAX_LEFT_OUT, Snapshot, TooMuch
 
 CREATE = "create"
 """The label of the state at the session's creation, which is never dropped."""
+APPLIED = "applied"
+"""The label of the latest state of a copy that the host has, which is not dropped either."""
 BEFORE_DISCARD = "before-discard-"
 
 TAKE_SECONDS = 5.0
@@ -112,6 +114,16 @@ class Checkpoints:
         with self._used(seconds) as deadline:
             return self._present(deadline)
 
+    def keep(self, label: str, commit: str) -> None:
+        """Label a snapshot.
+
+        Raises:
+            GitFailed, NoGit, OSError: there is no such snapshot.
+        """
+        with self._used(TAKE_SECONDS) as deadline:
+            self._load(commit, deadline)
+            self._shadow.label(label, commit)
+
     def kept(self) -> list[str]:
         """The labels, from the oldest to the newest."""
         return self._shadow.labels()
@@ -128,7 +140,7 @@ class Checkpoints:
 
     def next_after(self, label: str) -> str | None:
         """The label of the next checkpoint of a turn, which ends what this one begins."""
-        labels = [each for each in self.kept() if not each.startswith(BEFORE_DISCARD)]
+        labels = [each for each in self.kept() if not each.startswith((BEFORE_DISCARD, APPLIED))]
         following = labels[labels.index(label) + 1 :] if label in labels else []
         return following[0] if following else None
 
@@ -213,7 +225,7 @@ class Checkpoints:
         self._known[checkpoint.commit] = checkpoint
 
     def _drop_old(self) -> None:
-        labels = [label for label in self._shadow.labels() if label != CREATE]
+        labels = [label for label in self._shadow.labels() if label not in (CREATE, APPLIED)]
         for label in labels[:-MAX_KEPT]:
             self._shadow.drop(label)
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from claude_mcp.agent.store import files
 from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints
 from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, NoGit
 from claude_mcp.contract import workspaces
@@ -23,6 +24,8 @@ from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
 SAID_CHARS = 300
+SEAL = "seal"
+"""What the host made of the tree with which a copy began."""
 CLONE_SECONDS = 900.0
 TRUSTED = ("-c", "safe.directory=*")
 """The workspace itself belongs to whoever the image says."""
@@ -49,6 +52,10 @@ def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
         taken = checkpoints.take(CREATE, FIRST_TAKE_SECONDS)
         if taken.checkpoint is None:
             raise Unseeded(f"its first state cannot be kept: {taken.reason}")
+        say(workspaces.SEEDED + json.dumps(taken.checkpoint.tree))
+        if seed.base is None:
+            seal = sys.stdin.readline().strip()
+            files.replace(os.path.join(directory, SEAL), seal.encode())
     except (
         Unseeded,
         GitFailed,
@@ -59,8 +66,6 @@ def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
         placement.PlaceError,
     ) as error:
         say(workspaces.UNSEEDED + json.dumps(str(error)[:SAID_CHARS]))
-    else:
-        say(workspaces.SEEDED)
 
 
 def make(workspace: str, staged: str, seed: Seed) -> None:
@@ -73,9 +78,9 @@ def make(workspace: str, staged: str, seed: Seed) -> None:
         _clone(workspace, staged, seed)
         for path in seed.deleted:
             _remove(os.path.join(workspace, path))
-    files = os.path.join(staged, FILES)
-    with descriptors.opened(workspace) as parent, descriptors.opened(files) as source:
-        for name in sorted(os.listdir(files)):
+    content = os.path.join(staged, FILES)
+    with descriptors.opened(workspace) as parent, descriptors.opened(content) as source:
+        for name in sorted(os.listdir(content)):
             target = os.path.join(workspace, name)
             placement.place(source, name, parent, target, overwrite=True)
 

@@ -12,10 +12,18 @@ from contextlib import suppress
 from typing import TypeVar
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
+from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.workspace import changes, repository, restoring
-from claude_mcp.agent.workspace.checkpoints import CREATE, FIRST_TAKE_SECONDS, Checkpoints
+from claude_mcp.agent.workspace.checkpoints import (
+    APPLIED,
+    CREATE,
+    FIRST_TAKE_SECONDS,
+    Checkpoint,
+    Checkpoints,
+)
 from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, GitStopped, NoGit
+from claude_mcp.agent.workspace.seed import SEAL
 from claude_mcp.agent.workspace.snapshot import TooMuch
 from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
@@ -25,7 +33,8 @@ from claude_mcp.contract.workspaces import BIND, CLONE
 
 T = TypeVar("T")
 BUNDLE = re.compile(r"work-[0-9a-f]+\.bundle(\.lock)?")
-"""Names of bundles: one for each caller, because several may take the work at once."""
+"""Names of bundles, and of collected objects: one for each caller, because several may take the
+work at once."""
 BUNDLE_SECONDS = 3600.0
 """An older one belongs to a caller that was killed."""
 BEFORE_TURN_SECONDS = 2.0
@@ -167,31 +176,28 @@ class Work:
             return to_json(self._pack(args))
 
     def _pack(self, args: operations.Pack) -> operations.Packed:
-        if self._settings.base is None:
-            raise RequestError(Code.NO_WORK, "the project has no commit to begin at")
+        base = self._base()
         branch = self._git("symbolic-ref", "--quiet", "--short", "HEAD")
         if not branch:
             raise RequestError(Code.NO_WORK, "HEAD is detached; check out a branch in the session")
         if args.commit is not None:
             self._commit(args.commit)
-        uncommitted = len(self._git("status", "--porcelain").splitlines())
-        if self._git("rev-list", "--max-count=1", f"{self._settings.base}..HEAD") == "":
+        uncommitted = self._uncommitted()
+        if self._git("rev-list", "--max-count=1", f"{base}..HEAD") == "":
             more = ", and there are uncommitted changes" if uncommitted else ""
             raise RequestError(Code.NO_WORK, f"nothing was committed there{more}")
-        self._remove_old_bundles()
-        bundle = os.path.join(self._directory, f"work-{secrets.token_hex(8)}.bundle")
-        self._git(
-            "bundle", "create", "--quiet", bundle, f"refs/heads/{branch}",
-            f"^{self._settings.base}",
-        )  # fmt: skip
+        bundle = self._new_bundle()
+        self._git("bundle", "create", "--quiet", bundle, f"refs/heads/{branch}", f"^{base}")
         return operations.Packed(bundle, branch, uncommitted)
 
-    def _remove_old_bundles(self) -> None:
+    def _new_bundle(self) -> str:
+        """The path for one more; old ones are removed."""
         for name in filter(BUNDLE.fullmatch, os.listdir(self._directory)):
             path = os.path.join(self._directory, name)
             with suppress(OSError):
                 if time.time() - os.lstat(path).st_mtime > BUNDLE_SECONDS:
                     os.unlink(path)
+        return os.path.join(self._directory, f"work-{secrets.token_hex(8)}.bundle")
 
     def _commit(self, message: str) -> None:
         if self._git("ls-files", "--unmerged"):
@@ -201,6 +207,49 @@ class Work:
         # Not ``status``, which also names what ``add`` cannot: a submodule's uncommitted files.
         if self._git("diff", "--cached", "--name-only", "--ignore-submodules=none"):
             self._git("commit", "--quiet", "--no-verify", f"--message={message}")
+
+    def collect(self, request: Request) -> Answer:
+        args = request.read(operations.Collect)
+        with self._packing:
+            return to_json(self._told(Code.NO_WORK, lambda: self._collect(args)))
+
+    def _collect(self, args: operations.Collect) -> operations.Collected:
+        from claude_mcp.agent.workspace import collecting
+
+        self._check_kept()
+        uncommitted, seal = 0, b""
+        if self._settings.base is not None and self._settings.workspace == CLONE:
+            if args.commit is not None:
+                self._commit(args.commit)
+            uncommitted = self._uncommitted()
+            before, after = self._base(), self._git("rev-parse", "--verify", "HEAD")
+            state = after
+        else:
+            last = self.checkpoints.now(FIRST_TAKE_SECONDS)
+            before, after, state = self._begun().tree, last.tree, last.commit
+            with suppress(OSError):
+                seal = files.read(os.path.join(self._directory, SEAL))
+        if before == after:
+            raise RequestError(Code.NO_WORK, "nothing was changed there")
+        git, deadline = self.checkpoints.git(borrowing=True), Deadline(COMMIT_SECONDS)
+        bundle = self._new_bundle()
+        collecting.collect(git, before, after, args.paths, args.both, bundle, deadline)
+        said = seal.decode("ascii", "replace")
+        return operations.Collected(bundle, before, after, state, uncommitted, said)
+
+    def _begun(self) -> Checkpoint:
+        found = self.checkpoints.find(CREATE)
+        if found is None:
+            raise changes.NoCheckpoint(CREATE)
+        return found
+
+    def _base(self) -> str:
+        if self._settings.base is None:
+            raise RequestError(Code.NO_WORK, "the project has no commit to begin at")
+        return self._settings.base
+
+    def _uncommitted(self) -> int:
+        return len(self._git("status", "--porcelain").splitlines())
 
     def drop(self, request: Request) -> Answer:
         name = os.path.basename(request.read(operations.Drop).path)
@@ -214,7 +263,11 @@ class Work:
             return {}
         found = self._told(
             Code.NO_CHANGES,
-            lambda: changes.work_elsewhere(self.checkpoints, self._state.applied),
+            lambda: changes.work_elsewhere(
+                self.checkpoints,
+                self._state.applied,
+                APPLIED if self.checkpoints.find(APPLIED) else CREATE,
+            ),
         )
         commits = tuple(f"{each.oid[:10]} {each.subject}" for each in found.commits)
         more = found.more_commits + found.more_files
@@ -222,6 +275,9 @@ class Work:
 
     def applied(self, request: Request) -> Answer:
         commit = request.read(operations.Applied).commit
+        if self._settings.base is None:
+            self._told(Code.NO_WORK, lambda: self.checkpoints.keep(APPLIED, commit))
+            return {}
         others = [each for each in self._state.applied if each != commit]
         self._state.applied = [*others, commit]
         return {}

@@ -47,7 +47,13 @@ _PLAIN: Final = (
     operations.DROP,
     operations.APPLIED,
 )
-_LONG: Final = (operations.CHANGES, operations.DISCARD, operations.PACK, operations.UNSAVED)
+_LONG: Final = (
+    operations.CHANGES,
+    operations.DISCARD,
+    operations.PACK,
+    operations.COLLECT,
+    operations.UNSAVED,
+)
 _LIMITED: Final = (operations.COMMAND, operations.TURN, operations.FOLLOW, operations.MCP)
 _MAYBE: Final = "What was asked of it may still be carried out."
 

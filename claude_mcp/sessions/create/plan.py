@@ -33,9 +33,9 @@ from claude_mcp.sessions.create.mounts import (
 )
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.workspace import Workspace, settle
-from claude_mcp.sessions.git import guard
+from claude_mcp.sessions.git import guard, sealing
 from claude_mcp.sessions.git.seed import SeedPlan
-from claude_mcp.sessions.labels import MOUNTED, session_labels
+from claude_mcp.sessions.labels import MOUNTED, SEAL, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network.access import Access, Network
@@ -241,6 +241,7 @@ def _spec(config: Config, checked: _Checked) -> ContainerSpec:
             git_state=checked.git.state,
             workspace=checked.workspace.kind,
             base=checked.workspace.base,
+            seal=sealing.new_key() if checked.workspace.is_without_base else "",
             client=checked.client,
             expires=checked.lifetime.expires,
             home_in_memory=containment.read_only_root,
@@ -323,6 +324,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         mounted=spec.labels[MOUNTED],
         workspace=checked.workspace.kind,
         base=checked.workspace.base,
+        seal=spec.labels.get(SEAL, ""),
         client=checked.client,
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,

@@ -22,6 +22,7 @@ from claude_mcp.errors import AgentError, ImageUnfit
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.files.archive import Selection, Tally, write_selection
 from claude_mcp.sessions.files.transfer import staging_of
+from claude_mcp.sessions.git import sealing
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.seed import SeedPlan, packed
 from claude_mcp.sessions.progress import Progress
@@ -31,9 +32,17 @@ SAID_CHARS: Final = 300
 
 
 async def hand_in(
-    engine: Engine, git: Git, container_id: str, stream: Stream, plan: SeedPlan, progress: Progress
+    engine: Engine,
+    git: Git,
+    container_id: str,
+    stream: Stream,
+    plan: SeedPlan,
+    seal_key: str,
+    progress: Progress,
 ) -> tuple[str, ...]:
     """Let the agent make the workspace; returns warnings about what was left out.
+
+    The tree that it begins with is sealed with ``seal_key``, unless it is that of a commit.
 
     Raises:
         ImageUnfit: the image lacks git, or nobody may write to its /workspace.
@@ -56,7 +65,9 @@ async def hand_in(
                 )
             await progress("making the workspace")
             await _send(stream, json.dumps(to_json(plan.seed), separators=(",", ":")))
-            await _said(stream, SEEDED)
+            tree = _value(await _said(stream, SEEDED))
+            if plan.seed.base is None:
+                await _send(stream, sealing.seal(seal_key, str(tree)))
     except TimeoutError:
         raise AgentError(f"The workspace was not ready within {SEED_SECONDS:g} s.") from None
     return tuple(tally.warnings)

@@ -237,7 +237,7 @@ async def _hand_over(
         if plan.seed is not None:
             git = Git(config.environment)
             warnings += await seeding.hand_in(
-                engine, git, container_id, stream, plan.seed, progress
+                engine, git, container_id, stream, plan.seed, plan.session.seal, progress
             )
         async with _ready_in_time(engine, container_id):
             with suppress(anyio.BrokenResourceError):

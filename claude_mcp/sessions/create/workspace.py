@@ -26,6 +26,11 @@ class Workspace:
     warnings: tuple[str, ...]
 
     @property
+    def is_without_base(self) -> bool:
+        """Whether it is a copy, or the clone of a repository without commits."""
+        return self.seed is not None and self.base is None
+
+    @property
     def base(self) -> str | None:
         """The commit that a clone begins with."""
         return None if self.seed is None else self.seed.seed.base

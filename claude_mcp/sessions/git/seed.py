@@ -19,14 +19,13 @@ import anyio.to_thread
 
 from claude_mcp.contract import workspaces
 from claude_mcp.contract.workspaces import Seed
-from claude_mcp.errors import GitError, UsageError
+from claude_mcp.errors import GitError, GitNotFound, UsageError
 from claude_mcp.placing import descriptors
-from claude_mcp.sessions.git import program, temporary, worktree
+from claude_mcp.sessions.git import ignoring, program, temporary, worktree
 from claude_mcp.sessions.git.program import Git, Place, Repository
 from claude_mcp.sessions.git.rules import EXECUTABLE, FILE, LINK
 
 INCLUDE_FILE: Final = ".worktreeinclude"
-DOCKER_IGNORE: Final = ".dockerignore"
 NAMED: Final = 5
 """How many files a warning names."""
 LIST_BYTES: Final = 64 * 1024 * 1024
@@ -70,7 +69,7 @@ async def plan(git: Git, project: str, request: SeedRequest) -> SeedPlan:
         GitError
     """
     if request.kind == workspaces.COPY:
-        return await _plan_copy(git, project, request)
+        return await _plan_copy(project, request)
     return await _plan_clone(git, project, request)
 
 
@@ -135,7 +134,11 @@ async def _plan_clone(git: Git, project: str, request: SeedRequest) -> SeedPlan:
 
 
 async def _whole_repository(git: Git, project: str) -> Repository:
-    await git.version()
+    try:
+        await git.version()
+    except GitNotFound as error:
+        hint = f"{error.hint or ''} Or use the workspace 'copy', which needs no git.".strip()
+        raise GitNotFound(error.message, hint=hint) from error
     try:
         repository = await program.repository(git, project)
     except GitError as error:
@@ -160,28 +163,24 @@ def _words_in(path: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _reading(
-    git: Git, project: str, repository: Repository | None = None
-) -> AsyncIterator[Place]:
+async def _reading(git: Git, project: str, repository: Repository) -> AsyncIterator[Place]:
     """A repository of ours with the project as its working tree, for comparing files.
 
     In the project's own, git would run the filters of its configuration, and write its index.
     """
     with temporary.directory() as directory:
-        object_format = repository.object_format if repository else "sha1"
         await git.run(
             Place(directory), "init", "--quiet", "--bare", "--template=",
-            f"--object-format={object_format}", directory,
+            f"--object-format={repository.object_format}", directory,
         )  # fmt: skip
         index = os.path.join(directory, "index")
-        if repository is not None:
-            await anyio.to_thread.run_sync(_copy_index, repository.git_dir, directory)
+        await anyio.to_thread.run_sync(_copy_index, repository.git_dir, directory)
         yield Place(
             project,
             git_dir=directory,
             work_tree=project,
             index=index,
-            borrowed=repository.objects if repository else None,
+            borrowed=repository.objects,
         )
 
 
@@ -327,27 +326,9 @@ async def _content_warnings(git: Git, repository: Repository, base: str) -> list
     return warnings
 
 
-async def _plan_copy(git: Git, project: str, request: SeedRequest) -> SeedPlan:
-    patterns = [*_docker_ignored(project), *request.exclude]
-    async with _reading(git, project) as place:
-        files = await _listed(
-            git, place,
-            "ls-files", "-z", "--others", "--exclude-per-directory=.gitignore",
-            *(f"--exclude={pattern}" for pattern in patterns),
-        )  # fmt: skip
+async def _plan_copy(project: str, request: SeedRequest) -> SeedPlan:
+    """Without git, which such a project need not have."""
+    files = await anyio.to_thread.run_sync(
+        ignoring.files_of, project, request.exclude, abandon_on_cancel=True
+    )
     return SeedPlan(project, Seed(workspaces.COPY), tuple(files))
-
-
-def _docker_ignored(project: str) -> list[str]:
-    """The patterns of .dockerignore, which are relative to the project, in .gitignore's form."""
-    try:
-        text = Path(project, DOCKER_IGNORE).read_text("utf-8", "surrogateescape")
-    except (FileNotFoundError, IsADirectoryError):
-        return []
-    patterns = []
-    for each in map(str.strip, text.splitlines()):
-        sign, path = ("!", each[1:]) if each.startswith("!") else ("", each)
-        path = os.path.normpath(path.strip() or ".").lstrip("/")
-        if path not in ("", ".") and not each.startswith("#"):
-            patterns.append(f"{sign}/{path}")
-    return patterns

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -70,25 +70,64 @@ async def to_files(
         raise WorkConflict(
             "The project is a repository without a working tree.", hint="Take the work as a branch."
         )
-    chosen = _chosen(work, paths)
+    chosen = choose([change.entry for change in work.changes], paths)
+    async with work.git.open(work.scratch, "cat-file", BATCH) as stream:
+        return await take(
+            work.repository.work_tree,
+            work.repository.object_format,
+            chosen,
+            _GitBlobs(stream),
+            overwrite=overwrite,
+        )
+
+
+class Blobs(Protocol):
+    """Where the content of the files comes from."""
+
+    async def copy(self, name: str, write: Callable[[bytes], object]) -> None: ...
+
+
+async def take(
+    directory: str, object_format: str, entries: Sequence[Entry], blobs: Blobs, *, overwrite: bool
+) -> tuple[Taken, ...]:
+    """Bring the files at the paths of these entries to their new state.
+
+    ``directory`` is the real path of the top of the working tree.
+
+    Raises:
+        GitError: the content of a file cannot be had.
+    """
     taken = []
-    with descriptors.opened(work.repository.work_tree) as root, staging(root) as (_, directory):
-        async with work.git.open(work.scratch, "cat-file", BATCH) as stream:
-            blobs = _Blobs(stream)
-            for entry in chosen:
-                taken.append(await _take(work, blobs, root, directory, entry, overwrite))
+    with descriptors.opened(directory) as root, staging(root) as (_, beside):
+        tree = _Tree(root, beside, object_format, overwrite)
+        for entry in entries:
+            taken.append(await _take(tree, blobs, entry))
     return tuple(taken)
 
 
-def _chosen(work: Incoming, paths: Sequence[str]) -> list[Entry]:
-    """Deletions come first, because a directory can take the place of a file."""
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A working tree, and a staging directory in it; both are open."""
+
+    root: int
+    beside: int
+    object_format: str
+    overwrite: bool
+
+
+def choose(entries: Sequence[Entry], paths: Sequence[str]) -> list[Entry]:
+    """Those at the paths or below. Deletions come first: a directory can take a file's place.
+
+    Raises:
+        UsageError: there is none at one of the paths.
+    """
     chosen: dict[str, Entry] = {}
     for path in paths:
         wanted = path.rstrip("/")
         found = {
-            change.path: change.entry
-            for change in work.changes
-            if wanted in (change.path, ".") or change.path.startswith(f"{wanted}/")
+            entry.path: entry
+            for entry in entries
+            if wanted in (entry.path, ".") or entry.path.startswith(f"{wanted}/")
         }
         if not found:
             raise UsageError(f"The session did not change {clean(path)!r}.")
@@ -96,10 +135,8 @@ def _chosen(work: Incoming, paths: Sequence[str]) -> list[Entry]:
     return sorted(chosen.values(), key=lambda entry: (entry.mode != ABSENT, entry.path))
 
 
-async def _take(
-    work: Incoming, blobs: _Blobs, root: int, directory: int, entry: Entry, overwrite: bool
-) -> Taken:
-    object_format = work.repository.object_format
+async def _take(tree: _Tree, blobs: Blobs, entry: Entry) -> Taken:
+    root, object_format, overwrite = tree.root, tree.object_format, tree.overwrite
     found = await anyio.to_thread.run_sync(look, root, entry.path, object_format)
     if _is(found, entry.mode, entry.object):
         return Taken(entry.path, Outcome.SAME)
@@ -111,12 +148,12 @@ async def _take(
         return Taken(entry.path, Outcome.CHANGED)
     try:
         if entry.mode != ABSENT:
-            await _stage(blobs, directory, entry)
+            await _stage(blobs, tree.beside, entry)
         # The file may have changed while its content came.
         now = await anyio.to_thread.run_sync(look, root, entry.path, object_format)
         if now != found and not overwrite:
             return Taken(entry.path, Outcome.CHANGED)
-        await anyio.to_thread.run_sync(_apply, root, directory, entry)
+        await anyio.to_thread.run_sync(_apply, root, tree.beside, entry)
     except PlaceError as error:
         return Taken(entry.path, Outcome.FAILED, clean(str(error)))
     except OSError as error:
@@ -141,7 +178,7 @@ def _unchanged(found: Found, entry: Entry) -> bool:
     return same_kind and found.object == entry.old_object
 
 
-async def _stage(blobs: _Blobs, directory: int, entry: Entry) -> None:
+async def _stage(blobs: Blobs, directory: int, entry: Entry) -> None:
     """Write the new file, or link, into the staging directory."""
     descriptors.remove(directory, STAGED)  # of a file that could not be moved
     if entry.mode == LINK:
@@ -198,7 +235,7 @@ def _delete(root: int, parents: list[str], name: str) -> None:
             os.close(here)
 
 
-class _Blobs:
+class _GitBlobs:
     """Reads objects from a running ``git cat-file``."""
 
     def __init__(self, stream: Stream) -> None:

@@ -260,7 +260,9 @@ def test_a_workspace_is_made_before_the_session_is_complete(container: Container
     (staged / "files/a").write_text("1\n")
     process.stdin.write('{"kind": "copy"}\n')
     process.stdin.flush()
-    assert process.stdout.readline() == "seeded\n"
+    word, tree = process.stdout.readline().split()
+    assert (word, len(json.loads(tree))) == ("seeded", 40)
+    process.stdin.write("the seal\n")
     process.stdin.write("commit\n")
     process.stdin.flush()
     assert process.stdout.readline() == "committed\n"

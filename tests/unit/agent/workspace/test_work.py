@@ -584,12 +584,12 @@ def test_files_that_only_a_copy_has_are_counted(world: World) -> None:
 
 
 def test_the_latest_applied_commits_are_remembered_once(world: World) -> None:
-    caller = world.start(CLONE)
+    caller = world.start(CLONE, base="1" * 40)
     commits = [f"{number:040}" for number in range(22)]
     for commit in (*commits, commits[5]):
         assert caller.ask("applied", commit=commit) == {"ok": {}}
     expected = [*(each for each in commits[2:] if each != commits[5]), commits[5]]
-    world.start(CLONE)
+    world.start(CLONE, base="1" * 40)
     assert world.agent.state.applied == expected
     assert refusal(caller.ask("applied"))[0] == "malformed"
 

@@ -17,12 +17,15 @@ from claude_mcp.contract.workspaces import COPY, Seed
 from claude_mcp.errors import AgentError, ImageUnfit, TransferError
 from claude_mcp.sessions.create import seeding
 from claude_mcp.sessions.files.archive import Tally, write_selection
+from claude_mcp.sessions.git import sealing
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.seed import SeedPlan
 from claude_mcp.sessions.progress import no_progress
 
 STAGING = 'staging {"staging": "/run/staging", "uid": 12, "gid": 34}'
-SEEDED = "seeded"
+TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+SEEDED = f'seeded "{TREE}"'
+KEY = "0" * 32
 
 
 class Agent:
@@ -51,7 +54,7 @@ class Agent:
 async def hand_in(agent: Agent, project: Path, *more: str) -> tuple[str, ...]:
     plan = SeedPlan(str(project), Seed(COPY), ("a", "dir/b", *more))
     both = cast("Any", agent)
-    return await seeding.hand_in(both, Git({}), "abc", both, plan, no_progress)
+    return await seeding.hand_in(both, Git({}), "abc", both, plan, KEY, no_progress)
 
 
 @pytest.fixture
@@ -82,6 +85,7 @@ async def test_the_files_go_where_the_agent_says(project: Path) -> None:
     assert entries == [(name, 12, 34) for name in ("files/a", "files/dir", "files/dir/b")]
     assert agent.sent[0] == b"seed\n"
     assert json.loads(agent.sent[1]) == {"kind": "copy"}
+    assert agent.sent[2:] == [sealing.seal(KEY, TREE).encode() + b"\n"]
 
 
 @pytest.mark.anyio

@@ -147,16 +147,16 @@ async def test_a_full_disk_fails_one_file_and_not_the_next(
 ) -> None:
     world.commit({"a": "new\n" * 100_000, "b": "b2\n"})
     world.pack()
-    plain = module._Blobs.copy
+    plain = module._GitBlobs.copy
 
-    async def copy(self: module._Blobs, name: str, write: object) -> None:
+    async def copy(self: module._GitBlobs, name: str, write: object) -> None:
         def full(data: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(module._Blobs, "copy", plain)
+        monkeypatch.setattr(module._GitBlobs, "copy", plain)
         await plain(self, name, full)
 
-    monkeypatch.setattr(module._Blobs, "copy", copy)
+    monkeypatch.setattr(module._GitBlobs, "copy", copy)
     assert await take(world, "a", "b") == {
         "a": "failed: No space left on device", "b": "written"
     }  # fmt: skip

@@ -189,7 +189,7 @@ async def test_a_patch_can_be_applied_by_hand(scene: Scene, tmp_path: Path, tip:
     assert git(scene.world.host, "write-tree") == git(
         scene.world.session, "rev-parse", f"{tip}^{{tree}}"
     )
-    assert [op for op, _ in scene.asked] == ["pack", "drop"]
+    assert [op for op, _ in scene.asked] == ["pack", "drop", "applied"]
 
 
 async def test_a_patch_replaces_a_file_only_if_it_may(scene: Scene, tmp_path: Path) -> None:
@@ -245,12 +245,15 @@ async def test_a_refused_path_gets_no_patch(scene: Scene, path: str) -> None:
     ("kind", "message"),
     [
         ("bind", "The project is mounted: its changes are on the host already."),
-        ("copy", "The session has a copy and no commits: copy its files out."),
-        ("new", "The session has no clone."),
+        (
+            "copy",
+            "The session began without a commit, so its work is no branch that could be taken.",
+        ),
+        ("new", "The workspace 'new' of this session is not known to this program."),
     ],
 )
 async def test_only_a_clone_has_commits(scene: Scene, kind: str, message: str) -> None:
-    scene.holds(kind)
+    scene.holds(kind, base=None)
     assert (await scene.refusal(UsageError)).message == message
     assert "exec" not in scene.scripted.calls
 
@@ -267,7 +270,7 @@ async def test_a_clone_without_a_beginning_cannot_be_applied(scene: Scene) -> No
         ("merge", {"branch": "x"}, "branch belongs to the mode 'branch'."),
         ("branch", {"paths": ["a"]}, "paths belongs to the mode 'files'."),
         ("files", {"paths": ["a"], "patch": "/x"}, "patch belongs to the mode 'patch'."),
-        ("files", {}, "The mode 'files' needs paths."),
+        ("files", {}, "The mode 'files' needs paths; '.' stands for all."),
         ("patch", {}, "The mode 'patch' needs the patch's path on the host."),
     ],
 )
@@ -332,7 +335,7 @@ async def test_a_bundle_of_another_branch_is_refused(scene: Scene) -> None:
         (f'{SEND}\nadd("more", b"")', TransferError, "sent"),
         (f'{SEND}\nadd("work", b"")', TransferError, "sent more than 1"),
         ('add("../work", bundle)', TransferError, "sent an entry named"),
-        ('add("work", b"", tarfile.CHRTYPE)', TransferError, "something else than its commits"),
+        ('add("work", b"", tarfile.CHRTYPE)', TransferError, "something else than its work"),
         ('add("work", b"", tarfile.SYMTYPE, "/etc/passwd")', TransferError, "something else"),
         ('add("work", b"", tarfile.SYMTYPE, "other")', WorkRefused, "cannot be opened"),
         ('add("work", b"", tarfile.DIRTYPE)', WorkRefused, "not a regular file"),
