@@ -98,6 +98,14 @@ class ApiRetry:
 
 
 @dataclass(frozen=True)
+class RateLimit:
+    """The state of a subscription's usage limit. `resets_at` is in seconds since 1970."""
+
+    rejected: bool
+    resets_at: float | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """The end of a turn. `cost_usd` accumulates over the process; other values are per turn.
 
@@ -117,6 +125,9 @@ class Result:
     terminal_reason: str | None = None
     prompt_uuids: tuple[str, ...] = ()
     """The prompts that this result answers; empty before Claude Code 2.1.3xx."""
+    refused: str = ""
+    """`conversation` if the service refuses what the conversation contains, `request` if it calls
+    the request invalid, which may be for the same reason."""
 
     @property
     def interrupted(self) -> bool:
@@ -185,6 +196,7 @@ Frame = Union[
     ToolResults,
     Replay,
     ApiRetry,
+    RateLimit,
     Result,
     ControlRequest,
     ControlCancel,
@@ -277,6 +289,9 @@ def _frame(body: dict[str, Any]) -> Frame:
         return BackgroundTasks(tuple(fields.string(task.get("task_id")) for task in tasks))
     if kind == "command_lifecycle":
         return Lifecycle(fields.string(body.get("command_uuid")), fields.string(body.get("state")))
+    if kind == "rate_limit_event":
+        info = fields.mapping(body.get("rate_limit_info"))
+        return RateLimit(info.get("status") == "rejected", amount(info.get("resetsAt")))
     if kind == "assistant":
         return _assistant(body)
     if kind == "user":
@@ -393,7 +408,24 @@ def _result(body: dict[str, Any], subtype: str) -> Result:
         ),
         terminal_reason=fields.string(body.get("terminal_reason")) or None,
         prompt_uuids=uuids or fields.strings([body.get("user_message_uuid")]),
+        refused=_refused(body, status) if is_error else "",
     )
+
+
+# Reasons that Claude Code gives (measured, 2.1.330).
+_CONVERSATION_REASONS = frozenset({"prompt_too_long", "image_error"})
+_CONVERSATION_ERRORS = frozenset({"pdf_too_large", "tool_history_mismatch"})
+
+
+def _refused(body: dict[str, Any], status: int | None) -> str:
+    if (
+        fields.string(body.get("terminal_reason")) in _CONVERSATION_REASONS
+        or fields.string(body.get("api_error")) in _CONVERSATION_ERRORS
+        or status == 413
+    ):
+        return "conversation"
+    about_money = "credit balance" in fields.string(body.get("result")).lower()
+    return "request" if status == 400 and not about_money else ""
 
 
 def _error(body: dict[str, Any], subtype: str, status: int | None) -> str:

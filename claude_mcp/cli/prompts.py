@@ -182,6 +182,8 @@ def show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             return RUNNING_EXIT_CODE
         case status:
             talk(f"claude-mcp: turn {status}: {turn.error or 'Claude Code gave no reason'}")
+            if turn.retry_at is not None:
+                talk(f"the usage limit ends at {turn.retry_at}")
             return 1
 
 

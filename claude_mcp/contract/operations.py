@@ -233,6 +233,10 @@ class TurnState(NamedTuple):
     """The model that answered, as far as one has."""
     last_step: str | None = None
     """While the turn runs: a headline of what Claude did last."""
+    retry_at: str | None = None
+    """When the usage limit that stopped it ends, UTC in RFC 3339."""
+    needs_new_conversation: bool = False
+    """Whether the service refuses what the conversation contains."""
 
 
 class ListTurns(NamedTuple):

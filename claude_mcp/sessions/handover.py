@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.handover import Credentials, Handover
@@ -15,10 +15,16 @@ from claude_mcp.contract.messages import to_json
 from claude_mcp.errors import NextStep, SessionNotReady, UsageError
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.mcp import config as mcp_config
+from claude_mcp.sessions.mcp import hosts as mcp_hosts
 from claude_mcp.sessions.providers import resolve
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.options import SECRET_OPTIONS, ProviderRequest
 from claude_mcp.sessions.session import Session
+
+UNKNOWN_HOST: Final = (
+    "An MCP server runs on this machine. The session can reach it only if it was created with a "
+    "server or a gateway on this machine; otherwise create a new session with this mcpConfig."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,21 @@ async def give(
     """
     given = ProviderRequest(options=options)  # from here on the redactor knows its secrets
     checked = None
+    warnings: tuple[str, ...] = ()
     if config is not None:
         checked = mcp_config.check(config) or {"mcpServers": {}}
     pinned = await handle.pinned()
-    warnings: tuple[str, ...] = ()
+    if checked is not None:
+        servers = mcp_hosts.translate(checked, pinned.engine.dialect)
+        checked, warnings = servers.config, servers.warnings
+        if servers.needs_alias and pinned.engine.dialect.extra_hosts:
+            warnings += (UNKNOWN_HOST,)
     whose: CredentialSource | None = None
     credentials: Credentials | None = None
     if given.options:
         provider = _own(pinned, given.options)
-        whose, warnings, credentials = provider.source, provider.warnings, provider.credentials
+        whose, credentials = provider.source, provider.credentials
+        warnings += provider.warnings
     elif checked is None:
         whose, credentials = CredentialSource.SERVER, _servers(pinned)
     await _configure(pinned, Handover(credentials, mcp_config.handover(checked)))

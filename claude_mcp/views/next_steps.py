@@ -64,6 +64,10 @@ def _prompt(result: PromptResult) -> str | None:
                 f'get_turn {named} and turnId "{result.turn_id}" waits for the result; '
                 "cancel_turn interrupts it."
             )
+        case "failed" if result.needs_new_conversation:
+            return f"execute_in_session {named} and newConversation true begins a new conversation."
+        case "failed" if result.retry_at:
+            return f"execute_in_session {named} again after {result.retry_at}."
         case "failed":
             return (
                 f"fix the cause and send the prompt again with execute_in_session {named} (the "

@@ -147,6 +147,10 @@ class PromptResult(Result):
     """The model that answered, as far as one has."""
     last_step: str | None
     """While the turn runs: a headline of what Claude did last."""
+    retry_at: str | None
+    """When the usage limit that stopped the turn ends."""
+    needs_new_conversation: bool
+    """Whether the model's service refuses what the conversation contains."""
 
     @classmethod
     def of(cls, turn: TurnResult) -> PromptResult:
@@ -189,6 +193,8 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
         cursor=turn.cursor,
         model=turn.model,
         last_step=turn.last_step,
+        retry_at=turn.retry_at,
+        needs_new_conversation=turn.needs_new_conversation,
     )
 
 

@@ -79,7 +79,8 @@ def _outcome(result: PromptResult) -> list[str]:
         case "completed":
             return [f"[completed: {figures}]"]
         case "failed":
-            return [f"[failed: {figures}]", *([result.error] if result.error else [])]
+            limit = [f"The usage limit ends at {result.retry_at}."] if result.retry_at else []
+            return [f"[failed: {figures}]", *([result.error] if result.error else []), *limit]
         case "cancelled":
             return [f"[cancelled: {figures}]"]
         case "needs_permission":

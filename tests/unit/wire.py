@@ -31,5 +31,7 @@ def turn(session: str, **changes: Any) -> dict[str, Any]:
         "cursor": 2,
         "model": None,
         "lastStep": None,
+        "retryAt": None,
+        "needsNewConversation": False,
         **changes,
     }

@@ -42,6 +42,8 @@ STARVED_SECONDS = 10.0
 START_TRIES = 3
 INTERRUPT_SECONDS = 1.0
 """How long Claude Code may take to end an interrupted turn before it is killed."""
+FINAL_SECONDS = 5.0
+"""How long the result may take after Claude Code has reported the end of a prompt."""
 STOP_TASK_SECONDS = 0.3
 KILL_GRACE_SECONDS = 0.2
 NO_CONVERSATION = "No conversation found"
@@ -82,6 +84,8 @@ class Driver:
         self._live_handover = self._handover
         """What the live Claude Code was started with."""
         self._asked: Turn | None = None
+        self._mcp_statuses: dict[str, str] = {}
+        """The status of each MCP server that was reported last."""
         self._warmed = threading.Event()
         self._not_warmed: str | None = None
         self._ended_before: str | None = None
@@ -156,7 +160,10 @@ class Driver:
             return mcp_servers.unknown(config, self._not_warmed or idle)
         if not live.ready.wait(max(0.0, deadline - time.monotonic())):
             return mcp_servers.unknown(config, "Claude Code is still starting")
-        return mcp_servers.settled(live, config, self._environment, deadline, abandoned)
+        reports = mcp_servers.settled(live, config, self._environment, deadline, abandoned)
+        with self._changed:
+            self._mcp_statuses.update((report.name, report.status) for report in reports)
+        return reports
 
     # Called by the thread that runs the turns.
 
@@ -231,17 +238,25 @@ class Driver:
             self._clear(turn, live)
 
     def _await(self, turn: Turn, live: Live) -> Result:
-        stuck = None
+        stuck, lost = None, False
+
+        def over() -> object:
+            return turn.outcome or turn.cancelled or turn.refused
+
         with self._changed:
-            while not self._changed.wait_for(
-                lambda: turn.outcome or turn.cancelled or turn.refused, quiet.QUIET_SECONDS
-            ):
+            while not self._changed.wait_for(lambda: over() or turn.finished, quiet.QUIET_SECONDS):
                 if stuck is not None or turn.retry is not None:
                     continue
                 if (stuck := quiet.seems_stuck(live)) is not None:
                     log(f"turn {turn.id}: {stuck}")
                     self._journal.append(turn.id, "note", stuck)
                     self._changed.notify_all()
+            if not self._changed.wait_for(over, FINAL_SECONDS):
+                turn.outcome = outcomes.unfinished(turn.said)
+                log(f"turn {turn.id}: its final message never came")
+                lost = True
+        if lost:
+            self._end(live, "its final message never came", turn)
         if turn.outcome is None:
             self._interrupt(turn, live)
         assert turn.outcome is not None
@@ -378,6 +393,9 @@ class Driver:
                 live.reports_lifecycle = True
                 if frame.state == "started":
                     live.answering = frame.uuid
+                elif frame.state == "completed" and self._asked and self._asked.id == frame.uuid:
+                    self._asked.finished = True
+                    self._changed.notify_all()
             elif isinstance(frame, protocol.Init):
                 self._begin(live, frame)
             elif isinstance(frame, protocol.Replay):
@@ -397,6 +415,10 @@ class Driver:
                     live.refuse(frame.request_id)
             elif isinstance(frame, protocol.ControlCancel):
                 self.permissions.withdraw(live, frame.request_id)
+            elif isinstance(frame, protocol.RateLimit):
+                speaker = self._speaker(live)
+                if speaker is not None:
+                    speaker.retry_at = frame.resets_at if frame.rejected else None
             elif isinstance(frame, protocol.Assistant):
                 live.tools.update(tool.id for tool in frame.tool_uses)
             elif isinstance(frame, protocol.ToolResults):
@@ -409,6 +431,8 @@ class Driver:
                 self.model = frame.model
                 if speaker is not None:
                     speaker.model = frame.model
+                    if isinstance(frame, protocol.Assistant) and any(frame.texts):
+                        speaker.said = "\n".join(frame.texts)
             if speaker is not None and isinstance(frame, (protocol.ApiRetry, protocol.Assistant)):
                 speaker.retry = frame if isinstance(frame, protocol.ApiRetry) else None
                 speaker.retried = time.monotonic()
@@ -427,6 +451,9 @@ class Driver:
         if frame.conversation_id:
             self._state.conversation_id = frame.conversation_id
         asked = self._asked
+        if asked is not None:
+            names = mcp_servers.names(self._mcp_config)
+            asked.notes += mcp_servers.changes(frame.mcp_servers, names, self._mcp_statuses)
         if asked is not None and asked.cancelled:
             live.interrupt()  # the first interrupt came too early: the prompt was still queued
         elif asked is not None and self._speaker(live) is asked:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from claude_mcp.agent.store import files
@@ -52,6 +52,23 @@ def names(config: Mapping[str, Any] | None) -> list[str]:
 def unknown(config: Mapping[str, Any] | None, why: str) -> list[McpReport]:
     """The reports when Claude Code cannot be asked."""
     return [McpReport(name, "unknown", why) for name in names(config)]
+
+
+def changes(
+    servers: Iterable[protocol.McpServer], configured: list[str], statuses: dict[str, str]
+) -> list[str]:
+    """Notes about servers that connected or failed since their status was reported last.
+
+    Updates ``statuses``. One that is still starting is not worth a note.
+    """
+    notes = []
+    for server in servers:
+        before = statuses.get(server.name, server.status)
+        if server.name in configured and server.status in ("connected", "failed"):
+            statuses[server.name] = server.status
+            if server.status != before:
+                notes.append(f"MCP server {server.name} is now {server.status}.")
+    return notes
 
 
 def settled(

@@ -15,6 +15,17 @@ INTERRUPTED: Result = {
 }
 UNREAD: Result = {"status": "unread"}
 """Claude Code certainly did not read the prompt before it ended."""
+REFUSED = {
+    "conversation": "The model's service refuses what the conversation contains, so further "
+    "prompts would probably fail as well. Send the next one with newConversation "
+    "('--new-conversation').",
+    "request": "If other prompts fail in the same way, the conversation is the reason: send the "
+    "next one with newConversation ('--new-conversation').",
+}
+UNFINISHED = (
+    "Claude Code is done with the prompt, but its final message never came, so the cost is not "
+    "known. What it said last is the result."
+)
 TASK_TOOLS = {"Agent", "Task"}
 """The new and the old name of one tool."""
 
@@ -44,12 +55,17 @@ def died(live: Live) -> Result:
     }
 
 
+def unfinished(said: str) -> Result:
+    return {"status": "failed", "result": said or None, "error": UNFINISHED}
+
+
 def answered(result: protocol.Result, cost_usd: float, denied: Mapping[str, str]) -> Result:
     """``denied`` says why tool uses were denied, by their ids."""
     return {
         "status": "failed" if result.is_error else "completed",
         "result": result.text or None,
-        "error": result.error,
+        "error": "\n".join(filter(None, (result.error, REFUSED.get(result.refused)))) or None,
+        **({"needsNewConversation": True} if result.refused == "conversation" else {}),
         "conversationId": result.conversation_id,
         "numTurns": result.num_turns,
         "durationMs": result.duration_ms,

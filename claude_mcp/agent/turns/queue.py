@@ -45,6 +45,8 @@ LONGEST_WAIT_SECONDS = 3600.0
 MAX_EVENTS = 50
 EVENT_CHARACTERS = 1000
 TAIL_EVENTS = 10
+LATEST_SECONDS = 2.0**33
+"""A limit for forged moments, which not every calendar reaches."""
 INTERRUPT_ANSWER_SECONDS = 10.0
 GONE = (
     "Events before number {} were removed when the session's journal was full; the results of "
@@ -317,6 +319,8 @@ class Turns:
             result.update(
                 status="cancelled", error="The turn was interrupted; the conversation is kept."
             )
+        if turn.retry_at is not None and result["status"] == "failed":
+            result["retryAt"] = _rfc3339(turn.retry_at)
         result.setdefault("conversationId", self._state.conversation_id)
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
@@ -391,6 +395,8 @@ class Turns:
             }
             if turn.model is not None:
                 result["model"] = turn.model
+            if turn.retry_at is not None:
+                result["retryAt"] = _rfc3339(turn.retry_at)
             if step := headline(self._journal.step(turn_id)):
                 result["lastStep"] = step
             first, last = turn.first, self._journal.last
@@ -443,6 +449,10 @@ class Turns:
 
 def _record(turn: Turn, **more: Any) -> Record:
     return Record(turn.id, turn.digest, turn.first, text=turn.text, at=turn.accepted, **more)
+
+
+def _rfc3339(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(moment, LATEST_SECONDS)))
 
 
 def _elapsed_ms(turn: Turn) -> int:

@@ -62,6 +62,12 @@ class Turn:
     """The latest failed request to the provider, until an answer arrives."""
     retried: float = 0.0
     """When that was, as ``time.monotonic``."""
+    said: str = ""
+    """What the model said last."""
+    finished: bool = False
+    """Whether Claude Code reported that it is done with the prompt; its result comes before."""
+    retry_at: float | None = None
+    """When the usage limit that stopped it ends, in seconds since 1970."""
     refused: str | None = None
     """Why the turn must end at once."""
     model: str | None = None

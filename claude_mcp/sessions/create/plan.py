@@ -37,6 +37,7 @@ from claude_mcp.sessions.git import guard, sealing
 from claude_mcp.sessions.git.seed import SeedPlan
 from claude_mcp.sessions.labels import MOUNTED, SEAL, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
+from claude_mcp.sessions.mcp import hosts as mcp_hosts
 from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network.access import Access, Network
 from claude_mcp.sessions.paths import policy, sockets
@@ -112,21 +113,23 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         UsageError, ConfigError: the request or a setting cannot be used.
         EngineError: there is no engine.
     """
-    servers = mcp_config.check(request.mcp_config)
+    mcp_servers = mcp_config.check(request.mcp_config)
     checked = await _check(sessions, request)
-    spec = _spec(sessions.config, checked)
+    servers = mcp_hosts.translate(mcp_servers, checked.engine.dialect)
+    spec = _spec(sessions.config, checked, servers.needs_alias)
     spec, identities = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
     return Plan(
         spec=spec,
         session=_session(spec, checked),
-        handover=Handover(checked.provider.credentials, mcp_config.handover(servers)),
-        mcp_config=servers,
+        handover=Handover(checked.provider.credentials, mcp_config.handover(servers.config)),
+        mcp_config=servers.config,
         mounted=identities,
         git=checked.git,
         seed=checked.workspace.seed,
         warnings=(
             *checked.workspace.warnings,
             *checked.provider.warnings,
+            *servers.warnings,
             *checked.containment.warnings,
             *checked.git.warnings,
             *_owner_warnings(checked),
@@ -222,12 +225,12 @@ def default_name(project_path: str) -> str:
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 
 
-def _spec(config: Config, checked: _Checked) -> ContainerSpec:
+def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec:
     project, provider, access = checked.project, checked.provider, checked.access
     containment, dialect = checked.containment, checked.engine.dialect
     settings = to_json(_settings(config, checked))
     user = dialect.user_options(project.uid, project.gid)
-    reaches_host = provider.needs_host_alias and access.network is Network.OPEN
+    reaches_host = (provider.needs_host_alias or needs_alias) and access.network is Network.OPEN
     return ContainerSpec(
         name=container_name(checked.name),
         image=checked.image,

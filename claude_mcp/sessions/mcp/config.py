@@ -153,6 +153,7 @@ def _is_web(url: str) -> bool:
         return True
     try:
         parts = urlsplit(url)
+        parts.port  # noqa: B018  raises for what is no port
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)

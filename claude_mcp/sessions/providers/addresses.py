@@ -74,6 +74,12 @@ def in_container(
     return _with_host(parts, dialect.host_alias).geturl(), True
 
 
+def is_unused(port: int, dialect: Dialect) -> bool:
+    """Whether certainly nothing listens on this TCP port of the engine's host."""
+    known = sys.platform == "linux" and not dialect.in_virtual_machine
+    return known and _listeners(port) == "nobody"
+
+
 def port_of(parts: SplitResult) -> int:
     """The port in a URL or its scheme's default; ValueError if it is not a port."""
     return parts.port or (443 if parts.scheme == "https" else 80)

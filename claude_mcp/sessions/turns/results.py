@@ -99,6 +99,10 @@ class TurnResult:
     model: str | None = None
     """The model that answered, as far as one has."""
     last_step: str | None = None
+    retry_at: str | None = None
+    """When the usage limit that stopped the turn ends, UTC in RFC 3339."""
+    needs_new_conversation: bool = False
+    """Whether the model's service refuses what the conversation contains."""
     """While the turn runs: a headline of what Claude did last."""
     questions: tuple[Question, ...] = ()
     notes: tuple[str, ...] = ()
@@ -156,6 +160,8 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
         ),
         model=said(state.model),
         last_step=said(state.last_step),
+        retry_at=said(state.retry_at),
+        needs_new_conversation=state.needs_new_conversation,
         questions=tuple(
             parse_question(each) for each in state.questions[:MAX_QUESTIONS] if each.request_id
         ),

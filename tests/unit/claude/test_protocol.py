@@ -21,6 +21,7 @@ from claude_mcp.claude.protocol import (
     McpServer,
     Other,
     PermissionDenial,
+    RateLimit,
     Replay,
     Result,
     TaskStarted,
@@ -218,7 +219,15 @@ def test_a_control_request_of_claude_is_answered_or_refused() -> None:
             BackgroundTasks(("b1", "b2")),
         ),
         (line(type="system", subtype="background_tasks_changed", tasks=[]), BackgroundTasks(())),
-        (line(type="rate_limit_event"), Other("rate_limit_event")),
+        (line(type="rate_limit_event"), RateLimit(rejected=False)),
+        (
+            line(
+                type="rate_limit_event",
+                rate_limit_info={"status": "rejected", "resetsAt": 1795969074},
+            ),
+            RateLimit(rejected=True, resets_at=1795969074),
+        ),
+        (line(type="auth_status"), Other("auth_status")),
         (line(type="system", subtype="new_thing"), Other("system", "new_thing")),
     ],
 )

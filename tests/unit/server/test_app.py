@@ -113,6 +113,8 @@ async def test_a_session_s_life(
             "cursor": 2,
             "model": None,
             "lastStep": None,
+            "retryAt": None,
+            "needsNewConversation": False,
         }
         again = await client.call_tool("get_turn", {"sessionId": identifier, "turnId": turn_id})
         assert content(again) == {**content(answered), "events": []}

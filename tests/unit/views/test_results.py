@@ -94,6 +94,8 @@ def test_an_ended_turn_is_shown_in_full() -> None:
         "cursor": 9,
         "model": "claude-opus-4-5",
         "lastStep": None,
+        "retryAt": None,
+        "needsNewConversation": False,
     }
     event = {
         "number": 7, "time": "then", "kind": "message", "text": "x? [redacted]", "leftOut": 3

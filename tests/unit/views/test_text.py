@@ -58,6 +58,8 @@ TURN = PromptResult(
     cursor=7,
     model="claude-opus-4-5",
     last_step=None,
+    retry_at=None,
+    needs_new_conversation=False,
 )
 RUNNING = replace(TURN, status="running", result=None, cost_usd=0.0)
 COMMAND = CommandOutcome(
