@@ -83,6 +83,15 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
         (replace(TURN, notes=["N"]), None),
         (replace(TURN, permission_denials=[PermissionDenial("Bash", {"command": "x"}, "R")]), None),
         (replace(TURN, status="failed", result="R", error="E"), AGAIN),
+        (
+            replace(TURN, status="failed", error="E", retry_at="L"),
+            f'execute_in_session with sessionId "{S}" again after L.',
+        ),
+        (
+            replace(TURN, status="failed", error="E", needs_new_conversation=True),
+            f'execute_in_session with sessionId "{S}" and newConversation true begins a new '
+            "conversation.",
+        ),
         (replace(TURN, status="cancelled", result=None), CONTINUE),
         (replace(RUNNING, last_step="Bash: make"), f"{WAIT}; cancel_turn interrupts it."),
         (replace(RUNNING, status="queued"), f"{WAIT}; cancel_turn interrupts it."),
