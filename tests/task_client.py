@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from mcp import Client
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.types import CallToolResult, Request, RequestParams, Result
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 IDENTIFIER = "io.modelcontextprotocol/tasks"
@@ -50,7 +50,8 @@ class TaskRequest(Request[Params, str]):
     name_param: ClassVar[str | None] = "taskId"
 
 
-_ANY: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+class Answer(Result):
+    model_config = ConfigDict(extra="allow")
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> Task | CallToolResult:
@@ -62,7 +63,8 @@ async def call(client: Client, tool: str, **arguments: Any) -> Task | CallToolRe
 async def ask(client: Client, method: str, task_id: str, **more: Any) -> dict[str, Any]:
     """``tasks/get`` and its like; without what is the same in every answer."""
     request = TaskRequest(method=method, params=Params(task_id=task_id, **more))
-    answer = await client.session.send_request(request, _ANY)
+    sent = await client.session.send_request(request, Answer)
+    answer = sent.model_dump(by_alias=True, exclude_unset=True)
     assert answer.pop("resultType") == "complete"
     answer.pop("_meta", None)
     return answer

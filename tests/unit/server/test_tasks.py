@@ -91,11 +91,14 @@ async def test_a_caller_that_does_not_want_to_wait_gets_no_task(
 
 async def test_a_refused_prompt_is_an_error_not_a_task(client: Client, session: str) -> None:
     await begin(client, session, "hang")
-    for arguments in ({"sessionId": session, "prompt": "x"}, {"sessionId": session}):
+    for arguments, message in (
+        ({"sessionId": session, "prompt": "x"}, "The session is busy"),
+        ({"sessionId": session}, "Nothing was done: prompt is missing."),
+    ):
         refused = await call(client, "execute_in_session", **arguments)
         assert isinstance(refused, CallToolResult)
         assert refused.is_error
-    assert text(refused).startswith("Nothing was done: prompt is missing.")
+        assert text(refused).startswith(message)
 
 
 async def test_a_question_is_an_input_request_and_its_answer_an_update(
