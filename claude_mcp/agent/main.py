@@ -70,6 +70,10 @@ class Agent:
             self._restrict_sockets()
         if settings.network == RESTRICTED:
             self._egress = self._start_egress()
+        if settings.ports:
+            from claude_mcp.agent.network import ports
+
+            ports.start(settings.ports)
         self._turns: Turns | None = None
         self._receiving: Receiving | None = None
         self._work: Work | None = None

@@ -23,6 +23,10 @@ PROXY_DIRECTORY = "/run/claude-mcp-proxy"
 """The directory of the proxy's socket, in a restricted session and in its proxy."""
 PROXY_SOCKET = PROXY_DIRECTORY + "/socket"
 
+PORTS_DIRECTORY = "/run/claude-mcp-ports"
+"""The directory of the socket through which published ports lead into a session."""
+PORTS_SOCKET = PORTS_DIRECTORY + "/socket"
+
 HOST_HOOKS = "/run/claude-mcp-git/hooks"
 """Where the session sees the hooks of the project's repository as they are on the host."""
 

@@ -41,5 +41,7 @@ class Settings(NamedTuple):
     network: str = OPEN
     session_name: str | None = None
     """The name the proxy knows the session by; set when the network is not open."""
+    ports: tuple[int, ...] = ()
+    """Ports on the session's loopback that are published on the host."""
     git_hooks: str | None = None
     """The directory that starts with a copy of ``places.HOST_HOOKS``."""

@@ -111,6 +111,7 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     if spec.restart is not None:
         argv.append(f"--restart={spec.restart}")
     argv += [f"--add-host={host}" for host in spec.extra_hosts]
+    argv += [f"--publish=127.0.0.1:{each.host_port}:{each.port}/tcp" for each in spec.ports]
     argv += [f"--mount={mount_value(dialect, mount)}" for mount in spec.mounts]
     argv += [f"--mount={_volume_value(volume)}" for volume in spec.volumes]
     argv += [f"--env={key(name)}={value}" for name, value in spec.environment.items()]

@@ -27,6 +27,7 @@ from claude_mcp.engine.engine import (
     Log,
     NewContainer,
     PathNotFound,
+    PortInUse,
     ProcessLimitReached,
     ReferenceAmbiguous,
 )
@@ -44,6 +45,7 @@ from claude_mcp.engine.failures import (
     NO_SUCH_PATH,
     NO_SUCH_VOLUME,
     NOT_RUNNING,
+    PORT_IN_USE,
     PROCESS_LIMIT,
     classify,
     ignored_limits,
@@ -369,10 +371,17 @@ class DockerCliEngine:
         return self.known_info[0]
 
     def _failure(self, tried: str, completed: process.Completed) -> EngineError:
-        return classify(self.title, tried, completed.err)
+        return self._classified(tried, completed.err)
+
+    def _classified(self, tried: str, stderr: str) -> EngineError:
+        error = classify(self.title, tried, stderr)
+        taken = PORT_IN_USE.search(stderr)
+        if taken is None or type(error) is not EngineError:
+            return error
+        return PortInUse(error.message, int(taken[1]) if taken[1] else None)
 
     def failed(self, tried: str, stderr: str) -> EngineError:
-        error = classify(self.title, tried, stderr)
+        error = self._classified(tried, stderr)
         if type(error) is not EngineError:
             return error
         limit = refused_limit(stderr)

@@ -57,6 +57,15 @@ class LimitRefused(EngineError):
         self.reason = reason
 
 
+class PortInUse(EngineError):
+    """A container cannot be started because a port of the host is in use."""
+
+    def __init__(self, message: str, port: int | None) -> None:
+        super().__init__(message)
+        self.port = port
+        """None if the engine does not say which one."""
+
+
 BEING_REMOVED: Final = ("removing", "dead")
 """The states of a container that is being removed, or whose removal failed halfway."""
 

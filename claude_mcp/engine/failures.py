@@ -24,6 +24,12 @@ HALF_REMOVED: Final = re.compile(
 BEING_REMOVED: Final = re.compile(r"removal of container \S+ is already in progress", re.IGNORECASE)
 """Docker's words if another call is removing the container."""
 BUSY: Final = re.compile(r"device or resource busy", re.IGNORECASE)
+PORT_IN_USE: Final = re.compile(
+    r"(?:127\.0\.0\.1:|port )(\d+)\b.*(?:address already in use|port is already allocated)"
+    r"|address already in use|port is already allocated",
+    re.IGNORECASE,
+)
+"""A port of the host that a container would publish is taken; the port, if it is named."""
 NAME_IN_USE: Final = re.compile(
     r"container name \S+ is already in use|name \S+ is in use: container already exists",
     re.IGNORECASE,

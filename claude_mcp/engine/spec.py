@@ -56,6 +56,14 @@ class TmpfsMount:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """A TCP port of the container that the engine publishes on the host's loopback."""
+
+    host_port: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may take of its host. None is no limit; sizes are bytes."""
 
@@ -90,6 +98,7 @@ class ContainerSpec:
     network: str | None = None
     """None is the engine's default network; ``none`` leaves only a loopback interface."""
     extra_hosts: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
     restart: str | None = None
     """When the engine restarts it by itself, such as ``on-failure``."""
     limits: Limits = Limits()

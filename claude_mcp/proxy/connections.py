@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 
 READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2.0
+BACKLOG = 256
 
 
 class ConnectionLost(Exception):
@@ -119,6 +121,37 @@ class Connection:
                 count -= len(data)
             await target.write(data)
             await asyncio.sleep(0)  # otherwise a fast pair would starve the others
+
+
+def listen(path: str) -> socket.socket:
+    """A listening Unix socket. Every user who can see the path may connect to it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def connect(path: str) -> Connection:
+    """Connect to a Unix socket.
+
+    Not with the loop's ``sock_connect``: when the listener's queue is full, it would report the
+    socket as connected.
+
+    Raises:
+        BlockingIOError: the listener's queue is full.
+        OSError: nobody listens.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.connect(path)
+        return Connection(connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 async def pass_on(source: Connection, target: Connection) -> None:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from claude_mcp.proxy.connections import Connection, ConnectionLost, pass_on, stop
+from claude_mcp.proxy.connections import Connection, ConnectionLost, connect, pass_on, stop
 
 DECISION_BYTES = 8 * 1024
 PATIENCE_SECONDS = 10.0
@@ -50,31 +50,12 @@ class Forwarder:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    def _connect(self) -> Connection:
-        """Connect to the proxy.
-
-        Not with the loop's ``sock_connect``: when the proxy's queue is full, it would report the
-        socket as connected.
-
-        Raises:
-            BlockingIOError: the proxy's queue is full.
-            OSError: the proxy is not running.
-        """
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.setblocking(False)
-            connection.connect(self._path)
-            return Connection(connection)
-        except BaseException:
-            connection.close()
-            raise
-
     async def _connect_patiently(self) -> Connection | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                return self._connect()
+                return connect(self._path)
             except OSError:
                 if loop.time() > deadline:
                     return None
@@ -85,7 +66,7 @@ class Forwarder:
         there: bool | None = None
         while True:
             try:
-                end = self._connect()
+                end = connect(self._path)
             except BlockingIOError:  # the proxy is running
                 await asyncio.sleep(POLL_SECONDS)
                 continue

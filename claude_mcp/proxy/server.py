@@ -7,9 +7,7 @@ on stdout.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import resource
 import socket
 import sys
@@ -18,13 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from claude_mcp.proxy import READY
-from claude_mcp.proxy.connections import Connection
+from claude_mcp.proxy.connections import Connection, listen
 from claude_mcp.proxy.connector import LOOKUPS, Connector, Resolve, look_up
 from claude_mcp.proxy.exchange import Exchange, Report
 from claude_mcp.proxy.policy import Policy, from_json
 from claude_mcp.proxy.slots import DESCRIPTORS, ConnectionSlots
 
-BACKLOG = 256
 ACCEPT_PAUSE_SECONDS = 0.1
 PROVIDER_LOOKUPS = 8
 
@@ -56,17 +53,6 @@ async def serve(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         await asyncio.sleep(0)  # otherwise a burst of connections would starve the open ones
-
-
-def listen(path: str) -> socket.socket:
-    """A listening socket. Every user who can see the path may connect to it."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o666)
-    listener.listen(BACKLOG)
-    return listener
 
 
 def main(path: str, policy: str) -> None:

@@ -59,6 +59,11 @@ _JsonText = Annotated[
 ]
 
 
+_PortText = Annotated[
+    str, BeforeValidator(lambda value: str(value) if type(value) is int else value)
+]
+
+
 def _provider_options(model: str, names: Iterable[str]) -> Any:
     """A model of optional texts; which provider takes which is checked with the provider.
 
@@ -112,6 +117,7 @@ CreateArguments: type[Arguments] = create_model(
         {
             "mounts": Annotated[list[MountArguments], FROM_TEXT],
             "mcp_config": McpConfigArgument,
+            "ports": Annotated[list[_PortText], FROM_TEXT],
             "limits": Annotated[LimitArguments, FROM_TEXT],
         },
     ),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from claude_mcp.config import Config
-from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import SessionNotFound, SessionNotReady
+from claude_mcp.engine.engine import Engine, PortInUse
+from claude_mcp.errors import ClaudeMcpError, SessionNotFound, SessionNotReady
 from claude_mcp.sessions import mounted, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
@@ -21,7 +21,7 @@ from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
 from claude_mcp.sessions.git import guard
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.known import KnownSessions
-from claude_mcp.sessions.network import proxies
+from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.session import Session, Status
 
@@ -190,6 +190,7 @@ class SessionHandle:
         await quota.check(engine, self.config.max_sessions)
         if self.session.proxy is not None:
             await proxies.ensure(engine, self.session.proxy)
+        lost = await self._without_ports()
         await engine.start(self.session.container_id)
         try:
             await mounted.check(self.session)  # the engine has looked the paths up again
@@ -197,8 +198,27 @@ class SessionHandle:
             await engine.kill(self.session.container_id)
             raise
         self.session = replace(self.session, status=Status.RUNNING)
-        self.notes = (RESTARTED,)
+        self.notes = (RESTARTED, *lost)
         self._connection.known.remember(self.session)
+
+    async def _without_ports(self) -> tuple[str, ...]:
+        """Start the forwarder to its ports, if it has any; says why if that is impossible."""
+        forwarding = self.session.forwarding
+        if forwarding is None:
+            return ()
+        try:
+            await forwarders.ensure(self._connection.engine, forwarding)
+        except PortInUse as error:
+            taken = [each for each in forwarding.ports if each.host_port == error.port]
+            what = ", ".join(str(each.port) for each in taken or forwarding.ports)
+            return (
+                f"The session's published ports cannot be reached: port {error.port} of this host, "
+                f"which leads to port {what} of the session, is in use by another program. Stop "
+                "that program and the session's container; the next call starts both again.",
+            )
+        except ClaudeMcpError as error:
+            return (f"The session's published ports cannot be reached: {error.message}",)
+        return ()
 
 
 def _not_ready(session: Session) -> SessionNotReady:

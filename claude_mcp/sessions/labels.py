@@ -21,6 +21,7 @@ from claude_mcp.sessions.network.access import (
     Network,
     proxy_from_json,
 )
+from claude_mcp.sessions.network.ports import PORTS_LABEL, forwarding_from_json
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import (
     ID_CHARS,
@@ -133,6 +134,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,
+        forwarding=forwarding_from_json(labels[PORTS_LABEL]) if PORTS_LABEL in labels else None,
     )
 
 

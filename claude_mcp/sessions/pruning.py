@@ -20,7 +20,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels
-from claude_mcp.sessions.network import proxies
+from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.session import Session, Status, overdue_seconds
 
 logger = logging.getLogger(__name__)
@@ -96,4 +96,5 @@ async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:
         logger.warning("session %s could not be removed: %s", session.name, error)
         return False
     await proxies.release_or_log(engine, session.proxy)
+    await forwarders.release_or_log(engine, session.forwarding)
     return True

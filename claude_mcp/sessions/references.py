@@ -14,6 +14,7 @@ from claude_mcp.engine.engine import Container, Engine, ReferenceAmbiguous
 from claude_mcp.errors import NextStep, NotASession, SessionAmbiguous, SessionNotFound, UsageError
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.network.access import PROXY_OF_LABEL
+from claude_mcp.sessions.network.ports import PORTS_OF_LABEL
 from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, container_name
 
 MAX_REFERENCE_CHARS: Final = 200
@@ -58,6 +59,8 @@ async def resolve(
 
 def foreign(engine: Engine, container: Container) -> str:
     """About a container that has a session's name or id and is not one of ours."""
+    if PORTS_OF_LABEL in container.labels:
+        return f"{container.name} leads to the ports of a session and ends with it."
     if PROXY_OF_LABEL in container.labels:
         return f"{container.name} is the proxy of restricted sessions and ends with them."
     return (

@@ -32,12 +32,14 @@ from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.handle import Connection, SessionHandle
 from claude_mcp.sessions.known import KnownSessions
-from claude_mcp.sessions.network import proxies
+from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
-from claude_mcp.sessions.session import Session, Status, client_name
+from claude_mcp.sessions.session import Session, Status, age_seconds, client_name
 
 logger = logging.getLogger(__name__)
 
+ORPHANED_SECONDS: Final = 300.0
+"""A forwarder without a session that is older than this belongs to none that is being created."""
 SWEEP_SECONDS: Final = 10.0
 """How long removing sessions may delay the end of this process."""
 
@@ -234,6 +236,9 @@ class Sessions:
         )
         if not dry_run:
             await proxies.prune(engine)
+            await forwarders.prune(
+                engine, lambda each: age_seconds(each.created) > ORPHANED_SECONDS
+            )
             await engine.sweep()
         return pruned
 
@@ -259,7 +264,6 @@ class Sessions:
             WorkUnsaved: it holds such work.
             UsageError, SessionAmbiguous, EngineError
         """
-        engine = await self.engine()
         known = self.known.get(reference)
         if known is not None and not discard:
             await self._check_saved(known, is_fresh=False)
@@ -272,8 +276,8 @@ class Sessions:
             if known is None:
                 warnings = (str(error),) if isinstance(error, NotASession) else ()
                 return Destroyed(reference, None, False, warnings, error)
-            # Another process removed it, but not its proxy.
-            await proxies.release_or_log(engine, known.proxy)
+            # Another process removed it, but not what served it.
+            await self._release(known)
             return Destroyed(reference, known, existed=False)
         if not discard:  # a known one is gone, so this is another one of its name
             await self._check_saved(session, is_fresh=True)
@@ -342,10 +346,16 @@ class Sessions:
         connection.channels.close(session.container_id)
         return await connection.engine.remove(session.container_id)
 
+    async def _release(self, session: Session) -> None:
+        """Remove what served a removed session."""
+        engine = await self.engine()
+        await proxies.release_or_log(engine, session.proxy)
+        await forwarders.release_or_log(engine, session.forwarding)
+
     async def _destroyed(
         self, reference: str, session: Session, *, existed: bool = True
     ) -> Destroyed:
-        await proxies.release_or_log(await self.engine(), session.proxy)
+        await self._release(session)
         return Destroyed(reference, session, existed, await self.git.differences(session))
 
 

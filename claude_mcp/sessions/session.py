@@ -17,13 +17,15 @@ from typing import Final
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.network.access import Proxy
+from claude_mcp.sessions.network.ports import Forwarding
 from claude_mcp.sessions.providers.credentials import CredentialSource
 
 ID_CHARS: Final = 12
 MAX_NAME_CHARS: Final = 100
 
-_PLAIN: Final = re.compile(r"(?!proxy-[0-9a-f]{16}$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
-"""Names that a container can have, except those of our proxies (``network.access.Proxy.name``)."""
+_PLAIN: Final = re.compile(r"(?!(?:proxy|ports)-[0-9a-f]{16}$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+"""Names that a container can have, except those of our proxies and forwarders; see ``Proxy.name``
+and ``Forwarding.name`` in ``network``."""
 
 
 class Status(StrEnum):
@@ -71,6 +73,8 @@ class Session:
     network: str = "open"
     proxy: Proxy | None = None
     """The proxy of a restricted session."""
+    forwarding: Forwarding | None = None
+    """The forwarder to its published ports."""
 
 
 def check_name(name: str) -> str:
@@ -126,6 +130,12 @@ def parse_time(value: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
         return None
+
+
+def age_seconds(created: str) -> float:
+    """Seconds since a container was created; infinity if the engine's time cannot be parsed."""
+    moment = parse_time(created)
+    return math.inf if moment is None else (datetime.now(UTC) - moment).total_seconds()
 
 
 def rfc3339(moment: datetime) -> str:

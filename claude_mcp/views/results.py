@@ -48,6 +48,15 @@ class McpServerStatus(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class PortEntry(Result):
+    """A port of the session, and where it is on the host."""
+
+    port: int
+    host_port: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateResult(Result):
     session_id: str
     session_name: str
@@ -60,6 +69,7 @@ class CreateResult(Result):
     created_at: str
     expires_at: str | None
     network: str
+    ports: list[PortEntry]
     mcp_servers: list[McpServerStatus]
     warnings: list[str]
 
@@ -78,11 +88,17 @@ class CreateResult(Result):
             created_at=session.created_at,
             expires_at=session.expires_at,
             network=session.network,
+            ports=_ports(session),
             mcp_servers=[
                 McpServerStatus(each.name, each.status, each.error) for each in created.mcp_servers
             ],
             warnings=list(created.warnings),
         )
+
+
+def _ports(session: Session) -> list[PortEntry]:
+    published = session.forwarding.ports if session.forwarding else ()
+    return [PortEntry(each.port, each.host_port or 0, each.url) for each in published]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +291,7 @@ class SessionEntry(Result):
     created_at: str
     expires_at: str | None
     network: str
+    ports: list[PortEntry]
     created_by: str | None
     """The client's name for itself; ``cli`` is the command line."""
     turn_running: bool | None
@@ -308,6 +325,7 @@ class SessionEntry(Result):
             created_at=session.created_at,
             expires_at=session.expires_at,
             network=session.network,
+            ports=_ports(session),
             created_by=session.client or None,
             **_activity_fields(listed.activity),
             problem=listed.problem,

@@ -44,6 +44,7 @@ def create(result: CreateResult) -> str:
         f"its /workspace. Container {result.container_name}, image {result.image}, "
         f"{result.engine}, provider {result.provider}.",
         *([NETWORKS[result.network]] if result.network in NETWORKS else []),
+        *(f"Port {each.port} of the session is {each.url} on this host." for each in result.ports),
         *map(_mcp_server, result.mcp_servers),
         *([f"It will be removed at {result.expires_at}."] if result.expires_at else []),
         *_warnings(result.warnings),
@@ -159,6 +160,7 @@ def _entry(entry: SessionEntry) -> str:
     facts.append(f"created {entry.created_at}")
     if entry.network in NETWORKS:
         facts.append(f"network {entry.network}")
+    facts += [f"port {each.port} at {each.url}" for each in entry.ports]
     if entry.expires_at:
         facts.append(f"expires {entry.expires_at}")
     if entry.model:

@@ -206,7 +206,7 @@ class Engine:
                 f"Error: OCI runtime error: crun: the requested cgroup controller `{controller}` "
                 "is not available"
             )
-        if "claude-mcp.proxy-of" in container["labels"]:
+        if {"claude-mcp.proxy-of", "claude-mcp.ports-of"} & container["labels"].keys():
             if container["image"] == "broken:latest":
                 return fail("Traceback\nValueError: the policy is broken")
             self.save({**container, "status": "running"})

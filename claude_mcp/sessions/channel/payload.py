@@ -12,7 +12,7 @@ import importlib.resources
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.contract import places
@@ -27,8 +27,16 @@ AGENT_MODULES: Final = (
     "proxy/__init__.py",
     "proxy/forwarder.py",
     "proxy/connections.py",
+    "ports/__init__.py",
+    "ports/inside.py",
 )
 PROXY_PARTS: Final = ("proxy",)
+PORTS_MODULES: Final = (
+    "ports/__init__.py",
+    "ports/outside.py",
+    "proxy/__init__.py",
+    "proxy/connections.py",
+)
 
 # With -I and -S, neither the project's directory nor the image's site-packages can change what
 # the agent imports.
@@ -45,6 +53,7 @@ with open({places.ARCHIVE_PATH!r}, "wb") as file:
 sys.path.insert(0, {places.ARCHIVE_PATH!r})
 """
 _AGENT: Final = f"{_BOOT}from claude_mcp.agent.boot import main\nmain()\n"
+_PORTS: Final = f"{_BOOT}from claude_mcp.ports.outside import main\nmain(*sys.argv[1:])\n"
 _PROXY: Final = f"{_BOOT}from claude_mcp.proxy.server import main\nmain(*sys.argv[1:])\n"
 
 # The connector passes its own stdin and stdout to the agent and waits until the agent releases it.
@@ -83,6 +92,12 @@ def archive() -> str:
 def proxy_archive() -> str:
     """The same for a proxy's container."""
     return _archive(PROXY_PARTS, ())
+
+
+@functools.cache
+def ports_archive() -> str:
+    """The same for the container through which a session's published ports lead."""
+    return _archive((), PORTS_MODULES)
 
 
 def _archive(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
@@ -124,6 +139,11 @@ def agent_command(settings_json: str) -> tuple[str, ...]:
 def proxy_command(policy_json: str) -> tuple[str, ...]:
     """The command of a proxy's container."""
     return (*PYTHON, _PROXY, places.PROXY_SOCKET, policy_json)
+
+
+def ports_command(ports: Sequence[int]) -> tuple[str, ...]:
+    """The command of the container through which these ports of a session are published."""
+    return (*PYTHON, _PORTS, places.PORTS_SOCKET, *map(str, ports))
 
 
 def connect_command() -> tuple[str, ...]:

@@ -39,7 +39,9 @@ from claude_mcp.sessions.labels import MOUNTED, SEAL, session_labels
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.mcp import hosts as mcp_hosts
 from claude_mcp.sessions.network import policy as network_policy
+from claude_mcp.sessions.network import ports
 from claude_mcp.sessions.network.access import Access, Network
+from claude_mcp.sessions.network.ports import Forwarding
 from claude_mcp.sessions.paths import policy, sockets
 from claude_mcp.sessions.providers.resolve import Provider, resolve
 from claude_mcp.sessions.registry import Sessions
@@ -60,6 +62,10 @@ UNTRUSTED_NOTE_FOR_CLAUDE: Final = (
     "The settings, skills, commands and agents in the project's .claude directory are not loaded "
     "here, nor are CLAUDE.local.md and the CLAUDE.md files of subdirectories: read these when you "
     "work on what they are about."
+)
+PORTS_NOTE_FOR_CLAUDE: Final = (
+    "The user can open servers that listen at these ports of the loopback here: {}. The user knows "
+    "the URL; it has another port."
 )
 
 
@@ -102,6 +108,7 @@ class _Checked:
     lifetime: _Lifetime
     containment: limits.Containment
     access: Access
+    forwarding: Forwarding | None
     git: guard.Protection
     workspace: Workspace
 
@@ -174,6 +181,9 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             provider,
             f"{project.uid}:{project.gid}",
         ),
+        forwarding=ports.settle(
+            config, network_policy.network_of(config, request.network), request.ports
+        ),
         workspace=(workspace := await settle(config, engine, request, project, name)),
         # Last, because it may create a directory for hooks in the project.
         git=await _protection(sessions, request, workspace.kind, project),
@@ -194,6 +204,17 @@ def _check_paths(
 ) -> tuple[policy.Project, tuple[BindMount, ...]]:
     """In a thread: a file system or a directory of users may take long to answer."""
     return policy.project(request.project_path, config), bind_mounts(request.mounts, config)
+
+
+def with_forwarding(plan: Plan, forwarding: Forwarding | None) -> Plan:
+    """The plan, once it is known at which ports of the host the session's are published."""
+    if forwarding is None:
+        return plan
+    return replace(
+        plan,
+        spec=replace(plan.spec, labels={**plan.spec.labels, **forwarding.labels}),
+        session=replace(plan.session, forwarding=forwarding),
+    )
 
 
 def _settle_mounts(
@@ -228,6 +249,7 @@ def default_name(project_path: str) -> str:
 def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec:
     project, provider, access = checked.project, checked.provider, checked.access
     containment, dialect = checked.containment, checked.engine.dialect
+    forwarding = checked.forwarding
     settings = to_json(_settings(config, checked))
     user = dialect.user_options(project.uid, project.gid)
     reaches_host = (provider.needs_host_alias or needs_alias) and access.network is Network.OPEN
@@ -252,7 +274,7 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
         ),
         inherited=(places.PAYLOAD_VARIABLE,),
         mounts=(*_workspace_mounts(checked), *checked.mounts),
-        volumes=access.volumes,
+        volumes=(*access.volumes, *(forwarding.volumes if forwarding else ())),
         environment=access.environment,
         network=access.engine_network,
         workdir=places.WORKSPACE,
@@ -290,6 +312,9 @@ def _settings(config: Config, checked: _Checked) -> Settings:
     request = checked.request
     notes = [] if request.trust_project else [UNTRUSTED_NOTE_FOR_CLAUDE]
     notes += checked.git.notes
+    published = tuple(each.port for each in checked.forwarding.ports) if checked.forwarding else ()
+    if published:
+        notes.append(PORTS_NOTE_FOR_CLAUDE.format(", ".join(map(str, published))))
     network, expires = checked.access.network, checked.lifetime.expires
     return Settings(
         permission_mode=ASK if request.strict_permissions else BYPASS,
@@ -305,6 +330,7 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         base=checked.workspace.base,
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
+        ports=published,
         git_hooks=checked.git.hooks,
     )
 
@@ -332,6 +358,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,
+        forwarding=checked.forwarding,
     )
 
 

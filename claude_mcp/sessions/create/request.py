@@ -241,6 +241,16 @@ class CreateRequest:
             configured="CLAUDE_MCP_ALLOWED_HOSTS",
         ),
     )
+    ports: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "ports of its servers, such as 3000, or HOST:PORT, for URLs on this host",
+            flag="--port",
+            metavar="[HOST:]PORT",
+            repeatable=True,
+            terminal="port of a server in the session, to be published on this host's loopback",
+        ),
+    )
     client: str = ""
     """Who asks, as the client calls itself; see ``Session.client``."""
 

@@ -41,7 +41,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload, silence
 from claude_mcp.sessions.create import access, creation, readiness, seeding
-from claude_mcp.sessions.create.plan import Plan, plan_session
+from claude_mcp.sessions.create.plan import Plan, plan_session, with_forwarding
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.git import identity
 from claude_mcp.sessions.git.identity import Identity, Lookup
@@ -49,7 +49,7 @@ from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
-from claude_mcp.sessions.network import proxies
+from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.access import Proxy
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.registry import Sessions
@@ -93,6 +93,13 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
             In each case, and if this is cancelled, nothing is left behind.
     """
     engine = await sessions.engine()
+    if plan.session.forwarding is not None:
+        await progress("publishing its ports")
+    async with forwarders.opened(engine, plan.session.forwarding) as forwarding:
+        return await _start(sessions, engine, with_forwarding(plan, forwarding), progress)
+
+
+async def _start(sessions: Sessions, engine: Engine, plan: Plan, progress: Progress) -> Created:
     await progress(f"creating container {plan.spec.name} from image {plan.spec.image}")
     config = sessions.config
     async with identity.looking_up(plan.session.project_path, config.environment) as who:

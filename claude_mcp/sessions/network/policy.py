@@ -41,9 +41,9 @@ def settle(
         UsageError: a host cannot be allowed, or the provider cannot be reached this way.
         ConfigError: a configured value is invalid.
     """
-    network = _network(config, wanted)
+    network = network_of(config, wanted)
     if config.network_fixed:
-        _check_fixed(_network(config, None), network, hosts, provider)
+        _check_fixed(network_of(config, None), network, hosts, provider)
         if network is Network.RESTRICTED:
             _check_provider(config, dialect, provider)
     allowed = _hosts("allowedHosts", hosts, UsageError)
@@ -90,7 +90,8 @@ def _policy(config: Config, allowed: tuple[Host, ...], provider: Provider) -> Po
     )
 
 
-def _network(config: Config, wanted: str | None) -> Network:
+def network_of(config: Config, wanted: str | None) -> Network:
+    """The network that a caller wants, or else the configured one."""
     try:
         return Network(wanted or config.network)
     except ValueError:

@@ -19,6 +19,23 @@ from claude_mcp.errors import (
 )
 
 DOCKER_NO_CONTAINER = "Error response from daemon: No such container: nosuch\n"
+DOCKER_PORT_IN_USE = (
+    "Error response from daemon: driver failed programming external connectivity on endpoint c "
+    "(7dfc01e9): Error starting userland proxy: listen tcp4 127.0.0.1:4120: bind: address already "
+    "in use\n"
+)
+DOCKER_PORT_ALLOCATED = (
+    "Error response from daemon: driver failed programming external connectivity on endpoint c "
+    "(7dfc01e9): Bind for 127.0.0.1:4120 failed: port is already allocated\n"
+)
+PODMAN_PORT_IN_USE = (
+    "Error: unable to start container c137e22b: cannot listen on the TCP port: listen tcp4 "
+    "127.0.0.1:4120: bind: address already in use\n"
+)
+PASTA_PORT_IN_USE = (
+    "Error: unable to start container c137e22b: pasta failed with exit code 1:\n"
+    "Failed to bind port 4120 (Address already in use) for option '-t 127.0.0.1/4120:20000'\n"
+)
 DOCKER_NAME_IN_USE = (
     'Error response from daemon: Conflict. The container name "/a" is already in use by container '
     '"6df80de7c8ae90272c5bd7de3f26cb2002973dac19c8559265a44a749ee1313b". You have to remove (or '
@@ -60,6 +77,8 @@ PODMAN_DOWN = (
         ),
         (failures.NAME_IN_USE, DOCKER_NAME_IN_USE),
         (failures.NAME_IN_USE, PODMAN_NAME_IN_USE),
+        (failures.PORT_IN_USE, DOCKER_PORT_IN_USE),
+        (failures.PORT_IN_USE, PODMAN_PORT_IN_USE),
         (
             failures.NO_SUCH_PATH,
             "Error response from daemon: Could not find the file /nope in container c\n",
@@ -376,3 +395,19 @@ def test_a_missing_runtime_has_a_hint(stderr: str) -> None:
         "Install the runtime and declare it in the engine's configuration, or choose another "
         "runtime."
     )
+
+
+@pytest.mark.parametrize(
+    ("stderr", "port"),
+    [
+        (DOCKER_PORT_IN_USE, "4120"),
+        (DOCKER_PORT_ALLOCATED, "4120"),
+        (PODMAN_PORT_IN_USE, "4120"),
+        (PASTA_PORT_IN_USE, "4120"),
+        ("Error: address already in use\n", None),
+    ],
+)
+def test_the_port_that_is_in_use_is_named(stderr: str, port: str | None) -> None:
+    found = failures.PORT_IN_USE.search(stderr)
+    assert found is not None
+    assert found[1] == port

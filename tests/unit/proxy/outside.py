@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from claude_mcp.proxy import server
+from claude_mcp.proxy import connections, server
 from claude_mcp.proxy.connector import Resolve
 from claude_mcp.proxy.policy import Policy
 
@@ -260,7 +260,7 @@ async def proxy(
         made.asked.append(name)
         return names[name] if isinstance(names, Mapping) else await names(name, port)
 
-    listener = server.listen(made.path)
+    listener = connections.listen(made.path)
     serving = asyncio.ensure_future(
         server.serve(listener, policy, resolve, lambda each: made.told.append(dict(each)))
     )

@@ -59,6 +59,7 @@ async def test_a_session_s_life(
             "createdAt": moment,
             "expiresAt": None,
             "network": "open",
+            "ports": [],
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         }
@@ -134,6 +135,7 @@ async def test_a_session_s_life(
                     "createdAt": listed["sessions"][0]["createdAt"],
                     "expiresAt": None,
                     "network": "open",
+                    "ports": [],
                     "createdBy": "mcp",
                     "turnRunning": False,
                     "lastActivityAt": "2026-01-02T03:04:05Z",

@@ -38,6 +38,7 @@ CREATED = CreateResult(
     created_at="2026-01-02T03:04:05Z",
     expires_at=None,
     network="open",
+    ports=[],
     mcp_servers=[],
     warnings=[],
 )
@@ -84,6 +85,7 @@ ENTRY = SessionEntry(
     created_at="2026-01-02T03:04:05Z",
     expires_at=None,
     network="open",
+    ports=[],
     created_by=None,
     turn_running=None,
     last_activity_at=None,

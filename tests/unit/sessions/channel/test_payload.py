@@ -28,7 +28,7 @@ def files(archive: str | None = None) -> dict[str, bytes]:
 
 def test_only_the_agent_and_what_it_imports_travels() -> None:
     rooms = {"/".join(name.split("/")[1:-1]).partition("/")[0] for name in files()}
-    assert rooms == {"", "agent", "claude", "contract", "placing", "proxy"}
+    assert rooms == {"", "agent", "claude", "contract", "placing", "ports", "proxy"}
     assert "claude_mcp/agent/turns/driver.py" in files()
     assert files()["claude_mcp/__init__.py"] == b""
 
@@ -45,6 +45,18 @@ def test_only_the_proxy_travels_to_a_proxy() -> None:
     assert {os.path.dirname(name) for name in travels} == {"claude_mcp", "claude_mcp/proxy"}
     assert b"def main(" in travels["claude_mcp/proxy/server.py"]
     assert len(payload.proxy_archive()) < MAX_VARIABLE_BYTES * 3 / 4
+
+
+def test_each_side_of_published_ports_has_its_half_only() -> None:
+    ports = {name for name in files() if name.startswith("claude_mcp/ports/")}
+    assert ports == {"claude_mcp/ports/__init__.py", "claude_mcp/ports/inside.py"}
+    assert files(payload.ports_archive()).keys() == {
+        "claude_mcp/__init__.py",
+        "claude_mcp/ports/__init__.py",
+        "claude_mcp/ports/outside.py",
+        "claude_mcp/proxy/__init__.py",
+        "claude_mcp/proxy/connections.py",
+    }
 
 
 def test_the_archive_depends_on_nothing_but_the_code() -> None:
@@ -85,6 +97,7 @@ def test_the_code_imports_the_standard_library_and_itself() -> None:
         "claude_mcp.claude",
         "claude_mcp.contract",
         "claude_mcp.placing",
+        "claude_mcp.ports",
         "claude_mcp.proxy",
     }
 

@@ -22,6 +22,7 @@ from claude_mcp.engine.engine import LimitRefused, NewContainer
 from claude_mcp.engine.spec import ContainerSpec, Limits, VolumeMount
 from claude_mcp.errors import EngineError, ImageNotFound, UsageError
 from claude_mcp.sessions.channel import payload
+from claude_mcp.sessions.network import companions
 from claude_mcp.sessions.network import proxies as egress
 from claude_mcp.sessions.network.access import Access, Network, Proxy
 from tests.unit import fake_engine
@@ -44,7 +45,7 @@ def engine(program: Path) -> DockerCliEngine:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_engine.answer_here(monkeypatch)
-    monkeypatch.setattr(egress, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(companions, "POLL_SECONDS", 0.001)
 
 
 class Held:
@@ -121,7 +122,7 @@ def nothing() -> None:
 # What a proxy's container is.
 
 
-def test_a_proxy_container_is_fully_confined(
+async def test_a_proxy_container_is_fully_confined(
     engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "has_selinux", lambda: False)
@@ -141,21 +142,21 @@ def test_a_proxy_container_is_fully_confined(
         read_only_root=True,
         log_max_size="10m",
     )
-    assert egress._spec(engine, PROXY, None) == usual
+    assert await egress._spec(engine, PROXY) == usual
     monkeypatch.setattr(host, "has_selinux", lambda: True)
-    assert egress._spec(replace(engine, dialect=PODMAN), PROXY, None) == replace(
+    assert await egress._spec(replace(engine, dialect=PODMAN), PROXY) == replace(
         usual,
         security_options=("label=disable",),
     )
 
 
-def test_a_proxy_resolves_the_hosts_name_only_if_its_rules_contain_it(
+async def test_a_proxy_resolves_the_hosts_name_only_if_its_rules_contain_it(
     engine: DockerCliEngine,
 ) -> None:
     policy = '{"private": ["host.docker.internal:8080"]}'
-    spec = egress._spec(engine, replace(PROXY, policy=policy), None)
+    spec = await egress._spec(engine, replace(PROXY, policy=policy))
     assert spec.extra_hosts == ("host.docker.internal:host-gateway",)
-    assert egress._spec(engine, PROXY, None).extra_hosts == ()
+    assert (await egress._spec(engine, PROXY)).extra_hosts == ()
 
 
 # ensure
@@ -215,7 +216,7 @@ async def test_a_proxy_that_another_process_starts_is_awaited(
 async def test_a_proxy_that_another_process_abandoned_is_started(
     engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(egress, "STARTING_SECONDS", 0.0)
+    monkeypatch.setattr(companions, "STARTING_SECONDS", 0.0)
     held.proxy("created")
     await egress.ensure(engine, PROXY)
     assert (held.calls, held.states) == (["container", "start"], {PROXY.name: "running"})
@@ -238,7 +239,7 @@ async def test_an_invisible_name_conflict_does_not_wait_forever(
         return []
 
     monkeypatch.setattr(DockerCliEngine, "inspect", inspect)
-    monkeypatch.setattr(egress, "STARTING_SECONDS", 0.01)
+    monkeypatch.setattr(companions, "STARTING_SECONDS", 0.01)
     held.proxy("created")
     with pytest.raises(EngineError, match=f"A container named {PROXY.name} already exists"):
         await egress.ensure(engine, PROXY)
@@ -257,7 +258,7 @@ async def test_a_refused_limit_that_was_not_set_is_an_error(
         raise LimitRefused("no", "memory", "no controller")
 
     monkeypatch.setattr(DockerCliEngine, "create", create)
-    monkeypatch.setattr(egress, "LIMITS", Limits())
+    monkeypatch.setattr(companions, "LIMITS", Limits())
     with pytest.raises(EngineError) as caught:
         await egress.ensure(engine, PROXY)
     # Else the session would be made without its own limit on memory.
@@ -268,7 +269,7 @@ async def test_a_missing_proxy_image_is_reported_with_advice(engine: DockerCliEn
     with pytest.raises(ImageNotFound) as caught:
         await egress.ensure(engine, replace(PROXY, image="missing:latest"))
     assert (caught.value.message, caught.value.hint) == (
-        "Docker has no image missing:latest to run a session's proxy from.",
+        "Docker has no image missing:latest to run the session's proxy from.",
         "Build it with scripts/build-custom-image.sh, or set CLAUDE_MCP_PROXY_IMAGE to an "
         "image that has python3.",
     )
@@ -288,7 +289,7 @@ async def test_a_proxy_that_exits_is_reported_and_removed(
 async def test_a_proxy_that_never_gets_ready_times_out(
     engine: DockerCliEngine, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(egress, "READY_SECONDS", 0.01)
+    monkeypatch.setattr(companions, "READY_SECONDS", 0.01)
     with pytest.raises(EngineError) as caught:
         await egress.ensure(engine, replace(PROXY, image="hang:latest"))
     assert str(caught.value) == (

@@ -197,7 +197,7 @@ async def test_an_impossible_network_is_refused_before_anything_is_created(
     ("images", "error", "message"),
     [
         (("missing:latest", "small:1"), ImageNotFound, "no image missing:latest."),
-        (("image:1", "missing:latest"), ImageNotFound, "missing:latest to run a session's proxy"),
+        (("image:1", "missing:latest"), ImageNotFound, "missing:latest to run the session's proxy"),
         (("image:1", "broken:latest"), ClaudeMcpError, "the policy is broken"),
         (("unfit:latest", "small:1"), ImageUnfit, "it lacks claude"),
     ],
