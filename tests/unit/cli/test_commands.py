@@ -82,6 +82,7 @@ def test_create_passes_every_option_on(run: Run, project: Path, tmp_path: Path) 
             "status": "running",
             "expiresAt": None,
             "network": "open",
+            "ports": [],
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
         },

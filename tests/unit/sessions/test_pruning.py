@@ -105,7 +105,7 @@ async def test_listing_removes_expired_sessions_in_the_background(
         container("a3", "running"),
     )
     async with open_sessions(scripted.config) as sessions:
-        listed = await sessions.list()
+        listed = await sessions.list(ask=False)
         assert scripted.calls == ["version", "ps", "container"]
         assert {each.session.name: each.session.status for each in listed} == {
             "ended": Status.EXPIRED,

@@ -498,7 +498,7 @@ class TestRestartRestricted:
     ) -> None:
         scripted.holds(container("abcd1", "fix", "exited", access=RESTRICTED))
         scripted.on("create", "import sys; sys.exit('Error: No such image: image:1')")
-        with pytest.raises(ImageNotFound, match="no image image:1 to run a session's proxy from"):
+        with pytest.raises(ImageNotFound, match="no image image:1 to run the session's proxy from"):
             await request(sessions, "fix", "ping", {})
         assert scripted.calls == ["version", "container", "container", "create"]
 
