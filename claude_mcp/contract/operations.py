@@ -456,12 +456,16 @@ class Collected(NamedTuple):
 
 
 class Unsaved(NamedTuple):
-    """What only the session has. ``reason`` is set if that could not be told completely."""
+    """What only the session has. ``reason`` is set if that could not be told completely.
+
+    ``more`` counts the commits and files that are not listed, ``more_commits`` the commits of them.
+    """
 
     commits: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     more: int = 0
     reason: str = ""
+    more_commits: int = 0
 
 
 class Applied(NamedTuple):

@@ -98,8 +98,9 @@ APPLY_CHANGES: Final = Declaration(
     name="apply_changes",
     title="Take a session's work",
     description=(
-        "Brings a session's work to the host, after checking it: a clone's commits, or a copy's "
-        "files (modes files and patch). A merge with conflicts changes nothing and lists them."
+        "Brings a session's work to the host, after checking it: a clone's commits (with commit, "
+        "what is uncommitted too), or a copy's files (modes files and patch). A merge with "
+        "conflicts changes nothing and lists them."
     ),
     arguments=ApplyArguments,
     result=ApplyResult,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from claude_mcp.contract import operations
 from claude_mcp.contract.numbers import counted
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, WorkUnsaved
-from claude_mcp.sessions.channel.answers import listed, read
+from claude_mcp.sessions.channel.answers import MAX_NAMED, listed, read
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Status
 
@@ -38,13 +40,11 @@ async def check(handle: SessionHandle) -> None:
             f"{error.message}",
             steps=STEPS,
         ) from error
-    parts = []
-    if found.commits:
-        parts.append(f"{counted(len(found.commits), 'commit')} ({listed(found.commits)})")
-    if found.files:
-        parts.append(f"{counted(len(found.files), 'changed file')} ({listed(found.files)})")
-    if found.more:
-        parts.append(f"{found.more} more")
+    more_commits = max(0, found.more_commits)
+    parts = [
+        *_named("commit", found.commits, more_commits),
+        *_named("changed file", found.files, max(0, found.more - more_commits)),
+    ]
     if found.reason:
         parts.append(f"perhaps more: {found.reason}")
     if parts:
@@ -54,3 +54,14 @@ async def check(handle: SessionHandle) -> None:
             hint="Take them, or destroy the session with them.",
             steps=STEPS,
         )
+
+
+def _named(what: str, names: Sequence[str], more: int) -> Iterator[str]:
+    """How many there are, and the first of them."""
+    count = len(names) + more
+    if not names and count:
+        yield counted(count, what)
+    elif names:
+        shown = names[:MAX_NAMED]
+        rest = f" and {count - len(shown)} more" if count > len(shown) else ""
+        yield f"{counted(count, what)} ({listed(shown)}{rest})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from claude_mcp.config import Config
+from claude_mcp.engine.engine import Engine
 from tests.peers import Peer, script
 from tests.snapshots import NEW_OBJECTS, differences, git, is_sound, ref_files, snapshot
 
@@ -126,4 +130,113 @@ async def test_four_sessions_at_once_come_back_and_nothing_else_changes(
     assert "run.sh" not in after
     for name in (".git/config", ".git/refs/heads/other", "draft", "secret", ".gitignore"):
         assert after[name] == before[name]
+    is_sound(repository)
+
+
+@pytest.fixture
+def claude(bare: Bare, config: Config, tmp_path: Path) -> str:
+    """The real Claude Code of the session image, as a program of the host."""
+    container = bare("create", config.image).strip()
+    bare("cp", f"{container}:/usr/local/bin/claude", str(tmp_path / "claude"))
+    bare("rm", container)
+    return str(tmp_path / "claude")
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+async def test_claude_code_on_the_host_drives_a_session_with_the_tools(
+    engine: Engine,
+    environ: dict[str, str],
+    claude: str,
+    repository: Path,
+    name: str,
+    tmp_path: Path,
+) -> None:
+    """The model of the client and that of the session are the same stand-in."""
+    environ["CLAUDE_MCP_TOOLSETS"] = "all"
+    before = snapshot(repository)
+    inner = script(write("wanted.txt", "yes\n"), write("a.txt", "no\n"), {"say": "done"})
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("create_session", {"projectPath": str(repository), "sessionName": name,
+                            "workspace": "clone"}),
+        ("execute_in_session", {"sessionId": name, "prompt": inner}),
+        ("get_changes", {"sessionId": name, "full": True}),
+        ("apply_changes", {"sessionId": name, "mode": "files", "paths": ["wanted.txt"],
+                           "commit": "all"}),
+        ("discard_changes", {"sessionId": name}),
+        ("destroy_session", {"sessionId": name}),
+    ]  # fmt: skip
+    steps = [{"tool": f"mcp__sessions__{tool}", "input": given} for tool, given in calls]
+    server = {"command": sys.executable, "args": ["-m", "claude_mcp", f"--engine={engine.program}",
+                                                  "serve"], "env": environ}  # fmt: skip
+    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": {"sessions": server}}))
+    argv = [
+        claude, "-p", f"--mcp-config={tmp_path}/mcp.json", "--strict-mcp-config", "--verbose",
+        "--dangerously-skip-permissions", "--output-format=stream-json",
+        script(*steps, {"say": "all done"}),
+    ]  # fmt: skip
+    home = {"HOME": str(tmp_path / "home"), "IS_SANDBOX": "1", "ENABLE_TOOL_SEARCH": "false"}
+    done = await anyio.run_process(argv, env={**environ, **home}, cwd=tmp_path)
+    frames = [json.loads(line) for line in done.stdout.splitlines()]
+    results = [
+        block
+        for frame in frames
+        if frame["type"] == "user"
+        for block in frame["message"]["content"]
+        if block["type"] == "tool_result"
+    ]
+    assert [str(each["content"]) for each in results if each.get("is_error")] == []
+    assert len(results) == len(calls)
+    assert "+yes" in str(results[2]["content"])
+    assert frames[-1]["result"] == "all done"
+    after = snapshot(repository)
+    assert after.pop("wanted.txt")[2] == b"yes\n"
+    assert differences(before, after, NEW_OBJECTS) == []
+
+
+async def read_diff(call: Peer, session: str) -> str:
+    """The whole diff, asking for the next part as each result says."""
+    parts, more = [], {"offset": 0}
+    while True:
+        part = await call("get_changes", sessionId=session, full=True, **more)
+        parts.append(part["diff"])
+        if part["nextOffset"] is None:
+            return "".join(parts)
+        more = {"offset": part["nextOffset"], "until": part["until"]}
+
+
+async def test_a_caller_with_only_the_tools_takes_one_file_and_discards_the_rest(
+    start: Call, repository: Path, name: str
+) -> None:
+    """Each argument comes from an earlier result; no call is refused."""
+    before = snapshot(repository)
+    long = "".join(f"line {number}\n" for number in range(8000))
+    async with start() as call:
+        made = await call(
+            "create_session", projectPath=str(repository), sessionName=name, workspace="clone"
+        )
+        session = made["sessionId"]
+        turn = await do(
+            call, session, write("wanted.txt", long), write("a.txt", "no\n"), run("rm b.txt")
+        )
+        told = await call("get_changes", sessionId=session, turnId=turn)
+        assert {each["path"]: each["status"] for each in told["files"]} == {
+            "wanted.txt": "A", "a.txt": "M", "b.txt": "D",
+        }  # fmt: skip
+        assert told["committed"] is False
+        diff = await read_diff(call, session)
+        assert diff.count("\n+line ") == 8000
+        assert "\n-one\n" in diff
+        wanted = next(each["path"] for each in told["files"] if each["status"] == "A")
+        taken = await call(
+            "apply_changes", sessionId=session, mode="files", paths=[wanted], commit="all"
+        )
+        assert (taken["files"], taken["left"]) == (["wanted.txt"], [])
+        discarded = await call("discard_changes", sessionId=session)
+        assert set(discarded["restored"]) == {"a.txt", "b.txt"}
+        assert (await call("get_changes", sessionId=session))["files"] == []
+        await call("destroy_session", sessionId=session)
+    after = snapshot(repository)
+    assert after.pop("wanted.txt")[2].decode() == long
+    assert differences(before, after, NEW_OBJECTS) == []
     is_sound(repository)

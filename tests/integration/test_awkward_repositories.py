@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.errors import UsageError, WorkConflict, WorkUnsaved
-from claude_mcp.sessions.create.request import Created, CreateRequest
+from claude_mcp.sessions.create.request import Created, CreateRequest, WorkspaceName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.turns import commands
@@ -116,9 +116,15 @@ KINDS = [
 ]  # fmt: skip
 
 
-async def cloned(sessions: Sessions, project: Path, name: str, **options: object) -> Created:
-    request = CreateRequest(str(project), session_name=name, workspace="clone", **options)  # type: ignore[arg-type]
+async def created(
+    sessions: Sessions, project: Path, name: str, workspace: WorkspaceName, **options: object
+) -> Created:
+    request = CreateRequest(str(project), session_name=name, workspace=workspace, **options)  # type: ignore[arg-type]
     return await create(sessions, request)
+
+
+async def cloned(sessions: Sessions, project: Path, name: str, **options: object) -> Created:
+    return await created(sessions, project, name, "clone", **options)
 
 
 async def run(sessions: Sessions, name: str, command: str) -> str:
@@ -171,11 +177,13 @@ def on_host(project: Path, command: str) -> str:
     ).stdout.strip()
 
 
-@pytest.mark.stress
 async def test_a_repository_without_commits_goes_in_and_says_what_cannot_come_back(
     sessions: Sessions, project: Path, name: str
 ) -> None:
     git(project, "init", "--quiet")
+    await created(sessions, project, name, "copy")
+    assert await run(sessions, name, "ls -A") == ""
+    await sessions.destroy(name)
     await cloned(sessions, project, name)
     await run(sessions, name, "echo x >x && git add x && git commit -qm work")
     with pytest.raises(UsageError, match="began without a commit"):
@@ -228,4 +236,42 @@ async def test_history_that_is_rewritten_in_the_session_is_no_harm_to_the_host(
     allowed = (*branch, *ref_files("refs/heads/again"), *ref_files("refs/heads/rewritten"))
     assert differences(before, snapshot(repository), (*NEW_OBJECTS, *allowed)) == []
     is_sound(repository)
+    await sessions.destroy(name)
+
+
+async def test_thousands_of_untracked_files_go_in_are_told_and_keep_a_session(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
+    count = 2000
+    for number in range(count):
+        path = repository / "untracked" / str(number % 40) / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}\n")
+    made = await cloned(sessions, repository, name)
+    (left_out,) = [each for each in made.warnings if "untracked" in each]
+    assert left_out.startswith(f"{count} untracked files are not in the session: ")
+    await sessions.destroy(name)
+
+    made = await cloned(sessions, repository, name, include=("untracked",))
+    assert [each for each in made.warnings if "untracked" in each] == []
+    sums = "find untracked -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    assert await run(sessions, name, sums) == on_host(repository, sums)
+    handle = await sessions.open(name)
+    assert (await get_changes(handle)).files == ()  # that is how it began
+    await sessions.destroy(name)
+
+    await cloned(sessions, repository, name)
+    await run(sessions, name, f"for n in $(seq {count}); do echo $n >new-$n; done")
+    handle = await sessions.open(name)
+    told = await get_changes(handle)
+    assert len(told.files) + told.more == count
+    assert {(each.status, each.untracked) for each in told.files} == {("A", True)}
+    with pytest.raises(WorkUnsaved) as refused:
+        await sessions.destroy(name)
+    assert f"{count} changed files" in str(refused.value)
+    applied = await apply_changes(handle, commit="all of them")
+    assert applied.commits == 1
+    assert len(git(repository, "ls-tree", "--name-only", applied.branch or "").splitlines()) == (
+        count + 2
+    )
     await sessions.destroy(name)

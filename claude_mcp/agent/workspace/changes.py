@@ -6,6 +6,7 @@ surrogates for bytes that are not UTF-8. All lists are bounded and tell how many
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import os
 from collections.abc import Collection, Sequence
@@ -172,9 +173,10 @@ def work_elsewhere(
     """What would be lost with a session of kind ``clone`` or ``copy``.
 
     Of a repository: commits of HEAD, the branches and the stash that are reachable neither from
-    ``applied`` nor from the commit at creation, files that are uncommitted or untracked, and files
-    of submodules that differ from the state at creation. Of a directory, or if ``since`` is another
-    state: files that differ from that checkpoint.
+    ``applied`` nor from the commit at creation, files that are uncommitted or untracked, unless
+    they came from the host like that, and files of submodules that differ from the state at
+    creation. Of a directory, or if ``since`` is another state: files that differ from that
+    checkpoint.
 
     Raises:
         NoCheckpoint, TooMuch, GitFailed, NoGit, OSError: it cannot be told at all.
@@ -194,9 +196,11 @@ def work_elsewhere(
     names = [text(path) for _, path in records]
     if created is not None:
         last = checkpoints.now()
-        changed, more, _ = _changes(checkpoints, created, last, deadline)
-        names += _in_submodules(checkpoints.workspace, changed, names)
-        complete = complete and not more
+        differing = _differing(checkpoints, created, last, deadline)
+        if differing is not None:
+            names = [name for name in names if _is_among(name, differing)]
+            names += _in_submodules(checkpoints.workspace, differing, names)
+        complete = complete and differing is not None
     return Unsaved(
         tuple(commits[:limit]),
         max(0, len(commits) - limit),
@@ -320,21 +324,37 @@ def _status(
     return [(record[:2], record[3:]) for record in records], output.complete
 
 
-def _in_submodules(
-    workspace: str, changed: Sequence[FileChange], named: Sequence[str]
-) -> list[str]:
-    """The changed files in submodules, committed there or not: ``git status`` names none.
+def _differing(
+    checkpoints: Checkpoints, since: Checkpoint, until: Checkpoint, deadline: Deadline
+) -> list[str] | None:
+    """The sorted paths of all files that differ; None if they are too many."""
+    arguments = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", since.tree, until.tree)
+    git = checkpoints.git(borrowing=True)
+    output = git.run(arguments, deadline, limit_bytes=LISTING_BYTES)
+    return sorted(map(text, output.data.split(b"\0")[:-1])) if output.complete else None
+
+
+def _is_among(name: str, paths: Sequence[str]) -> bool:
+    """Whether this file, or with a slash at its end one in this directory, is among the paths."""
+    place = bisect.bisect_left(paths, name)
+    if place == len(paths):
+        return False
+    return paths[place].startswith(name) if name.endswith("/") else paths[place] == name
+
+
+def _in_submodules(workspace: str, paths: Sequence[str], named: Sequence[str]) -> list[str]:
+    """Those of these files that are in submodules, of which ``git status`` names none.
 
     Without those in directories that are named already.
     """
     found = []
     directories = tuple(name for name in named if name.endswith("/"))
-    for each in changed:
-        directory = os.path.dirname(os.fsdecode(each.path.encode("utf-8", "surrogateescape")))
+    for path in paths:
+        directory = os.path.dirname(os.fsdecode(path.encode("utf-8", "surrogateescape")))
         while directory and not os.path.lexists(os.path.join(workspace, directory, ".git")):
             directory = os.path.dirname(directory)
-        if directory and not each.path.startswith(directories):
-            found.append(each.path)
+        if directory and not path.startswith(directories):
+            found.append(path)
     return found
 
 

@@ -184,7 +184,7 @@ class Work:
             self._commit(args.commit)
         uncommitted = self._uncommitted()
         if self._git("rev-list", "--max-count=1", f"{base}..HEAD") == "":
-            more = ", and there are uncommitted changes" if uncommitted else ""
+            more = "; to take what is uncommitted, pass a commit message" if uncommitted else ""
             raise RequestError(Code.NO_WORK, f"nothing was committed there{more}")
         bundle = self._new_bundle()
         self._git("bundle", "create", "--quiet", bundle, f"refs/heads/{branch}", f"^{base}")
@@ -271,7 +271,9 @@ class Work:
         )
         commits = tuple(f"{each.oid[:10]} {each.subject}" for each in found.commits)
         more = found.more_commits + found.more_files
-        return to_json(operations.Unsaved(commits, found.files, more, found.reason))
+        return to_json(
+            operations.Unsaved(commits, found.files, more, found.reason, found.more_commits)
+        )
 
     def applied(self, request: Request) -> Answer:
         commit = request.read(operations.Applied).commit

@@ -58,11 +58,12 @@ async def hand_in(
             async with packed(git, plan) as packs:
                 await progress("copying the project into the session")
                 selections = _selections(plan, packs)
-                await engine.copy_in(
-                    container_id,
-                    directory,
-                    lambda pipe: write_selection(selections, owner, pipe, tally),
-                )
+                if any(paths for _, _, paths in selections):  # Podman takes no empty archive
+                    await engine.copy_in(
+                        container_id,
+                        directory,
+                        lambda pipe: write_selection(selections, owner, pipe, tally),
+                    )
             await progress("making the workspace")
             await _send(stream, json.dumps(to_json(plan.seed), separators=(",", ":")))
             tree = _value(await _said(stream, SEEDED))

@@ -41,8 +41,12 @@ def says(scripted: ScriptedEngine, **answer: Any) -> None:
     [
         ({"commits": ["0123456789 Fix it"]}, "1 commit (0123456789 Fix it)"),
         (WORK, "1 commit (0123456789 Fix it), 2 changed files (a, b)"),
-        ({"files": ["a\nb"], "more": 4}, "1 changed file (a b), 4 more"),
-        ({"more": 1}, "1 more"),
+        ({"files": ["a\nb"], "more": 4}, "5 changed files (a b and 4 more)"),
+        (
+            {"commits": ["1"], "files": list("abcdefghijklmn"), "more": 5, "moreCommits": 2},
+            "3 commits (1 and 2 more), 17 changed files (a, b, c, d, e, f, g, h, i, j and 7 more)",
+        ),
+        ({"more": 1}, "1 changed file"),
         ({"reason": "git failed"}, "perhaps more: git failed"),
     ],
 )

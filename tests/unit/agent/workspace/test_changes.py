@@ -196,6 +196,25 @@ def test_unsaved_work_of_a_clone_is_told(project: Project) -> None:
     assert changes.work_elsewhere(checkpoints, [second]).commits == ()
 
 
+def test_what_came_from_the_host_uncommitted_is_not_the_clones_own(project: Project) -> None:
+    checkpoints = as_clone(project)
+    project.commit(a="1", b="1", c="1")
+    project.write("a", "of the host")
+    project.write("b", "of the host")
+    (project.path / "c").unlink()
+    for number in range(3):
+        project.write(f"d/{number}", "of the host")
+    project.write("d.txt", "of the host")
+    project.take("create")
+    assert changes.work_elsewhere(checkpoints) == Unsaved((), 0, (), 0, "")
+    project.write("b", "of the session")
+    project.write("d/1", "of the session")
+    (project.path / "d/2").unlink()
+    assert changes.work_elsewhere(checkpoints).files == ("b", "d/1")
+    project.git("add", "-A")
+    assert changes.work_elsewhere(checkpoints).files == ("b", "d/1")
+
+
 def test_unsaved_work_in_submodules_of_a_clone_is_told(project: Project) -> None:
     checkpoints = as_clone(project)
     project.commit(a="1")

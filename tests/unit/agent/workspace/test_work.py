@@ -499,7 +499,7 @@ def test_no_work_is_told_with_what_is_uncommitted(world: World) -> None:
     world.project.write("b", "1\n")
     assert refusal(caller.ask("pack")) == (
         "no-work",
-        "nothing was committed there, and there are uncommitted changes",
+        "nothing was committed there; to take what is uncommitted, pass a commit message",
     )
     assert bundles(world) == []
 
