@@ -46,6 +46,8 @@ class Invocation:
     tools: tuple[str, ...] | None = None
     max_turns: int | None = None
     max_budget_usd: float | None = None
+    json_schema: str | None = None
+    """The result must follow it: it is then JSON, and `protocol.Result.is_structured`."""
     append_system_prompt: str | None = None
     mcp_config_path: str | None = None
     trust_project: bool = False
@@ -83,6 +85,8 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
         argv.append(f"--max-turns={invocation.max_turns}")
     if invocation.max_budget_usd is not None:
         argv.append(f"--max-budget-usd={invocation.max_budget_usd}")
+    if invocation.json_schema is not None:
+        argv.append(f"--json-schema={invocation.json_schema}")
     if invocation.append_system_prompt is not None:
         argv.append(f"--append-system-prompt={invocation.append_system_prompt}")
     if invocation.mcp_config_path is not None:

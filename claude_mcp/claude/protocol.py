@@ -128,6 +128,8 @@ class Result:
     refused: str = ""
     """`conversation` if the service refuses what the conversation contains, `request` if it calls
     the request invalid, which may be for the same reason."""
+    is_structured: bool = False
+    """Whether `text` is JSON that follows the schema that was asked for."""
 
     @property
     def interrupted(self) -> bool:
@@ -407,6 +409,7 @@ def _result(body: dict[str, Any], subtype: str) -> Result:
             for denial in fields.mappings(body.get("permission_denials"))
         ),
         terminal_reason=fields.string(body.get("terminal_reason")) or None,
+        is_structured="structured_output" in body,
         prompt_uuids=uuids or fields.strings([body.get("user_message_uuid")]),
         refused=_refused(body, status) if is_error else "",
     )

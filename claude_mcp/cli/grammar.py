@@ -67,6 +67,7 @@ def _prompt(parser: Parser) -> None:
         "prompt", metavar="PROMPT", nargs="?", help="the prompt; '-' or none: read from stdin"
     )
     add_options(parser, TurnOptions, {})
+    _schema(parser)
     parser.option(
         "--turn-id", metavar="UUID", help="repeating the command with it never sends it twice"
     )
@@ -93,6 +94,7 @@ def _run(parser: Parser) -> None:
     )
     # A session of one prompt has one model and one conversation.
     add_options(parser, TurnOptions, {"model": _nothing, "new_conversation": _nothing})
+    _schema(parser)
     parser.option(
         "--apply",
         metavar="HOW",
@@ -114,6 +116,10 @@ def _run(parser: Parser) -> None:
     )
     _verbose(parser)
     parser.set_defaults(json=False)
+
+
+def _schema(parser: Parser) -> None:
+    parser.option("--output-schema", metavar="FILE", help="JSON Schema that the answer must follow")
 
 
 def _turn(parser: Parser) -> None:

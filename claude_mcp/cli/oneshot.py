@@ -7,23 +7,25 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli.commands import create_request
-from claude_mcp.cli.permissions import asker
-from claude_mcp.cli.prompts import prompt_text, show
+from claude_mcp.cli.paths import read_schema
+from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker
+from claude_mcp.cli.prompts import interrupt, prompt_text, show
 from claude_mcp.cli.running import follow, report, watched, within
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
-from claude_mcp.errors import ClaudeMcpError, UsageError, WorkUnsaved
+from claude_mcp.errors import AgentError, ClaudeMcpError, UsageError, WorkUnsaved
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle
     from claude_mcp.sessions.registry import Sessions
     from claude_mcp.sessions.session import Session
     from claude_mcp.sessions.turns.options import TurnOptions
-    from claude_mcp.sessions.turns.results import TurnResult
+    from claude_mcp.sessions.turns.results import Event, TurnResult
     from claude_mcp.sessions.workspaces.applying import Applied
 
 TAKE: Final = ("none", "branch", "merge", "patch")
@@ -37,6 +39,10 @@ class _Run:
     """What has happened so far."""
 
     session: Session | None = None
+    handle: SessionHandle | None = None
+    turn_id: str | None = None
+    structured: Any = None
+    """The answer, if it had to follow a schema."""
     turn: TurnResult | None = None
     applied: Applied | None = None
     kept: str | None = None
@@ -53,7 +59,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             f"{arguments.project!r} is not a directory.",
             hint=f"To run a command in a session: claude-mcp exec {words}",
         )
-    text = prompt_text(arguments.prompt)
+    text, schema = prompt_text(arguments.prompt), read_schema(arguments.output_schema)
     request = create_request(arguments)
     if take is not None and request.workspace is None:
         request = replace(request, workspace="clone")
@@ -63,7 +69,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         import anyio
 
         try:
-            code = await _perform(sessions, arguments, request, text, take, patch, done)
+            code = await _perform(sessions, arguments, request, text, schema, take, patch, done)
         except BaseException:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
                 await _leave(sessions, arguments, take, done)
@@ -100,12 +106,14 @@ async def _perform(
     arguments: argparse.Namespace,
     request: Any,
     text: str,
+    schema: str | None,
     take: str | None,
     patch: str | None,
     done: _Run,
 ) -> int:
     from claude_mcp.sessions.create import start
     from claude_mcp.sessions.turns.options import TurnOptions
+    from claude_mcp.sessions.turns.prompts import new_turn_id
     from claude_mcp.sessions.workspaces.applying import Mode, apply_changes
     from claude_mcp.sessions.workspaces.changes import get_changes
     from claude_mcp.views import text as texts
@@ -121,7 +129,13 @@ async def _perform(
         max_turns=arguments.max_turns,
         max_budget_usd=arguments.max_budget_usd,
     )
-    done.turn = turn = await _turn(handle, arguments, text, options)
+    done.handle, done.turn_id = handle, new_turn_id()
+    done.turn = turn = await _turn(handle, arguments, text, options, schema, done.turn_id)
+    if turn.status.value == "needs_permission" and not arguments.keep:
+        talk("Claude asks for a permission, and nobody is there to answer: the turn ends here.")
+        return PERMISSION_EXIT_CODE
+    if schema is not None and turn.status.value == "completed":
+        done.structured = structured(turn)
     code = show(turn, arguments.output != "text", watched(arguments))
     if code != 0 or take in (None, "none"):
         return code
@@ -142,11 +156,29 @@ async def _perform(
     return code
 
 
+def structured(turn: TurnResult) -> Any:
+    """The answer that follows a schema.
+
+    Raises:
+        AgentError: it is no JSON, for example because it was too long and was cut.
+    """
+    try:
+        return json.loads(turn.result or "")
+    except (ValueError, RecursionError) as error:
+        raise AgentError("The structured answer is no valid JSON, or too long.") from error
+
+
 async def _turn(
-    handle: SessionHandle, arguments: argparse.Namespace, text: str, options: TurnOptions
+    handle: SessionHandle,
+    arguments: argparse.Namespace,
+    text: str,
+    options: TurnOptions,
+    schema: str | None,
+    turn_id: str,
 ) -> TurnResult:
     """The turn, whose events are printed as they come if the output is a stream."""
     from claude_mcp.sessions.turns import prompts
+    from claude_mcp.sessions.turns.events import stream
 
     ask = asker(arguments)
     if arguments.output != "stream-json":
@@ -154,24 +186,29 @@ async def _turn(
             handle,
             text,
             options=options,
+            turn_id=turn_id,
             answerable=ask is not None,
+            output_schema=schema,
             progress=follow(arguments),
             ask=ask,
         )
+    await prompts.prompt(
+        handle,
+        text,
+        options=options,
+        turn_id=turn_id,
+        wait_seconds=0,
+        answerable=ask is not None,
+        output_schema=schema,
+    )
+    return await stream(handle, turn_id, _print_events, ask=ask)
+
+
+async def _print_events(events: Sequence[Event]) -> None:
     from claude_mcp.views.results import EventEntry
 
-    turn = await prompts.prompt(
-        handle, text, options=options, wait_seconds=0, answerable=ask is not None
-    )
-    cursor, ended = 0, False
-    while True:
-        turn = await prompts.follow(handle, turn.turn_id, cursor=cursor, ask=ask)
-        for event in turn.events:
-            _write_line({"type": "event", **EventEntry.of(event).wire()})
-        if ended and not turn.events:
-            return await prompts.follow(handle, turn.turn_id)
-        ended = turn.status.value not in ("running", "queued")
-        cursor = turn.cursor
+    for event in events:
+        _write_line({"type": "event", **EventEntry.of(event).wire()})
 
 
 def _write_line(value: dict[str, Any]) -> None:
@@ -186,6 +223,9 @@ async def _leave(
     if done.session is None:
         return
     name = shlex.quote(done.session.name)
+    going = done.turn is None or done.turn.status.value == "needs_permission"
+    if done.handle is not None and going and done.turn_id is not None:
+        await interrupt(done.handle, done.turn_id)
     if arguments.keep:
         done.kept = "--keep"
         talk(f"Session {name} is kept; remove it with: claude-mcp destroy {name}")
@@ -213,4 +253,10 @@ def _final(done: _Run) -> dict[str, Any]:
     turn = None if done.turn is None else PromptResult.of(done.turn).wire()
     applied = None if done.applied is None else ApplyResult.of(done.applied).wire()
     name = None if done.session is None else done.session.name
-    return {"sessionName": name, "turn": turn, "applied": applied, "kept": done.kept}
+    return {
+        "sessionName": name,
+        "turn": turn,
+        "structuredOutput": done.structured,
+        "applied": applied,
+        "kept": done.kept,
+    }

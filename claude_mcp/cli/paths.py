@@ -6,9 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from claude_mcp.errors import UsageError
+
+MAX_SCHEMA_BYTES: Final = 64 * 1024
+"""It becomes one argument of Claude Code, and the kernel allows 128 KiB for one."""
 
 
 def endpoints(source: str, destination: str) -> tuple[str, bool, str, str]:
@@ -61,6 +64,28 @@ def parse_mount(value: str) -> tuple[str, str, bool]:
             hint="For example --mount ~/data:/data. Paths cannot contain a colon.",
         )
     return _absolute(host), rest[0], rest[1:] != ["rw"]
+
+
+def read_schema(name: str | None) -> str | None:
+    """The JSON Schema in the file as compact text; None without a file.
+
+    Raises:
+        UsageError: it cannot be read, is no JSON object, or is too large.
+    """
+    if name is None:
+        return None
+    try:
+        schema = json.loads(Path(name).read_bytes())
+    except OSError as error:
+        raise UsageError(f"The schema {name} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The schema {name} is not valid JSON: {error}.") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f"The schema {name} is not a JSON object.")
+    text = json.dumps(schema, separators=(",", ":"))
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise UsageError(f"The schema {name} has {len(text)} bytes; at most {MAX_SCHEMA_BYTES}.")
+    return text
 
 
 def read_mcp_config(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from claude_mcp.cli import render
 from claude_mcp.cli.here import HERE
 from claude_mcp.cli.options import given
+from claude_mcp.cli.paths import read_schema
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
 from claude_mcp.cli.running import follow, watched, within_session
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
@@ -31,7 +32,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import prompts
     from claude_mcp.sessions.turns.options import TurnOptions
 
-    text = _addressed(arguments)
+    text, schema = _addressed(arguments), read_schema(arguments.output_schema)
     split = {"tools": lambda names: tuple(name for name in names.split(",") if name)}
     options = TurnOptions(**given(arguments, TurnOptions, split))
     turn_id = prompts.new_turn_id(arguments.turn_id)
@@ -47,12 +48,13 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
                 wait_seconds=0 if arguments.detach else arguments.wait,
                 queue=arguments.queue,
                 answerable=arguments.answerable or ask is not None,
+                output_schema=schema,
                 progress=follow(arguments),
                 ask=ask,
             )
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await _interrupt(handle, turn_id)
+                await interrupt(handle, turn_id)
             raise
 
     turn = within_session(config, arguments.session, work)
@@ -77,7 +79,7 @@ def _addressed(arguments: argparse.Namespace) -> str:
     return prompt_text(arguments.prompt, arguments.session)
 
 
-async def _interrupt(handle: SessionHandle, turn_id: str) -> None:
+async def interrupt(handle: SessionHandle, turn_id: str) -> None:
     """End a prompt after Ctrl-C; it may never have reached the session."""
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.turns import prompts

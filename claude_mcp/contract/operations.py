@@ -160,6 +160,8 @@ class SubmitTurn(NamedTuple):
     when_busy: str = REFUSE
     answerable: bool = False
     """Whether somebody can answer Claude's own questions; otherwise it is told so at once."""
+    output_schema: str | None = None
+    """A JSON Schema; the result is then JSON that follows it."""
 
 
 class FollowTurn(NamedTuple):

@@ -141,3 +141,18 @@ async def test_ctrl_c_ends_the_turn_and_destroys_the_session(
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
     assert bare.containers(name) == []
+
+
+@pytest.mark.once
+def test_an_answer_follows_the_schema_or_the_turn_fails(
+    command: Command, project: Path, name: str, tmp_path: Path
+) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"sum": {"type": "number"}}}')
+    options = ("--name", name, "--output=json", f"--output-schema={schema}")
+    good = script({"tool": "StructuredOutput", "input": {"sum": 5}})
+    done = command("run", str(project), good, *options)
+    assert (done.returncode, json.loads(done.stdout)["structuredOutput"]) == (0, {"sum": 5})
+    done = command("run", str(project), READ, *options)
+    assert (done.returncode, json.loads(done.stdout)["structuredOutput"]) == (1, None)
+    assert "does not follow the schema" in done.stderr

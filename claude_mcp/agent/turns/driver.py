@@ -350,6 +350,7 @@ class Driver:
                 tools=None if options.tools is None else tuple(options.tools),
                 max_turns=options.max_turns,
                 max_budget_usd=options.max_budget_usd,
+                json_schema=options.output_schema,
                 trust_project=settings.trust_project,
                 append_system_prompt=settings.append_system_prompt,
                 mcp_config_path=mcp_servers.write(self._mcp_config),
@@ -475,6 +476,8 @@ class Driver:
         asked, spontaneous = self._asked, self.spontaneous
         speaker = asked or spontaneous
         outcome = outcomes.answered(result, cost, speaker.denied if speaker else {})
+        if asked is not None and asked.options.output_schema and not result.is_structured:
+            outcome = outcomes.unstructured(outcome)
         unattributed = not live.reports_lifecycle and not result.prompt_uuids
         if asked is not None and (
             asked.id in result.prompt_uuids or (unattributed and live.replayed == asked.id)

@@ -82,5 +82,12 @@ def answered(result: protocol.Result, cost_usd: float, denied: Mapping[str, str]
     }
 
 
+def unstructured(outcome: Result) -> Result:
+    """The outcome of a turn whose schema the answer does not follow."""
+    if outcome["status"] != "completed":
+        return outcome
+    return {**outcome, "status": "failed", "error": "Claude's answer does not follow the schema."}
+
+
 def _reason(why: str | None) -> Result:
     return {} if why is None else {"reason": why}

@@ -253,7 +253,9 @@ class Turns:
             prompt=args.prompt,
             digest=prompt_digest,
             text=redactor.redact(args.prompt)[:TEXT_CHARACTERS],
-            options=TurnOptions(args.tools, args.model, args.max_turns, args.max_budget_usd),
+            options=TurnOptions(
+                args.tools, args.model, args.max_turns, args.max_budget_usd, args.output_schema
+            ),
             new_conversation=args.new_conversation,
             answerable=args.answerable,
         )

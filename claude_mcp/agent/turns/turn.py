@@ -22,6 +22,7 @@ class TurnOptions(NamedTuple):
     model: str | None = None
     max_turns: int | None = None
     max_budget_usd: float | None = None
+    output_schema: str | None = None
 
 
 NO_OPTIONS = TurnOptions()

@@ -91,6 +91,7 @@ async def prompt(
     wait_seconds: float | None = None,
     queue: bool = False,
     answerable: bool = False,
+    output_schema: str | None = None,
     progress: Progress = no_progress,
     ask: Ask | None = None,
 ) -> TurnResult:
@@ -102,7 +103,8 @@ async def prompt(
     told at once that nobody is there.
 
     Repeating a ``turn_id`` means the same turn and never sends the prompt twice. With ``queue``,
-    a prompt to a busy session waits in the queue instead of being refused. ``progress`` hears
+    a prompt to a busy session waits in the queue instead of being refused. With ``output_schema``,
+    a JSON Schema as text, the result is JSON that follows it, or the turn fails. ``progress`` hears
     what Claude does. Cancelling this only ends the waiting.
 
     Raises:
@@ -123,6 +125,7 @@ async def prompt(
         wait_seconds=wait_seconds,
         when_busy=operations.WAIT if queue else operations.REFUSE,
         answerable=answerable,
+        output_schema=output_schema,
     )
     waiting = _Waiting(_deadline(wait_seconds), progress, ask)
     try:

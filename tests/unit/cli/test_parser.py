@@ -60,6 +60,7 @@ def test_a_prompt_has_options_for_one_turn() -> None:
         "wait": None,
         "detach": False,
         "answerable": False,
+        "output_schema": None,
         "verbose": False,
         "json": False,
     }

@@ -163,6 +163,19 @@ def test_a_turn_with_a_tool_that_claude_does_not_know_fails(
     assert ask(caller, "begin(); result()")["status"] == "completed"
 
 
+def test_a_schema_is_passed_on_and_an_answer_that_does_not_follow_it_is_a_failure(
+    session: Session, claude: Claude
+) -> None:
+    caller = session.start()
+    follows = ask(caller, "result('{}', structured_output={})", outputSchema='{"type":"object"}')
+    assert (follows["status"], follows["result"]) == ("completed", "{}")
+    assert '--json-schema={"type":"object"}' in claude.calls[-1]
+    strays = ask(caller, "result('words')", outputSchema='{"type":"object"}')
+    assert (strays["status"], strays["error"], strays["result"]) == (
+        "failed", "Claude's answer does not follow the schema.", "words"
+    )  # fmt: skip
+
+
 # The provider fails.
 
 
