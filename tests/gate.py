@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-import anyio.to_thread
+import anyio
+import pytest
 
 
 class Gate:
@@ -20,11 +20,12 @@ class Gate:
     def __init__(self, directory: Path, environ: dict[str, str], programs: Iterable[str]) -> None:
         directory.mkdir()
         self._words = directory / "words"
-        self._reached, go = directory / "reached", directory / "go"
-        for fifo in (self._reached, go):
+        reached, go = directory / "reached", directory / "go"
+        for fifo in (reached, go):
             os.mkfifo(fifo)
-        # Held open, so that nobody waits for the other side to open it.
-        self._go = os.open(go, os.O_RDWR | os.O_CLOEXEC)
+        # Both ends are open, so that nobody waits for the other side to open one.
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+        self._reached, self._go = os.open(reached, flags), os.open(go, flags)
         for program in programs:
             wrapper = directory / program
             wrapper.write_text(
@@ -32,7 +33,7 @@ class Gate:
                 f"if [ -e '{self._words}' ]; then\n"
                 f"    IFS= read -r words <'{self._words}'\n"
                 '    case " $* " in *\\ $words*)\n'
-                f"        rm '{self._words}' && echo $$ >'{self._reached}'\n"
+                f"        rm '{self._words}' && echo $$ >'{reached}'\n"
                 f"        read -r _ <'{go}' ;;\n"
                 "    esac\n"
                 "fi\n"
@@ -46,8 +47,21 @@ class Gate:
 
     async def reached(self) -> int:
         """Wait until a program is held up; a descriptor of its process."""
-        pid = await anyio.to_thread.run_sync(self._reached.read_text, abandon_on_cancel=True)
-        return os.pidfd_open(int(pid))
+        await anyio.wait_readable(self._reached)
+        return os.pidfd_open(int(os.read(self._reached, 100)))
+
+    async def reached_before(self, end: Callable[[], Awaitable[object]]) -> int:
+        """The same; a failure if ``end`` returns first, with what it returns."""
+        held = -1
+
+        async def fail() -> None:
+            pytest.fail(f"it ended early: {await end()!r}")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+            held = await self.reached()
+            tasks.cancel_scope.cancel()
+        return held
 
     async def let_go(self, held: int) -> None:
         """Let it run to its end."""
@@ -56,5 +70,5 @@ class Gate:
 
     async def ended(self, held: int) -> None:
         """Wait for the end of a program that was held up."""
-        await anyio.to_thread.run_sync(select.select, [held], [], [])
+        await anyio.wait_readable(held)
         os.close(held)

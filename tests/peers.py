@@ -104,6 +104,11 @@ class Wire:
         await self.begin(method, **params)
         await self.until(f'"id":{self._number}')
 
+    async def answered(self) -> str:
+        """Wait for the answer to the last request; all that has come so far."""
+        await self.until(f'"id":{self._number}')
+        return self._received
+
     async def begin(self, method: str, **params: Any) -> None:
         """Send a request, with a wish for progress, and do not wait for its answer."""
         self._number += 1

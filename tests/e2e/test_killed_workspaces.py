@@ -82,7 +82,7 @@ class World:
         self.gate.close(words)
         async with Wire.open([*self.argv, "serve"], self.environ) as wire:
             await wire.begin("tools/call", name=tool, arguments=arguments)
-            held = await self.gate.reached()
+            held = await self.gate.reached_before(wire.answered)
             await wire.end(signal.SIGKILL)
         return held
 
@@ -95,7 +95,7 @@ class World:
         """
         self.gate.close(words)
         async with await anyio.open_process([*self.argv, *arguments], env=self.environ) as process:
-            held = await self.gate.reached()
+            held = await self.gate.reached_before(process.wait)
             process.send_signal(number)
             await (self.gate.ended(held) if at_once else self.gate.let_go(held))
             assert process.stderr is not None
@@ -183,6 +183,7 @@ def reset(world: World, name: str, first: str) -> None:
     world.patch.unlink(missing_ok=True)
 
 
+@pytest.mark.once
 async def test_an_apply_that_is_killed_or_stopped_can_be_repeated(world: World, name: str) -> None:
     """What a killed server has started goes on; what a stopped command has started ends with it."""
     world.run("create", str(world.project), "--name", name, "--workspace", "clone")
@@ -263,6 +264,7 @@ chmod 755 /usr/bin/git
 """
 
 
+@pytest.mark.once
 async def test_a_discard_whose_server_is_killed_can_be_repeated(
     world: World, name: str, bare: Bare
 ) -> None:
@@ -285,6 +287,7 @@ async def test_a_discard_whose_server_is_killed_can_be_repeated(
     world.run("destroy", name)
 
 
+@pytest.mark.once
 async def test_two_at_once_and_a_host_that_commits_meanwhile(world: World, name: str) -> None:
     """The host commits on the branch, on another one, and in files that nobody committed."""
     project, merging = world.project, ("apply", name, "--mode", "merge")
@@ -317,7 +320,7 @@ async def test_two_at_once_and_a_host_that_commits_meanwhile(world: World, name:
     # While the merge is computed the branch is free, so that the host may commit on it.
     world.gate.close("read-tree -m -u --dry-run")
     async with await anyio.open_process([*world.argv, *merging], env=world.environ) as process:
-        held = await world.gate.reached()
+        held = await world.gate.reached_before(process.wait)
         (project / "b.txt").write_text("ours\n")
         git(project, "commit", "--quiet", "-am", "ours")
         mine = git(project, "rev-parse", "HEAD")

@@ -68,6 +68,7 @@ async def do(call: Peer, session: str, *steps: dict[str, Any]) -> str:
     return str(turn["turnId"])
 
 
+@pytest.mark.once
 async def test_four_sessions_at_once_come_back_and_nothing_else_changes(
     start: Call, repository: Path, names: list[str]
 ) -> None:
@@ -205,6 +206,7 @@ async def read_diff(call: Peer, session: str) -> str:
         more = {"offset": part["nextOffset"], "until": part["until"]}
 
 
+@pytest.mark.once
 async def test_a_caller_with_only_the_tools_takes_one_file_and_discards_the_rest(
     start: Call, repository: Path, name: str
 ) -> None:

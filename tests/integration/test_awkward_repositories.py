@@ -193,6 +193,7 @@ async def test_a_repository_without_commits_goes_in_and_says_what_cannot_come_ba
     await sessions.destroy(name, discard=True)
 
 
+@pytest.mark.once
 async def test_history_that_is_rewritten_in_the_session_is_no_harm_to_the_host(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -239,6 +240,7 @@ async def test_history_that_is_rewritten_in_the_session_is_no_harm_to_the_host(
     await sessions.destroy(name)
 
 
+@pytest.mark.once
 async def test_thousands_of_untracked_files_go_in_are_told_and_keep_a_session(
     sessions: Sessions, repository: Path, name: str
 ) -> None:

@@ -346,6 +346,7 @@ async def test_nothing_that_a_hostile_session_sends_is_taken(
     is_sound(host)
 
 
+@pytest.mark.once
 async def test_no_name_of_a_branch_becomes_an_option_or_a_path(
     hostile: Hostile,
     host: Path,
