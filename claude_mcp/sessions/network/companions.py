@@ -118,6 +118,7 @@ async def create(engine: Engine, spec: ContainerSpec, archive: str, what: str, r
             except BaseException:
                 with anyio.CancelScope(shield=True), suppress(ClaudeMcpError):
                     await engine.remove(created.id)
+                    await engine.remove_volume(spec.name)  # fails if it is in use by another
                 raise
             return
         except LimitRefused as error:

@@ -189,6 +189,7 @@ async def test_other_containers_do_not_reach_them(
 async def test_a_port_in_use_is_named_and_nothing_is_left(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
+    before = set(bare("volume", "ls", "-q").split())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         request = CreateRequest(str(project), session_name=name, ports=(f"{port}:3000",))
@@ -201,3 +202,6 @@ async def test_a_port_in_use_is_named_and_nothing_is_left(
     assert bare.containers(name) == []
     ours = bare("ps", "-a", "--filter=label=claude-mcp.ports-of", "--format={{.Ports}}")
     assert f":{port}-" not in ours
+    # Other tests may be running.
+    volumes = [each for each in bare("volume", "ls", "-q").split() if each not in before]
+    assert [each for each in volumes if not bare("ps", "-aq", f"--filter=volume={each}")] == []

@@ -247,7 +247,7 @@ async def test_an_invisible_name_conflict_does_not_wait_forever(
 
 async def test_an_unsupported_limit_is_omitted(engine: DockerCliEngine, held: Held) -> None:
     await egress.ensure(engine, replace(PROXY, image="no-memory:latest"))
-    assert held.calls == [*MADE, "rm", "create", "start"]
+    assert held.calls == [*MADE, "rm", "volume", "create", "start"]
     assert held.states == {PROXY.name: "running"}
 
 
@@ -283,7 +283,7 @@ async def test_a_proxy_that_exits_is_reported_and_removed(
     assert str(caught.value) == (
         "Docker could not start the session's proxy: ValueError: the policy is broken."
     )
-    assert (held.calls, held.states) == ([*MADE, "rm"], {})
+    assert (held.calls, held.states) == ([*MADE, "rm", "volume"], {})
 
 
 async def test_a_proxy_that_never_gets_ready_times_out(
@@ -307,7 +307,7 @@ async def test_a_proxy_whose_creation_is_cancelled_is_removed(
             while "hanging" not in held.calls:
                 await anyio.sleep(0.005)
         tasks.cancel_scope.cancel()
-    assert (held.calls, held.states) == ([*MADE, "hanging", "rm"], {})
+    assert (held.calls, held.states) == ([*MADE, "hanging", "rm", "volume"], {})
 
 
 async def test_a_cancellation_does_not_interrupt_a_create_call(
@@ -318,7 +318,7 @@ async def test_a_cancellation_does_not_interrupt_a_create_call(
         await egress.ensure(engine, PROXY)
     assert scope.cancelled_caught
     assert held.calls[:2] == ["container", "create"]
-    assert (held.calls[-1], held.states) == ("rm", {})
+    assert (held.calls[-1], held.states) == ("volume", {})
 
 
 @pytest.mark.parametrize(
