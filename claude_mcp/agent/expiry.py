@@ -2,8 +2,8 @@
 a command runs.
 
 The agent ends itself because only it knows what is running, and because the session's memory is
-then freed even if no front end exists any more. Its exit code shows that the container may be
-removed.
+then freed even if no front end exists any more. Its exit code shows whether the container may be
+removed, or holds work that is nowhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Callable, NoReturn
 
 from claude_mcp.agent.store.state import log
 from claude_mcp.contract import places
+from claude_mcp.contract.workspaces import BIND
 
 if TYPE_CHECKING:
     from claude_mcp.agent.turns.queue import Turns
@@ -26,7 +27,11 @@ LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Expiry:
-    def __init__(self, settings: Settings, turns: Callable[[], Turns]) -> None:
+    def __init__(
+        self, settings: Settings, turns: Callable[[], Turns], holds_work: Callable[[], bool]
+    ) -> None:
+        self._has_own = settings.workspace != BIND
+        self._holds_work = holds_work
         self._expires_at = settings.expires_at
         self._idle_seconds = settings.idle_timeout_seconds
         self._turns = turns
@@ -64,7 +69,8 @@ class Expiry:
             left = due - time.time()
             if left <= 0:
                 log(f"session expired: {why}")
-                os._exit(places.EXPIRED_EXIT_CODE)
+                held = self._has_own and self._holds_work()
+                os._exit(places.EXPIRED_WITH_WORK_EXIT_CODE if held else places.EXPIRED_EXIT_CODE)
             time.sleep(min(left, LONGEST_WAIT_SECONDS))
 
     def _wait_for_uses(self) -> float:
@@ -82,7 +88,9 @@ class Expiry:
             moments.append((last + self._idle_seconds, why))
         if self._expires_at is not None:
             due = self._expires_at
-            if last > max(due, self._began):
+            if self._has_own and self._began > due:
+                due = last + places.EXPIRY_GRACE_SECONDS
+            elif last > max(due, self._began):
                 # A turn outlived the session: leave time to fetch its result, but only once.
                 self._released = self._released or last
                 due = self._released + places.EXPIRY_GRACE_SECONDS

@@ -77,7 +77,7 @@ class Agent:
         self._turns: Turns | None = None
         self._receiving: Receiving | None = None
         self._work: Work | None = None
-        self.expiry = Expiry(settings, lambda: self.turns)
+        self.expiry = Expiry(settings, lambda: self.turns, lambda: self.work.holds_work())
         self.operations = {
             operations.PING: lambda request: {},
             operations.COMMAND: self._watched(self._used(self._command)),

@@ -174,7 +174,9 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def prune(arguments: argparse.Namespace, config: Config) -> int:
-    pruned = within(config, lambda sessions: sessions.prune(dry_run=arguments.dry_run))
+    pruned = within(
+        config, lambda sessions: sessions.prune(dry_run=arguments.dry_run, discard=arguments.force)
+    )
     if arguments.json:
         from claude_mcp.views.results import PrunedEntry
 
@@ -183,7 +185,9 @@ def prune(arguments: argparse.Namespace, config: Config) -> int:
         write(render.pruned(pruned))
         if not pruned:
             talk("There are no sessions to remove.")
-    left = [each for each in pruned if not each.removed and not arguments.dry_run]
+    for each in (each for each in pruned if each.kept):
+        talk(f"claude-mcp: {each.session.name} is kept: {each.kept} --force removes it.")
+    left = [each for each in pruned if not (each.removed or each.kept or arguments.dry_run)]
     for each in left:
         talk(f"claude-mcp: {each.session.name} could not be removed; --debug shows why")
     return 5 if left else 0

@@ -199,6 +199,9 @@ def _destroy(parser: Parser) -> None:
 
 def _prune(parser: Parser) -> None:
     parser.option("--dry-run", action="store_true", help="only print what would be removed")
+    parser.option(
+        "--force", "-f", action="store_true", help="also sessions with work that is nowhere else"
+    )
     _json(parser)
 
 

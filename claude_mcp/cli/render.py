@@ -48,6 +48,8 @@ def _row(listed: Listed) -> tuple[str, ...]:
 def _turn(listed: Listed) -> str:
     """What the session is doing."""
     activity = listed.activity
+    if listed.session.unsaved:
+        return "holds work"
     if activity is None:
         return "no answer" if listed.problem else "-"
     if activity.questions:
@@ -73,7 +75,9 @@ def turns(listing: Listing) -> str:
 def pruned(pruned: list[Pruned]) -> str:
     """One session per line: its id, why it is removed, its name."""
     return "".join(
-        f"{each.session.id}  {each.reason}  {_one_line(each.session.name)}\n" for each in pruned
+        f"{each.session.id}  {each.reason}  {_one_line(each.session.name)}\n"
+        for each in pruned
+        if not each.kept
     )
 
 

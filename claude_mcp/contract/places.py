@@ -38,8 +38,12 @@ ABANDONED_EXIT_CODE = 78
 EXPIRED_EXIT_CODE = 79
 """The agent's exit code at the end of the session's lifetime or after its idle timeout."""
 
+EXPIRED_WITH_WORK_EXIT_CODE = 80
+"""The same, if the session's clone or copy holds work that is nowhere else, or may hold some."""
+
 EXPIRY_GRACE_SECONDS = 60.0
-"""How long the result of a turn that outlived the session's lifetime can be fetched."""
+"""How long the result of a turn that outlived the session's lifetime can be fetched, and the work
+of a session that is started again after its lifetime."""
 
 NO_AGENT_EXIT_CODE = 97
 """The connector's exit code if no agent answers at the socket."""

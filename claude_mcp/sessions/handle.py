@@ -162,12 +162,13 @@ class SessionHandle:
     ) -> dict[str, Any]:
         """Ask the session that the engine has just described."""
         session = self.session
-        if session.status not in (Status.RUNNING, Status.STOPPED):
+        is_over = session.status is Status.EXPIRED and not session.may_hold_work
+        if is_over or session.status not in (Status.RUNNING, Status.STOPPED, Status.EXPIRED):
             raise _not_ready(session)
         self._connection.known.remember(session)
         await self._connection.channels.is_alive(session.container_id)  # closes a dead channel
         try:
-            if session.status is not Status.STOPPED:
+            if session.status is Status.RUNNING:
                 try:
                     return await self._ask(op, args, on_event)
                 except NotRunning:

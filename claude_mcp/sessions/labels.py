@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from claude_mcp.contract.places import ABANDONED_EXIT_CODE, EXPIRED_EXIT_CODE
+from claude_mcp.contract.places import (
+    ABANDONED_EXIT_CODE,
+    EXPIRED_EXIT_CODE,
+    EXPIRED_WITH_WORK_EXIT_CODE,
+)
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.engine.engine import BEING_REMOVED, Container
 from claude_mcp.sessions.network.access import (
@@ -59,6 +63,9 @@ IN_MEMORY: Final = "memory"
 SCHEMA: Final = "1"
 CREATING_SECONDS: Final = 30.0
 """A container that was created but not started within this time was abandoned."""
+
+_UNSAVED: Final = {EXPIRED_EXIT_CODE: False, EXPIRED_WITH_WORK_EXIT_CODE: True}
+"""By the exit code of an agent that expired: whether work is left."""
 
 
 def session_labels(
@@ -121,6 +128,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         image=container.image,
         provider=labels.get(PROVIDER, ""),
         credentials=credentials,
+        unsaved=_UNSAVED.get(container.exit_code) if _is_stopped(container) else None,
         status=_status(container, now or datetime.now(UTC)),
         created_at=normalized_time(container.created),
         places=_places(labels.get(PLACES)),
@@ -148,7 +156,7 @@ def _status(container: Container, now: datetime) -> Status:
             created = parse_time(container.created)
             young = created is not None and (now - created).total_seconds() < CREATING_SECONDS
             return Status.CREATING if young and not container.error else Status.BROKEN
-        case "exited" | "stopped" | "restarting" | "stopping":
+        case _ if _is_stopped(container):
             return _stopped_status(container, now)
         case status if status in BEING_REMOVED:
             return Status.REMOVING
@@ -156,9 +164,13 @@ def _status(container: Container, now: datetime) -> Status:
             return Status.BROKEN
 
 
+def _is_stopped(container: Container) -> bool:
+    return container.status in ("exited", "stopped", "restarting", "stopping")
+
+
 def _stopped_status(container: Container, now: datetime) -> Status:
     expires = parse_time(container.labels.get(EXPIRES, ""))
-    if container.exit_code == EXPIRED_EXIT_CODE or (expires is not None and expires <= now):
+    if container.exit_code in _UNSAVED or (expires is not None and expires <= now):
         return Status.EXPIRED
     home_lost = container.labels.get(HOME) == IN_MEMORY
     abandoned = container.exit_code == ABANDONED_EXIT_CODE

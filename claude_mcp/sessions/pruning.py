@@ -1,4 +1,5 @@
-"""Removes sessions that have expired or are broken, but never one with a running turn.
+"""Removes sessions that have expired or are broken, but never one with a running turn, and none
+whose clone or copy holds work that is nowhere else, unless that is wanted.
 
 An expired session ends itself (``agent.expiry``), so usually only a stopped container is left to
 remove. One that still runs is asked whether a turn is running. If it does not answer it may be
@@ -8,7 +9,7 @@ busy, and is left alone for an hour.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,15 +31,22 @@ OVERDUE_SECONDS: Final = EXPIRY_GRACE_SECONDS + 60.0
 ANSWER_SECONDS: Final = 10.0
 UNANSWERED_SECONDS: Final = 3600.0
 """How long after expiry a session that does not answer is spared."""
+KNOWN: Final = "It holds work that is nowhere else."
+UNKNOWN: Final = "It may hold work that is nowhere else."
+
+Held = Callable[[Session], Awaitable[str]]
+"""What would be lost with a session; empty if nothing would."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """``removed`` is False in a dry run, and if the removal failed."""
+    """``removed`` is False in a dry run, if the removal failed, and if it was ``kept``."""
 
     session: Session
     reason: str
     removed: bool
+    kept: str = ""
+    """What it holds that would be lost with it, or why that cannot be told."""
 
 
 def is_over(session: Session) -> bool:
@@ -53,15 +61,36 @@ async def prune(
     *,
     broken: bool,
     dry_run: bool = False,
+    discard: bool = False,
+    held: Held | None = None,
 ) -> list[Pruned]:
-    """Remove expired sessions and, with ``broken``, those whose creation was interrupted."""
+    """Remove expired sessions and, with ``broken``, those whose creation was interrupted.
+
+    ``held`` says what would be lost with a session, and may start it for that; without it, a
+    session that may hold work is left alone. With ``discard``, its work is removed too.
+    """
     found: dict[str, Pruned] = {}
+
+    async def kept(session: Session) -> str | None:
+        if discard or not session.may_hold_work:
+            return ""
+        if held is None:
+            return None
+        if session.unsaved or dry_run:
+            return KNOWN if session.unsaved else UNKNOWN
+        return await held(session)
 
     async def look(session: Session) -> None:
         if is_over(session):
             if session.status is not Status.EXPIRED and await _has_turn(channels, session):
                 return
             reason = "expired"
+            why = await kept(session)
+            if why is None:
+                return
+            if why:
+                found[session.id] = Pruned(session, reason, removed=False, kept=why)
+                return
         elif broken and session.status in (Status.BROKEN, Status.REMOVING):
             reason = "broken"
         else:

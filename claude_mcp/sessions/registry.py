@@ -24,6 +24,7 @@ from claude_mcp.errors import (
     SessionNotFound,
     SessionNotReady,
     UsageError,
+    WorkUnsaved,
     ungrouped,
 )
 from claude_mcp.sessions import activity, labels, mounted, pruning, references, unsaved
@@ -221,8 +222,10 @@ class Sessions:
                 for done in waiting:
                     await done.wait()
 
-    async def prune(self, *, dry_run: bool = False) -> list[pruning.Pruned]:
+    async def prune(self, *, dry_run: bool = False, discard: bool = False) -> list[pruning.Pruned]:
         """Remove expired and broken sessions; a dry run only says which.
+
+        One with work that is nowhere else is kept, unless ``discard`` says otherwise.
 
         Raises:
             EngineError
@@ -232,7 +235,13 @@ class Sessions:
         containers = await engine.containers(labels.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
         pruned = await pruning.prune(
-            engine, connection.channels, found, broken=True, dry_run=dry_run
+            engine,
+            connection.channels,
+            found,
+            broken=True,
+            dry_run=dry_run,
+            discard=discard,
+            held=self._held,
         )
         if not dry_run:
             await proxies.prune(engine)
@@ -333,6 +342,13 @@ class Sessions:
                 hint="Name the sessions instead.",
             )
         return [each for each in await self._all() if each.client == name]
+
+    async def _held(self, session: Session) -> str:
+        try:
+            await self._check_saved(session, is_fresh=True)
+        except WorkUnsaved as error:
+            return error.message
+        return ""
 
     async def _check_saved(self, session: Session, *, is_fresh: bool) -> None:
         connection = await self._connection()

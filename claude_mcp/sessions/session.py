@@ -64,6 +64,9 @@ class Session:
     expires_at: str | None = None
     workspace: str = BIND
     """``bind``, ``clone`` or ``copy``; see ``contract.workspaces``."""
+    unsaved: bool | None = None
+    """Whether its clone or copy held work that is nowhere else when it expired; None if it has not
+    expired, or did not say."""
     base: str | None = None
     """The commit that a clone began with."""
     seal: str = field(default="", repr=False)
@@ -75,6 +78,11 @@ class Session:
     """The proxy of a restricted session."""
     forwarding: Forwarding | None = None
     """The forwarder to its published ports."""
+
+    @property
+    def may_hold_work(self) -> bool:
+        """Whether work may be lost with it: only its agent knows, while it runs."""
+        return self.workspace != BIND and self.unsaved is not False
 
 
 def check_name(name: str) -> str:

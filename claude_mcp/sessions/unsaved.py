@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from claude_mcp.contract import operations
 from claude_mcp.contract.numbers import counted
 from claude_mcp.contract.redaction import redactor
-from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, WorkUnsaved
 from claude_mcp.sessions.channel.answers import MAX_NAMED, listed, read
 from claude_mcp.sessions.handle import SessionHandle
@@ -24,8 +23,8 @@ async def check(handle: SessionHandle) -> None:
         EngineError: the engine does not answer.
     """
     session = handle.session
-    alive = session.status in (Status.RUNNING, Status.STOPPED, Status.PAUSED)
-    if session.workspace == BIND or not alive:
+    alive = session.status in (Status.RUNNING, Status.STOPPED, Status.PAUSED, Status.EXPIRED)
+    if not session.may_hold_work or not alive:
         return
     try:
         answer = await handle.request(operations.UNSAVED, {})

@@ -290,6 +290,8 @@ class SessionEntry(Result):
     engine: str
     created_at: str
     expires_at: str | None
+    unsaved: bool | None
+    """Whether it has expired and holds work that is nowhere else."""
     network: str
     ports: list[PortEntry]
     created_by: str | None
@@ -324,6 +326,7 @@ class SessionEntry(Result):
             engine=listed.engine,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            unsaved=session.unsaved,
             network=session.network,
             ports=_ports(session),
             created_by=session.client or None,
@@ -543,10 +546,13 @@ class PrunedEntry(Result):
     session_name: str
     reason: str
     removed: bool
+    kept: str | None
+    """Why it was not removed, if it holds work."""
 
     @classmethod
     def of(cls, pruned: Pruned) -> PrunedEntry:
-        return cls(pruned.session.id, pruned.session.name, pruned.reason, pruned.removed)
+        session = pruned.session
+        return cls(session.id, session.name, pruned.reason, pruned.removed, pruned.kept or None)
 
 
 @dataclass(frozen=True, slots=True)

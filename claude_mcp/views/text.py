@@ -154,6 +154,8 @@ def sessions(result: ListResult) -> str:
 
 def _entry(entry: SessionEntry) -> str:
     facts = [f"{entry.session_id} {entry.session_name}: {entry.status}"]
+    if entry.unsaved:
+        facts.append("holds work that is nowhere else")
     facts += doing(entry)
     facts.append(f"project {entry.project_path}")
     facts.append(f"image {entry.image}")

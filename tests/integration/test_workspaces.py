@@ -384,3 +384,18 @@ async def test_a_copy_comes_back_without_git(
         await sessions.destroy(name)  # the patch has the rest
     await discard_changes(handle)
     assert await run(sessions, name, "cat a b; ls src") == "a\nb\nc"
+
+
+async def test_an_expired_clone_is_kept_for_its_work(
+    sessions: Sessions, repository: Path, name: str, bare: Bare
+) -> None:
+    made = await created(sessions, repository, name, "clone", idle_timeout_seconds=1.0)
+    await run(sessions, name, f"echo two >>a.txt && {COMMIT}")
+    assert bare("wait", made.session.id).strip() == "80"
+    await sessions.list()
+    await sessions.finish_sweeping()
+    [found] = [each for each in await sessions.prune() if each.session.name == name]
+    assert (found.removed, found.kept) == (False, "It holds work that is nowhere else.")
+    assert (await apply_changes(await sessions.open(name))).outcome == "created"
+    assert bare("wait", made.session.id).strip() == "79"
+    assert name in [each.session.name for each in await sessions.prune() if each.removed]

@@ -15,6 +15,7 @@ from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.workspace import changes, repository, restoring
+from claude_mcp.agent.workspace.changes import Unsaved
 from claude_mcp.agent.workspace.checkpoints import (
     APPLIED,
     CREATE,
@@ -261,19 +262,24 @@ class Work:
     def unsaved(self, request: Request) -> Answer:
         if self._settings.workspace == BIND:
             return {}
-        found = self._told(
-            Code.NO_CHANGES,
-            lambda: changes.work_elsewhere(
-                self.checkpoints,
-                self._state.applied,
-                APPLIED if self.checkpoints.find(APPLIED) else CREATE,
-            ),
-        )
+        found = self._told(Code.NO_CHANGES, self._unsaved)
         commits = tuple(f"{each.oid[:10]} {each.subject}" for each in found.commits)
         more = found.more_commits + found.more_files
         return to_json(
             operations.Unsaved(commits, found.files, more, found.reason, found.more_commits)
         )
+
+    def _unsaved(self) -> Unsaved:
+        since = APPLIED if self.checkpoints.find(APPLIED) else CREATE
+        return changes.work_elsewhere(self.checkpoints, self._state.applied, since)
+
+    def holds_work(self) -> bool:
+        """Whether something would be lost with the session; in doubt it would."""
+        try:
+            return any(self._unsaved())
+        except (changes.NoCheckpoint, *FAILURES) as error:
+            log(f"whether there is unsaved work cannot be told: {error}")
+            return True
 
     def applied(self, request: Request) -> Answer:
         commit = request.read(operations.Applied).commit

@@ -25,20 +25,27 @@ def began(monkeypatch: pytest.MonkeyPatch) -> float:
 
 def test_whichever_comes_first_ends_it(began: float) -> None:
     settings = SETTINGS._replace(expires_at=5000.0, idle_timeout_seconds=60.0)
-    expiry = Expiry(settings, unused)
+    expiry = Expiry(settings, unused, unused)
     assert expiry._due(began) == (1060.0, "it was unused for 60 s")
     assert expiry._due(4990.0) == (5000.0, "its lifetime is over")
 
 
 def test_what_outlived_the_time_can_be_fetched_for_a_while_once(began: float) -> None:
-    expiry = Expiry(SETTINGS._replace(expires_at=2000.0), unused)
+    expiry = Expiry(SETTINGS._replace(expires_at=2000.0), unused, unused)
     over = (2500.0 + EXPIRY_GRACE_SECONDS, "its lifetime is over")
     assert expiry._due(2500.0) == over
     assert expiry._due(2550.0) == over
 
 
 def test_a_session_that_is_started_after_its_time_is_over(began: float) -> None:
-    assert Expiry(SETTINGS._replace(expires_at=500.0), unused)._due(began) == (
+    assert Expiry(SETTINGS._replace(expires_at=500.0), unused, unused)._due(began) == (
         500.0,
         "its lifetime is over",
     )
+
+
+def test_the_work_of_a_session_that_is_started_after_its_time_can_be_taken(began: float) -> None:
+    settings = SETTINGS._replace(expires_at=500.0, workspace="clone")
+    expiry = Expiry(settings, unused, unused)
+    for last in (began, began + 50):
+        assert expiry._due(last) == (last + EXPIRY_GRACE_SECONDS, "its lifetime is over")

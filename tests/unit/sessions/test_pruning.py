@@ -208,3 +208,66 @@ class TestQuota:
             with pytest.raises(TooManySessions):
                 await request(sessions, "stopped", "command", {})
         assert "start" not in scripted.calls
+
+
+def with_clone(made: dict[str, Any], kind: str = "clone") -> dict[str, Any]:
+    made["labels"][labels.WORKSPACE] = kind
+    return made
+
+
+HOLDS = "for line in sys.stdin: answer(json.loads(line)['id'], ok={'files': ['a']})"
+SAVED = "for line in sys.stdin: answer(json.loads(line)['id'], ok={})"
+
+
+@pytest.mark.parametrize("kind", ["clone", "copy"])
+async def test_an_expired_session_with_work_is_kept_and_can_be_used(
+    scripted: ScriptedEngine, sessions: Sessions, kind: str
+) -> None:
+    held = with_clone(container("a1", "held", status="exited", exitCode=80), kind)
+    scripted.holds(held, with_clone(container("a2", "saved", **EXPIRED), kind))
+    scripted.agent(HOLDS)
+    assert await pruned(sessions, dry_run=True) == [
+        ("held", "expired", False), ("saved", "expired", False)
+    ]  # fmt: skip
+    found = {each.session.name: each for each in await sessions.prune()}
+    assert (found["held"].removed, found["held"].kept) == (
+        False, "It holds work that is nowhere else."
+    )  # fmt: skip
+    assert (found["saved"].removed, found["saved"].kept) == (True, "")
+    assert "start" not in scripted.calls
+    listed = {each.session.name: each.session for each in await sessions.list()}
+    await sessions.finish_sweeping()
+    assert (listed["held"].status, listed["held"].unsaved) == (Status.EXPIRED, True)
+    assert await (await sessions.open("held")).request("unsaved", {}) == {"files": ["a"]}
+    scripted.holds(held)
+    assert [each.removed for each in await sessions.prune(discard=True)] == [True]
+
+
+@pytest.mark.parametrize(("agent", "goes"), [(HOLDS, False), (SAVED, True)])
+async def test_a_stopped_session_whose_time_is_over_is_asked_by_prune_alone(
+    scripted: ScriptedEngine, sessions: Sessions, agent: str, goes: bool
+) -> None:
+    scripted.holds(with_clone(expiring("a1", "over", 10, status="exited", exitCode=137)))
+    scripted.agent(agent)
+    await sessions.list()
+    await sessions.finish_sweeping()
+    assert (len(scripted.held), "start" in scripted.calls) == (1, False)
+    [found] = await sessions.prune(dry_run=True)
+    assert (found.kept, "start" in scripted.calls) == (
+        "It may hold work that is nowhere else.",
+        False,
+    )
+    [found] = await sessions.prune()
+    assert (found.removed, "1 changed file (a)" in found.kept) == (goes, not goes)
+    assert len(scripted.held) == (0 if goes else 1)
+
+
+async def test_an_expired_session_without_work_is_gone(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(with_clone(container("a1", "saved", **EXPIRED)))
+    with pytest.raises(SessionNotReady, match="has expired"):
+        await (await sessions.open("saved")).request("status", {})
+    await sessions.list()
+    await sessions.finish_sweeping()
+    assert scripted.held == []

@@ -84,6 +84,7 @@ ENTRY = SessionEntry(
     engine="docker",
     created_at="2026-01-02T03:04:05Z",
     expires_at=None,
+    unsaved=None,
     network="open",
     ports=[],
     created_by=None,

@@ -600,3 +600,14 @@ def test_forged_applied_commits_are_ignored(world: World, kept: str) -> None:
     (world.state / places.STATE_FILE).write_text(kept)
     world.start(CLONE)
     assert world.agent.state.applied == []
+
+
+def test_a_session_knows_at_its_end_whether_it_holds_work(world: World) -> None:
+    world.clone()
+    assert not world.agent.work.holds_work()
+    world.project.write("b", "1\n")
+    assert world.agent.work.holds_work()
+    (world.project.path / "b").unlink()
+    assert not world.agent.work.holds_work()
+    world.damage_checkpoints()
+    assert world.agent.work.holds_work()
