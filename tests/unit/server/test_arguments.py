@@ -331,3 +331,11 @@ def test_limits_mounts_and_servers_reach_the_request_in_its_own_form() -> None:
         mcp_config={"mcpServers": {"files": {"command": "npx"}}},
         read_only_root=True,
     )
+
+
+@pytest.mark.parametrize("ports", [[3000, "8080:80"], '[3000, "8080:80"]', ["3000", "8080:80"]])
+def test_ports_are_numbers_or_texts(ports: object) -> None:
+    parsed = parse(CreateArguments, {"projectPath": "/p", "ports": ports})
+    assert create_request(parsed).ports == ("3000", "8080:80")
+    with pytest.raises(UsageError, match=r"ports\.0: input should be a valid string"):
+        parse(CreateArguments, {"projectPath": "/p", "ports": [True]})

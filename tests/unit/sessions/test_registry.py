@@ -23,9 +23,15 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import activity, labels, references
 from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel import channels as channel_module
+from claude_mcp.sessions.network.ports import (
+    PORTS_LABEL,
+    PORTS_OF_LABEL,
+    Forwarding,
+    Published,
+)
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, open_sessions
-from claude_mcp.sessions.session import Session, Status
+from claude_mcp.sessions.session import Session, Status, container_name
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container, request
 
 if TYPE_CHECKING:
@@ -501,6 +507,70 @@ class TestRestartRestricted:
         with pytest.raises(ImageNotFound, match="no image image:1 to run the session's proxy from"):
             await request(sessions, "fix", "ping", {})
         assert scripted.calls == ["version", "container", "container", "create"]
+
+
+class TestPorts:
+    """The forwarder to a session's ports comes and goes with its session."""
+
+    FORWARDING = Forwarding("0123456789abcdef", "image:1", (Published(3000, 41000),))
+
+    def holds(self, scripted: ScriptedEngine, status: str, forwarder: str | None) -> None:
+        """A session in this state and, unless it is missing, its forwarder in another."""
+        one = container("abcd1", "fix", status)
+        one["labels"] = {**one["labels"], **self.FORWARDING.labels}
+        of = {PORTS_OF_LABEL: self.FORWARDING.id, PORTS_LABEL: self.FORWARDING.to_json()}
+        other = container("cafe", "", forwarder or "", labels=of)
+        scripted.holds(one, *([{**other, "name": self.FORWARDING.name}] if forwarder else []))
+
+    async def test_a_session_knows_where_its_ports_are(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        self.holds(scripted, "running", "running")
+        [listed] = await sessions.list(ask=False)
+        assert listed.session.forwarding == self.FORWARDING
+
+    async def test_destroying_a_session_takes_its_forwarder_along(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        self.holds(scripted, "running", "running")
+        assert (await sessions.destroy("fix")).existed
+        assert scripted.held == []
+        assert scripted.calls == ["version", "container", "rm", "rm", "volume"]
+
+    async def test_a_session_that_is_started_again_finds_its_forwarder_running(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        self.holds(scripted, "exited", "exited")
+        scripted.agent(ECHO)
+        await request(sessions, "fix", "ping", {})
+        assert [each["status"] for each in scripted.held] == ["running", "running"]
+
+    async def test_a_port_that_is_in_use_by_then_is_told_and_keeps_nothing_from_working(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        self.holds(scripted, "exited", None)
+        scripted.agent(ECHO)
+        taken = "cannot listen on the TCP port: listen tcp4 127.0.0.1:41000: address already in use"
+        scripted.on("create", f"import sys; sys.exit({taken!r})")
+        handle = await sessions.open("fix")
+        await handle.request("ping", {})
+        assert handle.session.status is Status.RUNNING
+        assert handle.notes[1] == (
+            "The session's published ports cannot be reached: port 41000 of this host, which leads "
+            "to port 3000 of the session, is in use by another program. Stop that program and the "
+            "session's container; the next call starts both again."
+        )
+
+    async def test_a_session_is_not_called_like_a_forwarder(self) -> None:
+        assert container_name("ports-0123456789abcdef").startswith("claude-mcp-ports-0123456789")
+        assert container_name("ports-0123456789abcdef") != self.FORWARDING.name
+
+    async def test_a_forwarder_is_not_offered_for_removal(
+        self, scripted: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        self.holds(scripted, "running", "running")
+        with pytest.raises(NotASession, match="leads to the ports of a session and ends with it"):
+            await sessions.find("cafe")
 
 
 class TestRequest:
