@@ -36,6 +36,7 @@ from claude_mcp.contract.workspaces import BIND
 if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
     from claude_mcp.agent.receiving import Receiving
+    from claude_mcp.agent.terminals import Terminals
     from claude_mcp.agent.turns.queue import Turns
     from claude_mcp.agent.workspace.work import Work
 
@@ -76,6 +77,7 @@ class Agent:
             ports.start(settings.ports)
         self._turns: Turns | None = None
         self._receiving: Receiving | None = None
+        self._terminals: Terminals | None = None
         self._work: Work | None = None
         self.expiry = Expiry(settings, lambda: self.turns, lambda: self.work.holds_work())
         self.operations = {
@@ -98,6 +100,8 @@ class Agent:
             operations.DROP: lambda request: self.work.drop(request),
             operations.UNSAVED: lambda request: self.work.unsaved(request),
             operations.APPLIED: lambda request: self.work.applied(request),
+            operations.TERMINAL: self._used(lambda request: self.terminals.hold(request)),
+            operations.ENTER: lambda request: self.terminals.enter(request),
             operations.ARRIVED: lambda request: self.receiving.arrived(request),
         }
 
@@ -163,6 +167,20 @@ class Agent:
             if self._work is None:
                 self._work = Work(self._settings, self._directory, self.environment, self.state)
             return self._work
+
+    @property
+    def terminals(self) -> Terminals:
+        from claude_mcp.agent.terminals import Terminals
+
+        with self._lock:
+            if self._terminals is None:
+                self._terminals = Terminals(
+                    self.environment,
+                    self.activity,
+                    lambda: self.turns.lend(),
+                    lambda: self.turns.take_back(),
+                )
+            return self._terminals
 
     @property
     def receiving(self) -> Receiving:

@@ -51,23 +51,35 @@ class Invocation:
     append_system_prompt: str | None = None
     mcp_config_path: str | None = None
     trust_project: bool = False
+    interactive: bool = False
+    """For a person at a terminal, who is asked whatever Claude Code itself asks."""
 
 
 def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str, ...]:
-    """The argv for a process that reads prompts as lines on stdin until end of file."""
-    argv = [
-        executable,
-        "--print",
-        "--verbose",
-        "--input-format=stream-json",
-        "--output-format=stream-json",
-        "--replay-user-messages",
-        debug_log.ARGUMENT,
-        *_PERMISSION_ARGV[invocation.permission_mode],
-    ]
+    """The argv for a process that reads prompts as lines on stdin until end of file.
+
+    An interactive one is for a terminal.
+    """
+    mode = _PERMISSION_ARGV[invocation.permission_mode]
+    if invocation.interactive:
+        argv = [executable, *(each for each in mode if each != _PROMPT_TOOL)]
+    else:
+        argv = [
+            executable,
+            "--print",
+            "--verbose",
+            "--input-format=stream-json",
+            "--output-format=stream-json",
+            "--replay-user-messages",
+            debug_log.ARGUMENT,
+            *mode,
+        ]
     # A project's apiKeyHelper does not run (see PROVIDER_MANAGED_BY_HOST below), but disables an
     # OAuth token ("Not logged in"). An empty value here overrides it (measured).
     settings: dict[str, object] = {"apiKeyHelper": ""}
+    if invocation.interactive:
+        # Whoever created the session has decided that Claude acts without asking.
+        settings["skipDangerousModePermissionPrompt"] = True
     if not invocation.trust_project:
         # Load nothing from the project: the `env` in its settings can run programs (BASH_ENV,
         # PATH, CLAUDE_CODE_SHELL), and skills and commands may contain shell. Its CLAUDE.md is

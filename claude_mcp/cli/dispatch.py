@@ -8,7 +8,16 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from claude_mcp.cli import clients, commands, history, oneshot, permissions, prompts, workspaces
+from claude_mcp.cli import (
+    clients,
+    commands,
+    history,
+    oneshot,
+    permissions,
+    prompts,
+    terminals,
+    workspaces,
+)
 from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
@@ -32,6 +41,8 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "changes": workspaces.changes,
     "apply": workspaces.apply,
     "discard": workspaces.discard,
+    "attach": terminals.attach,
+    "shell": terminals.shell,
     "doctor": commands.doctor,
     "install": clients.install,
     "uninstall": clients.uninstall,

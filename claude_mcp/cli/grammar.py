@@ -399,6 +399,12 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "claude-mcp doctor",
         _doctor,
     ),
+    "attach": (
+        "talk to a session's Claude Code on this terminal",
+        "claude-mcp attach fix-tests",
+        _session,
+    ),
+    "shell": ("open a shell in a session on this terminal", "claude-mcp shell .", _session),
     "install": (
         "add the server to an MCP client, such as cursor",
         "claude-mcp install\n  claude-mcp install claude-desktop",

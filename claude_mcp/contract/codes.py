@@ -37,6 +37,8 @@ class Code(str, enum.Enum):
     """The session has no credentials."""
     BUSY = "busy"
     """Another turn is running; the message is its id."""
+    ATTACHED = "attached"
+    """Somebody has the conversation on a terminal."""
     FULL = "full"
     """The queue is full; the message is its length."""
     NOT_RECORDED = "not-recorded"

@@ -35,6 +35,8 @@ COLLECT = "collect"
 DROP = "drop"
 UNSAVED = "unsaved"
 APPLIED = "applied"
+TERMINAL = "terminal"
+ENTER = "enter"
 CANCEL = "cancel"
 
 
@@ -474,3 +476,27 @@ class Applied(NamedTuple):
     """The host has this commit and all that lead to it; or this state of a copy."""
 
     commit: str
+
+
+# Programs on a terminal.
+
+SHELL, CLAUDE = "shell", "claude"
+TERMINAL_VARIABLES = ("TERM", "COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR")
+"""What a program learns of the terminal that it runs on."""
+READY_FOR_TERMINAL: dict[str, Any] = {"ready": True}
+"""The event of ``terminal`` after which the program may be started with ``enter``."""
+
+
+class Terminal(NamedTuple):
+    """Keep a place for a program until it ends; losing the channel ends the program."""
+
+    token: str
+    """A random word that the program is asked for with."""
+    kind: str
+    """``SHELL`` or ``CLAUDE``; no prompt is accepted while Claude Code is there."""
+
+
+class Enter(NamedTuple):
+    """Asked by who starts the program: its event ``program`` holds argv, environment, secrets."""
+
+    token: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from claude_mcp.engine.dialects.dialect import SHM_BYTES, Dialect
@@ -36,6 +36,10 @@ INSPECT_FORMAT: Final = (
     '"started":{{json .State.StartedAt}},"finished":{{json .State.FinishedAt}},'
     '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
 )
+
+
+DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^"
+"""Keys that nobody types: the engines' own default, Ctrl-P, belongs to the programs inside."""
 
 
 def mount_value(dialect: Dialect, mount: BindMount) -> str:
@@ -158,6 +162,17 @@ def inspect_argv(program: str, refs: Sequence[str]) -> Argv:
 
 def exec_argv(program: str, ref: str, command: Sequence[str]) -> Argv:
     return (program, "exec", "--interactive", reference(ref), *command)
+
+
+def exec_on_terminal_argv(
+    program: str, ref: str, command: Sequence[str], variables: Mapping[str, str]
+) -> Argv:
+    """``exec`` on this process's terminal. The ``variables`` must hold no secret."""
+    passed = (f"--env={name}={value}" for name, value in variables.items())
+    return (
+        *(program, "exec", "--interactive", "--tty", f"--detach-keys={DETACH_KEYS}", *passed),
+        *(reference(ref), *command),
+    )
 
 
 def logs_argv(program: str, ref: str, tail: int) -> Argv:

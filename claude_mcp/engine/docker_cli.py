@@ -284,6 +284,12 @@ class DockerCliEngine:
         ) as stream:
             yield stream
 
+    async def exec_on_terminal(
+        self, ref: str, command: Sequence[str], variables: Mapping[str, str]
+    ) -> int:
+        argv = build.exec_on_terminal_argv(self.program, ref, command, variables)
+        return await process.run_attached(argv, env=self.environment)
+
     async def logs(self, ref: str, tail: int, capture_bytes: int) -> Log:
         completed = await self._run(
             build.logs_argv(self.program, ref, tail), capture_bytes=capture_bytes

@@ -184,6 +184,14 @@ class Engine(Protocol):
     ) -> AbstractAsyncContextManager[Stream]:
         """Run a command in a running container and hold its pipes."""
 
+    async def exec_on_terminal(
+        self, ref: str, command: Sequence[str], variables: Mapping[str, str]
+    ) -> int:
+        """Run a command on this process's own terminal; returns its exit code.
+
+        ``variables`` are added to its environment; they are public.
+        """
+
     async def logs(self, ref: str, tail: int, capture_bytes: int) -> Log:
         """The last ``tail`` lines that the main process wrote, or all for -1.
 

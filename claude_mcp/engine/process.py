@@ -129,10 +129,11 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 async def _start(
     argv: Sequence[str],
     *,
-    stdin: int,
-    stderr: int,
+    stdin: int | None,
+    stderr: int | None,
     env: Mapping[str, str] | None,
-    stdout: int = PIPE,
+    stdout: int | None = PIPE,
+    group: bool = True,
 ) -> asyncio.subprocess.Process:
     try:
         # Shielded: on cancellation, asyncio would kill the process but not its group.
@@ -143,7 +144,7 @@ async def _start(
                 stdout=stdout,
                 stderr=stderr,
                 env=dict(env) if env is not None else None,
-                start_new_session=True,
+                start_new_session=group,
                 limit=READ_BYTES,
             )
     except OSError as error:
@@ -193,6 +194,30 @@ async def run(
         stdout=out.value(),
         stderr=err.value(),
     )
+
+
+async def run_attached(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program on this process's own terminal or streams; returns its exit code.
+
+    It stays in our process group, so the terminal's keys reach it too. If this is cancelled, it
+    is asked to end, and killed after ``EXIT_GRACE_SECONDS``.
+
+    Raises:
+        ProgramNotFound: the program cannot be started.
+    """
+    process = await _start(argv, stdin=None, stdout=None, stderr=None, env=env, group=False)
+    try:
+        code = await process.wait()
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.terminate()
+                with anyio.move_on_after(EXIT_GRACE_SECONDS):
+                    await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    return 128 - code if code < 0 else code
 
 
 class _Pipe(io.FileIO):

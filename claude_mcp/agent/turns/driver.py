@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from claude_mcp.agent.network import instance_role
 from claude_mcp.agent.network.relay import Relays
@@ -20,8 +20,8 @@ from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.records import NotRecorded, Result
 from claude_mcp.agent.store.state import State, log
-from claude_mcp.agent.turns import mcp_servers, outcomes, quiet
-from claude_mcp.agent.turns.live import Live
+from claude_mcp.agent.turns import interactive, mcp_servers, outcomes, quiet
+from claude_mcp.agent.turns.live import Live, write_files
 from claude_mcp.agent.turns.permissions import Permissions
 from claude_mcp.agent.turns.turn import NO_OPTIONS, Turn, TurnOptions
 from claude_mcp.claude import invocation, protocol, providers
@@ -334,8 +334,10 @@ class Driver:
         self._ended_before = None
         return live
 
-    def _launch(self, options: TurnOptions, resume: str | None) -> Live:
-        """Start the process; it is not ready yet."""
+    def _command(
+        self, options: TurnOptions, resume: str | None, *, interactive: bool = False
+    ) -> tuple[tuple[str, ...], dict[str, str], providers.Credentials]:
+        """Claude Code's argv, its environment, and its secrets, which are in neither."""
         handover, settings = self._handover, self._settings
         credentials = handover.credentials
         assert credentials is not None, "Claude Code is started only with credentials"
@@ -354,6 +356,7 @@ class Driver:
                 trust_project=settings.trust_project,
                 append_system_prompt=settings.append_system_prompt,
                 mcp_config_path=mcp_servers.write(self._mcp_config),
+                interactive=interactive,
             )
         )
         environment = invocation.claude_environment(
@@ -361,15 +364,32 @@ class Driver:
         )
         if self._egress is None:
             environment.update(self._relays.without_passwords(credentials.proxies))
+        return argv, environment, providers.credentials(provider, credentials.custom_headers)
+
+    def lend(self) -> dict[str, Any]:
+        """What starts Claude Code on a terminal, with the conversation; ours ends first.
+
+        The secrets are among it, for the program's pipes.
+        """
+        self.stop("somebody was attached to its conversation")
+        conversation = self._state.conversation_id
+        argv, environment, secrets = self._command(NO_OPTIONS, conversation, interactive=True)
+        write_files(secrets)
+        interactive.prepare(environment, secrets)
+        return {
+            "argv": argv,
+            "environment": {**environment, **secrets.environment},
+            "descriptors": secrets.descriptors,
+            "files": [(file.name, file.variable) for file in secrets.files if file.variable],
+        }
+
+    def _launch(self, options: TurnOptions, resume: str | None) -> Live:
+        """Start the process; it is not ready yet."""
+        handover = self._handover
+        argv, environment, secrets = self._command(options, resume)
         try:
             with self._changed:  # so that it cannot end before it is known here
-                live = Live(
-                    argv,
-                    environment,
-                    providers.credentials(provider, credentials.custom_headers),
-                    self._on_frame,
-                    self._on_end,
-                )
+                live = Live(argv, environment, secrets, self._on_frame, self._on_end)
                 live.reported_usd = self._state.saved_cost(resume)
                 self._live, self._live_handover = live, handover
         except OSError as error:

@@ -311,6 +311,12 @@ def _feed(pipe: int, secret: bytes) -> None:
         raise OSError(errno.EAGAIN, "the session's process limit is reached")
 
 
+def write_files(credentials: providers.Credentials) -> None:
+    """Write the secrets that Claude Code reads from files."""
+    for file in credentials.files:
+        files.replace(os.path.join(SECRETS_DIRECTORY, file.name), file.text.encode())
+
+
 def _start(
     argv: tuple[str, ...], environment: dict[str, str], credentials: providers.Credentials
 ) -> subprocess.Popen[bytes]:
@@ -325,8 +331,8 @@ def _start(
         if credentials.files:
             directory = os.open(SECRETS_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
             descriptors.append(directory)
+            write_files(credentials)
             for file in credentials.files:
-                files.replace(os.path.join(SECRETS_DIRECTORY, file.name), file.text.encode())
                 if file.variable is not None:
                     environment[file.variable] = f"/proc/self/fd/{directory}/{file.name}"
         environment.update(credentials.environment)

@@ -26,7 +26,7 @@ from claude_mcp.agent.store.records import (
     digest,
 )
 from claude_mcp.agent.store.state import State, log
-from claude_mcp.agent.turns import listing, outcomes
+from claude_mcp.agent.turns import interactive, listing, outcomes
 from claude_mcp.agent.turns.driver import Driver
 from claude_mcp.agent.turns.turn import Turn, TurnOptions
 from claude_mcp.claude.events import headline, waiting_note
@@ -77,6 +77,11 @@ class Turns:
         self._records = Records(os.path.join(directory, "turns"))
         self._waiting: collections.deque[Turn] = collections.deque()
         self._current: Turn | None = None
+        self._lent: float | None = None
+        """Since when somebody has the conversation on a terminal."""
+        self._resting = False
+        """Whether the thread that runs the turns has nothing to do."""
+        self._environment = environment
         self._idle_seconds = settings.idle_seconds
         self._last_activity = time.time()
         self._driver = Driver(
@@ -169,6 +174,36 @@ class Turns:
             going = {turn.id: self._status(turn) for turn in self._going()}
             return to_json(listing.page(self._records, going, args))
 
+    def lend(self) -> Answer:
+        """Give the conversation to a terminal; see ``Driver.lend``. No prompt is accepted then."""
+        with self._changed:
+            if not self._has_network:
+                raise RequestError(Code.NO_NETWORK, "the session has no network")
+            if not self._driver.configured:
+                raise RequestError(Code.UNCONFIGURED, "the session has no credentials")
+            if self._lent is not None:
+                raise RequestError(Code.ATTACHED, "")
+            if self.busy:
+                raise RequestError(Code.BUSY, self._running())
+            self._lent = time.time()
+            while not self._resting:  # it may be starting Claude Code in advance
+                self._changed.wait()
+        try:
+            return self._driver.lend()
+        except BaseException:
+            self._lent = None
+            raise
+
+    def take_back(self) -> None:
+        """Go on with the conversation that the terminal has left."""
+        with self._changed:
+            assert self._lent is not None
+            conversation = interactive.latest(self._environment, self._lent)
+            if conversation is not None:
+                self._state.conversation_id = conversation
+            self._lent = None
+            self._last_activity = time.time()
+
     @property
     def busy(self) -> bool:
         """Whether a turn is running or waiting."""
@@ -242,6 +277,8 @@ class Turns:
             raise RequestError(Code.UNCONFIGURED, "the session has no credentials")
         if request.cancelled:
             raise RequestError(Code.CANCELLED, "cancelled before it was queued")
+        if self._lent is not None:
+            raise RequestError(Code.ATTACHED, "")
         running = self._current or self._driver.spontaneous or (self._waiting or [None])[0]
         if running is not None and args.when_busy != operations.WAIT:
             raise RequestError(Code.BUSY, running.id)
@@ -294,6 +331,8 @@ class Turns:
     def _next(self) -> Turn | None:
         """Wait for the next turn; None if Claude Code has been idle for too long."""
         with self._changed:
+            self._resting = True
+            self._changed.notify_all()
             while not self._waiting or self._driver.spontaneous is not None:
                 left = self._last_activity + self._idle_seconds - time.time()
                 busy = self._driver.spontaneous is not None or self._driver.has_background
@@ -305,7 +344,9 @@ class Turns:
                 elif left > 0:
                     self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
                 else:
+                    self._resting = False
                     return None
+            self._resting = False
             self._current = self._waiting.popleft()
             self._current.limits_before = cgroup_events.counts()
             if self._egress is not None:

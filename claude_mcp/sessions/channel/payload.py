@@ -81,6 +81,13 @@ if control.recv(1) == {places.NO_ROOM!r}:
     sys.exit({places.NO_ROOM_EXIT_CODE})
 """
 
+_TERMINAL: Final = f"""\
+import sys
+sys.path.insert(0, {places.ARCHIVE_PATH!r})
+from claude_mcp.agent.terminals import on_terminal
+on_terminal(sys.argv[1])
+"""
+
 
 @functools.cache
 def archive() -> str:
@@ -149,3 +156,8 @@ def ports_command(ports: Sequence[int]) -> tuple[str, ...]:
 def connect_command() -> tuple[str, ...]:
     """The command that a channel runs with ``exec``."""
     return (*PYTHON, _CONNECT)
+
+
+def terminal_command(token: str) -> tuple[str, ...]:
+    """The command that starts a program on a terminal; see ``agent.terminals``."""
+    return (*PYTHON, _TERMINAL, token)

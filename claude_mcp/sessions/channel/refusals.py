@@ -109,6 +109,11 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         "Wait for the turn, cancel it, or queue this prompt.",
         (NextStep.READ_TURN, NextStep.CANCEL_TURN, NextStep.QUEUE_PROMPT),
     ),
+    Code.ATTACHED: Meaning(
+        SessionNotReady,
+        "Somebody is attached to session {session!r} and talks to its Claude on a terminal.",
+        "Prompts are accepted again when that person leaves. Commands and transfers work.",
+    ),
     Code.FULL: Meaning(
         SessionNotReady,
         "{detail} prompts are already waiting for this session.",
