@@ -11,6 +11,7 @@ from typing import Final
 from claude_mcp.cli import (
     clients,
     commands,
+    details,
     history,
     oneshot,
     permissions,
@@ -33,6 +34,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "respond": permissions.respond,
     "credentials": commands.credentials,
     "exec": commands.execute,
+    "show": details.show,
     "list": commands.list_sessions,
     "destroy": commands.destroy,
     "prune": commands.prune,

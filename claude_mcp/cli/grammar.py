@@ -186,6 +186,11 @@ def _list(parser: Parser) -> None:
     _json(parser)
 
 
+def _show(parser: Parser) -> None:
+    _session(parser)
+    _json(parser)
+
+
 def _destroy(parser: Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*")
     parser.option("--all", action="store_true", help="destroy all sessions")
@@ -360,6 +365,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "claude-mcp exec fix-tests 'make test 2>&1 | tail'\n"
         "  claude-mcp exec --timeout 60 fix-tests -- grep -rn 'to do' src",
         _exec,
+    ),
+    "show": (
+        "show all that is known of one session",
+        "claude-mcp show fix-tests\n  claude-mcp show . --json",
+        _show,
     ),
     "list": ("list all sessions", "claude-mcp list --json", _list),
     "destroy": (

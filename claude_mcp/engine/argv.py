@@ -34,7 +34,9 @@ INSPECT_FORMAT: Final = (
     '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
     '"status":{{json .State.Status}},"exitCode":{{json .State.ExitCode}},'
     '"started":{{json .State.StartedAt}},"finished":{{json .State.FinishedAt}},'
-    '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
+    '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}},'
+    # As a whole: in a template, the engines spell its fields differently.
+    '"host":{{json .HostConfig}}}'
 )
 
 

@@ -57,7 +57,7 @@ from claude_mcp.engine.failures import (
 )
 from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.pulse import Pulse
-from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.engine.spec import ContainerSpec, Limits
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 READ_SECONDS: Final = 20.0
@@ -398,6 +398,16 @@ class DockerCliEngine:
         )
 
 
+def _limits(fields: Mapping[str, Any]) -> Limits:
+    """Engines write no limit as 0, -1 or null."""
+    host = fields.get("host") or {}
+    memory, nano_cpus, pids = (
+        value if isinstance(value := host.get(name), int) and value > 0 else None
+        for name in ("Memory", "NanoCpus", "PidsLimit")
+    )
+    return Limits(memory, nano_cpus and nano_cpus / 1e9, pids)
+
+
 def parse_inspect(stdout: str) -> list[Container]:
     """Read the output of ``inspect`` with ``argv.INSPECT_FORMAT``: one object per line."""
     found = []
@@ -418,6 +428,7 @@ def parse_inspect(stdout: str) -> list[Container]:
                     labels=fields["labels"] or {},
                     started=fields["started"],
                     finished=fields["finished"],
+                    limits=_limits(fields),
                 )
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, Protocol
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
-from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.engine.spec import ContainerSpec, Limits
 from claude_mcp.errors import EngineError
 
 CREATE_SECONDS: Final = 60.0
@@ -70,6 +70,9 @@ BEING_REMOVED: Final = ("removing", "dead")
 """The states of a container that is being removed, or whose removal failed halfway."""
 
 
+NO_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """The state of a container. Times are RFC 3339, as the engine writes them."""
@@ -85,6 +88,8 @@ class Container:
     started: str = ""
     finished: str = ""
     """The latest end of the main process; in the year 1 if it has never ended."""
+    limits: Limits = NO_LIMITS
+    """Those that are set, except that of the disk, which engines do not report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,9 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,
+        memory_bytes=container.limits.memory,
+        cpus=container.limits.cpus,
+        pids=container.limits.pids,
         forwarding=forwarding_from_json(labels[PORTS_LABEL]) if PORTS_LABEL in labels else None,
     )
 

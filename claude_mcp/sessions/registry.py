@@ -263,6 +263,12 @@ class Sessions:
         name = connection.engine.dialect.name
         return [_listed(session, name, answers.get(session.id)) for session in sessions]
 
+    async def look(self, session: Session) -> Listed:
+        """One session as ``list`` has it."""
+        connection = await self._connection()
+        answers = await activity.ask(connection.channels, [session])
+        return _listed(session, connection.engine.dialect.name, answers.get(session.id))
+
     async def destroy(self, reference: str, *, discard: bool = False) -> Destroyed:
         """Kill and remove a session and all that belongs to it.
 

@@ -76,6 +76,10 @@ class Session:
     network: str = "open"
     proxy: Proxy | None = None
     """The proxy of a restricted session."""
+    memory_bytes: int | None = None
+    """A limit that the engine reports, like ``cpus`` and ``pids``; None is no limit."""
+    cpus: float | None = None
+    pids: int | None = None
     forwarding: Forwarding | None = None
     """The forwarder to its published ports."""
 

@@ -20,6 +20,14 @@ def elapsed(milliseconds: int) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def size(count: int) -> str:
+    """Bytes in the largest unit that leaves at least one: ``1.5 GiB``."""
+    amount, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.3g} {units[0]}" if amount < 1000 else f"{amount:.0f} {units[0]}"
+
+
 def usd(cost: float) -> str:
     return f"${cost:.4f}"
 

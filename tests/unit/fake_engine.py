@@ -112,6 +112,7 @@ def new_container(name: str, image: str, labels: dict[str, str]) -> dict[str, An
         "finished": "0001-01-01T00:00:00Z",
         "image": image,
         "labels": labels,
+        "host": {"Memory": 2**31, "NanoCpus": 1_500_000_000, "PidsLimit": None},
     }
 
 
