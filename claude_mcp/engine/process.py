@@ -60,6 +60,10 @@ def runs_at_once() -> int:
     return max(1, min(MOST_AT_ONCE, soft // DESCRIPTORS_PER_RUN))
 
 
+User = tuple[int, int]
+"""The uid and gid that a program runs as, without further groups; needs root."""
+
+
 class ProgramNotFound(Exception):
     """The program is missing or not executable."""
 
@@ -134,7 +138,11 @@ async def _start(
     env: Mapping[str, str] | None,
     stdout: int | None = PIPE,
     group: bool = True,
+    user: User | None = None,
 ) -> asyncio.subprocess.Process:
+    who: dict[str, Any] = {}
+    if user is not None:
+        who = {"user": user[0], "group": user[1], "extra_groups": ()}
     try:
         # Shielded: on cancellation, asyncio would kill the process but not its group.
         with anyio.CancelScope(shield=True):
@@ -146,6 +154,7 @@ async def _start(
                 env=dict(env) if env is not None else None,
                 start_new_session=group,
                 limit=READ_BYTES,
+                **who,
             )
     except OSError as error:
         if error.errno not in NO_PROGRAM:
@@ -160,6 +169,7 @@ async def run(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
     capture_bytes: int = CAPTURE_BYTES,
+    user: User | None = None,
 ) -> Completed:
     """Run one program to its end, with an empty stdin.
 
@@ -170,7 +180,7 @@ async def run(
         ProcessTimeout: it took longer than ``timeout``. Its whole group was killed.
     """
     started = time.monotonic()
-    process = await _start(argv, stdin=DEVNULL, stderr=PIPE, env=env)
+    process = await _start(argv, stdin=DEVNULL, stderr=PIPE, env=env, user=user)
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = BoundedCapture(capture_bytes), BoundedCapture(capture_bytes)
@@ -238,6 +248,7 @@ async def run_with_pipe(
     feeds: bool,
     env: Mapping[str, str] | None = None,
     end_input_first: bool = False,
+    user: User | None = None,
 ) -> tuple[Completed, Exception | None]:
     """Run a program while blocking code in a thread feeds its stdin or reads its stdout.
 
@@ -251,7 +262,7 @@ async def run_with_pipe(
     Raises:
         ProgramNotFound: the program cannot be started.
     """
-    process, pipe = await _start_with_pipe(argv, feeds, env)
+    process, pipe = await _start_with_pipe(argv, feeds, env, user)
     assert process.stderr is not None
     err = BoundedCapture(CAPTURE_BYTES)
     failures: list[Exception] = []
@@ -307,7 +318,7 @@ def _work(
 
 
 async def _start_with_pipe(
-    argv: Sequence[str], feeds: bool, env: Mapping[str, str] | None
+    argv: Sequence[str], feeds: bool, env: Mapping[str, str] | None, user: User | None
 ) -> tuple[asyncio.subprocess.Process, _Pipe]:
     """A process with one end of a pipe as its stdin (``feeds``) or stdout, and the other end."""
     reading, writing = os.pipe()
@@ -321,6 +332,7 @@ async def _start_with_pipe(
             stdout=DEVNULL if feeds else theirs,
             stderr=PIPE,
             env=env,
+            user=user,
         )
     except BaseException:
         pipe.close()
@@ -414,6 +426,7 @@ async def open_stream(
     *,
     env: Mapping[str, str] | None = None,
     exit_grace: float = EXIT_GRACE_SECONDS,
+    user: User | None = None,
 ) -> AsyncIterator[Stream]:
     """Start a program and hold its pipes while the block runs.
 
@@ -423,7 +436,7 @@ async def open_stream(
     Raises:
         ProgramNotFound: the program cannot be started.
     """
-    process = await _start(argv, stdin=PIPE, stderr=PIPE, env=env)
+    process = await _start(argv, stdin=PIPE, stderr=PIPE, env=env, user=user)
     assert process.stderr is not None
     capture = BoundedCapture(STDERR_BYTES)
     drain = asyncio.ensure_future(_drain(process.stderr, capture))

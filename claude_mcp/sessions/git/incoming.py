@@ -13,7 +13,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -102,6 +102,7 @@ async def incoming(
         header = bundles.read(file, branch, repository.object_format)
         await _check_sizes(file, header, repository.object_format)
         with temporary.directory() as directory:
+            git, warnings = _as_owner(git, repository, directory)
             scratch = await _scratch(git, directory, repository)
             await _unpack(git, scratch, file, header)
             await _check_commits(git, scratch, base, header.tip)
@@ -111,7 +112,7 @@ async def incoming(
                 raise
             except GitError as error:  # git crashes on trees that are nested very deeply
                 raise WorkRefused(f"The session's work is refused: {error.message}") from error
-            yield work
+            yield replace(work, warnings=(*warnings, *work.warnings))
 
 
 async def check_branch(git: Git, name: str) -> None:
@@ -148,20 +149,37 @@ async def _scratch(git: Git, directory: str, repository: Repository) -> Place:
         Place(directory=directory), "init", "--quiet", "--bare", "--template=",
         f"--object-format={repository.object_format}", git_dir,
     )  # fmt: skip
-    _borrow(git_dir, repository)
+    _borrow(git, git_dir, repository)
     return Place(git_dir=git_dir)
 
 
-def _borrow(git_dir: str, repository: Repository) -> None:
+def _borrow(git: Git, git_dir: str, repository: Repository) -> None:
     information = os.path.join(git_dir, "objects", "info")
     os.makedirs(information, exist_ok=True)
     with open(os.path.join(information, "alternates"), "wb") as file:
         file.write(os.fsencode(f"{program.quoted(repository.objects)}\n"))
+    program.give(file.name, git.user)
     with suppress(FileNotFoundError):
         # It says where the host's history ends on purpose.
-        shutil.copyfile(
-            os.path.join(repository.common_dir, SHALLOW), os.path.join(git_dir, SHALLOW)
-        )
+        shallow = os.path.join(git_dir, SHALLOW)
+        shutil.copyfile(os.path.join(repository.common_dir, SHALLOW), shallow)
+        program.give(shallow, git.user)
+
+
+def _as_owner(git: Git, repository: Repository, directory: str) -> tuple[Git, tuple[str, ...]]:
+    """Git as the user to whom the repository belongs; warns if that is not possible."""
+    owner = program.owner_of(repository)
+    if owner is None:
+        return git, ()
+    for path in filter(None, (repository.common_dir, repository.work_tree, directory)):
+        above = os.path.dirname(path) if path == directory else path
+        if not program.may_enter(owner, above):
+            return git, (
+                f"What is new in the repository belongs to root: its owner (uid {owner[0]}) may "
+                f"not enter {clean(above)}.",
+            )
+    program.give(directory, owner)
+    return Git(git.environment, owner), ()
 
 
 async def _unpack(git: Git, scratch: Place, file: BinaryIO, header: Bundle) -> None:

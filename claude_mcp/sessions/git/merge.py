@@ -240,6 +240,7 @@ async def _settled(
     with suppress(FileNotFoundError):
         # With its times, by which git tells files that changed after it from others.
         await anyio.to_thread.run_sync(shutil.copy2, place.index, copy)
+        program.give(copy, work.git.user)
     looking = replace(place, index=copy)
     git = work.git
     unmerged = await git.run(
@@ -394,10 +395,11 @@ async def _check_out(
             for each in settled
         ]
         await git.answer(place, b"".join(rows), "update-index", "-z", "--index-info")
-        await git.run(
-            place, "update-index", "-q", "--refresh", accepted=(0, 1),
-            seconds=UNPACK_SECONDS, output_bytes=MAX_ENTRIES_BYTES,
-        )  # fmt: skip
+    # Files that only look changed, because they were copied or touched, are in nobody's way.
+    await git.run(
+        place, "update-index", "-q", "--refresh", accepted=(0, 1),
+        seconds=UNPACK_SECONDS, output_bytes=MAX_ENTRIES_BYTES,
+    )  # fmt: skip
     try:
         await git.run(place, "read-tree", "-m", "-u", *options, ours, new, seconds=UNPACK_SECONDS)
     except GitError as error:

@@ -19,7 +19,7 @@ import anyio
 
 from claude_mcp.contract.capture import BoundedCapture
 from claude_mcp.engine import process
-from claude_mcp.engine.process import Completed
+from claude_mcp.engine.process import Completed, User
 from claude_mcp.errors import GitError, GitNotFound, WorkRefused, ungrouped
 from claude_mcp.sessions.channel.answers import line
 
@@ -183,10 +183,16 @@ async def configured(environment: Mapping[str, str], directory: str, names: str)
 
 
 async def _start(
-    argv: tuple[str, ...], variables: Mapping[str, str], seconds: float, output_bytes: int
+    argv: tuple[str, ...],
+    variables: Mapping[str, str],
+    seconds: float,
+    output_bytes: int,
+    user: User | None = None,
 ) -> Completed:
     try:
-        return await process.run(argv, env=variables, timeout=seconds, capture_bytes=output_bytes)
+        return await process.run(
+            argv, env=variables, timeout=seconds, capture_bytes=output_bytes, user=user
+        )
     except process.ProgramNotFound as error:
         raise _missing() from error
     except process.ProcessTimeout as error:
@@ -195,9 +201,13 @@ async def _start(
 
 @dataclass(slots=True)
 class Git:
-    """The host's git. ``environment`` is that of the user, of which git gets the search path."""
+    """The host's git. ``environment`` is that of the user, of which git gets the search path.
+
+    ``user`` is another one than ours, to whom what git writes will belong; see ``owner_of``.
+    """
 
     environment: Mapping[str, str] = field(repr=False)
+    user: User | None = None
     _version: tuple[int, int] | None = field(default=None, init=False)
 
     async def version(self) -> tuple[int, int]:
@@ -236,7 +246,8 @@ class Git:
         """
         await self.version()
         environment = variables(place, self.environment)
-        done = await _start(command(place, *arguments), environment, seconds, output_bytes)
+        argv = command(place, *arguments)
+        done = await _start(argv, environment, seconds, output_bytes, self.user)
         _check(done, arguments[0], accepted, output_bytes)
         return done
 
@@ -257,6 +268,7 @@ class Git:
                     worker,
                     feeds=True,
                     env=variables(place, self.environment),
+                    user=self.user,
                 )
         except process.ProgramNotFound as error:
             raise _missing() from error
@@ -311,7 +323,7 @@ class Git:
         await self.version()
         argv, environment = command(place, *arguments), variables(place, self.environment)
         try:
-            async with process.open_stream(argv, env=environment) as stream:
+            async with process.open_stream(argv, env=environment, user=self.user) as stream:
                 yield stream
         except process.ProgramNotFound as error:
             raise _missing() from error
@@ -385,3 +397,32 @@ async def repository(git: Git, project: str) -> Repository:
 
 def _real(path: bytes) -> str:
     return os.path.realpath(os.fsdecode(path))
+
+
+def owner_of(repository: Repository) -> User | None:
+    """Who owns a repository, if we are root and somebody else does.
+
+    Git then runs as that user: what it writes belongs to the user as the rest does, and it can do
+    no more than the user can.
+    """
+    status = os.stat(repository.common_dir)
+    is_foreign = os.geteuid() == 0 and status.st_uid != 0
+    return (status.st_uid, status.st_gid) if is_foreign else None
+
+
+def may_enter(user: User, path: str) -> bool:
+    """Whether a user who is in no further groups may enter a directory, judged by its mode."""
+    while True:
+        status = os.stat(path)
+        shift = 6 if status.st_uid == user[0] else 3 if status.st_gid == user[1] else 0
+        if not status.st_mode >> shift & 1:
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+
+
+def give(path: str, user: User | None) -> None:
+    """Make a file or directory of ours that of the user as whom git runs."""
+    if user is not None:
+        os.chown(path, *user)
