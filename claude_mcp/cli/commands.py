@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.create.request import CreateRequest
     from claude_mcp.sessions.registry import Destroyed, Listed, Sessions
+    from claude_mcp.sessions.session import Session
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than in a tool result, and still within one answer of the agent."""
@@ -87,10 +88,17 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
         write_json(CreateResult.of(created).wire())
         return 0
     write(f"{created.session.id}\n")
+    tell_ports(created.session)
     if watched(arguments):
         name = shlex.quote(created.session.name)
         talk(f"Session {created.session.name} is ready. Next: claude-mcp prompt {name} '...'")
     return 0
+
+
+def tell_ports(session: Session) -> None:
+    """Say where the session's published ports are."""
+    for each in session.forwarding.ports if session.forwarding else ():
+        talk(f"Port {each.port} of session {session.name} is {each.url}")
 
 
 def credentials(arguments: argparse.Namespace, config: Config) -> int:

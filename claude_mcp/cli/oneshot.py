@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from claude_mcp.cli.commands import create_request
+from claude_mcp.cli.commands import create_request, tell_ports
 from claude_mcp.cli.paths import read_schema
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker
 from claude_mcp.cli.prompts import interrupt, prompt_text, show
@@ -123,6 +123,7 @@ async def _perform(
     done.session = created.session
     for warning in created.warnings:
         talk(f"warning: {warning}")
+    tell_ports(created.session)
     handle = await sessions.open(created.session.id)
     options = TurnOptions(
         tools=tuple(filter(None, arguments.tools.split(","))) if arguments.tools else None,

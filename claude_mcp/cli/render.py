@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.listing import Listing
     from claude_mcp.sessions.turns.results import Event
 
-HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", "IMAGE", "PROJECT")
+PORTS = "PORTS"
+HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", PORTS, "IMAGE", "PROJECT")
 TURNS_HEAD = ("TURN", "AT", "STATUS", "COST", "PROMPT")
 
 
 def table(listed: list[Listed]) -> str:
-    """One session per line, columns aligned."""
-    return _aligned([HEAD, *(_row(each) for each in listed)])
+    """One session per line, columns aligned; ports only if there are any."""
+    rows = [HEAD, *(_row(each) for each in listed)]
+    if not any(each.session.forwarding for each in listed):
+        at = HEAD.index(PORTS)
+        rows = [(*row[:at], *row[at + 1 :]) for row in rows]
+    return _aligned(rows)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:
@@ -32,6 +37,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> str:
 
 def _row(listed: Listed) -> tuple[str, ...]:
     session = listed.session
+    published = session.forwarding.ports if session.forwarding else ()
     cells = (
         session.id,
         session.name,
@@ -39,6 +45,7 @@ def _row(listed: Listed) -> tuple[str, ...]:
         _turn(listed),
         session.created_at,
         session.expires_at or "-",
+        " ".join(f"{each.host_port}:{each.port}" for each in published) or "-",
         session.image,
         session.project_path,
     )

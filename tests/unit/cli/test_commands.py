@@ -485,3 +485,15 @@ def test_credentials_also_sets_mcp_servers(
     code, out, _ = run("credentials", session, "--mcp-config=-", "--json")
     assert (code, json.loads(out)["mcpServers"]) == (0, ["files"])
     assert json.loads((program.parent / "servers").read_text()) == config
+
+
+def test_published_ports_are_told_and_listed(run: Run, session: str, project: Path) -> None:
+    assert "PORTS" not in run("list")[1]
+    code, out, err = run("create", str(project), "--name", "web", "--port", "3000", "--port", "80")
+    first, second = (each["hostPort"] for each in sessions(run)[-1]["ports"])
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert f"Port 3000 of session web is http://127.0.0.1:{first}\n" in err
+    assert f"Port 80 of session web is http://127.0.0.1:{second}\n" in err
+    head, *rows = run("list")[1].splitlines()
+    at = head.index("PORTS")
+    assert {row[at:].split("  ")[0] for row in rows} == {"-", f"{first}:3000 {second}:80"}
