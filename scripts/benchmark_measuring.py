@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 from claude_mcp.config import Config
-from claude_mcp.contract import places
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create.request import CreateRequest
@@ -224,7 +223,7 @@ class Bench:
     def bare_create(self, name: str) -> None:
         """`create` and `start` with the flags of our sessions; the command does nothing."""
         flags = [flag.replace(self.session, name) for flag in self._create_flags]
-        code = {places.PAYLOAD_VARIABLE: payload.archive()}
+        code = payload.variables(payload.archive())
         self.bare(*flags, "sleep", "1000", environment=code)
         self.bare("start", container_name(name))
 

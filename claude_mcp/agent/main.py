@@ -56,7 +56,9 @@ class Agent:
 
     def __init__(self, settings: Settings, home: str, handover: Handover | None = None) -> None:
         self.environment = {
-            name: value for name, value in os.environ.items() if name != places.PAYLOAD_VARIABLE
+            name: value
+            for name, value in os.environ.items()
+            if name not in places.PAYLOAD_VARIABLES
         }
         self.environment["HOME"] = home
         self._activities = itertools.count(1)

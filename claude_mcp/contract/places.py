@@ -3,8 +3,8 @@
 WORKSPACE = "/workspace"
 """The project's path, and the working directory of Claude and of every command."""
 
-PAYLOAD_VARIABLE = "CLAUDE_MCP_AGENT"
-"""The container's environment variable that contains the agent's code, a base64 zip."""
+PAYLOAD_VARIABLES = ("CLAUDE_MCP_AGENT", "CLAUDE_MCP_AGENT_2")
+"""The container's environment variables that contain the agent's code, parts of a base64 zip."""
 
 RUN_DIRECTORY = "/dev/shm/claude-mcp"
 """The agent's own directory, mode 0700, in the tmpfs that every container has. Each start empties
@@ -17,7 +17,7 @@ directory underneath, which is 0755 and root's (measured, Podman 4.3 rootless).
 SOCKET_PATH = RUN_DIRECTORY + "/socket"
 
 ARCHIVE_PATH = RUN_DIRECTORY + "/agent.zip"
-"""The path of the unpacked ``PAYLOAD_VARIABLE``."""
+"""The path of the unpacked ``PAYLOAD_VARIABLES``."""
 
 PROXY_DIRECTORY = "/run/claude-mcp-proxy"
 """The directory of the proxy's socket, in a restricted session and in its proxy."""

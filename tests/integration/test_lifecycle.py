@@ -431,9 +431,9 @@ async def test_session_whose_creation_was_never_completed_says_so(
             provider="anthropic",
             credentials=CredentialSource.NONE,
         ),
-        inherited=(places.PAYLOAD_VARIABLE,),
+        inherited=places.PAYLOAD_VARIABLES,
     )
-    container = (await engine.create(spec, {places.PAYLOAD_VARIABLE: payload.archive()})).id
+    container = (await engine.create(spec, payload.variables(payload.archive()))).id
     async with engine.start_attached(container) as stream:
         await stream.send(b'{"secrets": {}}\n')
         async for line in stream.lines():

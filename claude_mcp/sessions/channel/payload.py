@@ -31,6 +31,7 @@ AGENT_MODULES: Final = (
     "ports/inside.py",
 )
 PROXY_PARTS: Final = ("proxy",)
+PART_CHARS: Final = 96 * 1024
 PORTS_MODULES: Final = (
     "ports/__init__.py",
     "ports/outside.py",
@@ -49,7 +50,8 @@ if sys.version_info < (3, 9):
 import binascii, os, zlib
 os.makedirs({places.RUN_DIRECTORY!r}, mode=0o700, exist_ok=True)
 with open({places.ARCHIVE_PATH!r}, "wb") as file:
-    file.write(zlib.decompress(binascii.a2b_base64(os.environ[{places.PAYLOAD_VARIABLE!r}])))
+    parts = map(os.environ.get, {places.PAYLOAD_VARIABLES!r})
+    file.write(zlib.decompress(binascii.a2b_base64("".join(filter(None, parts)))))
 sys.path.insert(0, {places.ARCHIVE_PATH!r})
 """
 _AGENT: Final = f"{_BOOT}from claude_mcp.agent.boot import main\nmain()\n"
@@ -91,7 +93,7 @@ on_terminal(sys.argv[1])
 
 @functools.cache
 def archive() -> str:
-    """The agent and its imports: the value of ``PAYLOAD_VARIABLE``. Packed once per process."""
+    """The agent and its imports: what ``PAYLOAD_VARIABLES`` hold. Packed once per process."""
     return _archive(AGENT_PARTS, AGENT_MODULES)
 
 
@@ -105,6 +107,15 @@ def proxy_archive() -> str:
 def ports_archive() -> str:
     """The same for the container through which a session's published ports lead."""
     return _archive((), PORTS_MODULES)
+
+
+def variables(packed: str) -> dict[str, str]:
+    """The environment that carries an archive; a part that is not needed is left out.
+
+    The kernel takes no variable over 128 KiB.
+    """
+    cut = [packed[start : start + PART_CHARS] for start in range(0, len(packed), PART_CHARS)]
+    return dict(zip(places.PAYLOAD_VARIABLES, cut, strict=False))
 
 
 def _archive(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:

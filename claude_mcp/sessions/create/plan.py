@@ -272,7 +272,7 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
             home_in_memory=containment.read_only_root,
             access=access,
         ),
-        inherited=(places.PAYLOAD_VARIABLE,),
+        inherited=places.PAYLOAD_VARIABLES,
         mounts=(*_workspace_mounts(checked), *checked.mounts),
         volumes=(*access.volumes, *(forwarding.volumes if forwarding else ())),
         environment=access.environment,

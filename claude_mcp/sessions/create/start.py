@@ -22,7 +22,6 @@ from claude_mcp.contract.places import (
     COMMIT,
     COMMITTED,
     GIT_LFS,
-    PAYLOAD_VARIABLE,
     READY,
     REQUIRED_PROGRAMS,
 )
@@ -188,7 +187,7 @@ async def _create_container(
 ) -> NewContainer:
     try:
         created = await creation.create(
-            sessions, engine, spec, {PAYLOAD_VARIABLE: payload.archive()}
+            sessions, engine, spec, payload.variables(payload.archive())
         )
     except ContainerNameInUse as error:
         raise await _name_in_use(engine, spec, name) from error

@@ -18,6 +18,7 @@ from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
 from claude_mcp.engine.spec import ContainerSpec, Limits, PublishedPort, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.sessions import limits
+from claude_mcp.sessions.channel import payload
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ async def spec(
         image=image,
         command=command,
         labels=labels,
-        inherited=(places.PAYLOAD_VARIABLE,),
+        inherited=places.PAYLOAD_VARIABLES,
         volumes=(VolumeMount(name, directory, read_only=False),),
         user=USER,
         extra_hosts=extra_hosts,
@@ -112,7 +113,7 @@ async def create(engine: Engine, spec: ContainerSpec, archive: str, what: str, r
         try:
             with anyio.CancelScope(shield=True):  # a daemon completes the operation anyway
                 async with engine.watching():
-                    created = await engine.create(spec, {places.PAYLOAD_VARIABLE: archive})
+                    created = await engine.create(spec, payload.variables(archive))
             try:
                 await _start(engine, created.id, what, ready)
             except BaseException:

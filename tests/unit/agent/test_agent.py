@@ -74,7 +74,7 @@ class Container:
         self.environment = {
             "PATH": f"{self.programs}:{path}",
             "HOME": str(self.home),
-            places.PAYLOAD_VARIABLE: payload_for(self.run),
+            **payload.variables(payload_for(self.run)),
         }
         self.settings = dict(SETTINGS)
         self._processes: list[subprocess.Popen[str]] = []

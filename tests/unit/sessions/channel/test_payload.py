@@ -12,6 +12,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import pytest
+
 from claude_mcp.contract import places
 from claude_mcp.sessions.channel import payload
 
@@ -69,9 +71,19 @@ def test_the_archive_depends_on_nothing_but_the_code() -> None:
     assert payload.archive() == before
 
 
-def test_the_archive_fits_into_a_variable() -> None:
-    variable = f"{places.PAYLOAD_VARIABLE}={payload.archive()}"
-    assert len(variable) < MAX_VARIABLE_BYTES * 7 / 8
+def test_the_archive_fits_into_its_variables() -> None:
+    variables = payload.variables(payload.archive())
+    assert "".join(variables.values()) == payload.archive()
+    assert len(variables) <= len(places.PAYLOAD_VARIABLES)
+    for name, value in variables.items():
+        assert len(f"{name}={value}") < MAX_VARIABLE_BYTES
+
+
+@pytest.mark.parametrize("size", [0, 1, payload.PART_CHARS, payload.PART_CHARS + 1])
+def test_an_archive_is_cut_into_parts_in_their_order(size: int) -> None:
+    packed = "ab" * (size // 2) + "c" * (size % 2)
+    parts = payload.variables(packed)
+    assert "".join(parts[name] for name in places.PAYLOAD_VARIABLES if name in parts) == packed
 
 
 def test_the_code_is_understood_by_the_oldest_python_that_an_image_may_have() -> None:

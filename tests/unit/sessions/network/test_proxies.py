@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import pytest
 
-from claude_mcp.contract import places
 from claude_mcp.engine import host
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN
@@ -134,7 +133,7 @@ async def test_a_proxy_container_is_fully_confined(
             "claude-mcp.proxy-of": "0123456789abcdef",
             "claude-mcp.proxy": PROXY.to_json(),
         },
-        inherited=("CLAUDE_MCP_AGENT",),
+        inherited=("CLAUDE_MCP_AGENT", "CLAUDE_MCP_AGENT_2"),
         volumes=(VolumeMount(PROXY.name, "/run/claude-mcp-proxy", read_only=False),),
         user="0:0",
         limits=Limits(memory=256 * 1024**2, pids=256),
@@ -194,7 +193,7 @@ async def test_a_missing_proxy_is_created_and_listens(
         {PROXY.name: "running"},
         [PROXY.name],
     )
-    assert given[1] == {places.PAYLOAD_VARIABLE: payload.proxy_archive()}
+    assert given[1] == payload.variables(payload.proxy_archive())
 
 
 @pytest.mark.parametrize("status", ["exited", "stopped"])
