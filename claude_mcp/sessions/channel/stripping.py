@@ -1,8 +1,9 @@
-"""Removes docstrings and comments from the code that travels into a container.
+"""Removes docstrings, comments and most of the indentation from the code that travels into a
+container.
 
 The lines keep their numbers, so that a traceback from inside points at the right line of the
-source. A scan with one pattern takes 9 ms for the agent's 55 modules; ``tokenize`` takes 57 ms and
-``ast.unparse`` 80 ms, and the latter changes the lines.
+source. A scan with one pattern takes a fifth of the time of ``tokenize`` or
+``ast.unparse``, and the latter changes the lines.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ _TOKEN: Final = re.compile(
 _BLOCK_QUOTE: Final = '"""'
 # Not nothing: a function that has only a docstring needs some statement in its place.
 _EMPTY: Final = '""'
+_INDENTATION: Final = re.compile(r"(?<=\n) +")
+INDENT: Final = 4
+"""Of the source; one blank does as well."""
 
 
 def strip(source: str) -> str:
-    """The same module without comments and with empty docstrings.
+    """The same module without comments, with empty docstrings and little indentation.
 
     A docstring here is any statement that is only a string in three double quotes.
     """
@@ -51,11 +55,17 @@ def _kept(source: str) -> Iterator[str]:
                 replacement = ""
             case _ if depth == 0 and _is_statement(source, match):
                 replacement = _EMPTY + "\n" * token.count("\n")
-        if replacement is not None:
-            yield source[position : match.start()]
-            yield replacement
-            position = match.end()
-    yield source[position:]
+        yield _less_indented(source[position : match.start()])
+        yield token if replacement is None else replacement
+        position = match.end()
+    yield _less_indented(source[position:])
+
+
+def _less_indented(code: str) -> str:
+    """``code`` has no strings, whose lines must stay as they are."""
+    if "\n " not in code:
+        return code
+    return _INDENTATION.sub(lambda found: " " * -(-len(found[0]) // INDENT), code)
 
 
 def _is_statement(source: str, match: re.Match[str]) -> bool:
