@@ -6,6 +6,7 @@ The session's git is replaced: it hands over what a test has forged. The unit te
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -15,16 +16,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import anyio
+import anyio.to_thread
 import pytest
 
-from claude_mcp.errors import ClaudeMcpError, TransferError, UsageError, WorkRefused
+from claude_mcp.errors import (
+    ClaudeMcpError,
+    TransferError,
+    UsageError,
+    WorkConflict,
+    WorkRefused,
+    WorkUnsaved,
+)
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.workspaces.applying import Mode, apply_changes
+from claude_mcp.sessions.workspaces.changes import get_changes
 from tests.engine_fixtures import Bare
 from tests.snapshots import differences, git, is_sound, snapshot
-from tests.unit.sessions.git.conftest import entry, number, pack
+from tests.unit.sessions.git.conftest import World, entry, number, pack, plant
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.usefixtures("committer"), pytest.mark.timeout(600),
@@ -370,3 +382,105 @@ async def test_no_name_of_a_branch_becomes_an_option_or_a_path(
             await hostile.apply(branch=each)
         assert differences(before, snapshot(tmp_path)) == []
     assert await hostile.apply() == "created"
+
+
+@pytest.mark.once
+async def test_no_program_that_the_host_has_configured_is_run(
+    sessions: Sessions, host: Path, name: str, tmp_path: Path
+) -> None:
+    """Neither when a session is made nor when its work comes back, whatever attributes it sets."""
+    marker = plant(World(host, host, host, ""), tmp_path)
+    (host / "a.txt").write_text("uncommitted\n")
+    await create(
+        sessions,
+        CreateRequest(str(host), session_name=name, workspace="clone", include_uncommitted=True),
+    )
+    handle = await sessions.open(name)
+    attributes = "* filter=evil diff=evil merge=evil text eol=crlf"
+    done = await commands.run(
+        handle, f"echo '{attributes}' >.gitattributes && git add -A && git commit -qm work"
+    )
+    assert done.exit_code == 0, done.stderr
+    (host / "a.txt").write_text("one\n")
+    await apply_changes(handle, "patch", patch=str(tmp_path / "patch"))
+    await apply_changes(handle)
+    await apply_changes(handle, "files", paths=["a.txt"])
+    await apply_changes(handle, "merge")
+    assert not marker.exists()
+    assert (host / "a.txt").read_text() == "uncommitted\n"
+    git(host, "checkout", "--quiet", "HEAD~1", check=False)
+    assert marker.exists(), "this git runs no program either"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("ignores_case", [False, True])
+async def test_names_that_some_systems_take_for_one_reach_nothing_else(
+    hostile: Hostile,
+    host: Path,
+    name: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    ignores_case: bool,
+) -> None:
+    """A link and a directory whose names differ in case or in how an accent is written."""
+    forger = Forger(tmp_path_factory.mktemp("forger") / "clone", host, f"claude/{name}")
+    git(host, "config", "core.ignorecase", str(ignores_case).lower())
+    git(host, "config", "core.precomposeunicode", str(ignores_case).lower())
+    (host / "inside").mkdir()
+    before = snapshot(tmp_path)
+    link, text = forger.object("blob", b"inside"), forger.object("blob", b"x")
+    below = forger.tree(("100644", b"x", text))
+    names = (b"D", b"d", "\u00e9".encode(), "e\u0301".encode())
+    tree = sorted([(b"D", "120000", link), (b"d", "40000", below),
+                   (names[2], "120000", link), (names[3], "40000", below)])  # fmt: skip
+    hostile.holds(forger.bundle(forger.tree(*((mode, each, of) for each, mode, of in tree))))
+    assert await hostile.apply() == "created"
+    with contextlib.suppress(WorkConflict):
+        await hostile.apply("files", paths=["."])
+    with contextlib.suppress(WorkConflict):
+        await hostile.apply("merge")
+    expected = [f"project/{os.fsdecode(each)}" for each in names]
+    allowed = (
+        *(f"project/{each}" for each in ("a.txt", ".git/")), *expected, "project/.git",
+    )  # fmt: skip
+    assert differences(before, snapshot(tmp_path), allowed) == []
+    assert list((host / "inside").iterdir()) == []
+    is_sound(host)
+
+
+@pytest.mark.stress
+async def test_a_million_refs_of_the_session_stay_there(
+    sessions: Sessions, host: Path, name: str, bare: Bare
+) -> None:
+    await create(sessions, CreateRequest(str(host), session_name=name, workspace="clone"))
+    handle = await sessions.open(name)
+    done = await commands.run(
+        handle,
+        "echo x >x && git add x && git commit -qm work && git pack-refs --all && "
+        'seq -f "$(git rev-parse HEAD) refs/heads/x%07.0f" 1000000 >>.git/packed-refs && '
+        "git rev-parse x1000000",
+    )
+    assert done.exit_code == 0, done.stderr
+    assert [each.path for each in (await get_changes(handle)).files] == ["x"]
+    with pytest.raises(WorkUnsaved, match="1 commit"):
+        await sessions.destroy(name)
+    assert (await apply_changes(handle)).outcome == "created"
+    assert git(host, "for-each-ref", "--format=%(refname)").splitlines() == [
+        f"refs/heads/claude/{name}", "refs/heads/main",
+    ]  # fmt: skip
+    await sessions.destroy(name)
+
+
+@pytest.mark.once
+async def test_a_bundle_that_is_never_ready_can_be_given_up(
+    hostile: Hostile, host: Path, bare: Bare, tmp_path: Path
+) -> None:
+    before = snapshot(tmp_path)
+    hostile.holds(": >/tmp/reached; exec sleep 1000")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hostile.apply)
+        await anyio.to_thread.run_sync(
+            hostile.shell, "until [ -e /tmp/reached ]; do sleep 0.1; done"
+        )
+        tasks.cancel_scope.cancel()
+    assert differences(before, snapshot(tmp_path)) == []
