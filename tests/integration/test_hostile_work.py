@@ -473,8 +473,13 @@ async def test_a_million_refs_of_the_session_stay_there(
 
 @pytest.mark.once
 async def test_a_bundle_that_is_never_ready_can_be_given_up(
-    hostile: Hostile, host: Path, bare: Bare, tmp_path: Path
+    hostile: Hostile,
+    host: Path,
+    name: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    forger = Forger(tmp_path_factory.mktemp("forger") / "clone", host, f"claude/{name}")
     before = snapshot(tmp_path)
     hostile.holds(": >/tmp/reached; exec sleep 1000")
     async with anyio.create_task_group() as tasks:
@@ -484,3 +489,5 @@ async def test_a_bundle_that_is_never_ready_can_be_given_up(
         )
         tasks.cancel_scope.cancel()
     assert differences(before, snapshot(tmp_path)) == []
+    hostile.holds(forger.bundle(forger.at(b"new", mode="100644")))
+    assert await hostile.apply() == "created"  # nothing of it is in the way

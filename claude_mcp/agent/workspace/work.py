@@ -7,8 +7,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
@@ -23,7 +23,14 @@ from claude_mcp.agent.workspace.checkpoints import (
     Checkpoint,
     Checkpoints,
 )
-from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, GitStopped, NoGit
+from claude_mcp.agent.workspace.git import (
+    Deadline,
+    Git,
+    GitFailed,
+    GitStopped,
+    Interruption,
+    NoGit,
+)
 from claude_mcp.agent.workspace.seed import SEAL
 from claude_mcp.agent.workspace.snapshot import TooMuch
 from claude_mcp.contract import operations
@@ -59,6 +66,8 @@ class Work:
         self._environment = environment
         self._state = state
         self._packing = threading.Lock()
+        self._packed_by = Deadline(0.0)
+        """Of whoever holds the lock."""
         self._tidying: threading.Timer | None = None
         self._tidied = time.monotonic()
         self.checkpoints = Checkpoints(
@@ -173,8 +182,18 @@ class Work:
         args = request.read(operations.Pack)
         if self._settings.workspace != CLONE:
             raise RequestError(Code.NO_WORK, "the workspace is not a clone")
-        with self._packing:
+        with self._packing_for(request):
             return to_json(self._pack(args))
+
+    @contextmanager
+    def _packing_for(self, request: Request) -> Iterator[None]:
+        """Pack for one caller at a time; git is stopped when that caller gives up."""
+        interruption = Interruption()
+        with interruption.possible() as stop:
+            request.on_cancel(interruption.request)
+            with self._packing:
+                self._packed_by = Deadline(COMMIT_SECONDS, stop)
+                yield
 
     def _pack(self, args: operations.Pack) -> operations.Packed:
         base = self._base()
@@ -211,7 +230,7 @@ class Work:
 
     def collect(self, request: Request) -> Answer:
         args = request.read(operations.Collect)
-        with self._packing:
+        with self._packing_for(request):
             return to_json(self._told(Code.NO_WORK, lambda: self._collect(args)))
 
     def _collect(self, args: operations.Collect) -> operations.Collected:
@@ -232,9 +251,8 @@ class Work:
                 seal = files.read(os.path.join(self._directory, SEAL))
         if before == after:
             raise RequestError(Code.NO_WORK, "nothing was changed there")
-        git, deadline = self.checkpoints.git(borrowing=True), Deadline(COMMIT_SECONDS)
-        bundle = self._new_bundle()
-        collecting.collect(git, before, after, args.paths, args.both, bundle, deadline)
+        git, bundle = self.checkpoints.git(borrowing=True), self._new_bundle()
+        collecting.collect(git, before, after, args.paths, args.both, bundle, self._packed_by)
         said = seal.decode("ascii", "replace")
         return operations.Collected(bundle, before, after, state, uncommitted, said)
 
@@ -310,9 +328,7 @@ class Work:
         git = Git.of_user(self._workspace, self._environment)
         accepted = (0, 1) if arguments[0] == "symbolic-ref" else (0,)
         try:
-            done = git.run(
-                arguments, Deadline(COMMIT_SECONDS), limit_bytes=OUTPUT_BYTES, accepted=accepted
-            )
+            done = git.run(arguments, self._packed_by, limit_bytes=OUTPUT_BYTES, accepted=accepted)
         except (GitFailed, NoGit) as error:
             raise RequestError(Code.NO_WORK, str(error)) from error
         return done.data.decode("utf-8", "replace").strip()

@@ -542,6 +542,27 @@ def test_without_git_nothing_is_packed(world: World, tmp_path: Path) -> None:
     assert message.startswith("git is not installed in the session's image")
 
 
+@pytest.mark.parametrize("op", ["pack", "collect"])
+def test_a_caller_that_gives_up_stops_git_and_lets_the_next_one_in(
+    world: World, tmp_path: Path, op: str
+) -> None:
+    caller = world.clone()
+    world.project.commit(a="2\n")
+    fifo = tmp_path / "started"
+    os.mkfifo(fifo)
+    (tmp_path / "git").write_text(
+        f"#!/bin/sh\nrm '{tmp_path}/git'; echo x >'{fifo}'; exec sleep 1000\n"
+    )
+    (tmp_path / "git").chmod(0o755)
+    world.agent.environment["PATH"] = f"{tmp_path}:/usr/bin:/bin"
+    given_up = caller.send(op)
+    fifo.read_text()
+    waiting = caller.send(op)
+    caller.send("cancel", id=given_up)
+    assert refusal(caller.answer(given_up))[1].endswith("was stopped")
+    assert "ok" in caller.answer(waiting)
+
+
 def test_a_git_that_does_not_end_is_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
