@@ -91,6 +91,7 @@ class Agent:
             operations.TURN: self._watched(lambda request: self.turns.submit(request)),
             operations.FOLLOW: self._watched(lambda request: self.turns.follow(request)),
             operations.EVENT: lambda request: self.turns.event(request),
+            operations.WATCH: lambda request: self.turns.watch(request),
             operations.TURNS: lambda request: self.turns.listed(request),
             operations.INTERRUPT: lambda request: self.turns.interrupt(request),
             operations.RESPOND: lambda request: self.turns.respond(request),

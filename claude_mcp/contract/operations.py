@@ -24,6 +24,7 @@ TURN = "turn"
 FOLLOW = "follow"
 EVENT = "event"
 TURNS = "turns"
+WATCH = "watch"
 INTERRUPT = "interrupt"
 RESPOND = "respond"
 RECEIVE = "receive"
@@ -171,6 +172,8 @@ class FollowTurn(NamedTuple):
     """None for the latest turn."""
     cursor: int | None = None
     wait_seconds: float | None = None
+    with_prompt: bool = False
+    """Whether the answer has the beginning of the prompt."""
 
 
 class InterruptTurn(NamedTuple):
@@ -239,6 +242,8 @@ class TurnState(NamedTuple):
     """While the turn runs: a headline of what Claude did last."""
     retry_at: str | None = None
     """When the usage limit that stopped it ends, UTC in RFC 3339."""
+    prompt: str | None = None
+    """The beginning of the prompt, if it was asked for."""
     needs_new_conversation: bool = False
     """Whether the service refuses what the conversation contains."""
 
@@ -269,6 +274,19 @@ class TurnList(NamedTuple):
     turns: tuple[TurnSummary, ...]
     more: bool = False
     """Whether there are older ones."""
+
+
+class Watch(NamedTuple):
+    """Wait until something happens in a turn after ``seen``, the mark of an earlier answer."""
+
+    seen: int | None = None
+    wait_seconds: float = 0.0
+
+
+class Watched(NamedTuple):
+    """``mark`` differs from that of any earlier answer between which something happened."""
+
+    mark: int
 
 
 class ReadEvent(NamedTuple):

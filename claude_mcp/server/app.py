@@ -29,7 +29,7 @@ from mcp.types import (
 
 from claude_mcp import __version__, signals
 from claude_mcp.config import Config
-from claude_mcp.server import arguments, identity
+from claude_mcp.server import arguments, identity, resources
 from claude_mcp.server.cancellations import Cancellations
 from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.errors import failure
@@ -84,6 +84,7 @@ def build(config: Config) -> Server[Sessions]:
         lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        **resources.handlers(),
     )
     server.extensions[tasks.identifier] = tasks.settings()
     calls = compose_tool_call_handler([tasks], call_tool)

@@ -82,6 +82,8 @@ class Turns:
         self._resting = False
         """Whether the thread that runs the turns has nothing to do."""
         self._environment = environment
+        self._ended = 0
+        """How many turns have ended since the start."""
         self._idle_seconds = settings.idle_seconds
         self._last_activity = time.time()
         self._driver = Driver(
@@ -124,7 +126,8 @@ class Turns:
             turn = self._open(turn_id)
             seen = self._journal.last if cursor is None else cursor
         reading = cursor is not None
-        return self._follow(request, turn_id, turn, args.wait_seconds, seen, reading=reading)
+        prompt = self._prompt if args.with_prompt else None
+        return self._follow(request, turn_id, turn, args.wait_seconds, seen, reading, prompt)
 
     def event(self, request: Request) -> Answer:
         """One event with its whole text."""
@@ -203,6 +206,19 @@ class Turns:
                 self._state.conversation_id = conversation
             self._lent = None
             self._last_activity = time.time()
+
+    def watch(self, request: Request) -> Answer:
+        """Wait until there is an event, or a turn begins or ends."""
+        args = request.read(operations.Watch)
+        deadline = time.monotonic() + args.wait_seconds
+        request.on_cancel(self._wake)
+        with self._changed:
+            while (mark := self._journal.last + self._ended) == args.seen:
+                left = deadline - time.monotonic()
+                if left <= 0 or request.abandoned:
+                    break
+                self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
+            return to_json(operations.Watched(mark))
 
     @property
     def busy(self) -> bool:
@@ -378,6 +394,7 @@ class Turns:
         last = self._journal.last
         self._records.keep(_record(turn, last=last, sent=True, result=result))
         self._last_activity = time.time()
+        self._ended += 1
         self._changed.notify_all()
 
     def _finish_spontaneous(self, turn: Turn) -> None:
@@ -400,6 +417,7 @@ class Turns:
         wait: float | None,
         seen: int,
         reading: bool = False,
+        prompt: Callable[[str], str] | None = None,
     ) -> Answer:
         """Report the events after ``seen`` until the turn is over or asks for permission, the time
         is up, or the caller is gone. With ``reading``, return as soon as there is an event."""
@@ -424,7 +442,8 @@ class Turns:
         if request.abandoned:
             return {}
         with self._changed:
-            return self._answer(turn_id, turn, cursor)
+            answer = self._answer(turn_id, turn, cursor)
+            return answer if prompt is None else {**answer, "prompt": prompt(turn_id)}
 
     def _answer(self, turn_id: str, turn: Turn | None, cursor: int | None) -> Answer:
         questions = self._driver.permissions.of(turn_id)
@@ -463,6 +482,10 @@ class Turns:
         if questions:
             result = {**result, "questions": questions}
         return {**result, "turnId": turn_id, "events": events, "cursor": behind}
+
+    def _prompt(self, turn_id: str) -> str:
+        record = self._records.get(turn_id)
+        return record.text if record else ""
 
     def _status(self, turn: Turn) -> str:
         return "needs_permission" if self._questions(turn) else "running"

@@ -99,6 +99,8 @@ class TurnResult:
     model: str | None = None
     """The model that answered, as far as one has."""
     last_step: str | None = None
+    prompt: str | None = None
+    """The beginning of the prompt, if it was asked for."""
     retry_at: str | None = None
     """When the usage limit that stopped the turn ends, UTC in RFC 3339."""
     needs_new_conversation: bool = False
@@ -160,6 +162,7 @@ def parse_result(session: Session, turn_id: str | None, answer: Mapping[str, Any
         ),
         model=said(state.model),
         last_step=said(state.last_step),
+        prompt=_redacted(state.prompt),
         retry_at=said(state.retry_at),
         needs_new_conversation=state.needs_new_conversation,
         questions=tuple(

@@ -406,6 +406,7 @@ class Session:
             "follow": turns.follow,
             "event": turns.event,
             "turns": turns.listed,
+            "watch": turns.watch,
             "interrupt": turns.interrupt,
             "respond": turns.respond,
             "configure": turns.configure,

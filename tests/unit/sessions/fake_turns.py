@@ -82,6 +82,7 @@ class Agent(fake_engine.Engine):
     def __init__(self, state: Path) -> None:
         super().__init__(state)
         self._waiting: dict[int, dict[str, Any]] = {}
+        self._with_prompt = False
 
     def agent(self) -> int:
         answer(0, event={"greeting": True})
@@ -167,6 +168,7 @@ class Agent(fake_engine.Engine):
 
     def follow(self, number: int, args: dict[str, Any]) -> dict[str, Any] | None:
         turn = self.named(args.get("turnId"))
+        self._with_prompt = bool(args.get("withPrompt"))
         seen = args.get("cursor")
         news = turn["prompt"].startswith("hang") and (seen or 0) < len(EVENTS) and seen is not None
         patient = args.get("waitSeconds") in (None, DEFAULT_WAIT)
@@ -190,7 +192,13 @@ class Agent(fake_engine.Engine):
             if wanted and turn["prompt"].startswith("hang") and number > (seen or 0)
         ]
         fields = {key: value for key, value in turn.items() if key != "prompt"}
+        if self._with_prompt:
+            fields["prompt"] = "do it"
         return {**fields, "events": events, "cursor": len(EVENTS)}
+
+    def watch(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        """Its waiting is over at once."""
+        return {"mark": len(self.turns())}
 
     def turns_(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         """All turns, newest first, one in each part."""

@@ -109,3 +109,27 @@ def test_an_old_turn_says_when_its_events_were_removed(
         "notes" not in caller.ask("follow", turnId=old)["ok"]
         or not caller.ask("follow", turnId=old)["ok"]["notes"]
     )
+
+
+def test_who_watches_hears_of_events_and_of_the_end_of_a_turn(session: Session, gate: Gate) -> None:
+    caller, other = session.start(), session.connect()
+    mark = caller.ask("watch")["ok"]["mark"]
+    assert caller.ask("watch", seen=mark, waitSeconds=0)["ok"]["mark"] == mark
+    watching = caller.send("watch", seen=mark, waitSeconds=60)
+    program = f"begin(); text('x'); wait_at({gate.path!r}); result()"
+    one = prompt(other, program, waitSeconds=0)
+    after = caller.answer(watching)["ok"]["mark"]
+    assert after > mark
+    watching = caller.send("watch", seen=after, waitSeconds=60)
+    gate.open()
+    assert caller.answer(watching)["ok"]["mark"] > after
+    told = caller.ask("follow", turnId=one, withPrompt=True)["ok"]
+    assert told["prompt"] == program
+
+
+def test_a_watch_that_is_cancelled_ends(session: Session) -> None:
+    caller = session.start()
+    mark = caller.ask("watch")["ok"]["mark"]
+    watching = caller.send("watch", seen=mark, waitSeconds=1000)
+    caller.send("cancel", id=watching)
+    assert caller.answer(watching)["ok"]["mark"] == mark
