@@ -66,9 +66,9 @@ IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
 SINCE: Final = "2026-07-28"
 POLL_MS: Final = 1_000
 """Asking about a turn costs some milliseconds while its channel is open."""
-SHORT_SECONDS: Final = 1.0
-"""Most sessions are created, and most commands end, within this time. Then a task would only cost
-the client one more round. A prompt always takes longer, so it becomes a task at once."""
+SHORT_SECONDS: Final = 5.0
+"""Most sessions are created, and most commands end, within this time. A task would then cost the
+client's model one more call. A prompt nearly always takes longer, so it becomes a task at once."""
 CANCEL_SECONDS: Final = 15.0
 TURN: Final = "turn"
 OPEN_TURN: Final = ("running", "queued", "needs_permission")
