@@ -8,6 +8,7 @@
     ├── SessionAmbiguous         3
     ├── SessionExists            3
     ├── TurnNotFound             3
+    ├── CommandNotFound          3
     ├── QuestionNotOpen          3
     ├── SessionNotReady          4   the session exists but cannot do this now
     ├── WorkUnsaved              4   the session holds work that is nowhere else
@@ -40,6 +41,7 @@ class NextStep(Enum):
     """What a caller can do about an error."""
 
     READ_TURN = auto()
+    STOP_COMMAND = auto()
     CANCEL_TURN = auto()
     QUEUE_PROMPT = auto()
     GIVE_CREDENTIALS = auto()
@@ -106,6 +108,12 @@ class SessionExists(ClaudeMcpError):
 
 class TurnNotFound(ClaudeMcpError):
     """The session has no such turn, or the turn has no such event."""
+
+    exit_code = 3
+
+
+class CommandNotFound(ClaudeMcpError):
+    """The session knows no such command, or does not know it any more."""
 
     exit_code = 3
 

@@ -165,7 +165,7 @@ class World:
         for request, answer in zip(requests, await self.send(*requests), strict=True):
             assert answer.startswith("HTTP/1.1 403 claude-mcp refused"), (request, answer)
 
-    async def curl(self, *words: str, session: Session | None = None) -> tuple[int, str]:
+    async def curl(self, *words: str, session: Session | None = None) -> tuple[int | None, str]:
         """Exit code, and what curl wrote."""
         command = shlex.join(("curl", "--silent", "--show-error", "--max-time", "20", *words))
         done = await commands.run(

@@ -16,20 +16,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from claude_mcp.agent import git
 from claude_mcp.agent.channel import open_files, threads
-from claude_mcp.agent.channel.connections import (
-    Answer,
-    Connection,
-    Operation,
-    Request,
-    RequestError,
-)
+from claude_mcp.agent.channel.connections import Answer, Connection, Operation, Request
+from claude_mcp.agent.commands.registry import Commands
 from claude_mcp.agent.expiry import Expiry
-from claude_mcp.agent.processes import commands
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.contract import operations, places
-from claude_mcp.contract.codes import Code
 from claude_mcp.contract.handover import Handover
-from claude_mcp.contract.messages import from_json, to_json
+from claude_mcp.contract.messages import from_json
 from claude_mcp.contract.settings import NO_NETWORK, RESTRICTED, Settings
 from claude_mcp.contract.workspaces import BIND
 
@@ -41,8 +34,6 @@ if TYPE_CHECKING:
     from claude_mcp.agent.workspace.work import Work
 
 
-ROOM_SECONDS = 10.0
-"""How long a command waits until others have closed their files."""
 ACCEPT_PAUSE_SECONDS = 0.05
 WARM_UP_DELAY_SECONDS = 0.1
 """Leaves the processor to a command that arrives at once; prompts do not wait for this."""
@@ -82,10 +73,19 @@ class Agent:
         self._terminals: Terminals | None = None
         self._work: Work | None = None
         self.expiry = Expiry(settings, lambda: self.turns, lambda: self.work.holds_work())
+        self.commands = Commands(
+            os.path.join(self._directory, "commands"),
+            self.environment,
+            self._egress,
+            self.expiry.use,
+        )
         self.operations = {
             operations.PING: lambda request: {},
-            operations.COMMAND: self._watched(self._used(self._command)),
-            operations.STATUS: lambda request: self.turns.status(),
+            operations.COMMAND: self._watched(self.commands.start),
+            operations.FOLLOW_COMMAND: self._watched(self.commands.follow),
+            operations.STOP_COMMAND: self.commands.stop,
+            operations.COMMANDS: self.commands.listed,
+            operations.STATUS: self._status,
             operations.CONFIGURE: lambda request: self.turns.configure(request),
             operations.MCP: lambda request: self.turns.mcp_servers(request),
             operations.TURN: self._watched(lambda request: self.turns.submit(request)),
@@ -121,6 +121,9 @@ class Agent:
 
         credentials = self._handover.credentials
         return Egress(self._settings.session_name or "", credentials.proxies if credentials else {})
+
+    def _status(self, request: Request) -> Answer:
+        return {**self.turns.status(), "commands": self.commands.unattended()}
 
     def _used(self, operation: Operation) -> Operation:
         """The operation; the session does not expire while it runs."""
@@ -214,48 +217,6 @@ class Agent:
     def activity(self, kind: str) -> str:
         # Without the lock, which is held while Claude Code is started.
         return f"{kind}-{os.getpid()}-{next(self._activities)}"
-
-    def _command(self, request: Request) -> Answer:
-        args = request.read(operations.Command)
-        activity = self.activity("command")
-        mark = None if self._egress is None else self._egress.mark()
-        command = self._start_command(activity, args)
-        request.on_cancel(command.cancel)
-        result = command.wait(args.timeout_seconds)
-        for note in result.notes:
-            log(f"{activity}: {note}")
-        if result.timed_out or command.cancelled:
-            why = "time limit" if result.timed_out else "cancelled"
-            log(f"{activity} killed ({why}) after {result.duration_ms} ms")
-        if self._egress is not None and mark is not None:
-            result = result._replace(notes=(*result.notes, *self._egress.notes(mark)))
-        return to_json(result)
-
-    def _start_command(self, activity: str, args: operations.Command) -> commands.Command:
-        workdir = args.workdir or None
-        try:
-            with open_files.COMMANDS.taken(ROOM_SECONDS):
-                return threads.retry_at_limit(
-                    lambda: commands.Command(
-                        activity, args.command, workdir, self.environment, args.limit_bytes
-                    )
-                )
-        except open_files.TooManyOpen as error:
-            why = "the session's limit of open files is reached"
-            raise RequestError(Code.NO_ROOM, why) from error
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            raise _cannot_start(workdir, error) from error
-        except (BlockingIOError, RuntimeError) as error:
-            raise RequestError(Code.NO_ROOM, "the session's process limit is reached") from error
-
-
-def _cannot_start(workdir: str | None, error: OSError) -> RequestError:
-    if workdir is None:
-        return RequestError(Code.FAILED, f"the command cannot be started: {error}")
-    if isinstance(error, PermissionError):
-        why = f"the session's user may not enter {workdir!r}"
-        return RequestError(Code.BAD_WORKDIR, why)
-    return RequestError(Code.BAD_WORKDIR, f"there is no directory {workdir!r}")
 
 
 def serve_channel(control: socket.socket, agent: Agent) -> None:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Destroyed, Listed, Sessions
     from claude_mcp.sessions.session import Session
 
-EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
-"""Kept of each stream: far more than in a tool result, and still within one answer of the agent."""
 CLIENT: Final = "cli"
 """The command line's name as the creator of sessions."""
 _ID: Final = re.compile(r"[0-9a-f]{12,64}")
@@ -119,40 +117,6 @@ def credentials(arguments: argparse.Namespace, config: Config) -> int:
     else:
         talk(f"Session {handed.session.name} uses them from its next prompt on.")
     return 0
-
-
-def execute(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.sessions.turns import commands
-
-    words = arguments.words
-    if not words:
-        raise UsageError("No command was given.", hint="See 'claude-mcp exec --help'.")
-    completed = within_session(
-        config,
-        arguments.session,
-        lambda handle: commands.run(
-            handle,
-            words[0] if len(words) == 1 else shlex.join(words),
-            timeout_seconds=arguments.timeout,
-            workdir=arguments.workdir,
-            output_bytes=EXEC_OUTPUT_BYTES,
-        ),
-    )
-    if arguments.json:
-        from claude_mcp.views.results import CommandOutcome
-
-        write_json(CommandOutcome.of(completed).wire())
-        return completed.exit_code
-    write(completed.stdout)
-    sys.stdout.flush()
-    write(completed.stderr, sys.stderr)
-    for note in completed.notes:
-        talk(f"claude-mcp: {note}")
-    if completed.truncated:
-        talk(f"claude-mcp: output cut in the middle: {completed.truncated}")
-    if completed.timed_out:
-        talk(f"claude-mcp: killed at its time limit of {arguments.timeout:g} s")
-    return completed.exit_code
 
 
 def list_sessions(arguments: argparse.Namespace, config: Config) -> int:

@@ -169,6 +169,18 @@ def _respond(parser: Parser) -> None:
 def _exec(parser: Parser) -> None:
     parser.option("--timeout", metavar="SECONDS", type=float, help="kill it after this time")
     parser.option("--workdir", metavar="DIR", help="directory to run in (/workspace)")
+    parser.option(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        help="stop waiting after this time (exit code 8); the command continues",
+    )
+    parser.option("--detach", action="store_true", help="run it in the background and print its id")
+    parser.option(
+        "--command-id", metavar="UUID", help="repeating the command with it never runs it twice"
+    )
+    parser.option("--stdin", action="store_true", help="pass this command's stdin on to it")
+    parser.option("--tty", action="store_true", help="give it a terminal of this terminal's size")
     _json(parser)
     _session(parser)
     parser.add_argument(
@@ -177,6 +189,34 @@ def _exec(parser: Parser) -> None:
         nargs=argparse.REMAINDER,
         help="one word: a shell command; several: a program and its arguments",
     )
+
+
+def _command(parser: Parser) -> None:
+    _session(parser)
+    parser.add_argument("id", metavar="ID", nargs="?", help="command id; default: the latest")
+    parser.option(
+        "--wait", metavar="SECONDS", type=float, help="stop waiting after this time (exit code 8)"
+    )
+    parser.option(
+        "--follow", "-f", action="store_true", help="print its output as it comes, until the end"
+    )
+    parser.option(
+        "--cursor", metavar="N", type=int, help="wait for output after position N and print that"
+    )
+    parser.option("--input", metavar="TEXT", help="first write this to its stdin")
+    parser.option("--end-input", action="store_true", help="then close its stdin")
+    _json(parser)
+
+
+def _commands(parser: Parser) -> None:
+    _session(parser)
+    _json(parser)
+
+
+def _stop_command(parser: Parser) -> None:
+    _session(parser)
+    parser.add_argument("id", metavar="ID", help="command id")
+    _json(parser)
 
 
 def _list(parser: Parser) -> None:
@@ -363,8 +403,20 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "exec": (
         "run a command in a session and return its exit code",
         "claude-mcp exec fix-tests 'make test 2>&1 | tail'\n"
-        "  claude-mcp exec --timeout 60 fix-tests -- grep -rn 'to do' src",
+        "  claude-mcp exec --timeout 60 fix-tests -- grep -rn 'to do' src\n"
+        "  claude-mcp exec --detach fix-tests 'npm run dev'",
         _exec,
+    ),
+    "command": (
+        "wait for a command, or follow its output",
+        "claude-mcp command fix-tests --follow",
+        _command,
+    ),
+    "commands": ("list a session's latest commands", "claude-mcp commands fix-tests", _commands),
+    "stop-command": (
+        "kill a command and everything that it started",
+        "claude-mcp stop-command fix-tests 2b1f6a52-9f0c-4a4e-8a3e-6c5d1a7d1d55",
+        _stop_command,
     ),
     "show": (
         "show all that is known of one session",

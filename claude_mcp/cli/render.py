@@ -11,12 +11,14 @@ from claude_mcp.views.figures import elapsed, usd
 if TYPE_CHECKING:
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Listed
+    from claude_mcp.sessions.turns.command_results import Entry
     from claude_mcp.sessions.turns.listing import Listing
     from claude_mcp.sessions.turns.results import Event
 
 PORTS = "PORTS"
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", PORTS, "IMAGE", "PROJECT")
 TURNS_HEAD = ("TURN", "AT", "STATUS", "COST", "PROMPT")
+COMMANDS_HEAD = ("ID", "STATUS", "EXIT", "STARTED", "COMMAND")
 
 
 def table(listed: list[Listed]) -> str:
@@ -26,6 +28,17 @@ def table(listed: list[Listed]) -> str:
         at = HEAD.index(PORTS)
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
     return _aligned(rows)
+
+
+def commands(entries: list[Entry]) -> str:
+    """One command per line, columns aligned."""
+    return _aligned([COMMANDS_HEAD, *(_command_row(each) for each in entries)])
+
+
+def _command_row(entry: Entry) -> tuple[str, ...]:
+    code = "-" if entry.exit_code is None else str(entry.exit_code)
+    cells = (entry.command_id, entry.status.value, code, entry.started_at, entry.command)
+    return tuple(_one_line(cell) for cell in cells)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 STEPS: Final = {
     NextStep.READ_TURN: "'claude-mcp turn'",
+    NextStep.STOP_COMMAND: "'claude-mcp stop-command'",
     NextStep.CANCEL_TURN: "'claude-mcp cancel'",
     NextStep.QUEUE_PROMPT: "'claude-mcp prompt --queue'",
     NextStep.GIVE_CREDENTIALS: "'claude-mcp credentials'",

@@ -26,6 +26,18 @@ class Code(str, enum.Enum):
     BAD_DESTINATION = "bad-destination"
     NO_DIRECTORY = "no-directory"
     NO_TRANSFER = "no-transfer"
+    BAD_COMMAND = "bad-command"
+    """The command's id is not a UUID."""
+    OTHER_COMMAND = "other-command"
+    """The id, which is the message, was used for another command."""
+    NO_COMMAND = "no-command"
+    """The message is the id that was asked for, or empty if there was no command."""
+    COMMAND_NOT_RECORDED = "command-not-recorded"
+    """The command could not be recorded, so it was not started; the message says why."""
+    TOO_MANY_COMMANDS = "too-many-commands"
+    """The message is how many run already."""
+    NO_INPUT = "no-input"
+    """Nothing can be written to the command's stdin; the message says why."""
 
     # Turns.
     BAD_TURN = "bad-turn"

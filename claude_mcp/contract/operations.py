@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 PING = "ping"
 COMMAND = "command"
+FOLLOW_COMMAND = "follow-command"
+STOP_COMMAND = "stop-command"
+COMMANDS = "commands"
 STATUS = "status"
 CONFIGURE = "configure"
 MCP = "mcp"
@@ -80,19 +83,72 @@ PROXY_GONE: dict[str, Any] = {"proxy": "gone"}
 # Commands.
 
 
+RUNNING = "running"
+LEFT_RUNNING = "left_running"
+"""The shell has ended, but processes that it started still hold the command's output open."""
+COMPLETED = "completed"
+"""The command has ended by itself, with whatever exit code."""
+STOPPED = "stopped"
+"""It was killed: by ``stop-command`` or at its time limit."""
+LOST = "lost"
+"""The container was stopped while it ran."""
+
+
 class Command(NamedTuple):
+    """Starts a command, or finds the one that has this id."""
+
     command: str
     """For ``sh -c``."""
     limit_bytes: int
-    """How much of each output stream is kept: its first and its last half."""
+    """How much of each output stream the result holds: its first and its last half."""
     workdir: str | None = None
     timeout_seconds: float | None = None
+    command_id: str | None = None
+    """A UUID."""
+    durable: bool = False
+    """Whether it may only start once it is recorded, so that its id never starts another."""
+    wait_seconds: float | None = None
+    """The answer then says that it is running; None waits for the end."""
+    background: bool = False
+    """Answer at once; stdin stays open, and the session may expire meanwhile."""
+    input: str | None = None
+    """Written to its stdin, which is then closed unless it is in the background or has a tty."""
+    tty: bool = False
+    columns: int = 80
+    rows: int = 24
+
+
+class FollowCommand(NamedTuple):
+    """With ``cursor``, wait only until there is output after it, and return that output."""
+
+    limit_bytes: int
+    command_id: str | None = None
+    """None for the latest command."""
+    cursor: int | None = None
+    wait_seconds: float | None = None
+    merge: bool = False
+    """With a cursor: both streams in the order of their arrival, as ``output``."""
+    input: str | None = None
+    end_input: bool = False
+    """Close its stdin after the input."""
+
+
+class StopCommand(NamedTuple):
+    """Kill a command and everything it started."""
+
+    limit_bytes: int
+    command_id: str
 
 
 class CommandResult(NamedTuple):
-    """The byte counts are those of the whole streams."""
+    """The answer to ``command``, ``follow-command`` and ``stop-command``.
 
-    exit_code: int
+    The byte counts are those of the whole streams or, with a cursor, of what is returned. Times
+    are UTC in RFC 3339.
+    """
+
+    exit_code: int | None
+    """None while the shell runs, and if the command was lost."""
     stdout: str
     stderr: str
     stdout_bytes: int
@@ -100,6 +156,36 @@ class CommandResult(NamedTuple):
     duration_ms: int
     timed_out: bool
     notes: tuple[str, ...] = ()
+    command_id: str = ""
+    status: str = COMPLETED
+    command: str = ""
+    """The beginning of its text."""
+    background: bool = False
+    started_at: str = ""
+    ended_at: str | None = None
+    cursor: int = 0
+    """To read on after what is returned. Only the session knows what the number means."""
+    more: bool = False
+    """Whether there is output after ``cursor`` already."""
+    missing: int = 0
+    """About how many bytes before the returned output are no longer kept."""
+    output: str | None = None
+
+
+class CommandEntry(NamedTuple):
+    command_id: str
+    command: str
+    status: str
+    background: bool
+    started_at: str
+    ended_at: str | None = None
+    exit_code: int | None = None
+
+
+class CommandList(NamedTuple):
+    """The latest commands, oldest first."""
+
+    commands: tuple[CommandEntry, ...] = ()
 
 
 # Transfers into the session.
@@ -328,6 +414,8 @@ class Status(NamedTuple):
     """How many permission questions are open."""
     background: int = 0
     """How many commands of Claude Code run in the background."""
+    commands: tuple[CommandEntry, ...] = ()
+    """Commands that run although nobody waits for them, oldest first."""
 
 
 # Credentials and MCP servers.

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 STEPS: Final = {
     NextStep.READ_TURN: "get_turn with sessionId",
+    NextStep.STOP_COMMAND: "stop_command with sessionId and commandId",
     NextStep.CANCEL_TURN: "cancel_turn with sessionId",
     NextStep.QUEUE_PROMPT: "execute_in_session with whenBusy 'wait'",
     NextStep.GIVE_CREDENTIALS: "set_credentials with sessionId and providerOptions",

@@ -8,6 +8,7 @@ from typing import Final
 from mcp.types import Tool
 
 from claude_mcp.config_names import Toolset
+from claude_mcp.server.command_tools import EXECUTE_COMMAND, GET_COMMAND, STOP_COMMAND
 from claude_mcp.server.history_tools import LIST_TURNS
 from claude_mcp.server.session_tools import (
     CREATE_SESSION,
@@ -22,7 +23,7 @@ from claude_mcp.server.turn_tools import (
     GET_TURN,
     RESPOND_PERMISSION,
 )
-from claude_mcp.server.work_tools import EXECUTE_COMMAND, TRANSFER_FILES
+from claude_mcp.server.work_tools import TRANSFER_FILES
 from claude_mcp.server.workspace_tools import APPLY_CHANGES, DISCARD_CHANGES, GET_CHANGES
 
 INSTRUCTIONS: Final = (
@@ -44,6 +45,8 @@ DECLARATIONS: Final = (
     DESTROY_SESSION,
     TRANSFER_FILES,
     EXECUTE_COMMAND,
+    GET_COMMAND,
+    STOP_COMMAND,
     GET_SESSION_LOGS,
     GET_CHANGES,
     APPLY_CHANGES,

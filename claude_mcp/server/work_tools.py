@@ -1,4 +1,4 @@
-"""The tools for work without Claude: shell commands and file transfers."""
+"""The tool for file transfers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from claude_mcp.server.arguments import Arguments, SessionId
 from claude_mcp.server.tool import Call, Declaration, changes
 from claude_mcp.views import text
-from claude_mcp.views.results import CommandOutcome, TransferResult
+from claude_mcp.views.results import TransferResult
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
@@ -54,38 +54,4 @@ TRANSFER_FILES: Final = Declaration(
     text=text.transfer,
     call=_transfer,
     hints=changes(destructive=True, idempotent=False, open_world=False),
-)
-
-
-class CommandArguments(Arguments):
-    session_id: SessionId
-    command: Annotated[str, Field(description="Run by sh -c in /workspace.")]
-    timeout_seconds: Annotated[float, Field(gt=0, description="Kill it after this time.")] = 600
-    workdir: Annotated[str | None, Field(description="Run in this directory.")] = None
-
-
-async def _execute(sessions: Sessions, arguments: CommandArguments, call: Call) -> CommandOutcome:
-    from claude_mcp.sessions.turns import commands
-
-    completed = await commands.run(
-        await sessions.open(arguments.session_id),
-        arguments.command,
-        timeout_seconds=arguments.timeout_seconds,
-        workdir=arguments.workdir,
-    )
-    return CommandOutcome.of(completed)
-
-
-EXECUTE_COMMAND: Final = Declaration(
-    name="execute_command",
-    title="Run a shell command in a session",
-    description=(
-        "Runs a shell command in a session without Claude: tests, git, reading files. A non-zero "
-        "exit code is a result, not an error. A stream beyond 64 KB is cut in the middle."
-    ),
-    arguments=CommandArguments,
-    result=CommandOutcome,
-    text=text.command,
-    call=_execute,
-    hints=changes(destructive=True, idempotent=False, open_world=True),
 )

@@ -167,13 +167,18 @@ def _transfer(result: TransferResult) -> None:
 
 @next_step.register
 def _command(result: CommandOutcome) -> str | None:
+    asked = f'get_command with sessionId "{result.session_id}", commandId "{result.command_id}"'
+    rest = f"with cursor {result.cursor}, what comes after this output; stop_command ends it."
+    if result.status == "running":
+        return f"{asked} waits for its end or returns, {rest}"
+    if result.status == "left_running":
+        return f"{asked} returns, {rest}"
+    if result.more:
+        return f"{asked} and cursor {result.cursor} returns the next part of the output."
     if result.timed_out:
-        return (
-            "execute_command with a larger timeoutSeconds, or start it in the background with "
-            "nohup and read its output later."
-        )
+        return "execute_command with a larger timeoutSeconds, or with background true for a server."
     if result.truncated:
-        return "execute_command with the output redirected to a file, then read the file in parts."
+        return f"{asked} and cursor 0 returns what is kept of all its output, in parts."
     return None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Destroyed, Listed
     from claude_mcp.sessions.session import Session
-    from claude_mcp.sessions.turns.commands import CommandResult
+    from claude_mcp.sessions.turns.command_results import CommandResult, Entry
     from claude_mcp.sessions.turns.listing import ListedTurn, Listing
     from claude_mcp.sessions.turns.permissions import Decided
     from claude_mcp.sessions.turns.results import Event, Question, TurnResult
@@ -579,14 +579,28 @@ class TransferResult(Result):
 @dataclass(frozen=True, slots=True)
 class CommandOutcome(Result):
     session_id: str
-    exit_code: int
+    exit_code: int | None
+    """None while it runs, and if it ended with the session."""
     stdout: str
     stderr: str
     truncated: str | None
-    """What was left out of the middle of the output."""
+    """What was left out of the output."""
     duration_ms: int
     timed_out: bool
     notes: list[str]
+    command_id: str
+    command: str
+    """The beginning of its text; empty for the caller that gave it."""
+    status: Literal["running", "left_running", "completed", "stopped", "lost"]
+    background: bool
+    started_at: str
+    ended_at: str | None
+    cursor: int
+    """To read on after this output."""
+    more: bool
+    """Whether there is output after the cursor already."""
+    output: str | None
+    """Both streams in the order of their arrival, if asked for."""
 
     @classmethod
     def of(cls, command: CommandResult) -> CommandOutcome:
@@ -599,6 +613,40 @@ class CommandOutcome(Result):
             duration_ms=command.duration_ms,
             timed_out=command.timed_out,
             notes=list(command.notes),
+            command_id=command.command_id,
+            command=command.command,
+            status=command.status.value,
+            background=command.background,
+            started_at=command.started_at,
+            ended_at=command.ended_at,
+            cursor=command.cursor,
+            more=command.more,
+            output=command.output,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine(Result):
+    """One command in a list."""
+
+    command_id: str
+    command: str
+    status: str
+    background: bool
+    started_at: str
+    ended_at: str | None
+    exit_code: int | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> CommandLine:
+        return cls(
+            entry.command_id,
+            entry.command,
+            entry.status.value,
+            entry.background,
+            entry.started_at,
+            entry.ended_at,
+            entry.exit_code,
         )
 
 

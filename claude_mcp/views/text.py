@@ -311,20 +311,38 @@ def transfer(result: TransferResult) -> str:
 
 
 def command(result: CommandOutcome) -> str:
-    took = duration(result.duration_ms)
-    if result.timed_out:
-        lines = [f"Killed at its time limit, after {took}; exit code {result.exit_code}."]
-    else:
-        lines = [f"Exit code {result.exit_code} after {took}."]
+    lines = [f"Command: {result.command}"] if result.command else []
+    lines.append(_command_state(result))
     lines += [f"Note: {note}" for note in result.notes]
-    for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
+    named = (("stdout", result.stdout), ("stderr", result.stderr), ("output", result.output))
+    for name, output in named:
         if output:
             lines += [f"{name}:", output.removesuffix("\n")]
-    if not result.stdout and not result.stderr:
+    if not any(output for _, output in named):
         lines.append("No output.")
     if result.truncated:
-        lines.append(f"Output cut in the middle: {result.truncated}.")
+        lines.append(f"Output was cut: {result.truncated}.")
     return "\n".join(lines)
+
+
+def _command_state(result: CommandOutcome) -> str:
+    took = duration(result.duration_ms)
+    match result.status:
+        case "running":
+            return f"[running: command {result.command_id}, for {took}]"
+        case "left_running":
+            return (
+                f"Exit code {result.exit_code} after {took}. Processes that it started are left "
+                "running; their output is kept."
+            )
+        case "stopped" if result.timed_out:
+            return f"Killed at its time limit, after {took}; exit code {result.exit_code}."
+        case "stopped":
+            return f"Stopped after {took}, with exit code {result.exit_code}."
+        case "lost":
+            return "Its exit code is not known: it ended when the session was stopped."
+        case "completed":
+            return f"Exit code {result.exit_code} after {took}."
 
 
 def logs(result: LogsResult) -> str:

@@ -27,6 +27,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.command_results import CommandResult
 from tests.engine_fixtures import Bare
 
 PATIENCE_SECONDS = 60
@@ -65,7 +66,7 @@ async def limits_memory(engine: Engine) -> bool:
 
 async def run(
     sessions: Sessions, created: Created, command: str, **options: Any
-) -> tuple[int, str]:
+) -> tuple[int | None, str]:
     done = await commands.run(await sessions.open(created.session.id), command, **options)
     return done.exit_code, done.stdout
 
@@ -135,7 +136,7 @@ async def test_a_fork_bomb_is_bounded_and_killed_whole(
     bombed, other = await make(limits={"pids": "300"}), await make()
     bomb = "b() { b | b & b; }; b; sleep 60"
     async with anyio.create_task_group() as tasks:
-        results: list[commands.CommandResult] = []
+        results: list[CommandResult] = []
 
         async def explode() -> None:
             results.append(

@@ -273,6 +273,10 @@ class Engine:
         )
         return result(done.stdout, done.stderr, done.returncode)
 
+    def stop_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        self.note("stopped")
+        return {**result("", "", 143), "commandId": args["commandId"], "status": "stopped"}
+
     def turn(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         answer(number, event={"progress": "Bash: ls"})
         usage = {"input_tokens": 3, "output_tokens": 2}

@@ -13,7 +13,9 @@ from mcp.types import Tool
 
 from claude_mcp import config_names, errors
 from claude_mcp.agent.channel import connections
-from claude_mcp.agent.processes.commands import TIMEOUT_EXIT_CODE
+from claude_mcp.agent.commands import records, registry
+from claude_mcp.agent.commands.command import TIMEOUT_EXIT_CODE
+from claude_mcp.agent.commands.output import SEGMENT_BYTES as SEGMENT
 from claude_mcp.agent.store import journal
 from claude_mcp.cli.flags import Parser
 from claude_mcp.cli.grammar import ALIASES, COMMANDS
@@ -237,6 +239,11 @@ MIB = limits.MIB
         ("tools.md", f"| `timeoutSeconds` | {commands.TIMEOUT_SECONDS:g} |"),
         ("tools.md", f"limited to {commands.OUTPUT_BYTES // 1024} KiB"),
         ("tools.md", f"its exit code is {TIMEOUT_EXIT_CODE}."),
+        ("tools.md", f"latest {SEGMENT // MIB} to {2 * SEGMENT // MIB} MiB of each command"),
+        ("tools.md", f"At most {registry.MAX_UNATTENDED} commands run"),
+        ("tools.md", f"The last {registry.KEPT_IN_MEMORY} commands that ended"),
+        ("tools.md", f"where the last {records.MAX_KEPT} are kept"),
+        ("tools.md", f"with up to {records.MAX_KEPT_BYTES // MIB} MiB in all"),
         ("tools.md", f"last {2 * journal.SEGMENT_BYTES // MIB} MiB of events"),
         ("tools.md", f"at least {limits.LEAST_DEFAULT_MEMORY // limits.GIB} GiB"),
         ("tools.md", f"{limits.DEFAULT_PIDS} processes"),
@@ -279,7 +286,7 @@ def test_the_architecture_page_lists_the_operations_of_the_agent() -> None:
 def operations_of_the_agent() -> set[str]:
     """The constants of the contract that stand before its first class."""
     source = inspect.getsource(operations).partition("\nclass ")[0]
-    return set(re.findall(r'^[A-Z]+(?:: Final)? = "(\w+)"$', source, re.MULTILINE))
+    return set(re.findall(r'^[A-Z_]+(?:: Final)? = "([\w-]+)"$', source, re.MULTILINE))
 
 
 def test_the_threat_model_has_the_deadlines_for_expired_sessions() -> None:

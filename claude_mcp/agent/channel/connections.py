@@ -67,6 +67,10 @@ class Request:
     def event(self, event: Answer) -> None:
         self._connection.send(operations.Answer(self._number, event=event))
 
+    def answer(self, answer: Answer) -> None:
+        """Answer before the operation ends; what it returns is then ignored."""
+        self._connection.finish(self._number, _encoded(operations.Answer(self._number, ok=answer)))
+
     def on_cancel(self, cancel: Callable[[], None]) -> None:
         """Register what to do when the caller stops waiting; it is done at once if that has
         happened already."""
@@ -198,9 +202,14 @@ class Connection:
             line = _failure(number, error.code, error.message)
         except Exception as error:
             line = _failure(number, Code.FAILED, f"{type(error).__name__}: {error}")
+        self.finish(number, line)
+
+    def finish(self, number: int, line: bytes) -> None:
+        """End a request with its answer, unless it was answered before."""
         with self._requests_lock:
-            self._requests.pop(number, None)
-        self._write(line)
+            is_open = self._requests.pop(number, None) is not None
+        if is_open:
+            self._write(line)
 
 
 def _parsed(line: bytes) -> operations.Request:

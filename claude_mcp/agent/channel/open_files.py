@@ -78,8 +78,8 @@ def _limit() -> int:
     return limit if limit > 0 else UNLIMITED
 
 
-COMMANDS = Room(8, reserve=96)
-"""A command keeps four of them, for its output and to wake its thread."""
+COMMANDS = Room(12, reserve=96)
+"""A command keeps at most seven of them: for its streams, its end, and to wake its thread."""
 CONNECTIONS = Room(2, reserve=96)
 """Through a relay."""
 CHANNELS = Room(4, reserve=32)

@@ -27,6 +27,11 @@ MAX_SCANS = 100
 """How often to look for processes that were forked while others were being stopped."""
 
 
+def exit_code(returncode: int) -> int:
+    """The exit code as a shell reports it: 128 + n for signal n."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
 def marker_environment(activity: str) -> dict[str, str]:
     return {MARKER_VARIABLE: activity}
 

@@ -24,7 +24,6 @@ from typing import IO, Any, Callable
 
 from claude_mcp.agent.channel import threads
 from claude_mcp.agent.processes import cgroup_events, killing
-from claude_mcp.agent.processes.commands import exit_code
 from claude_mcp.agent.store import files
 from claude_mcp.agent.store.state import log
 from claude_mcp.agent.turns.stderr import Stderr
@@ -134,7 +133,7 @@ class Live:
         self._outbox.put(None)
         self._writer.join(LAST_SECONDS)
         self._drainer.join(LAST_SECONDS)
-        self.code = exit_code(self._process.wait())
+        self.code = killing.exit_code(self._process.wait())
         self._log_end()
         self._on_end(self)
         self.ended.set()

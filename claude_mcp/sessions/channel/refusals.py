@@ -13,6 +13,7 @@ from claude_mcp.contract.codes import Code
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
+    CommandNotFound,
     NextStep,
     QuestionNotOpen,
     SessionNotReady,
@@ -84,6 +85,33 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
     ),
     Code.NO_TRANSFER: Meaning(
         TransferError, "Nothing was copied: the session gave up the transfer.", "Try again."
+    ),
+    Code.BAD_COMMAND: Meaning(UsageError, "commandId must be a UUID."),
+    Code.OTHER_COMMAND: Meaning(
+        UsageError,
+        "commandId {detail} was used for another command.",
+        "Repeat a command with its own text, or leave commandId out.",
+    ),
+    Code.NO_COMMAND: Meaning(
+        CommandNotFound,
+        "Session {session!r} knows no command {detail}.",
+        "A session keeps its latest commands; leave commandId out for the latest of all.",
+    ),
+    Code.COMMAND_NOT_RECORDED: Meaning(
+        SessionNotReady,
+        "The command was not started, because the session could not record it: {detail}.",
+        "Free some disk space with a command that has no id and is not in the background.",
+    ),
+    Code.TOO_MANY_COMMANDS: Meaning(
+        SessionNotReady,
+        "{detail} commands already run in session {session!r} with nobody waiting for them.",
+        "Stop one of them.",
+        (NextStep.STOP_COMMAND,),
+    ),
+    Code.NO_INPUT: Meaning(
+        UsageError,
+        "Nothing was written to the command's stdin: {detail}.",
+        "Only a command in the background or with a tty keeps its stdin open.",
     ),
     Code.BAD_TURN: Meaning(UsageError, "turnId must be a UUID."),
     Code.OTHER_PROMPT: Meaning(
@@ -172,6 +200,8 @@ def error_of(refusal: AgentRefused, session: str) -> ClaudeMcpError:
     detail = line(refusal.detail, MAX_DETAIL_CHARS)
     if refusal.code is Code.NO_TURN and not detail:
         return TurnNotFound(f"Session {session!r} has no turn yet.")
+    if refusal.code is Code.NO_COMMAND and not detail:
+        return CommandNotFound(f"Session {session!r} has run no command that it still knows.")
     return _error(refusal.code, detail or "no reason was given", session)
 
 

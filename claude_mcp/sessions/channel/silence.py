@@ -46,6 +46,8 @@ _PLAIN: Final = (
     operations.ARRIVED,
     operations.DROP,
     operations.APPLIED,
+    operations.STOP_COMMAND,
+    operations.COMMANDS,
 )
 _LONG: Final = (
     operations.CHANGES,
@@ -54,7 +56,13 @@ _LONG: Final = (
     operations.COLLECT,
     operations.UNSAVED,
 )
-_LIMITED: Final = (operations.COMMAND, operations.TURN, operations.FOLLOW, operations.MCP)
+_LIMITED: Final = (
+    operations.COMMAND,
+    operations.FOLLOW_COMMAND,
+    operations.TURN,
+    operations.FOLLOW,
+    operations.MCP,
+)
 _MAYBE: Final = "What was asked of it may still be carried out."
 
 
@@ -66,8 +74,10 @@ def limit_of(op: str, args: Mapping[str, Any]) -> float:
         return LONG_SECONDS
     if op not in _LIMITED:
         return math.inf
-    given = amount(args.get("timeoutSeconds", args.get("waitSeconds")))
-    return math.inf if given is None else given + GRACE_SECONDS
+    if args.get("background"):
+        return PLAIN_SECONDS
+    given = [amount(args.get(name)) for name in ("timeoutSeconds", "waitSeconds")]
+    return min((each for each in given if each is not None), default=math.inf) + GRACE_SECONDS
 
 
 def in_doubt(error: EngineError) -> EngineError:

@@ -1,45 +1,50 @@
-"""Runs a shell command in a session, and reads the session's log."""
+"""Shell commands in a session: run one, follow it, stop it, list them. Also the session's log.
+
+A command belongs to the session. A caller that stops waiting does not end it; only ``stop`` and
+its own time limit do.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import uuid
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
+
+import anyio
 
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
-from claude_mcp.errors import UsageError
+from claude_mcp.errors import AgentError, CommandNotFound, UsageError
 from claude_mcp.sessions.channel.answers import read
+from claude_mcp.sessions.channel.channel import ChannelLost
+from claude_mcp.sessions.channel.silence import StoppedMeanwhile
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns.command_results import (
+    CommandResult,
+    Entry,
+    parse_entries,
+    parse_result,
+)
 
 OUTPUT_BYTES: Final = 64 * 1024
 """How much of each stream is kept by default: its first and its last half."""
 TIMEOUT_SECONDS: Final = 600.0
 MAX_COMMAND_BYTES: Final = 8 * 1024 * 1024
-MAX_NOTES: Final = 5
-NOTE_CHARS: Final = 500
-MARK_CHARS: Final = 200
-"""More than an honest agent writes where it left output out."""
+MAX_CELLS: Final = 1000
+"""The largest size of a terminal, each way."""
 MAX_TAIL_LINES: Final = 10_000
 LOG_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class CommandResult:
-    """A command that ended; ``truncated`` says how many bytes of output are missing, if any."""
+class Terminal:
+    """The size of a command's terminal, in characters."""
 
-    session: Session
-    exit_code: int
-    stdout: str
-    stderr: str
-    truncated: str
-    duration_ms: int
-    timed_out: bool
-    notes: tuple[str, ...] = ()
-    """What the session reports about limits that were reached."""
+    columns: int = 80
+    rows: int = 24
 
 
 async def run(
@@ -49,71 +54,176 @@ async def run(
     timeout_seconds: float | None = TIMEOUT_SECONDS,
     workdir: str | None = None,
     output_bytes: int = OUTPUT_BYTES,
+    command_id: str | None = None,
+    durable: bool = False,
+    wait_seconds: float | None = None,
+    background: bool = False,
+    input: str | None = None,
+    tty: Terminal | None = None,
 ) -> CommandResult:
-    """Run ``command`` with ``sh -c`` in the session.
+    """Run ``command`` with ``sh -c`` in the session and wait until it ends, or for
+    ``wait_seconds``; it then continues.
 
-    If this is cancelled, the command and all its child processes are killed.
+    Repeating a ``command_id``, a UUID, means the same command and never runs it twice. With
+    ``durable``, that holds across a restart of the session too: the command is not started unless
+    it can be recorded. With ``background``, nothing is waited for. ``input`` is written to its
+    stdin, which is then closed unless the command is in the background or has a ``tty``.
+    Cancelling this only ends the waiting; ``stop`` ends the command.
 
     Raises:
-        UsageError: the command or the directory cannot be used.
+        UsageError: the command, its id or the directory cannot be used.
         SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
     """
-    _check(command, timeout_seconds, workdir)
+    _check(command, timeout_seconds, workdir, input)
+    _check_wait(wait_seconds)
+    if tty is not None and not (0 < tty.columns <= MAX_CELLS and 0 < tty.rows <= MAX_CELLS):
+        raise UsageError(f"A terminal has 1 to {MAX_CELLS} columns and rows.")
     args = operations.Command(
-        command, output_bytes, workdir=workdir, timeout_seconds=timeout_seconds
+        command,
+        output_bytes,
+        workdir=workdir,
+        timeout_seconds=timeout_seconds,
+        command_id=new_command_id(command_id),
+        durable=durable,
+        wait_seconds=wait_seconds,
+        background=background,
+        input=input,
     )
-    answer = await handle.request(operations.COMMAND, to_json(args))
-    result = parse_result(handle.session, answer, output_bytes)
+    if tty is not None:
+        args = args._replace(tty=True, columns=tty.columns, rows=tty.rows)
+    deadline = math.inf if wait_seconds is None else anyio.current_time() + wait_seconds
+    try:
+        return await _request(handle, operations.COMMAND, args)
+    except StoppedMeanwhile:
+        raise
+    except AgentError as error:
+        if not isinstance(error.__cause__, ChannelLost):
+            raise
+        # The command goes on without the channel, if it was started.
+        left = max(0.0, deadline - anyio.current_time())
+        follow = operations.FollowCommand(
+            output_bytes, args.command_id, wait_seconds=None if left == math.inf else left
+        )
+        try:
+            return await _request(handle, operations.FOLLOW_COMMAND, follow, start=False)
+        except CommandNotFound:
+            raise error from error.__cause__
+
+
+async def follow(
+    handle: SessionHandle,
+    command_id: str | None = None,
+    *,
+    cursor: int | None = None,
+    wait_seconds: float | None = None,
+    merge: bool = False,
+    input: str | None = None,
+    end_input: bool = False,
+    output_bytes: int = OUTPUT_BYTES,
+) -> CommandResult:
+    """Wait until a command (default: the latest) ends, or for ``wait_seconds``.
+
+    With a ``cursor`` (0: the beginning), wait only until there is output after it, and return as
+    much of it as fits; with ``merge``, both streams in the order of their arrival. Before that,
+    ``input`` is written to its stdin, which ``end_input`` closes.
+
+    Raises:
+        UsageError: also if nothing can be written to its stdin.
+        CommandNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
+    """
+    _check_wait(wait_seconds)
+    if cursor is not None and cursor < 0:
+        raise UsageError("cursor must be at least 0.")
+    if merge and cursor is None:
+        raise UsageError("merge needs a cursor; 0 is the beginning.")
+    _check_text("The input", input)
+    args = operations.FollowCommand(
+        output_bytes,
+        None if command_id is None else new_command_id(command_id),
+        cursor=cursor,
+        wait_seconds=wait_seconds,
+        merge=merge,
+        input=input,
+        end_input=end_input,
+    )
+    return await _request(handle, operations.FOLLOW_COMMAND, args)
+
+
+async def stop(handle: SessionHandle, command_id: str) -> CommandResult:
+    """Kill a command and all it started, and wait until that is done.
+
+    Succeeds if it had ended already; what it left behind is killed all the same.
+
+    Raises:
+        UsageError, CommandNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
+        AgentError, EngineError
+    """
+    args = operations.StopCommand(OUTPUT_BYTES, new_command_id(command_id))
+    return await _request(handle, operations.STOP_COMMAND, args, start=False)
+
+
+async def listed(handle: SessionHandle) -> list[Entry]:
+    """The latest commands that the session still knows, oldest first.
+
+    Raises:
+        SessionNotFound, SessionAmbiguous, SessionNotReady, AgentError, EngineError
+    """
+    answer = await handle.request(operations.COMMANDS, {}, start=False)
+    return parse_entries(read(operations.CommandList, answer).commands)
+
+
+def new_command_id(given: str | None = None) -> str:
+    """The caller's own UUID in its canonical form, or a new one.
+
+    Raises:
+        UsageError: the caller's is not a UUID.
+    """
+    if given is None:
+        return str(uuid.uuid4())
+    try:
+        return str(uuid.UUID(given))
+    except ValueError:
+        raise UsageError(f"commandId must be a UUID, and {given[:60]!r} is not.") from None
+
+
+async def _request(
+    handle: SessionHandle,
+    op: str,
+    args: operations.Command | operations.FollowCommand | operations.StopCommand,
+    *,
+    start: bool = True,
+) -> CommandResult:
+    answer = await handle.request(op, to_json(args), start=start)
+    result = parse_result(handle.session, answer, args.limit_bytes)
     git_notes = handle.git_notes(result.stderr) or handle.git_notes(result.stdout)
     return replace(result, notes=(*handle.notes, *result.notes, *git_notes))
 
 
-def _check(command: str, timeout_seconds: float | None, workdir: str | None) -> None:
+def _check_wait(seconds: float | None) -> None:
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise UsageError("waitSeconds must be at least 0.")
+
+
+def _check(
+    command: str, timeout_seconds: float | None, workdir: str | None, input: str | None
+) -> None:
     if not command.strip():
         raise UsageError("The command is empty.")
     if "\0" in command or "\0" in (workdir or ""):
         raise UsageError("A command cannot contain a NUL character.")
     if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
         raise UsageError("The time limit must be more than 0.")
+    _check_text("The command", command)
+    _check_text("The input", input)
+
+
+def _check_text(what: str, text: str | None) -> None:
     try:
-        size = len(command.encode())
+        size = len((text or "").encode())
     except UnicodeEncodeError as error:
-        raise UsageError("The command must be valid Unicode.") from error
+        raise UsageError(f"{what} must be valid Unicode.") from error
     if size > MAX_COMMAND_BYTES:
-        raise UsageError(f"The command exceeds {MAX_COMMAND_BYTES} bytes; put it in a file.")
-
-
-def parse_result(session: Session, answer: Mapping[str, Any], output_bytes: int) -> CommandResult:
-    """A command's result from the agent's answer, which may be forged.
-
-    Raises:
-        AgentError: the answer is unusable.
-    """
-    result = read(operations.CommandResult, answer)
-    return CommandResult(
-        session=session,
-        exit_code=result.exit_code,
-        stdout=redactor.redact(_bounded(result.stdout, output_bytes)),
-        stderr=redactor.redact(_bounded(result.stderr, output_bytes)),
-        truncated=_left_out(result, output_bytes),
-        duration_ms=result.duration_ms,
-        timed_out=result.timed_out,
-        notes=tuple(redactor.redact(note)[:NOTE_CHARS] for note in result.notes[:MAX_NOTES]),
-    )
-
-
-def _bounded(text: str, output_bytes: int) -> str:
-    """A bound for a forged answer; an honest agent has cut the output already."""
-    return text[: 2 * output_bytes + MARK_CHARS]  # redaction may have made it longer
-
-
-def _left_out(result: operations.CommandResult, output_bytes: int) -> str:
-    streams = (("stdout", result.stdout_bytes), ("stderr", result.stderr_bytes))
-    return "; ".join(
-        f"{name}: {total - output_bytes} of {total} bytes left out"
-        for name, total in streams
-        if total > output_bytes
-    )
+        raise UsageError(f"{what} exceeds {MAX_COMMAND_BYTES} bytes; put it in a file.")
 
 
 async def logs(handle: SessionHandle, tail: int = 100) -> tuple[Session, list[str]]:

@@ -7,12 +7,13 @@ import pytest
 
 from claude_mcp.errors import UsageError
 from claude_mcp.server.arguments import Arguments, parse
+from claude_mcp.server.command_tools import CommandArguments
 from claude_mcp.server.create_arguments import CreateArguments, LimitArguments, create_request
 from claude_mcp.server.session_tools import ListArguments, LogsArguments
 from claude_mcp.server.tool import Declaration
 from claude_mcp.server.tools import DECLARATIONS
 from claude_mcp.server.turn_tools import CancelArguments, PromptArguments, TurnArguments
-from claude_mcp.server.work_tools import CommandArguments, TransferArguments
+from claude_mcp.server.work_tools import TransferArguments
 from claude_mcp.sessions.create.request import LIMITS, CreateRequest, Mount
 from claude_mcp.sessions.providers.options import OPTIONS
 
@@ -51,7 +52,8 @@ from claude_mcp.sessions.providers.options import OPTIONS
             {"sessionId": 5, "command": "ls", "timeoutSeconds": "inf"},
             "Nothing was done: sessionId: input should be a valid string; timeoutSeconds: input "
             "should be a finite number.",
-            "It takes sessionId (required), command (required), timeoutSeconds, workdir.",
+            "It takes sessionId (required), command (required), timeoutSeconds, workdir, "
+            "waitSeconds, background, commandId, input, tty, columns, rows.",
         ),
         (
             TransferArguments,

@@ -98,6 +98,15 @@ async def test_a_prompt_that_the_client_cancels_is_interrupted(
         assert await status(client, session) == "cancelled"
 
 
+async def test_a_command_that_the_client_cancels_is_stopped(
+    config: Config, program: Path, session: str, era: Era
+) -> None:
+    async with connected(config, era) as client:
+        arguments = {"sessionId": session, "command": "hang"}
+        await cancel_when_hanging(lambda: client.call_tool("execute_command", arguments), program)
+        await noted(program, "hanging", "cancelled", "stopped")
+
+
 async def test_a_prompt_survives_its_client_and_can_be_followed_again(
     config: Config, program: Path, session: str, era: Era
 ) -> None:

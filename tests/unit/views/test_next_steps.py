@@ -48,6 +48,7 @@ from tests.unit.views.test_text import (
 from tests.unit.views.test_workspace_text import APPLIED, CHANGES
 
 S = "0123456789ab"
+ASKED = f'get_command with sessionId "{S}", commandId "5b1f"'
 T = TURN.turn_id
 ASK = replace(QUESTION, kind="question", tool_name="AskUserQuestion", tool_input={"questions": []})
 FILES = [FileEntry("a", "M", None, 1, 2, False), FileEntry("n", "R", "o", None, None, True)]
@@ -173,15 +174,31 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
     "execute_command": [
         (replace(COMMAND, stdout="out", stderr="err", exit_code=3, notes=["N"]), None),
         (
-            replace(COMMAND, timed_out=True, exit_code=124),
-            "execute_command with a larger timeoutSeconds, or start it in the background with "
-            "nohup and read its output later.",
+            replace(COMMAND, timed_out=True, exit_code=124, status="stopped"),
+            "execute_command with a larger timeoutSeconds, or with background true for a server.",
         ),
         (
             replace(COMMAND, stdout="a", truncated="stdout: 5 of 9 bytes left out"),
-            "execute_command with the output redirected to a file, then read the file in parts.",
+            f"{ASKED} and cursor 0 returns what is kept of all its output, in parts.",
+        ),
+        (
+            replace(COMMAND, exit_code=None, status="running", background=True),
+            f"{ASKED} waits for its end or returns, with cursor 40, what comes after this output; "
+            "stop_command ends it.",
         ),
     ],
+    "get_command": [
+        (replace(COMMAND, exit_code=None, status="lost"), None),
+        (
+            replace(COMMAND, output="a\nb\n", more=True, command="make"),
+            f"{ASKED} and cursor 40 returns the next part of the output.",
+        ),
+        (
+            replace(COMMAND, exit_code=1, status="left_running"),
+            f"{ASKED} returns, with cursor 40, what comes after this output; stop_command ends it.",
+        ),
+    ],
+    "stop_command": [(replace(COMMAND, exit_code=143, status="stopped"), None)],
     "get_session_logs": [(LogsResult(S, "fix-tests", "stopped", ["x", "y"]), None)],
     "get_changes": [
         (CHANGES, None),
@@ -212,7 +229,7 @@ NOT_IN_TEXT = {
     "conversationId", "cursor", "model", "turnId", "sessionId", "containerName", "engine", "kind",
     "provider", "status", "mode", "outcome", "createdAt", "lastActivityAt", "credentials",
     "direction", "files", "restored", "removed", "branch", "commit", "head", "until", "network",
-    "image",
+    "image", "commandId", "startedAt", "endedAt",
 }  # fmt: skip
 """Identifiers, and values that the text says in words or as a number."""
 

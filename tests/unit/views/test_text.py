@@ -72,7 +72,17 @@ COMMAND = CommandOutcome(
     duration_ms=12,
     timed_out=False,
     notes=[],
+    command_id="5b1f",
+    command="",
+    status="completed",
+    background=False,
+    started_at="2026-01-02T03:04:05Z",
+    ended_at="2026-01-02T03:04:05Z",
+    cursor=40,
+    more=False,
+    output=None,
 )
+KILLED = {"exit_code": 124, "status": "stopped"}
 ENTRY = SessionEntry(
     session_id="0123456789ab",
     session_name="fix-tests",
@@ -274,12 +284,30 @@ def test_a_denial_says_why_in_the_words_of_the_person() -> None:
         ),
         (
             {"stdout": "a\n\n", "truncated": "stdout: 5 of 9 bytes left out"},
-            "Exit code 0 after 12 ms.\nstdout:\na\n\nOutput cut in the middle: stdout: 5 of 9 "
-            "bytes left out.",
+            "Exit code 0 after 12 ms.\nstdout:\na\n\nOutput was cut: stdout: 5 of 9 bytes left "
+            "out.",
         ),
         (
-            {"exit_code": 124, "timed_out": True, "duration_ms": 2000, "stdout": "a"},
+            {**KILLED, "timed_out": True, "duration_ms": 2000, "stdout": "a"},
             "Killed at its time limit, after 2.0 s; exit code 124.\nstdout:\na",
+        ),
+        (KILLED, "Stopped after 12 ms, with exit code 124.\nNo output."),
+        (
+            {"exit_code": None, "status": "lost"},
+            "Its exit code is not known: it ended when the session was stopped.\nNo output.",
+        ),
+        (
+            {"exit_code": None, "status": "running", "stdout": "a"},
+            "[running: command 5b1f, for 12 ms]\nstdout:\na",
+        ),
+        (
+            {"exit_code": 1, "status": "left_running"},
+            "Exit code 1 after 12 ms. Processes that it started are left running; their output is "
+            "kept.\nNo output.",
+        ),
+        (
+            {"output": "a\nb\n", "command": "make all"},
+            "Command: make all\nExit code 0 after 12 ms.\noutput:\na\nb",
         ),
     ],
 )

@@ -11,7 +11,8 @@ from claude_mcp.sessions.handle import RESTARTED
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
-from claude_mcp.sessions.turns.commands import CommandResult, logs, parse_result, run
+from claude_mcp.sessions.turns.command_results import CommandResult, parse_result
+from claude_mcp.sessions.turns.commands import logs, run
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SESSION = Session(
     status=Status.RUNNING,
     created_at="2026-11-23T06:26:12Z",
 )
+UUID = "6b0b0f3e-0000-4000-8000-00000000000a"
 HONEST = {
     "exitCode": 3,
     "stdout": "out",
@@ -110,9 +112,11 @@ async def test_the_agent_is_asked_with_every_option(
         timeout_seconds=None,
         workdir="sub",
         output_bytes=10_000,
+        command_id=UUID.upper(),
     )
     assert result.stdout == (
-        '{"command": "--x\\n\'\\u00e9\'", "limitBytes": 10000, "workdir": "sub"}'
+        '{"command": "--x\\n\'\\u00e9\'", "commandId": "' + UUID + '", "limitBytes": 10000, '
+        '"workdir": "sub"}'
     )
 
 

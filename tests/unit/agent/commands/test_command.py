@@ -6,15 +6,17 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent.processes import commands, killing
-from claude_mcp.agent.processes.commands import Command, exit_code
-from claude_mcp.contract.messages import to_json
+from claude_mcp.agent.commands import command as commands
+from claude_mcp.agent.commands.command import Command
+from claude_mcp.agent.processes import killing
+from claude_mcp.agent.processes.killing import exit_code
+from claude_mcp.contract import operations
 from claude_mcp.contract.redaction import redactor
 
 if TYPE_CHECKING:
@@ -25,10 +27,10 @@ PATIENCE_SECONDS = 20.0
 
 @pytest.fixture
 def activity() -> Iterator[str]:
-    """The whole machine is searched, so no two tests may share one."""
-    name = f"test-{uuid.uuid4()}"
+    """A command's id. The whole machine is searched, so no two tests may share one."""
+    name = str(uuid.uuid4())
     yield name
-    killing.kill(name, 0.0)
+    killing.kill(f"command-{name}", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -37,34 +39,66 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(
-    activity: str, command: str, *, workdir: str | None = None, limit: int = 100_000
+    activity: str,
+    command: str,
+    *,
+    limit: int = 100_000,
+    environment: Mapping[str, str] = {},
+    **options: Any,
 ) -> Command:
-    return Command(activity, command, workdir, {"PATH": os.environ["PATH"]}, limit)
+    args = operations.Command(command, limit, **options)
+    started = Command(activity, args, "/nonexistent")
+    started.start({"PATH": os.environ["PATH"], **environment})
+    return started
 
 
-def finish(command: Command, timeout: float | None = PATIENCE_SECONDS) -> dict[str, Any]:
-    """The result without its duration."""
-    found = {"notes": [], **to_json(command.wait(timeout)), "cancelled": command.cancelled}
-    assert found.pop("durationMs") >= 0
-    return found
+def finish(
+    command: Command,
+    timeout: float | None = PATIENCE_SECONDS,
+    *,
+    wait: float | None = None,
+    stays: bool = False,
+) -> dict[str, Any]:
+    """What its caller is answered; unless it ``stays``, the command is stopped then."""
+    command.args = command.args._replace(timeout_seconds=timeout)
+    answers: list[dict[str, Any]] = []
+    ended: list[None] = []
+
+    def release() -> None:
+        answers.append(state(command))
+        if not stays:
+            command.stop()
+
+    command.attend(wait, lambda: False, lambda: ended.append(None), release)
+    assert (len(answers), len(ended)) == (1, 1)
+    return answers[0]
+
+
+def state(command: Command) -> dict[str, Any]:
+    """The result without what differs each time."""
+    with command.changed:
+        answer = command.result()
+    assert answer.duration_ms >= 0
+    names = (*result(), "notes")
+    return {**{name: getattr(answer, name) for name in names}, "notes": list(answer.notes)}
 
 
 def result(
-    exit_code: int = 0,
+    exit_code: int | None = 0,
     stdout: str = "",
     stderr: str = "",
     *,
     timed_out: bool = False,
-    cancelled: bool = False,
+    status: str = "completed",
 ) -> dict[str, Any]:
     return {
-        "exitCode": exit_code,
+        "exit_code": exit_code,
         "stdout": stdout,
         "stderr": stderr,
-        "stdoutBytes": len(stdout.encode()),
-        "stderrBytes": len(stderr.encode()),
-        "timedOut": timed_out,
-        "cancelled": cancelled,
+        "stdout_bytes": len(stdout.encode()),
+        "stderr_bytes": len(stderr.encode()),
+        "timed_out": timed_out,
+        "status": "stopped" if timed_out else status,
         "notes": [],
     }
 
@@ -90,7 +124,7 @@ def test_a_command_is_a_line_for_the_shell(activity: str, command: str, stdout: 
 
 def test_a_command_that_looks_like_an_option_is_none(activity: str) -> None:
     answer = finish(start(activity, "--version || echo failed"))
-    assert (answer["exitCode"], answer["stdout"]) == (0, "failed\n")
+    assert (answer["exit_code"], answer["stdout"]) == (0, "failed\n")
 
 
 @pytest.mark.parametrize(
@@ -107,13 +141,13 @@ def test_a_command_that_looks_like_an_option_is_none(activity: str) -> None:
 def test_the_exit_code_is_the_one_a_shell_would_tell(
     activity: str, command: str, code: int
 ) -> None:
-    assert finish(start(activity, command))["exitCode"] == code
+    assert finish(start(activity, command))["exit_code"] == code
     assert (exit_code(-9), exit_code(0), exit_code(77)) == (137, 0, 77)
 
 
 def test_output_that_is_not_text_is_replaced(activity: str) -> None:
     answer = finish(start(activity, r"printf '\377a'"))
-    assert (answer["stdout"], answer["stdoutBytes"]) == ("\N{REPLACEMENT CHARACTER}a", 2)
+    assert (answer["stdout"], answer["stdout_bytes"]) == ("\N{REPLACEMENT CHARACTER}a", 2)
 
 
 def test_much_output_is_bounded_at_its_source(activity: str) -> None:
@@ -122,7 +156,7 @@ def test_much_output_is_bounded_at_its_source(activity: str) -> None:
     assert finish(command) == {
         **result(stderr="quiet\n"),
         "stdout": "aaaaa\n[... 49999990 bytes left out ...]\nbbbbb",
-        "stdoutBytes": 50_000_000,
+        "stdout_bytes": 50_000_000,
     }
 
 
@@ -195,10 +229,10 @@ def test_a_cancelled_command_takes_its_children_with_it(
     waiting = threading.Thread(target=lambda: answers.append(finish(command)))
     waiting.start()
     lifeline.line()
-    command.cancel()
+    command.stop()
     waiting.join(PATIENCE_SECONDS)
-    assert [answer["cancelled"] for answer in answers] == [True]
-    assert answers[0]["exitCode"] in (137, 143)
+    assert [answer["status"] for answer in answers] == ["stopped"]
+    assert answers[0]["exit_code"] in (137, 143)
     assert lifeline.end() == ""
 
 
@@ -224,17 +258,17 @@ def test_a_command_that_replaced_itself_without_its_environment_is_killed(
 def test_a_command_can_be_cancelled_before_anybody_waits(activity: str, lifeline: Lifeline) -> None:
     command = start(activity, f"{lifeline.hold}; echo ready >&9; sleep 1000")
     lifeline.line()
-    command.cancel()
-    command.cancel()
+    command.stop()
+    command.stop()
     answer = finish(command)
-    assert answer["cancelled"]
+    assert answer["status"] == "stopped"
     assert lifeline.end() == ""
 
 
 def test_a_command_that_has_ended_cannot_be_cancelled(activity: str) -> None:
     command = start(activity, "exit 0")
     assert finish(command) == result(0)
-    command.cancel()
+    command.stop()
 
 
 def test_background_children_of_a_finished_command_live_on(
@@ -243,7 +277,7 @@ def test_background_children_of_a_finished_command_live_on(
     command = start(activity, f"{lifeline.hold}; sleep 1000 >/dev/null 2>&1 & echo started")
     assert finish(command) == result(0, "started\n")
     assert lifeline.held
-    killing.kill(activity, 0.0)
+    killing.kill(command.activity, 0.0)
     assert lifeline.end() == ""
 
 
@@ -251,8 +285,9 @@ def test_a_background_child_that_holds_the_output_does_not_hold_up_the_answer(
     activity: str, lifeline: Lifeline
 ) -> None:
     command = start(activity, f"{lifeline.hold}; sleep 1000 & echo started; exit 6")
-    assert finish(command, None) == result(6, "started\n")
-    assert lifeline.held
+    assert finish(command, None) == result(6, "started\n", status="left_running")
+    assert state(command) == result(6, "started\n", status="stopped")
+    assert lifeline.end() == ""
 
 
 def test_a_command_may_close_its_streams_and_go_on(activity: str) -> None:

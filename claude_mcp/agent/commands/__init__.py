@@ -1,0 +1,1 @@
+"""Shell commands: each is found by its id, and outlives the request that started it."""
