@@ -22,6 +22,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.results import MAX_RESULT_CHARS, TurnStatus
 
 if TYPE_CHECKING:
@@ -454,3 +455,16 @@ async def test_idle_claude_is_stopped_and_the_next_turn_works(
             assert after.notes == ("Claude Code was restarted: it was idle.",)
         finally:
             await sessions.destroy(name)
+
+
+@pytest.mark.once
+async def test_a_conversation_that_the_service_refuses_names_the_way_out(
+    sessions: Sessions, session: Session
+) -> None:
+    handle = await sessions.open(session.id)
+    failed = await turns.prompt(handle, script({"fail": 413}))
+    assert (failed.status, failed.needs_new_conversation) == (TurnStatus.FAILED, True)
+    assert "newConversation" in (failed.error or "")
+    options = TurnOptions(new_conversation=True)
+    after = await turns.prompt(handle, script({"recall": True}), options=options)
+    assert after.status is TurnStatus.COMPLETED

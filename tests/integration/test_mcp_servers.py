@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from messages_standin import Standin
 
 from claude_mcp.config import Config
+from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.handover import give
@@ -48,6 +50,7 @@ for line in sys.stdin:
         result = answer(message["method"], message.get("params"))
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
+PATIENCE_SECONDS = 30
 CALL = 'standin: [{"tool": "mcp__tiny__reverse", "input": {"text": "stressed"}}, {"report": true}]'
 
 
@@ -200,3 +203,22 @@ async def test_creation_cancelled_while_servers_start_leaves_nothing_behind(
             await create(sessions, request)
         assert scope.cancelled_caught
         assert bare.containers(name) == []
+
+
+async def test_a_server_on_this_machine_is_reached_by_the_hosts_name(
+    sessions: Sessions, project: Path, name: str, standin: Standin
+) -> None:
+    config = {
+        "mcpServers": {"web": {"type": "http", "url": f"http://localhost:{standin.port}/mcp"}}
+    }
+    request = CreateRequest(str(project), session_name=name, mcp_config=config)
+    if not (await sessions.engine()).dialect.alias_reaches_host:
+        with pytest.raises(UsageError, match="does not lead to this machine"):
+            await create(sessions, request)
+        return
+    await create(sessions, request)
+    try:
+        # What it answers is no MCP server's; that it was asked is what counts.
+        standin.wait_for(lambda asked: asked.path == "/mcp", timeout=PATIENCE_SECONDS)
+    finally:
+        await sessions.destroy(name)
