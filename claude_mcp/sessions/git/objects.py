@@ -22,6 +22,11 @@ HEAD_BYTES: Final = 200
 MAX_TREE_BYTES: Final = 64 * 1024 * 1024
 MAX_ENTRIES: Final = 500_000
 MAX_DEPTH: Final = 256
+MAX_COMPARED_BYTES: Final = 128 * 1024 * 1024
+"""Of the trees that are compared and the paths that differ. One tree may be in many places, so few
+objects can make more directories than anybody could visit."""
+TREE_BYTES: Final = 1024
+"""What a tree counts at least."""
 TREE: Final = 0o040000
 FORMATS: Final = {40: "sha1", 64: "sha256"}
 """By the length of a name."""
@@ -116,30 +121,46 @@ def changed(objects: Objects, old: str, new: str, paths: Sequence[str] = ()) -> 
     wanted = [path.rstrip("/") for path in paths]
     wanted = [] if "." in wanted else wanted
     entries: list[Entry] = []
-    for entry in _differing(objects, old, new, "", wanted, 0):
+    for entry in _Comparison(objects, wanted).differing(old, new, "", 0):
         entries.append(entry)
         if len(entries) > MAX_ENTRIES:
             raise WorkRefused(f"The session changed more than {MAX_ENTRIES} files.")
     return entries
 
 
-def _differing(
-    objects: Objects, old: str, new: str, above: str, wanted: Sequence[str], depth: int
-) -> Iterator[Entry]:
-    if depth > MAX_DEPTH:
-        raise WorkRefused("The session's directories are nested too deeply.")
-    before, after = _entries(objects, old), _entries(objects, new)
-    for name in sorted({*before, *after}):
-        path = above + name
-        was, now = before.get(name, NOTHING), after.get(name, NOTHING)
-        if was == now or not _concerns(path, wanted):
-            continue
-        first, second = (each[1] if each[0] == TREE else "" for each in (was, now))
-        if first or second:
-            yield from _differing(objects, first, second, f"{path}/", wanted, depth + 1)
-        was, now = (NOTHING if each[0] == TREE else each for each in (was, now))
-        if was != now:
-            yield Entry(path, *was, *now)
+class _Comparison:
+    def __init__(self, objects: Objects, wanted: Sequence[str]) -> None:
+        self._objects, self._wanted = objects, wanted
+        self._left = MAX_COMPARED_BYTES
+
+    def differing(self, old: str, new: str, above: str, depth: int) -> Iterator[Entry]:
+        if depth > MAX_DEPTH:
+            raise WorkRefused("The session's directories are nested too deeply.")
+        before, after = self._entries(old), self._entries(new)
+        for name in sorted({*before, *after}):
+            path = above + name
+            was, now = before.get(name, NOTHING), after.get(name, NOTHING)
+            if was == now or not _concerns(path, self._wanted):
+                continue
+            first, second = (each[1] if each[0] == TREE else "" for each in (was, now))
+            if first or second:
+                yield from self.differing(first, second, f"{path}/", depth + 1)
+            was, now = (NOTHING if each[0] == TREE else each for each in (was, now))
+            if was != now:
+                self._count(len(path))
+                yield Entry(path, *was, *now)
+
+    def _entries(self, tree: str) -> dict[str, Pair]:
+        if not tree:
+            return {}
+        content = self._objects.content(tree, "tree", MAX_TREE_BYTES)
+        self._count(max(len(content), TREE_BYTES))
+        return _parsed(content, self._objects.object_format)
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise WorkRefused("The session changed too many files and directories.")
 
 
 def _concerns(path: str, wanted: Sequence[str]) -> bool:
@@ -150,11 +171,8 @@ def _concerns(path: str, wanted: Sequence[str]) -> bool:
     )
 
 
-def _entries(objects: Objects, tree: str) -> dict[str, Pair]:
-    if not tree:
-        return {}
-    content = objects.content(tree, "tree", MAX_TREE_BYTES)
-    size = hashlib.new(objects.object_format, usedforsecurity=False).digest_size
+def _parsed(content: bytes, object_format: str) -> dict[str, Pair]:
+    size = hashlib.new(object_format, usedforsecurity=False).digest_size
     entries: dict[str, Pair] = {}
     position = 0
     while position < len(content):

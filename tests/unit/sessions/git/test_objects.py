@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from collections.abc import Iterator
@@ -161,3 +162,20 @@ def test_missing_objects_are_refused(tmp_path: Path) -> None:
         del found.found[tree]
         with pytest.raises(WorkRefused, match="did not send the tree"):
             objects.changed(found, found.tree_of(before), tree)
+
+
+def test_few_trees_that_make_countless_directories_are_refused(tmp_path: Path) -> None:
+    """The same tree many times in the next one, with or without files at the end."""
+    for leaf in (b"", b"100644 x\0" + bytes(20)):
+        content, data = [], leaf
+        for _ in range(40):
+            name = hashlib.sha1(b"tree %d\0" % len(data) + data).digest()
+            content.append(b"%s tree %d\n%s\n" % (name.hex().encode(), len(data), data))
+            data = b"".join(b"40000 %c%s\0%s" % (each, b"n" * 200, name) for each in b"abcd")
+        (tmp_path / "objects").write_bytes(b"".join(content))
+        with (tmp_path / "objects").open("rb") as file:
+            found = objects.read(file, "sha1", threading.Event())
+            top = list(found.found)
+            assert len(objects.changed(found, top[0], top[3])) == (64 + 1 if leaf else 0)
+            with pytest.raises(WorkRefused, match=r"too many files and directories"):
+                objects.changed(found, top[0], top[-1])
