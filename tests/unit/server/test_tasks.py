@@ -21,7 +21,7 @@ from mcp.types import (
 from claude_mcp.config import Config
 from claude_mcp.server import jobs, tasks
 from claude_mcp.server.app import build
-from claude_mcp.server.tasks import TaskId
+from claude_mcp.server.task_states import TaskId
 from tests.task_client import IDENTIFIER, Task, Tasks, ask, call
 from tests.unit import fake_engine
 from tests.unit.server.answers import text
@@ -223,7 +223,7 @@ async def test_a_client_of_the_older_protocol_has_no_tasks(config: Config, sessi
 
 
 class TestJobs:
-    """Commands and creations: work of the server itself."""
+    """Creations: work of the server itself."""
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,34 +291,62 @@ class TestJobs:
         listed = await client.call_tool("list_sessions", {})
         assert listed.structured_content["sessions"] == []
 
-    async def test_a_command_is_killed_by_its_task(
-        self, client: Client, session: str, program: Path
-    ) -> None:
-        task = await call(client, "execute_command", sessionId=session, command="hang")
-        assert isinstance(task, Task)
-        state = await ask(client, "tasks/get", task.task_id)
-        assert (state["status"], state["statusMessage"]) == ("working", "running the command")
-        await ask(client, "tasks/cancel", task.task_id)
-        assert (await self.ended(client, task))["status"] == "cancelled"
-        assert await ask(client, "tasks/update", task.task_id, inputResponses={}) == {}
-
-    async def test_a_command_of_another_server_is_told_as_ended(self, client: Client) -> None:
-        with pytest.raises(MCPError, match="the command ended with the server that ran it"):
-            await ask(client, "tasks/get", str(TaskId.begin("command", "fix-tests")))
-
     async def test_old_results_are_forgotten(
-        self, client: Client, session: str, monkeypatch: pytest.MonkeyPatch
+        self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(jobs, "MAX_KEPT", 1)
         ids = []
-        for _ in range(2):
-            task = await call(client, "execute_command", sessionId=session, command="true")
-            assert isinstance(task, Task)
+        for name in ("missing-1", "missing-2"):
+            task = await self.created(client, tmp_path / name)
             await self.ended(client, task)
             ids.append(task.task_id)
         assert (await ask(client, "tasks/get", ids[1]))["status"] == "completed"
         with pytest.raises(MCPError, match="There is no task"):
             await ask(client, "tasks/get", ids[0])
+
+
+class TestCommands:
+    async def begin(self, client: Client, session: str) -> Task:
+        arguments = {"sessionId": session, "command": "long", "commandId": TURN}
+        task = await call(client, "execute_command", **arguments)
+        assert isinstance(task, Task), task
+        return task
+
+    async def test_a_long_command_is_a_task_of_every_server(
+        self, config: Config, session: str, program: Path
+    ) -> None:
+        async with Client(build(config), extensions=[Tasks()]) as client:
+            task = await self.begin(client, session)
+            kind, work, _, where = task.task_id.split(".")
+            assert (kind, work, where) == ("command", TURN, session)
+        async with Client(build(config), extensions=[Tasks()]) as client:
+            state = await ask(client, "tasks/get", task.task_id)
+            assert (state["status"], state["createdAt"]) == ("working", task.created_at)
+            assert state["statusMessage"].startswith(f"Command {TURN} has been running for ")
+            (program.parent / "command").write_text("completed")
+            state = await ask(client, "tasks/get", task.task_id)
+            assert state["status"] == "completed"
+            told = state["result"]["structuredContent"]
+            assert (told["stdout"], told["exitCode"]) == ("out\n", 0)
+            followed = await client.call_tool(
+                "get_command", {"sessionId": session, "commandId": TURN}
+            )
+            assert followed.structured_content == told
+
+    async def test_a_cancelled_task_stops_its_command(self, client: Client, session: str) -> None:
+        task = await self.begin(client, session)
+        assert await ask(client, "tasks/update", task.task_id, inputResponses={}) == {}
+        assert await ask(client, "tasks/cancel", task.task_id) == {}
+        assert (await ask(client, "tasks/get", task.task_id))["status"] == "cancelled"
+
+    @pytest.mark.parametrize("more", [{"waitSeconds": 0}, {"background": True}])
+    async def test_a_caller_that_does_not_want_to_wait_gets_no_task(
+        self, client: Client, session: str, more: dict[str, Any]
+    ) -> None:
+        arguments = {"sessionId": session, "command": "long", **more}
+        result = await call(client, "execute_command", **arguments)
+        assert isinstance(result, CallToolResult)
+        assert result.structured_content["status"] == "running"
 
 
 async def test_short_work_is_answered_without_a_task(

@@ -98,14 +98,32 @@ class Agent(fake_engine.Engine):
             self.note("hanging")
         else:
             try:
-                names = {"turn": "submit", "turns": "turns_", "stop-command": "stop_command"}
-                done = getattr(self, names.get(op, op))(number, args)
+                names = {"turn": "submit", "turns": "turns_"}
+                done = getattr(self, names.get(op, op.replace("-", "_")))(number, args)
             except Refusal as refusal:
                 code, message = refusal.args
                 answer(number, error={"code": code, "message": message})
             else:
                 if done is not None:
                     answer(number, ok=done)
+
+    # The command ``long`` runs until it is stopped, or its status in ``command`` is changed.
+
+    def command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        if args["command"] != "long":
+            return super().command(number, args)
+        (self.state / "command").write_text("running")
+        return self.follow_command(number, args)
+
+    def follow_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        status = (self.state / "command").read_text()
+        ended = {"exitCode": None if status == "running" else 0}
+        about = {"commandId": args["commandId"], "status": status, "command": "long"}
+        return {**fake_engine.result("out\n", "", 0), **about, **ended}
+
+    def stop_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        (self.state / "command").write_text("stopped")
+        return super().stop_command(number, args)
 
     def give_up(self, number: int) -> None:
         if self._waiting.pop(number, None) is not None:
