@@ -9,8 +9,8 @@ directory of the agent between ``READY`` and ``COMMIT`` (see `places`):
    ``UNSEEDED`` and why;
 4. if there is no ``base``, the host writes a seal of that tree, which the session cannot make.
 
-In the staging directory, ``PACKS`` holds git packs with their indexes, and ``FILES`` the files with
-their paths.
+In the staging directory, ``PACKS`` holds git packs with their indexes, ``FILES`` the files with
+their paths, and ``LFS`` objects of Git LFS as a repository has them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,21 @@ UNSEEDED = "unseeded "
 
 PACKS = "packs"
 FILES = "files"
+LFS = "lfs"
 
 SEED_REF = "refs/claude-mcp/seed"
 """Keeps the commit that a clone began with."""
 REMOTE_PREFIX = "refs/remotes/origin/"
+
+
+class Submodule(NamedTuple):
+    """A repository below a clone; the names of its packs begin with ``prefix``."""
+
+    path: str
+    commit: str
+    prefix: str
+    object_format: str = "sha1"
+    shallow: tuple[str, ...] = ()
 
 
 class Seed(NamedTuple):
@@ -49,3 +60,7 @@ class Seed(NamedTuple):
     """Commits whose parents are missing, because the project is a shallow clone."""
     deleted: tuple[str, ...] = ()
     """Files of ``base`` that the project no longer has."""
+    submodules: tuple[Submodule, ...] = ()
+    """Outer ones before those in them; on arrival still JSON objects."""
+    lfs: bool = False
+    """Whether there are files of Git LFS whose content is in ``LFS``."""

@@ -50,6 +50,7 @@ MOUNTED: Final = "claude-mcp.mounted"
 WORKSPACE: Final = "claude-mcp.workspace"
 """``clone`` or ``copy``; absent for ``bind``."""
 BASE: Final = "claude-mcp.base"
+DIRECTORY: Final = "claude-mcp.directory"
 SEAL: Final = "claude-mcp.seal"
 """The commit that a clone began with."""
 CLIENT: Final = "claude-mcp.client"
@@ -78,6 +79,7 @@ def session_labels(
     git_state: str = "",
     workspace: str = BIND,
     base: str | None = None,
+    directory: str = "",
     seal: str = "",
     client: str = "",
     expires: datetime | None = None,
@@ -99,6 +101,8 @@ def session_labels(
         labels[WORKSPACE] = workspace
     if base:
         labels[BASE] = base
+    if directory:
+        labels[DIRECTORY] = directory
     if seal:
         labels[SEAL] = seal
     if client:
@@ -137,6 +141,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         restarted=_has_ended(container),
         workspace=labels.get(WORKSPACE, BIND),
         base=labels.get(BASE),
+        directory=labels.get(DIRECTORY, ""),
         seal=labels.get(SEAL, ""),
         client=labels.get(CLIENT, ""),
         expires_at=labels.get(EXPIRES),

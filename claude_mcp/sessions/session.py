@@ -69,6 +69,8 @@ class Session:
     expired, or did not say."""
     base: str | None = None
     """The commit that a clone began with."""
+    directory: str = ""
+    """Where the project is in a clone of the repository that it lies in."""
     seal: str = field(default="", repr=False)
     """The key of the seal on what a copy began with; see ``sessions.git.sealing``."""
     client: str = ""
@@ -82,6 +84,11 @@ class Session:
     pids: int | None = None
     forwarding: Forwarding | None = None
     """The forwarder to its published ports."""
+
+    @property
+    def top(self) -> str:
+        """The directory of the host that /workspace stands for."""
+        return self.project_path.removesuffix(f"/{self.directory}")
 
     @property
     def may_hold_work(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -399,3 +400,38 @@ async def test_an_expired_clone_is_kept_for_its_work(
     assert (await apply_changes(await sessions.open(name))).outcome == "created"
     assert bare("wait", made.session.id).strip() == "79"
     assert name in [each.session.name for each in await sessions.prune() if each.removed]
+
+
+async def test_submodules_and_lfs_come_along_with_the_repository_of_a_subdirectory(
+    sessions: Sessions, repository: Path, name: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    (other / "inner.txt").write_text("inner\n")
+    git(other, "add", ".")
+    git(other, "commit", "--quiet", "-m", "inner")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other),
+        "sub")  # fmt: skip
+    oid = hashlib.sha256(b"content").hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 7\n"
+    (repository / "lib").mkdir()
+    (repository / "lib" / "x.bin").write_text(pointer)
+    git(repository, "add", ".")
+    (repository / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    git(repository, "add", ".gitattributes")
+    git(repository, "commit", "--quiet", "-m", "more")
+    store = repository / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4]
+    store.mkdir(parents=True)
+    (store / oid).write_text("content")
+    made = await created(sessions, repository / "lib", name, "clone")
+    said = [each for each in made.warnings if each.startswith(("The session", "Files", "Subm"))]
+    assert len(said) == 1
+    assert said[0].startswith("The session has the whole repository")
+    assert await run(sessions, name, "cat lib/x.bin sub/inner.txt") == "contentinner"
+    assert await run(sessions, name, "git status --porcelain; git -C sub rev-parse HEAD") == git(
+        other, "rev-parse", "HEAD"
+    )
+    await run(sessions, name, f"echo new >lib/new && {COMMIT}")
+    await apply_changes(await sessions.open(name), "files", paths=["lib"])
+    assert (repository / "lib" / "new").read_text() == "new\n"

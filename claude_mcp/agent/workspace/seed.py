@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from claude_mcp.agent.store import files
@@ -19,7 +19,7 @@ from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, NoGit
 from claude_mcp.contract import workspaces
 from claude_mcp.contract.messages import Malformed, from_json, to_json
 from claude_mcp.contract.operations import Staging
-from claude_mcp.contract.workspaces import FILES, PACKS, Seed
+from claude_mcp.contract.workspaces import FILES, LFS, PACKS, Seed, Submodule
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 
@@ -29,6 +29,11 @@ SEAL = "seal"
 CLONE_SECONDS = 900.0
 TRUSTED = ("-c", "safe.directory=*")
 """The workspace itself belongs to whoever the image says."""
+LFS_OPTIONS = (
+    "-c", "filter.lfs.clean=git-lfs clean -- %f", "-c", "filter.lfs.smudge=git-lfs smudge -- %f",
+    "-c", "filter.lfs.process=git-lfs filter-process",
+)  # fmt: skip
+"""Without filters, ``git lfs checkout`` does nothing."""
 
 
 class Unseeded(Exception):
@@ -43,7 +48,7 @@ def receive(workspace: str, directory: str, say: Callable[[str], None]) -> None:
     try:
         with descriptors.opened(workspace) as parent, staging(parent) as (name, _):
             path = os.path.join(workspace, name)
-            for each in (PACKS, FILES):
+            for each in (PACKS, FILES, LFS):
                 os.mkdir(os.path.join(path, each))
             say(workspaces.STAGING + _line(Staging(path, os.getuid(), os.getgid())))
             seed = from_json(Seed, json.loads(sys.stdin.readline() or "null"))
@@ -86,22 +91,16 @@ def make(workspace: str, staged: str, seed: Seed) -> None:
 
 
 def _clone(workspace: str, staged: str, seed: Seed) -> None:
-    repository = os.path.join(workspace, ".git")
     # What files of Git LFS refer to is not there to be fetched.
     environment = {**os.environ, "GIT_LFS_SKIP_SMUDGE": "1"}
     git, deadline = Git.of_user(workspace, environment, *TRUSTED), Deadline(CLONE_SECONDS)
+    start = ("init", "--quiet", "--template=")
     git.short(
-        deadline, "init", "--quiet", "--template=", f"--object-format={seed.object_format}",
-        f"--initial-branch={seed.branch}",
-    )  # fmt: skip
-    if seed.shallow:
-        with open(os.path.join(repository, "shallow"), "w", encoding="ascii") as file:
-            file.writelines(f"{commit}\n" for commit in seed.shallow)
+        deadline, *start, f"--object-format={seed.object_format}", f"--initial-branch={seed.branch}"
+    )
     if seed.base is None:
         return
-    packs = os.path.join(staged, PACKS)
-    for name in os.listdir(packs):
-        os.rename(os.path.join(packs, name), os.path.join(repository, "objects", "pack", name))
+    _take_objects(workspace, staged, "", seed.shallow)
     references = {
         **seed.references,
         f"refs/heads/{seed.branch}": seed.base,
@@ -110,6 +109,33 @@ def _clone(workspace: str, staged: str, seed: Seed) -> None:
     lines = "".join(f"create {name} {target}\n" for name, target in references.items())
     git.short(deadline, "update-ref", "--stdin", stdin=lines.encode())
     git.short(deadline, "reset", "--quiet", "--hard")
+    for module in (from_json(Submodule, each) for each in seed.submodules):
+        path = os.path.join(workspace, module.path)
+        inner = Git.of_user(path, environment, *TRUSTED)
+        inner.short(deadline, *start, f"--object-format={module.object_format}")
+        _take_objects(path, staged, module.prefix, module.shallow)
+        inner.short(deadline, "update-ref", "--no-deref", "HEAD", module.commit)
+        inner.short(deadline, "reset", "--quiet", "--hard")
+    if seed.lfs:
+        store = os.path.join(workspace, ".git/lfs")
+        os.makedirs(store, exist_ok=True)
+        with descriptors.opened(store) as parent, descriptors.opened(staged) as source:
+            placement.place(source, LFS, parent, os.path.join(store, "objects"), overwrite=True)
+        git = Git.of_user(workspace, os.environ, *TRUSTED, *LFS_OPTIONS)
+        git.short(deadline, "lfs", "checkout")
+
+
+def _take_objects(top: str, staged: str, prefix: str, shallow: Sequence[str]) -> None:
+    """Move the packs whose names begin like that to the repository at ``top``."""
+    repository = os.path.join(top, ".git")
+    if shallow:
+        with open(os.path.join(repository, "shallow"), "w", encoding="ascii") as file:
+            file.writelines(f"{commit}\n" for commit in shallow)
+    packs, start = os.path.join(staged, PACKS), f"{prefix}pack-"
+    for name in os.listdir(packs):
+        if name.startswith(start):
+            target = os.path.join(repository, "objects/pack", name[len(prefix) :])
+            os.rename(os.path.join(packs, name), target)
 
 
 def _remove(path: str) -> None:

@@ -67,6 +67,9 @@ PORTS_NOTE_FOR_CLAUDE: Final = (
     "The user can open servers that listen at these ports of the loopback here: {}. The user knows "
     "the URL; it has another port."
 )
+DIRECTORY_NOTE_FOR_CLAUDE: Final = (
+    "The project is the directory {directory} of the repository in /workspace: work there."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,7 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
             git_state=checked.git.state,
             workspace=checked.workspace.kind,
             base=checked.workspace.base,
+            directory=checked.workspace.directory,
             seal=sealing.new_key() if checked.workspace.is_without_base else "",
             client=checked.client,
             expires=checked.lifetime.expires,
@@ -311,6 +315,8 @@ def _hooks(checked: _Checked) -> Iterator[TmpfsMount]:
 def _settings(config: Config, checked: _Checked) -> Settings:
     request = checked.request
     notes = [] if request.trust_project else [UNTRUSTED_NOTE_FOR_CLAUDE]
+    if directory := checked.workspace.directory:
+        notes.append(DIRECTORY_NOTE_FOR_CLAUDE.format(directory=f"{places.WORKSPACE}/{directory}"))
     notes += checked.git.notes
     published = tuple(each.port for each in checked.forwarding.ports) if checked.forwarding else ()
     if published:
@@ -353,6 +359,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         mounted=spec.labels[MOUNTED],
         workspace=checked.workspace.kind,
         base=checked.workspace.base,
+        directory=checked.workspace.directory,
         seal=spec.labels.get(SEAL, ""),
         client=checked.client,
         expires_at=None if expires is None else rfc3339(expires),

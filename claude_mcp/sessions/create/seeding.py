@@ -15,7 +15,7 @@ import anyio
 
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.places import SEED
-from claude_mcp.contract.workspaces import FILES, PACKS, SEEDED, STAGING, UNSEEDED
+from claude_mcp.contract.workspaces import FILES, LFS, PACKS, SEEDED, STAGING, UNSEEDED
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.process import Stream
 from claude_mcp.errors import AgentError, ImageUnfit
@@ -82,6 +82,8 @@ async def _send(stream: Stream, line: str) -> None:
 
 def _selections(plan: SeedPlan, packs: Sequence[str]) -> list[Selection]:
     chosen: list[Selection] = [(FILES, plan.project, plan.files)]
+    if plan.lfs is not None and plan.seed.lfs:
+        chosen.insert(0, (LFS, plan.lfs.directory, plan.lfs.objects))
     if packs:
         directory = os.path.realpath(os.path.dirname(packs[0]))
         chosen.insert(0, (PACKS, directory, [*map(os.path.basename, packs)]))

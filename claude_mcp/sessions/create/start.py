@@ -64,6 +64,10 @@ LOG_TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT\S+", re.MULTILINE)
 LAST_WORDS_BYTES: Final = 4096
 LOG_SECONDS: Final = 2.0
 LOG_POLL_SECONDS: Final = 0.2
+NO_GIT_LFS: Final = (
+    "Files in Git LFS are pointers in the session, because image {image} has no git-lfs. Install "
+    "it there to work on them."
+)
 BUILD_HINT: Final = (
     "Build the session image with scripts/build-custom-image.sh, or name another with "
     "DEFAULT_CLAUDE_IMAGE."
@@ -238,12 +242,17 @@ async def _hand_over(
             with suppress(anyio.BrokenResourceError):
                 await stream.send(line)
             report = await _expect(engine, container_id, spec, stream, READY)
-            warnings = await _check_ready(plan, readiness.parse(report), committer)
+            ready = readiness.parse(report)
+            warnings = await _check_ready(plan, ready, committer)
             await quota.check(engine, config.max_sessions, container_id)
         if plan.seed is not None:
             git = Git(config.environment)
+            seed = plan.seed
+            if seed.seed.lfs and GIT_LFS in ready.missing:
+                seed = replace(seed, seed=seed.seed._replace(lfs=False))
+                warnings += (NO_GIT_LFS.format(image=spec.image),)
             warnings += await seeding.hand_in(
-                engine, git, container_id, stream, plan.seed, plan.session.seal, progress
+                engine, git, container_id, stream, seed, plan.session.seal, progress
             )
         async with _ready_in_time(engine, container_id):
             with suppress(anyio.BrokenResourceError):

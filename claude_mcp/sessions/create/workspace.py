@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import anyio.to_thread
+
 from claude_mcp.config import Config
 from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from claude_mcp.engine.engine import Engine
@@ -13,6 +15,7 @@ from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.git import seed
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.seed import SeedPlan, SeedRequest
+from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.paths.policy import Project
 from claude_mcp.sessions.session import branch_name
 
@@ -24,6 +27,11 @@ class Workspace:
     kind: str
     seed: SeedPlan | None
     warnings: tuple[str, ...]
+
+    @property
+    def directory(self) -> str:
+        """Where the project is in /workspace; empty if it is all of it."""
+        return "" if self.seed is None else self.seed.directory
 
     @property
     def is_without_base(self) -> bool:
@@ -60,7 +68,14 @@ async def settle(
             exclude=request.exclude,
         ),
     )
+    if planned.directory:
+        # The session gets more than the project, so that must be allowed too.
+        await anyio.to_thread.run_sync(_check_repository, planned.project, config)
     return Workspace(kind, planned, (*warnings, *planned.warnings))
+
+
+def _check_repository(top: str, config: Config) -> None:
+    policy.check(top, f"The repository {top!r} of the project", config, os.stat(top).st_uid)
 
 
 def choose(

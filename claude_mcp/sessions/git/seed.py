@@ -12,7 +12,6 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import anyio.to_thread
@@ -21,7 +20,8 @@ from claude_mcp.contract import workspaces
 from claude_mcp.contract.workspaces import Seed
 from claude_mcp.errors import GitError, GitNotFound, UsageError
 from claude_mcp.placing import descriptors
-from claude_mcp.sessions.git import ignoring, program, temporary, worktree
+from claude_mcp.sessions.git import contents, ignoring, program, temporary, worktree
+from claude_mcp.sessions.git.contents import Included, Lfs
 from claude_mcp.sessions.git.program import Git, Place, Repository
 from claude_mcp.sessions.git.rules import EXECUTABLE, FILE, LINK
 
@@ -52,12 +52,17 @@ class SeedPlan:
     """What will be handed in; the commits are packed when the container exists."""
 
     project: str
+    """The directory that is handed in: of a clone, the top of the repository's working tree."""
     seed: Seed
     files: tuple[str, ...]
-    """Relative to the project; surrogates stand for bytes that are not UTF-8."""
+    """Relative to that; surrogates stand for bytes that are not UTF-8."""
     repository: Repository | None = None
     tips: tuple[str, ...] = ()
     """The objects to pack, with all that they lead to."""
+    directory: str = ""
+    """Where the project is in ``project``, if it is not all of it."""
+    submodules: tuple[Included, ...] = ()
+    lfs: Lfs | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -80,29 +85,35 @@ async def packed(git: Git, plan: SeedPlan) -> AsyncIterator[list[str]]:
     Raises:
         GitError
     """
-    data = "".join(f"{tip}\n" for tip in plan.tips).encode()
+    with temporary.directory() as directory:
+        if plan.repository is not None and plan.tips:
+            await _pack(git, plan.repository, plan.tips, f"{directory}/pack")
+        for each in plan.submodules:
+            start = f"{directory}/{each.submodule.prefix}pack"
+            await _pack(git, each.repository, [each.submodule.commit], start)
+        names = sorted(os.listdir(directory))
+        yield [os.path.join(directory, name) for name in names if name.endswith((".pack", ".idx"))]
+
+
+async def _pack(git: Git, repository: Repository, tips: Sequence[str], start: str) -> None:
+    data = "".join(f"{tip}\n" for tip in tips).encode()
 
     def write(pipe: BinaryIO) -> None:
         view = memoryview(data)
         while view:
             view = view[pipe.write(view) :]
 
-    with temporary.directory() as directory:
-        if plan.repository is not None and plan.tips:
-            await git.feed(
-                plan.repository.place,
-                write,
-                "pack-objects", "--quiet", "--revs", "--delta-base-offset", f"{directory}/pack",
-                seconds=PACK_SECONDS,
-            )  # fmt: skip
-        names = sorted(os.listdir(directory))
-        yield [os.path.join(directory, name) for name in names if name.endswith((".pack", ".idx"))]
+    await git.feed(
+        repository.place, write,
+        "pack-objects", "--quiet", "--revs", "--delta-base-offset", start, seconds=PACK_SECONDS,
+    )  # fmt: skip
 
 
 async def _plan_clone(git: Git, project: str, request: SeedRequest) -> SeedPlan:
-    repository = await _whole_repository(git, project)
+    repository, top = await _repository(git, project)
     base = await _commit(git, repository, request.base_ref)
-    async with _reading(git, project, repository) as place:
+    directory = await _directory(git, repository, base, project)
+    async with _reading(git, top, repository) as place:
         uncommitted, deleted = await _uncommitted(git, place, repository)
         included = await _included(git, place, request.include)
         warnings = await _untracked_warnings(git, place, repository, included)
@@ -114,26 +125,41 @@ async def _plan_clone(git: Git, project: str, request: SeedRequest) -> SeedPlan:
             "Uncommitted changes belong to the commit that is checked out, not to baseRef.",
             hint="Leave out baseRef or includeUncommitted.",
         )
+    if directory:
+        warnings = [
+            f"The session has the whole repository {top}; Claude is told to work in {directory!r}, "
+            "and commands run at its top.",
+            *warnings,
+        ]
     references: dict[str, str] = {}
     tags: list[str] = []
+    modules: list[Included] = []
+    lfs = None
     if base is not None:
         references, tags = await _references(git, repository, base)
-        warnings += await _content_warnings(git, repository, base)
+        modules, missing = await contents.submodules(git, repository, top, base)
+        lfs = await contents.lfs(git, repository, base)
+        warnings += _content_warnings(missing, lfs.pointers)
     seed = Seed(
         workspaces.CLONE,
         branch=request.branch,
         base=base,
         object_format=repository.object_format,
         references=references,
-        shallow=_words_in(os.path.join(repository.common_dir, "shallow")),
+        shallow=contents.shallow_commits(repository),
         deleted=deleted,
+        submodules=tuple(each.submodule for each in modules),
+        lfs=bool(lfs and lfs.objects),
     )
     tips = () if base is None else (base, *tags)
     files = (*uncommitted, *included)
-    return SeedPlan(project, seed, files, repository, tips, tuple(warnings))
+    return SeedPlan(
+        top, seed, files, repository, tips, directory, tuple(modules), lfs, tuple(warnings)
+    )
 
 
-async def _whole_repository(git: Git, project: str) -> Repository:
+async def _repository(git: Git, project: str) -> tuple[Repository, str]:
+    """The repository that a project is in, and the top of its working tree."""
     try:
         await git.version()
     except GitNotFound as error:
@@ -146,20 +172,29 @@ async def _whole_repository(git: Git, project: str) -> Repository:
             f"{project!r} is not a git repository, so it cannot be cloned.",
             hint="Use the workspace 'copy' for a directory that is no repository.",
         ) from error
-    if repository.work_tree != project:
+    if repository.work_tree is None:
         raise UsageError(
-            f"{project!r} lies in the git repository {repository.work_tree or project!r}, and a "
-            "clone is of a whole one with its working tree.",
-            hint="Give the repository as the project, or use the workspace 'copy'.",
+            f"{project!r} lies in a git repository without a working tree.",
+            hint="Give a checkout of it as the project.",
         )
-    return repository
+    return repository, repository.work_tree
 
 
-def _words_in(path: str) -> tuple[str, ...]:
-    try:
-        return tuple(Path(path).read_text(encoding="ascii").split())
-    except FileNotFoundError:
-        return ()
+async def _directory(git: Git, repository: Repository, base: str | None, project: str) -> str:
+    """Where a project is in its repository, which must be there at the base; '' at the top."""
+    assert repository.work_tree is not None
+    if project == repository.work_tree:
+        return ""
+    directory = project.removeprefix(f"{repository.work_tree.rstrip('/')}/")
+    found = await git.run(
+        repository.place, "cat-file", "-t", f"{base}:{directory}", accepted=EXISTS
+    )
+    if base is None or found.out.strip() != "tree":
+        raise UsageError(
+            f"The commit that the clone begins at has no directory {directory!r}.",
+            hint="Commit it, give the repository as the project, or use the workspace 'copy'.",
+        )
+    return directory
 
 
 @asynccontextmanager
@@ -311,18 +346,18 @@ async def _untracked_warnings(
     return [f"{what} not in the session: {shown}. Bring those it needs with include."]
 
 
-async def _content_warnings(git: Git, repository: Repository, base: str) -> list[str]:
-    place = repository.place
-    there = await _listed(
-        git, place, "ls-tree", "--name-only", "-z", base, ".gitmodules", ".gitattributes"
-    )
+def _content_warnings(missing: Sequence[str], pointers: Sequence[str]) -> list[str]:
     warnings = []
-    if ".gitmodules" in there:
-        warnings.append("Submodules are empty directories in the session.")
-    if ".gitattributes" in there:
-        attributes = await git.run(place, "cat-file", "blob", f"{base}:.gitattributes")
-        if b"filter=lfs" in attributes.stdout:
-            warnings.append("Files in Git LFS are pointers in the session, without their content.")
+    if missing:
+        warnings.append(
+            f"Submodules are empty in the session: {program.listed(missing, NAMED)}. Run 'git "
+            "submodule update --init --recursive' in the project before."
+        )
+    if pointers:
+        warnings.append(
+            f"Files in Git LFS are pointers in the session: {program.listed(pointers, NAMED)}. Run "
+            "'git lfs pull' in the project before."
+        )
     return warnings
 
 

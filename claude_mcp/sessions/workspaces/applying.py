@@ -270,7 +270,7 @@ async def _by_objects(
 
 
 async def _take(handle: SessionHandle, work: Collected, wish: _Wish) -> tuple[Taken, ...]:
-    project = handle.session.project_path
+    project = handle.session.top
     chosen = to_files.choose(work.entries, wish.paths)
     try:
         return await to_files.take(

@@ -14,7 +14,7 @@ import pytest
 from claude_mcp.agent.workspace import seed as module
 from claude_mcp.agent.workspace.checkpoints import CREATE, Checkpoints
 from claude_mcp.contract.messages import to_json
-from claude_mcp.contract.workspaces import CLONE, COPY, FILES, PACKS, SEED_REF, Seed
+from claude_mcp.contract.workspaces import CLONE, COPY, FILES, LFS, PACKS, SEED_REF, Seed
 
 if TYPE_CHECKING:
     from tests.unit.agent.workspace.conftest import Project
@@ -52,7 +52,7 @@ class World:
         self.contents: dict[str, str] = {}
 
     def unpack(self, staged: Path) -> None:
-        assert sorted(each.name for each in staged.iterdir()) == [FILES, PACKS]
+        assert sorted(each.name for each in staged.iterdir()) == [FILES, LFS, PACKS]
         if (self.project.path / ".git").exists() and self.project.git("rev-list", "--all"):
             self.project.git("pack-objects", "-q", "--all", str(staged / PACKS / "pack"))
         for name, content in self.contents.items():

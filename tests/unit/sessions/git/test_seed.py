@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -263,33 +264,106 @@ async def test_sha256_repositories_are_cloned(tmp_path: Path) -> None:
     assert planned.warnings == ()
 
 
-async def test_submodules_and_lfs_are_said_to_lack_their_content(
+def submodule(project: Path, tmp_path: Path, path: str = "sub") -> Path:
+    """A repository with a file, as a submodule of the project."""
+    other = tmp_path / f"other-{path.replace('/', '-')}"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    (other / "inner.txt").write_text(f"{path}\n")
+    git(other, "add", ".")
+    git(other, "commit", "--quiet", "-m", "inner")
+    git(project, "submodule", "--quiet", "add", str(other), path)
+    git(project, "commit", "--quiet", "-m", f"add {path}")
+    return other
+
+
+async def test_submodules_come_along(project: Path, tmp_path: Path) -> None:
+    submodule(project, tmp_path)
+    submodule(project / "sub", tmp_path, "in/ner")
+    git(project, "commit", "--quiet", "-am", "deeper")
+    recorded = git(project, "rev-parse", "HEAD:sub")
+    (project / "sub" / "inner.txt").write_text("changed on the host\n")
+    git(project / "sub", "commit", "--quiet", "-am", "not recorded")
+    planned, workspace = await made(project, CLONED, tmp_path)
+    assert git(workspace / "sub", "rev-parse", "HEAD") == recorded
+    assert (workspace / "sub" / "inner.txt").read_text() == "sub\n"
+    assert (workspace / "sub" / "in" / "ner" / "inner.txt").read_text() == "in/ner\n"
+    assert git(workspace, "status", "--porcelain") == ""
+    assert (workspace / "sub" / ".git").is_dir()
+    assert str(project) not in (workspace / "sub" / ".git" / "config").read_text()
+    assert planned.warnings == ()
+
+
+@pytest.mark.parametrize("how", ["empty", "elsewhere", "link", "no commit"])
+async def test_submodules_that_are_not_there_are_named(
+    project: Path, tmp_path: Path, how: str
+) -> None:
+    """Another repository of the host is no submodule, whatever the project says."""
+    other = submodule(project, tmp_path)
+    shutil.rmtree(project / "sub")
+    if how == "link":
+        (project / "sub").symlink_to(other)
+    else:
+        (project / "sub").mkdir()
+    if how == "elsewhere":
+        (project / "sub" / ".git").write_text(f"gitdir: {other}/.git\n")
+    if how == "no commit":
+        git(project / "sub", "init", "--quiet")
+    planned, workspace = await made(project, CLONED, tmp_path)
+    assert os.listdir(workspace / "sub") == []
+    assert any(
+        each.startswith("Submodules are empty in the session: sub. Run 'git submodule update")
+        for each in planned.warnings
+    )
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n"
+
+
+async def test_files_of_git_lfs_are_those_that_the_host_has(project: Path, tmp_path: Path) -> None:
+    (project / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    contents = {"there.bin": b"there", "missing.bin": b"missing", "other.bin": b"other"}
+    for name, content in contents.items():
+        oid = hashlib.sha256(content).hexdigest()
+        (project / name).write_text(POINTER.format(oid=oid, size=len(content)))
+        store = project / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4]
+        store.mkdir(parents=True, exist_ok=True)
+        if name != "missing.bin":
+            (store / oid).write_bytes(content if name == "there.bin" else b"another size")
+    git(project, "-c", "filter.lfs.required=false", "add", ".")
+    git(project, "commit", "--quiet", "-m", "lfs")
+    planned = await plan(Git(os.environ), str(project), CLONED)
+    assert planned.lfs is not None
+    oid = hashlib.sha256(b"there").hexdigest()
+    assert planned.lfs.objects == (f"{oid[:2]}/{oid[2:4]}/{oid}",)
+    assert planned.seed.lfs
+    assert planned.warnings == (
+        "Files in Git LFS are pointers in the session: missing.bin, other.bin. Run 'git lfs pull' "
+        "in the project before.",
+    )
+
+
+async def test_what_is_no_repository_is_not_cloned(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(UsageError, match="is not a git repository, so it cannot be cloned"):
+        await plan(Git(os.environ), str(tmp_path / "plain"), CLONED)
+
+
+async def test_of_a_subdirectory_the_whole_repository_is_cloned(
     project: Path, tmp_path: Path
 ) -> None:
-    git(tmp_path, "clone", "--quiet", str(project), "other")
-    git(project, "submodule", "--quiet", "add", str(tmp_path / "other"), "sub")
-    (project / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
-    git(project, "add", ".")
-    git(project, "commit", "--quiet", "-m", "sub")
-    planned, workspace = await made(project, CLONED, tmp_path)
-    assert planned.warnings == (
-        "Submodules are empty directories in the session.",
-        "Files in Git LFS are pointers in the session, without their content.",
+    (project / "a.txt").write_text("changed\n")
+    planned = await plan(
+        Git(os.environ), str(project / "lib"), replace_kind(include_uncommitted=True)
     )
-    assert os.listdir(workspace / "sub") == []
-
-
-@pytest.mark.parametrize("kind", ["directory", "subdirectory"])
-async def test_what_is_not_a_whole_repository_is_not_cloned(
-    project: Path, tmp_path: Path, kind: str
-) -> None:
-    (tmp_path / "plain").mkdir()
-    path, why = {
-        "directory": (tmp_path / "plain", "is not a git repository, so it cannot be cloned."),
-        "subdirectory": (project / "lib", "lies in the git repository"),
-    }[kind]
-    with pytest.raises(UsageError, match=why):
-        await plan(Git(os.environ), str(path), CLONED)
+    assert (planned.project, planned.directory, planned.files) == (str(project), "lib", ("a.txt",))
+    assert planned.warnings == (
+        f"The session has the whole repository {project}; Claude is told to work in 'lib', and "
+        "commands run at its top.",
+    )
+    (project / "new").mkdir()
+    with pytest.raises(UsageError, match="has no directory 'new'"):
+        await plan(Git(os.environ), str(project / "new"), CLONED)
 
 
 @pytest.mark.parametrize("repository", [True, False])
