@@ -29,6 +29,7 @@ class Toolset(StrEnum):
 
     CORE = "core"
     HISTORY = "history"
+    STATS = "stats"
 
 
 ALL_TOOLSETS: Final = "all"

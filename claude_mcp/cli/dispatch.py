@@ -17,6 +17,7 @@ from claude_mcp.cli import (
     permissions,
     prompts,
     shell,
+    stats,
     terminals,
     workspaces,
 )
@@ -39,6 +40,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "commands": shell.list_commands,
     "stop-command": shell.stop,
     "show": details.show,
+    "stats": stats.stats,
     "list": commands.list_sessions,
     "destroy": commands.destroy,
     "prune": commands.prune,

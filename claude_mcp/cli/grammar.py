@@ -231,6 +231,19 @@ def _show(parser: Parser) -> None:
     _json(parser)
 
 
+def _stats(parser: Parser) -> None:
+    parser.add_argument("sessions", metavar="SESSION", nargs="*", help="default: all sessions")
+    parser.option(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=float,
+        const=2.0,
+        help="measure again after this pause (2), until 'q' or Ctrl-C",
+    )
+    _json(parser)
+
+
 def _destroy(parser: Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*")
     parser.option("--all", action="store_true", help="destroy all sessions")
@@ -422,6 +435,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "show all that is known of one session",
         "claude-mcp show fix-tests\n  claude-mcp show . --json",
         _show,
+    ),
+    "stats": (
+        "measure what sessions take of the host",
+        "claude-mcp stats\n  claude-mcp stats fix-tests --watch",
+        _stats,
     ),
     "list": ("list all sessions", "claude-mcp list --json", _list),
     "destroy": (

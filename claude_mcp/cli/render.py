@@ -38,7 +38,7 @@ def commands(entries: list[Entry]) -> str:
 def _command_row(entry: Entry) -> tuple[str, ...]:
     code = "-" if entry.exit_code is None else str(entry.exit_code)
     cells = (entry.command_id, entry.status.value, code, entry.started_at, entry.command)
-    return tuple(_one_line(cell) for cell in cells)
+    return tuple(one_line(cell) for cell in cells)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:
@@ -62,7 +62,7 @@ def _row(listed: Listed) -> tuple[str, ...]:
         session.image,
         session.project_path,
     )
-    return tuple(_one_line(cell) for cell in cells)
+    return tuple(one_line(cell) for cell in cells)
 
 
 def _turn(listed: Listed) -> str:
@@ -89,19 +89,19 @@ def turns(listing: Listing) -> str:
         )
         for each in listing.turns
     ]
-    return _aligned([tuple(map(_one_line, row)) for row in (TURNS_HEAD, *rows)])
+    return _aligned([tuple(map(one_line, row)) for row in (TURNS_HEAD, *rows)])
 
 
 def pruned(pruned: list[Pruned]) -> str:
     """One session per line: its id, why it is removed, its name."""
     return "".join(
-        f"{each.session.id}  {each.reason}  {_one_line(each.session.name)}\n"
+        f"{each.session.id}  {each.reason}  {one_line(each.session.name)}\n"
         for each in pruned
         if not each.kept
     )
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A name may contain line breaks; here each session takes one line."""
     return " ".join(visible(text).split())
 

@@ -162,6 +162,11 @@ def inspect_argv(program: str, refs: Sequence[str]) -> Argv:
     return (program, "container", "inspect", f"--format={INSPECT_FORMAT}", *checked)
 
 
+def stats_argv(program: str, refs: Sequence[str]) -> Argv:
+    checked = (reference(ref) for ref in refs)
+    return (program, "stats", "--no-stream", "--no-trunc", "--format={{json .}}", *checked)
+
+
 def exec_argv(program: str, ref: str, command: Sequence[str]) -> Argv:
     return (program, "exec", "--interactive", reference(ref), *command)
 

@@ -58,6 +58,7 @@ from claude_mcp.engine.failures import (
 from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.pulse import Pulse
 from claude_mcp.engine.spec import ContainerSpec, Limits
+from claude_mcp.engine.stats import Stats, parse_stats
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 READ_SECONDS: Final = 20.0
@@ -254,6 +255,12 @@ class DockerCliEngine:
         ):
             raise self._failure("inspect containers", completed)
         return found, half_removed
+
+    async def stats(self, refs: Sequence[str]) -> list[Stats]:
+        completed = await self._run(build.stats_argv(self.program, refs))
+        if completed.returncode != 0:
+            raise self.failed("measure containers", completed.err)
+        return parse_stats(completed.out)
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:
         completed = await self._run(build.list_ids_argv(self.program, label, value))

@@ -15,6 +15,7 @@ from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec, Limits
+from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError
 
 CREATE_SECONDS: Final = 60.0
@@ -176,6 +177,13 @@ class Engine(Protocol):
 
         Raises:
             ReferenceAmbiguous: one of them is a prefix of several ids.
+        """
+
+    async def stats(self, refs: Sequence[str]) -> list[Stats]:
+        """What running containers take of the host, in one call that lasts about a second.
+
+        Raises:
+            ContainerNotFound, ContainerNotRunning: one of them has ended.
         """
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:

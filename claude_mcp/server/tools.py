@@ -23,6 +23,7 @@ from claude_mcp.server.turn_tools import (
     GET_TURN,
     RESPOND_PERMISSION,
 )
+from claude_mcp.server.usage_tools import GET_STATS
 from claude_mcp.server.work_tools import TRANSFER_FILES
 from claude_mcp.server.workspace_tools import APPLY_CHANGES, DISCARD_CHANGES, GET_CHANGES
 
@@ -42,6 +43,7 @@ DECLARATIONS: Final = (
     RESPOND_PERMISSION,
     SET_CREDENTIALS,
     LIST_SESSIONS,
+    GET_STATS,
     DESTROY_SESSION,
     TRANSFER_FILES,
     EXECUTE_COMMAND,

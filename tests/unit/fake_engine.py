@@ -122,6 +122,16 @@ def calls(program: Path) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
+STATS = {
+    "BlockIO": "0B / 8.19kB",
+    "CPUPerc": "12.34%",
+    "MemPerc": "0.08%",
+    "MemUsage": "142.5MiB / 2GiB",
+    "NetIO": "1.05kB / --",
+    "PIDs": "21",
+}
+
+
 class Engine:
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -222,6 +232,15 @@ class Engine:
         if sys.stdin.readline().strip() == places.COMMIT:
             self.save({**container, "status": "running"})
             print(places.COMMITTED, flush=True)
+        return 0
+
+    def stats(self, argv: list[str]) -> int:
+        """As Docker prints them; the file ``ended`` makes the first call miss a container."""
+        if (self.state / "ended").exists():
+            (self.state / "ended").unlink()
+            return fail(f"Error response from daemon: No such container: {argv[-1]}")
+        for each in argv[4:]:
+            print(json.dumps({**STATS, "ID": each, "Container": each}))
         return 0
 
     def inspect(self, argv: list[str]) -> int:
@@ -354,6 +373,8 @@ def main(state: str, argv: Sequence[str] = ()) -> int:
         case "logs":
             print("2026-01-02T03:04:05.000000000Z session started", file=sys.stderr)
             return 0
+        case "stats":
+            return engine.stats(argv)
         case "info":
             print(json.dumps({**INFO, "SecurityOptions": engine.security_options()}))
             return 0

@@ -24,6 +24,7 @@ from claude_mcp.engine.engine import (
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError, SessionNotFound, TransferError, UsageError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create.request import CreateRequest
@@ -144,6 +145,9 @@ class Pods:
         self, ref: str, command: Sequence[str], variables: Mapping[str, str]
     ) -> int:
         return 0
+
+    async def stats(self, refs: Sequence[str]) -> list[Stats]:
+        return [Stats(ref, *8 * [None]) for ref in refs]
 
     async def logs(self, ref: str, tail: int, capture_bytes: int) -> Log:
         return Log("2026-01-02T03:04:05Z both streams are one here\n", "")

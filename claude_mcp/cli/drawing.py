@@ -1,0 +1,90 @@
+"""What is drawn by hand: texts cut to a width, tables that fit a terminal, colors.
+
+Nothing here writes. A character takes the columns that terminals give it, which is two for many.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, TextIO
+
+from claude_mcp.config import variable
+
+BOLD: Final = "1"
+DIM: Final = "2"
+INVERSE: Final = "7"
+RED: Final = "31"
+GREEN: Final = "32"
+YELLOW: Final = "33"
+CYAN: Final = "36"
+GAP: Final = "  "
+ELLIPSIS: Final = "…"
+LEAST_COLUMNS: Final = 6
+"""What is left of a column that is cut, at least."""
+
+
+def columns(stream: TextIO) -> int | None:
+    """The width of the terminal; None if it is none, and so has no width."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def is_plain(stream: TextIO) -> bool:
+    """Whether nothing but text may be written: no terminal, a dumb one, or ``NO_COLOR``."""
+    return (
+        not stream.isatty() or variable("TERM") in (None, "", "dumb") or bool(variable("NO_COLOR"))
+    )
+
+
+def styled(text: str, *styles: str) -> str:
+    return f"\x1b[{';'.join(styles)}m{text}\x1b[0m"
+
+
+def width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(_width(character) for character in text)
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def fit(text: str, limit: int) -> str:
+    """The text, or its beginning and an ellipsis, in at most ``limit`` columns."""
+    if width(text) <= limit:
+        return text
+    taken, kept = 0, []
+    for character in text:
+        taken += _width(character)
+        if taken > limit - 1:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + ELLIPSIS if limit > 0 else ""
+
+
+def pad(text: str, to: int) -> str:
+    return text + " " * (to - width(text))
+
+
+def table(rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
+    """The rows as lines with aligned columns, in at most ``limit`` columns of the terminal.
+
+    What does not fit is cut: each time the widest column, and never below ``LEAST_COLUMNS``.
+    """
+    widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
+    if limit is not None:
+        over = sum(widths) + len(GAP) * (len(widths) - 1) - limit
+        while over > 0 and max(widths) > LEAST_COLUMNS:
+            widths[widths.index(max(widths))] -= 1
+            over -= 1
+    return [
+        GAP.join(pad(fit(cell, to), to) for cell, to in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,39 @@
+"""What is told of a session by the engine and by itself: its consumption, its details."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.details import details
+from claude_mcp.sessions.registry import Sessions
+from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.usage import usage
+
+
+async def test_a_session_is_measured(sessions: Sessions, shared: Session) -> None:
+    (found,) = await usage(sessions, [shared.name])
+    assert found.session.id == shared.id
+    assert found.stats is not None
+    assert found.stats.id == shared.container_id
+    assert found.stats.memory_bytes
+    assert found.stats.pids
+    assert found.stats.network_in_bytes is not None
+
+
+async def test_limits_are_told_as_they_were_given(
+    sessions: Sessions, project: Path, name: str
+) -> None:
+    limits = {"memory": "512m", "pids": "200"}
+    made = await create(sessions, CreateRequest(str(project), session_name=name, limits=limits))
+    if made.warnings:
+        pytest.skip(f"this host cannot set limits: {made.warnings[0]}")
+    found = await details(sessions, name)
+    session = found.listed.session
+    assert (session.memory_bytes, session.pids, session.cpus) == (512 * 1024**2, 200, None)
+    assert (found.turns and found.turns.turns, found.latest) == ((), None)
+    assert list(found.problems) == ["changes"]  # a mounted directory without a repository
+    await sessions.destroy(name)
