@@ -11,6 +11,7 @@ from typing import Final
 from claude_mcp.cli import (
     clients,
     commands,
+    completion,
     details,
     history,
     oneshot,
@@ -52,6 +53,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "attach": terminals.attach,
     "shell": terminals.shell,
     "doctor": commands.doctor,
+    "completion": completion.completion,
     "install": clients.install,
     "uninstall": clients.uninstall,
 }

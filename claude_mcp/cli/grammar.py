@@ -317,6 +317,12 @@ def _paths(parser: Parser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", help="relative to /workspace")
 
 
+def _completion(parser: Parser) -> None:
+    parser.add_argument(
+        "shell", metavar="SHELL", help="bash, zsh or fish; 'names' prints the sessions' names"
+    )
+
+
 def _doctor(parser: Parser) -> None:
     _json(parser)
 
@@ -485,6 +491,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _session,
     ),
     "shell": ("open a shell in a session on this terminal", "claude-mcp shell .", _session),
+    "completion": (
+        "print a script with which a shell completes commands and sessions",
+        'eval "$(claude-mcp completion bash)"\n  claude-mcp completion fish | source',
+        _completion,
+    ),
     "install": (
         "add the server to an MCP client, such as cursor",
         "claude-mcp install\n  claude-mcp install claude-desktop",

@@ -1,0 +1,94 @@
+"""Completion, tried in a real shell."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from claude_mcp.cli.grammar import ALIASES, COMMANDS
+from tests.unit import fake_engine
+from tests.unit.cli.conftest import Run
+
+COMPLETE = """
+eval "$(claude-mcp completion bash)"
+COMP_WORDS=(claude-mcp "$@")
+COMP_CWORD=$#
+_claude_mcp
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def environment_with_program(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The shell finds our program as users do."""
+    program = tmp_path / "bin" / "claude-mcp"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m claude_mcp "$@"\n')
+    program.chmod(0o755)
+    return {**environment, "PATH": f"{program.parent}:{environment['PATH']}"}
+
+
+def completed(environment: dict[str, str], *words: str) -> list[str]:
+    bash = shutil.which("bash")
+    assert bash is not None
+    done = subprocess.run(
+        [bash, "--norc", "-c", COMPLETE, "bash", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return done.stdout.split("\n")[:-1]
+
+
+def test_commands_and_their_other_names(environment_with_program: dict[str, str]) -> None:
+    assert completed(environment_with_program, "") == [*COMMANDS, *ALIASES]
+    assert completed(environment_with_program, "--engine", "docker", "exe") == ["exec", "execute"]
+
+
+def test_options_of_a_command(environment_with_program: dict[str, str]) -> None:
+    assert completed(environment_with_program, "create-session", "--net") == ["--network"]
+    assert completed(environment_with_program, "--de") == ["--debug"]
+
+
+def test_sessions_are_named_where_one_is_taken(
+    environment_with_program: dict[str, str], session: str, program: Path, project: Path
+) -> None:
+    fake_engine.add_session(program, "fix it", project)
+    fake_engine.add_session(program, "evil\n\x1b[2J", project)
+    found = completed(environment_with_program, "execute", "fi")
+    assert sorted(found) == ["fix-tests", "fix\\ it"]
+    assert completed(environment_with_program, "create", "fi") == [""]
+
+
+def test_an_engine_that_does_not_answer_completes_nothing_and_says_nothing(
+    run: Run, program: Path
+) -> None:
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert run("completion", "names") == (1, "", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_script_knows_every_command(run: Run, shell: str) -> None:
+    code, out, _ = run("completion", shell)
+    assert code == 0
+    assert [
+        name for name in (*COMMANDS, *ALIASES) if name not in out.replace("'", " ").split()
+    ] == []
+    assert "@" not in out.replace('"$@"', "")
+    program = shutil.which(shell)
+    if program is not None:
+        subprocess.run([program, "-n"], input=out, text=True, check=True, timeout=60)
+
+
+def test_another_shell_is_refused(run: Run) -> None:
+    code, out, err = run("completion", "tcsh")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0] == "claude-mcp: There is no completion for 'tcsh'."
