@@ -26,12 +26,13 @@ from claude_mcp.views.results import (
     TurnsResult,
     TurnView,
 )
+from claude_mcp.views.usage import StatsResult
 
 
 @singledispatch
 def next_step(result: Result) -> str | None:
-    """None if a caller has everything it asked for."""
-    raise NotImplementedError(type(result).__name__)
+    """None if a caller has everything it asked for. A test sees that each kind is registered."""
+    return None
 
 
 @next_step.register
@@ -179,6 +180,11 @@ def _command(result: CommandOutcome) -> str | None:
         return "execute_command with a larger timeoutSeconds, or with background true for a server."
     if result.truncated:
         return f"{asked} and cursor 0 returns what is kept of all its output, in parts."
+    return None
+
+
+@next_step.register
+def _stats(result: StatsResult) -> None:
     return None
 
 
