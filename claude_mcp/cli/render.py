@@ -9,9 +9,9 @@ from claude_mcp.contract.numbers import counted
 from claude_mcp.views.figures import elapsed, usd
 
 if TYPE_CHECKING:
+    from claude_mcp.sessions.command_state import Entry
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Listed
-    from claude_mcp.sessions.turns.command_results import Entry
     from claude_mcp.sessions.turns.listing import Listing
     from claude_mcp.sessions.turns.results import Event
 

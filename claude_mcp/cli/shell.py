@@ -16,8 +16,8 @@ from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 
 if TYPE_CHECKING:
+    from claude_mcp.sessions.command_state import CommandResult
     from claude_mcp.sessions.handle import SessionHandle
-    from claude_mcp.sessions.turns.command_results import CommandResult
 
 EXEC_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 """Kept of each stream: far more than in a tool result, and still within one answer of the agent."""
@@ -102,8 +102,8 @@ def command(arguments: argparse.Namespace, config: Config) -> int:
 
 async def _print(handle: SessionHandle, arguments: argparse.Namespace) -> CommandResult:
     """Print a command's output as it arrives, until there is no more to come."""
+    from claude_mcp.sessions.command_state import CommandStatus
     from claude_mcp.sessions.turns import commands
-    from claude_mcp.sessions.turns.command_results import CommandStatus
 
     result = await commands.follow(
         handle,

@@ -17,6 +17,7 @@ from claude_mcp.contract import operations
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel.answers import line, read, said
 from claude_mcp.sessions.channel.channels import Channels
+from claude_mcp.sessions.command_state import Entry, parse_entries
 from claude_mcp.sessions.session import Session, Status
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,9 @@ class Activity:
     questions: int = 0
     """How many questions of Claude are open."""
     background: int = 0
-    """How many commands run in the background."""
+    """How many commands run in the background, of Claude and of others."""
+    commands: tuple[Entry, ...] = ()
+    """Those of others: commands that run although nobody waits for them."""
 
 
 SILENT: Final = f"it did not answer within {ANSWER_SECONDS:g} s"
@@ -88,6 +91,7 @@ async def ask(channels: Channels, sessions: Sequence[Session]) -> dict[str, Acti
 async def _ask(channels: Channels, session: Session) -> Activity:
     answer = await channels.request(session.container_id, operations.STATUS, {})
     status = read(operations.Status, answer)
+    commands = tuple(parse_entries(status.commands))
     return Activity(
         turn_running=status.turn_running,
         last_activity_at=status.last_activity_at[:MAX_TIME_CHARS],
@@ -97,5 +101,6 @@ async def _ask(channels: Channels, session: Session) -> Activity:
         last_step=said(status.last_step),
         model=said(status.model),
         questions=status.questions,
-        background=status.background,
+        background=status.background + len(commands),
+        commands=commands,
     )

@@ -16,13 +16,13 @@ from claude_mcp.views.wire import to_json
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.activity import Activity
+    from claude_mcp.sessions.command_state import CommandResult, Entry
     from claude_mcp.sessions.create.request import Created
     from claude_mcp.sessions.files.transfer import Transferred
     from claude_mcp.sessions.handover import HandedOver
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Destroyed, Listed
     from claude_mcp.sessions.session import Session
-    from claude_mcp.sessions.turns.command_results import CommandResult, Entry
     from claude_mcp.sessions.turns.listing import ListedTurn, Listing
     from claude_mcp.sessions.turns.permissions import Decided
     from claude_mcp.sessions.turns.results import Event, Question, TurnResult
@@ -279,6 +279,31 @@ class PermissionResult(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class CommandLine(Result):
+    """One command in a list."""
+
+    command_id: str
+    command: str
+    status: str
+    background: bool
+    started_at: str
+    ended_at: str | None
+    exit_code: int | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> CommandLine:
+        return cls(
+            entry.command_id,
+            entry.command,
+            entry.status.value,
+            entry.background,
+            entry.started_at,
+            entry.ended_at,
+            entry.exit_code,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEntry(Result):
     session_id: str
     session_name: str
@@ -309,6 +334,9 @@ class SessionEntry(Result):
     """The model that answered last, or else the session's own."""
     open_questions: int | None
     background_commands: int | None
+    """How many run, of Claude and of others."""
+    commands: list[CommandLine]
+    """Those of others: commands that run although nobody waits for them."""
     problem: str | None
     """Why a running session does not say what it is doing."""
 
@@ -346,6 +374,7 @@ def _activity_fields(activity: Activity | None) -> dict[str, Any]:
         model=activity.model if activity else None,
         open_questions=activity.questions if activity else None,
         background_commands=activity.background if activity else None,
+        commands=[CommandLine.of(each) for each in activity.commands] if activity else [],
     )
 
 
@@ -622,31 +651,6 @@ class CommandOutcome(Result):
             cursor=command.cursor,
             more=command.more,
             output=command.output,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CommandLine(Result):
-    """One command in a list."""
-
-    command_id: str
-    command: str
-    status: str
-    background: bool
-    started_at: str
-    ended_at: str | None
-    exit_code: int | None
-
-    @classmethod
-    def of(cls, entry: Entry) -> CommandLine:
-        return cls(
-            entry.command_id,
-            entry.command,
-            entry.status.value,
-            entry.background,
-            entry.started_at,
-            entry.ended_at,
-            entry.exit_code,
         )
 
 

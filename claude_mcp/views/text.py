@@ -188,6 +188,9 @@ def doing(entry: SessionEntry) -> list[str]:
         facts.append(f"waits for {counted(entry.open_questions, 'answer')}")
     if entry.background_commands:
         facts.append(counted(entry.background_commands, "background command"))
+    for each in entry.commands:
+        left = " has left processes running" if each.status == "left_running" else ""
+        facts.append(f"command {each.command_id}{left} ({each.command})")
     return facts
 
 

@@ -21,13 +21,13 @@ from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, pruning
+from claude_mcp.sessions.command_state import CommandResult
 from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from claude_mcp.sessions.turns.command_results import CommandResult
 from tests.engine_fixtures import Bare
 
 PATIENCE_SECONDS = 60

@@ -20,14 +20,14 @@ from claude_mcp.errors import AgentError, CommandNotFound, UsageError
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channel import ChannelLost
 from claude_mcp.sessions.channel.silence import StoppedMeanwhile
-from claude_mcp.sessions.handle import SessionHandle
-from claude_mcp.sessions.session import Session
-from claude_mcp.sessions.turns.command_results import (
+from claude_mcp.sessions.command_state import (
     CommandResult,
     Entry,
     parse_entries,
     parse_result,
 )
+from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.session import Session
 
 OUTPUT_BYTES: Final = 64 * 1024
 """How much of each stream is kept by default: its first and its last half."""

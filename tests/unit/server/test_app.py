@@ -155,6 +155,7 @@ async def test_a_session_s_life(
                     "model": None,
                     "openQuestions": 0,
                     "backgroundCommands": 0,
+                    "commands": [],
                     "problem": None,
                 }
             ]

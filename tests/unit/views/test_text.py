@@ -9,6 +9,7 @@ from claude_mcp.views import text
 from claude_mcp.views.figures import elapsed
 from claude_mcp.views.results import (
     CancelResult,
+    CommandLine,
     CommandOutcome,
     CreateResult,
     DestroyEntry,
@@ -107,6 +108,7 @@ ENTRY = SessionEntry(
     model=None,
     open_questions=None,
     background_commands=None,
+    commands=[],
     problem=None,
 )
 
@@ -340,6 +342,9 @@ def test_a_list_says_what_each_session_is_doing() -> None:
     asking = replace(
         ENTRY, turn_running=True, turn_ms=3_000, open_questions=1, background_commands=2, model="m"
     )
+    server = CommandLine("5b1f", "npm run dev", "running", True, ENTRY.created_at, None, None)
+    left = replace(server, command="./start", status="left_running", exit_code=0)
+    asking = replace(asking, commands=[server, left])
     silent = replace(ENTRY, problem="it did not answer within 2 s")
     facts = [
         line.partition("running, ")[2].partition("project /src/project, ")[::2]
@@ -347,7 +352,8 @@ def test_a_list_says_what_each_session_is_doing() -> None:
     ]
     assert [doing for doing, _ in facts] == [
         "idle, last step 'Done.', ",
-        "a turn has been running for 3 s, waits for 1 answer, 2 background commands, ",
+        "a turn has been running for 3 s, waits for 1 answer, 2 background commands, command "
+        "5b1f (npm run dev), command 5b1f has left processes running (./start), ",
         "not known what it is doing: it did not answer within 2 s, ",
     ]
     assert facts[0][1].endswith(", created by cli")

@@ -14,10 +14,10 @@ import pytest
 
 from claude_mcp.contract import operations
 from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.sessions import command_state
 from claude_mcp.sessions.channel import channel
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import Session, Status
-from claude_mcp.sessions.turns import command_results
 from claude_mcp.sessions.turns import results as turn_results
 from claude_mcp.views.results import CommandOutcome, PromptResult, TurnView
 from tests.unit.dice import INPUTS, Dice
@@ -81,7 +81,7 @@ def test_every_answer_about_a_command_is_a_result_or_our_error() -> None:
         if not isinstance(answer, dict):
             continue
         try:
-            result = command_results.parse_result(SESSION, answer, 1000)
+            result = command_state.parse_result(SESSION, answer, 1000)
         except ClaudeMcpError:
             continue
         read += 1

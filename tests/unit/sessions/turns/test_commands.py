@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.errors import AgentError, UsageError
+from claude_mcp.sessions.command_state import CommandResult, parse_result
 from claude_mcp.sessions.handle import RESTARTED
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
-from claude_mcp.sessions.turns.command_results import CommandResult, parse_result
 from claude_mcp.sessions.turns.commands import logs, run
 from tests.unit.sessions.conftest import container
 
