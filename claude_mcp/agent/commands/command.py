@@ -146,6 +146,11 @@ class Command:
             self._end_input = end and not self.args.tty
         self.wake()
 
+    @property
+    def is_unattended(self) -> bool:
+        """Whether it runs although nobody waits for it."""
+        return not self.attended and not self.is_over
+
     def entry(self) -> operations.CommandEntry:
         ended = None if self._seconds is None else rfc3339(self._started_at + self._seconds)
         text = " ".join(self.args.command[: 4 * HEADLINE_CHARS].split())

@@ -33,6 +33,7 @@ MAX_UNATTENDED = 50
 """Commands that run although nobody waits for them; beyond that, none is started."""
 KEPT_IN_MEMORY = 20
 MAX_LISTED = 50
+ID_CHARS = 36
 STOP_SECONDS = 10.0
 LEFT_KILLED = "Processes that the command had left behind were killed."
 
@@ -65,6 +66,8 @@ class Commands:
         new command until its end."""
         args = request.read(operations.Command)
         command_id = args.command_id or _new_id()
+        if len(command_id) != ID_CHARS or "/" in command_id:
+            raise RequestError(Code.BAD_COMMAND, "a command's id must be a UUID")
         with self._lock:
             known = self._known(command_id, args.durable)
             if known is None:
@@ -132,7 +135,7 @@ class Commands:
     def unattended(self) -> list[dict[str, Any]]:
         """The entries of commands that run although nobody waits for them."""
         with self._lock:
-            return [to_json(each.entry()) for each in self._open.values() if not each.attended]
+            return [to_json(each.entry()) for each in self._open.values() if each.is_unattended]
 
     # Starting. The caller of `_known` and `_accept` holds the lock.
 
@@ -148,7 +151,7 @@ class Commands:
         return command or (self._records.get(command_id) if on_disk else None)
 
     def _accept(self, command_id: str, args: operations.Command) -> Command:
-        running = sum(not each.attended for each in self._open.values())
+        running = sum(each.is_unattended for each in self._open.values())
         if running >= MAX_UNATTENDED:
             raise RequestError(Code.TOO_MANY_COMMANDS, str(running))
         command = Command(command_id, args, f"{self._directory}/{command_id}")
