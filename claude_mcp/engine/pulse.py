@@ -72,18 +72,28 @@ class Pulse:
     async def watching(self, quiet_seconds: float | None = None) -> AsyncIterator[None]:
         """End the block with EngineUnavailable once the engine does not answer any more."""
         quiet = QUIET_SECONDS if quiet_seconds is None else quiet_seconds
+        failures: list[EngineError] = []
+        done = False
 
         async def watch() -> None:
             await anyio.sleep(0.0 if self._silent else quiet)
-            while True:
-                await self.check()
-                await anyio.sleep(QUIET_SECONDS)
+            try:
+                while True:
+                    await self.check()
+                    await anyio.sleep(QUIET_SECONDS)
+            except EngineError as error:
+                # Not raised here: the block may be about to fail for the same reason.
+                failures.append(error)
+                tasks.cancel_scope.cancel()
 
         with ungrouped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch)
                 yield
+                done = True
                 tasks.cancel_scope.cancel()
+        if failures and not done:
+            raise failures[0]
         self._silent = False
 
     def silence(self) -> EngineUnavailable:

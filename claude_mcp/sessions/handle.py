@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine, PortInUse
-from claude_mcp.errors import ClaudeMcpError, SessionNotFound, SessionNotReady
+from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, SessionNotReady
 from claude_mcp.sessions import mounted, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
@@ -179,7 +179,14 @@ class SessionHandle:
                     hint="The next prompt or command starts it again.",
                 )
             await self._start_again()
-            return await self._ask(op, args, on_event)
+            try:
+                return await self._ask(op, args, on_event)
+            except NotRunning as error:
+                raise SessionNotReady(
+                    f"The session {session.name!r} was started again, but ended at once.",
+                    hint="Read its log. If it cannot be mended, create a new one.",
+                    steps=(NextStep.READ_LOG, NextStep.CREATE),
+                ) from error
         except NoContainer:
             self._connection.known.forget(session)
             raise SessionNotFound(f"The session {session.name!r} no longer exists.") from None

@@ -52,6 +52,16 @@ async def test_a_call_to_a_silent_engine_ends(
             await anyio.sleep_forever()
 
 
+async def test_calls_within_calls_end_with_one_error(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
+    engine = Pulse("Docker", daemon.ask)
+    with pytest.raises(EngineUnavailable, match=SILENT):
+        async with engine.watching(), engine.watching():
+            await anyio.sleep_forever()
+
+
 async def test_a_quick_call_asks_nothing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "QUIET_SECONDS", 60.0)
     async with Pulse("Docker", daemon.ask).watching():

@@ -137,3 +137,14 @@ async def test_a_session_that_stopped_while_it_was_connected_to_is_started(
     handle = await sessions.open("fix")
     assert (await handle.request("command", {}))["op"] == "command"
     assert scripted.calls[-2:] == ["start", "exec"]
+
+
+async def test_a_session_that_ends_at_once_when_it_is_started_says_so(
+    scripted: ScriptedEngine, sessions: Sessions
+) -> None:
+    scripted.holds(container("abcd1", "fix", "exited"))
+    scripted.on("exec", "import sys; sys.exit('Error response from daemon: C is not running')")
+    handle = await sessions.open("fix")
+    with pytest.raises(SessionNotReady, match=r"^The session 'fix' was started again, but ended"):
+        await handle.request("command", {})
+    assert scripted.calls.count("start") == 1
