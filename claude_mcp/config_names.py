@@ -158,7 +158,7 @@ TABLE: Final = (
         "CLAUDE_MCP_PROXY_IMAGE",
         _T,
         Use.SERVER,
-        "image for the proxies of restricted sessions",
+        "image for proxies, and for the containers of published ports",
         "the session image",
     ),
     Name(

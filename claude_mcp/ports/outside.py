@@ -27,7 +27,7 @@ from claude_mcp.proxy.connections import (
 
 MOST_VISITORS = 512
 MOST_WAITING = 64
-"""Connections of the session that wait for visitors; more are closed at once."""
+"""Connections of the session that wait for visitors; the oldest of more are closed."""
 RESERVED_DESCRIPTORS = 32
 PATIENCE_SECONDS = 10.0
 """How long a visitor waits for the session, which may just be restarted."""
@@ -62,12 +62,10 @@ class Outside:
     async def _admit_session(self, listener: socket.socket) -> None:
         """Collect the session's connections from its Unix socket, until cancelled."""
         while True:
-            connection = Connection(await self._accept(listener))
-            if len(self._waiting) < MOST_WAITING:
-                self._waiting.append(connection)
-                self._came.set()
-            else:
-                connection.close()
+            self._waiting.append(Connection(await self._accept(listener)))
+            if len(self._waiting) > MOST_WAITING:  # the oldest are of a session that was restarted
+                self._waiting.popleft().close()
+            self._came.set()
 
     async def _admit_visitors(self, listener: socket.socket, port: int) -> None:
         """Serve visitors of one of the session's ports, until cancelled."""
@@ -126,7 +124,7 @@ class Outside:
             while not self._waiting:
                 self._came.clear()
                 await self._came.wait()
-            session = self._waiting.popleft()
+            session = self._waiting.pop()  # the latest is most likely to be alive
             try:
                 await session.write(b"%d\n" % port)
                 answer = await session.read()

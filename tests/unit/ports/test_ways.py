@@ -182,7 +182,12 @@ async def test_a_session_may_keep_a_limited_number_of_connections_waiting(
     monkeypatch.setattr(outside, "MOST_WAITING", 2)
     async with way_to(tmp_path, 3000) as way:
         ends = [await asyncio.open_unix_connection(way.path) for _ in range(3)]
-        assert await ends[2][0].read() == b""
+        assert await ends[0][0].read() == b""
+        answer = asyncio.ensure_future(way.answer(b""))
+        assert await ends[2][0].readline() == b"3000\n"
+        ends[2][1].write(b"+latest")
+        ends[2][1].write_eof()
+        assert await answer == b"latest"
         for _, writer in ends:
             writer.close()
 
