@@ -14,6 +14,7 @@ from claude_mcp.cli import (
     completion,
     details,
     history,
+    images,
     oneshot,
     permissions,
     prompts,
@@ -54,6 +55,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "shell": terminals.shell,
     "doctor": commands.doctor,
     "completion": completion.completion,
+    "image": images.image,
     "install": clients.install,
     "uninstall": clients.uninstall,
 }

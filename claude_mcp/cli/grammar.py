@@ -327,6 +327,24 @@ def _doctor(parser: Parser) -> None:
     _json(parser)
 
 
+def _image(parser: Parser) -> None:
+    parser.add_argument("action", metavar="ACTION", help="build, pull, list or check")
+    parser.add_argument(
+        "image", metavar="IMAGE", nargs="?", help="default: the image that sessions use"
+    )
+    parser.option("--base", metavar="IMAGE", help="build: another Debian image to begin with")
+    parser.option(
+        "--extra-ca",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="build: certificates to trust (PEM); may be repeated",
+    )
+    parser.option("--rebuild", action="store_true", help="build: from the beginning, without cache")
+    _verbose(parser)
+    _json(parser)
+
+
 def _install(parser: Parser) -> None:
     parser.add_argument(
         "client", metavar="CLIENT", nargs="?", help="none: show the clients and their state"
@@ -495,6 +513,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "print a script with which a shell completes commands and sessions",
         'eval "$(claude-mcp completion bash)"\n  claude-mcp completion fish | source',
         _completion,
+    ),
+    "image": (
+        "build, fetch, list or check session images",
+        "claude-mcp image build\n  claude-mcp image check registry.example.com/claude:2",
+        _image,
     ),
     "install": (
         "add the server to an MCP client, such as cursor",

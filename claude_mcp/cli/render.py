@@ -9,7 +9,9 @@ from claude_mcp.contract.numbers import counted
 from claude_mcp.views.figures import elapsed, usd
 
 if TYPE_CHECKING:
+    from claude_mcp.engine.engine import Image
     from claude_mcp.sessions.command_state import Entry
+    from claude_mcp.sessions.images import Contents
     from claude_mcp.sessions.pruning import Pruned
     from claude_mcp.sessions.registry import Listed
     from claude_mcp.sessions.turns.listing import Listing
@@ -90,6 +92,22 @@ def turns(listing: Listing) -> str:
         for each in listing.turns
     ]
     return _aligned([tuple(map(one_line, row)) for row in (TURNS_HEAD, *rows)])
+
+
+def images(found: list[Image]) -> str:
+    """One image per line."""
+    rows = [("IMAGE", "ID", "SIZE", "CREATED")]
+    rows += [(each.name, each.id, each.size, each.created) for each in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
+
+
+def contents(found: Contents) -> str:
+    """One program per line, with its version."""
+    lines = [f"{name:8} {version}".rstrip() for name, version in found.programs.items()]
+    lines += [f"{name:8} MISSING: no session can run without it" for name in found.missing]
+    lines += [f"{name:8} missing; some projects need it" for name in found.unavailable]
+    return "\n".join(lines) + "\n"
 
 
 def pruned(pruned: list[Pruned]) -> str:

@@ -40,6 +40,8 @@ INSPECT_FORMAT: Final = (
 )
 
 
+IMAGES_FORMAT: Final = "{{.Repository}}\\t{{.Tag}}\\t{{.ID}}\\t{{.Size}}\\t{{.CreatedSince}}"
+"""One image a line; both engines know these fields."""
 DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^"
 """Keys that nobody types: the engines' own default, Ctrl-P, belongs to the programs inside."""
 
@@ -188,6 +190,20 @@ def logs_argv(program: str, ref: str, tail: int) -> Argv:
 
 def image_id_argv(program: str, image: str) -> Argv:
     return (program, "image", "inspect", "--format={{.Id}}", image_reference(image))
+
+
+def images_argv(program: str, label: str) -> Argv:
+    return (program, "images", f"--filter=label={label}", f"--format={IMAGES_FORMAT}")
+
+
+def pull_argv(program: str, image: str) -> Argv:
+    return (program, "pull", image_reference(image))
+
+
+def run_in_image_argv(program: str, image: str, script: str) -> Argv:
+    """A shell script in a container of its own, without a network, which is removed at its end."""
+    options = ("--rm", "--network=none", "--pull=never", "--entrypoint=/bin/sh")
+    return (program, "run", *options, image_reference(image), "-c", script)
 
 
 def copy_in_argv(program: str, ref: str, directory: str) -> Argv:

@@ -23,6 +23,7 @@ from claude_mcp.engine.engine import (
     ContainerNotFound,
     ContainerNotRunning,
     CopyIncomplete,
+    Image,
     LimitRefused,
     Log,
     NewContainer,
@@ -374,6 +375,29 @@ class DockerCliEngine:
     async def image_exists(self, image: str) -> bool:
         completed = await self._run(build.image_id_argv(self.program, image))
         return completed.returncode == 0
+
+    async def images(self, label: str) -> list[Image]:
+        completed = await self._run(build.images_argv(self.program, label))
+        if completed.returncode != 0:
+            raise self._failure("list images", completed)
+        rows = [line.split("\t") for line in completed.out.splitlines()]
+        return [
+            Image(f"{name}:{tag}", id.removeprefix("sha256:")[:12], size, created)
+            for name, tag, id, size, created in (row for row in rows if len(row) == 5)
+        ]
+
+    async def pull(self, image: str) -> int:
+        return await process.run_attached(
+            build.pull_argv(self.program, image), env=self.environment
+        )
+
+    async def run_in_image(self, image: str, script: str) -> str:
+        completed = await self._run(
+            build.run_in_image_argv(self.program, image, script), seconds=CHANGE_SECONDS
+        )
+        if completed.returncode != 0:
+            raise self._failure(f"run image {image}", completed)
+        return completed.out
 
     async def info(self) -> EngineInfo:
         if not self.known_info:

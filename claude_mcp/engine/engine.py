@@ -101,6 +101,16 @@ class NewContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """An image; size and age are as the engine words them."""
+
+    name: str
+    id: str
+    size: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """The end of what a container's main process wrote; each line begins with its time."""
 
@@ -236,6 +246,19 @@ class Engine(Protocol):
         """Remove what copies of killed processes have left on this host; no engine call."""
 
     async def image_exists(self, image: str) -> bool: ...
+
+    async def images(self, label: str) -> list[Image]:
+        """The images with a label, newest first."""
+
+    async def pull(self, image: str) -> int:
+        """Fetch an image, with the engine's own progress on our streams; returns its exit code."""
+
+    async def run_in_image(self, image: str, script: str) -> str:
+        """What a shell script prints in a container of its own, which is removed at its end.
+
+        Raises:
+            ImageNotFound, EngineError
+        """
 
     async def info(self) -> EngineInfo:
         """What the engine says of itself: one engine call, and none after the first."""

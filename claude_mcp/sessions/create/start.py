@@ -69,7 +69,7 @@ NO_GIT_LFS: Final = (
     "it there to work on them."
 )
 BUILD_HINT: Final = (
-    "Build the session image with scripts/build-custom-image.sh, or name another with "
+    "Build the session image with 'claude-mcp image build', or name another with "
     "DEFAULT_CLAUDE_IMAGE."
 )
 

@@ -131,8 +131,8 @@ async def create(engine: Engine, spec: ContainerSpec, archive: str, what: str, r
         except ImageNotFound as error:
             raise ImageNotFound(
                 f"{engine.title} has no image {spec.image} to run {what} from.",
-                hint="Build it with scripts/build-custom-image.sh, or set CLAUDE_MCP_PROXY_IMAGE "
-                "to an image that has python3.",
+                hint="Build it with 'claude-mcp image build', or set CLAUDE_MCP_PROXY_IMAGE to an "
+                "image that has python3.",
             ) from error
 
 

@@ -450,7 +450,7 @@ def test_a_missing_image_says_how_to_get_one(run: Run, project: Path) -> None:
     assert (code, out) == (5, "")
     assert err.splitlines() == [
         "claude-mcp: Docker has no image missing:latest.",
-        "Build the session image with scripts/build-custom-image.sh, or name another with "
+        "Build the session image with 'claude-mcp image build', or name another with "
         "DEFAULT_CLAUDE_IMAGE.",
     ]
 

@@ -12,7 +12,7 @@ from tests.unit.cli.conftest import Run
 
 PYTHON = ".".join(str(number) for number in sys.version_info[:3])
 BUILD = (
-    "Build the session image with scripts/build-custom-image.sh, or name another with "
+    "Build the session image with 'claude-mcp image build', or name another with "
     "DEFAULT_CLAUDE_IMAGE."
 )
 

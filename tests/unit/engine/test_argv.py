@@ -291,3 +291,24 @@ def test_a_read_only_mount_leaves_out_the_file_systems_below_it_if_the_engine_ca
         "type=bind,source=/s,target=/t,readonly,bind-recursive=disabled",
         "type=bind,source=/s,target=/t,readonly,bind-nonrecursive",
     ]
+
+
+def test_images_are_listed_fetched_and_looked_into() -> None:
+    assert argv.images_argv("docker", "a.b") == (
+        "docker",
+        "images",
+        "--filter=label=a.b",
+        "--format={{.Repository}}\\t{{.Tag}}\\t{{.ID}}\\t{{.Size}}\\t{{.CreatedSince}}",
+    )
+    assert argv.pull_argv("podman", "r.example/i:1") == ("podman", "pull", "r.example/i:1")
+    assert argv.run_in_image_argv("docker", "i", "echo")[-3:] == ("i", "-c", "echo")
+    with pytest.raises(UsageError):
+        argv.pull_argv("docker", "--privileged")
+
+
+def test_a_program_on_a_terminal_gets_the_keys_and_the_words_of_that_terminal() -> None:
+    made = argv.exec_on_terminal_argv("docker", "abc", ("sh",), {"TERM": "vt100"})
+    assert made[:4] == ("docker", "exec", "--interactive", "--tty")
+    assert "--env=TERM=vt100" in made
+    assert made[-2:] == ("abc", "sh")
+    assert not any("ctrl-p" in each for each in made)

@@ -18,6 +18,7 @@ from claude_mcp.engine.engine import (
     Container,
     ContainerNotFound,
     Engine,
+    Image,
     Log,
     NewContainer,
 )
@@ -160,6 +161,15 @@ class Pods:
 
     async def sweep(self) -> None:
         self.calls.append("sweep")
+
+    async def images(self, label: str) -> list[Image]:
+        return []
+
+    async def pull(self, image: str) -> int:
+        return 0
+
+    async def run_in_image(self, image: str, script: str) -> str:
+        return ""
 
     async def image_exists(self, image: str) -> bool:
         return True

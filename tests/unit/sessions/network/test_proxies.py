@@ -269,7 +269,7 @@ async def test_a_missing_proxy_image_is_reported_with_advice(engine: DockerCliEn
         await egress.ensure(engine, replace(PROXY, image="missing:latest"))
     assert (caught.value.message, caught.value.hint) == (
         "Docker has no image missing:latest to run the session's proxy from.",
-        "Build it with scripts/build-custom-image.sh, or set CLAUDE_MCP_PROXY_IMAGE to an "
+        "Build it with 'claude-mcp image build', or set CLAUDE_MCP_PROXY_IMAGE to an "
         "image that has python3.",
     )
 

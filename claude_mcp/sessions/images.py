@@ -1,0 +1,117 @@
+"""The session image: how it is built, and what an image has and lacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import claude_mcp
+from claude_mcp.contract import places
+from claude_mcp.engine import process
+from claude_mcp.engine.engine import Engine, Image
+from claude_mcp.errors import ImageNotFound, ImageUnfit, UsageError
+
+LABEL: Final = "claude-mcp.build"
+"""What the build puts on our image."""
+SCRIPT: Final = Path(claude_mcp.__file__).parent / "session_image/scripts/build-custom-image.sh"
+BUILDERS: Final = ("docker", "podman")
+REQUIRED: Final = ("sh", "python3", *places.REQUIRED_PROGRAMS)
+USEFUL: Final = ("git", *places.OPTIONAL_PROGRAMS, "node", "npx", "uv", "curl", "jq")
+MAX_VERSION_CHARS: Final = 60
+_LOOK: Final = """\
+for program in {}; do
+    command -v "$program" >/dev/null || continue
+    version=
+    [ "$program" = sh ] || version="$("$program" --version 2>/dev/null | head -n 1)"
+    printf '%s\\t%s\\n' "$program" "$version"
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The programs of an image with their versions, as they word them; and what it lacks."""
+
+    image: str
+    programs: dict[str, str]
+    missing: tuple[str, ...]
+    """Without these, no session can run in it."""
+    unavailable: tuple[str, ...]
+    """Without these, a session runs, and some projects or MCP servers do not work in it."""
+
+
+async def build(
+    engine: Engine,
+    environment: dict[str, str],
+    image: str,
+    *,
+    base: str | None = None,
+    certificates: Sequence[str] = (),
+    rebuild: bool = False,
+    verbose: bool = False,
+) -> int:
+    """Build our image, with progress on stderr; returns the exit code of the build.
+
+    ``environment`` is the user's: proxies and registries come from there. ``certificates`` are
+    absolute paths of files in PEM form.
+
+    Raises:
+        UsageError: the engine cannot build it
+    """
+    directory, name = os.path.split(engine.program)
+    if name not in BUILDERS:
+        raise UsageError(
+            f"{engine.program!r} cannot build the image: its name is neither docker nor podman.",
+            hint="Build it where one of the two is, and pull it here.",
+        )
+    environment = dict(environment)
+    if directory:
+        environment["PATH"] = os.pathsep.join([directory, environment.get("PATH", os.defpath)])
+    if base is not None:
+        environment["BASE_IMAGE"] = base
+    argv = ["bash", str(SCRIPT), "--engine", name, "--tag", image, "--no-install"]
+    for certificate in certificates:
+        argv += ["--extra-ca", certificate]
+    argv += [*(["--rebuild"] if rebuild else []), *(["--verbose"] if verbose else [])]
+    return await process.run_attached(argv, env=environment)
+
+
+async def listed(engine: Engine) -> list[Image]:
+    """The images that our build made; one engine call.
+
+    Raises:
+        EngineError
+    """
+    return await engine.images(LABEL)
+
+
+async def check(engine: Engine, image: str) -> Contents:
+    """What an image has, from a look inside.
+
+    Raises:
+        ImageNotFound, EngineError
+        ImageUnfit: it has no shell to look with
+    """
+    try:
+        printed = await engine.run_in_image(image, _LOOK.format(" ".join((*REQUIRED, *USEFUL))))
+    except ImageNotFound as error:
+        raise ImageNotFound(
+            f"{engine.title} has no image {image}.",
+            hint="Fetch it with 'claude-mcp image pull', or build it: 'claude-mcp image build'.",
+        ) from error
+    programs = {}
+    for line in printed.splitlines():
+        name, separator, version = line.partition("\t")
+        if separator and name in (*REQUIRED, *USEFUL):
+            programs[name] = version.strip()[:MAX_VERSION_CHARS]
+    if not programs:
+        raise ImageUnfit(f"Image {image} cannot run a session: it has no usable shell.")
+    return Contents(
+        image,
+        programs,
+        missing=tuple(name for name in REQUIRED if name not in programs),
+        unavailable=tuple(name for name in USEFUL if name not in programs),
+    )
