@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,9 +68,9 @@ async def ask(channels: Channels, sessions: Sequence[Session]) -> dict[str, Acti
     limiter = anyio.Semaphore(AT_ONCE)
 
     async def ask_one(session: Session) -> None:
-        # One that has a channel answers at once, without a process of the engine.
+        # One that has a channel answers without a process of the engine, and need not queue.
         was_open = channels.is_open(session.container_id)
-        async with limiter:
+        async with nullcontext() if was_open else limiter:
             try:
                 with anyio.fail_after(ANSWER_SECONDS):
                     found[session.id] = SILENT
@@ -77,9 +78,10 @@ async def ask(channels: Channels, sessions: Sequence[Session]) -> dict[str, Acti
             except TimeoutError:
                 if not was_open:
                     channels.close(session.container_id)
-            except ClaudeMcpError as error:
+            except Exception as error:  # one bad session must not hide the others
                 logger.debug("session %s did not report its state: %s", session.id, error)
-                found[session.id] = line(error.message, MAX_PROBLEM_CHARS)
+                why = error.message if isinstance(error, ClaudeMcpError) else repr(error)
+                found[session.id] = line(why, MAX_PROBLEM_CHARS)
 
     with anyio.move_on_after(TOTAL_SECONDS):
         async with anyio.create_task_group() as tasks:
