@@ -170,7 +170,10 @@ def remember(state_path: str, fact: str) -> None:
 
 def abandon(state_path: str, why: str) -> "NoReturn":
     remember(state_path, "abandoned")
-    sys.stderr.write(f"the creation of this session was never completed: {why}\n")
+    try:  # noqa: SIM105 boot imports built-in modules only
+        sys.stderr.write(f"the creation of this session was never completed: {why}\n")
+    except OSError:
+        pass  # the exit code says it too
     sys.exit(places.ABANDONED_EXIT_CODE)
 
 

@@ -250,7 +250,8 @@ def reject_channel(control: socket.socket) -> None:
 
 
 def stop(number: int, frame: object) -> NoReturn:
-    os.write(2, b"stopped by signal %d\n" % number)  # sys.stderr may be in the middle of a line
+    with contextlib.suppress(OSError):
+        os.write(2, b"stopped by signal %d\n" % number)  # sys.stderr may be in midst of a line
     os._exit(0)
 
 

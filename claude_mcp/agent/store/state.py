@@ -6,6 +6,7 @@ container has ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -20,9 +21,11 @@ MAX_APPLIED = 20
 
 
 def log(line: str) -> None:
+    """Write to the log, which may have lost its reader: no work fails because of that."""
     line = redactor.redact(line)
-    sys.stderr.write(line.replace("\n", "\n  ") + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line.replace("\n", "\n  ") + "\n")
+        sys.stderr.flush()
 
 
 class State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -146,3 +147,14 @@ def test_a_log_line_shows_where_the_next_one_begins(capsys: pytest.CaptureFixtur
     log("one\ntwo")
     log("three")
     assert capsys.readouterr().err == "one\n  two\nthree\n"
+
+
+def test_a_log_that_nobody_reads_any_more_hinders_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader is a process of the engine, which may be killed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        for _ in range(3):
+            log("x" * 10_000)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # so that it can be closed
