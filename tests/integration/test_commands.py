@@ -12,6 +12,7 @@ from claude_mcp.config import Config, load
 from claude_mcp.contract import operations
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotFound, SessionNotReady, UsageError
+from claude_mcp.sessions.command_state import CommandStatus
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
@@ -91,14 +92,18 @@ async def test_500_mb_of_output_come_back_bounded_and_the_server_does_not_grow(
         "nohup sleep 1111 >/dev/null 2>&1 & wait",
     ],
 )
-async def test_timed_out_and_cancelled_commands_leave_no_process(
+async def test_timed_out_and_stopped_commands_leave_no_process(
     sessions: Sessions, shared: Session, command: str, bare: Bare
 ) -> None:
-    result = await commands.run(await sessions.open(shared.id), command, timeout_seconds=0.3)
+    handle = await sessions.open(shared.id)
+    result = await commands.run(handle, command, timeout_seconds=0.3)
     assert (result.timed_out, result.exit_code) == (True, 124)
     assert "1111" not in bare.processes(shared.container_id)
-    with anyio.move_on_after(0.3):
-        await commands.run(await sessions.open(shared.id), command)
+    running = await commands.run(handle, f"echo said; {command}", wait_seconds=0.3)
+    assert (running.status, running.stdout) == (CommandStatus.RUNNING, "said\n")
+    assert "1111" in bare.processes(shared.container_id)
+    stopped = await commands.stop(handle, running.command_id)
+    assert (stopped.status, stopped.stdout) == (CommandStatus.STOPPED, "said\n")
     assert "1111" not in bare.processes(shared.container_id)
 
 

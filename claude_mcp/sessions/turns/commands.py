@@ -55,7 +55,7 @@ async def run(
     workdir: str | None = None,
     output_bytes: int = OUTPUT_BYTES,
     command_id: str | None = None,
-    durable: bool = False,
+    durable: bool = True,
     wait_seconds: float | None = None,
     background: bool = False,
     input: str | None = None,
@@ -64,11 +64,11 @@ async def run(
     """Run ``command`` with ``sh -c`` in the session and wait until it ends, or for
     ``wait_seconds``; it then continues.
 
-    Repeating a ``command_id``, a UUID, means the same command and never runs it twice. With
-    ``durable``, that holds across a restart of the session too: the command is not started unless
-    it can be recorded. With ``background``, nothing is waited for. ``input`` is written to its
-    stdin, which is then closed unless the command is in the background or has a ``tty``.
-    Cancelling this only ends the waiting; ``stop`` ends the command.
+    Repeating a ``command_id``, a UUID, means the same command and never runs it twice: it is not
+    started unless that can be recorded. Only an id that nobody will repeat need not be ``durable``.
+    With ``background``, nothing is waited for. ``input`` is written to its stdin, which is then
+    closed unless the command is in the background or has a ``tty``. Cancelling this only ends the
+    waiting; ``stop`` ends the command.
 
     Raises:
         UsageError: the command, its id or the directory cannot be used.
@@ -84,7 +84,7 @@ async def run(
         workdir=workdir,
         timeout_seconds=timeout_seconds,
         command_id=new_command_id(command_id),
-        durable=durable,
+        durable=durable and command_id is not None,
         wait_seconds=wait_seconds,
         background=background,
         input=input,

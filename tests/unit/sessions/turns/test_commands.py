@@ -115,8 +115,8 @@ async def test_the_agent_is_asked_with_every_option(
         command_id=UUID.upper(),
     )
     assert result.stdout == (
-        '{"command": "--x\\n\'\\u00e9\'", "commandId": "' + UUID + '", "limitBytes": 10000, '
-        '"workdir": "sub"}'
+        '{"command": "--x\\n\'\\u00e9\'", "commandId": "' + UUID + '", "durable": true, '
+        '"limitBytes": 10000, "workdir": "sub"}'
     )
 
 
