@@ -280,6 +280,21 @@ def _merged(environ: Mapping[str, str], file: Mapping[str, str]) -> dict[str, st
     return {name: value for name, value in settings.items() if value}
 
 
+def origins(file: Path, environ: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
+    """The value of every setting that is set, as text, and ``environment`` or ``file``.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    found = read_file(file, required=False)
+    alone = _merged(environ, {})
+    return {
+        name: (value, "environment" if name in alone else "file")
+        for name, value in _merged(environ, found).items()
+    }
+
+
 def user_directories(environ: Mapping[str, str] | None = None) -> UserDirectories:
     """Where the programs of the user who runs us keep their settings."""
     environ = os.environ if environ is None else environ

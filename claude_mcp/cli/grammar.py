@@ -317,6 +317,16 @@ def _paths(parser: Parser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", help="relative to /workspace")
 
 
+def _config(parser: Parser) -> None:
+    parser.add_argument("action", metavar="ACTION", nargs="?", help="set or unset; none: show")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="such as ANTHROPIC_MODEL")
+    parser.add_argument(
+        "value", metavar="VALUE", nargs="?", help="a secret: env:VARIABLE, file:PATH or '-' (stdin)"
+    )
+    parser.option("--all", action="store_true", help="also what has its default")
+    _json(parser)
+
+
 def _completion(parser: Parser) -> None:
     parser.add_argument(
         "shell", metavar="SHELL", help="bash, zsh or fish; 'names' prints the sessions' names"
@@ -509,6 +519,12 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _session,
     ),
     "shell": ("open a shell in a session on this terminal", "claude-mcp shell .", _session),
+    "config": (
+        "show what is configured and where it comes from, or change the file",
+        "claude-mcp config\n  claude-mcp config set CLAUDE_MCP_MEMORY 4g\n"
+        "  claude-mcp config set ANTHROPIC_API_KEY env:MY_KEY",
+        _config,
+    ),
     "completion": (
         "print a script with which a shell completes commands and sessions",
         'eval "$(claude-mcp completion bash)"\n  claude-mcp completion fish | source',

@@ -44,10 +44,18 @@ def _value(name: str, typed: str) -> str:
             hint="Pass --provider-option baseUrl=env:VARIABLE, baseUrl=file:PATH or baseUrl=- "
             "(stdin).",
         )
-    return _secret(name, typed) if name in (*SECRET_OPTIONS, "baseUrl") else typed
+    if name not in (*SECRET_OPTIONS, "baseUrl"):
+        return typed
+    forms = f"--provider-option {name}=env:VARIABLE, {name}=file:PATH or {name}=- (stdin)"
+    return secret(name, typed, forms)
 
 
-def _secret(name: str, where: str) -> str:
+def secret(name: str, where: str, forms: str) -> str:
+    """The secret in a variable, a file or stdin; ``forms`` says how to pass it.
+
+    Raises:
+        UsageError: it was typed itself, or cannot be read.
+    """
     kind, _, place = where.partition(":")
     if where == "-":
         return sys.stdin.read()
@@ -65,5 +73,5 @@ def _secret(name: str, where: str) -> str:
             raise UsageError(f"{name}: {place} is not valid UTF-8.") from error
     raise UsageError(
         f"{name} is a secret, and other users of this machine can read the command line.",
-        hint=f"Pass --provider-option {name}=env:VARIABLE, {name}=file:PATH or {name}=- (stdin).",
+        hint=f"Pass {forms}.",
     )
