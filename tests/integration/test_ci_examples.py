@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("committer")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
 WRITES = {"tool": "Bash", "input": {"command": "echo fixed >fixed.txt"}}
-RULES = [
+RULES: list[dict[str, Any]] = [
     {"match": "Review the changes", "steps": [{"say": "Line 3 is wrong."}]},
     {"match": "Run the tests", "steps": [WRITES, {"say": "Fixed."}]},
     {"match": "Replace the deprecated", "steps": [WRITES, {"say": "Replaced."}]},
