@@ -45,6 +45,8 @@ IMAGES_FORMAT: Final = "{{.Repository}}\\t{{.Tag}}\\t{{.ID}}\\t{{.Size}}\\t{{.Cr
 DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^"
 """Keys that nobody types: the engines' own default, Ctrl-P, belongs to the programs inside."""
 
+STATES_FORMAT: Final = "{{.ID}}\t{{.Names}}\t{{.State}}"
+
 
 def mount_value(dialect: Dialect, mount: BindMount) -> str:
     """The value of ``--mount``, which engines read as one line of CSV."""
@@ -153,6 +155,11 @@ def remove_argv(program: str, ref: str) -> Argv:
 def list_ids_argv(program: str, label: str, value: str | None = None) -> Argv:
     filtered = key(label) if value is None else f"{key(label)}={value}"
     return (program, "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={filtered}")
+
+
+def list_states_argv(program: str, label: str) -> Argv:
+    filtered = f"--filter=label={key(label)}"
+    return (program, "ps", "--all", "--no-trunc", filtered, f"--format={STATES_FORMAT}")
 
 
 def remove_volume_argv(program: str, name: str) -> Argv:

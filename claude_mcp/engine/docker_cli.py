@@ -60,10 +60,12 @@ from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.pulse import Pulse
 from claude_mcp.engine.spec import ContainerSpec, Limits
 from claude_mcp.engine.stats import Stats, parse_stats
-from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
+from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
 
 READ_SECONDS: Final = 20.0
 """How long a verb that changes nothing may take on an engine that answers."""
+DESCRIBE_SECONDS: Final = 3.0
+"""How long the engine may take to describe containers for a list."""
 CHANGE_SECONDS: Final = 60.0
 """The same for a verb that starts, stops or removes something."""
 REMOVAL_POLL_SECONDS: Final = 0.1
@@ -272,6 +274,13 @@ class DockerCliEngine:
     async def containers(self, label: str) -> list[Container]:
         # Two engine calls; one more for each container that is half removed.
         ids = await self.ids(label)
+        with anyio.move_on_after(DESCRIBE_SECONDS):
+            return await self._described(ids, label)
+        # One container that the engine has locked, as while files are copied, withholds all.
+        await self.check()
+        return await self._described_singly(ids, label)
+
+    async def _described(self, ids: Sequence[str], label: str) -> list[Container]:
         broken: list[str] = []
         found, half_removed = await self._inspect(ids)
         # Podman stops at the first half-removed container and says nothing of the others.
@@ -280,6 +289,27 @@ class DockerCliEngine:
             ids = [id for id in ids if id not in half_removed]
             found, half_removed = await self._inspect(ids)
         return found + [Container(id, id, "", REMOVING, 0, "", "", {label: ""}) for id in broken]
+
+    async def _described_singly(self, ids: Sequence[str], label: str) -> list[Container]:
+        """Of a container that the engine does not describe in time, what ``ps`` says of it."""
+        described: dict[str, list[Container]] = {}
+
+        async def describe(id: str) -> None:
+            with anyio.move_on_after(DESCRIBE_SECONDS):
+                described[id] = await self._described([id], label)
+
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                for id in ids:
+                    tasks.start_soon(describe, id)
+        found = [container for each in described.values() for container in each]
+        if len(described) == len(ids):
+            return found
+        completed = await self._run(build.list_states_argv(self.program, label))
+        if completed.returncode != 0:
+            raise self._failure("list containers", completed)
+        listed = parse_states(completed.out, label)
+        return found + [each for each in listed if each.id in ids and each.id not in described]
 
     @asynccontextmanager
     async def exec(
@@ -437,6 +467,21 @@ def _limits(fields: Mapping[str, Any]) -> Limits:
         for name in ("Memory", "NanoCpus", "PidsLimit")
     )
     return Limits(memory, nano_cpus and nano_cpus / 1e9, pids)
+
+
+def parse_states(stdout: str, label: str) -> list[Container]:
+    """Read the output of ``ps`` with ``argv.STATES_FORMAT``: containers with little but a name.
+
+    Their state is one word for Docker ("running"), and words for people for Podman ("Up 2 hours").
+    """
+    found = []
+    for line in stdout.splitlines():
+        id, _, rest = line.partition("\t")
+        name, _, state = rest.partition("\t")
+        status = state.strip().partition(" ")[0].lower()
+        status = "running" if status == "up" else status
+        found.append(Container(id, name, "", status, 0, "", "", {label: ""}))
+    return found
 
 
 def parse_inspect(stdout: str) -> list[Container]:

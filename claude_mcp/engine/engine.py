@@ -200,7 +200,10 @@ class Engine(Protocol):
         """Ids of all containers, running or not, with a label (of this value, if given)."""
 
     async def containers(self, label: str) -> list[Container]:
-        """All containers, running or not, with a label."""
+        """All containers, running or not, with a label.
+
+        Of one that the engine does not describe within seconds, id, name, status and this label.
+        """
 
     def exec(
         self, ref: str, command: Sequence[str], *, exit_grace: float = EXIT_GRACE_SECONDS

@@ -28,6 +28,7 @@ from claude_mcp.sessions.network.access import (
 from claude_mcp.sessions.network.ports import PORTS_LABEL, forwarding_from_json
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import (
+    CONTAINER_PREFIX,
     ID_CHARS,
     Session,
     Status,
@@ -60,6 +61,9 @@ EXPIRES: Final = "claude-mcp.expires"
 HOME: Final = "claude-mcp.home"
 IN_MEMORY: Final = "memory"
 """The value of ``HOME`` if the root file system is read-only: stopping destroys that home."""
+
+NOT_DESCRIBED: Final = "(the engine does not describe this container now)"
+"""In place of a project, as while somebody copies files of the container."""
 
 SCHEMA: Final = "1"
 CREATING_SECONDS: Final = 30.0
@@ -126,9 +130,9 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
     return Session(
         id=container.id[:ID_CHARS],
         container_id=container.id,
-        name=labels.get(NAME, container.name),
+        name=labels.get(NAME, container.name.removeprefix(CONTAINER_PREFIX)),
         container_name=container.name,
-        project_path=labels.get(PROJECT, ""),
+        project_path=labels.get(PROJECT, NOT_DESCRIBED),
         image=container.image,
         provider=labels.get(PROVIDER, ""),
         credentials=credentials,

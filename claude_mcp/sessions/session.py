@@ -121,13 +121,16 @@ def client_name(name: str) -> str:
     return " ".join(printable.encode(errors="replace").decode().split())
 
 
+CONTAINER_PREFIX: Final = "claude-mcp-"
+
+
 def container_name(name: str) -> str:
     """The container's name, derived from the session's: the engine then keeps both unique."""
     if _PLAIN.fullmatch(name):
-        return f"claude-mcp-{name}"
+        return f"{CONTAINER_PREFIX}{name}"
     slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:40].strip("-.")
     digest = hashlib.sha256(name.encode()).hexdigest()[:10]
-    return f"claude-mcp-{slug}-{digest}" if slug else f"claude-mcp-{digest}"
+    return f"{CONTAINER_PREFIX}{slug}-{digest}" if slug else f"{CONTAINER_PREFIX}{digest}"
 
 
 def branch_name(name: str) -> str:

@@ -287,3 +287,28 @@ async def test_a_session_that_is_being_created_is_whole_or_nothing_is_left(
         assert intervention != "pause" or "paused" in outcome[0].message
     elif intervention == "pause":
         bare("unpause", found[0], check=False)
+
+
+@pytest.mark.docker
+@pytest.mark.stress
+async def test_a_container_that_docker_has_locked_hides_no_other_session(
+    sessions: Sessions, session: Session, bare: Bare, project: Path
+) -> None:
+    """Docker describes no container while files of it are copied out."""
+    handle = await sessions.open(session.id)
+    await commands.run(handle, f"head -c {SIZE} /dev/zero >/tmp/big")
+    other = await create(sessions, CreateRequest(str(project)))
+    copying = bare.popen("cp", f"{session.container_id}:/tmp/big", "-")
+    assert copying.stdout is not None
+    try:
+        await anyio.to_thread.run_sync(copying.stdout.read, 1)
+        with anyio.fail_after(TIME_LIMIT):
+            listed = {each.session.id: each.session for each in await sessions.list()}
+        assert listed[other.session.id].project_path == str(project)
+        locked = listed[session.id]
+        assert (locked.name, locked.status) == (session.name, Status.RUNNING)
+        assert locked.project_path == labels.NOT_DESCRIBED
+    finally:
+        copying.kill()
+        copying.communicate()
+        await sessions.destroy(other.session.id)

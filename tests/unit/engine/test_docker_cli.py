@@ -284,6 +284,34 @@ async def test_a_failed_remove_is_an_error(fp: FakeProcess) -> None:
         await DOCKER.remove("c")
 
 
+async def test_a_container_that_the_engine_does_not_describe_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # real processes here
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"cd {tmp_path}\n"
+        'case "$1 $*" in\n'
+        "version*) ;;\n"
+        "*--format=*State*locked*) exec /bin/sleep 1000;;\n"
+        "container*free*) cat free;;\n"
+        "ps*--quiet*) echo free locked;;\n"
+        "ps*) cat states;;\n"
+        "esac\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "free").write_text(inspected("free"))
+    (tmp_path / "states").write_text(
+        "free\tfree-name\trunning\nlocked\tlocked-name\tUp 2 hours\nnew\tnew-name\tcreated\n"
+    )
+    monkeypatch.setattr("claude_mcp.engine.docker_cli.DESCRIBE_SECONDS", 0.5)
+    engine = DockerCliEngine(str(program), "28.2.2", DOCKER.dialect, {"PATH": os.environ["PATH"]})
+    found = await engine.containers("of")
+    locked = Container("locked", "locked-name", "", "running", 0, "", "", {"of": ""})
+    assert found == [container("free"), locked]
+
+
 async def test_a_half_removed_container_is_listed_beside_the_others(fp: FakeProcess) -> None:
     fp.register(
         ["podman", "ps", "--all", "--quiet", "--no-trunc", "--filter=label=claude-mcp.session"],

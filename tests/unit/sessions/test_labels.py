@@ -13,7 +13,13 @@ from claude_mcp.contract.places import ABANDONED_EXIT_CODE
 from claude_mcp.engine import spec
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
-from claude_mcp.sessions.labels import CREATING_SECONDS, PLACES, session_labels, session_of
+from claude_mcp.sessions.labels import (
+    CREATING_SECONDS,
+    NOT_DESCRIBED,
+    PLACES,
+    session_labels,
+    session_of,
+)
 from claude_mcp.sessions.network.access import (
     EGRESS_LABEL,
     NETWORK_LABEL,
@@ -132,8 +138,8 @@ def test_a_container_with_only_our_label_is_a_session_with_what_is_known() -> No
     )
     assert session is not None
     assert (session.name, session.project_path, session.provider, session.credentials) == (
-        "claude-mcp-fix-tests",
-        "",
+        "fix-tests",
+        NOT_DESCRIBED,
         "",
         CredentialSource.NONE,
     )
