@@ -31,6 +31,7 @@ from claude_mcp.engine.engine import (
     PortInUse,
     ProcessLimitReached,
     ReferenceAmbiguous,
+    SourceMissing,
 )
 from claude_mcp.engine.environment import PROXIES, without
 from claude_mcp.engine.failures import (
@@ -182,8 +183,9 @@ class DockerCliEngine:
         error = self.failed(f"create container {spec.name}", completed.err)
         source = missing_source(completed.err)
         if source is not None and error.hint is None:
-            ours = any(mount.source == source for mount in spec.mounts)
-            error.hint = ELSEWHERE_HINT if ours else CONFIGURED_SOURCE_HINT
+            if any(mount.source == source for mount in spec.mounts):
+                raise SourceMissing(error.message, source, hint=ELSEWHERE_HINT)
+            error.hint = CONFIGURED_SOURCE_HINT
         raise error
 
     @asynccontextmanager

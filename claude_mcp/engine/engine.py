@@ -29,6 +29,14 @@ class ContainerNotRunning(EngineError):
     """The container exists but does not run."""
 
 
+class SourceMissing(EngineError):
+    """The engine does not see a host path that it was to mount."""
+
+    def __init__(self, message: str, path: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
 class ContainerNameInUse(EngineError):
     """Another container has this name."""
 

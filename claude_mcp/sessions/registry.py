@@ -86,6 +86,8 @@ class Sessions:
         self.config = config
         self.git = GitGuard()
         self.known = KnownSessions()
+        self.unmountable: set[str] = set()
+        """Projects that the engine was found not to see."""
         self._tasks = tasks
         self._background: list[anyio.Event] = []
         self._connected: Connection | None = None

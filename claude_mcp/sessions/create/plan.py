@@ -187,7 +187,11 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         forwarding=ports.settle(
             config, network_policy.network_of(config, request.network), request.ports
         ),
-        workspace=(workspace := await settle(config, engine, request, project, name)),
+        workspace=(
+            workspace := await settle(
+                config, engine, request, project, name, project.path in sessions.unmountable
+            )
+        ),
         # Last, because it may create a directory for hooks in the project.
         git=await _protection(sessions, request, workspace.kind, project),
     )

@@ -139,7 +139,7 @@ def _check_mounts(
         # The same file system may have several device numbers.
         if seen is not None and expected is not None and seen[1] != expected[1]:
             if policy.identities([mount.source]) == [expected]:
-                raise _elsewhere(mount.source)
+                raise Elsewhere(mount.source)
             raise replaced()
     sources = (each.source for each in spec.mounts if each.target == places.WORKSPACE)
     if (project := next(sources, None)) is None:
@@ -149,17 +149,21 @@ def _check_mounts(
         return
     here = _entries(project)
     if here is not None and here != readiness.entries and here.isdisjoint(readiness.entries):
-        raise _elsewhere(project)
+        raise Elsewhere(project)
 
 
 def replaced() -> UsageError:
     return UsageError("A path to mount was replaced while it was being mounted; try again.")
 
 
-def _elsewhere(path: str) -> UsageError:
-    return UsageError(
-        f"The engine has other files at {path} than this program.", hint=ELSEWHERE_HINT
-    )
+class Elsewhere(UsageError):
+    """The engine has other files at a path than we have."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The engine has other files at {path} than this program.", hint=ELSEWHERE_HINT
+        )
+        self.path = path
 
 
 def _entries(directory: str) -> frozenset[str] | None:

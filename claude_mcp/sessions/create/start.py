@@ -26,7 +26,13 @@ from claude_mcp.contract.places import (
     REQUIRED_PROGRAMS,
 )
 from claude_mcp.engine import process
-from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused, NewContainer
+from claude_mcp.engine.engine import (
+    ContainerNameInUse,
+    Engine,
+    LimitRefused,
+    NewContainer,
+    SourceMissing,
+)
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.errors import (
     AgentError,
@@ -36,10 +42,11 @@ from claude_mcp.errors import (
     ImageUnfit,
     SessionExists,
     SessionNotReady,
+    UsageError,
 )
 from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload, silence
-from claude_mcp.sessions.create import access, creation, readiness, seeding
+from claude_mcp.sessions.create import access, creation, readiness, seeding, workspace
 from claude_mcp.sessions.create.plan import Plan, plan_session, with_forwarding
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.git import identity
@@ -79,12 +86,29 @@ async def create(
 ) -> Created:
     """Plan a session and start it.
 
+    A project that turns out not to be visible to the engine is cloned or copied instead, unless the
+    caller asked for a mount.
+
     Raises:
         UsageError, ConfigError: the request or a setting cannot be used.
         SessionExists, ImageNotFound, ImageUnfit, TooManySessions, AgentError, EngineError:
             see ``start``.
     """
-    return await start(sessions, await plan_session(sessions, request), progress)
+    plan = await plan_session(sessions, request)
+    try:
+        return await start(sessions, plan, progress)
+    except (readiness.Elsewhere, SourceMissing) as error:
+        project = plan.session.project_path
+        if error.path != project or not workspace.is_open(sessions.config, request):
+            raise
+        sessions.unmountable.add(project)
+        try:
+            plan = await plan_session(sessions, request)
+        except UsageError:  # for example, an option asks for a mounted project
+            sessions.unmountable.discard(project)
+            raise error from None
+    await progress(f"the engine does not see {plan.session.project_path}")
+    return await start(sessions, plan, progress)
 
 
 async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress) -> Created:

@@ -10,7 +10,7 @@ import anyio.to_thread
 from claude_mcp.config import Config
 from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import ConfigError, UsageError
+from claude_mcp.errors import ConfigError, GitNotFound, UsageError
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.git import seed
 from claude_mcp.sessions.git.program import Git
@@ -45,15 +45,24 @@ class Workspace:
 
 
 async def settle(
-    config: Config, engine: Engine, request: CreateRequest, project: Project, name: str
+    config: Config,
+    engine: Engine,
+    request: CreateRequest,
+    project: Project,
+    name: str,
+    unmountable: bool = False,
 ) -> Workspace:
     """The workspace of a new session called ``name``.
+
+    ``unmountable`` says that the engine was found not to see the project.
 
     Raises:
         UsageError, ConfigError: the project cannot be had in this way; see ``choose``.
         GitError: git on the host failed.
     """
-    kind, warnings = choose(config, request, engine, project)
+    kind, warnings = choose(config, request, engine, project, unmountable)
+    if kind == CLONE and warnings and not await _has_git(config):
+        kind, warnings = COPY, _instead(COPY, engine)
     if kind == BIND:
         return Workspace(kind, None, warnings)
     planned = await seed.plan(
@@ -78,8 +87,29 @@ def _check_repository(top: str, config: Config) -> None:
     policy.check(top, f"The repository {top!r} of the project", config, os.stat(top).st_uid)
 
 
+async def _has_git(config: Config) -> bool:
+    try:
+        await Git(config.environment).version()
+    except GitNotFound:
+        return False
+    return True
+
+
+def _instead(kind: str, engine: Engine) -> tuple[str, ...]:
+    return (f"The session has a {kind}: {engine.title} cannot mount the project.",)
+
+
+def is_open(config: Config, request: CreateRequest) -> bool:
+    """Whether another kind may take the place of a mount, because nobody asked for one."""
+    return request.workspace is None and config.workspace == BIND
+
+
 def choose(
-    config: Config, request: CreateRequest, engine: Engine, project: Project
+    config: Config,
+    request: CreateRequest,
+    engine: Engine,
+    project: Project,
+    unmountable: bool = False,
 ) -> tuple[str, tuple[str, ...]]:
     """The kind of workspace, and a warning if it is another than by default.
 
@@ -93,14 +123,15 @@ def choose(
         raise ConfigError("CLAUDE_MCP_WORKSPACE must be bind, clone or copy.")
     warnings: tuple[str, ...] = ()
     dialect = engine.dialect
-    if wanted == BIND and not dialect.bind_mounts:
+    unmountable = unmountable and is_open(config, request) and dialect.archive_copies
+    if wanted == BIND and (unmountable or not dialect.bind_mounts):
         if request.workspace or not dialect.archive_copies:
             raise UsageError(
                 f"{engine.title} cannot mount a project directory of this host.",
                 hint="Use the workspace 'clone' or 'copy'." if dialect.archive_copies else None,
             )
         wanted = CLONE if os.path.lexists(os.path.join(project.path, ".git")) else COPY
-        warnings = (f"The session has a {wanted}: {engine.title} cannot mount the project.",)
+        warnings = _instead(wanted, engine)
     if wanted != BIND and not dialect.archive_copies:
         raise UsageError(f"{engine.title} cannot copy a project of this host into a session.")
     if wanted != BIND and (
