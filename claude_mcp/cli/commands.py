@@ -24,6 +24,7 @@ from claude_mcp.errors import UsageError
 if TYPE_CHECKING:
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.create.request import CreateRequest
+    from claude_mcp.sessions.handle import SessionHandle
     from claude_mcp.sessions.registry import Destroyed, Listed, Sessions
     from claude_mcp.sessions.session import Session
 
@@ -266,6 +267,8 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
 def logs(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.turns import commands
 
+    if arguments.follow:
+        return _follow_logs(arguments, config)
     session, lines = within_session(
         config, arguments.session, lambda handle: commands.logs(handle, arguments.tail)
     )
@@ -275,6 +278,30 @@ def logs(arguments: argparse.Namespace, config: Config) -> int:
         write_json(LogsResult.of(session, lines).wire())
     else:
         write("".join(f"{for_terminal(line)}\n" for line in lines))
+    return 0
+
+
+def _follow_logs(arguments: argparse.Namespace, config: Config) -> int:
+    """Print lines as they come; with ``--json``, one JSON string per line."""
+    import json
+
+    from claude_mcp.sessions.turns import commands
+
+    def line(text: str) -> None:
+        shown = json.dumps(text, ensure_ascii=False) if arguments.json else for_terminal(text)
+        write(f"{shown}\n")
+        sys.stdout.flush()
+
+    async def work(handle: SessionHandle) -> BrokenPipeError | None:
+        try:
+            await commands.follow_logs(handle, line, arguments.tail)
+        except BrokenPipeError as error:  # task groups would wrap it
+            return error
+        return None
+
+    broken = within_session(config, arguments.session, work)
+    if broken is not None:
+        raise broken
     return 0
 
 

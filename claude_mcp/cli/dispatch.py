@@ -28,6 +28,13 @@ from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
 
+
+def _watch(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.cli.watch import watch  # with it come parts that other commands do not need
+
+    return watch(arguments, config)
+
+
 PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "serve": commands.serve,
     "create": commands.create,
@@ -43,6 +50,7 @@ PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "commands": shell.list_commands,
     "stop-command": shell.stop,
     "show": details.show,
+    "watch": _watch,
     "stats": stats.stats,
     "list": commands.list_sessions,
     "destroy": commands.destroy,

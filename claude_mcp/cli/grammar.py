@@ -130,6 +130,9 @@ def _turn(parser: Parser) -> None:
         "--cursor", metavar="N", type=int, help="wait for events after number N and print them"
     )
     parser.option("--event", metavar="N", type=int, help="print only event N, in full")
+    parser.option(
+        "--follow", "-f", action="store_true", help="print its events as they happen, to its end"
+    )
     _verbose(parser)
     _json(parser)
 
@@ -231,6 +234,10 @@ def _show(parser: Parser) -> None:
     _json(parser)
 
 
+def _watch(parser: Parser) -> None:
+    parser.set_defaults(json=False)
+
+
 def _stats(parser: Parser) -> None:
     parser.add_argument("sessions", metavar="SESSION", nargs="*", help="default: all sessions")
     parser.option(
@@ -275,6 +282,9 @@ def _copy(parser: Parser) -> None:
 def _logs(parser: Parser) -> None:
     _session(parser)
     parser.option("--tail", metavar="N", type=int, default=100, help="number of last lines (100)")
+    parser.option(
+        "--follow", "-f", action="store_true", help="print further lines as they are written"
+    )
     _json(parser)
 
 
@@ -469,6 +479,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "show all that is known of one session",
         "claude-mcp show fix-tests\n  claude-mcp show . --json",
         _show,
+    ),
+    "watch": (
+        "all sessions on the whole terminal, with keys to act on one",
+        "claude-mcp watch",
+        _watch,
     ),
     "stats": (
         "measure what sessions take of the host",

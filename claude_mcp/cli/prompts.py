@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli import render
 from claude_mcp.cli.here import HERE
@@ -20,7 +22,7 @@ from claude_mcp.views.figures import turn_figures
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle
-    from claude_mcp.sessions.turns.results import TurnResult
+    from claude_mcp.sessions.turns.results import Event, TurnResult
 
 RUNNING_EXIT_CODE: Final = 8
 """Waiting ended before the turn did."""
@@ -103,6 +105,8 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
 
     if arguments.event is not None:
         return _show_event(arguments, config)
+    if arguments.follow:
+        return _follow(arguments, config)
     found = within_session(
         config,
         arguments.session,
@@ -121,6 +125,39 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
         write_json(TurnView.of(found).wire())
     elif arguments.cursor is not None:
         write("".join(f"{render.event(event)}\n" for event in found.events))
+    return show(found, arguments.json, watched(arguments))
+
+
+def _follow(arguments: argparse.Namespace, config: Config) -> int:
+    """Print the turn's events as they come, and its result; with ``--json`` one object per line."""
+    from claude_mcp.sessions.turns.events import stream
+    from claude_mcp.views.results import EventEntry, PromptResult
+
+    def line(kind: str, value: dict[str, Any]) -> None:
+        write(json.dumps({"type": kind, **value}, ensure_ascii=False) + "\n")
+
+    async def on_events(events: Sequence[Event]) -> None:
+        for event in events:
+            if arguments.json:
+                line("event", EventEntry.of(event).wire())
+            else:
+                write(f"{render.event(event)}\n")
+        sys.stdout.flush()
+
+    found = within_session(
+        config,
+        arguments.session,
+        lambda handle: stream(
+            handle,
+            arguments.turn,
+            on_events,
+            cursor=arguments.cursor or 0,
+            wait_seconds=arguments.wait,
+            ask=asker(arguments),
+        ),
+    )
+    if arguments.json:
+        line("result", PromptResult.of(found).wire())
     return show(found, arguments.json, watched(arguments))
 
 

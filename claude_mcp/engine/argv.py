@@ -195,6 +195,10 @@ def logs_argv(program: str, ref: str, tail: int) -> Argv:
     return (program, "logs", "--timestamps", f"--tail={tail}", reference(ref))
 
 
+def follow_logs_argv(program: str, ref: str, tail: int) -> Argv:
+    return (program, "logs", "--follow", "--timestamps", f"--tail={tail}", reference(ref))
+
+
 def image_id_argv(program: str, image: str) -> Argv:
     return (program, "image", "inspect", "--format={{.Id}}", image_reference(image))
 

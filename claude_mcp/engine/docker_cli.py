@@ -340,6 +340,14 @@ class DockerCliEngine:
             raise self._failure(f"read the logs of container {ref}", completed)
         return Log(completed.out, without_client_lines(completed.err))
 
+    @asynccontextmanager
+    async def follow_logs(self, ref: str, tail: int) -> AsyncIterator[process.Stream]:
+        argv = build.follow_logs_argv(self.program, ref, tail)
+        async with process.open_stream(
+            argv, env=self.environment, exit_grace=0, merged=True
+        ) as stream:
+            yield stream
+
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
         argv = build.copy_in_argv(self.program, ref, directory)
         async with self._spool() as environment:

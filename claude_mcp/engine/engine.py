@@ -233,6 +233,12 @@ class Engine(Protocol):
             ContainerNotFound
         """
 
+    def follow_logs(self, ref: str, tail: int) -> AbstractAsyncContextManager[Stream]:
+        """The last ``tail`` lines of both streams, and those that follow until the container ends.
+
+        They are one stream here: its stdout.
+        """
+
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
         """Unpack the tar archive that ``write`` produces (in a thread) into a directory.
 

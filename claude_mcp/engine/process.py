@@ -21,7 +21,7 @@ import os
 import resource
 import signal
 import time
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -94,8 +94,9 @@ class Completed:
         return self.stderr.decode("utf-8", "replace")
 
 
-async def _drain(stream: asyncio.StreamReader, capture: BoundedCapture) -> None:
-    while data := await stream.read(READ_BYTES):
+async def _drain(stream: asyncio.StreamReader | None, capture: BoundedCapture) -> None:
+    """Read a stream to its end; one that is merged into another is none."""
+    while stream is not None and (data := await stream.read(READ_BYTES)):
         capture.write(data)
 
 
@@ -427,8 +428,11 @@ async def open_stream(
     env: Mapping[str, str] | None = None,
     exit_grace: float = EXIT_GRACE_SECONDS,
     user: User | None = None,
+    merged: bool = False,
 ) -> AsyncIterator[Stream]:
     """Start a program and hold its pipes while the block runs.
+
+    With ``merged``, what it writes to stderr comes with its stdout, and nothing is kept for errors.
 
     At the end of the block, stdin closes, the program has ``exit_grace`` seconds to end by itself,
     and its group is killed. A cancelled or failing block kills at once.
@@ -436,8 +440,8 @@ async def open_stream(
     Raises:
         ProgramNotFound: the program cannot be started.
     """
-    process = await _start(argv, stdin=PIPE, stderr=PIPE, env=env, user=user)
-    assert process.stderr is not None
+    errors = STDOUT if merged else PIPE
+    process = await _start(argv, stdin=PIPE, stderr=errors, env=env, user=user)
     capture = BoundedCapture(STDERR_BYTES)
     drain = asyncio.ensure_future(_drain(process.stderr, capture))
     stream = Stream(process, capture, drain)

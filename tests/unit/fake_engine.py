@@ -370,6 +370,10 @@ def main(state: str, argv: Sequence[str] = ()) -> int:
             return engine.remove(argv)
         case "exec":
             return engine.agent()
+        case "logs" if "--follow" in argv:
+            print("2026-01-02T03:04:05.000000000Z session started", file=sys.stderr, flush=True)
+            print("2026-01-02T03:04:06.000000000Z it goes on", flush=True)
+            return 0
         case "logs":
             print("2026-01-02T03:04:05.000000000Z session started", file=sys.stderr)
             return 0

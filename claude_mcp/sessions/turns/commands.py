@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -241,6 +242,23 @@ async def logs(handle: SessionHandle, tail: int = 100) -> tuple[Session, list[st
     lines.sort(key=lambda line: line.partition(" ")[0])
     lines = [line for line in lines if not _is_handshake(line.partition(" ")[2])]
     return session, [redactor.redact(line) for line in lines][-tail:]
+
+
+async def follow_logs(
+    handle: SessionHandle, on_line: Callable[[str], None], tail: int = 100
+) -> None:
+    """As ``logs``, and then each further line as it is written, until the session stops.
+
+    Raises:
+        UsageError, SessionNotFound, SessionAmbiguous, EngineError
+    """
+    if not 1 <= tail <= MAX_TAIL_LINES:
+        raise UsageError(f"tail must be between 1 and {MAX_TAIL_LINES}.")
+    container = (await handle.pinned()).session.container_id
+    async with handle.engine.follow_logs(container, tail) as stream:
+        async for each in stream.lines():
+            if not _is_handshake(each.partition(" ")[2]):
+                on_line(redactor.redact(each))
 
 
 def _is_handshake(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -152,6 +152,9 @@ class Pods:
 
     async def logs(self, ref: str, tail: int, capture_bytes: int) -> Log:
         return Log("2026-01-02T03:04:05Z both streams are one here\n", "")
+
+    def follow_logs(self, ref: str, tail: int) -> AbstractAsyncContextManager[Stream]:
+        raise NotImplementedError
 
     async def copy_in(self, ref: str, directory: str, write: Callable[[BinaryIO], None]) -> None:
         self.calls.append("copy_in")
