@@ -109,7 +109,7 @@ class Channel:
         self._close_after_seconds = close_after_seconds
         self._pending: dict[int, _Pending] = {}
         self._numbers = 0
-        self._greeted = False
+        self.greeted = False
         self._opened = anyio.Event()
         """Set once the agent has greeted, or the channel has failed."""
         self._heard = anyio.current_time()
@@ -157,11 +157,11 @@ class Channel:
             if not self._opened.is_set():
                 self._give_up(Silent(round(GREETING_SECONDS), written=False))
             while True:
-                await anyio.sleep(max(QUIET_SECONDS - self._quiet_seconds, LATE_SECONDS))
-                if not self.closed and self.busy and self._quiet_seconds >= QUIET_SECONDS:
+                await anyio.sleep(max(QUIET_SECONDS - self.quiet_seconds, LATE_SECONDS))
+                if not self.closed and self.busy and self.quiet_seconds >= QUIET_SECONDS:
                     await self._ping()
         except EngineError as error:
-            self._give_up(in_doubt(error) if self._greeted else error)
+            self._give_up(in_doubt(error) if self.greeted else error)
 
     async def _ping(self) -> None:
         self._word = anyio.Event()
@@ -171,10 +171,11 @@ class Channel:
                 await self._word.wait()
         await anyio.sleep(LATE_SECONDS)  # this process itself may have been stopped
         if not self._word.is_set() and self.busy:
-            self._give_up(Silent(round(self._quiet_seconds), written=self._greeted))
+            self._give_up(Silent(round(self.quiet_seconds), written=self.greeted))
 
     @property
-    def _quiet_seconds(self) -> float:
+    def quiet_seconds(self) -> float:
+        """Since the agent's last word, or since the request that ended the channel's rest."""
         return anyio.current_time() - self._heard
 
     def _give_up(self, failure: ClaudeMcpError) -> None:
@@ -200,7 +201,7 @@ class Channel:
         except (AgentError, ValueError, RecursionError):
             logger.warning("the agent wrote a line that is not an answer: %.80r", line)
             return
-        self._greeted = True
+        self.greeted = True
         self._opened.set()
         pending = None if answer.id is None else self._pending.get(answer.id)
         if pending is None:
@@ -219,7 +220,7 @@ class Channel:
             await anyio.sleep(self._close_after_seconds - idle)
 
     def _explain(self, returncode: int | None, stderr: str) -> ClaudeMcpError:
-        if self._greeted:  # whatever the engine says, the requests have been written
+        if self.greeted:  # whatever the engine says, the requests have been written
             return ChannelLost("The connection to the session was lost before it answered.")
         error = self._engine.failed("reach the session", stderr)
         if isinstance(error, ContainerNotFound):

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 30.0
 """How long an unused channel stays open."""
-TRUSTED_IDLE_SECONDS: Final = 0.1
-"""An unused channel is assumed to be alive for this long."""
+TRUSTED_QUIET_SECONDS: Final = 0.1
+"""A channel is assumed to be alive for this long after the agent's last word."""
 PING_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 1.0
 LOG_LINES: Final = 5
@@ -63,12 +63,15 @@ class Channels:
         channel = self._open.get(container_id)
         if channel is None or channel.closed:
             return False
-        if channel.busy or channel.idle_seconds < TRUSTED_IDLE_SECONDS:
+        if not channel.greeted or channel.quiet_seconds < TRUSTED_QUIET_SECONDS:
             return True
+        busy = channel.busy
         try:
             with anyio.fail_after(PING_SECONDS):
                 await channel.request(operations.PING, {})
         except (ClaudeMcpError, TimeoutError) as error:
+            if busy and isinstance(error, TimeoutError):
+                return True  # others wait for answers over it, and it watches the agent itself
             logger.debug("closing a channel that does not answer: %r", error)
             self.close(container_id)
             return False

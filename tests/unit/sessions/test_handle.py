@@ -45,7 +45,7 @@ async def test_opening_a_session_that_is_in_use_makes_no_engine_call(
 async def test_a_handle_follows_its_name_to_a_session_that_replaced_the_first(
     scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_set, "TRUSTED_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(channel_set, "TRUSTED_QUIET_SECONDS", 0.0)
     scripted.holds(container("abcd1", "fix"))
     scripted.agent("answer(request()['id'], ok={})")
     handle = await sessions.open("fix")
@@ -59,7 +59,7 @@ async def test_a_handle_follows_its_name_to_a_session_that_replaced_the_first(
 async def test_a_pinned_handle_never_reaches_another_session_of_that_name(
     scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_set, "TRUSTED_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(channel_set, "TRUSTED_QUIET_SECONDS", 0.0)
     scripted.holds(container("abcd1", "fix"))
     scripted.agent("answer(request()['id'], ok={})")
     pinned = await (await sessions.open("fix")).pinned()

@@ -600,7 +600,7 @@ class TestRequest:
         sessions: Sessions,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(channel_module, "TRUSTED_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(channel_module, "TRUSTED_QUIET_SECONDS", 0.0)
         scripted.holds(container("abcd1", "fix"))
         scripted.agent("answer(request()['id'], ok={})")
         await request(sessions, "fix", "command", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -488,7 +488,7 @@ async def test_a_closed_channel_leaves_no_process_and_fails_what_was_under_way(
 async def test_a_channel_that_no_longer_answers_is_not_alive(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch, lifeline: Lifeline
 ) -> None:
-    monkeypatch.setattr(channel_set, "TRUSTED_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(channel_set, "TRUSTED_QUIET_SECONDS", 0.0)
     monkeypatch.setattr(channel_set, "PING_SECONDS", 0.01)
     monkeypatch.setattr(channel, "CANCEL_ANSWER_SECONDS", 0.01)
     scripted.agent(
@@ -500,6 +500,35 @@ async def test_a_channel_that_no_longer_answers_is_not_alive(
         assert not await channels.is_alive(ID)
         assert not channels.is_open(ID)
         await anyio.to_thread.run_sync(lifeline.end)
+
+
+@pytest.mark.parametrize(("reply", "alive"), [("sys.exit()", False), ("time.sleep(1000)", True)])
+async def test_a_channel_over_which_others_wait_is_asked_too_and_closed_only_if_it_is_lost(
+    scripted: ScriptedEngine,
+    opened: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    reply: str,
+    alive: bool,
+) -> None:
+    monkeypatch.setattr(channel_set, "TRUSTED_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(channel_set, "PING_SECONDS", 20.0 if not alive else 0.2)
+    monkeypatch.setattr(channel, "CANCEL_ANSWER_SECONDS", 0.01)
+    scripted.agent(f"answer(request()['id'], event={{}}); request(); {reply}")
+    heard = anyio.Event()
+
+    async def hear(event: object) -> None:
+        heard.set()
+
+    async with opened() as channels, anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            with suppress(AgentError):
+                await channels.request(ID, "command", {}, hear)
+
+        tasks.start_soon(wait)
+        await heard.wait()
+        assert await channels.is_alive(ID) == alive
+        tasks.cancel_scope.cancel()
 
 
 async def test_leaving_takes_every_exec_along(
