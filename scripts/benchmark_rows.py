@@ -159,10 +159,23 @@ async def command(bench: Bench) -> Rows:
     rows: Rows = [
         Row("  first of a new server", "exec true", bare["exec"], ours["command"], 1.3),
     ]
+
+    async def by_us_in_the_background(samples: Samples) -> None:
+        handle = await bench.sessions.open(bench.session)
+        with timed(samples, "begun"):
+            begun = await commands.run(handle, "true", background=True, timeout_seconds=None)
+        ended = await commands.follow(handle, begun.command_id)
+        assert ended.exit_code == 0
+        with timed(samples, "found"):
+            await commands.follow(handle, begun.command_id)
+
     bare, ours = await alternate(bench.repetitions(15), by_hand, by_us)
     rows.append(
         Row("execute_command, second on", "exec true", bare["exec"], ours["command"], 0.1),
     )
+    bare, ours = await alternate(bench.repetitions(15), by_hand, by_us_in_the_background)
+    rows.append(Row("  in the background", "exec true", bare["exec"], ours["begun"], 0.1))
+    rows.append(Row("get_command, ended", "exec true", bare["exec"], ours["found"], 0.05))
     return rows
 
 
@@ -368,6 +381,7 @@ async def calls(bench: Bench) -> Rows:
                 called(commands.run, "true"),
                 0,
             ),
+            ("get_command", called(commands.follow), 0),
             (
                 "execute_in_session, channel open",
                 called(turns.prompt, PROMPT),
