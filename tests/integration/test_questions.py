@@ -54,7 +54,7 @@ async def created(
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_claude_asks_hears_the_answers_and_has_its_plan_decided(
+async def test_claude_asks_and_hears_answers_or_that_nobody_is_there(
     sessions: Sessions, project: Path, name: str, strict: bool
 ) -> None:
     async with created(sessions, project, name, strict=strict):
@@ -89,14 +89,9 @@ async def test_claude_asks_hears_the_answers_and_has_its_plan_decided(
         )
         assert (approved.status, approved.result) == (TurnStatus.COMPLETED, "made")
         assert (project / "made").exists()
+        (project / "made").unlink()
 
-
-@pytest.mark.parametrize("strict", [False, True])
-async def test_claude_is_told_at_once_that_nobody_is_there(
-    sessions: Sessions, project: Path, name: str, strict: bool
-) -> None:
-    async with created(sessions, project, name, strict=strict):
-        handle = await sessions.open(name)
+        # The same with nobody to answer.
         alone = await turns.prompt(handle, script(CHOOSE, REPORT))
         assert alone.status is TurnStatus.COMPLETED
         assert "Nobody is there to answer questions." in (alone.result or "")
