@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OUTPUT_CHARS: Final = 200_000
+"""Two whole streams, and some escapes."""
 CANCEL_SECONDS: Final = 10.0
 """How long a cancelled call waits until its command is killed."""
 
@@ -92,6 +94,7 @@ EXECUTE_COMMAND: Final = Declaration(
     arguments=CommandArguments,
     result=CommandOutcome,
     text=text.command,
+    max_chars=OUTPUT_CHARS,
     call=_execute,
     hints=changes(destructive=True, idempotent=False, open_world=True),
 )
@@ -135,6 +138,7 @@ GET_COMMAND: Final = Declaration(
     arguments=FollowArguments,
     result=CommandOutcome,
     text=text.command,
+    max_chars=OUTPUT_CHARS,
     call=_follow,
     hints=changes(destructive=False, idempotent=False, open_world=True),
 )
@@ -159,6 +163,7 @@ STOP_COMMAND: Final = Declaration(
     arguments=StopArguments,
     result=CommandOutcome,
     text=text.command,
+    max_chars=OUTPUT_CHARS,
     call=_stop,
     hints=changes(destructive=True, idempotent=True, open_world=False),
 )

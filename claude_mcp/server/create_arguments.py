@@ -100,11 +100,11 @@ _PROVIDER_ARGUMENTS: Final[dict[str, Any]] = {
     ),
     "use_bedrock": (
         bool,
-        Field(False, description="Provider bedrock, with the options aws* and bedrock*."),
+        Field(False, description="With aws* and bedrock*."),
     ),
     "apiKey": (
         str | None,
-        Field(None, description="Anthropic key instead of the server's credentials."),
+        Field(None, description="Anthropic key, not the server's."),
     ),
     **{name: (str | None, None) for name in ARGUMENTS if name != "apiKey"},
 }

@@ -44,8 +44,7 @@ CREATE_SESSION: Final = Declaration(
     title="Create a Claude Code session",
     description=(
         "Starts an isolated container with Claude Code on a project of the host, one for each "
-        "task. Pass its sessionId to the other tools, first to execute_in_session. Changes "
-        "appear in the project at once, if it is mounted."
+        "task. Pass its sessionId to the other tools, first to execute_in_session."
     ),
     arguments=CreateArguments,
     result=CreateResult,
@@ -56,11 +55,17 @@ CREATE_SESSION: Final = Declaration(
 
 
 class ListArguments(Arguments):
-    pass
+    cursor: str | None = None
 
 
 async def _list(sessions: Sessions, arguments: ListArguments, call: Call) -> ListResult:
-    return ListResult.of(await sessions.list())
+    part = ListResult.part_of(await sessions.list(), arguments.cursor)
+    if part is None:
+        raise UsageError(
+            f"There is no session {arguments.cursor!r} (any more) after which to go on.",
+            hint="List the sessions again without cursor.",
+        )
+    return part
 
 
 LIST_SESSIONS: Final = Declaration(
@@ -104,8 +109,7 @@ SET_CREDENTIALS: Final = Declaration(
     title="Set credentials",
     description=(
         "Gives a session its own credentials or MCP servers: again, after a restart of its "
-        "container lost them, or new ones. With neither, it gets the server's credentials. They "
-        "apply from its next prompt on."
+        "container lost them, or new ones. With neither, it gets the server's credentials."
     ),
     arguments=CredentialsArguments,
     result=CredentialsResult,
@@ -118,14 +122,15 @@ SET_CREDENTIALS: Final = Declaration(
 class LogsArguments(Arguments):
     session_id: SessionId
     tail: Annotated[int, Field(ge=1, le=10_000, description="Last lines.")] = 100
+    before: Annotated[str | None, Field(description="Older lines.")] = None
 
 
 async def _logs(sessions: Sessions, arguments: LogsArguments, call: Call) -> LogsResult:
     from claude_mcp.sessions.turns import commands
 
     handle = await sessions.open(arguments.session_id)
-    session, lines = await commands.logs(handle, arguments.tail)
-    return LogsResult.of(session, lines)
+    session, lines = await commands.logs(handle, arguments.tail, before=arguments.before)
+    return LogsResult.part_of(session, lines, arguments.tail)
 
 
 GET_SESSION_LOGS: Final = Declaration(

@@ -12,6 +12,7 @@ from claude_mcp.config_names import Toolset
 from claude_mcp.server.arguments import Arguments
 from claude_mcp.server.elicitation import NOBODY, Elicitation
 from claude_mcp.server.schemas import input_schema, output_schema
+from claude_mcp.views.fitting import fitted
 from claude_mcp.views.next_steps import next_step
 from claude_mcp.views.results import Result
 from claude_mcp.views.wire import clean
@@ -19,6 +20,16 @@ from claude_mcp.views.wire import clean
 if TYPE_CHECKING:
     from claude_mcp.sessions.progress import Progress
     from claude_mcp.sessions.registry import Sessions
+
+
+MAX_CHARS: Final = 75_000
+"""Claude Code replaces a result of more than 25,000 tokens by a file; a token has 3 characters or
+more in most texts."""
+MAX_STEP_CHARS: Final = 1_000
+"""It may quote what a session says."""
+MAX_CHARS_META: Final = "anthropic/maxResultSizeChars"
+"""With this, Claude Code takes results of up to that many characters, at most 500,000."""
+CUT: Final = "parts were left out, because the result was too long: ask for less at once."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class Declaration:
     """Takes checked ``arguments``. It imports what works on sessions by itself, so that a client
     that only lists the tools does not wait for that."""
     hints: ToolAnnotations
+    max_chars: int = MAX_CHARS
+    """Upper bound of a result's JSON."""
     toolset: Toolset = Toolset.CORE
     """A server lists the tools of the configured sets; any tool can be called."""
 
@@ -57,12 +70,16 @@ class Declaration:
             input_schema=input_schema(self.arguments),
             output_schema=output_schema(self.result),
             annotations=self.hints,
+            _meta={MAX_CHARS_META: self.max_chars} if self.max_chars > MAX_CHARS else None,
         )
 
     def answer(self, result: Result) -> CallToolResult:
         """The result for a client. Some give their model the structure alone, others the text."""
+        whole, result = result, fitted(result, self.max_chars)
         step = next_step(result)
-        step = clean(step) if step else None
+        if result is not whole:
+            step = f"{step.removesuffix('.')}; {CUT}" if step else CUT
+        step = clean(step)[:MAX_STEP_CHARS] if step else None
         text = clean(self.text(result))
         return CallToolResult(
             content=[TextContent(text=f"{text}\nNext: {step}" if step else text)],

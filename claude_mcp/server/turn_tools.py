@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import anyio
@@ -141,6 +140,7 @@ class TurnArguments(Arguments):
         int | None,
         Field(ge=1, description="Return only this event, in full, without waiting."),
     ] = None
+    offset: Annotated[int, Field(ge=0, description="nextOffset of the part before.")] = 0
 
 
 async def _turn(
@@ -156,9 +156,9 @@ async def _turn(
     turn = await _follow(handle, arguments, turn_id, arguments.cursor, call)
     if number:
         _, event = await prompts.event(handle, number)
-        turn = replace(turn, events=(event,))
+        return TurnView.of_event(turn, event, arguments.offset)
     required = call.elicitation.required(turn) if arguments.wait_seconds else None
-    return required or TurnView.of(turn)
+    return required or TurnView.of(turn, arguments.offset)
 
 
 GET_TURN: Final = Declaration(

@@ -47,7 +47,7 @@ GET_CHANGES: Final = Declaration(
     title="What a session changed",
     description=(
         "Lists the files that changed in a session since its creation, or in one turn, with the "
-        "branch and its new commits; with full, the diff. Take them with apply_changes."
+        "branch and its new commits; with full, the diff."
     ),
     arguments=ChangesArguments,
     result=ChangesResult,

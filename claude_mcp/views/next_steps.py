@@ -51,6 +51,8 @@ def _create(result: CreateResult) -> str:
 @next_step.register
 def _prompt(result: PromptResult) -> str | None:
     named = f'with sessionId "{result.session_id}"'
+    if result.next_offset is not None:
+        return _rest(result, "")
     if result.questions:
         own = any(question.kind == "question" for question in result.questions)
         return (
@@ -80,8 +82,17 @@ def _prompt(result: PromptResult) -> str | None:
             return None
 
 
+def _rest(result: PromptResult, what: str) -> str:
+    return (
+        f'get_turn with sessionId "{result.session_id}", turnId "{result.turn_id}"{what} and '
+        f"offset {result.next_offset} returns the next part."
+    )
+
+
 @next_step.register
 def _turn(result: TurnView) -> str | None:
+    if result.next_offset is not None and result.result is None and result.events:
+        return _rest(result, f", event {result.events[0].number}")
     step = _prompt(result)
     if any(event.left_out for event in result.events):
         cut = "get_turn with event and the number of a cut event returns it in full"
@@ -123,6 +134,8 @@ def _list(result: ListResult) -> str | None:
     asking = next((each for each in result.sessions if each.open_questions), None)
     if asking:
         return f'get_turn with sessionId "{asking.session_id}" returns what Claude asks.'
+    if result.cursor:
+        return f'list_sessions with cursor "{result.cursor}" lists more sessions.'
     return None
 
 
@@ -189,5 +202,10 @@ def _stats(result: StatsResult) -> None:
 
 
 @next_step.register
-def _logs(result: LogsResult) -> None:
-    return None
+def _logs(result: LogsResult) -> str | None:
+    if result.before is None:
+        return None
+    return (
+        f'get_session_logs with sessionId "{result.session_id}" and before "{result.before}" '
+        "returns older lines."
+    )

@@ -6,7 +6,7 @@ nothing to say. Its JSON form is ``views.wire``'s, its text ``views.text``'s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from claude_mcp.contract.messages import key
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.workspaces.changes import Changes, Discarded
 
 USD_DIGITS = 6
+PART_SESSIONS = 50
+"""How many sessions one answer lists."""
+PART_CHARS = 50_000
+"""How much of a turn's result, or of an event, one answer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,8 @@ class PromptResult(Result):
     """When the usage limit that stopped the turn ends."""
     needs_new_conversation: bool
     """Whether the model's service refuses what the conversation contains."""
+    next_offset: int | None
+    """Where the rest of ``result`` begins, if it is longer than one part."""
 
     @classmethod
     def of(cls, turn: TurnResult) -> PromptResult:
@@ -178,18 +184,41 @@ class TurnView(PromptResult):
     events: list[EventEntry]
 
     @classmethod
-    def of(cls, turn: TurnResult) -> TurnView:
-        return cls(**_turn_fields(turn), events=[EventEntry.of(each) for each in turn.events])
+    def of(cls, turn: TurnResult, offset: int = 0) -> TurnView:
+        """With a part of the result that begins at ``offset``, in characters."""
+        events = [EventEntry.of(each) for each in turn.events]
+        return cls(**_turn_fields(turn, offset), events=events)
+
+    @classmethod
+    def of_event(cls, turn: TurnResult, event: Event, offset: int = 0) -> TurnView:
+        """With a part of one event's text, and without the result."""
+        text, following = _part(event.text, offset)
+        entry = replace(
+            EventEntry.of(event),
+            text=text or "",
+            left_out=len(event.text) - following if following else 0,
+        )
+        view = replace(cls.of(replace(turn, result=None)), events=[entry], next_offset=following)
+        return replace(view, notes=list(turn.notes))
 
 
-def _turn_fields(turn: TurnResult) -> dict[str, Any]:
+def _part(text: str | None, offset: int) -> tuple[str | None, int | None]:
+    """What begins at ``offset``, and where the next part does."""
+    if text is None:
+        return None, None
+    end = offset + PART_CHARS
+    return text[offset:end], end if end < len(text) else None
+
+
+def _turn_fields(turn: TurnResult, offset: int = 0) -> dict[str, Any]:
+    result, following = _part(turn.result, offset)
     silent = turn.status == "completed" and not turn.result
     ahead = counted(turn.ahead, "prompt is", "prompts are")
     return dict(
         session_id=turn.session.id,
         turn_id=turn.turn_id,
         status=turn.status.value,
-        result=turn.result,
+        result=result,
         error=turn.error or ("Claude Code gave no reason." if turn.status == "failed" else None),
         conversation_id=turn.conversation_id,
         num_turns=turn.num_turns,
@@ -211,6 +240,7 @@ def _turn_fields(turn: TurnResult) -> dict[str, Any]:
         last_step=turn.last_step,
         retry_at=turn.retry_at,
         needs_new_conversation=turn.needs_new_conversation,
+        next_offset=following,
     )
 
 
@@ -381,10 +411,23 @@ def _activity_fields(activity: Activity | None) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class ListResult(Result):
     sessions: list[SessionEntry]
+    cursor: str | None
+    """For those that follow; None if there are none."""
 
     @classmethod
     def of(cls, listed: list[Listed]) -> ListResult:
-        return cls([SessionEntry.of(each) for each in listed])
+        return cls([SessionEntry.of(each) for each in listed], cursor=None)
+
+    @classmethod
+    def part_of(cls, listed: list[Listed], cursor: str | None) -> ListResult | None:
+        """As many as fit after the session ``cursor``; None if that is not among them."""
+        entries = cls.of(listed).sessions
+        ids = [each.session_id for each in entries]
+        if cursor is not None and cursor not in ids:
+            return None
+        rest = entries[0 if cursor is None else ids.index(cursor) + 1 :]
+        part = rest[:PART_SESSIONS]
+        return cls(part, cursor=part[-1].session_id if len(part) < len(rest) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -660,7 +703,23 @@ class LogsResult(Result):
     session_name: str
     status: str
     lines: list[str]
+    before: str | None
+    """To read the lines before these; None if there are none."""
 
     @classmethod
     def of(cls, session: Session, lines: list[str]) -> LogsResult:
-        return cls(session.id, session.name, session.status.value, lines)
+        return cls(session.id, session.name, session.status.value, lines, before=None)
+
+    @classmethod
+    def part_of(cls, session: Session, lines: list[str], tail: int) -> LogsResult:
+        """The last of the lines that fit; there may be more before them if there are ``tail``."""
+        kept: list[str] = []
+        left = PART_CHARS
+        for each in reversed(lines):
+            if len(each) > left and kept:
+                break
+            kept.insert(0, each[:PART_CHARS])
+            left -= len(each)
+        more = bool(kept) and (len(kept) < len(lines) or len(lines) >= tail)
+        part = cls.of(session, kept)
+        return replace(part, before=kept[0].partition(" ")[0]) if more else part

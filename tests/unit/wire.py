@@ -33,5 +33,6 @@ def turn(session: str, **changes: Any) -> dict[str, Any]:
         "lastStep": None,
         "retryAt": None,
         "needsNewConversation": False,
+        "nextOffset": None,
         **changes,
     }

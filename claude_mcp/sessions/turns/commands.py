@@ -227,8 +227,10 @@ def _check_text(what: str, text: str | None) -> None:
         raise UsageError(f"{what} exceeds {MAX_COMMAND_BYTES} bytes; put it in a file.")
 
 
-async def logs(handle: SessionHandle, tail: int = 100) -> tuple[Session, list[str]]:
-    """The last lines of a session's log, each beginning with its time.
+async def logs(
+    handle: SessionHandle, tail: int = 100, *, before: str | None = None
+) -> tuple[Session, list[str]]:
+    """The last lines of a session's log, or the last ones before a time; each begins with its own.
 
     Raises:
         UsageError, SessionNotFound, SessionAmbiguous, EngineError
@@ -236,11 +238,14 @@ async def logs(handle: SessionHandle, tail: int = 100) -> tuple[Session, list[st
     if not 1 <= tail <= MAX_TAIL_LINES:
         raise UsageError(f"tail must be between 1 and {MAX_TAIL_LINES}.")
     session = (await handle.pinned()).session
-    log = await handle.engine.logs(session.container_id, tail, LOG_BYTES)
+    wanted = tail if before is None else MAX_TAIL_LINES
+    log = await handle.engine.logs(session.container_id, wanted, LOG_BYTES)
     lines = [*log.out.splitlines(), *log.err.splitlines()]
     # The engine keeps the two streams apart; sorting by time joins them again.
     lines.sort(key=lambda line: line.partition(" ")[0])
     lines = [line for line in lines if not _is_handshake(line.partition(" ")[2])]
+    if before is not None:
+        lines = [line for line in lines if line.partition(" ")[0] < before]
     return session, [redactor.redact(line) for line in lines][-tail:]
 
 

@@ -298,7 +298,7 @@ def test_a_name_cannot_steer_the_terminal_or_add_a_line(run: Run, project: Path)
 
 def test_an_empty_list_prints_nothing_on_stdout(run: Run) -> None:
     assert run("list") == (0, "", "")
-    assert run("list", "--json") == (0, '{\n  "sessions": []\n}\n', "")
+    assert run("list", "--json") == (0, '{\n  "sessions": [],\n  "cursor": null\n}\n', "")
 
 
 def test_logs_are_lines(run: Run, session: str) -> None:
@@ -312,6 +312,7 @@ def test_logs_are_lines(run: Run, session: str) -> None:
             "sessionName": "fix-tests",
             "status": "running",
             "lines": [line],
+            "before": None,
         },
     )
 

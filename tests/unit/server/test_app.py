@@ -125,12 +125,14 @@ async def test_a_session_s_life(
             "lastStep": None,
             "retryAt": None,
             "needsNewConversation": False,
+            "nextOffset": None,
         }
         again = await client.call_tool("get_turn", {"sessionId": identifier, "turnId": turn_id})
         assert content(again) == {**content(answered), "events": []}
         assert text(again) == text(answered)
         listed = content(await client.call_tool("list_sessions", {}))
         assert listed == {
+            "cursor": None,
             "sessions": [
                 {
                     "sessionId": identifier,
@@ -158,7 +160,7 @@ async def test_a_session_s_life(
                     "commands": [],
                     "problem": None,
                 }
-            ]
+            ],
         }
         logs = content(await client.call_tool("get_session_logs", {"sessionId": identifier[:6]}))
         assert logs == {
@@ -166,6 +168,7 @@ async def test_a_session_s_life(
             "sessionName": "fix-tests",
             "status": "running",
             "lines": ["2026-01-02T03:04:05.000000000Z session started"],
+            "before": None,
         }
         for existed in (True, False):
             gone = await client.call_tool("destroy_session", {"sessionId": "fix-tests"})
@@ -302,7 +305,8 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
             "get_turn",
             {"sessionId": "nope", "cursor": -1},
             "Nothing was done: cursor: input should be greater than or equal to 0.\nIt takes "
-            "sessionId (required), turnId, cursor, waitSeconds, event.",
+            "sessionId (required), turnId, cursor, waitSeconds, event, "
+            "offset.",
         ),
         (
             "cancel_turn",
@@ -314,7 +318,8 @@ async def test_progress_reaches_a_client_that_asked(config: Config, project: Pat
             "get_session_logs",
             {"sessionId": "nope", "tail": 0},
             "Nothing was done: tail: input should be greater than or equal to 1.\nIt takes "
-            "sessionId (required), tail.",
+            "sessionId (required), tail, "
+            "before.",
         ),
     ],
 )
@@ -399,7 +404,7 @@ async def test_a_cancelled_creation_leaves_no_container(
         arguments = {"projectPath": str(project), "image": "hang:latest"}
         await cancel_when_hanging(lambda: client.call_tool("create_session", arguments), program)
         await until(lambda: "rm" in fake_engine.calls(program))
-        assert content(await client.call_tool("list_sessions", {})) == {"sessions": []}
+        assert content(await client.call_tool("list_sessions", {}))["sessions"] == []
 
 
 async def test_several_sessions_are_destroyed_each_with_its_outcome(

@@ -25,27 +25,27 @@ from claude_mcp.sessions.providers.options import OPTIONS
             LogsArguments,
             {},
             "Nothing was done: sessionId is missing.",
-            "It takes sessionId (required), tail.",
+            "It takes sessionId (required), tail, before.",
         ),
         (
             LogsArguments,
             {"sessionId": "a", "tail": "many"},
             "Nothing was done: tail: input should be a valid integer, unable to parse string as "
             "an integer.",
-            "It takes sessionId (required), tail.",
+            "It takes sessionId (required), tail, before.",
         ),
         (
             LogsArguments,
             {"session_id": "a"},
             "Nothing was done: sessionId is missing; there is no argument 'session_id', did you "
             "mean sessionId.",
-            "It takes sessionId (required), tail.",
+            "It takes sessionId (required), tail, before.",
         ),
         (
             ListArguments,
             {"verbose": True},
             "Nothing was done: there is no argument 'verbose'.",
-            "It takes no arguments.",
+            "It takes cursor.",
         ),
         (
             CommandArguments,
@@ -84,13 +84,13 @@ from claude_mcp.sessions.providers.options import OPTIONS
             "Nothing was done: sessionId is missing; cursor: input should be greater than or "
             "equal to 0; waitSeconds: input should be less than or equal to 86400; event: input "
             "should be greater than or equal to 1.",
-            "It takes sessionId (required), turnId, cursor, waitSeconds, event.",
+            "It takes sessionId (required), turnId, cursor, waitSeconds, event, offset.",
         ),
         (
             TurnArguments,
             {"sessionId": "a", "waitSeconds": "nan"},
             "Nothing was done: waitSeconds: input should be a finite number.",
-            "It takes sessionId (required), turnId, cursor, waitSeconds, event.",
+            "It takes sessionId (required), turnId, cursor, waitSeconds, event, offset.",
         ),
         (
             CancelArguments,

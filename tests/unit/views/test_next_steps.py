@@ -111,6 +111,15 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
         (view(TURN), None),
         (view(RUNNING, event(6)), f"{WAIT}; cancel_turn interrupts it."),
         (view(TURN, event(6), event(7, text="one\ntwo", left_out=9)), CUT),
+        (
+            view(replace(TURN, next_offset=9)),
+            f'get_turn with sessionId "{S}", turnId "{T}" and offset 9 returns the next part.',
+        ),
+        (
+            view(replace(TURN, result=None, next_offset=9), event(7, left_out=5)),
+            f'get_turn with sessionId "{S}", turnId "{T}", event 7 and offset 9 returns the next '
+            "part.",
+        ),
         (view(RUNNING, event(7, left_out=9)), f"{WAIT}; cancel_turn interrupts it; {CUT}"),
     ],
     "list_turns": [
@@ -143,8 +152,9 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
         )
     ],
     "list_sessions": [
-        (ListResult([]), "create_session creates a session."),
-        (ListResult([replace(ENTRY, problem="P"), ENTRY]), None),
+        (ListResult([], None), "create_session creates a session."),
+        (ListResult([replace(ENTRY, problem="P"), ENTRY], None), None),
+        (ListResult([ENTRY], "c"), 'list_sessions with cursor "c" lists more sessions.'),
         (
             ListResult(
                 [
@@ -161,7 +171,8 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
                         created_by="cli",
                         network="none",
                     )
-                ]
+                ],
+                None,
             ),
             f'get_turn with sessionId "{S}" returns what Claude asks.',
         ),
@@ -200,7 +211,13 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
         ),
     ],
     "stop_command": [(replace(COMMAND, exit_code=143, status="stopped"), None)],
-    "get_session_logs": [(LogsResult(S, "fix-tests", "stopped", ["x", "y"]), None)],
+    "get_session_logs": [
+        (LogsResult(S, "fix-tests", "stopped", ["x", "y"], None), None),
+        (
+            LogsResult(S, "fix-tests", "stopped", ["t x"], "t"),
+            f'get_session_logs with sessionId "{S}" and before "t" returns older lines.',
+        ),
+    ],
     "get_changes": [
         (CHANGES, None),
         (

@@ -96,6 +96,7 @@ def test_an_ended_turn_is_shown_in_full() -> None:
         "lastStep": None,
         "retryAt": None,
         "needsNewConversation": False,
+        "nextOffset": None,
     }
     event = {
         "number": 7, "time": "then", "kind": "message", "text": "x? [redacted]", "leftOut": 3

@@ -62,6 +62,7 @@ TURN = PromptResult(
     last_step=None,
     retry_at=None,
     needs_new_conversation=False,
+    next_offset=None,
 )
 RUNNING = replace(TURN, status="running", result=None, cost_usd=0.0)
 COMMAND = CommandOutcome(
@@ -348,7 +349,7 @@ def test_a_list_says_what_each_session_is_doing() -> None:
     silent = replace(ENTRY, problem="it did not answer within 2 s")
     facts = [
         line.partition("running, ")[2].partition("project /src/project, ")[::2]
-        for line in text.sessions(ListResult(sessions=[idle, asking, silent])).splitlines()
+        for line in text.sessions(ListResult([idle, asking, silent], None)).splitlines()
     ]
     assert [doing for doing, _ in facts] == [
         "idle, last step 'Done.', ",
@@ -362,7 +363,7 @@ def test_a_list_says_what_each_session_is_doing() -> None:
 
 def test_a_list_is_one_line_per_session() -> None:
     busy = replace(ENTRY, turn_running=True, turn_ms=0, cost_usd=0.5, network="restricted")
-    assert text.sessions(ListResult(sessions=[ENTRY, busy])).splitlines() == [
+    assert text.sessions(ListResult([ENTRY, busy], None)).splitlines() == [
         "0123456789ab fix-tests: running, project /src/project, image claude-code-custom:latest, "
         "created 2026-01-02T03:04:05Z",
         "0123456789ab fix-tests: running, a turn has been running for 0 s, project "
@@ -373,7 +374,7 @@ def test_a_list_is_one_line_per_session() -> None:
 
 def test_an_empty_list_says_so() -> None:
     expected = "There are no sessions."
-    assert text.sessions(ListResult(sessions=[])) == expected
+    assert text.sessions(ListResult([], None)) == expected
 
 
 def test_destroying_says_whether_the_session_existed() -> None:
@@ -428,7 +429,7 @@ def test_a_transfer_says_how_much_was_copied_to_where() -> None:
 
 
 def test_logs_are_lines_below_the_session_s_status() -> None:
-    result = LogsResult(session_id="01", session_name="a", status="stopped", lines=["x", "y"])
+    result = LogsResult("01", "a", "stopped", ["x", "y"], before=None)
     empty = replace(result, lines=[])
     assert (text.logs(result), text.logs(empty)) == (
         "Session a (01) is stopped.\nx\ny",
