@@ -145,6 +145,7 @@ async def test_a_session_s_life(
                     "engine": "docker",
                     "createdAt": listed["sessions"][0]["createdAt"],
                     "expiresAt": None,
+                    "unsaved": None,
                     "network": "open",
                     "ports": [],
                     "createdBy": "mcp",
