@@ -73,18 +73,40 @@ def pad(text: str, to: int) -> str:
     return text + " " * (to - width(text))
 
 
-def table(rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
+def table(
+    rows: Sequence[Sequence[str]],
+    limit: int | None = None,
+    *,
+    drop: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> list[str]:
     """The rows as lines with aligned columns, in at most ``limit`` columns of the terminal.
 
-    What does not fit is cut: each time the widest column, and never below ``LEAST_COLUMNS``.
+    The first row has the heads. For what does not fit, the columns ``drop`` are left out, in order,
+    and then the widest is cut, again and again, down to ``LEAST_COLUMNS``. Those in ``whole`` are
+    never cut, because people copy what is in them.
     """
-    widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
-    if limit is not None:
-        over = sum(widths) + len(GAP) * (len(widths) - 1) - limit
-        while over > 0 and max(widths) > LEAST_COLUMNS:
-            widths[widths.index(max(widths))] -= 1
-            over -= 1
+    for head in drop:
+        if limit is None or _total(_widths(rows)) <= limit:
+            break
+        kept = [number for number, name in enumerate(rows[0]) if name != head]
+        rows = [[row[number] for number in kept] for row in rows]
+    widths = _widths(rows)
+    cut = [number for number, head in enumerate(rows[0]) if head not in whole]
+    while limit is not None and _total(widths) > limit:
+        widest = max(cut, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= LEAST_COLUMNS:
+            break
+        widths[widest] -= 1
     return [
         GAP.join(pad(fit(cell, to), to) for cell, to in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(width, cells)) for cells in zip(*rows, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)

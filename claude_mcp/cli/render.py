@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from claude_mcp.cli import drawing
+from claude_mcp.cli.drawing import columns
 from claude_mcp.cli.terminal import for_terminal, visible
 from claude_mcp.contract.numbers import counted
+from claude_mcp.sessions.session import parse_time
 from claude_mcp.views.figures import elapsed, usd
 
 if TYPE_CHECKING:
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
 PORTS = "PORTS"
 HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", PORTS, "IMAGE", "PROJECT")
 TURNS_HEAD = ("TURN", "AT", "STATUS", "COST", "PROMPT")
+TIMES = ("CREATED", "EXPIRES", "AT", "STARTED")
+WHOLE = ("ID", "TURN")
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 COMMANDS_HEAD = ("ID", "STATUS", "EXIT", "STARTED", "COMMAND")
 
 
@@ -29,12 +38,12 @@ def table(listed: list[Listed]) -> str:
     if not any(each.session.forwarding for each in listed):
         at = HEAD.index(PORTS)
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
-    return _aligned(rows)
+    return _aligned(rows, drop=("IMAGE", "EXPIRES", "CREATED", "ID", PORTS))
 
 
 def commands(entries: list[Entry]) -> str:
     """One command per line, columns aligned."""
-    return _aligned([COMMANDS_HEAD, *(_command_row(each) for each in entries)])
+    return _aligned([COMMANDS_HEAD, *(_command_row(each) for each in entries)], drop=("STARTED",))
 
 
 def _command_row(entry: Entry) -> tuple[str, ...]:
@@ -43,11 +52,34 @@ def _command_row(entry: Entry) -> tuple[str, ...]:
     return tuple(one_line(cell) for cell in cells)
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    return "".join(
-        "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() + "\n" for row in rows
+def _aligned(rows: list[tuple[str, ...]], drop: Sequence[str] = ()) -> str:
+    """The rows as lines. On a terminal they fit it, without the columns ``drop`` if need be, and
+    times are told from now."""
+    limit = columns(sys.stdout)
+    if limit is not None:
+        times = [number for number, head in enumerate(rows[0]) if head in TIMES]
+        rows = [
+            rows[0],
+            *(
+                tuple(relative(cell) if at in times else cell for at, cell in enumerate(row))
+                for row in rows[1:]
+            ),
+        ]
+    lines = drawing.table(rows, limit, drop=drop, whole=WHOLE)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def relative(time: str, now: datetime | None = None) -> str:
+    """An RFC 3339 time as a person says it, ``5 min ago``; anything else unchanged."""
+    moment = parse_time(time)
+    if moment is None:
+        return time
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    size, unit = next(
+        (size, unit) for size, unit in UNITS if abs(seconds) >= size or unit == UNITS[-1][1]
     )
+    amount = f"{int(abs(seconds) // size)} {unit}"
+    return f"{amount} ago" if seconds >= 0 else f"in {amount}"
 
 
 def _row(listed: Listed) -> tuple[str, ...]:
@@ -91,7 +123,7 @@ def turns(listing: Listing) -> str:
         )
         for each in listing.turns
     ]
-    return _aligned([tuple(map(one_line, row)) for row in (TURNS_HEAD, *rows)])
+    return _aligned([tuple(map(one_line, row)) for row in (TURNS_HEAD, *rows)], drop=("COST", "AT"))
 
 
 def images(found: list[Image]) -> str:

@@ -56,11 +56,15 @@ def _rows(result: StatsResult) -> list[tuple[str, ...]]:
     return [HEAD, *(tuple(map(one_line, cells(each))) for each in result.sessions)]
 
 
+def _table(result: StatsResult, limit: int | None) -> list[str]:
+    return table(_rows(result), limit, drop=("DISK R/W", "NETWORK IN/OUT", "OF"))
+
+
 def _print(result: StatsResult, *, as_json: bool) -> None:
     if as_json:
         write_json(result.wire())
     elif result.sessions:
-        lines = table(_rows(result), columns(sys.stdout))
+        lines = _table(result, columns(sys.stdout))
         write("".join(f"{for_terminal(line)}\n" for line in lines))
     elif sys.stderr.isatty():
         talk("There are no sessions.")
@@ -87,10 +91,10 @@ async def _watched(sessions: Sessions, references: list[str], pause: float) -> i
     async with open_screen("claude-mcp stats --json") as screen:
         screen.draw(["Measuring ..."])
         while True:
-            rows = _rows(await _measured(sessions, references))
+            measured = await _measured(sessions, references)
             while True:
                 wide, _ = screen.size
-                screen.draw([*table(rows, wide), "", "q: end"])
+                screen.draw([*_table(measured, wide), "", "q: end"])
                 event = await screen.event(pause)
                 if event in ("q", "escape", ENDED):
                     return 0
