@@ -14,7 +14,8 @@ Steps, each a JSON object:
   {"echo": true}                         says {"sha256", "bytes", "head"} of the prompt as received
   {"report": true}                       says the text of the last tool result
   {"wait": 2.5}                          seconds; before the first word nothing at all is sent
-  {"fail": 529, "retry_after": 1}        an HTTP error, in the midst of an answer an error event
+  {"fail": 529, "retry_after": 1}        an HTTP error, in the midst of an answer an error event;
+                                         "reset": seconds since the epoch, the end of a usage limit
   {"cut": true}                          closes the connection in the midst of the answer
   {"never": true}                        never answers
 `fail`, `cut` and `never` take `"times": n`: only the first n requests for this call of the turn.
@@ -285,7 +286,9 @@ class Answer:
         ending = {"content": self._blocks, "stop_reason": stop_reason, "usage": usage}
         self._http.send_json(200, {**self._message, **ending})
 
-    def fail(self, status: int, retry_after: object = None, text: str = "") -> None:
+    def fail(
+        self, status: int, retry_after: object = None, text: str = "", reset: object = None
+    ) -> None:
         error = {
             "type": _ERROR_TYPES.get(status, "api_error"),
             "message": text or f"stand-in failure {status}",
@@ -295,6 +298,10 @@ class Answer:
             self._http.end_stream()
             return
         headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+        if reset is not None:
+            limit = "anthropic-ratelimit-unified-"
+            headers |= {f"{limit}status": "rejected", f"{limit}reset": str(reset)}
+            headers |= {f"{limit}representative-claim": "five_hour"}
         self._http.send_json(status, {"type": "error", "error": error}, headers)
 
     def cut(self) -> None:
@@ -412,7 +419,7 @@ class Handler(BaseHTTPRequestHandler):
                 if not self.server.standin.still(self, conversation, number, step.get("times")):
                     continue
                 if "fail" in step:
-                    answer.fail(int(step["fail"]), step.get("retry_after"))
+                    answer.fail(int(step["fail"]), step.get("retry_after"), reset=step.get("reset"))
                 elif "cut" in step:
                     answer.cut()
                 else:

@@ -89,6 +89,8 @@ SHOW = (
     "</dev/null; ls /proc/self/fd/*/ </dev/null; true"
 )
 SHOWING = "standin: " + json.dumps([{"tool": "Bash", "input": {"command": SHOW}}, {"say": "shown"}])
+LIMITED = f'standin: [{{"fail": 429, "reset": {2**31}}}]'
+LIMIT_ENDS = "2038-01-19T03:14:08Z"
 
 
 @pytest.fixture
@@ -413,6 +415,9 @@ async def test_a_session_has_a_gateway_of_its_own_with_a_credential_of_its_own(
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         provider = ProviderRequest("anthropic", options)
         await create(sessions, CreateRequest(str(project), session_name=name, provider=provider))
+        if kind == "oauthToken":  # only a subscription has a usage limit with an end
+            limited = await turns.prompt(await sessions.open(name), LIMITED)
+            assert (limited.status, limited.retry_at) == (TurnStatus.FAILED, LIMIT_ENDS)
         await prompt(sessions, name, SHOWING)
         shell = await commands.run(await sessions.open(name), SHOW)
         await sessions.destroy(name)
