@@ -220,6 +220,7 @@ async def test_an_apply_that_is_killed_or_stopped_can_be_repeated(world: World, 
     world.run("destroy", name, "--force")
 
 
+@pytest.mark.once
 async def test_a_session_that_is_killed_while_it_is_made_is_pruned(
     world: World, name: str, bare: Bare
 ) -> None:

@@ -240,18 +240,20 @@ async def test_history_that_is_rewritten_in_the_session_is_no_harm_to_the_host(
     await sessions.destroy(name)
 
 
-@pytest.mark.once
-async def test_thousands_of_untracked_files_go_in_are_told_and_keep_a_session(
+COUNT = 2000
+
+
+@pytest.mark.stress
+async def test_thousands_of_untracked_files_are_named_or_brought(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
-    count = 2000
-    for number in range(count):
+    for number in range(COUNT):
         path = repository / "untracked" / str(number % 40) / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{number}\n")
     made = await cloned(sessions, repository, name)
     (left_out,) = [each for each in made.warnings if "untracked" in each]
-    assert left_out.startswith(f"{count} untracked files are not in the session: ")
+    assert left_out.startswith(f"{COUNT} untracked files are not in the session: ")
     await sessions.destroy(name)
 
     made = await cloned(sessions, repository, name, include=("untracked",))
@@ -262,18 +264,22 @@ async def test_thousands_of_untracked_files_go_in_are_told_and_keep_a_session(
     assert (await get_changes(handle)).files == ()  # that is how it began
     await sessions.destroy(name)
 
+
+@pytest.mark.once
+async def test_thousands_of_untracked_files_are_told_and_keep_a_session(
+    sessions: Sessions, repository: Path, name: str
+) -> None:
     await cloned(sessions, repository, name)
-    await run(sessions, name, f"for n in $(seq {count}); do echo $n >new-$n; done")
+    await run(sessions, name, f"for n in $(seq {COUNT}); do echo $n >new-$n; done")
     handle = await sessions.open(name)
     told = await get_changes(handle)
-    assert len(told.files) + told.more == count
+    assert len(told.files) + told.more == COUNT
     assert {(each.status, each.untracked) for each in told.files} == {("A", True)}
     with pytest.raises(WorkUnsaved) as refused:
         await sessions.destroy(name)
-    assert f"{count} changed files" in str(refused.value)
+    assert f"{COUNT} changed files" in str(refused.value)
     applied = await apply_changes(handle, commit="all of them")
     assert applied.commits == 1
-    assert len(git(repository, "ls-tree", "--name-only", applied.branch or "").splitlines()) == (
-        count + 2
-    )
+    taken = git(repository, "ls-tree", "--name-only", applied.branch or "").splitlines()
+    assert len(taken) == COUNT + 2
     await sessions.destroy(name)

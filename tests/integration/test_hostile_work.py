@@ -315,6 +315,7 @@ async def hostile(sessions: Sessions, host: Path, name: str, bare: Bare) -> Host
     return Hostile(sessions, bare, name, made.session.container_id)
 
 
+@pytest.mark.once
 async def test_nothing_that_a_hostile_session_sends_is_taken(
     hostile: Hostile,
     host: Path,
@@ -369,7 +370,8 @@ async def test_no_name_of_a_branch_becomes_an_option_or_a_path(
     forger = Forger(tmp_path_factory.mktemp("forger") / "clone", host, f"claude/{name}")
     bundle = forger.bundle(forger.at(b"new", mode="100644"))
     before = snapshot(tmp_path)
-    for each in NAMES if WHOLE else NAMES[:3]:
+    names = NAMES if WHOLE else NAMES[:3]
+    for each in names:
         hostile.calls_its_branch(each)
         hostile.holds(bundle.replace(forger.branch.encode(), each.encode()))
         with pytest.raises((UsageError, WorkRefused)):
@@ -377,7 +379,7 @@ async def test_no_name_of_a_branch_becomes_an_option_or_a_path(
         assert differences(before, snapshot(tmp_path)) == []
     hostile.calls_its_branch("some/other")
     hostile.holds(bundle.replace(forger.branch.encode(), b"some/other"))
-    for each in NAMES:  # the same as what the caller asks for
+    for each in names:  # the same as what the caller asks for
         with pytest.raises(ClaudeMcpError):
             await hostile.apply(branch=each)
         assert differences(before, snapshot(tmp_path)) == []
@@ -413,7 +415,7 @@ async def test_no_program_that_the_host_has_configured_is_run(
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("ignores_case", [False, True])
+@pytest.mark.parametrize("ignores_case", [pytest.param(False, marks=pytest.mark.stress), True])
 async def test_names_that_some_systems_take_for_one_reach_nothing_else(
     hostile: Hostile,
     host: Path,
