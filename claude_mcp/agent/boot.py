@@ -143,6 +143,9 @@ def accept_handover(state_path: str) -> str:
     facts = [f"{places.MISSING}={name}" for name in missing] + surroundings()
     say(" ".join([access, *facts]))
     line = sys.stdin.readline().strip()
+    if line.startswith(places.PROBE):
+        say(places.PROBED + probe(*line[len(places.PROBE) :].split()[:2]))
+        line = sys.stdin.readline().strip()
     if line == places.SEED:
         from claude_mcp.agent.workspace.seed import receive
 
@@ -154,6 +157,21 @@ def accept_handover(state_path: str) -> str:
     end_quietly_on_term()
     say(places.COMMITTED)
     return first_line
+
+
+def probe(host: str, port: str) -> str:
+    """Connect to an address and close; ``PROBED_OK`` or why not."""
+    try:
+        family, _, _, _, address = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)[0]
+        connection = _socket.socket(family, _socket.SOCK_STREAM)
+        connection.settimeout(places.PROBE_SECONDS)
+        try:
+            connection.connect(address)
+        finally:
+            connection.close()
+    except OSError as error:
+        return error.strerror or f"no answer within {places.PROBE_SECONDS:g} s"
+    return places.PROBED_OK
 
 
 def end_quietly_on_term() -> None:

@@ -83,6 +83,12 @@ ENTRIES = "entries"
 """CRC-32 sums, in hexadecimal and separated by commas, of names in the project: of all names, or of
 ``MOST_ENTRIES`` of them."""
 MOST_ENTRIES = 32
+PROBE = "probe "
+"""Followed by a host and a port. The agent connects, closes, and answers ``PROBED`` and the
+outcome: ``PROBED_OK`` or the reason."""
+PROBED = "probed "
+PROBED_OK = "ok"
+PROBE_SECONDS = 3.0
 COMMIT = "commit"
 COMMITTED = "committed"
 SEED = "seed"

@@ -21,7 +21,7 @@ from cloud_standin import (
 )
 from messages_standin import Request, Standin
 
-from claude_mcp.config import load
+from claude_mcp.config import Config, load
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
@@ -31,6 +31,7 @@ from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
 from tests.argv_sampler import ArgvSampler
+from tests.restricted import own_address
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
@@ -474,3 +475,16 @@ async def test_custom_headers_reach_the_gateway_and_no_command(
     assert "CLAUDECODE=1" in bash
     assert token not in bash + shell.stdout + shell.stderr + inspected + "".join(log)
     assert sampler.found == set()
+
+
+async def test_a_gateway_where_nothing_answers_is_told_of_at_once(
+    config: Config, project: Path, name: str
+) -> None:
+    """Claude Code would try it again for three minutes."""
+    # Nothing listens on port 9 of this machine, as seen from a container.
+    nowhere = replace(config, base_url=f"http://{own_address()}:9")
+    async with open_sessions(nowhere) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        (warning,) = [each for each in created.warnings if "Nothing answers at" in each]
+        assert "Connection refused" in warning
+        await sessions.destroy(created.session.id)

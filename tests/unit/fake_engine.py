@@ -229,7 +229,11 @@ class Engine:
         lacking = {"unfit:latest": "claude", "plain:latest": "git-lfs"}
         missing = [f"missing={lacking[image]}"] if (image := container["image"]) in lacking else []
         print(places.READY + " ".join(["writable", *missing]), flush=True)
-        if sys.stdin.readline().strip() == places.COMMIT:
+        line = sys.stdin.readline().strip()
+        if line.startswith(places.PROBE):
+            print(places.PROBED + places.PROBED_OK, flush=True)
+            line = sys.stdin.readline().strip()
+        if line == places.COMMIT:
             self.save({**container, "status": "running"})
             print(places.COMMITTED, flush=True)
         return 0

@@ -26,6 +26,7 @@ from claude_mcp.errors import UsageError
 from claude_mcp.sessions import limits, mounted
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.channel.answers import listed
+from claude_mcp.sessions.create import gateway
 from claude_mcp.sessions.create.mounts import (
     bind_mounts,
     repository_refusal,
@@ -81,6 +82,8 @@ class Plan:
     """As it will be; it has no id until its container exists."""
     handover: Handover
     mcp_config: Mapping[str, Any] | None = field(repr=False)
+    gateway: gateway.Gateway | None
+    """The address to try from inside."""
     mounted: tuple[mounted.Identity | None, ...]
     """The identities of the mounted host paths when they were checked."""
     git: guard.Protection
@@ -133,6 +136,9 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         session=_session(spec, checked),
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers.config)),
         mcp_config=servers.config,
+        gateway=gateway.to_try(
+            checked.provider.credentials, checked.engine.dialect, checked.access.network
+        ),
         mounted=identities,
         git=checked.git,
         seed=checked.workspace.seed,

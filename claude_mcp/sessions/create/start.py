@@ -22,6 +22,8 @@ from claude_mcp.contract.places import (
     COMMIT,
     COMMITTED,
     GIT_LFS,
+    PROBE,
+    PROBED,
     READY,
     REQUIRED_PROGRAMS,
 )
@@ -46,7 +48,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import limits, mounted, quota, references
 from claude_mcp.sessions.channel import payload, silence
-from claude_mcp.sessions.create import access, creation, readiness, seeding, workspace
+from claude_mcp.sessions.create import access, creation, gateway, readiness, seeding, workspace
 from claude_mcp.sessions.create.plan import Plan, plan_session, with_forwarding
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.git import identity
@@ -269,6 +271,12 @@ async def _hand_over(
             ready = readiness.parse(report)
             warnings = await _check_ready(plan, ready, committer)
             await quota.check(engine, config.max_sessions, container_id)
+            if plan.gateway is not None:
+                asked = f"{PROBE}{plan.gateway.host} {plan.gateway.port}\n"
+                with suppress(anyio.BrokenResourceError):
+                    await stream.send(asked.encode())
+                outcome = await _expect(engine, container_id, spec, stream, PROBED)
+                warnings += gateway.warnings(plan.gateway, outcome, engine.dialect)
         if plan.seed is not None:
             git = Git(config.environment)
             seed = plan.seed
