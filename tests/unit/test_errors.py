@@ -40,6 +40,7 @@ def test_every_error_has_the_exit_code_of_its_class() -> None:
         "SessionExists": 3,
         "WorkUnsaved": 4,
         "TurnNotFound": 3,
+        "CommandNotFound": 3,
         "QuestionNotOpen": 3,
         "SessionNotReady": 4,
         "TooManySessions": 4,
