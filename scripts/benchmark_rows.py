@@ -434,6 +434,7 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "tools": tool_list,
     "workspace": benchmark_workspaces.workspace,
     "turn": benchmark_turns.turn,
+    "task": benchmark_turns.task,
     "memory": benchmark_turns.memory,
     "calls": calls,
 }

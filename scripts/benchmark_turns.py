@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from benchmark_measuring import (
     Bench,
@@ -25,7 +25,10 @@ from benchmark_measuring import (
     timed,
 )
 from mcp.client import Client
+from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.client.stdio import StdioServerParameters
+from mcp.types import CallToolResult, Result
+from pydantic import Field
 
 from claude_mcp.claude import invocation, protocol, providers
 from claude_mcp.sessions.channel import channel, channels
@@ -42,6 +45,7 @@ TURNS: Final = 1000
 WARM_UP_TURNS: Final = 100
 WORKERS: Final = 4
 ROUND_TRIP_SECONDS: Final = 0.010
+TASK_SECONDS: Final = 0.005
 FIRST_TURN_SECONDS: Final = 0.060
 MEMORY_MIB: Final = 150
 GROWTH_MIB: Final = 8
@@ -107,8 +111,29 @@ def _invocation(bench: Bench) -> tuple[tuple[str, ...], list[str]]:
     return invocation.claude_argv(invocation.Invocation()), variables
 
 
+class Task(Result):
+    """The first answer of a call that has become an MCP task."""
+
+    result_type: Literal["task"] = Field(alias="resultType")
+
+
+class Tasks(ClientExtension):
+    """Declares MCP Tasks. How a task goes on is no matter of this benchmark."""
+
+    identifier = "io.modelcontextprotocol/tasks"
+
+    def claims(self) -> Sequence[ResultClaim[Any]]:
+        return [ResultClaim(result_type="task", model=Task, resolve=self._resolve)]
+
+    @staticmethod
+    async def _resolve(task: Task, context: ClaimContext) -> CallToolResult:
+        raise BenchmarkError("nobody asked for the task's result")
+
+
 @asynccontextmanager
-async def server(bench: Bench) -> AsyncIterator[tuple[Client, int]]:
+async def server(
+    bench: Bench, extensions: Sequence[ClientExtension] = ()
+) -> AsyncIterator[tuple[Client, int]]:
     """A client over stdio and the pid of its server, with the benchmark's own settings."""
     config = bench.config
     assert config.api_key is not None
@@ -125,7 +150,7 @@ async def server(bench: Bench) -> AsyncIterator[tuple[Client, int]]:
     parameters = StdioServerParameters(
         command=sys.executable, args=["-m", "claude_mcp", "serve"], env=environment
     )
-    async with Client(parameters) as client:
+    async with Client(parameters, extensions=extensions) as client:
         await client.list_tools()
         [pid] = _children(os.getpid()) - before
         yield client, pid
@@ -164,6 +189,33 @@ async def turn(bench: Bench) -> Rows:
         )
     ]
     return [*rows, await _first_turn(bench), await asyncio.to_thread(_first_turn_by_hand, bench)]
+
+
+async def task(bench: Bench) -> Rows:
+    """The first answer of a task against that of a call that does not wait."""
+    async with server(bench) as (plain, _), server(bench, [Tasks()]) as (client, _):
+
+        async def over(samples: Samples, **arguments: Any) -> None:
+            """Asks, and waits for the turn's end outside of the sample."""
+            to = plain if arguments else client
+            given = {"sessionId": bench.session, "prompt": PROMPT, **arguments}
+            with timed(samples, "answer"):
+                await to.session.call_tool("execute_in_session", given, allow_claimed=True)
+            await plain.call_tool("get_turn", {"sessionId": bench.session})
+
+        async def without(samples: Samples) -> None:
+            await over(samples, waitSeconds=0)
+
+        bare, ours = await alternate(bench.repetitions(25), without, over)
+    return [
+        Difference(
+            "first answer of a task",
+            "execute_in_session with waitSeconds 0",
+            bare["answer"],
+            ours["answer"],
+            TASK_SECONDS,
+        )
+    ]
 
 
 async def _first_turn(bench: Bench) -> Difference:
