@@ -1,5 +1,5 @@
 """Ends the session at the end of its lifetime or after its idle timeout, but never while a turn or
-a command runs.
+a command runs. A command in the background does not count, nor does what a command left running.
 
 The agent ends itself because only it knows what is running, and because the session's memory is
 then freed even if no front end exists any more. Its exit code shows whether the container may be

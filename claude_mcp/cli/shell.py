@@ -183,12 +183,16 @@ def _show_rest(result: CommandResult, limit: str = "") -> int:
         talk(f"claude-mcp: {note}")
     if result.timed_out:
         talk(f"claude-mcp: killed at its time limit{limit}")
-    follow = f"claude-mcp command {shlex.quote(result.session.name)} {result.command_id}"
+    named = f"{shlex.quote(result.session.name)} {result.command_id}"
+    follow, end = f"claude-mcp command {named}", f"claude-mcp stop-command {named}"
     match result.status:
         case "running":
             talk(f"claude-mcp: the command still runs; follow it with '{follow} --follow'")
         case "left_running":
-            talk(f"claude-mcp: processes that it started still run; '{follow}' shows what they say")
+            talk(
+                f"claude-mcp: processes that it started still run; '{follow} --follow' shows what "
+                f"they say, '{end}' ends them"
+            )
     return _exit_code(result)
 
 

@@ -95,7 +95,7 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
     Code.NO_COMMAND: Meaning(
         CommandNotFound,
         "Session {session!r} knows no command {detail}.",
-        "A session keeps its latest commands; leave commandId out for the latest of all.",
+        "A session knows only its latest commands.",
     ),
     Code.COMMAND_NOT_RECORDED: Meaning(
         SessionNotReady,
