@@ -77,7 +77,7 @@ GREETING: dict[str, Any] = {"greeting": True}
 """The agent's first event on each channel, for the request id 0."""
 
 PROXY_GONE: dict[str, Any] = {"proxy": "gone"}
-"""An event of ``command``, ``turn`` and ``follow``: the front end must restart the proxy."""
+"""An event of commands and turns that are waited for: the front end must restart the proxy."""
 
 
 # Commands.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from claude_mcp.sessions.network.access import Access
 
+COMMAND_ID = "6b0b0f3e-0000-4000-8000-00000000000c"
 VERSION = {"Client": {"Version": "24.0.0", "ApiVersion": "1.43"}, "Server": {"Version": "24.0.0"}}
 INFO = {"KernelVersion": "6.1.0", "MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True}
 
@@ -295,6 +296,32 @@ class Engine:
             ["sh", "-c", args["command"]], capture_output=True, text=True, check=False
         )
         return result(done.stdout, done.stderr, done.returncode)
+
+    def follow_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        """A command that says three lines to who reads on from the beginning, and then ends."""
+        identifier = args.get("commandId", COMMAND_ID)
+        running = {**result("", "", 0), "exitCode": None, "status": "running"}
+        running["commandId"] = identifier
+        match args.get("cursor"), args.get("waitSeconds"):
+            case None, 0:
+                return running
+            case None, _:
+                return {**result("one\ntwo\n", "three\n", 4), "commandId": identifier}
+            case 0, _:
+                return {**running, "stdout": "one\n", "cursor": 1, "more": True}
+            case 1, _:
+                return {**running, "stdout": "two\n", "cursor": 2}
+            case _:
+                ended = result("", "three\n", 4)
+                return {**ended, "commandId": identifier, "cursor": 3, "missing": 5}
+
+    def commands(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        entry = {
+            "commandId": COMMAND_ID, "command": "npm run\x1b dev", "status": "running",
+            "background": True, "startedAt": "2026-01-02T03:04:05Z",
+        }  # fmt: skip
+        ended = {**entry, "status": "completed", "exitCode": 0, "command": "ls"}
+        return {"commands": [ended, {**entry, "status": "forged"}, entry]}
 
     def stop_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         self.note("stopped")

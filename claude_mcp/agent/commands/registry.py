@@ -117,7 +117,7 @@ class Commands:
         answer = self._answer(known, operations.FollowCommand(args.limit_bytes, args.command_id))
         # What a command leaves behind need not hold its output open.
         activity = f"command-{args.command_id}"
-        if command is None and killing.find(activity):
+        if killing.find(activity):
             killing.kill(activity, TERM_GRACE_SECONDS)
             answer["notes"] = [*answer.get("notes", ()), LEFT_KILLED]
         return answer
@@ -197,8 +197,10 @@ class Commands:
                     request.answer(to_json(command.result()._replace(command="")))
 
             wait = 0.0 if args.background else args.wait_seconds
-            command.attend(wait, lambda: request.abandoned, end, release)
-        self._finish(command)
+            try:
+                command.attend(wait, lambda: request.abandoned, end, release)
+            finally:
+                self._finish(command)
 
     def _start(self, command: Command) -> None:
         workdir = command.args.workdir or None

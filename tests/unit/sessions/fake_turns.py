@@ -116,6 +116,8 @@ class Agent(fake_engine.Engine):
         return self.follow_command(number, args)
 
     def follow_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        if not (self.state / "command").exists():
+            return super().follow_command(number, args)
         status = (self.state / "command").read_text()
         ended = {"exitCode": None if status == "running" else 0}
         about = {"commandId": args["commandId"], "status": status, "command": "long"}
