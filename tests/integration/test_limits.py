@@ -191,6 +191,28 @@ async def test_a_prompt_that_a_full_disk_cannot_record_is_not_sent(
     assert len(asked) == 1
 
 
+@pytest.mark.once
+async def test_a_command_with_an_id_runs_once_though_the_disk_is_full(
+    sessions: Sessions, make: Make, project: Path
+) -> None:
+    created = await make(limits={"disk": "32m"}, read_only_root=True)
+    handle = await sessions.open(created.session.id)
+    fill = "head -c 100000000 /dev/zero >~/x"
+    await commands.run(handle, fill)
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    with pytest.raises(SessionNotReady, match=r"could not record it: .*No space left"):
+        await commands.run(handle, "echo first >>ran", command_id=first)
+    await run(sessions, created, "rm ~/x")
+    for _ in range(2):
+        await commands.run(handle, "echo first >>ran", command_id=first)
+    filling = f"echo second >>ran; {fill}; seq 3"
+    for _ in range(2):
+        assert (await commands.run(handle, filling, command_id=second)).stdout == "1\n2\n3\n"
+    await run(sessions, created, "rm ~/x")
+    assert (await commands.run(handle, filling, command_id=second)).stdout == "1\n2\n3\n"
+    assert (project / "ran").read_text() == "first\nsecond\n"
+
+
 async def test_a_session_with_a_read_only_root_ends_with_its_home(
     sessions: Sessions, make: Make, bare: Bare
 ) -> None:
