@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.processes import cgroup_events
-from claude_mcp.agent.store.journal import STEP_KINDS, Event, Journal
+from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.records import (
     TEXT_CHARACTERS,
     TURN_ID,
@@ -28,8 +28,9 @@ from claude_mcp.agent.store.records import (
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.agent.turns import interactive, listing, outcomes
 from claude_mcp.agent.turns.driver import Driver
-from claude_mcp.agent.turns.turn import Turn, TurnOptions
-from claude_mcp.claude.events import headline, waiting_note
+from claude_mcp.agent.turns.following import LONGEST_WAIT_SECONDS, Following
+from claude_mcp.agent.turns.turn import Turn, TurnOptions, rfc3339
+from claude_mcp.claude.events import headline
 from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.handover import Handover
@@ -41,17 +42,7 @@ if TYPE_CHECKING:
     from claude_mcp.agent.network.egress import Egress
 
 MAX_WAITING = 50
-LONGEST_WAIT_SECONDS = 3600.0
-MAX_EVENTS = 50
-EVENT_CHARACTERS = 1000
-TAIL_EVENTS = 10
-LATEST_SECONDS = 2.0**33
-"""A limit for forged moments, which not every calendar reaches."""
 INTERRUPT_ANSWER_SECONDS = 10.0
-GONE = (
-    "Events before number {} were removed when the session's journal was full; the results of "
-    "turns are kept."
-)
 
 
 class Turns:
@@ -96,6 +87,9 @@ class Turns:
             self._finish_spontaneous,
             egress,
         )
+        self._following = Following(
+            self._changed, self._journal, self._records, self._driver, self._going, self._ahead
+        )
         threading.Thread(target=self._work, daemon=True).start()
 
     # Operations, each on its own thread.
@@ -115,7 +109,7 @@ class Turns:
             if turn is None and record is None:
                 turn = self._accept(args, prompt, request)
             seen = self._journal.last
-        return self._follow(request, turn_id, turn, args.wait_seconds, seen)
+        return self._following.follow(request, turn_id, turn, args.wait_seconds, seen)
 
     def follow(self, request: Request) -> Answer:
         """Wait for a turn, or read its events from a cursor; without an id, the latest turn."""
@@ -126,8 +120,9 @@ class Turns:
             turn = self._open(turn_id)
             seen = self._journal.last if cursor is None else cursor
         reading = cursor is not None
-        prompt = self._prompt if args.with_prompt else None
-        return self._follow(request, turn_id, turn, args.wait_seconds, seen, reading, prompt)
+        return self._following.follow(
+            request, turn_id, turn, args.wait_seconds, seen, reading, args.with_prompt
+        )
 
     def event(self, request: Request) -> Answer:
         """One event with its whole text."""
@@ -158,7 +153,7 @@ class Turns:
             seen = self._journal.last
         if turn is not None and spontaneous:
             self._driver.cancel_spontaneous(turn)
-        return self._follow(request, turn_id, turn, INTERRUPT_ANSWER_SECONDS, seen)
+        return self._following.follow(request, turn_id, turn, INTERRUPT_ANSWER_SECONDS, seen)
 
     def respond(self, request: Request) -> Answer:
         """Answer a permission question."""
@@ -174,7 +169,7 @@ class Turns:
         """A part of the list of all turns, newest first."""
         args = request.read(operations.ListTurns)
         with self._changed:
-            going = {turn.id: self._status(turn) for turn in self._going()}
+            going = {turn.id: self._following.status(turn) for turn in self._going()}
             return to_json(listing.page(self._records, going, args))
 
     def lend(self) -> Answer:
@@ -211,7 +206,7 @@ class Turns:
         """Wait until there is an event, or a turn begins or ends."""
         args = request.read(operations.Watch)
         deadline = time.monotonic() + args.wait_seconds
-        request.on_cancel(self._wake)
+        request.on_cancel(self._following.wake)
         with self._changed:
             while (mark := self._journal.last + self._ended) == args.seen:
                 left = deadline - time.monotonic()
@@ -242,7 +237,7 @@ class Turns:
                 last_activity_at=moment,
                 cost_usd=self._state.cost_usd,
                 turn_id=running.id if running else self._state.latest_turn,
-                turn_ms=None if going is None else _elapsed_ms(going),
+                turn_ms=None if going is None else going.elapsed_ms,
                 last_step=headline(self._journal.step()) or None,
                 model=self._driver.model,
                 questions=len(self._driver.permissions.all()),
@@ -371,7 +366,7 @@ class Turns:
 
     def _finish(self, turn: Turn, outcome: Result) -> None:
         """Give a turn its result. The caller holds the lock."""
-        result = {"durationMs": _elapsed_ms(turn), **outcome}
+        result = {"durationMs": turn.elapsed_ms, **outcome}
         if turn.model is not None:
             result["model"] = turn.model
         if turn.cancelled and outcome["status"] != "cancelled":
@@ -379,7 +374,7 @@ class Turns:
                 status="cancelled", error="The turn was interrupted; the conversation is kept."
             )
         if turn.retry_at is not None and result["status"] == "failed":
-            result["retryAt"] = _rfc3339(turn.retry_at)
+            result["retryAt"] = rfc3339(turn.retry_at)
         result.setdefault("conversationId", self._state.conversation_id)
         if result["status"] == "failed":
             log(f"turn {turn.id} failed: {result.get('error')}")
@@ -407,100 +402,6 @@ class Turns:
                 self._state.latest_turn = turn.id
             self._finish(turn, turn.outcome)
 
-    # Following.
-
-    def _follow(
-        self,
-        request: Request,
-        turn_id: str,
-        turn: Turn | None,
-        wait: float | None,
-        seen: int,
-        reading: bool = False,
-        prompt: Callable[[str], str] | None = None,
-    ) -> Answer:
-        """Report the events after ``seen`` until the turn is over or asks for permission, the time
-        is up, or the caller is gone. With ``reading``, return as soon as there is an event."""
-        deadline = None if wait is None else time.monotonic() + wait
-        cursor = seen if reading else None
-        request.on_cancel(self._wake)
-        while turn is not None:
-            with self._changed:
-                left = None if deadline is None else deadline - time.monotonic()
-                news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-                over = self._open(turn_id) is not turn
-                stuck = bool(self._questions(turn))
-                done = over or stuck or request.abandoned or (left is not None and left <= 0)
-                if not news and not done:
-                    self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
-                    continue
-            for event in news:
-                if event["kind"] in STEP_KINDS:
-                    request.event(to_json(operations.Progress(headline(event["text"]))))
-            if done or (news and reading):
-                break
-        if request.abandoned:
-            return {}
-        with self._changed:
-            answer = self._answer(turn_id, turn, cursor)
-            return answer if prompt is None else {**answer, "prompt": prompt(turn_id)}
-
-    def _answer(self, turn_id: str, turn: Turn | None, cursor: int | None) -> Answer:
-        questions = self._driver.permissions.of(turn_id)
-        going = turn is not None and self._open(turn_id) is turn
-        if turn is not None and going:
-            result: Result = {
-                "status": self._status(turn),
-                "ahead": self._ahead(turn),
-                "durationMs": _elapsed_ms(turn),
-                "notes": [*turn.notes, *self._waits_for(turn)],
-            }
-            if turn.model is not None:
-                result["model"] = turn.model
-            if turn.retry_at is not None:
-                result["retryAt"] = _rfc3339(turn.retry_at)
-            if step := headline(self._journal.step(turn_id)):
-                result["lastStep"] = step
-            first, last = turn.first, self._journal.last
-        else:
-            record = self._records.get(turn_id)
-            if record is None:
-                raise RequestError(Code.NO_TURN, turn_id)
-            result = listing.outcome(record)
-            first, last = record.first, record.last or record.first
-        events: list[Event] = []
-        behind = last
-        if cursor is not None:
-            start = max(cursor, first)
-            if start < last and start + 1 < self._journal.oldest:
-                gone = GONE.format(self._journal.oldest)
-                result = {**result, "notes": [*result.get("notes", ()), gone]}
-            events, behind = self._journal.read(start, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-        elif going:
-            start = max(first, last - TAIL_EVENTS)
-            events, behind = self._journal.read(start, turn_id, TAIL_EVENTS, EVENT_CHARACTERS)
-        if questions:
-            result = {**result, "questions": questions}
-        return {**result, "turnId": turn_id, "events": events, "cursor": behind}
-
-    def _prompt(self, turn_id: str) -> str:
-        record = self._records.get(turn_id)
-        return record.text if record else ""
-
-    def _status(self, turn: Turn) -> str:
-        return "needs_permission" if self._questions(turn) else "running"
-
-    def _questions(self, turn: Turn) -> list[dict[str, Any]]:
-        """The open questions that keep a turn from continuing."""
-        return [] if turn.cancelled else self._driver.permissions.of(turn.id)
-
-    def _waits_for(self, turn: Turn) -> list[str]:
-        """A note while requests of the turn to the provider fail, or Claude Code is silent."""
-        if turn.retry is None:
-            return self._driver.quiet_notes(turn)
-        note = waiting_note(turn.retry, time.monotonic() - turn.retried)
-        return [redactor.redact(note)]
-
     def _ahead(self, turn: Turn) -> int:
         """How many turns are ahead of this one."""
         if turn not in self._waiting:
@@ -508,18 +409,6 @@ class Turns:
         working = [each for each in (self._current, self._driver.spontaneous) if each is not None]
         return self._waiting.index(turn) + len(working)
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
 
 def _record(turn: Turn, **more: Any) -> Record:
     return Record(turn.id, turn.digest, turn.first, text=turn.text, at=turn.accepted, **more)
-
-
-def _rfc3339(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(moment, LATEST_SECONDS)))
-
-
-def _elapsed_ms(turn: Turn) -> int:
-    return round((time.monotonic() - turn.started) * 1000)

@@ -26,6 +26,8 @@ class TurnOptions(NamedTuple):
 
 
 NO_OPTIONS = TurnOptions()
+LATEST_SECONDS = 2.0**33
+"""A limit for forged moments, which not every calendar reaches."""
 
 
 @dataclass(eq=False)
@@ -77,3 +79,12 @@ class Turn:
     """The offset at which its line ends in Claude Code's input, once it was posted."""
     outcome: Result | None = None
     """The outcome according to Claude Code. The turn is over only after the clean-up."""
+
+    @property
+    def elapsed_ms(self) -> int:
+        return round((time.monotonic() - self.started) * 1000)
+
+
+def rfc3339(moment: float) -> str:
+    """A moment in seconds since 1970, which may be forged, as UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(moment, LATEST_SECONDS)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from claude_mcp.agent.turns import following
 from claude_mcp.agent.turns import queue as turns_module
 from claude_mcp.agent.turns.listing import LOST, NOT_SENT
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete, told, turn_id
@@ -361,7 +362,7 @@ def test_events_are_read_from_a_cursor(session: Session, gate: Gate) -> None:
 def test_only_so_many_events_come_at_once_and_the_cursor_says_where_to_go_on(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns_module, "MAX_EVENTS", 3)
+    monkeypatch.setattr(following, "MAX_EVENTS", 3)
     caller = session.start()
     ask(caller, "begin(); [text(str(n)) for n in range(7)]; result()")
     cursor, pages = 0, []
@@ -376,7 +377,7 @@ def test_only_so_many_events_come_at_once_and_the_cursor_says_where_to_go_on(
 def test_a_turn_that_runs_is_told_with_its_last_events(
     session: Session, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns_module, "TAIL_EVENTS", 2)
+    monkeypatch.setattr(following, "TAIL_EVENTS", 2)
     caller = session.start()
     ask(caller, "begin(); text('of another turn'); result()")
     program = f"begin(); [text(n) for n in '12345']; wait_at({gate.path!r}); result()"
