@@ -415,6 +415,7 @@ def _verbose(parser: Parser) -> None:
     parser.option(
         "--verbose", "-v", action="store_true", help="report progress even without a terminal"
     )
+    parser.option("--quiet", "-q", action="store_true", help="report no progress on a terminal")
 
 
 COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
@@ -481,7 +482,7 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _show,
     ),
     "watch": (
-        "all sessions on the whole terminal, with keys to act on one",
+        "show all sessions live on the whole terminal, and act on one",
         "claude-mcp watch",
         _watch,
     ),
@@ -537,7 +538,7 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "config": (
         "show what is configured and where it comes from, or change the file",
         "claude-mcp config\n  claude-mcp config set CLAUDE_MCP_MEMORY 4g\n"
-        "  claude-mcp config set ANTHROPIC_API_KEY env:MY_KEY",
+        "  claude-mcp config set HTTPS_PROXY file:proxy.txt",
         _config,
     ),
     "completion": (

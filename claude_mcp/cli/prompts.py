@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli import render
+from claude_mcp.cli.drawing import is_plain
 from claude_mcp.cli.here import HERE
 from claude_mcp.cli.options import given
 from claude_mcp.cli.paths import read_schema
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
 from claude_mcp.cli.running import follow, watched, within_session
-from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
+from claude_mcp.cli.terminal import for_terminal, talk, visible, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
 from claude_mcp.views.figures import turn_figures
@@ -196,7 +197,7 @@ def cancel(arguments: argparse.Namespace, config: Config) -> int:
 def show(turn: TurnResult, as_json: bool, figures: bool) -> int:
     """Print the answer, unless JSON was, and return the exit code: 0 for a completed turn."""
     if not as_json and turn.result and turn.result != turn.error:
-        write(for_terminal(turn.result).rstrip("\n") + "\n")
+        write(_rendered(turn.result).rstrip("\n") + "\n")
     for note in turn.notes:
         talk(f"note: {note}")
     if turn.permission_denials:
@@ -224,6 +225,15 @@ def show(turn: TurnResult, as_json: bool, figures: bool) -> int:
             if turn.retry_at is not None:
                 talk(f"the usage limit ends at {turn.retry_at}")
             return 1
+
+
+def _rendered(text: str) -> str:
+    """Claude's Markdown, with colors where a terminal has them."""
+    if is_plain(sys.stdout):
+        return for_terminal(text)
+    from claude_mcp.cli import markdown
+
+    return markdown.render(visible(text))
 
 
 def prompt_text(given: str | None, word: str = HERE) -> str:

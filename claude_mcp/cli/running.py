@@ -130,4 +130,4 @@ def follow(arguments: argparse.Namespace) -> Progress:
 
 def watched(arguments: argparse.Namespace) -> bool:
     """Whether a person sees stderr, or asked for progress."""
-    return bool(arguments.verbose) or sys.stderr.isatty()
+    return not arguments.quiet and (arguments.verbose or sys.stderr.isatty())

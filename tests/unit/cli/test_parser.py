@@ -67,6 +67,7 @@ def test_a_prompt_has_options_for_one_turn() -> None:
         "answerable": False,
         "output_schema": None,
         "verbose": False,
+        "quiet": False,
         "json": False,
     }
     assert parsed("prompt", "fix", "do it") == plain
@@ -103,7 +104,9 @@ def test_a_turn_is_the_latest_unless_it_is_named() -> None:
         "wait": None,
         "cursor": None,
         "event": None,
+        "follow": False,
         "verbose": False,
+        "quiet": False,
         "json": False,
     }
     assert parsed("turn", "fix") == latest

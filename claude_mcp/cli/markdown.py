@@ -1,0 +1,63 @@
+"""Markdown for a terminal with colors: what Claude writes, line by line, without its marks.
+
+Only styles are added and marks left out: a text that is no Markdown is shown as it is. The text may
+be anybody's, so what is looked for is bounded; it must not hold control characters any more.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from claude_mcp.cli.drawing import BOLD, CYAN, DIM, styled
+
+_FENCE: Final = re.compile(r"\s*(```|~~~)")
+_HEADING: Final = re.compile(r"#{1,6} +(.+?)(?: +#+)?$")
+_BULLET: Final = re.compile(r"(\s*)[-*+] +(?=\S)")
+_QUOTE: Final = re.compile(r"> ?(.*)")
+_RULE: Final = re.compile(r"\s*([-*_])(?: *\1){2,}\s*$")
+_INLINE: Final = re.compile(
+    r"(?P<ticks>`{1,3})(?P<code>[^`].{0,198}?)(?P=ticks)"
+    r"|\*\*(?P<bold>[^\s*](?:.{0,198}?\S)?)\*\*"
+    r"|\[(?P<label>[^\]\[]{1,200})\]\((?P<url>[^()\s]{1,500})\)"
+)
+LINE_CHARS: Final = 2_000
+"""A longer line is shown as it is."""
+RULE_COLUMNS: Final = 20
+
+
+def render(text: str) -> str:
+    lines, fence = [], ""
+    for line in text.split("\n"):
+        mark = _FENCE.match(line)
+        if mark and (not fence or mark[1] == fence):
+            fence = "" if fence else mark[1]
+        elif fence:
+            lines.append(styled(line, CYAN) if line else "")
+        else:
+            lines.append(_line(line))
+    return "\n".join(lines)
+
+
+def _line(line: str) -> str:
+    if len(line) > LINE_CHARS:
+        return line
+    if heading := _HEADING.fullmatch(line):
+        return styled(heading[1], BOLD)
+    if _RULE.fullmatch(line):
+        return styled("─" * RULE_COLUMNS, DIM)
+    if quote := _QUOTE.fullmatch(line):
+        return f"{styled('│', DIM)} {_inline(quote[1])}"
+    return _inline(_BULLET.sub(r"\1• ", line, count=1) if _BULLET.match(line) else line)
+
+
+def _inline(text: str) -> str:
+    return _INLINE.sub(_styled, text)
+
+
+def _styled(match: re.Match[str]) -> str:
+    if match["code"] is not None:
+        return styled(match["code"], CYAN)
+    if match["bold"] is not None:
+        return styled(match["bold"], BOLD)
+    return f"{styled(match['label'], BOLD)} ({match['url']})"
