@@ -20,6 +20,8 @@ from claude_mcp.placing import descriptors
 PREFIX = ".claude-mcp-transfer-"
 STALE_SECONDS = 5.0
 """A younger directory may not have been locked yet."""
+ENTERED = 0o711
+"""The mode of one that another user may enter, for a directory that is in there."""
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def _remove_stale(parent: int, name: str) -> None:
         return
     try:
         status = os.fstat(directory)
-        ours = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
+        ours = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) in (0o700, ENTERED)
         if ours and time.time() - status.st_mtime > STALE_SECONDS and _lock(directory):
             descriptors.empty(directory)
             os.rmdir(name, dir_fd=parent)

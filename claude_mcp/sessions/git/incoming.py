@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.errors import GitError, UsageError, WorkRefused
+from claude_mcp.placing.staging import ENTERED
 from claude_mcp.sessions.git import bundle as bundles
 from claude_mcp.sessions.git import program, rules, temporary
 from claude_mcp.sessions.git.bundle import Bundle
@@ -102,8 +103,8 @@ async def incoming(
         header = bundles.read(file, branch, repository.object_format)
         await _check_sizes(file, header, repository.object_format)
         with temporary.directory() as directory:
-            git, warnings = _as_owner(git, repository, directory)
-            scratch = await _scratch(git, directory, repository)
+            git, inner, warnings = _as_owner(git, repository, directory)
+            scratch = await _scratch(git, inner, repository)
             await _unpack(git, scratch, file, header)
             await _check_commits(git, scratch, base, header.tip)
             try:
@@ -166,20 +167,27 @@ def _borrow(git: Git, git_dir: str, repository: Repository) -> None:
         program.give(shallow, git.user)
 
 
-def _as_owner(git: Git, repository: Repository, directory: str) -> tuple[Git, tuple[str, ...]]:
-    """Git as the user to whom the repository belongs; warns if that is not possible."""
+def _as_owner(git: Git, repository: Repository, directory: str) -> tuple[Git, str, tuple[str, ...]]:
+    """Git as the user to whom the repository belongs, and a directory of that user in ours.
+
+    Ours stays ours, so that it is removed if we are killed. Warns if this is not possible.
+    """
     owner = program.owner_of(repository)
     if owner is None:
-        return git, ()
+        return git, directory, ()
     for path in filter(None, (repository.common_dir, repository.work_tree, directory)):
         above = os.path.dirname(path) if path == directory else path
         if not program.may_enter(owner, above):
-            return git, (
+            warning = (
                 f"What is new in the repository belongs to root: its owner (uid {owner[0]}) may "
-                f"not enter {clean(above)}.",
+                f"not enter {clean(above)}."
             )
-    program.give(directory, owner)
-    return Git(git.environment, owner), ()
+            return git, directory, (warning,)
+    inner = os.path.join(directory, "owned")
+    os.mkdir(inner, 0o700)
+    program.give(inner, owner)
+    os.chmod(directory, ENTERED)
+    return Git(git.environment, owner), inner, ()
 
 
 async def _unpack(git: Git, scratch: Place, file: BinaryIO, header: Bundle) -> None:

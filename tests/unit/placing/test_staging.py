@@ -10,7 +10,7 @@ import pytest
 
 from claude_mcp.placing import staging as module
 from claude_mcp.placing.descriptors import MAX_DEPTH, opened, remove, walk
-from claude_mcp.placing.staging import PREFIX, STALE_SECONDS, staging
+from claude_mcp.placing.staging import ENTERED, PREFIX, STALE_SECONDS, staging
 
 
 def test_a_staging_directory_is_private_and_removed_with_its_contents(tmp_path: Path) -> None:
@@ -62,11 +62,15 @@ def age(path: Path, seconds: float = STALE_SECONDS + 1) -> None:
 
 
 def test_the_next_transfer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
-    left, young, other = (tmp_path / f"{PREFIX}{each}" for each in ("left", "young", "other"))
-    for path in (left, young, other):
+    left, entered, young, other = (
+        tmp_path / f"{PREFIX}{each}" for each in ("left", "entered", "young", "other")
+    )
+    for path in (left, entered, young, other):
         path.mkdir(mode=0o700)
         (path / "half").touch()
     other.chmod(0o755)
+    entered.chmod(ENTERED)
+    age(entered)
     (tmp_path / f"{PREFIX}link").symlink_to(other)
     age(left)
     age(other)

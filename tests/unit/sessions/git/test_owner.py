@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from claude_mcp.placing.staging import ENTERED
 from claude_mcp.sessions.git.incoming import Incoming
 from claude_mcp.sessions.git.merge import merge
 from claude_mcp.sessions.git.to_branch import to_branch
@@ -70,6 +71,10 @@ async def test_everything_new_belongs_to_the_owner(
     try:
         async with owned.incoming() as work:
             await take(work)
+            # It would be left if we were killed, and only what is ours is removed then.
+            ours = Path(work.scratch.git_dir or "").parents[1]
+            assert (ours.stat().st_uid, ours.stat().st_mode & 0o777) == (0, ENTERED)
+        assert not ours.exists()
     finally:
         os.umask(before)
     assert work.warnings == ()
