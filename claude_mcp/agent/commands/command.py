@@ -255,6 +255,7 @@ class Command:
             self._open, self._wake_write = set(ours), wake_write
             self._streams, self._stdin = streams, source
             self._input += (args.input or "").encode("utf-8", "surrogateescape")
+        self.args = args._replace(input=None)  # it may be large
 
     def attend(
         self,

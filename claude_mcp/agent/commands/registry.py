@@ -32,6 +32,8 @@ ROOM_SECONDS = 10.0
 MAX_UNATTENDED = 50
 """Commands that run although nobody waits for them; beyond that, none is started."""
 KEPT_IN_MEMORY = 20
+LONG_COMMAND_CHARS = 10_000
+"""A longer one is recorded, whatever its output is."""
 MAX_LISTED = 50
 ID_CHARS = 36
 STOP_SECONDS = 10.0
@@ -253,7 +255,8 @@ class Commands:
         return True
 
     def _finish(self, command: Command) -> None:
-        kept = command.output.is_stored and self._keep(command)
+        is_large = command.output.is_stored or len(command.args.command) > LONG_COMMAND_CHARS
+        kept = is_large and self._keep(command)
         with self._lock:
             del self._open[command.id]
             if kept:

@@ -200,6 +200,8 @@ def test_input_is_written_and_ended(session: Session) -> None:
     assert session.run("tr a-z A-Z; echo end", input="é" * 300_000 + "x")["stdoutBytes"] == 600_005
     assert session.run("cat; echo end", input="")["stdout"] == "end\n"
     assert session.run("exec <&-; echo end", input="x" * 1_000_000)["stdout"] == "end\n"
+    session.settle()
+    assert {each.args.input for each in session.commands._ended.values()} == {None}
 
 
 def test_a_terminal_has_a_size_and_reads_what_is_typed(session: Session) -> None:
@@ -220,6 +222,15 @@ def test_a_program_on_a_terminal_can_be_stopped(session: Session, lifeline: Life
     lifeline.line()
     assert session.ask("stop-command", commandId=running["commandId"])["status"] == "stopped"
     assert lifeline.end() == ""
+
+
+def test_a_long_command_is_not_kept_in_memory(session: Session) -> None:
+    text = f"echo x # {'x' * 20_000}"
+    identifier = session.run(text)["commandId"]
+    session.settle()
+    assert list(session.commands._ended) == []
+    again = session.ask("follow-command", commandId=identifier)
+    assert (again["stdout"], again["command"]) == ("x\n", text[:200])
 
 
 def test_the_same_id_is_the_same_command(session: Session, tmp_path: Path) -> None:
