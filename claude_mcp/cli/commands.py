@@ -10,9 +10,11 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
+from claude_mcp.cli.here import named
 from claude_mcp.cli.options import given, typed
 from claude_mcp.cli.paths import endpoints, parse_mount, read_mcp_config
 from claude_mcp.cli.running import follow, report, watched, within, within_session
@@ -176,9 +178,12 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
         )
     if not references:
         references = _chosen(arguments, config)
-    outcomes = within(
-        config, lambda sessions: sessions.destroy_each(references, discard=arguments.force)
-    )
+
+    async def work(sessions: Sessions) -> Sequence[Destroyed | ClaudeMcpError]:
+        found = [await named(sessions, reference) for reference in references]
+        return await sessions.destroy_each(found, discard=arguments.force)
+
+    outcomes = within(config, work)
     if arguments.json:
         from claude_mcp.views.results import DestroyResult
 
