@@ -19,6 +19,7 @@
     │   ├── ImageNotFound        5
     │   └── ImageUnfit           5
     ├── TransferError            6
+    ├── HostError                1   this machine lacks what the work needs
     ├── AgentError               7   the agent in the session did not answer
     └── GitError                10   the host's git failed
         ├── GitNotFound         10   there is no git on this host, or it is too old
@@ -31,10 +32,12 @@ tool or a command: ``steps`` are the next steps, which each front end names in i
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class NextStep(Enum):
@@ -168,6 +171,10 @@ class TransferError(ClaudeMcpError):
     exit_code = 6
 
 
+class HostError(ClaudeMcpError):
+    """This machine lacks what the work needs: descriptors, processes, memory or space."""
+
+
 class AgentError(ClaudeMcpError):
     """The agent in the container did not answer, or answered with a failure of its own."""
 
@@ -204,6 +211,42 @@ def single_cause(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+_LACKS: Final = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or do less at once.",
+    errno.ENFILE: "Too many files are open on this machine.",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or do less at once.",
+    errno.ENOMEM: "Free some memory.",
+    errno.ENOSPC: "Free some space where this program reads or writes.",
+    errno.EDQUOT: "Free some space where this program reads or writes.",
+}
+"""What to do about what a machine lacks, by the kernel's error."""
+
+
+def told(error: Exception) -> Exception:
+    """The error to tell of: a ClaudeMcpError, or one that nobody expected."""
+    cause = single_cause(error)
+    if not isinstance(cause, OSError):
+        return cause
+    if cause.errno in _LACKS:
+        where = "" if cause.filename is None else f" ({cause.filename})"
+        said = HostError(f"The operating system says: {cause.strerror}{where}.")
+        said.hint = _LACKS[cause.errno]
+    elif cause.errno == errno.ENOENT and cause.filename is None and not _has_directory():
+        said = HostError("The current directory no longer exists.", hint="Change to another one.")
+    else:
+        return cause
+    said.__cause__ = cause
+    return said
+
+
+def _has_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from claude_mcp.cli.here import named
 from claude_mcp.cli.terminal import talk
 from claude_mcp.config import Config
-from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
+from claude_mcp.errors import ClaudeMcpError, NextStep, told
 from claude_mcp.signals import stopping
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Interrupted(BaseException):
 
 def report(error: Exception) -> int:
     """Print on stderr what went wrong and what to do; returns the exit code."""
-    error = single_cause(error)
+    error = told(error)
     if isinstance(error, ClaudeMcpError):
         logger.debug("the error's origin", exc_info=error)
         talk(f"claude-mcp: {error.message}")

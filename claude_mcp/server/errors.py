@@ -11,7 +11,7 @@ from typing import Final
 
 from mcp.types import CallToolResult, TextContent
 
-from claude_mcp.errors import ClaudeMcpError, NextStep, single_cause
+from claude_mcp.errors import ClaudeMcpError, NextStep, told
 from claude_mcp.views.wire import clean
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def failure(error: Exception, tool: str) -> CallToolResult:
 
 def error_text(error: Exception, tool: str) -> str:
     """The text of the tool error."""
-    cause = single_cause(error)
+    cause = told(error)
     if isinstance(cause, ClaudeMcpError):
         logger.info("%s: %s", tool, cause)
         logger.debug("%s failed", tool, exc_info=cause)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,9 +18,11 @@ from claude_mcp.cli.dispatch import PERFORM
 from claude_mcp.errors import (
     ClaudeMcpError,
     EngineError,
+    HostError,
     NextStep,
     UsageError,
     single_cause,
+    told,
     ungrouped,
 )
 from claude_mcp.server import errors as server_errors
@@ -50,6 +55,7 @@ def test_every_error_has_the_exit_code_of_its_class() -> None:
         "ImageNotFound": 5,
         "ImageUnfit": 5,
         "TransferError": 6,
+        "HostError": 1,
         "AgentError": 7,
         "GitError": 10,
         "GitNotFound": 10,
@@ -134,3 +140,27 @@ def test_each_front_end_names_every_step_in_its_own_way() -> None:
     assert not {*server_errors.STEPS.values()} & {*running.STEPS.values()}
     for name in running.STEPS.values():
         assert name.startswith("--") or name.strip("'").split()[1] in PERFORM
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOSPC, errno.ENOMEM])
+def test_what_the_machine_lacks_is_no_internal_error(number: int) -> None:
+    cause = OSError(number, os.strerror(number))
+    said = told(ExceptionGroup("a", [cause]))
+    assert isinstance(said, HostError)
+    assert os.strerror(number) in said.message
+    assert (said.hint is not None, said.__cause__) == (True, cause)
+
+
+def test_a_directory_that_was_removed_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory")
+    assert told(missing) is missing  # such as a socket's
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        os.getcwd()
+    assert str(told(caught.value)).startswith("The current directory no longer exists.")
+    monkeypatch.chdir(tmp_path)
