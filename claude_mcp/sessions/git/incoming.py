@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,12 +82,13 @@ class Incoming:
 
 @asynccontextmanager
 async def incoming(
-    git: Git, project: str, bundle: str, *, branch: str, base: str
+    git: Git, project: str, bundle: str, *, branch: str, base: str, paths: Sequence[str] = ()
 ) -> AsyncIterator[Incoming]:
     """The work on ``branch`` since the commit ``base``, from a bundle that a session made.
 
     ``project`` is a real path in a repository of the host, ``bundle`` a file that only we can
-    write, and ``base`` a full object name. The bundle must hold ``refs/heads/<branch>`` only.
+    write, and ``base`` a full object name. The bundle must hold ``refs/heads/<branch>`` only. With
+    ``paths``, only what lies there is judged by the rules for entries, and may be taken.
 
     Raises:
         UsageError: the name of the branch, or ``base``, has no valid form.
@@ -108,7 +109,7 @@ async def incoming(
             await _unpack(git, scratch, file, header)
             await _check_commits(git, scratch, base, header.tip)
             try:
-                work = await _examine(git, repository, scratch, branch, base, header.tip)
+                work = await _examine(git, repository, scratch, branch, base, header.tip, paths)
             except WorkRefused:
                 raise
             except GitError as error:  # git crashes on trees that are nested very deeply
@@ -219,9 +220,17 @@ async def _check_commits(git: Git, scratch: Place, base: str, tip: str) -> None:
 
 
 async def _examine(
-    git: Git, repository: Repository, scratch: Place, branch: str, base: str, tip: str
+    git: Git,
+    repository: Repository,
+    scratch: Place,
+    branch: str,
+    base: str,
+    tip: str,
+    paths: Sequence[str],
 ) -> Incoming:
     entries = await changed(git, scratch, base, tip)
+    if paths:
+        entries = [each for each in entries if any(rules.lies_at(each, path) for path in paths)]
     rules.check(entries, await targets(git, scratch, entries))
     lines = await _line_counts(git, scratch, base, tip)
     counted = await git.run(scratch, "rev-list", "--count", f"{base}..{tip}")

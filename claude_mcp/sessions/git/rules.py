@@ -67,6 +67,12 @@ def parse_raw(output: bytes) -> Iterator[Entry]:
         )
 
 
+def lies_at(entry: Entry, path: str) -> bool:
+    """Whether an entry is this path or in a directory there; ``.`` is the whole tree."""
+    wanted = path.rstrip("/")
+    return wanted in (entry.path, ".") or entry.path.startswith(f"{wanted}/")
+
+
 def check(entries: Iterable[Entry], targets: Mapping[str, bytes]) -> None:
     """Check the new sides of these entries; ``targets`` has the target of each new link by object.
 

@@ -23,7 +23,7 @@ from claude_mcp.placing.placement import PlaceError, place
 from claude_mcp.placing.staging import staging
 from claude_mcp.sessions.git.incoming import Incoming
 from claude_mcp.sessions.git.program import SECONDS, clean, said
-from claude_mcp.sessions.git.rules import ABSENT, EXECUTABLE, GITLINK, LINK, Entry
+from claude_mcp.sessions.git.rules import ABSENT, EXECUTABLE, GITLINK, LINK, Entry, lies_at
 from claude_mcp.sessions.git.worktree import Found, look
 
 STAGED: Final = "staged"
@@ -123,12 +123,7 @@ def choose(entries: Sequence[Entry], paths: Sequence[str]) -> list[Entry]:
     """
     chosen: dict[str, Entry] = {}
     for path in paths:
-        wanted = path.rstrip("/")
-        found = {
-            entry.path: entry
-            for entry in entries
-            if wanted in (entry.path, ".") or entry.path.startswith(f"{wanted}/")
-        }
+        found = {entry.path: entry for entry in entries if lies_at(entry, path)}
         if not found:
             raise UsageError(f"The session did not change {clean(path)!r}.")
         chosen |= found

@@ -197,7 +197,7 @@ async def _by_bundle(
         await progress("checking them")
         name = line(packed.branch, 250)
         async with incoming(
-            git, session.project_path, bundle, branch=name, base=session.base
+            git, session.project_path, bundle, branch=name, base=session.base, paths=wish.paths
         ) as work:
             await progress("applying them")
             return await _apply(handle, work, wish), work.tip, packed.uncommitted

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
@@ -16,7 +17,7 @@ import pytest
 from claude_mcp.errors import GitError, UsageError, WorkRefused
 from claude_mcp.sessions.git import incoming as module
 from claude_mcp.sessions.git import rules
-from claude_mcp.sessions.git.incoming import Change, check_branch, incoming
+from claude_mcp.sessions.git.incoming import Change, Incoming, check_branch, incoming
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.rules import ABSENT, EXECUTABLE, LINK, Entry
 from tests.unit.sessions.git.conftest import BRANCH, World, attempt, commit, entry, git, pack, plant
@@ -154,6 +155,26 @@ async def test_paths_out_of_the_tree_are_refused(
 async def test_links_out_of_the_tree_are_refused(world: World, target: str) -> None:
     forge(world, nested(world, [b"sub", b"link"], "120000", target.encode()))
     assert "sub/link" in await refusal(world)
+
+
+async def test_of_chosen_paths_nothing_else_is_judged_or_taken(world: World) -> None:
+    (world.session / "out").symlink_to("/etc")
+    (world.session / "dir/out").symlink_to("/etc")
+    world.commit({"fine": "1\n", "dir/new": "1\n"})
+    world.pack()
+    assert "absolute link: dir/out, out" in await refusal(world)
+    for paths in (["."], ["dir"], ["dir/"], ["fine", "out"]):
+        with pytest.raises(WorkRefused):
+            async with chosen(world, paths):
+                pass
+    async with chosen(world, ["fine", "dir/new"]) as work:
+        assert [change.path for change in work.changes] == ["dir/new", "fine"]
+
+
+def chosen(world: World, paths: list[str]) -> AbstractAsyncContextManager[Incoming]:
+    return incoming(
+        world.git, str(world.host), str(world.bundle), branch=BRANCH, base=world.base, paths=paths
+    )
 
 
 async def test_links_that_the_host_already_has_are_not_judged(world: World) -> None:
