@@ -6,7 +6,8 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -25,6 +26,9 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 
 API_KEY = "sk-ant-api03-integration-0123456789"
+RUN_SECONDS = 110
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def required() -> bool:
@@ -82,6 +86,33 @@ def committer(environ: dict[str, str], tmp_path: Path) -> None:
         del environ[name]
     environ["GIT_CONFIG_GLOBAL"] = str(tmp_path / "gitconfig")
     environ["GIT_CONFIG_NOSYSTEM"] = "1"
+
+
+@pytest.fixture
+def cli_argv(engine: DockerCliEngine) -> list[str]:
+    """The command line on this engine."""
+    return [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}"]
+
+
+@pytest.fixture
+def cli(cli_argv: list[str], environ: dict[str, str]) -> Run:
+    """Runs one command of the command line to its end, without a terminal."""
+    return runner(cli_argv, environ)
+
+
+def runner(argv: Sequence[str], environ: Mapping[str, str]) -> Run:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*argv, *words],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=RUN_SECONDS,
+        )
+
+    return run
 
 
 @pytest.fixture

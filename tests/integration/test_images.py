@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,16 @@ from package_files import CHECKOUT
 
 from claude_mcp.config import Config
 from claude_mcp.engine.docker_cli import DockerCliEngine
+from tests.engine_fixtures import Run, runner
 from tests.peers import script
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
-
-def runner(argv: list[str], environ: dict[str, str]) -> Run:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*argv, *words],
-            env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.fixture
-def run(engine: DockerCliEngine, environ: dict[str, str]) -> Run:
-    return runner([sys.executable, "-m", "claude_mcp", f"--engine={engine.program}"], environ)
-
-
-def test_an_image_is_listed_and_checked(run: Run, config: Config) -> None:
-    listed = json.loads(run("image", "list", "--json").stdout)
+def test_an_image_is_listed_and_checked(cli: Run, config: Config) -> None:
+    listed = json.loads(cli("image", "list", "--json").stdout)
     assert listed["configured"] == config.image
     assert listed["isThere"]
     assert config.image in {each["name"].removeprefix("localhost/") for each in listed["images"]}
-    done = run("image", "check", "--json")
+    done = cli("image", "check", "--json")
     assert done.returncode == 0, done.stderr
     checked = json.loads(done.stdout)
     assert checked["missing"] == checked["unavailable"] == []
@@ -48,14 +31,14 @@ def test_an_image_is_listed_and_checked(run: Run, config: Config) -> None:
 
 
 @pytest.mark.docker  # on Podman, the tests' image was loaded, not built
-def test_an_image_that_is_up_to_date_is_not_built_again(run: Run, config: Config) -> None:
-    done = run("image", "build")
+def test_an_image_that_is_up_to_date_is_not_built_again(cli: Run, config: Config) -> None:
+    done = cli("image", "build")
     assert done.returncode == 0, done.stderr
     assert f"{config.image} is there and up to date" in done.stderr
 
 
-def test_an_image_that_is_not_there_is_said(run: Run) -> None:
-    done = run("image", "check", "no-such-image-here:1")
+def test_an_image_that_is_not_there_is_said(cli: Run) -> None:
+    done = cli("image", "check", "no-such-image-here:1")
     assert done.returncode == 5
     assert "has no image no-such-image-here:1" in done.stderr
 

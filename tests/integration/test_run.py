@@ -5,46 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from claude_mcp.engine.docker_cli import DockerCliEngine
-from tests.engine_fixtures import Bare
+from tests.engine_fixtures import Bare, Run
 from tests.peers import script
 from tests.snapshots import git
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 WRITE = script(
     {"tool": "Bash", "input": {"command": "echo new >made.txt"}}, {"say": "I made a file."}
 )
 READ = script({"say": "Nothing to do."})
-
-
-@pytest.fixture
-def argv(engine: DockerCliEngine) -> list[str]:
-    return [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}"]
-
-
-@pytest.fixture
-def command(argv: list[str], environ: dict[str, str]) -> Command:
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*argv, *words],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=110,
-        )
-
-    return command
 
 
 @pytest.fixture
@@ -61,11 +34,9 @@ def repository(project: Path) -> Path:
 
 @pytest.mark.usefixtures("committer")
 def test_the_work_becomes_a_branch_and_nothing_of_the_session_is_left(
-    command: Command, repository: Path, name: str, bare: Bare
+    cli: Run, repository: Path, name: str, bare: Bare
 ) -> None:
-    done = command(
-        "run", str(repository), f"Make a file.\n{WRITE}", "--name", name, "--apply=branch"
-    )
+    done = cli("run", str(repository), f"Make a file.\n{WRITE}", "--name", name, "--apply=branch")
     assert (done.returncode, done.stdout) == (0, "I made a file.\n"), done.stderr
     assert git(repository, "show", f"claude/{name}:made.txt") == "new"
     assert git(repository, "log", "-1", "--format=%s", f"claude/{name}") == "Make a file."
@@ -75,27 +46,27 @@ def test_the_work_becomes_a_branch_and_nothing_of_the_session_is_left(
 
 @pytest.mark.usefixtures("committer")
 def test_work_that_nobody_took_keeps_the_session_and_says_how_to_take_it(
-    command: Command, repository: Path, name: str, bare: Bare
+    cli: Run, repository: Path, name: str, bare: Bare
 ) -> None:
-    done = command("run", str(repository), WRITE, "--name", name, "--workspace=clone")
+    done = cli("run", str(repository), WRITE, "--name", name, "--workspace=clone")
     assert done.returncode == 0
     assert f"claude-mcp apply {name} --commit MESSAGE" in done.stderr
     assert len(bare.containers(name)) == 1
     patch = repository.parent / "work.patch"
-    assert command("apply", name, "--commit", "Taken", "--patch", str(patch)).returncode == 0
+    assert cli("apply", name, "--commit", "Taken", "--patch", str(patch)).returncode == 0
     assert "+new" in patch.read_text()
 
 
 @pytest.mark.usefixtures("committer")
 @pytest.mark.parametrize("take", [(), ("--apply=none",), ("--patch",)])
 def test_json_says_what_became_of_everything(
-    command: Command, repository: Path, name: str, bare: Bare, take: tuple[str, ...]
+    cli: Run, repository: Path, name: str, bare: Bare, take: tuple[str, ...]
 ) -> None:
     prompt = WRITE if take else READ
     patch = repository.parent / "work.patch"
     if patched := "--patch" in take:
         take = (*take, str(patch))
-    done = command("run", str(repository), prompt, "--name", name, "--output=json", *take)
+    done = cli("run", str(repository), prompt, "--name", name, "--output=json", *take)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["turn"]["status"] == "completed"
@@ -106,9 +77,9 @@ def test_json_says_what_became_of_everything(
 
 
 def test_a_stream_has_a_line_for_each_event_and_then_the_result(
-    command: Command, project: Path, name: str
+    cli: Run, project: Path, name: str
 ) -> None:
-    done = command("run", str(project), WRITE, "--name", name, "--output=stream-json")
+    done = cli("run", str(project), WRITE, "--name", name, "--output=stream-json")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["type"] for each in lines[:-1]] == ["event"] * (len(lines) - 1)
@@ -120,20 +91,20 @@ def test_a_stream_has_a_line_for_each_event_and_then_the_result(
 
 @pytest.mark.parametrize("answer", ["fail", "refused"])
 def test_a_failure_gives_its_exit_code_and_leaves_nothing(
-    command: Command, project: Path, name: str, bare: Bare, answer: str
+    cli: Run, project: Path, name: str, bare: Bare, answer: str
 ) -> None:
     prompt = script({"fail": 400}) if answer == "fail" else WRITE
     options = () if answer == "fail" else ("--network=restricted", "--allow=nowhere..")
-    done = command("run", str(project), prompt, "--name", name, *options)
+    done = cli("run", str(project), prompt, "--name", name, *options)
     assert done.returncode == (1 if answer == "fail" else 2), done.stderr
     assert bare.containers(name) == []
 
 
 async def test_ctrl_c_ends_the_turn_and_destroys_the_session(
-    argv: list[str], environ: dict[str, str], project: Path, name: str, bare: Bare
+    cli_argv: list[str], environ: dict[str, str], project: Path, name: str, bare: Bare
 ) -> None:
     prompt = script({"tool": "Bash", "input": {"command": "touch begun; sleep 600"}})
-    words = [*argv, "run", str(project), prompt, "--name", name]
+    words = [*cli_argv, "run", str(project), prompt, "--name", name]
     async with await anyio.open_process(words, env=environ) as process:
         with anyio.fail_after(60):
             while not (project / "begun").exists():
@@ -145,14 +116,14 @@ async def test_ctrl_c_ends_the_turn_and_destroys_the_session(
 
 @pytest.mark.once
 def test_an_answer_follows_the_schema_or_the_turn_fails(
-    command: Command, project: Path, name: str, tmp_path: Path
+    cli: Run, project: Path, name: str, tmp_path: Path
 ) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "object", "properties": {"sum": {"type": "number"}}}')
     options = ("--name", name, "--output=json", f"--output-schema={schema}")
     good = script({"tool": "StructuredOutput", "input": {"sum": 5}})
-    done = command("run", str(project), good, *options)
+    done = cli("run", str(project), good, *options)
     assert (done.returncode, json.loads(done.stdout)["structuredOutput"]) == (0, {"sum": 5})
-    done = command("run", str(project), READ, *options)
+    done = cli("run", str(project), READ, *options)
     assert (done.returncode, json.loads(done.stdout)["structuredOutput"]) == (1, None)
     assert "does not follow the schema" in done.stderr

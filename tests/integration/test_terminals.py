@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from claude_mcp.engine.docker_cli import DockerCliEngine
-from tests.engine_fixtures import Bare
+from tests.engine_fixtures import Bare, Run
 from tests.peers import script
 from tests.terminals import terminal
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture
-def argv(engine: DockerCliEngine) -> list[str]:
-    return [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}"]
-
-
-@pytest.fixture
-def run(argv: list[str], environ: dict[str, str]) -> Run:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*argv, *words],
-            env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.fixture
-def session(run: Run, project: Path, name: str) -> str:
-    done = run("create", str(project), "--name", name)
+def session(cli: Run, project: Path, name: str) -> str:
+    done = cli("create", str(project), "--name", name)
     assert done.returncode == 0, done.stderr
     return name
 
 
 def test_a_person_talks_to_claude_and_the_conversation_goes_on(
-    run: Run, argv: list[str], environ: dict[str, str], session: str
+    cli: Run, cli_argv: list[str], environ: dict[str, str], session: str
 ) -> None:
-    assert run("prompt", session, script({"say": "the first answer"})).returncode == 0
-    with terminal([*argv, "attach", session], environ) as attached:
+    assert cli("prompt", session, script({"say": "the first answer"})).returncode == 0
+    with terminal([*cli_argv, "attach", session], environ) as attached:
         attached.until("● the first answer")
         attached.until("⏵⏵")
         attached.type(script({"say": "typed"}))
         attached.until('"typed"')
         attached.type("\r")
         attached.until("● typed")
-        refused = run("prompt", session, "hello")
+        refused = cli("prompt", session, "hello")
         assert refused.returncode == 4
         assert "Somebody is attached to session" in refused.stderr
-        assert run("exec", session, "echo still here").stdout == "still here\n"
-        with terminal([*argv, "attach", session], environ) as second:
+        assert cli("exec", session, "echo still here").stdout == "still here\n"
+        with terminal([*cli_argv, "attach", session], environ) as second:
             assert second.wait() == 4
             assert "Somebody is attached" in second.text
         attached.type("/exit")
@@ -64,13 +42,13 @@ def test_a_person_talks_to_claude_and_the_conversation_goes_on(
         attached.type("\r")
         assert attached.wait() == 0
         assert "its next prompt continues the conversation" in attached.text
-    remembered = run("prompt", session, script({"recall": True})).stdout
+    remembered = cli("prompt", session, script({"recall": True})).stdout
     assert "the first answer" in remembered
     assert '"typed"' in remembered
 
 
 async def test_a_terminal_that_was_killed_leaves_nothing_behind(
-    run: Run, argv: list[str], environ: dict[str, str], session: str, bare: Bare
+    cli: Run, cli_argv: list[str], environ: dict[str, str], session: str, bare: Bare
 ) -> None:
     container = bare.containers(session)[0]
 
@@ -78,21 +56,21 @@ async def test_a_terminal_that_was_killed_leaves_nothing_behind(
         lines = bare.processes(container).splitlines()
         return [line for line in lines if line.startswith("claude ") and "--print" not in line]
 
-    with terminal([*argv, "attach", session], environ) as attached:
+    with terminal([*cli_argv, "attach", session], environ) as attached:
         attached.until("⏵⏵")
         assert len(attached_programs()) == 1
         attached.kill()
     with anyio.fail_after(30):
         while attached_programs():
             await anyio.sleep(0.1)
-    done = run("prompt", session, script({"say": "here again"}))
+    done = cli("prompt", session, script({"say": "here again"}))
     assert done.stdout == "here again\n", done.stderr
 
 
 def test_a_shell_has_the_terminal_s_size_and_its_own_exit_code(
-    argv: list[str], environ: dict[str, str], session: str
+    cli_argv: list[str], environ: dict[str, str], session: str
 ) -> None:
-    with terminal([*argv, "shell", session], environ, columns=90, rows=20) as shell:
+    with terminal([*cli_argv, "shell", session], environ, columns=90, rows=20) as shell:
         shell.until("/workspace")
         shell.type("stty size; echo $TERM\r")
         shell.until("20 90\nxterm-256color")
@@ -107,8 +85,8 @@ def test_a_shell_has_the_terminal_s_size_and_its_own_exit_code(
         assert shell.wait() == 7
 
 
-def test_without_a_terminal_both_say_what_to_use_instead(run: Run, session: str) -> None:
+def test_without_a_terminal_both_say_what_to_use_instead(cli: Run, session: str) -> None:
     for command, instead in (("attach", "claude-mcp prompt"), ("shell", "claude-mcp exec")):
-        done = run(command, session)
+        done = cli(command, session)
         assert done.returncode == 2
         assert instead in done.stderr

@@ -7,7 +7,6 @@ its own time limit do.
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -29,6 +28,7 @@ from claude_mcp.sessions.command_state import (
 )
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns.identifiers import canonical
 
 OUTPUT_BYTES: Final = 64 * 1024
 """How much of each stream is kept by default: its first and its last half."""
@@ -179,12 +179,7 @@ def new_command_id(given: str | None = None) -> str:
     Raises:
         UsageError: the caller's is not a UUID.
     """
-    if given is None:
-        return str(uuid.uuid4())
-    try:
-        return str(uuid.UUID(given))
-    except ValueError:
-        raise UsageError(f"commandId must be a UUID, and {given[:60]!r} is not.") from None
+    return canonical(given, "commandId")
 
 
 async def _request(

@@ -6,7 +6,6 @@ A turn belongs to the session. A caller that stops waiting does not end it; only
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,6 +31,7 @@ from claude_mcp.sessions.channel.silence import StoppedMeanwhile
 from claude_mcp.sessions.handle import SessionHandle, SessionStopped
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns.identifiers import canonical
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.permissions import Ask, respond
 from claude_mcp.sessions.turns.results import (
@@ -74,12 +74,7 @@ def new_turn_id(given: str | None = None) -> str:
     Raises:
         UsageError: the caller's is not a UUID.
     """
-    if given is None:
-        return str(uuid.uuid4())
-    try:
-        return str(uuid.UUID(given))
-    except ValueError:
-        raise UsageError(f"turnId must be a UUID, and {given[:60]!r} is not.") from None
+    return canonical(given, "turnId")
 
 
 async def prompt(
