@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from claude_mcp.sessions.session import Session
 
 MAX_FILES: Final = 1000
 DIFF_CHARS: Final = 60_000
+"""Of a part of a diff, as JSON: clients pass on little more."""
 PATH_CHARS: Final = 4096
 
 
@@ -100,7 +102,12 @@ async def get_changes(
         )
         for each in found.files[:MAX_FILES]
     )
-    text = None if found.diff is None else redactor.redact(found.diff)[: 2 * DIFF_CHARS]
+    text, next_offset = found.diff, found.next_offset
+    if text is not None:
+        part = _part(text)
+        if len(part) < len(text):
+            text, next_offset = part, offset + len(part)
+        text = redactor.redact(text)
     return Changes(
         session=handle.session,
         files=files,
@@ -111,7 +118,7 @@ async def get_changes(
         ahead=found.ahead,
         committed=found.committed,
         diff=text,
-        next_offset=found.next_offset,
+        next_offset=next_offset,
         until=None if found.until is None else line(found.until, 64),
         complete=found.complete,
         notes=handle.notes,
@@ -139,6 +146,15 @@ async def discard_changes(
         left=tuple(map(_path, done.left[:MAX_FILES])),
         branch=None if done.branch is None else line(done.branch, 250),
     )
+
+
+def _part(text: str) -> str:
+    """As much of the beginning as one result may have, up to the end of a line if possible."""
+    part = text[:DIFF_CHARS]
+    while len(json.dumps(part)) > DIFF_CHARS:
+        part = part[: len(part) * 3 // 4]
+    end = len(part) if part == text else part.rfind("\n") + 1
+    return part[: end or len(part)]
 
 
 def _relative(paths: Sequence[str]) -> tuple[str, ...]:

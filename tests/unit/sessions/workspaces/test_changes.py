@@ -80,6 +80,27 @@ async def test_the_part_of_a_diff_is_asked_for(
     assert asked(scripted) == ["changes", wanted]
 
 
+async def test_the_next_part_of_a_long_diff_begins_where_this_one_ends(
+    scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DIFF_CHARS", 20)
+    agent(scripted, ok={"files": [], "diff": "+one\n+two\n+three\n", "nextOffset": 99})
+    found = await get_changes(await sessions.open("fix"), diff=True, offset=4)
+    assert (found.diff, found.next_offset) == ("+one\n+two\n", 4 + 10)
+
+
+def test_the_parts_of_a_diff_are_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DIFF_CHARS", 40)
+    whole = "".join(f"+line {number} \u00e9\n" for number in range(8)) + "+" * 90
+    parts, rest = [], whole
+    while rest:
+        parts.append(module._part(rest))
+        rest = rest[len(parts[-1]) :]
+    assert "".join(parts) == whole
+    assert max(len(json.dumps(each)) for each in parts) <= 40
+    assert [each[-1] for each in parts[:4]] == ["\n"] * 4
+
+
 async def test_forged_changes_are_bounded_and_redacted(
     scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +123,7 @@ async def test_forged_changes_are_bounded_and_redacted(
     assert (second.path, second.status) == ("p" * len(secret), "")
     assert (found.more, len(found.left_out)) == (1, 2)
     assert "\n" not in (found.branch or "\n")
-    assert [len(each or "") for each in (found.head, found.until, found.diff)] == [64, 64, 10]
+    assert [len(each or "") for each in (found.head, found.until, found.diff)] == [64, 64, 3]
     assert (found.ahead, found.committed) == (None, None)
 
 
