@@ -130,6 +130,14 @@ class StoppedMeanwhile(AgentError):
     """The container stopped while a request was under way."""
 
 
+def stopped() -> StoppedMeanwhile:
+    return StoppedMeanwhile(
+        "The session stopped before it answered.",
+        hint="What was asked of it may have been carried out in part. The next prompt or command "
+        "starts it again.",
+    )
+
+
 def ended(container: Container | None) -> ClaudeMcpError | None:
     """The error for a request whose container has stopped or is gone; None if it has not."""
     if container is None or container.status in BEING_REMOVED:
@@ -139,8 +147,4 @@ def ended(container: Container | None) -> ClaudeMcpError | None:
         )
     if container.status in ("running", "paused"):
         return None
-    return StoppedMeanwhile(
-        "The session stopped before it answered.",
-        hint="What was asked of it may have been carried out in part. The next prompt or command "
-        "starts it again.",
-    )
+    return stopped()

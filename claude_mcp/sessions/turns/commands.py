@@ -19,14 +19,14 @@ from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError, CommandNotFound, UsageError
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channel import ChannelLost
-from claude_mcp.sessions.channel.silence import StoppedMeanwhile
+from claude_mcp.sessions.channel.silence import StoppedMeanwhile, stopped
 from claude_mcp.sessions.command_state import (
     CommandResult,
     Entry,
     parse_entries,
     parse_result,
 )
-from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.handle import SessionHandle, SessionStopped
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.identifiers import canonical
 
@@ -107,6 +107,8 @@ async def run(
         )
         try:
             return await _request(handle, operations.FOLLOW_COMMAND, follow, start=False)
+        except SessionStopped as late:  # the engine said so only now
+            raise stopped() from late
         except CommandNotFound:
             raise error from error.__cause__
 

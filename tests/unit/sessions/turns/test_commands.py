@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.errors import AgentError, UsageError
+from claude_mcp.sessions.channel import channels
+from claude_mcp.sessions.channel.silence import StoppedMeanwhile
 from claude_mcp.sessions.command_state import CommandResult, parse_result
 from claude_mcp.sessions.handle import RESTARTED
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.commands import logs, run
-from tests.unit.sessions.conftest import container
+from tests.unit.sessions.conftest import PRELUDE, container
 
 if TYPE_CHECKING:
     from tests.unit.sessions.conftest import ScriptedEngine
@@ -216,3 +218,24 @@ async def test_a_command_that_started_a_stopped_session_again_says_so(
     handle = await sessions.open("fix")
     assert RESTARTED in (await run(handle, "true")).notes
     assert RESTARTED not in (await run(await sessions.open("fix"), "true")).notes
+
+
+async def test_a_command_whose_session_is_found_stopped_only_later_is_told_so(
+    engine: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy engine describes a container as running for a while after its end."""
+    monkeypatch.setattr(channels, "SETTLE_SECONDS", 0.0)
+    engine.on(
+        "exec",
+        f"{PRELUDE}\n"
+        "import os\n"
+        "if open('calls').read().count('exec') == 1:\n"
+        "    request(); sys.exit()\n"
+        "for name in os.listdir('containers'):\n"
+        "    text = open(f'containers/{name}').read().replace('\"running\"', '\"exited\"')\n"
+        "    open(f'containers/{name}', 'w').write(text)\n"
+        "sys.exit('Error response from daemon: Container abcd1 is not running')",
+    )
+    with pytest.raises(StoppedMeanwhile, match=r"^The session stopped before it answered\."):
+        await run(await sessions.open("fix"), "true")
+    assert "start" not in engine.calls
