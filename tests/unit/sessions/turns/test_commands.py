@@ -227,14 +227,14 @@ async def test_a_command_whose_session_is_found_stopped_only_later_is_told_so(
     monkeypatch.setattr(channels, "SETTLE_SECONDS", 0.0)
     engine.on(
         "exec",
-        f"{PRELUDE}\n"
-        "import os\n"
-        "if open('calls').read().count('exec') == 1:\n"
-        "    request(); sys.exit()\n"
-        "for name in os.listdir('containers'):\n"
-        "    text = open(f'containers/{name}').read().replace('\"running\"', '\"exited\"')\n"
-        "    open(f'containers/{name}', 'w').write(text)\n"
-        "sys.exit('Error response from daemon: Container abcd1 is not running')",
+        "import os, sys\n"
+        "if open('calls').read().count('exec') > 1:\n"
+        "    for name in os.listdir('containers'):\n"
+        "        with open(f'containers/{name}') as file:\n"
+        "            text = file.read().replace('\"running\"', '\"exited\"')\n"
+        "        with open(f'containers/{name}', 'w') as file: file.write(text)\n"
+        "    sys.exit('Error response from daemon: Container abcd1 is not running')\n"
+        f"{PRELUDE}request()",
     )
     with pytest.raises(StoppedMeanwhile, match=r"^The session stopped before it answered\."):
         await run(await sessions.open("fix"), "true")
