@@ -9,7 +9,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from claude_mcp.engine.docker_cli import DockerCliEngine
 from tests.claude_terminal import DOWN, ENTER, PATIENCE_SECONDS, RIGHT, ClaudeCode, tool
 from tests.engine_fixtures import Bare
 from tests.peers import script
+from tests.terminals import Terminal
 
 pytestmark = pytest.mark.once
 
@@ -79,20 +79,19 @@ def names(bare: Bare) -> Iterator[list[str]]:
         bare.remove_all(each)
 
 
-def notified(standin: Standin, text: str, nudge: Callable[[], None] = lambda: None) -> str:
-    """The notification of a task whose result holds the text, as the client's model gets it.
+def came(standin: Standin, terminal: Terminal, wanted: Callable[[Request], bool]) -> Request:
+    """The first request that is wanted; meanwhile, what the terminal shows is read."""
+    terminal.until(lambda _: any(map(wanted, standin.requests)))
+    return next(filter(wanted, standin.requests))
 
-    Until it comes, ``nudge`` is called each second.
-    """
+
+def notified(standin: Standin, terminal: Terminal, text: str) -> str:
+    """The notification of a task whose result holds the text, as the client's model gets it."""
 
     def found(request: Request) -> list[str]:
         return [each for each in request.context if "<task-notification>" in each and text in each]
 
-    for _ in range(PATIENCE_SECONDS):
-        nudge()
-        with suppress(TimeoutError):
-            return found(standin.wait_for(lambda request: bool(found(request)), 1.0))[-1]
-    raise TimeoutError(f"no task's result holds {text}")
+    return found(came(standin, terminal, lambda request: bool(found(request))))[-1]
 
 
 def result_of(notification: str) -> dict[str, Any]:
@@ -118,28 +117,30 @@ def test_three_prompts_at_once_as_tasks_one_stopped_and_one_fetched_by_another_s
         for number, name in enumerate(names)
     ]
     with client.terminal("go\n" + script({"tools": calls}, {"say": "all are at work"})) as terminal:
-        moved = standin.wait_for(
+        moved = came(
+            standin,
+            terminal,
             lambda request: len(MOVED.findall(" ".join(request.tool_results))) == 3,
-            PATIENCE_SECONDS,
         )
         tasks = [MOVED.findall(each)[0] for each in moved.tool_results]
         (project / "go-0").touch()
-        told = result_of(notified(standin, "ready-0"))
+        told = result_of(notified(standin, terminal, "ready-0"))
         assert (told["status"], told["result"], told["next"]) == ("completed", "ready-0", None)
-        terminal.expect("allareatwork")
+        terminal.until("all are at work")
         stop = script({"tool": "TaskStop", "input": {"task_id": tasks[1]}}, {"say": "stopped it"})
         terminal.type(stop)
-        terminal.expect("stoppedit")  # as it is typed
+        terminal.until("stopped it")  # as it is typed
         terminal.type(ENTER)
-        standin.wait_for(
+        came(
+            standin,
+            terminal,
             lambda request: request.prompts[-1:] == (stop,) and len(request.tool_results) > 3,
-            PATIENCE_SECONDS,
         )
         assert run("turn", names[1], "--json")["status"] == "cancelled"
     # The client was killed, and its server has ended. The turn goes on.
     (project / "go-2").touch()
-    with client.terminal("--continue", "hello again"):
-        assert result_of(notified(standin, "ready-2"))["result"] == "ready-2"
+    with client.terminal("--continue", "hello again") as terminal:
+        assert result_of(notified(standin, terminal, "ready-2"))["result"] == "ready-2"
 
 
 def test_a_permission_is_given_in_the_client_s_form(
@@ -151,15 +152,21 @@ def test_a_permission_is_given_in_the_client_s_form(
     inner = script({"tool": "Bash", "input": {"command": command}}, {"report": True})
     call = tool("execute_in_session", sessionId=name, prompt=inner)
     with client.terminal("go\n" + script(call, {"say": "it is at work"})) as terminal:
-        terminal.expect("Decision:")
+        terminal.until("Decision:")
         terminal.type(RIGHT)
-        terminal.expect("allow")
+        terminal.until("deny")
         terminal.type(ENTER)
-        terminal.expect("Decision:allow")
+        terminal.until("Decision: allow")
         terminal.type(DOWN)
-        terminal.expect("\u276fAccept")
-        # The form ignores a key that comes too soon after it has changed.
-        told = result_of(notified(standin, "allowed", lambda: terminal.type(ENTER)))
+
+        def left(text: str) -> bool:
+            # The form ignores a key that comes too soon after it has changed.
+            if "\u276f Accept" in text:
+                terminal.type(ENTER)
+            return "Decision:" not in text
+
+        terminal.until(left)
+        told = result_of(notified(standin, terminal, "allowed"))
     assert (told["status"], told["result"]) == ("completed", "allowed")
     assert (project / "made").exists()
 
