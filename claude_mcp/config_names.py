@@ -28,6 +28,7 @@ class Toolset(StrEnum):
     """A named set of MCP tools; `core` is always listed."""
 
     CORE = "core"
+    CREDENTIALS = "credentials"
     HISTORY = "history"
     STATS = "stats"
 

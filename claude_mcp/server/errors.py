@@ -21,7 +21,9 @@ STEPS: Final = {
     NextStep.STOP_COMMAND: "stop_command with sessionId and commandId",
     NextStep.CANCEL_TURN: "cancel_turn with sessionId",
     NextStep.QUEUE_PROMPT: "execute_in_session with whenBusy 'wait'",
-    NextStep.GIVE_CREDENTIALS: "set_credentials with sessionId and providerOptions",
+    NextStep.GIVE_CREDENTIALS: (
+        "set_credentials (toolset credentials) with sessionId and providerOptions"
+    ),
     NextStep.READ_LOG: "get_session_logs with sessionId",
     NextStep.RUN_COMMAND: "execute_command with sessionId and command",
     NextStep.DESTROY: "destroy_session with sessionId",

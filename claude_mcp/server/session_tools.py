@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
+from claude_mcp.config_names import Toolset
 from claude_mcp.errors import UsageError
 from claude_mcp.server.arguments import FROM_TEXT, Arguments, SessionId
 from claude_mcp.server.create_arguments import (
@@ -116,6 +117,7 @@ SET_CREDENTIALS: Final = Declaration(
     text=text.credentials,
     call=_set_credentials,
     hints=changes(destructive=False, idempotent=True, open_world=False),
+    toolset=Toolset.CREDENTIALS,
 )
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from claude_mcp.config_names import Toolset
 from claude_mcp.server.arguments import FROM_TEXT, Arguments, SessionId
 from claude_mcp.server.tool import READS, Call, Declaration, changes
 from claude_mcp.views import text
@@ -142,5 +141,4 @@ DISCARD_CHANGES: Final = Declaration(
     text=text.discard,
     call=_discard,
     hints=changes(destructive=True, idempotent=True, open_world=False),
-    toolset=Toolset.HISTORY,
 )

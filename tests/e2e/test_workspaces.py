@@ -154,7 +154,6 @@ async def test_claude_code_on_the_host_drives_a_session_with_the_tools(
     tmp_path: Path,
 ) -> None:
     """The model of the client and that of the session are the same stand-in."""
-    environ["CLAUDE_MCP_TOOLSETS"] = "all"
     before = snapshot(repository)
     inner = script(write("wanted.txt", "yes\n"), write("a.txt", "no\n"), {"say": "done"})
     calls: list[tuple[str, dict[str, Any]]] = [

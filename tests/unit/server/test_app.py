@@ -336,8 +336,8 @@ async def test_bad_input_is_a_tool_error_that_says_what_to_do(
 async def test_a_tool_that_is_not_listed_can_be_called(config: Config) -> None:
     async with Client(build(config)) as client:
         listed = {tool.name for tool in (await client.list_tools()).tools}
-        result = await client.call_tool("discard_changes", {"sessionId": "nobody"})
-    assert "discard_changes" not in listed
+        result = await client.call_tool("list_turns", {"sessionId": "nobody"})
+    assert "list_turns" not in listed
     assert text(result).startswith("There is no session 'nobody'.")
 
 

@@ -62,7 +62,7 @@ def test_what_a_model_gets_of_the_default_list_is_under_14_kb() -> None:
 def test_a_set_adds_its_tools_to_the_core() -> None:
     core = {each.name for each in tools(frozenset({Toolset.CORE}))}
     history = {each.name for each in tools(frozenset({Toolset.CORE, Toolset.HISTORY}))}
-    assert history - core == {"discard_changes", "list_turns"}
+    assert history - core == {"list_turns"}
     assert core < history
 
 
