@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,10 @@ while True:
 """
 
 
+def is_stopped(pid: int) -> bool:
+    return b") T " in Path(f"/proc/{pid}/stat").read_bytes()
+
+
 class Claude:
     """A ``claude`` on a PATH of its own: each prompt is the program that says what it does.
 
@@ -295,12 +300,14 @@ class Claude:
         self.wait_until_ended()
 
     def signal(self, number: int) -> None:
-        """Send those that run a signal."""
+        """Send those that run a signal; one that stops them has done so at the end."""
         for pid in self._noted("pids"):
             # Its number may belong to another process by now.
             with contextlib.suppress(OSError):
                 if os.fsencode(self.program) in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, number)
+                    if number == signal.SIGSTOP:  # until then it may still read its input
+                        scripted.until(partial(is_stopped, pid))
 
     def wait_until_ended(self, number: int = 0) -> None:
         """Until the agent, in this process, knows that no Claude runs.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,7 @@ async def test_answers_that_are_no_forms_are_refused(client: Client, session: st
         await ask(client, "tasks/update", task.task_id, inputResponses={"q1": "yes"})
 
 
-SOMEONE = str(uuid.uuid4())
+SOMEONE = "6b0b0f3e-0000-4000-8000-00000000000e"
 
 
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel"])

@@ -89,13 +89,12 @@ def test_files_that_the_session_tampered_with_are_a_gap(tmp_path: Path, forged: 
     kept.store()
     kept.write(OUT, b"one\n")
     path = tmp_path / "0"
-    match forged:
-        case "cut":
-            path.write_bytes(path.read_bytes()[:-2])
-        case "garbage":
-            path.write_bytes(b"\xff" * 100)
-        case _:
-            path.unlink()
+    if forged == "cut":
+        path.write_bytes(path.read_bytes()[:-2])
+    elif forged == "garbage":
+        path.write_bytes(b"\xff" * 100)
+    else:
+        path.unlink()
     if forged == "link":
         (tmp_path / "secret").write_bytes(HEADER.pack(OUT, 4) + b"that")
         path.symlink_to(tmp_path / "secret")
