@@ -104,6 +104,8 @@ async def test_a_client_that_cannot_ask_answers_by_a_tool(
         told = await call(
             "respond_permission", sessionId=session, requestId=request, decision="allow"
         )
+        step = told.pop("next")
+        assert "get_turn" in step
         assert told == {"sessionId": session, "turnId": asked["turnId"]}
         done = await call("get_turn", sessionId=session)
         assert (done["status"], done["result"]) == ("completed", "done")

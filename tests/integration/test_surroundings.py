@@ -289,12 +289,21 @@ def test_a_daemon_that_has_another_directory_at_the_projects_path_is_noticed(
     script = """mount -t tmpfs tmpfs "$1" && touch "$1/ours" && shift && exec "$@" """
     if others:
         (project / "theirs").touch()
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", str(project),
-         sys.executable, "-m", "claude_mcp", "--engine", engine.program, "create", str(project),
-         "--name", name],
-        env=environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+
+    def create(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, "sh", str(project),
+             sys.executable, "-m", "claude_mcp", "--engine", engine.program, "create",
+             str(project), "--name", name, *options],
+            env=environ, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done = create()
+    assert done.returncode == 0, done.stderr
+    assert "The session has a copy: " in done.stderr
+    assert bare("exec", bare.containers(name)[0], "ls", "/workspace").split() == ["ours"]
+    bare.remove_all(name)
+    done = create("--workspace=bind")
     assert done.returncode == 2, done.stderr
     assert f"The engine has other files at {project} than this program." in done.stderr
     assert "Run claude-mcp where it runs" in done.stderr

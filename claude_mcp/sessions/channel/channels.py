@@ -119,6 +119,8 @@ class Channels:
         except ChannelLost as error:
             raise await self._lost(container_id, error) from error
         except AgentError as error:
+            if NextStep.READ_LOG in error.steps:  # of a request that was made while this one waits
+                raise
             raise await self._with_log(container_id, error, "") from error
 
     def _channel(self, container_id: str) -> Channel:
