@@ -232,6 +232,7 @@ async def names(start: Call, tmp_path: Path, name: str, bare: Bare) -> Any:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.once
 async def test_every_prompt_is_seen_once_and_answered_once_though_servers_are_killed(
     start: Call, names: list[str], name: str, bare: Bare, standin: Standin
 ) -> None:

@@ -70,7 +70,13 @@ async def _failure(ask: Ask, sessions: Sessions, session: Session) -> ClaudeMcpE
 
 
 @pytest.mark.pauses
-@pytest.mark.parametrize("request_name", REQUESTS)
+@pytest.mark.parametrize(
+    "request_name",
+    [
+        each if each == "command" else pytest.param(each, marks=pytest.mark.once)
+        for each in REQUESTS
+    ],
+)
 async def test_a_request_under_way_learns_that_the_container_was_paused(
     sessions: Sessions,
     session: Session,
@@ -90,6 +96,7 @@ async def test_a_request_under_way_learns_that_the_container_was_paused(
 
 
 @pytest.mark.pauses
+@pytest.mark.once
 async def test_an_interrupt_of_a_paused_session_says_so(
     sessions: Sessions, session: Session, paused: Callable[[], None]
 ) -> None:
@@ -104,6 +111,7 @@ async def test_an_interrupt_of_a_paused_session_says_so(
     assert "is paused" in error.message
 
 
+@pytest.mark.once
 async def test_a_stopped_agent_is_named_as_the_part_that_does_not_answer(
     sessions: Sessions, session: Session
 ) -> None:
