@@ -33,7 +33,8 @@ def install(arguments: argparse.Namespace, config: Config) -> int:
         if names:
             talk(
                 f"warning: {client.title} may not pass on what only this shell sets: "
-                f"{', '.join(names)}. Put it into {config.files[1]} as well."
+                f"{', '.join(names)}. Put it into the configuration file: "
+                f"claude-mcp config set {names[0]} env:{names[0]}"
             )
         if "archive-v0" in command[0]:
             talk(

@@ -52,6 +52,7 @@ def warning(err: str) -> str:
 def test_install_names_what_only_the_shell_sets(run: Run, cursor: Path) -> None:
     _, _, err = run("install", "cursor", "--yes")
     assert "only this shell sets: ANTHROPIC_API_KEY, CLAUDE_MCP_ENGINE. Put it into" in err
+    assert "claude-mcp config set ANTHROPIC_API_KEY env:ANTHROPIC_API_KEY\n" in err
     assert API_KEY not in err
 
 
