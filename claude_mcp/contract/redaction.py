@@ -133,18 +133,20 @@ def _occurrences(form: str, text: str) -> Iterator[tuple[int, int]]:
 
 def _begun_at(form: str, text: str) -> int:
     """How many of a form's first characters are at the end of a text; 0 if too few."""
-    for length in range(min(len(form) - 1, len(text)), MIN_PART_CHARS - 1, -1):
-        if text.endswith(form[:length]):
-            return length
-    return 0
+    first = form[:MIN_PART_CHARS]
+    at = text.find(first, max(0, len(text) - len(form) + 1))
+    while at >= 0 and not form.startswith(text[at:]):
+        at = text.find(first, at + 1)
+    return len(text) - at if at >= 0 else 0
 
 
 def _end_at(form: str, text: str) -> int:
     """How many of a form's last characters are at the beginning of a text; 0 if too few."""
-    for length in range(min(len(form) - 1, len(text)), MIN_PART_CHARS - 1, -1):
-        if text.startswith(form[-length:]):
-            return length
-    return 0
+    last = form[-MIN_PART_CHARS:]
+    at = text.rfind(last, 0, len(form) - 1)
+    while at >= 0 and not form.endswith(text[: at + len(last)]):
+        at = text.rfind(last, 0, at + len(last) - 1)
+    return at + len(last) if at >= 0 else 0
 
 
 redactor = Redactor()

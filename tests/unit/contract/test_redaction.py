@@ -208,3 +208,15 @@ def test_no_part_of_a_secret_is_left_where_a_text_was_cut(key: str, at: int, tex
     shown = redactor.redact(text + begun, goes_on=True)
     if len(begun.replace("\n", "").replace("\r", "")) >= 8 and begun not in MASK:
         assert not shown.endswith(begun)
+
+
+def test_a_part_of_a_long_secret_is_found_at_both_ends_of_a_text() -> None:
+    secret = "ab" * 40_000 + "-end-of-the-secret"
+    redactor = Redactor()
+    redactor.add(secret)
+    for part in (secret[-60_000:], secret[-20:]):
+        text = redactor.redact(f"{part} and more", begun_before=True)
+        assert text == "[redacted] and more"
+    for part in (secret[:60_000], secret[:20]):
+        text = redactor.redact(f"before: {part}", goes_on=True)
+        assert text == "before: [redacted]"

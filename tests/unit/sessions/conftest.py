@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions import labels
+from claude_mcp.sessions.channel import channels
 from claude_mcp.sessions.channel.channel import OnEvent
 from claude_mcp.sessions.network.access import (
     OPEN,
@@ -210,7 +212,9 @@ class ScriptedEngine:
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> ScriptedEngine:
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+    # Its agents expect certain requests: on a busy machine, a ping would come between them.
+    monkeypatch.setattr(channels, "TRUSTED_QUIET_SECONDS", math.inf)
     directory = tmp_path / "engine"
     directory.mkdir()
     made = ScriptedEngine(directory)

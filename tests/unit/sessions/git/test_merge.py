@@ -394,7 +394,8 @@ async def test_a_process_that_is_killed_can_be_repeated(
     git(world.host, "fsck", "--strict", "--no-dangling")
     done = await take(world)
     assert git(world.host, "rev-parse", "HEAD^1", "HEAD^2").split() == [ours, tip]
-    assert done.how is Merge.MERGED
+    # On a busy machine, the first process may have got to the end before it was killed.
+    assert done.how in (Merge.MERGED, Merge.UNCHANGED)
     assert status(world) == ""
     assert world.is_sound()
 
