@@ -24,6 +24,7 @@ from tests.terminals import Terminal
 pytestmark = pytest.mark.once
 
 Run = Callable[..., Any]
+COMMAND = "6b0b0f3e-0000-4000-8000-00000000000c"
 MOVED = re.compile(r"background as task (\w+)")
 
 
@@ -183,6 +184,9 @@ def test_its_model_is_sent_the_next_step_of_every_kind_of_result(
     steps = [
         tool("list_sessions"),
         tool("create_session", projectPath=str(project), sessionName=name),
+        tool("execute_command", **at, command="sleep 600", background=True, commandId=COMMAND),
+        tool("get_command", **at, commandId=COMMAND, waitSeconds=0),
+        tool("stop_command", **at, commandId=COMMAND),
         tool("execute_command", **at, command="exit 3"),
         tool("execute_in_session", **at, prompt=script({"say": "done"})),
         tool("execute_in_session", **at, prompt=until("never", "over"), waitSeconds=0),
@@ -191,6 +195,7 @@ def test_its_model_is_sent_the_next_step_of_every_kind_of_result(
         tool("list_turns", **at),
         tool("execute_command", **at, command="echo x > made; sleep 600", timeoutSeconds=2),
         tool("get_changes", **at),
+        tool("apply_changes", **at, mode="patch", patch=str(tmp_path / "made.patch")),
         tool("discard_changes", **at, paths=["made"]),
         tool("transfer_files", **at, direction="to_container", sourcePath=str(tmp_path / "sent"),
              destPath="/tmp/sent"),
@@ -211,7 +216,14 @@ def test_its_model_is_sent_the_next_step_of_every_kind_of_result(
     for step, each in zip(steps, told, strict=False):
         sent[step["tool"].rpartition("__")[2]] = json.loads(each)["next"]
     silent = {name for name, step in sent.items() if step is None} - {"list_sessions"}
-    assert silent == {"transfer_files", "discard_changes", "get_session_logs", "destroy_session"}
+    assert silent == {
+        "transfer_files",
+        "stop_command",
+        "apply_changes",
+        "discard_changes",
+        "get_session_logs",
+        "destroy_session",
+    }
     assert sent["create_session"].startswith("execute_in_session with sessionId")
     assert sent["execute_command"].startswith("execute_command with a larger timeoutSeconds")
     assert sent["execute_in_session"].startswith("get_turn with sessionId")

@@ -104,6 +104,29 @@ async def test_a_permission_is_given_and_a_turn_interrupted_through_the_task(
         await peer("destroy_session", sessionId=name)
 
 
+async def test_what_claude_asks_is_answered_through_the_task(
+    start: Call, project: Path, name: str
+) -> None:
+    choices = [{"label": "Red", "description": "warm"}, {"label": "Blue", "description": "x"}]
+    question = {
+        "question": "Color?", "header": "Color", "multiSelect": False, "options": choices
+    }  # fmt: skip
+    choose = {"tool": "AskUserQuestion", "input": {"questions": [question]}}
+    async with start(extensions=[Tasks()], elicitation_callback=user) as peer:
+        client: Client = peer.client
+        await peer("create_session", projectPath=str(project), sessionName=name)
+        prompt = script(choose, {"report": True})
+        task = await begin(client, "execute_in_session", sessionId=name, prompt=prompt)
+        state = await state_of(client, task, "input_required")
+        [(key, request)] = state["inputRequests"].items()
+        assert "Blue" in str(request)
+        blue = {"action": "accept", "content": {"answer1": "Blue"}}
+        await ask(client, "tasks/update", task.task_id, inputResponses={key: blue})
+        ended = await state_of(client, task, "completed")
+        assert '"Color?"="Blue"' in ended["result"]["structuredContent"]["result"]
+        await peer("destroy_session", sessionId=name)
+
+
 @pytest.mark.parametrize(("era", "options"), [("legacy", {"extensions": [Tasks()]}), ("auto", {})])
 async def test_others_wait_for_their_results(
     start: Call, project: Path, name: str, era: str, options: dict[str, Any]
