@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.cli import main
+from tests.measuring import MEASURED
 from tests.unit import fake_engine
 from tests.unit.sessions import fake_turns
 
@@ -50,6 +51,7 @@ def session(program: Path, project: Path) -> str:
 def environment(program: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """All that the command line finds in its environment."""
     environment = {
+        **MEASURED,
         "PATH": os.environ["PATH"],
         "HOME": str(program.parent),
         "CLAUDE_MCP_CONFIG": os.devnull,

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.measuring import MEASURED
 from tests.unit import fake_engine
 
 PATIENCE_SECONDS = 20
@@ -25,6 +26,7 @@ class Serving:
 
     def __init__(self, program: Path, *flags: str) -> None:
         environment = {
+            **MEASURED,
             "PATH": os.environ["PATH"],
             "CLAUDE_MCP_CONFIG": os.devnull,
             "CLAUDE_MCP_ENGINE": str(program),
