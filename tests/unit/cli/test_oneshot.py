@@ -65,6 +65,42 @@ def test_a_schema_that_cannot_be_used_is_said_before_anything_is_made(
     assert verbs(program) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--apply=brunch"], "--apply takes none, branch, merge, patch, not 'brunch'."),
+        (["--apply=patch"], "'--apply patch' needs --patch FILE, the file to write."),
+        (["--apply=merge", "--patch=x"], "--patch goes with '--apply patch' only."),
+        (["--output=xml"], "--output takes text, json, stream-json, not 'xml'."),
+    ],
+)
+def test_a_slip_is_said_before_anything_is_made(
+    run: Run, project: Path, program: Path, words: list[str], said: str
+) -> None:
+    code, out, err = run("run", str(project), "hi", *words)
+    assert (code, out) == (2, "")
+    assert err == f"claude-mcp: {said}\n"
+    assert verbs(program) == []
+
+
+def test_a_session_s_name_instead_of_a_directory_leads_to_exec(run: Run, session: str) -> None:
+    assert run("run", "fix-tests", "make test") == (
+        2,
+        "",
+        "claude-mcp: 'fix-tests' is not a directory.\n"
+        "To run a command in a session: claude-mcp exec fix-tests 'make test'\n",
+    )
+
+
+def test_a_kept_session_is_said_with_how_to_remove_it(
+    run: Run, project: Path, program: Path
+) -> None:
+    code, _, err = run("run", str(project), "hi", "--keep", "--name=mine", "--tools=Read")
+    assert code == 0
+    assert "Session mine is kept; remove it with: claude-mcp destroy mine\n" in err
+    assert verbs(program) == ["create", "exec"]
+
+
 def test_a_permission_that_nobody_can_give_ends_the_turn_and_the_session(
     run: Run, project: Path, program: Path
 ) -> None:

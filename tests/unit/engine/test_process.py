@@ -468,3 +468,27 @@ class TestOpenStream:
         before = open_descriptors()
         await use()
         assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -KILL $$", 137)])
+async def test_a_program_on_our_own_streams_gives_its_exit_code(
+    script: str, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert await process.run_attached(["sh", "-c", f"echo seen; {script}"]) == code
+    assert capfd.readouterr().out == "seen\n"
+
+
+@pytest.mark.parametrize("ignores", ["", "trap '' TERM; "])
+async def test_a_cancelled_program_on_our_own_streams_is_ended(
+    ignores: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "EXIT_GRACE_SECONDS", 0.2)
+    fifo = tmp_path / "pid"
+    os.mkfifo(fifo)
+    script = f"{ignores}echo $$ >'{fifo}'; while :; do sleep 0.05; done"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(process.run_attached, ["sh", "-c", script])
+        pid = int(await anyio.to_thread.run_sync(fifo.read_text))
+        tasks.cancel_scope.cancel()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -184,11 +184,16 @@ async def start(world: World, bundle: Path, how: str = BRANCH) -> asyncio.subpro
 
 
 def slow_git(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, before: str = ":"
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    before: str = ":",
+    after: str = ":",
 ) -> Path:
     """A git on PATH that says on a FIFO that a command starts, and then lets it run.
 
-    ``command`` is a pattern of the shell. ``before`` is what the shell runs first.
+    ``command`` is a pattern of the shell. ``before`` is what the shell runs before it says so, and
+    ``after`` what it runs then.
     """
     directory = tmp_path / "bin"
     directory.mkdir()
@@ -201,7 +206,8 @@ def slow_git(
     )
     wrapper = directory / "git"
     wrapper.write_text(
-        f"#!/bin/sh\ncase \" $* \" in *\\ {command}\\ *) {before}; echo x > '{fifo}';; esac\n"
+        f'#!/bin/sh\ncase " $* " in *\\ {command}\\ *)\n'
+        f"{before}; echo x > '{fifo}'; {after};; esac\n"
         f'exec {real} "$@"\n'
     )
     wrapper.chmod(0o755)
