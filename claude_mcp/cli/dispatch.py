@@ -3,72 +3,51 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Callable
 from typing import Final
 
-from claude_mcp.cli import (
-    clients,
-    commands,
-    completion,
-    details,
-    history,
-    images,
-    oneshot,
-    permissions,
-    prompts,
-    settings,
-    shell,
-    stats,
-    terminals,
-    workspaces,
-)
 from claude_mcp.cli.running import Interrupted, report
 from claude_mcp.config import Config, load
 from claude_mcp.credentials import RedactingFormatter
 
-
-def _watch(arguments: argparse.Namespace, config: Config) -> int:
-    from claude_mcp.cli.watch import watch  # with it come parts that other commands do not need
-
-    return watch(arguments, config)
-
-
-PERFORM: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
-    "serve": commands.serve,
-    "create": commands.create,
-    "prompt": prompts.prompt,
-    "run": oneshot.run,
-    "turn": prompts.turn,
-    "turns": history.turns,
-    "cancel": prompts.cancel,
-    "respond": permissions.respond,
-    "credentials": commands.credentials,
-    "exec": shell.execute,
-    "command": shell.command,
-    "commands": shell.list_commands,
-    "stop-command": shell.stop,
-    "show": details.show,
-    "watch": _watch,
-    "stats": stats.stats,
-    "list": commands.list_sessions,
-    "destroy": commands.destroy,
-    "prune": commands.prune,
-    "copy": commands.copy,
-    "logs": commands.logs,
-    "changes": workspaces.changes,
-    "apply": workspaces.apply,
-    "discard": workspaces.discard,
-    "attach": terminals.attach,
-    "shell": terminals.shell,
-    "doctor": commands.doctor,
-    "config": settings.settings,
-    "completion": completion.completion,
-    "image": images.image,
-    "install": clients.install,
-    "uninstall": clients.uninstall,
+PERFORM: Final = {
+    "serve": "commands.serve",
+    "create": "commands.create",
+    "prompt": "prompts.prompt",
+    "run": "oneshot.run",
+    "turn": "prompts.turn",
+    "turns": "history.turns",
+    "cancel": "prompts.cancel",
+    "respond": "permissions.respond",
+    "credentials": "commands.credentials",
+    "exec": "shell.execute",
+    "command": "shell.command",
+    "commands": "shell.list_commands",
+    "stop-command": "shell.stop",
+    "show": "details.show",
+    "watch": "watch.watch",
+    "stats": "stats.stats",
+    "list": "commands.list_sessions",
+    "destroy": "commands.destroy",
+    "prune": "commands.prune",
+    "copy": "commands.copy",
+    "logs": "commands.logs",
+    "changes": "workspaces.changes",
+    "apply": "workspaces.apply",
+    "discard": "workspaces.discard",
+    "attach": "terminals.attach",
+    "shell": "terminals.shell",
+    "doctor": "commands.doctor",
+    "config": "settings.settings",
+    "completion": "completion.completion",
+    "image": "images.image",
+    "install": "clients.install",
+    "uninstall": "clients.uninstall",
 }
+"""The module and the function of each command. Only that module is imported."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -80,13 +59,20 @@ def run(arguments: argparse.Namespace) -> int:
             debug=True if arguments.debug else None,
         )
         configure_logging(config)
-        return PERFORM[arguments.command](arguments, config)
+        return _function(PERFORM[arguments.command])(arguments, config)
     except BrokenPipeError:
         raise
     except Interrupted as interrupted:
         return interrupted.exit_code
     except Exception as error:
         return report(error)
+
+
+def _function(path: str) -> Callable[[argparse.Namespace, Config], int]:
+    module, _, name = path.partition(".")
+    function: Callable[[argparse.Namespace, Config], int]
+    function = getattr(importlib.import_module(f"claude_mcp.cli.{module}"), name)
+    return function
 
 
 def configure_logging(config: Config) -> None:

@@ -11,7 +11,6 @@ from claude_mcp.cli import drawing
 from claude_mcp.cli.drawing import columns
 from claude_mcp.cli.terminal import for_terminal, visible
 from claude_mcp.contract.numbers import counted
-from claude_mcp.sessions.session import parse_time
 from claude_mcp.views.figures import elapsed, usd
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def _aligned(rows: list[tuple[str, ...]], drop: Sequence[str] = ()) -> str:
 
 def relative(time: str, now: datetime | None = None) -> str:
     """An RFC 3339 time as a person says it, ``5 min ago``; anything else unchanged."""
+    from claude_mcp.sessions.session import parse_time  # with it comes much else
+
     moment = parse_time(time)
     if moment is None:
         return time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ def parsed(*argv: str) -> argparse.Namespace:
 
 def test_each_command_is_performed() -> None:
     assert set(PERFORM) == set(COMMANDS)
+    for path in PERFORM.values():
+        module, _, name = path.partition(".")
+        assert callable(getattr(importlib.import_module(f"claude_mcp.cli.{module}"), name))
 
 
 def test_options_that_were_not_typed_keep_the_request_s_defaults() -> None:
