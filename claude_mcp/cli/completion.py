@@ -19,7 +19,6 @@ from claude_mcp.errors import ClaudeMcpError, UsageError
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
 
-SHELLS: Final = ("bash", "zsh", "fish")
 NAMES: Final = "names"
 """Prints the sessions' names, one a line; for the scripts."""
 

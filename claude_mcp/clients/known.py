@@ -33,7 +33,6 @@ class Client:
     section: str = "mcpServers"
     typed: bool = False
     """Its entries name their transport."""
-    restart: str = "Restart it, so that it reads the file."
 
     def file(self, user: UserDirectories) -> Path:
         match self.base:
