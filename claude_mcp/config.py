@@ -81,6 +81,13 @@ class Config:
     """Unparsed; the keys are those of ``LIMIT_NAMES``."""
     max_sessions: int | None = None
     """Maximum number of running sessions on this engine, including those of other programs."""
+    owner: str = ""
+    """Whose sessions these are: other owners' sessions do not exist here. Empty for the operator,
+    who sees all."""
+    max_own_sessions: int | None = None
+    """Maximum number of running sessions of the owner."""
+    limits_fixed: bool = False
+    """Sessions may only ask for less than ``limits``."""
     session_timeout_seconds: float | None = None
     """A session is removed this long after its creation."""
     session_idle_seconds: float | None = None

@@ -195,7 +195,7 @@ class SessionHandle:
         logger.info("starting the stopped session %s", self.session.name)
         engine = self._connection.engine
         await mounted.check(self.session)
-        await quota.check(engine, self.config.max_sessions)
+        await quota.check(engine, self.config)
         if self.session.proxy is not None:
             await proxies.ensure(engine, self.session.proxy)
         lost = await self._without_ports()

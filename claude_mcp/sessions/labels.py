@@ -56,6 +56,8 @@ SEAL: Final = "claude-mcp.seal"
 """The commit that a clone began with."""
 CLIENT: Final = "claude-mcp.client"
 """See ``Session.client``."""
+OWNER: Final = "claude-mcp.owner"
+"""See ``Session.owner``."""
 EXPIRES: Final = "claude-mcp.expires"
 """RFC 3339; the agent's settings have the same time."""
 HOME: Final = "claude-mcp.home"
@@ -86,6 +88,7 @@ def session_labels(
     directory: str = "",
     seal: str = "",
     client: str = "",
+    owner: str = "",
     expires: datetime | None = None,
     home_in_memory: bool = False,
     access: Access = OPEN,
@@ -111,6 +114,8 @@ def session_labels(
         labels[SEAL] = seal
     if client:
         labels[CLIENT] = client
+    if owner:
+        labels[OWNER] = owner
     if expires is not None:
         labels[EXPIRES] = rfc3339(expires)
     if home_in_memory:
@@ -148,6 +153,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         directory=labels.get(DIRECTORY, ""),
         seal=labels.get(SEAL, ""),
         client=labels.get(CLIENT, ""),
+        owner=labels.get(OWNER, ""),
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,

@@ -137,6 +137,20 @@ def cannot_set(dialect: Dialect, limit: str, reason: str) -> str:
 
 
 def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
+    limits = _asked(config, wanted)
+    if config.limits_fixed:
+        most = _asked(config, {})
+        for name in wanted.keys() & config.limits.keys():
+            bound, asked = getattr(most, name), getattr(limits, name)
+            if bound is not None and (asked is None or asked > bound):
+                raise UsageError(
+                    f"limits.{name} may be at most {config.limits[name]} with this token.",
+                    hint="Ask for less, or leave it out.",
+                )
+    return limits
+
+
+def _asked(config: Config, wanted: Mapping[str, str]) -> Limits:
     given = {
         name: (f"CLAUDE_MCP_{name.upper()}", value) for name, value in config.limits.items()
     } | {name: (f"limits.{name}", value) for name, value in wanted.items()}

@@ -1,18 +1,22 @@
-"""The limit on running sessions, whichever front end created them."""
+"""The limits on running sessions, whichever front end created them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from claude_mcp.config import Config
 from claude_mcp.contract.numbers import counted
-from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.engine import Container, Engine
 from claude_mcp.errors import TooManySessions
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.session import parse_time
 
+OF_ALL, OF_OWNER = " (MAX_CONCURRENT_SESSIONS)", " of this token"
 
-async def check(engine: Engine, limit: int | None, newcomer: str | None = None) -> None:
-    """Check that one more session may run; without a limit, this makes no engine call.
+
+async def check(engine: Engine, config: Config, newcomer: str | None = None) -> None:
+    """Check that one more session may run; without limits, this makes no engine call.
 
     A new session calls this when its container (``newcomer`` is its id) already runs, so that
     all others that check at the same time see it. The session that started first stays, so two
@@ -21,7 +25,7 @@ async def check(engine: Engine, limit: int | None, newcomer: str | None = None) 
     Raises:
         TooManySessions
     """
-    if limit is None:
+    if config.max_sessions is None and config.max_own_sessions is None:
         return
     running = [
         (parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
@@ -33,12 +37,21 @@ async def check(engine: Engine, limit: int | None, newcomer: str | None = None) 
         if id == newcomer:
             break
         ahead.append(each)
-    if len(ahead) < limit:
+    own = [each for each in ahead if each.labels.get(labels.OWNER, "") == config.owner]
+    _compare(own, own, config.max_own_sessions, OF_OWNER)
+    _compare(ahead, own if config.owner else ahead, config.max_sessions, OF_ALL)
+
+
+def _compare(
+    ahead: Sequence[Container], named: Sequence[Container], limit: int | None, whose: str
+) -> None:
+    """``named`` are those that the caller may know of."""
+    if limit is None or len(ahead) < limit:
         return
-    found = [session for each in ahead if (session := labels.session_of(each))]
+    found = [session for each in named if (session := labels.session_of(each))]
     names = ", ".join(f"{one.name} ({one.id})" for one in found[:10])
     raise TooManySessions(
-        f"The limit of {counted(limit, 'running session')} (MAX_CONCURRENT_SESSIONS) is reached: "
-        f"{names}.",
-        hint="Destroy one that is no longer needed.",
+        f"The limit of {counted(limit, 'running session')}{whose} is reached"
+        f"{f': {names}' if names else ''}.",
+        hint="Destroy one that is no longer needed." if names else "Try again later.",
     )

@@ -34,23 +34,27 @@ def check(reference: str) -> None:
 
 
 async def resolve(
-    engine: Engine, reference: str, everything: Callable[[], Awaitable[Sequence[Session]]]
+    engine: Engine,
+    reference: str,
+    everything: Callable[[], Awaitable[Sequence[Session]]],
+    owner: str = "",
 ) -> Session:
     """The session as the engine describes it now: one engine call in most cases.
 
-    ``everything`` lists all sessions; it is called if that one call cannot decide.
+    ``everything`` lists all sessions that the owner sees; it is called if that one call cannot
+    decide. Nothing is said of any other container to an owner who is not the operator.
 
     Raises:
         SessionNotFound, SessionAmbiguous: with the sessions it could mean instead.
         NotASession
     """
-    session, other = await _find(engine, reference)
+    session, other = await _find(engine, reference, owner)
     if session is not None:
         return session
     try:
         return choose(reference, await everything())
     except SessionNotFound:
-        if other is None:
+        if other is None or owner:
             raise
         raise NotASession(
             f"There is no session {reference!r}.", hint=foreign(engine, other)
@@ -69,15 +73,21 @@ def foreign(engine: Engine, container: Container) -> str:
     )
 
 
-async def _find(engine: Engine, reference: str) -> tuple[Session | None, Container | None]:
+async def _find(
+    engine: Engine, reference: str, owner: str
+) -> tuple[Session | None, Container | None]:
     """The session, or a container that has its name or id and is none."""
-    names = [container_name(reference)] if len(reference) <= MAX_NAME_CHARS else []
+    names = [container_name(reference, owner)] if len(reference) <= MAX_NAME_CHARS else []
     prefixes = [reference] if _ID.fullmatch(reference) else []
     try:
         containers = await engine.inspect([*names, *prefixes])
     except ReferenceAmbiguous:
         return None, None
-    found = [session for each in containers if (session := session_of(each))]
+    found = [
+        session
+        for each in containers
+        if (session := session_of(each)) and session.is_visible_to(owner)
+    ]
     by_name = [session for session in found if session.name == reference]
     # A session's name takes precedence over other sessions' ids with the same prefix.
     if by_name:

@@ -155,17 +155,22 @@ class Sessions:
     async def find(self, reference: str) -> Session:
         """The session as the engine describes it now; raises as ``open`` does."""
         references.check(reference)
-        session = await references.resolve(await self.engine(), reference, self._all)
+        engine, owner = await self.engine(), self.config.owner
+        session = await references.resolve(engine, reference, self._all, owner)
         return await self._stopped_if_replaced(session)
 
     async def _all(self) -> Sequence[Session]:
         """All sessions, oldest first. Expired ones are removed in the background."""
-        engine = await self.engine()
-        containers = await engine.containers(labels.SESSION)
-        found = [session for each in containers if (session := labels.session_of(each))]
+        found = await self._found()
         self._sweep(found)
         found = [await self._stopped_if_replaced(session) for session in found]
         return sorted(found, key=lambda session: (session.created_at, session.name))
+
+    async def _found(self) -> list[Session]:
+        """The sessions that exist for the owner, as the engine describes them now."""
+        containers = await (await self.engine()).containers(labels.SESSION)
+        found = [session for each in containers if (session := labels.session_of(each))]
+        return [session for session in found if session.is_visible_to(self.config.owner)]
 
     async def _stopped_if_replaced(self, session: Session) -> Session:
         """The session; killed if it was restarted with other directories than it was created with.
@@ -234,18 +239,16 @@ class Sessions:
         """
         connection = await self._connection()
         engine = connection.engine
-        containers = await engine.containers(labels.SESSION)
-        found = [session for each in containers if (session := labels.session_of(each))]
         pruned = await pruning.prune(
             engine,
             connection.channels,
-            found,
+            await self._found(),
             broken=True,
             dry_run=dry_run,
             discard=discard,
             held=self._held,
         )
-        if not dry_run:
+        if not dry_run and not self.config.owner:
             await proxies.prune(engine)
             await forwarders.prune(
                 engine, lambda each: age_seconds(each.created) > ORPHANED_SECONDS

@@ -75,6 +75,8 @@ class Session:
     """The key of the seal on what a copy began with; see ``sessions.git.sealing``."""
     client: str = ""
     """The name of the client that created it, such as ``cli``; empty if it gave none."""
+    owner: str = ""
+    """See ``Config.owner``."""
     network: str = "open"
     proxy: Proxy | None = None
     """The proxy of a restricted session."""
@@ -89,6 +91,10 @@ class Session:
     def top(self) -> str:
         """The directory of the host that /workspace stands for."""
         return self.project_path.removesuffix(f"/{self.directory}")
+
+    def is_visible_to(self, owner: str) -> bool:
+        """Whether it exists for this owner; everything exists for the operator."""
+        return not owner or self.owner == owner
 
     @property
     def may_hold_work(self) -> bool:
@@ -124,12 +130,17 @@ def client_name(name: str) -> str:
 CONTAINER_PREFIX: Final = "claude-mcp-"
 
 
-def container_name(name: str) -> str:
-    """The container's name, derived from the session's: the engine then keeps both unique."""
-    if _PLAIN.fullmatch(name):
+def container_name(name: str, owner: str = "") -> str:
+    """The container's name, derived from the session's: the engine then keeps both unique.
+
+    Each owner has names of its own, so a name that is taken says nothing of other owners.
+    """
+    if _PLAIN.fullmatch(name) and not owner:
         return f"{CONTAINER_PREFIX}{name}"
     slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:40].strip("-.")
-    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    # A name has no NUL.
+    whole = f"{owner}\0{name}" if owner else name
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:10]
     return f"{CONTAINER_PREFIX}{slug}-{digest}" if slug else f"{CONTAINER_PREFIX}{digest}"
 
 

@@ -133,7 +133,7 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     spec, identities = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
     return Plan(
         spec=spec,
-        session=_session(spec, checked),
+        session=_session(sessions.config, spec, checked),
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers.config)),
         mcp_config=servers.config,
         gateway=gateway.to_try(
@@ -267,7 +267,7 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
     user = dialect.user_options(project.uid, project.gid)
     reaches_host = (provider.needs_host_alias or needs_alias) and access.network is Network.OPEN
     return ContainerSpec(
-        name=container_name(checked.name),
+        name=container_name(checked.name, config.owner),
         image=checked.image,
         command=payload.agent_command(json.dumps(settings, separators=(",", ":"))),
         labels=session_labels(
@@ -282,6 +282,7 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
             directory=checked.workspace.directory,
             seal=sealing.new_key() if checked.workspace.is_without_base else "",
             client=checked.client,
+            owner=config.owner,
             expires=checked.lifetime.expires,
             home_in_memory=containment.read_only_root,
             access=access,
@@ -351,7 +352,7 @@ def _settings(config: Config, checked: _Checked) -> Settings:
     )
 
 
-def _session(spec: ContainerSpec, checked: _Checked) -> Session:
+def _session(config: Config, spec: ContainerSpec, checked: _Checked) -> Session:
     expires, access = checked.lifetime.expires, checked.access
     return Session(
         id="",
@@ -372,6 +373,7 @@ def _session(spec: ContainerSpec, checked: _Checked) -> Session:
         directory=checked.workspace.directory,
         seal=spec.labels.get(SEAL, ""),
         client=checked.client,
+        owner=config.owner,
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,

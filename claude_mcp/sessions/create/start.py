@@ -270,7 +270,7 @@ async def _hand_over(
             report = await _expect(engine, container_id, spec, stream, READY)
             ready = readiness.parse(report)
             warnings = await _check_ready(plan, ready, committer)
-            await quota.check(engine, config.max_sessions, container_id)
+            await quota.check(engine, config, container_id)
             if plan.gateway is not None:
                 asked = f"{PROBE}{plan.gateway.host} {plan.gateway.port}\n"
                 with suppress(anyio.BrokenResourceError):

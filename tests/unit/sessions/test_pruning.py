@@ -184,10 +184,10 @@ class TestQuota:
         async with open_sessions(replace(scripted.config, max_sessions=limit)) as sessions:
             id = None if newcomer is None else f"{newcomer:0<64}"
             if fits:
-                await quota.check(await sessions.engine(), limit, id)
+                await quota.check(await sessions.engine(), sessions.config, id)
             else:
                 with pytest.raises(TooManySessions) as caught:
-                    await quota.check(await sessions.engine(), limit, id)
+                    await quota.check(await sessions.engine(), sessions.config, id)
                 assert caught.value.message.startswith(
                     f"The limit of {counted(limit, 'running session')} (MAX_CONCURRENT_SESSIONS) "
                     "is reached: first (c10000000000)"
@@ -197,7 +197,7 @@ class TestQuota:
     async def test_without_a_limit_the_engine_is_not_asked(
         self, scripted: ScriptedEngine, sessions: Sessions
     ) -> None:
-        await quota.check(await sessions.engine(), None)
+        await quota.check(await sessions.engine(), sessions.config)
         assert scripted.calls == ["version"]
 
     async def test_a_stopped_session_is_not_started_beyond_the_limit(
