@@ -10,16 +10,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.extension import compose_tool_call_handler
 from mcp.server.stdio import stdio_server
 from mcp.types import (
     INVALID_PARAMS,
+    INVALID_REQUEST,
     CallToolRequestParams,
     CallToolResult,
     InputRequiredResult,
@@ -47,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
 """After a signal or the end of input, calls and their answers may take this long to end."""
+
+TOO_EARLY: Final = "Invalid request: the client must send initialize first."
 
 Context = ServerRequestContext["Sessions"]
 
@@ -92,7 +96,21 @@ def build(config: Config) -> Server[Sessions]:
     for each in tasks.methods():
         server.add_request_handler(each.method, each.params_type, each.handler)
     server.middleware.append(cancellations.middleware)
+    server.middleware.append(_explain_too_early)
     return server
+
+
+async def _explain_too_early(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """Of a request before ``initialize``, the SDK says that its parameters are invalid."""
+    try:
+        return await call_next(ctx)
+    except MCPError as error:
+        early = not ctx.session._connection.initialize_accepted
+        if early and ctx.method != "initialize" and error.error.code == INVALID_PARAMS:
+            raise MCPError(INVALID_REQUEST, TOO_EARLY) from error
+        raise
 
 
 async def _call_tool(

@@ -5,6 +5,7 @@ The SDK drops such lines, and the client waits for an answer until its own time 
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -24,7 +25,8 @@ from claude_mcp.server.stdio import LINE_BYTES, Lines, Output
 logger = logging.getLogger(__name__)
 
 TOO_LONG: Final = f"Parse error: the line is longer than {LINE_BYTES} bytes."
-NO_JSON: Final = "Parse error: the line is not valid JSON."
+NO_JSON: Final = "Parse error: the line is not one message of JSON in UTF-8."
+TOO_DEEP: Final = "Parse error: the line is nested too deeply."
 NO_MESSAGE: Final = "Invalid request: {}."
 NO_ID: Final = "the id must be a string or an integer"
 
@@ -49,7 +51,10 @@ class Messages:
         async for line in self._lines:
             if line is None:
                 self._answer(None, PARSE_ERROR, TOO_LONG)
-            elif line.strip():
+                continue
+            # Some programs begin their output with a byte order mark.
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
                 try:
                     message = jsonrpc_message_adapter.validate_json(line, by_name=False)
                 except ValidationError as error:
@@ -60,16 +65,18 @@ class Messages:
                     if isinstance(message, JSONRPCNotification) and "id" in json.loads(line):
                         self._answer(None, INVALID_REQUEST, NO_MESSAGE.format(NO_ID))
                     else:
-                        yield line
+                        yield line.decode()
 
-    def _reject(self, line: str, error: ValidationError) -> Iterator[str]:
+    def _reject(self, line: bytes, error: ValidationError) -> Iterator[str]:
         """Answer a request; yield a failure in place of a response that cannot be read."""
         try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            self._answer(None, PARSE_ERROR, NO_JSON)
+            # No more than the id and the kind of message is taken from this.
+            message = json.loads(line.decode("utf-8", "replace"), parse_int=_integer)
+        except (ValueError, RecursionError) as unreadable:
+            deep = isinstance(unreadable, RecursionError)
+            self._answer(None, PARSE_ERROR, TOO_DEEP if deep else NO_JSON)
             return
-        text = NO_MESSAGE.format(_reason(message, error))
+        text = NO_MESSAGE.format(_reason(line, message, error))
         if not isinstance(message, dict):
             self._answer(None, INVALID_REQUEST, text)
             return
@@ -97,10 +104,24 @@ class Messages:
         self._unread -= 1
 
 
-def _reason(message: Any, error: ValidationError) -> str:
+def _integer(digits: str) -> int | None:
+    try:
+        return int(digits)
+    except ValueError:  # the interpreter converts a few thousand digits at most
+        return None
+
+
+def _reason(line: bytes, message: Any, error: ValidationError) -> str:
     """What is wrong with valid JSON, without quoting it."""
     if any(each["type"] == "json_invalid" for each in error.errors(include_input=False)):
-        return "it is nested too deeply, or a string contains half of a surrogate pair"
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return "it is not valid UTF-8"
+        return (
+            "it is nested too deeply, a number has thousands of digits, or a string contains half "
+            "of a surrogate pair"
+        )
     if isinstance(message, list):
         return "batches are not supported"
     if isinstance(message, dict) and not isinstance(message.get("params", {}), dict):

@@ -22,7 +22,7 @@ LINE_BYTES: Final = 16 * 1024 * 1024
 
 
 class Lines:
-    """Lines until end of file or ``close``; invalid UTF-8 is replaced.
+    """Lines until end of file or ``close``.
 
     None stands for a line that is longer than ``LINE_BYTES``.
     """
@@ -37,7 +37,7 @@ class Lines:
         self._closed = True
         self._waiting.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[str | None]:
+    async def __aiter__(self) -> AsyncIterator[bytes | None]:
         buffer = bytearray()
         scanned = 0
         skipping = False
@@ -45,7 +45,7 @@ class Lines:
             buffer += data
             while (end := buffer.find(b"\n", scanned)) >= 0:
                 if not skipping:
-                    yield buffer[: end + 1].decode("utf-8", "replace")
+                    yield bytes(buffer[: end + 1])
                 del buffer[: end + 1]
                 scanned = 0
                 skipping = False
@@ -56,7 +56,7 @@ class Lines:
                 buffer.clear()
             scanned = len(buffer)
         if buffer and not self._closed:
-            yield buffer.decode("utf-8", "replace")
+            yield bytes(buffer)
 
     async def _read(self) -> bytes:
         if self._closed:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from claude_mcp.server.app import TOO_EARLY
 from tests.measuring import MEASURED
 from tests.unit import fake_engine
 
@@ -239,60 +240,140 @@ def test_the_debug_log_goes_to_stderr_without_secrets(program: Path, project: Pa
 
 
 REQUEST = '{"jsonrpc": "2.0", "id": %s, "method": "tools/list", "params": %s}'
+CALL = '{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "%s"}}'
+CANCEL = '{"jsonrpc": "2.0", %s"method": "notifications/cancelled", "params": {"requestId": %s}}'
+INITIALIZE = """\
+{"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": {"protocolVersion": %s, \
+"capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}}"""
+TOKEN = '{"_meta": {"progressToken": %s}}'
 NESTED = '{"a":' * 220 + "1" + "}" * 220
+DIGITS = "9" * 5000
+
+REFUSED = {
+    "half of a surrogate pair": (REQUEST % ("7", r'{"cursor": "half \ud83d"}'), 7, -32600),
+    "half a character": (REQUEST % ("7", '{"cursor": "\udcc3"}'), 7, -32600),
+    "params in a list": (REQUEST % ('"seven"', "[]"), "seven", -32600),
+    "params as text": (REQUEST % ("7", '"text"'), 7, -32600),
+    "deep nesting": (REQUEST % ("7", NESTED), 7, -32600),
+    "a huge number": (REQUEST % ("7", f'{{"cursor": {DIGITS}}}'), 7, -32600),
+    "a huge number as id": (REQUEST % (DIGITS, "{}"), None, -32600),
+    "a fraction as id": (REQUEST % ("7.5", "{}"), None, -32600),
+    "infinity as id": (REQUEST % ("1e400", "{}"), None, -32600),
+    "not a number as id": (REQUEST % ("NaN", "{}"), None, -32600),
+    "null as id": (REQUEST % ("null", "{}"), None, -32600),
+    "true as id": (REQUEST % ("true", "{}"), None, -32600),
+    "an object as id": (REQUEST % ("{}", "{}"), None, -32600),
+    "no method": ('{"jsonrpc": "2.0", "id": 7}', 7, -32600),
+    "another JSON-RPC": ('{"jsonrpc": "1.0", "id": 7, "method": "ping"}', 7, -32600),
+    "an empty batch": ("[]", None, -32600),
+    "a batch": (f"[{REQUEST % (7, '{}')}]", None, -32600),
+    "a number": ("7070707070", None, -32600),
+    "half a line": ('{"jsonrpc": "2.0", "id": 7, "meth', None, -32700),
+    "two messages on a line": (REQUEST % ("7", "{}") * 2, None, -32700),
+    "a null byte": ("\0", None, -32700),
+    "endless nesting": ("[" * 100_000, None, -32700),
+    "a line that is too long": ("x" * (16 * 1024 * 1024 + 1), None, -32700),
+    # These are messages, and the SDK answers them.
+    "a notification with an id": (CANCEL % ('"id": 7, ', "1"), 7, -32601),
+    "a method without an end": (REQUEST.replace("tools", "x" * 9999) % ("7", "{}"), 7, -32601),
+    "a tool's name without an end": (CALL % ("x" * 9999), 7, -32602),
+    "a tool's name that is no text": (CALL.replace('"%s"', "null"), 7, -32602),
+    "a fraction as progress token": (REQUEST % ("7", TOKEN % "1.5"), 7, -32602),
+    "an object as progress token": (REQUEST % ("7", TOKEN % "{}"), 7, -32602),
+    "a version that is no text": (INITIALIZE % "5", 7, -32602),
+}
+"""By what is odd about it: a line, the id of its answer and the code of the error."""
 
 
-@pytest.mark.parametrize(
-    ("line", "identifier", "code"),
-    [
-        (REQUEST % ("7", r'{"cursor": "half \ud83d"}'), 7, -32600),
-        (REQUEST % ('"seven"', "[]"), "seven", -32600),
-        (REQUEST % ("7", NESTED), 7, -32600),
-        (REQUEST % ("7.5", "{}"), None, -32600),
-        ('{"jsonrpc": "2.0", "id": 7}', 7, -32600),
-        ("[]", None, -32600),
-        ("7070707070", None, -32600),
-        ('{"jsonrpc": "2.0", "id": 7, "meth', None, -32700),
-        ("[" * 100_000, None, -32700),
-        ("x" * (16 * 1024 * 1024 + 1), None, -32700),
-    ],
-    ids=[
-        "half of a surrogate pair",
-        "params in a list",
-        "deep nesting",
-        "fraction as id",
-        "no method",
-        "batch",
-        "number",
-        "half a line",
-        "endless nesting",
-        "too long",
-    ],
-)
-def test_what_is_no_message_is_answered_and_logged(
-    program: Path, line: str, identifier: object, code: int
-) -> None:
+def encoded(line: str) -> bytes:
+    return line.encode("utf-8", "surrogateescape")
+
+
+def test_what_is_no_message_is_answered_and_logged(program: Path) -> None:
+    answered = {}
     with serving(program) as server:
-        server.write(line.encode())
-        answer = server.answer()
-        assert (answer["id"], answer["error"]["code"]) == (identifier, code)
+        for name, (line, _, _) in REFUSED.items():
+            server.write(encoded(line))
+            answer = server.answer()
+            answered[name] = answer["id"], answer["error"]["code"]
         server.send("tools/list")
         assert server.answer()["result"]["tools"]
         server.hang_up()
         ended, log = server.end()
+    assert answered == {name: (known, code) for name, (_, known, code) in REFUSED.items()}
     assert ended == 0
-    assert str(code).encode() in log
-    assert line[:40].encode() not in log
+    assert log.count(b"answered a line with error") == sum(
+        code in (-32600, -32700) for _, _, code in REFUSED.values()
+    )
+    long = [encoded(line)[:40] for line, _, _ in REFUSED.values() if len(line) >= 10]
+    assert [begin for begin in long if begin in log] == []
 
 
-def test_a_broken_notification_and_a_blank_line_are_not_answered(program: Path) -> None:
+ODD = {
+    "a byte order mark": ("\ufeff" + REQUEST % ("7", "{}"), 7),
+    "a carriage return": (REQUEST % ("7", "{}") + "\r", 7),
+    "no params": (REQUEST % ("7", "null"), 7),
+    "a large id": (REQUEST % ("9" * 25, "{}"), int("9" * 25)),
+    "an empty id": (REQUEST % ('""', "{}"), ""),
+    "an id of control characters": (REQUEST % (r'"\u0000\u001b\n"', "{}"), "\0\x1b\n"),
+    "a key twice": (REQUEST.replace('"id"', '"id": 6, "id"') % ("7", "{}"), 7),
+    "infinity": (REQUEST % ("7", '{"other": 1e400}'), 7),
+    "a flag as progress token": (REQUEST % ("7", TOKEN % "true"), 7),
+    "an old version": (INITIALIZE % '"1999-01-01"', 7),
+    "a version to come": (INITIALIZE % '"2999-01-01"', 7),
+}
+"""By what is odd about it: a line that has a result all the same, and its id."""
+
+
+def test_odd_requests_are_answered(program: Path) -> None:
+    answered = {}
+    with serving(program) as server:
+        for name, (line, _) in ODD.items():
+            server.write(line.encode())
+            answer = server.answer()
+            assert "result" in answer, name
+            answered[name] = answer["id"]
+    assert answered == {name: identifier for name, (_, identifier) in ODD.items()}
+
+
+def test_requests_with_one_id_are_both_answered(program: Path) -> None:
+    with serving(program) as server:
+        server.write((REQUEST % ("7", "{}")).encode())
+        server.write(b'{"jsonrpc": "2.0", "id": 7, "method": "ping"}')
+        answers = [server.answer() for _ in range(2)]
+    assert [answer["id"] for answer in answers] == [7, 7]
+    assert [answer["result"] for answer in answers if "tools" not in answer["result"]] == [{}]
+
+
+def test_a_request_before_initialize_is_told_so(program: Path) -> None:
+    server = Serving(program)
+    try:
+        with server.process:
+            server.send("tools/list")
+            error = {"code": -32600, "message": TOO_EARLY}
+            assert server.answer() == {"jsonrpc": "2.0", "id": 1, "error": error}
+            server.send("ping")
+            assert server.answer()["result"] == {}
+            server.initialize()
+    finally:
+        server.process.kill()
+
+
+def test_what_expects_no_answer_gets_none(program: Path) -> None:
     with serving(program) as server:
         server.write(b"")
-        server.write(b'{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": []}')
+        for identifier in ("null", "1.5", "{}", '"x"', "true", "99", "1e400"):
+            server.write((CANCEL % ("", identifier)).encode())
+        server.notify("notifications/cancelled", [])
+        server.notify("notifications/unknown", {})
+        server.notify("tools/call", {"name": "list_sessions"})
+        server.write(b'{"jsonrpc": "2.0", "id": 5, "result": {}}')
+        server.write(b'{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "x"}}')
         server.send("tools/list")
         assert server.answer()["result"]["tools"]
         server.hang_up()
         assert b"ignored a notification" in server.end()[1]
+    assert "ps" not in fake_engine.calls(program)
 
 
 def stuck(server: Serving) -> None:

@@ -11,13 +11,13 @@ from claude_mcp.server.stdio import LINE_BYTES, Lines, Output
 pytestmark = pytest.mark.anyio
 
 
-async def read_all(descriptor: int) -> list[str | None]:
+async def read_all(descriptor: int) -> list[bytes | None]:
     return [line async for line in Lines(descriptor)]
 
 
 async def test_lines_arrive_whole_however_they_were_written() -> None:
     reader, writer = os.pipe()
-    found: list[str | None] = []
+    found: list[bytes | None] = []
 
     async def collect() -> None:
         found.extend(await read_all(reader))
@@ -29,14 +29,14 @@ async def test_lines_arrive_whole_however_they_were_written() -> None:
             await anyio.wait_all_tasks_blocked()
         os.close(writer)
     os.close(reader)
-    assert found == ['{"a":1}\n', '{"b":2\u00e9}\n', "\n", "\ufffd\n", "last"]
+    assert found == [b'{"a":1}\n', b'{"b":2\xc3\xa9}\n', b"\n", b"\xff\n", b"last"]
 
 
 async def test_a_regular_file_can_be_stdin(tmp_path: Path) -> None:
     file = tmp_path / "requests"
     file.write_text("one\ntwo\n")
     descriptor = os.open(file, os.O_RDONLY)
-    assert await read_all(descriptor) == ["one\n", "two\n"]
+    assert await read_all(descriptor) == [b"one\n", b"two\n"]
     os.close(descriptor)
 
 
@@ -55,7 +55,7 @@ async def test_waiting_for_a_silent_client_can_be_cancelled() -> None:
 async def test_closing_ends_the_lines_like_end_of_file() -> None:
     reader, writer = os.pipe()
     lines = Lines(reader)
-    found: list[str | None] = []
+    found: list[bytes | None] = []
     read = anyio.Event()
 
     async def collect() -> None:
@@ -68,7 +68,7 @@ async def test_closing_ends_the_lines_like_end_of_file() -> None:
         os.write(writer, b"whole\npart")
         await read.wait()
         lines.close()
-    assert found == ["whole\n"]
+    assert found == [b"whole\n"]
     os.write(writer, b"later\n")
     assert [line async for line in lines] == []
     os.close(reader)
@@ -79,7 +79,7 @@ async def test_a_line_that_is_too_long_is_skipped_to_its_end(tmp_path: Path) -> 
     file = tmp_path / "requests"
     file.write_bytes(b"one\n" + b"x" * (LINE_BYTES + 1) + b"y" * LINE_BYTES + b"\ntwo\n")
     descriptor = os.open(file, os.O_RDONLY)
-    assert await read_all(descriptor) == ["one\n", None, "two\n"]
+    assert await read_all(descriptor) == [b"one\n", None, b"two\n"]
     os.close(descriptor)
 
 
