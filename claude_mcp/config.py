@@ -47,6 +47,7 @@ from claude_mcp.config_names import (
     names,
 )
 from claude_mcp.credentials import Secret
+from claude_mcp.engine.address import EngineAddress
 from claude_mcp.errors import ConfigError
 
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
@@ -215,10 +216,11 @@ def load(
     *,
     file: str | None = None,
     engine: str | None = None,
+    engine_host: str | None = None,
     image: str | None = None,
     debug: bool | None = None,
 ) -> Config:
-    """Read the configuration; ``file``, ``engine``, ``image`` and ``debug`` are flags.
+    """Read the configuration; what follows ``environ`` are flags.
 
     Raises:
         ConfigError
@@ -232,9 +234,10 @@ def load(
         value = settings.get(name, "").strip()
         return Secret(value) if value else None
 
+    address = _address(settings, engine, engine_host)
     return Config(
-        environment=_engine_environment(environ, settings),
-        engine=engine or settings.get("CLAUDE_MCP_ENGINE"),
+        environment=address.environment(_engine_environment(environ, settings)),
+        engine=address.program,
         image=image or settings.get("DEFAULT_CLAUDE_IMAGE", DEFAULT_IMAGE),
         debug=_truth(settings, "MCP_CLAUDE_DEBUG") if debug is None else debug,
         api_key=secret("ANTHROPIC_API_KEY"),
@@ -272,6 +275,25 @@ def load(
         toolsets=_toolsets(_words(settings, TOOLSETS_NAME)),
         files=(str(default_file(environ).parent), str(path)),
     )
+
+
+def _address(settings: Mapping[str, str], program: str | None, host: str | None) -> EngineAddress:
+    """Where the engine is; a host given by a flag replaces a configured one or a context."""
+    place = {} if host else settings
+    certificates = settings if (host or "tcp:").startswith("tcp:") else {}
+    return EngineAddress(
+        program=program or settings.get("CLAUDE_MCP_ENGINE"),
+        host=host or place.get("CLAUDE_MCP_ENGINE_HOST"),
+        context=place.get("CLAUDE_MCP_ENGINE_CONTEXT"),
+        tls=_expanded(certificates, "CLAUDE_MCP_ENGINE_TLS"),
+        ssh_key=_expanded(settings, "CLAUDE_MCP_ENGINE_SSH_KEY"),
+    )
+
+
+def _expanded(settings: Mapping[str, str], name: str) -> str | None:
+    """A configured path, absolute; None if it is not set."""
+    path = settings.get(name)
+    return None if path is None else os.path.abspath(os.path.expanduser(path))
 
 
 def _merged(environ: Mapping[str, str], file: Mapping[str, str]) -> dict[str, str]:

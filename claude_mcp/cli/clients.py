@@ -62,6 +62,8 @@ def server_command(arguments: argparse.Namespace, config: Config) -> list[str]:
         command = [sys.executable, "-m", "claude_mcp"]
     if arguments.engine:
         command += ["--engine", arguments.engine]
+    if arguments.engine_host:
+        command += ["--engine-host", arguments.engine_host]
     file = os.path.abspath(config.files[1])
     if file != default_file_of_user():
         command += ["--config", file]

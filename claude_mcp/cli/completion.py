@@ -27,7 +27,7 @@ _claude_mcp() {
     local word=${COMP_WORDS[COMP_CWORD]} command= options= sessions= name i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --engine | --config) ((i++)) ;;
+            --engine | --engine-host | --config) ((i++)) ;;
             -*) ;;
             *) command=${COMP_WORDS[i]}; break ;;
         esac
@@ -54,7 +54,7 @@ _claude_mcp() {
     local word=$words[CURRENT] command= options= sessions= i
     for ((i = 2; i < CURRENT; i++)); do
         case $words[i] in
-            --engine | --config) ((i++)) ;;
+            --engine | --engine-host | --config) ((i++)) ;;
             -*) ;;
             *) command=$words[i]; break ;;
         esac
@@ -117,7 +117,7 @@ def _takes_sessions(command: str) -> bool:
 
 
 def _globals() -> list[str]:
-    return ["--engine", "--config", "--debug", "--help", "--version"]
+    return ["--engine", "--engine-host", "--config", "--debug", "--help", "--version"]
 
 
 def _words() -> str:

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = load(
             file=arguments.config,
             engine=arguments.engine,
+            engine_host=arguments.engine_host,
             debug=True if arguments.debug else None,
         )
         configure_logging(config)

@@ -72,7 +72,9 @@ def _global_parser() -> Parser:
     _globals(parser, None, False)
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.usage = f"{PROGRAM} [--engine E] [--config FILE] [--debug] COMMAND ..."
+    parser.usage = (
+        f"{PROGRAM} [--engine E] [--engine-host URL] [--config FILE] [--debug] COMMAND ..."
+    )
     return parser
 
 
@@ -88,6 +90,12 @@ def command_parser(name: str) -> Parser:
 
 def _globals(parser: Parser, text: object, flag: object) -> None:
     parser.option("--engine", default=text, metavar="E", help="docker, podman, or a path to one")
+    parser.option(
+        "--engine-host",
+        default=text,
+        metavar="URL",
+        help="the engine at unix://, tcp:// or ssh://",
+    )
     parser.option(
         "--config",
         default=text,

@@ -63,7 +63,11 @@ def _rows(file: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     found = origins(file)
     flags = {
         name: str(value)
-        for name, value in (("CLAUDE_MCP_ENGINE", arguments.engine), ("MCP_CLAUDE_DEBUG", "1"))
+        for name, value in (
+            ("CLAUDE_MCP_ENGINE", arguments.engine),
+            ("CLAUDE_MCP_ENGINE_HOST", arguments.engine_host),
+            ("MCP_CLAUDE_DEBUG", "1"),
+        )
         if value and (name != "MCP_CLAUDE_DEBUG" or arguments.debug)
     }
     defaults = {each.name: each.default for each in TABLE}

@@ -16,6 +16,7 @@ from typing import Any, Final, assert_never
 
 from claude_mcp.engine import argv as build
 from claude_mcp.engine import process
+from claude_mcp.engine.address import EngineName
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, MOUNT_ALONE_BEFORE_25, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.podman import (
@@ -29,7 +30,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.failures import classify
 from claude_mcp.engine.info import EngineInfo, parse_info
-from claude_mcp.engine.naming import EngineName, hint, named_by
+from claude_mcp.engine.naming import hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 DETECT_TIMEOUT_SECONDS: Final = 8.0

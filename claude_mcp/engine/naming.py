@@ -8,28 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from claude_mcp.engine.address import VARIABLES, EngineName
 
-class EngineName(StrEnum):
-    """The engines that we know, each by the program that is tried, in this order."""
-
-    DOCKER = "docker"
-    PODMAN = "podman"
-
-
-VARIABLES: Final[Mapping[EngineName, tuple[str, ...]]] = {
-    EngineName.DOCKER: (
-        "DOCKER_HOST",
-        "DOCKER_CONTEXT",
-        "DOCKER_TLS_VERIFY",
-        "DOCKER_TLS",
-        "DOCKER_CERT_PATH",
-    ),
-    EngineName.PODMAN: ("CONTAINER_HOST", "CONTAINER_CONNECTION"),
-}
 DEFAULT_CONTEXT: Final = "default"
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 

@@ -551,6 +551,36 @@ def test_every_name_is_declared_once_with_a_sentence() -> None:
 def test_the_engine_s_program_gets_every_name_but_the_secrets() -> None:
     values = {Kind.NUMBER: "7", Kind.PATHS: "/srv"}
     environ = {name: values.get(kind, "x") for name, kind in KINDS.items()}
+    # They are one address, and "x" is none.
+    for name in ("CLAUDE_MCP_ENGINE_HOST", "CLAUDE_MCP_ENGINE_CONTEXT", "CLAUDE_MCP_ENGINE_TLS"):
+        environ[name] = ""
     loaded = load({**environ, TOOLSETS_NAME: "all"}, file=os.devnull)
     secrets = {name for name, kind in KINDS.items() if kind is Kind.SECRET}
     assert loaded.environment.keys() & KINDS.keys() == KINDS.keys() - secrets
+
+
+def test_where_the_engine_is_comes_from_a_flag_the_environment_or_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        'CLAUDE_MCP_ENGINE_HOST = "tcp://box:2376"\n'
+        'CLAUDE_MCP_ENGINE_TLS = "/certificates"\n'
+        'CLAUDE_MCP_ENGINE_SSH_KEY = "~/key"\n'
+        'DOCKER_CONTEXT = "other"\n'
+    )
+
+    def place(environ: dict[str, str], host: str | None = None) -> dict[str, str]:
+        loaded = load({"HOME": "/", **environ}, file=str(file), engine_host=host).environment
+        names = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "CONTAINER_SSHKEY")
+        return {name: loaded[name] for name in names if name in loaded}
+
+    key = os.path.expanduser("~/key")
+    assert place({}) == {
+        "DOCKER_HOST": "tcp://box:2376",
+        "DOCKER_CERT_PATH": "/certificates",
+        "CONTAINER_SSHKEY": key,
+    }
+    assert place({"CLAUDE_MCP_ENGINE_HOST": "tcp://other:1"})["DOCKER_HOST"] == "tcp://other:1"
+    assert place({}, "ssh://box") == {"DOCKER_HOST": "ssh://box", "CONTAINER_SSHKEY": key}
+    assert place({}, "tcp://third:2") == {**place({}), "DOCKER_HOST": "tcp://third:2"}
+    with pytest.raises(ConfigError, match="not both"):
+        place({"CLAUDE_MCP_ENGINE_CONTEXT": "box"})

@@ -15,13 +15,14 @@ def parsed(*argv: str) -> dict[str, object]:
     return {key: value for key, value in vars(arguments).items() if key != "rest"}
 
 
-GLOBAL = {"engine": None, "config": None, "debug": False}
+GLOBAL = {"engine": None, "engine_host": None, "config": None, "debug": False}
 
 
 def test_global_flags_may_stand_on_either_side_of_the_command() -> None:
+    expected: dict[str, object]
     expected = {"engine": "podman", "config": "c.toml", "debug": True, "command": "list"}
-    expected["quick"] = False
-    flags = ["--engine", "podman", "--config=c.toml", "--debug"]
+    expected |= {"engine_host": "ssh://box", "quick": False}
+    flags = ["--engine", "podman", "--engine-host=ssh://box", "--config=c.toml", "--debug"]
     assert parsed(*flags, "list") == {**expected, "json": False}
     assert parsed("list", *flags, "--json") == {**expected, "json": True}
 
@@ -213,7 +214,7 @@ def test_no_command_prints_the_help_to_stderr(capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[0]) == (
         "",
-        "usage: claude-mcp [--engine E] [--config FILE] [--debug] COMMAND ...",
+        "usage: claude-mcp [--engine E] [--engine-host URL] [--config FILE] [--debug] COMMAND ...",
     )
 
 

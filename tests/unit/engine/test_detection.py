@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.engine import detection
+from claude_mcp.engine.address import EngineName
 from claude_mcp.engine.detection import (
     Answer,
     Detected,
@@ -29,7 +30,6 @@ from claude_mcp.engine.dialects.podman import (
 )
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.environment import engine_environment
-from claude_mcp.engine.naming import EngineName
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 # The answers of Docker 28.2 with engine 20.10 and of Podman 4.3.1, without the parts that we

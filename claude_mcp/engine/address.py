@@ -1,0 +1,127 @@
+"""Where an engine is, as its program's environment says it to Docker and to Podman.
+
+A value: it asks nobody, and no file is looked at. Who has several engines has one of these for
+each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from claude_mcp.errors import ConfigError
+
+
+class EngineName(StrEnum):
+    """The engines that we know, each by the program that is tried, in this order."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
+
+
+VARIABLES: Final[Mapping[EngineName, tuple[str, ...]]] = {
+    EngineName.DOCKER: (
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_TLS_VERIFY",
+        "DOCKER_TLS",
+        "DOCKER_CERT_PATH",
+    ),
+    EngineName.PODMAN: ("CONTAINER_HOST", "CONTAINER_CONNECTION"),
+}
+"""The variables by which an environment names an engine."""
+SSH_KEY: Final = "CONTAINER_SSHKEY"
+"""Podman's own variable; our ``ssh`` for Docker reads it too."""
+SCHEMES: Final = ("unix", "tcp", "ssh")
+_EXAMPLES: Final = "Use unix:///path, tcp://HOST:PORT or ssh://USER@HOST."
+_HOST: Final = re.compile(r"[0-9A-Za-z:_][0-9A-Za-z:._%-]*")
+_USER: Final = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._+@\\-]*")
+_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAddress:
+    """An engine's program and place. Without any field, the environment's is used.
+
+    Raises:
+        ConfigError: the fields are malformed or contradict each other.
+    """
+
+    program: str | None = None
+    """docker, podman, or a path to one; None: the one that fits."""
+    host: str | None = None
+    """``unix://``, ``tcp://`` or ``ssh://``."""
+    context: str | None = None
+    """The name of a Docker context or of a Podman connection, instead of ``host``."""
+    tls: str | None = None
+    """A directory with ca.pem, cert.pem and key.pem, for ``tcp://``."""
+    ssh_key: str | None = None
+    """The file of a private key that needs no passphrase."""
+
+    def __post_init__(self) -> None:
+        if self.host is not None and self.context is not None:
+            raise ConfigError(
+                "An engine has a host or a context, not both.",
+                hint="Remove one of CLAUDE_MCP_ENGINE_HOST and CLAUDE_MCP_ENGINE_CONTEXT.",
+            )
+        if self.context is not None and _NAME.fullmatch(self.context) is None:
+            raise ConfigError(
+                f"{self.context[:60]!r} is not the name of a Docker context or Podman connection.",
+                hint="List them with 'docker context ls' or 'podman system connection list'.",
+            )
+        scheme = None if self.host is None else _checked(self.host).scheme
+        if self.tls is not None and scheme != "tcp":
+            raise ConfigError(
+                "Certificates are for an engine at a tcp:// address.",
+                hint="Set CLAUDE_MCP_ENGINE_HOST to it, or remove CLAUDE_MCP_ENGINE_TLS.",
+            )
+
+    @property
+    def named(self) -> bool:
+        """Whether this says where the engine is."""
+        return self.host is not None or self.context is not None
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """``environment`` for processes of this engine; nothing else names one in it."""
+        found = dict(environment)
+        if self.named:
+            naming = {name for names in VARIABLES.values() for name in names}
+            found = {name: value for name, value in found.items() if name not in naming}
+        if self.host is not None:
+            found |= {"DOCKER_HOST": self.host, "CONTAINER_HOST": self.host}
+        if self.context is not None:
+            found |= {"DOCKER_CONTEXT": self.context, "CONTAINER_CONNECTION": self.context}
+        if self.tls is not None:
+            found |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": self.tls}
+        if self.ssh_key is not None:
+            found[SSH_KEY] = self.ssh_key
+        return found
+
+
+def _checked(host: str) -> SplitResult:
+    shown = host[:100]
+    try:
+        url = urlsplit(host)
+        port = url.port
+    except ValueError as error:
+        raise ConfigError(f"The engine's address is invalid: {error}.", hint=_EXAMPLES) from None
+    if url.scheme not in SCHEMES:
+        raise ConfigError(f"{shown!r} is not an address of an engine.", hint=_EXAMPLES)
+    if url.password is not None:
+        raise ConfigError(
+            "The engine's address holds a password, which other programs could read.",
+            hint="Use an ssh key: set CLAUDE_MCP_ENGINE_SSH_KEY, or start an ssh agent.",
+        )
+    if url.scheme == "unix":
+        valid = not url.netloc and url.path.startswith("/") and url.path.isprintable()
+    else:
+        valid = _HOST.fullmatch(url.hostname or "") is not None and url.path.isprintable()
+        valid = valid and (url.username is None or _USER.fullmatch(url.username) is not None)
+        valid = valid and (url.scheme == "ssh" or port is not None)
+    if not valid or url.fragment or " " in host:
+        raise ConfigError(f"{shown!r} is not an address of an engine.", hint=_EXAMPLES)
+    return url
