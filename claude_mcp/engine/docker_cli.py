@@ -110,7 +110,7 @@ class DockerCliEngine:
     @property
     def _pulse(self) -> Pulse:
         if not self.pulses:
-            self.pulses.append(Pulse(self.title, self._ask))
+            self.pulses.append(Pulse(self.title, self._ask, daemon=self.dialect.daemon))
         return self.pulses[0]
 
     async def _ask(self) -> None:

@@ -19,7 +19,9 @@ from claude_mcp.errors import EngineError, EngineUnavailable, ungrouped
 QUIET_SECONDS: Final = 2.5
 """How long a call runs before its engine is asked whether it answers."""
 ANSWER_SECONDS: Final = 5.0
-"""How long the answer may take."""
+"""How long the answer of a daemon may take."""
+LOCKED_SECONDS: Final = 15.0
+"""The same for an engine without a daemon, whose commands wait for each other's locks."""
 KNOWN_SECONDS: Final = 1.0
 """The same for an engine that was silent the last time: its next call is not waited for as long."""
 
@@ -36,11 +38,18 @@ class _Question:
 class Pulse:
     """``ask`` puts the question to the engine; it may raise EngineError."""
 
-    def __init__(self, title: str, ask: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, title: str, ask: Callable[[], Awaitable[None]], *, daemon: bool) -> None:
         self._title = title
         self._ask = ask
+        self._daemon = daemon
         self._question: _Question | None = None
         self._silent = False
+
+    @property
+    def _patience(self) -> float:
+        if not self._daemon:
+            return LOCKED_SECONDS
+        return KNOWN_SECONDS if self._silent else ANSWER_SECONDS
 
     async def check(self) -> None:
         """Raises EngineUnavailable if the engine does not answer in time."""
@@ -53,7 +62,7 @@ class Pulse:
             # Whoever asked no longer wants to know.
         question = self._question = _Question()
         try:
-            with anyio.fail_after(KNOWN_SECONDS if self._silent else ANSWER_SECONDS):
+            with anyio.fail_after(self._patience):
                 await self._ask()
             question.answered = True
             self._silent = False
@@ -97,7 +106,10 @@ class Pulse:
         self._silent = False
 
     def silence(self) -> EngineUnavailable:
-        return EngineUnavailable(
-            f"{self._title} does not answer.",
-            hint="Its daemon may hang: look at the engine's own log, or restart it.",
-        )
+        hint = "Its daemon may hang: look at the engine's own log, or restart it."
+        if not self._daemon:
+            hint = (
+                f"Another {self._title} command has locked its storage, such as a pull or a build "
+                "of an image. Try again when that has ended."
+            )
+        return EngineUnavailable(f"{self._title} does not answer.", hint=hint)

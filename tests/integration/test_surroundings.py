@@ -6,6 +6,7 @@ that would change our containers, and a control that proves that it would.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import pytest
 from claude_mcp.cli import doctor
 from claude_mcp.config import load
 from claude_mcp.contract import places
+from claude_mcp.engine import pulse
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
@@ -387,3 +389,32 @@ async def test_a_session_leaves_its_neighbour_room_where_few_files_may_be_open(
                     await sessions.destroy(each.id)
     assert outcomes[neighbour.name] == {"tunnel": 5}
     assert set(outcomes[greedy.name]) == {"tunnel", "this session has too many connections open"}
+
+
+@pytest.mark.podman
+async def test_another_command_that_has_locked_podmans_storage_is_waited_for(
+    engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a pull does while it unpacks a layer. A daemon would be taken for dead by then."""
+    monkeypatch.setattr(pulse, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.1)
+    store = subprocess.run(
+        [engine.program, "info", "--format={{.Store.GraphRoot}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    found: list[object] = []
+    with Path(store, "overlay-layers", "layers.lock").open("r+") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        async with anyio.create_task_group() as tasks:
+
+            async def look() -> None:
+                await engine.containers("claude-mcp.none")
+                found.append(True)
+
+            tasks.start_soon(look)
+            await anyio.sleep(1.0)
+            assert not found
+            fcntl.lockf(lock, fcntl.LOCK_UN)
+    assert found

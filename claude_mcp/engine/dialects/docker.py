@@ -33,6 +33,7 @@ DOCKER: Final = Dialect(
     default_network=None,
     log_driver="json-file",
     copy_out_options=("--follow-link",),
+    daemon=True,
     daemon_unpacks=True,
     spools_archives=False,
 )

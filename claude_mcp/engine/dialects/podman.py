@@ -44,6 +44,7 @@ PODMAN: Final = Dialect(
     default_network="private",
     log_driver="k8s-file",
     copy_out_options=(),
+    daemon=False,
     daemon_unpacks=False,
     spools_archives=True,  # measured with 4.3.1
 )
@@ -57,11 +58,14 @@ ROOTLESS_PODMAN: Final = replace(
     limits_need_delegation=True,
 )
 # The client of a service does not know the options that are about its own environment.
-REMOTE_PODMAN: Final = replace(PODMAN, create_options=_OPTIONS, reads_containers_conf=False)
+REMOTE_PODMAN: Final = replace(
+    PODMAN, create_options=_OPTIONS, reads_containers_conf=False, daemon=True
+)
 REMOTE_ROOTLESS_PODMAN: Final = replace(
     ROOTLESS_PODMAN,
     create_options=_OPTIONS,
     reads_containers_conf=False,
+    daemon=True,
     # Our machine may be another one than the service's.
     own_addresses_reach_host=True,
 )

@@ -38,7 +38,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
 
 async def test_a_call_goes_on_for_as_long_as_the_engine_answers(daemon: Daemon) -> None:
     daemon.gate.set()
-    async with Pulse("Docker", daemon.ask).watching():
+    async with Pulse("Docker", daemon.ask, daemon=True).watching():
         while daemon.asked < 10:
             await anyio.lowlevel.checkpoint()
 
@@ -48,7 +48,17 @@ async def test_a_call_to_a_silent_engine_ends(
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
     with pytest.raises(EngineUnavailable, match=SILENT):
-        async with Pulse("Docker", daemon.ask).watching():
+        async with Pulse("Docker", daemon.ask, daemon=True).watching():
+            await anyio.sleep_forever()
+
+
+async def test_without_a_daemon_a_silent_engine_is_one_whose_storage_is_locked(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(pulse, "LOCKED_SECONDS", 0.01)
+    with pytest.raises(EngineUnavailable, match=r"^Podman does not answer\. Another Podman command"):
+        async with Pulse("Podman", daemon.ask, daemon=False).watching():
             await anyio.sleep_forever()
 
 
@@ -56,7 +66,7 @@ async def test_calls_within_calls_end_with_one_error(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
-    engine = Pulse("Docker", daemon.ask)
+    engine = Pulse("Docker", daemon.ask, daemon=True)
     with pytest.raises(EngineUnavailable, match=SILENT):
         async with engine.watching(), engine.watching():
             await anyio.sleep_forever()
@@ -64,7 +74,7 @@ async def test_calls_within_calls_end_with_one_error(
 
 async def test_a_quick_call_asks_nothing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "QUIET_SECONDS", 60.0)
-    async with Pulse("Docker", daemon.ask).watching():
+    async with Pulse("Docker", daemon.ask, daemon=True).watching():
         await anyio.lowlevel.checkpoint()
     assert daemon.asked == 0
 
@@ -73,7 +83,7 @@ async def test_all_who_wait_share_one_question(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.2)
-    engine, failures = Pulse("Docker", daemon.ask), []
+    engine, failures = Pulse("Docker", daemon.ask, daemon=True), []
 
     async def call() -> None:
         try:
@@ -90,7 +100,7 @@ async def test_all_who_wait_share_one_question(
 
 
 async def test_a_question_outlives_the_call_that_asked_it_first(daemon: Daemon) -> None:
-    engine, answers = Pulse("Docker", daemon.ask), []
+    engine, answers = Pulse("Docker", daemon.ask, daemon=True), []
 
     async def wonder() -> None:
         await engine.check()
@@ -111,7 +121,7 @@ async def test_an_engine_that_was_silent_is_asked_at_once_and_briefly(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
-    engine = Pulse("Docker", daemon.ask)
+    engine = Pulse("Docker", daemon.ask, daemon=True)
     with pytest.raises(EngineUnavailable):
         await engine.check()
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 1000.0)
@@ -133,5 +143,5 @@ async def test_an_engine_that_says_why_it_does_not_answer_is_quoted(daemon: Daem
     daemon.failure = EngineNotFound("'docker' can no longer be started.")
     daemon.gate.set()
     with pytest.raises(EngineNotFound, match="no longer"):
-        async with Pulse("Docker", daemon.ask).watching():
+        async with Pulse("Docker", daemon.ask, daemon=True).watching():
             await anyio.sleep_forever()

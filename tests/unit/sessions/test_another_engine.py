@@ -58,6 +58,7 @@ PODS_DIALECT = Dialect(
     read_only_options=(),
     log_driver="",
     copy_out_options=(),
+    daemon=True,
     daemon_unpacks=False,
     spools_archives=False,
 )
