@@ -57,7 +57,7 @@ async def test_without_a_daemon_a_silent_engine_is_one_whose_storage_is_locked(
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.0)
     monkeypatch.setattr(pulse, "LOCKED_SECONDS", 0.01)
-    with pytest.raises(EngineUnavailable, match=r"^Podman does not answer\. Another Podman command"):
+    with pytest.raises(EngineUnavailable, match=r"^Podman does not answer\. Another Podman"):
         async with Pulse("Podman", daemon.ask, daemon=False).watching():
             await anyio.sleep_forever()
 
