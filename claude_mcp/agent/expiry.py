@@ -4,6 +4,9 @@ a command runs. A command in the background does not count, nor does what a comm
 The agent ends itself because only it knows what is running, and because the session's memory is
 then freed even if no front end exists any more. Its exit code shows whether the container may be
 removed, or holds work that is nowhere else.
+
+The lifetime ends at a moment of the clock, which ``expiresAt`` names. All else is a duration, which
+a clock that is set does not change.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class Expiry:
         self._turns = turns
         self._changed = threading.Condition()
         self._uses = 0
-        self._last_use = time.time()
+        self._last_use = time.monotonic()
         self._began = self._last_use
         self._released: float | None = None
 
@@ -51,7 +54,7 @@ class Expiry:
         finally:
             with self._changed:
                 self._uses -= 1
-                self._last_use = time.time()
+                self._last_use = time.monotonic()
                 self._changed.notify_all()
 
     def start(self) -> None:
@@ -60,13 +63,13 @@ class Expiry:
 
     def _watch(self) -> NoReturn:
         turns = self._turns()
-        self._began = time.time()
+        self._began = time.monotonic()
         while True:
             last = max(turns.wait_until_quiet(), self._wait_for_uses())
             if turns.busy:
                 continue
             due, why = self._due(last)
-            left = due - time.time()
+            left = due - time.monotonic()
             if left <= 0:
                 log(f"session expired: {why}")
                 held = self._has_own and self._holds_work()
@@ -81,13 +84,13 @@ class Expiry:
             return self._last_use
 
     def _due(self, last: float) -> tuple[float, str]:
-        """When a session expires that was last busy at ``last``, and why."""
+        """When a session expires that was last busy at ``last``, and why; by ``time.monotonic``."""
         moments = []
         if self._idle_seconds is not None:
             why = f"it was unused for {self._idle_seconds:g} s"
             moments.append((last + self._idle_seconds, why))
         if self._expires_at is not None:
-            due = self._expires_at
+            due = time.monotonic() + self._expires_at - time.time()
             if self._has_own and self._began > due:
                 due = last + places.EXPIRY_GRACE_SECONDS
             elif last > max(due, self._began):

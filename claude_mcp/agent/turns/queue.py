@@ -76,7 +76,7 @@ class Turns:
         self._ended = 0
         """How many turns have ended since the start."""
         self._idle_seconds = settings.idle_seconds
-        self._last_activity = time.time()
+        self._last_activity = time.monotonic()
         self._driver = Driver(
             settings,
             handover,
@@ -200,7 +200,7 @@ class Turns:
             if conversation is not None:
                 self._state.conversation_id = conversation
             self._lent = None
-            self._last_activity = time.time()
+            self._last_activity = time.monotonic()
 
     def watch(self, request: Request) -> Answer:
         """Wait until there is an event, or a turn begins or ends."""
@@ -221,7 +221,7 @@ class Turns:
         return bool(self._current or self._driver.spontaneous or self._waiting)
 
     def wait_until_quiet(self) -> float:
-        """Wait until no turn runs; returns when the last one ended, in seconds since 1970."""
+        """Wait until no turn runs; returns when the last one ended, as ``time.monotonic``."""
         with self._changed:
             while self.busy:
                 self._changed.wait()
@@ -229,7 +229,8 @@ class Turns:
 
     def status(self) -> Answer:
         with self._changed:
-            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._last_activity))
+            last = time.time() - (time.monotonic() - self._last_activity)
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last))
             running = self._current or self._driver.spontaneous
             going = running or (self._waiting[0] if self._waiting else None)
             status = operations.Status(
@@ -345,11 +346,11 @@ class Turns:
             self._resting = True
             self._changed.notify_all()
             while not self._waiting or self._driver.spontaneous is not None:
-                left = self._last_activity + self._idle_seconds - time.time()
+                left = self._last_activity + self._idle_seconds - time.monotonic()
                 busy = self._driver.spontaneous is not None or self._driver.has_background
                 if self._driver.background_changed:  # background work is not idleness
                     self._driver.background_changed = False
-                    self._last_activity = time.time()
+                    self._last_activity = time.monotonic()
                 elif not self._driver.live or busy:
                     self._changed.wait()
                 elif left > 0:
@@ -388,7 +389,7 @@ class Turns:
         result = redactor.redact_all(result)
         last = self._journal.last
         self._records.keep(_record(turn, last=last, sent=True, result=result))
-        self._last_activity = time.time()
+        self._last_activity = time.monotonic()
         self._ended += 1
         self._changed.notify_all()
 

@@ -20,6 +20,7 @@ def unused() -> Any:
 @pytest.fixture
 def began(monkeypatch: pytest.MonkeyPatch) -> float:
     monkeypatch.setattr("time.time", lambda: 1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     return 1000.0
 
 
@@ -49,3 +50,27 @@ def test_the_work_of_a_session_that_is_started_after_its_time_can_be_taken(began
     expiry = Expiry(settings, unused, unused)
     for last in (began, began + 50):
         assert expiry._due(last) == (last + EXPIRY_GRACE_SECONDS, "its lifetime is over")
+
+
+HOURS = 3 * 3600.0
+
+
+@pytest.mark.parametrize("jump", [HOURS, -HOURS])
+def test_a_clock_that_is_set_changes_no_duration(
+    began: float, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    settings = SETTINGS._replace(idle_timeout_seconds=60.0)
+    expiry = Expiry(settings, unused, unused)
+    monkeypatch.setattr("time.time", lambda: began + jump)
+    with expiry.use():
+        pass
+    assert expiry._due(expiry._wait_for_uses()) == (began + 60, "it was unused for 60 s")
+
+
+@pytest.mark.parametrize("jump", [HOURS, -HOURS])
+def test_a_lifetime_ends_by_the_clock(
+    began: float, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    expiry = Expiry(SETTINGS._replace(expires_at=5000.0), unused, unused)
+    monkeypatch.setattr("time.time", lambda: began + jump)
+    assert expiry._due(began) == (5000.0 - jump, "its lifetime is over")
