@@ -16,6 +16,8 @@ INTERRUPT_EXIT_CODE = 130
 
 def main(argv: list[str] | None = None) -> int:
     """The program ``claude-mcp``: returns its exit code."""
+    if argv is None:
+        _start_again_in_utf8()
     _open_closed_streams()
     try:
         try:
@@ -28,6 +30,12 @@ def main(argv: list[str] | None = None) -> int:
         # The reader is gone. The interpreter would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_EXIT_CODE
+
+
+def _start_again_in_utf8() -> None:
+    """Leave a locale of ASCII, in which texts and paths of the command line are only bytes."""
+    if sys.getfilesystemencoding() == "ascii" and sys.executable and sys.orig_argv[1:]:
+        os.execv(sys.executable, [sys.orig_argv[0], "-X", "utf8=1", *sys.orig_argv[1:]])
 
 
 def _open_closed_streams() -> None:

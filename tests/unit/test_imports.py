@@ -53,6 +53,8 @@ STARTS_PROCESSES = {"subprocess", "multiprocessing", "pty"}
 PROCESS_CALLS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp",
                  "create_subprocess_exec", "create_subprocess_shell", "subprocess_exec",
                  "subprocess_shell", "run_process", "open_process"}  # fmt: skip
+RESTARTS = {("cli/__init__.py", "execv")}
+"""Which module may replace our own process, and how."""
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 
 
@@ -125,7 +127,8 @@ def violations(module: str, source: str) -> list[str]:
                 starts = attribute in PROCESS_CALLS or (
                     owner == "os" and attribute.startswith(("exec", "spawn"))
                 )
-                if owner in ("os", "asyncio", "anyio", "loop") and starts and not starts_processes:
+                starts = starts and not starts_processes and (module, attribute) not in RESTARTS
+                if owner in ("os", "asyncio", "anyio", "loop") and starts:
                     found.append(f"{module}:{node.lineno}: a process is started with {attribute}")
     return found
 

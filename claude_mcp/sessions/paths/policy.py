@@ -41,7 +41,9 @@ def absolute(value: str, what: str) -> str:
     try:
         os.fsencode(value)
     except UnicodeEncodeError as error:
-        raise UsageError(f"{what} must be valid Unicode.") from error
+        raise UsageError(
+            f"{what} must be valid UTF-8: rename the file or directory whose name is not."
+        ) from error
     if not value.startswith("/"):
         raise UsageError(f"{what} must be an absolute path, not {value[:200]!r}.")
     return value

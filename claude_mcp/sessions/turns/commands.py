@@ -217,7 +217,8 @@ def _check(
 
 def _check_text(what: str, text: str | None) -> None:
     try:
-        size = len((text or "").encode())
+        # Surrogates stand for bytes that are not UTF-8, as they do in the program's arguments.
+        size = len((text or "").encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError as error:
         raise UsageError(f"{what} must be valid Unicode.") from error
     if size > MAX_COMMAND_BYTES:

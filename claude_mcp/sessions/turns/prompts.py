@@ -301,7 +301,7 @@ def _check(text: str, options: TurnOptions) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise UsageError("The prompt must be valid Unicode.") from error
+        raise UsageError("The prompt is not valid Unicode: write it in UTF-8.") from error
     if size > MAX_PROMPT_BYTES:
         raise UsageError(f"The prompt has {size} bytes; the maximum is {MAX_PROMPT_BYTES}.")
     if options.max_turns is not None and options.max_turns < 1:

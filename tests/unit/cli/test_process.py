@@ -165,6 +165,22 @@ def test_a_closed_stream_is_no_error(environment: dict[str, str], closed: str) -
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+@pytest.mark.usefixtures("session")
+def test_a_locale_of_ascii_changes_no_text(environment: dict[str, str], tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [*PROGRAM, *argv], env={**environment, **ascii_only}, capture_output=True, check=False
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    code, _, said = run("create", str(tmp_path / "gr\u00fc\u00dfe"))
+    assert code == 2
+    assert "gr\u00fc\u00dfe' does not exist" in said
+    assert run("exec", "fix-tests", "echo gr\u00fc\u00dfe") == (0, "gr\u00fc\u00dfe\n", "")
+
+
 @pytest.mark.parametrize(
     "argv", [["--help"], ["--version"], ["turn", "--help"], ["prompt", "--help"], ["lst"]]
 )

@@ -69,7 +69,10 @@ def test_a_tilde_is_expanded_to_the_home(
         ),
         ("{here}/loop", "The project path '{here}/loop' cannot be used: "),
         ("{here}/" + "x" * 300, "The project path '{here}/xxx"),
-        ("/a\ud800", "projectPath must be valid Unicode."),
+        (
+            "/a\ud800",
+            "projectPath must be valid UTF-8: rename the file or directory",
+        ),
         ("/", "The project path '/' is refused: it is the root of the file system. Choose a dir"),
         ("/tmp/..", "The project path '/tmp/..' is refused: it is the root of the file system."),
     ],

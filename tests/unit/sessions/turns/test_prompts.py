@@ -142,7 +142,7 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
     [
         ("", {}, {}, "The prompt is empty."),
         (" \n", {}, {}, "The prompt is empty."),
-        ("a\ud800", {}, {}, "The prompt must be valid Unicode."),
+        ("a\ud800", {}, {}, "The prompt is not valid Unicode: write it in UTF-8."),
         (
             "x" * (8 * 1024 * 1024 + 1),
             {},
