@@ -29,7 +29,7 @@ environment, files or stdin, never from the command line itself.
 
 def parse(argv: list[str]) -> argparse.Namespace | int:
     """The arguments, including ``command``; or an exit code, if there is nothing left to do."""
-    parser: Parser = _global_parser()
+    parser: Parser = global_parser()
     try:
         arguments = parser.parse_args(argv)
         if arguments.command is None:
@@ -64,7 +64,7 @@ def _command_words(words: list[str]) -> list[str]:
     return words
 
 
-def _global_parser() -> Parser:
+def global_parser() -> Parser:
     width = max(map(len, COMMANDS))
     names = "\n".join(f"  {name:{width}}  {text}" for name, (text, _, _) in COMMANDS.items())
     parser = Parser(PROGRAM, DESCRIPTION, f"commands:\n{names}\n\n{EXAMPLE}")
