@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import request_text
 from claude_mcp.views.figures import size, usd
-from claude_mcp.views.results import ChangesResult, QuestionEntry, Result, SessionEntry, TurnEntry
+from claude_mcp.views.results import (
+    ChangesResult,
+    CommandLine,
+    QuestionEntry,
+    Result,
+    SessionEntry,
+    TurnEntry,
+)
 from claude_mcp.views.text import changed, doing
 
 if TYPE_CHECKING:
@@ -37,6 +44,8 @@ class SessionDetails(SessionEntry):
     conversation_id: str | None
     turns: list[TurnEntry] | None
     """The latest ones, newest first."""
+    latest_commands: list[CommandLine] | None
+    """Newest first, also those that have ended; ``commands`` has those that nobody waits for."""
     questions: list[QuestionEntry] | None
     """What Claude asks in the latest turn."""
     changes: ChangesResult | None
@@ -53,6 +62,9 @@ class SessionDetails(SessionEntry):
             limits=LimitsEntry(session.memory_bytes, session.cpus, session.pids),
             conversation_id=latest.conversation_id if latest else None,
             turns=[TurnEntry.of(each) for each in found.turns.turns] if found.turns else None,
+            latest_commands=[CommandLine.of(each) for each in found.commands]
+            if found.commands is not None
+            else None,
             questions=[QuestionEntry.of(each) for each in latest.questions] if latest else None,
             changes=ChangesResult.of(found.changes) if found.changes else None,
             problems=found.problems,
@@ -75,6 +87,7 @@ def rows(shown: SessionDetails) -> Iterator[tuple[str, str]]:
     yield "limits", _limits(shown.limits)
     yield "conversation", shown.conversation_id or ""
     yield "turns", "\n".join(map(_turn, shown.turns or ()))
+    yield "commands", "\n".join(map(_command, shown.latest_commands or ()))
     yield (
         "questions",
         "\n".join(
@@ -99,6 +112,11 @@ def _limits(limits: LimitsEntry) -> str:
 def _turn(turn: TurnEntry) -> str:
     cost = f", {usd(turn.cost_usd)}" if turn.cost_usd else ""
     return f"{turn.turn_id} {turn.status}{cost}: {turn.prompt or '(begun by Claude Code itself)'}"
+
+
+def _command(command: CommandLine) -> str:
+    code = "" if command.exit_code is None else f", exit code {command.exit_code}"
+    return f"{command.command_id} {command.status}{code}: {command.command}"
 
 
 def _changes(changes: ChangesResult) -> str:

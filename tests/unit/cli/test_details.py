@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit import fake_engine
 from tests.unit.cli.conftest import Run
+from tests.unit.fake_engine import COMMAND_ID
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ def test_json_has_the_entry_of_a_list_and_what_only_the_session_knows(
     (entry,) = json.loads(run("list", "--json")[1])["sessions"]
     assert {name: shown[name] for name in entry} == entry
     assert shown["workspace"] == "bind"
+    latest = [(each["command"], each["status"]) for each in shown["latestCommands"]]
+    assert latest == [("npm run\x1b dev", "running"), ("ls", "completed")]
     assert shown["limits"] == {"memoryBytes": 2**31, "cpus": 1.5, "pids": None}
     assert [each["requestId"] for each in shown["questions"]] == ["q1"]
 
@@ -37,6 +40,8 @@ def test_text_names_what_is_asked_and_the_limits(run: Run, session: str) -> None
     lines = out.splitlines()
     assert (code, err) == (0, "")
     assert lines[0] == f"session       fix-tests ({session}), running"
+    at = lines.index(f"commands      {COMMAND_ID} running: npm run\x1b dev")
+    assert lines[at + 1] == f"              {COMMAND_ID} completed, exit code 0: ls"
     assert "limits        memory 2 GiB, 1.5 CPUs" in lines
     assert "questions     q1 Claude asks for permission: Bash" in lines
     assert all(line[:14].strip() or line.startswith(" " * 14) for line in lines)
