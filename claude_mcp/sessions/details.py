@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """``latest`` is the latest turn; ``turns`` and ``commands`` are a few, newest first. What is not
-    known is None, and ``problems`` says why, by its name; a session that does not run knows
+    """``latest`` is the latest turn; ``turns`` and ``commands`` are a few, newest first. What is
+    not known is None, and ``problems`` says why, by its name; a session that does not run knows
     nothing."""
 
     listed: Listed
