@@ -6,9 +6,11 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Annotated, Literal
 
 import package_files
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from claude_mcp import __version__
 from claude_mcp.config_names import SECRET_NAMES
@@ -27,21 +29,76 @@ def test_every_package_has_the_same_version() -> None:
     } == {__version__}
 
 
+class Strict(BaseModel):
+    """A part of the registry's schema 2025-12-11 as far as we use it: nothing else may occur."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Source(Strict):
+    url: Annotated[str, Field(pattern="^https://")]
+    source: Literal["github"]
+
+
+class Transport(Strict):
+    type: Literal["stdio"]
+
+
+class Positional(Strict):
+    type: Literal["positional"]
+    value: str
+
+
+class Variable(Strict):
+    name: str
+    description: str
+    isRequired: bool
+    isSecret: bool
+
+
+class Package(Strict):
+    registryType: Literal["pypi"]
+    identifier: str
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    runtimeHint: Literal["uvx"]
+    transport: Transport
+    packageArguments: list[Positional]
+    environmentVariables: list[Variable]
+
+
+class Entry(Strict):
+    schema_: Annotated[str, Field(alias="$schema")]
+    name: Annotated[
+        str, Field(min_length=3, max_length=200, pattern="^[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+$")
+    ]
+    title: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(min_length=1, max_length=100)]
+    version: Annotated[str, Field(max_length=255, pattern=r"^\d+\.\d+\.\d+$")]
+    repository: Source
+    packages: list[Package]
+
+
 def test_the_registry_s_entry_keeps_to_its_schema() -> None:
-    """The rules of schema 2025-12-11 for what we use of it."""
-    entry = package_files.server_json("io.github.me/claude-mcp", "https://example.com/r")
-    assert set(entry) <= {
-        "$schema", "name", "title", "description", "version", "repository", "packages",
-    }  # fmt: skip
-    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
-    assert 1 <= len(entry["description"]) <= 100
-    assert 1 <= len(entry["title"]) <= 100
-    package = entry["packages"][0]
-    assert package["registryType"] == "pypi"
-    assert package["transport"] == {"type": "stdio"}
-    secrets = {each["name"] for each in package["environmentVariables"] if each["isSecret"]}
-    names = {each["name"] for each in package["environmentVariables"]}
+    written = json.dumps(
+        package_files.server_json("io.github.me/claude-mcp", "https://example.com/r")
+    )
+    entry = Entry.model_validate_json(written)
+    assert entry.schema_ == package_files.SERVER_SCHEMA
+    (package,) = entry.packages
+    assert [each.value for each in package.packageArguments] == ["serve"]
+    secrets = {each.name for each in package.environmentVariables if each.isSecret}
+    names = {each.name for each in package.environmentVariables}
     assert secrets == names & SECRET_NAMES != set()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("description", "x" * 101), ("name", "no-slash"), ("version", "latest"), ("remotes", [])],
+)
+def test_an_entry_that_breaks_a_rule_of_the_schema_is_noticed(place: str, value: object) -> None:
+    entry = package_files.server_json("io.github.me/claude-mcp", "https://example.com/r")
+    with pytest.raises(ValidationError):
+        Entry.model_validate({**entry, place: value})
 
 
 @pytest.mark.parametrize("name", ["claude-mcp", "io.github.me/a/b", "io.github.me/a b"])
