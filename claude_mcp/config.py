@@ -27,6 +27,7 @@ from claude_mcp.config_names import (
     DEFAULT_IMAGE,
     FILE_VARIABLE,
     HEADERS_NAME,
+    HTTP_NAMES,
     IDLE_SECONDS,
     KINDS,
     LIMIT_NAMES,
@@ -36,6 +37,7 @@ from claude_mcp.config_names import (
     ROOTS_NAME,
     SECRET_NAMES,
     SWITCHES,
+    TOKEN_NAME,
     TOOLSETS_NAME,
     TRANSFER_BYTES,
     TRANSFER_BYTES_NAME,
@@ -89,6 +91,11 @@ class Config:
     """Maximum number of running sessions of the owner."""
     limits_fixed: bool = False
     """Sessions may only ask for less than ``limits``."""
+    tools: frozenset[str] | None = None
+    """The only MCP tools that the owner may use; None is no restriction."""
+    http: Mapping[str, str] = field(default_factory=dict)
+    """What is set of the server over HTTP, by its names in ``config_names``."""
+    http_token: Secret | None = None
     session_timeout_seconds: float | None = None
     """A session is removed this long after its creation."""
     session_idle_seconds: float | None = None
@@ -272,6 +279,8 @@ def load(
         allowed_roots=_roots(settings.get(ROOTS_NAME)),
         transfer_bytes=_count(settings, TRANSFER_BYTES_NAME) or TRANSFER_BYTES,
         transfer_files=_count(settings, TRANSFER_FILES_NAME) or TRANSFER_FILES,
+        http={name: settings[name] for name in HTTP_NAMES if name in settings},
+        http_token=secret(TOKEN_NAME),
         toolsets=_toolsets(_words(settings, TOOLSETS_NAME)),
         files=(str(default_file(environ).parent), str(path)),
     )
@@ -357,6 +366,15 @@ def shell_only(config: Config, environ: Mapping[str, str] | None = None) -> list
     file = read_file(Path(config.files[1]), required=False)
     shared = {FILE_VARIABLE, "XDG_RUNTIME_DIR", *PROXY_NAMES}
     return sorted(name for name in KINDS if environ.get(name) and name not in {*file, *shared})
+
+
+def passed_descriptors(environ: Mapping[str, str] | None = None) -> range:
+    """The listening sockets that systemd passed to this process; see sd_listen_fds(3)."""
+    environ = os.environ if environ is None else environ
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not re.fullmatch("[1-9][0-9]?", count):
+        return range(0)
+    return range(3, 3 + int(count))
 
 
 def variable(name: str) -> str | None:

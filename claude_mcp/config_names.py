@@ -22,6 +22,15 @@ TRANSFER_BYTES_NAME: Final = "CLAUDE_MCP_TRANSFER_BYTES"
 TRANSFER_FILES_NAME: Final = "CLAUDE_MCP_TRANSFER_FILES"
 ROOTS_NAME: Final = "CLAUDE_MCP_ALLOWED_ROOTS"
 HEADERS_NAME: Final = "ANTHROPIC_CUSTOM_HEADERS"
+TOKEN_NAME: Final = "CLAUDE_MCP_TOKEN"
+TOKEN_FILE_NAME: Final = "CLAUDE_MCP_TOKEN_FILE"
+TOKENS_FILE_NAME: Final = "CLAUDE_MCP_TOKENS_FILE"
+HOSTS_NAME: Final = "CLAUDE_MCP_HTTP_HOSTS"
+ORIGINS_NAME: Final = "CLAUDE_MCP_HTTP_ORIGINS"
+URL_NAME: Final = "CLAUDE_MCP_HTTP_URL"
+ISSUER_NAME: Final = "CLAUDE_MCP_OIDC_ISSUER"
+AUDIENCE_NAME: Final = "CLAUDE_MCP_OIDC_AUDIENCE"
+CLAIM_NAME: Final = "CLAUDE_MCP_OIDC_CLAIM"
 
 
 class Toolset(StrEnum):
@@ -58,6 +67,7 @@ class Use(StrEnum):
     CLOUD = "a cloud provider"
     SWITCH = "the choice of a cloud provider"
     PROXY = "requests to the provider through a proxy"
+    HTTP = "the server over HTTP"
     ENGINE = "the engine's program"
 
 
@@ -190,6 +200,20 @@ TABLE: Final = (
         "files and directories that one transfer may bring out",
         str(TRANSFER_FILES),
     ),
+    Name(TOKEN_NAME, _S, Use.HTTP, "the operator's token, which sees all sessions"),
+    Name(TOKEN_FILE_NAME, _T, Use.HTTP, "file with the operator's token"),
+    Name(TOKENS_FILE_NAME, _T, Use.HTTP, "TOML file with named tokens"),
+    Name(
+        HOSTS_NAME,
+        Kind.WORDS,
+        Use.HTTP,
+        "names under which clients may reach the server, beside localhost on the loopback",
+    ),
+    Name(ORIGINS_NAME, Kind.WORDS, Use.HTTP, "origins of web pages that may call the server"),
+    Name(URL_NAME, _T, Use.HTTP, "the server's address for clients, with an identity provider"),
+    Name(ISSUER_NAME, _T, Use.HTTP, "issuer of an OpenID Connect identity provider"),
+    Name(AUDIENCE_NAME, _T, Use.HTTP, "audience of its tokens", "the server's address"),
+    Name(CLAIM_NAME, _T, Use.HTTP, "claim of its tokens that names a session's owner", "sub"),
     Name("CLAUDE_MCP_ENGINE", _T, Use.SERVER, "docker, podman, or a path to one", "what answers"),
     Name(
         "CLAUDE_MCP_ENGINE_HOST",
@@ -242,6 +266,7 @@ SECRET_NAMES: Final = frozenset(name for name, kind in KINDS.items() if kind is 
 CLOUD_SECRET_NAMES: Final = SECRET_NAMES & frozenset(names(Use.CLOUD))
 CLOUD_NAMES: Final = frozenset(names(Use.CLOUD)) - SECRET_NAMES
 PROXY_NAMES: Final = names(Use.PROXY)
+HTTP_NAMES: Final = tuple(name for name in names(Use.HTTP) if name not in SECRET_NAMES)
 AWS_KEY_NAMES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 SWITCHES: Final = {name.rpartition("_")[2].lower(): name for name in names(Use.SWITCH)}
 """The variables that make a cloud the provider of sessions that ask for none."""

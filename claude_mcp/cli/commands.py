@@ -39,16 +39,27 @@ _ID: Final = re.compile(r"[0-9a-f]{12,64}")
 def serve(arguments: argparse.Namespace, config: Config) -> int:
     import gc
 
-    if sys.stdin.isatty():
+    http = arguments.http or arguments.host is not None or arguments.port is not None
+    if not http and sys.stdin.isatty():
         talk("claude-mcp: serving MCP on stdin and stdout, for programs to talk to; Ctrl-D ends it")
     # Importing the SDK creates many permanent objects; collecting garbage among them repeatedly
     # would take a tenth of the start-up time.
     gc.disable()
-    from claude_mcp.server import app
-
+    if http:
+        from claude_mcp.server.http import serving, sockets
+    else:
+        from claude_mcp.server import app
     gc.freeze()
     gc.enable()
-    return app.serve(config)
+    if not http:
+        return app.serve(config)
+
+    def ready(where: str) -> None:
+        talk(f"claude-mcp: serving MCP at {where}")
+
+    host = sockets.DEFAULT_HOST if arguments.host is None else arguments.host
+    port = sockets.DEFAULT_PORT if arguments.port is None else arguments.port
+    return serving.serve(config, host, port, ready)
 
 
 def create_request(arguments: argparse.Namespace) -> CreateRequest:

@@ -16,6 +16,23 @@ def _nothing(parser: Parser) -> None:
     pass
 
 
+def _serve(parser: Parser) -> None:
+    parser.option("--http", action="store_true", help="serve Streamable HTTP at /mcp")
+    parser.option(
+        "--host",
+        metavar="ADDRESS",
+        help="listen there (default: 127.0.0.1); anything but the loopback needs a token",
+    )
+    parser.option("--port", metavar="N", type=_port, help="listen at this port (default: 8765)")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port
+
+
 def _create(parser: Parser) -> None:
     from claude_mcp.cli.options import add_options
     from claude_mcp.sessions.create.request import CreateRequest
@@ -562,9 +579,9 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _uninstall,
     ),
     "serve": (
-        "serve MCP on stdin and stdout, for programs such as Claude Desktop",
+        "serve MCP on stdin and stdout, for programs such as Claude Desktop, or over HTTP",
         "claude-mcp --engine podman serve",
-        _nothing,
+        _serve,
     ),
 }
 ALIASES = {

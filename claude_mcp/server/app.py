@@ -1,4 +1,4 @@
-"""Builds the MCP server and runs it over stdio."""
+"""Builds the MCP server, and runs it over stdio; ``server/http`` runs it over HTTP."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -40,7 +41,7 @@ from claude_mcp.server.progress import Reporter
 from claude_mcp.server.stdio import Lines, Output, claimed_stdout
 from claude_mcp.server.tasks import Tasks
 from claude_mcp.server.tool import Call
-from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, tools
+from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS, find, tools
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
@@ -55,14 +56,20 @@ TOO_EARLY: Final = "Invalid request: the client must send initialize first."
 Context = ServerRequestContext["Sessions"]
 
 
-def build(config: Config) -> Server[Sessions]:
-    """A server for any transport; its ``Sessions`` are open while it runs."""
+Opened = AbstractAsyncContextManager[Any]
+
+
+def build(config: Config, opened: Callable[[Config], Opened] | None = None) -> Server[Any]:
+    """A server for any transport. While it runs, ``opened`` is open: by default the ``Sessions``.
+
+    If it is something else, a middleware must give each request its ``Sessions``.
+    """
 
     @asynccontextmanager
-    async def lifespan(server: Server[Sessions]) -> AsyncIterator[Sessions]:
+    async def lifespan(server: Server[Any]) -> AsyncIterator[Any]:
         from claude_mcp.sessions.registry import open_sessions
 
-        async with open_sessions(config) as sessions, tasks.jobs.open():
+        async with (opened or open_sessions)(config) as sessions, tasks.jobs.open():
             yield sessions
 
     cancellations = Cancellations()
@@ -71,7 +78,8 @@ def build(config: Config) -> Server[Sessions]:
     async def list_tools(
         context: Context, params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        return ListToolsResult(tools=list(tools(config.toolsets)))
+        own = context.lifespan_context.config
+        return ListToolsResult(tools=list(tools(own.toolsets, own.tools)))
 
     async def call_tool(
         context: Context, params: CallToolRequestParams
@@ -97,6 +105,8 @@ def build(config: Config) -> Server[Sessions]:
         server.add_request_handler(each.method, each.params_type, each.handler)
     server.middleware.append(cancellations.middleware)
     server.middleware.append(_explain_too_early)
+    # Without this, the SDK lists all tools to find one, for each call over HTTP.
+    server.get_tool_input_schema = _input_schema
     return server
 
 
@@ -113,15 +123,23 @@ async def _explain_too_early(
         raise
 
 
+@cache
+def _input_schema(name: str) -> Mapping[str, Any] | None:
+    declaration = BY_NAME.get(name)
+    return None if declaration is None else declaration.tool().input_schema
+
+
 async def _call_tool(
     context: Context,
     params: CallToolRequestParams,
     cancelled_by_client: Callable[[], Awaitable[bool]],
 ) -> CallToolResult | InputRequiredResult:
-    declaration = BY_NAME.get(params.name)
+    sessions: Sessions = context.lifespan_context
+    declaration = find(sessions.config, params.name)
     if declaration is None:
-        near = difflib.get_close_matches(params.name, BY_NAME, n=1)
-        question = f" Did you mean {near[0]}?" if near else f" Available: {', '.join(BY_NAME)}."
+        available = [name for name in BY_NAME if find(sessions.config, name)]
+        near = difflib.get_close_matches(params.name, available, n=1)
+        question = f" Did you mean {near[0]}?" if near else f" Available: {', '.join(available)}."
         raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:80]}.{question}")
     reporter = Reporter(context.session.report_progress)
     client = context.session.client_params
@@ -133,9 +151,7 @@ async def _call_tool(
     )
     try:
         checked = arguments.parse(declaration.arguments, params.arguments)
-        outcome = await reporter.follow(
-            lambda: declaration.call(context.lifespan_context, checked, call)
-        )
+        outcome = await reporter.follow(lambda: declaration.call(sessions, checked, call))
         if isinstance(outcome, InputRequiredResult):
             return outcome
         return declaration.answer(outcome)
@@ -143,7 +159,7 @@ async def _call_tool(
         return failure(error, params.name)
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     """Let this process open as many files as it may: raise the soft limit to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -154,7 +170,7 @@ def _raise_descriptor_limit() -> None:
 
 def serve(config: Config) -> int:
     """Serve over stdin and stdout until the client disconnects or a signal arrives."""
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     try:
         anyio.run(_serve, config)
     except* (BrokenPipeError, ConnectionResetError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,9 +31,14 @@ from mcp.types import (
     TextResourceContents,
 )
 
+from claude_mcp.config import Config
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.server.errors import error_text
+from claude_mcp.server.session_tools import GET_SESSION_LOGS
+from claude_mcp.server.tools import find
+from claude_mcp.server.turn_tools import GET_TURN
+from claude_mcp.server.workspace_tools import GET_CHANGES
 from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:
@@ -49,13 +55,20 @@ PAGE_SESSIONS: Final = 50
 LOG_LINES: Final = 300
 MAX_TEXT_CHARS: Final = 90_000
 MAX_STREAMS: Final = 16
-"""How many streams of notifications may be open at once."""
+"""How many streams of notifications an owner may have open at once."""
 MAX_WATCHED: Final = 20
 """How many sessions one stream may watch."""
 WATCH_SECONDS: Final = 300.0
 PAUSE_SECONDS: Final = 1.0
 """Between two notifications about one session: a turn may have many events in a second, and a
 forged answer comes at once."""
+
+TOOLS: Final = {
+    "transcript": GET_TURN.name,
+    "changes": GET_CHANGES.name,
+    "log": GET_SESSION_LOGS.name,
+}
+"""The tool that tells what a kind of resource does."""
 
 _URI: Final = re.compile(rf"{SCHEME}://([^/?#]+)/(transcript|changes|log)")
 _MARKDOWN: Final = "text/markdown"
@@ -66,7 +79,8 @@ async def list_resources(
     context: Context, params: PaginatedRequestParams | None
 ) -> ListResourcesResult:
     """The resources of all sessions, of PAGE_SESSIONS sessions at a time."""
-    listed = [each.session for each in await context.lifespan_context.list(ask=False)]
+    sessions = context.lifespan_context
+    listed = [each.session for each in await sessions.list(ask=False)]
     start = 0
     if params is not None and params.cursor is not None:
         ids = [session.id for session in listed]
@@ -76,12 +90,12 @@ async def list_resources(
     page = listed[start : start + PAGE_SESSIONS]
     more = len(listed) > start + PAGE_SESSIONS
     return ListResourcesResult(
-        resources=[resource for session in page for resource in _resources(session)],
+        resources=[each for session in page for each in _resources(session, sessions.config)],
         next_cursor=page[-1].id if more else None,
     )
 
 
-def _resources(session: Session) -> list[Resource]:
+def _resources(session: Session, config: Config) -> list[Resource]:
     kinds = [("transcript", "prompts, steps and answers", _MARKDOWN)]
     if session.workspace != BIND:
         kinds.append(("changes", "what it changed in its workspace", _PLAIN))
@@ -94,6 +108,7 @@ def _resources(session: Session) -> list[Resource]:
             mime_type=mime_type,
         )
         for kind, about, mime_type in kinds
+        if find(config, TOOLS[kind]) is not None
     ]
 
 
@@ -118,7 +133,7 @@ async def list_templates(
 
 
 async def read_resource(context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-    reference, kind = _parsed(params.uri)
+    reference, kind = _allowed(context, params.uri)
     try:
         text = await _READERS[kind](context.lifespan_context, reference)
     except ClaudeMcpError as error:
@@ -140,6 +155,14 @@ def _parsed(uri: str) -> tuple[str, str]:
             "/changes and /log.",
         )
     return match[1], match[2]
+
+
+def _allowed(context: Context, uri: str) -> tuple[str, str]:
+    """As ``_parsed``, if the caller may use the tool that tells the same."""
+    reference, kind = _parsed(uri)
+    if find(context.lifespan_context.config, TOOLS[kind]) is None:
+        raise MCPError(INVALID_PARAMS, f"There is no resource {uri[:200]!r}.")
+    return reference, kind
 
 
 async def _transcript(sessions: Sessions, reference: str) -> str:
@@ -190,7 +213,8 @@ class Listening:
     """Serves ``subscriptions/listen``: word of changes in the sessions that a client names."""
 
     def __init__(self) -> None:
-        self._streams = anyio.CapacityLimiter(MAX_STREAMS)
+        self._open: Counter[str] = Counter()
+        """By owner."""
 
     async def __call__(
         self, context: Context, params: SubscriptionsListenRequestParams
@@ -199,17 +223,17 @@ class Listening:
         wanted = params.notifications.resource_subscriptions or []
         uris: dict[str, list[str]] = {}
         for uri in wanted:
-            uris.setdefault(_parsed(uri)[0], []).append(uri)
+            uris.setdefault(_allowed(context, uri)[0], []).append(uri)
         if len(uris) > MAX_WATCHED:
             raise MCPError(INVALID_PARAMS, f"One stream watches at most {MAX_WATCHED} sessions.")
-        try:
-            self._streams.acquire_nowait()
-        except anyio.WouldBlock:
-            raise MCPError(INVALID_PARAMS, f"{MAX_STREAMS} streams are open already.") from None
+        owner = context.lifespan_context.config.owner
+        if self._open[owner] >= MAX_STREAMS:
+            raise MCPError(INVALID_PARAMS, f"{MAX_STREAMS} streams are open already.")
+        self._open[owner] += 1
         try:
             return await _listen(context, params, uris)
         finally:
-            self._streams.release()
+            self._open[owner] -= 1
 
 
 async def _listen(

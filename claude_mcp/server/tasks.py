@@ -58,7 +58,7 @@ from claude_mcp.server.task_states import (
     unknown,
 )
 from claude_mcp.server.tool import Call
-from claude_mcp.server.tools import BY_NAME
+from claude_mcp.server.tools import find
 from claude_mcp.server.turn_tools import EXECUTE_IN_SESSION
 from claude_mcp.sessions.progress import no_progress
 from claude_mcp.views.results import CommandOutcome, CreateResult, PromptResult
@@ -81,6 +81,13 @@ OPEN_TURN: Final = ("running", "queued", "needs_permission")
 NOT_THERE: Final = (
     SessionNotFound, SessionAmbiguous, TurnNotFound, CommandNotFound, UsageError
 )  # fmt: skip
+
+
+_TOOLS: Final = {
+    TURN: EXECUTE_IN_SESSION.name,
+    COMMAND: EXECUTE_COMMAND.name,
+    CREATE: CREATE_SESSION.name,
+}
 
 
 class TaskParams(RequestParams):
@@ -111,7 +118,7 @@ class Tasks(Extension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: Context, call_next: CallNext
     ) -> HandlerResult:
-        declaration = BY_NAME.get(params.name)
+        declaration = find(ctx.lifespan_context.config, params.name)
         repeated = params.request_state is not None
         if declaration is None or repeated or not _declared(ctx):
             return await call_next(ctx)
@@ -132,11 +139,13 @@ class Tasks(Extension):
             if declaration is EXECUTE_COMMAND and _may_take_long(checked):
                 return await _command(ctx.lifespan_context, checked, call)
             if declaration is CREATE_SESSION:
-                return await self._create(ctx.lifespan_context, checked, call)
+                return await self._create(ctx, checked, call)
         return await call_next(ctx)
 
-    async def _create(self, sessions: Sessions, checked: Any, call: Call) -> HandlerResult:
+    async def _create(self, ctx: Context, checked: Any, call: Call) -> HandlerResult:
         from claude_mcp.sessions.create.plan import default_name
+
+        sessions = ctx.lifespan_context
 
         name = checked.session_name or default_name(checked.project_path)
         checked = checked.model_copy(update={"session_name": name})
@@ -151,7 +160,7 @@ class Tasks(Extension):
             assert isinstance(result, CreateResult)
             return CREATE_SESSION.answer(result)
 
-        job = self.jobs.begin(str(identifier), f"creating session {name}", work)
+        job = self.jobs.begin(_key(ctx, str(identifier)), f"creating session {name}", work)
         try:
             with anyio.move_on_after(SHORT_SECONDS):
                 await job.ended.wait()
@@ -161,14 +170,13 @@ class Tasks(Extension):
                 await job.ended.wait()
             raise
         if job.result is not None:
-            self.jobs.forget(str(identifier))
+            self.jobs.forget(_key(ctx, str(identifier)))
             return job.result
         return {**job_state(identifier, job), "resultType": "task"}
 
     async def _get(self, ctx: Context, params: TaskParams) -> HandlerResult:
-        _require(ctx)
-        identifier = TaskId.parse(params.task_id)
-        if job := self.jobs.get(params.task_id):
+        identifier = _identifier(ctx, params)
+        if job := self.jobs.get(_key(ctx, params.task_id)):
             return job_state(identifier, job)
         with _refusals(params.task_id):
             if identifier.kind == CREATE:
@@ -181,8 +189,7 @@ class Tasks(Extension):
     async def _update(self, ctx: Context, params: UpdateParams) -> HandlerResult:
         from claude_mcp.sessions.turns.permissions import Answer, Decision, respond
 
-        _require(ctx)
-        identifier = TaskId.parse(params.task_id)
+        identifier = _identifier(ctx, params)
         given = _responses(params.input_responses)
         if identifier.kind != TURN:
             return {}  # only Claude asks
@@ -203,9 +210,8 @@ class Tasks(Extension):
     async def _cancel(self, ctx: Context, params: TaskParams) -> HandlerResult:
         from claude_mcp.sessions.turns import commands, prompts
 
-        _require(ctx)
-        identifier = TaskId.parse(params.task_id)
-        if job := self.jobs.get(params.task_id):
+        identifier = _identifier(ctx, params)
+        if job := self.jobs.get(_key(ctx, params.task_id)):
             job.scope.cancel()
             return {}
         with _refusals(params.task_id):
@@ -263,6 +269,20 @@ def _declared(ctx: Context) -> bool:
     capabilities = ctx.session.client_capabilities
     extensions = capabilities.extensions if capabilities else None
     return is_version_at_least(ctx.protocol_version, SINCE) and IDENTIFIER in (extensions or {})
+
+
+def _key(ctx: Context, task_id: str) -> str:
+    """The key of a task's job: each owner has its own."""
+    return f"{ctx.lifespan_context.config.owner}\0{task_id}"
+
+
+def _identifier(ctx: Context, params: TaskParams) -> TaskId:
+    """Raises MCPError if the client does not know tasks, or may not use the tool of this one."""
+    _require(ctx)
+    identifier = TaskId.parse(params.task_id)
+    if find(ctx.lifespan_context.config, _TOOLS[identifier.kind]) is None:
+        raise unknown(params.task_id, "this server gave out no such id")
+    return identifier
 
 
 def _require(ctx: Context) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from mcp.types import Tool
 
+from claude_mcp.config import Config
 from claude_mcp.config_names import Toolset
 from claude_mcp.server.command_tools import EXECUTE_COMMAND, GET_COMMAND, STOP_COMMAND
 from claude_mcp.server.history_tools import LIST_TURNS
@@ -17,6 +18,7 @@ from claude_mcp.server.session_tools import (
     LIST_SESSIONS,
     SET_CREDENTIALS,
 )
+from claude_mcp.server.tool import Declaration
 from claude_mcp.server.turn_tools import (
     CANCEL_TURN,
     EXECUTE_IN_SESSION,
@@ -55,10 +57,23 @@ DECLARATIONS: Final = (
     DISCARD_CHANGES,
 )
 
+
+def find(config: Config, name: str) -> Declaration | None:
+    """The tool of this name, if there is one that the caller may use."""
+    allowed = config.tools is None or name in config.tools
+    return BY_NAME.get(name) if allowed else None
+
+
 BY_NAME: Final = {each.name: each for each in DECLARATIONS}
 
 
 @cache
-def tools(toolsets: frozenset[Toolset] = frozenset(Toolset)) -> tuple[Tool, ...]:
-    """The tools of these sets, as they are listed."""
-    return tuple(each.tool() for each in DECLARATIONS if each.toolset in toolsets)
+def tools(
+    toolsets: frozenset[Toolset] = frozenset(Toolset), names: frozenset[str] | None = None
+) -> tuple[Tool, ...]:
+    """The tools of these sets, as they are listed; with ``names``, only these and of any set."""
+    return tuple(
+        each.tool()
+        for each in DECLARATIONS
+        if (each.toolset in toolsets if names is None else each.name in names)
+    )

@@ -136,6 +136,11 @@ def cannot_set(dialect: Dialect, limit: str, reason: str) -> str:
     return f"{dialect.title} cannot limit this session's {TITLES[limit]} here: {reason}"
 
 
+def check_configured(config: Config) -> None:
+    """Raises UsageError if a configured limit cannot be used."""
+    _asked(config, {})
+
+
 def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
     limits = _asked(config, wanted)
     if config.limits_fixed:

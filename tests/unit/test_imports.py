@@ -47,8 +47,8 @@ ROOMS = table_of_rooms()
 ANYBODYS = "the package"
 """Files that only name a package; they may import nothing, and everybody may import them."""
 
-THIRD_PARTY = {"anyio", "pydantic", "mcp"}
-FRONT_ENDS = {"server", "cli", "__main__"}
+THIRD_PARTY = {"anyio", "pydantic", "mcp", "starlette", "uvicorn", "httpx2", "jwt"}
+FRONT_ENDS = {"server", "server/http", "cli", "__main__"}
 STARTS_PROCESSES = {"subprocess", "multiprocessing", "pty"}
 PROCESS_CALLS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp",
                  "create_subprocess_exec", "create_subprocess_shell", "subprocess_exec",
