@@ -14,6 +14,9 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.types import CallToolResult
 
+from claude_mcp.sessions.progress import Amount
+from claude_mcp.views.figures import reported
+
 KEPT_SECONDS: Final = 3600.0
 """How long the result of an ended job is kept."""
 MAX_KEPT: Final = 100
@@ -32,9 +35,9 @@ class Job:
     """On the event loop's clock."""
     result: CallToolResult | None = None
 
-    async def report(self, message: str) -> None:
-        """A ``Progress``: remembers the latest message."""
-        self.progress = message
+    async def report(self, message: str, amount: Amount | None = None, /) -> None:
+        """A ``Progress``: remembers the latest report."""
+        self.progress = reported(message, amount)
 
 
 class Jobs:

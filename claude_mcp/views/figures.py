@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claude_mcp.contract.numbers import counted
+from claude_mcp.sessions.progress import BYTES, Amount
 
 
 def duration(milliseconds: int) -> str:
@@ -26,6 +27,32 @@ def size(count: int) -> str:
     while amount >= 1024 and len(units) > 1:
         amount, units = amount / 1024, units[1:]
     return f"{amount:.3g} {units[0]}" if amount < 1000 else f"{amount:.0f} {units[0]}"
+
+
+def amount_text(amount: Amount) -> str:
+    """How much is done: ``3 MiB of 12 MiB``, ``4 of 12 steps``, ``1 file``."""
+    if amount.unit == BYTES:
+        done = size(amount.done)
+        return done if amount.total is None else f"{done} of {size(amount.total)}"
+    if amount.total is None:
+        return counted(amount.done, amount.unit)
+    return f"{amount.done} of {counted(amount.total, amount.unit)}"
+
+
+def rate_text(amount: Amount, per_second: float) -> str:
+    """How fast that is, and how long the rest takes: ``1.2 MiB/s, 8 s left``."""
+    if amount.unit == BYTES:
+        text = f"{size(round(per_second))}/s"
+    else:
+        text = f"{per_second:.2g} {amount.unit}s/s"
+    if amount.total is None or amount.done >= amount.total:
+        return text
+    return f"{text}, {elapsed(round((amount.total - amount.done) / per_second * 1000))} left"
+
+
+def reported(message: str, amount: Amount | None) -> str:
+    """A report of work as text."""
+    return message if amount is None else f"{message}: {amount_text(amount)}"
 
 
 def usd(cost: float) -> str:

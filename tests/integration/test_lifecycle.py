@@ -328,7 +328,7 @@ from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.registry import open_sessions
 
 async def main():
-    async def progress(step):
+    async def progress(step, amount=None):
         print(step, flush=True)
 
     async with open_sessions(load(engine=sys.argv[1])) as sessions:

@@ -365,7 +365,7 @@ async def test_failures_of_the_api_have_a_clear_end(
 ) -> None:
     lines: list[str] = []
 
-    async def progress(line: str) -> None:
+    async def progress(line: str, amount: object = None, /) -> None:
         lines.append(line)
 
     turn = await turns.prompt(await sessions.open(shared.id), script(*steps), progress=progress)

@@ -45,7 +45,7 @@ async def test_a_path_that_becomes_a_link_while_it_is_mounted_makes_no_session(
     (tmp_path / "data").mkdir()
     swapped = tmp_path / "data" if mounted else project
 
-    async def swap(message: str) -> None:
+    async def swap(message: str, amount: object = None, /) -> None:
         if message == "starting the session":
             swapped.rename(tmp_path / "moved")
             swapped.symlink_to("secret")

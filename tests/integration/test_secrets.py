@@ -54,7 +54,7 @@ async def test_api_key_is_nowhere_but_in_the_request(
         asked = ProviderRequest(arguments={"apiKey": sentinel})
     told: list[str] = []
 
-    async def progress(line: str) -> None:
+    async def progress(line: str, amount: object = None, /) -> None:
         told.append(line)
 
     with ArgvSampler(sentinel) as sampler:

@@ -61,7 +61,7 @@ async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
     (project / "greet.py").write_text("print('hello')\n")
     told: list[str] = []
 
-    async def progress(line: str) -> None:
+    async def progress(line: str, amount: object = None, /) -> None:
         told.append(line)
 
     result = await turns.prompt(

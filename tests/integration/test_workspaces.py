@@ -155,7 +155,7 @@ async def test_a_session_that_was_cancelled_while_it_was_made_is_gone(
 ) -> None:
     copying = anyio.Event()
 
-    async def progress(text: str) -> None:
+    async def progress(text: str, amount: object = None, /) -> None:
         if text.startswith("copying"):
             copying.set()
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from claude_mcp.engine.process import Stream
 from claude_mcp.errors import AgentError, ImageUnfit
 from claude_mcp.sessions.channel.answers import line
 from claude_mcp.sessions.files.archive import Selection, Tally, write_selection
+from claude_mcp.sessions.files.reporting import reported, size_of
 from claude_mcp.sessions.files.transfer import staging_of
 from claude_mcp.sessions.git import sealing
 from claude_mcp.sessions.git.program import Git
@@ -29,6 +31,7 @@ from claude_mcp.sessions.progress import Progress
 
 SEED_SECONDS: Final = 900.0
 SAID_CHARS: Final = 300
+COPYING: Final = "copying the project into the session"
 
 
 async def hand_in(
@@ -56,14 +59,16 @@ async def hand_in(
             directory, owner = staging_of(_value(await _said(stream, STAGING)))
             await progress("packing the project")
             async with packed(git, plan) as packs:
-                await progress("copying the project into the session")
+                await progress(COPYING)
                 selections = _selections(plan, packs)
                 if any(paths for _, _, paths in selections):  # Podman takes no empty archive
-                    await engine.copy_in(
-                        container_id,
-                        directory,
-                        lambda pipe: write_selection(selections, owner, pipe, tally),
-                    )
+                    sizes = functools.partial(size_of, selections)
+                    async with reported(tally, progress, engine, COPYING, sizes):
+                        await engine.copy_in(
+                            container_id,
+                            directory,
+                            lambda pipe: write_selection(selections, owner, pipe, tally),
+                        )
             await progress("making the workspace")
             await _send(stream, json.dumps(to_json(plan.seed), separators=(",", ":")))
             tree = _value(await _said(stream, SEEDED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import stat
@@ -10,7 +11,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -18,20 +19,17 @@ import anyio.to_thread
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
 from claude_mcp.engine.engine import CopyIncomplete, Engine, PathNotFound
-from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError, ungrouped
+from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.files.archive import Tally, write_archive
+from claude_mcp.sessions.files.reporting import reported, size_of
 from claude_mcp.sessions.files.unpacking import Limits, Unpacked, read_archive
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.paths import policy
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
-
-PROGRESS_SECONDS: Final = 1.0
-STILL_REPORTS: Final = 6
-"""After so many reports without a difference, the engine is asked whether it is still there."""
 
 
 class Direction(StrEnum):
@@ -108,7 +106,8 @@ async def _send(
         await pinned.request(operations.ARRIVED, to_json(arrived), start=False)
 
     try:
-        async with _reported(tally, progress, engine):
+        sizes = functools.partial(size_of, [("", str(path), [""])])
+        async with reported(tally, progress, engine, "copying", sizes):
             answer = await pinned.request(operations.RECEIVE, to_json(args), copy)
     except PathNotFound as error:
         why = f"{destination} is on a tmpfs, which {engine.title} cannot access, or was removed"
@@ -170,7 +169,7 @@ async def _fetch(
             # As root, give the files to the owner of the target's directory.
             owner = (status.st_uid, status.st_gid) if policy.current_uid() == 0 else None
             async with _staged(parent, target) as directory:
-                async with _reported(tally, progress, engine):
+                async with reported(tally, progress, engine, "copying"):
                     await engine.copy_out(
                         session.container_id,
                         path,
@@ -286,28 +285,3 @@ def _nothing_copied(why: str, *steps: NextStep) -> TransferError:
     if "overwrite" in why:
         return TransferError(message, hint="Allow it to be replaced.", steps=(NextStep.OVERWRITE,))
     return TransferError(message, hint="Choose another destination.", steps=steps)
-
-
-@asynccontextmanager
-async def _reported(tally: Tally, progress: Progress, engine: Engine) -> AsyncIterator[None]:
-    """Report the progress of a copy every second while the block runs.
-
-    A copy that stands still is given up if the engine does not answer either.
-    """
-
-    async def report() -> None:
-        copied, still = (0, 0), 0
-        while True:
-            await anyio.sleep(PROGRESS_SECONDS)
-            await progress(f"{tally.files} files, {tally.size / 1e6:.1f} MB copied")
-            before, copied = copied, (tally.files, tally.size)
-            still = still + 1 if copied == before else 0
-            if still == STILL_REPORTS:
-                still = 0
-                await engine.check()
-
-    with ungrouped():
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(report)
-            yield
-            tasks.cancel_scope.cancel()

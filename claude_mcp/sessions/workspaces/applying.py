@@ -192,7 +192,7 @@ async def _by_bundle(
     await progress("packing the session's commits")
     answer = await handle.request(operations.PACK, to_json(operations.Pack(wish.commit)))
     packed = read(operations.Packed, answer)
-    async with fetched(handle, packed.path) as bundle:
+    async with fetched(handle, packed.path, progress) as bundle:
         git = Git(handle.config.environment)
         await progress("checking them")
         name = line(packed.branch, 250)
@@ -248,7 +248,9 @@ async def _by_objects(
 ) -> tuple[Applied, str, int]:
     await progress("collecting the session's work")
     is_patch = wish.mode == "patch"
-    async with collected(handle, paths=wish.paths, both=is_patch, commit=wish.commit) as work:
+    async with collected(
+        handle, paths=wish.paths, both=is_patch, commit=wish.commit, progress=progress
+    ) as work:
         await progress("applying it")
         done = Applied(
             session=handle.session,

@@ -23,6 +23,7 @@ from claude_mcp.sessions.git import bundle, objects, rules, sealing
 from claude_mcp.sessions.git.objects import Objects
 from claude_mcp.sessions.git.rules import ABSENT, Entry
 from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.workspaces.fetching import fetched
 
@@ -51,7 +52,12 @@ class Collected:
 
 @asynccontextmanager
 async def collected(
-    handle: SessionHandle, *, paths: Sequence[str] = (), both: bool, commit: str | None
+    handle: SessionHandle,
+    *,
+    paths: Sequence[str] = (),
+    both: bool,
+    commit: str | None,
+    progress: Progress = no_progress,
 ) -> AsyncIterator[Collected]:
     """What the session changed, of some paths only, if given; ``both`` brings the old files too.
 
@@ -66,7 +72,7 @@ async def collected(
     if not all(_NAME.fullmatch(each) for each in names) or len(names[0]) != len(names[1]):
         raise WorkRefused("The session named states that cannot exist.")
     warnings = _beginning(handle.session, told)
-    async with fetched(handle, told.path) as path:
+    async with fetched(handle, told.path, progress) as path:
         with bundle.opened(path) as file:
             found = await _read(file, objects.FORMATS[len(told.before)])
             entries = await anyio.to_thread.run_sync(_examine, found, told, paths)

@@ -14,13 +14,17 @@ from claude_mcp.contract.messages import to_json
 from claude_mcp.errors import TransferError
 from claude_mcp.placing import descriptors
 from claude_mcp.sessions.files.archive import Tally
+from claude_mcp.sessions.files.reporting import reported
 from claude_mcp.sessions.files.unpacking import Limits, read_archive
 from claude_mcp.sessions.git import temporary
 from claude_mcp.sessions.handle import SessionHandle
+from claude_mcp.sessions.progress import Progress, no_progress
 
 
 @asynccontextmanager
-async def fetched(handle: SessionHandle, path: str) -> AsyncIterator[str]:
+async def fetched(
+    handle: SessionHandle, path: str, progress: Progress = no_progress
+) -> AsyncIterator[str]:
     """The file's path here while the block runs; the session then no longer has it.
 
     Raises:
@@ -29,11 +33,12 @@ async def fetched(handle: SessionHandle, path: str) -> AsyncIterator[str]:
     """
     tally, size = Tally(), handle.config.transfer_bytes
     with temporary.directory() as directory:
-        await handle.engine.copy_out(
-            handle.session.container_id,
-            path,
-            lambda pipe: _unpack(pipe, directory, tally, size),
-        )
+        async with reported(tally, progress, handle.engine, "fetching the work"):
+            await handle.engine.copy_out(
+                handle.session.container_id,
+                path,
+                lambda pipe: _unpack(pipe, directory, tally, size),
+            )
         await handle.request(operations.DROP, to_json(operations.Drop(path)))
         names = await anyio.to_thread.run_sync(os.listdir, directory)
         if len(names) != 1:

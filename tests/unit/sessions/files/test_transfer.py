@@ -23,8 +23,9 @@ from claude_mcp.errors import (
     TransferError,
     UsageError,
 )
-from claude_mcp.sessions.files import transfer as module
+from claude_mcp.sessions.files import reporting
 from claude_mcp.sessions.files.transfer import Direction, Transferred, staging_of, transfer
+from claude_mcp.sessions.progress import Amount
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit.sessions.conftest import container
 
@@ -303,16 +304,17 @@ class TestOut:
         os.mkfifo(gate)
         entries = f"{TREE}; add('tree/large', content=bytes(100_000)); open('{gate}').read()"
         engine.on("cp", GIVE.format(entries=entries))
-        monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
-        told = []
+        monkeypatch.setattr(reporting, "PROGRESS_SECONDS", 0.01)
+        told: list[tuple[str, Amount | None]] = []
+        first = ("copying", Amount(len(b"content")))
 
-        async def progress(message: str) -> None:
-            told.append(message)
-            if message == "1 files, 0.0 MB copied" and told.count(message) == 1:
+        async def progress(message: str, amount: Amount | None = None, /) -> None:
+            told.append((message, amount))
+            if told[-1] == first and told.count(first) == 1:
                 await anyio.to_thread.run_sync(gate.write_text, "go on")
 
         await transfer(await sessions.open("fix"), OUT, "tree", str(host), progress=progress)
-        assert "1 files, 0.0 MB copied" in told
+        assert first in told
         assert names(host) == ["tree", "tree/file", "tree/large"]
 
     async def test_a_cancelled_copy_leaves_nothing(
@@ -339,12 +341,12 @@ class TestOut:
         host: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
+        monkeypatch.setattr(reporting, "PROGRESS_SECONDS", 0.01)
         handle = await sessions.open("fix")
         hang = "import time; time.sleep(1000)"
         engine.on("cp", GIVE.format(entries=f"{TREE}; {hang}"))
 
-        async def progress(message: str) -> None:
+        async def progress(message: str, amount: Amount | None = None, /) -> None:
             monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.05)
             engine.on("version", hang)
 

@@ -52,7 +52,7 @@ class Creating:
             yield opened
 
     async def create(self, sessions: Sessions, name: str = "one", **wanted: Any) -> Created:
-        async def progress(line: str) -> None:
+        async def progress(line: str, amount: object = None, /) -> None:
             self.told.append(line)
 
         request = CreateRequest(str(self.project), session_name=name, **wanted)

@@ -373,7 +373,7 @@ async def test_more_than_may_be_copied_is_refused(scripted: ScriptedEngine, scen
 async def test_a_command_line_is_told_how_far_it_is(scene: Scene) -> None:
     told: list[str] = []
 
-    async def progress(message: str) -> None:
+    async def progress(message: str, amount: object = None, /) -> None:
         told.append(message)
 
     await scene.apply(progress=progress)
