@@ -7,7 +7,8 @@ The rule: it keeps no state about a conversation. How far a turn has come is rea
 so side calls, retries and several clients at once cannot confuse it. (`times` alone is counted.)
 
 Steps, each a JSON object:
-  {"say": "text", "repeat": 3}           text of the answer
+  {"say": "text", "repeat": 3}           text of the answer; with "pause": 0.1, word by word, so
+                                         many seconds apart
   {"tool": "Bash", "input": {...}}       calls a tool; the steps behind it answer the tool's result
   {"tools": [{"tool": .., "input": ..}]} calls several tools at once
   {"recall": true}                       says the earlier prompts of the conversation, one per line
@@ -31,6 +32,7 @@ import contextlib
 import hashlib
 import ipaddress
 import json
+import re
 import select
 import signal
 import socket
@@ -245,7 +247,9 @@ class Answer:
             self._http.start_stream(self.content_type)
             self.event("message_start", message={**self._message, "usage": self._usage(1)})
 
-    def _block(self, block: dict[str, Any], empty: dict[str, Any], kind: str, text: str) -> None:
+    def _block(
+        self, block: dict[str, Any], empty: dict[str, Any], kind: str, text: str, pause: float = 0
+    ) -> None:
         self.begin()
         index = len(self._blocks)
         self._blocks.append(block)
@@ -255,15 +259,16 @@ class Answer:
         self.event("content_block_start", index=index, content_block=empty)
         key = "text" if kind == "text_delta" else "partial_json"
         step = min(DELTA_CHARACTERS, max(1, -(-len(text) // DELTAS_PER_BLOCK)))
-        for at in range(0, len(text), step):
-            piece = text[at : at + step]
+        pieces = [text[at : at + step] for at in range(0, len(text), step)]
+        for piece in re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text) if pause else pieces:
+            if pause and not self._http.pause(pause):
+                return
             self.event("content_block_delta", index=index, delta={"type": kind, key: piece})
         self.event("content_block_stop", index=index)
 
-    def text(self, text: str) -> None:
-        self._block(
-            {"type": "text", "text": text}, {"type": "text", "text": ""}, "text_delta", text
-        )
+    def text(self, text: str, pause: float = 0) -> None:
+        block = {"type": "text", "text": text}
+        self._block(block, {"type": "text", "text": ""}, "text_delta", text, pause)
 
     def tool(self, name: str, tool_input: dict[str, Any]) -> None:
         block = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": name}
@@ -434,7 +439,7 @@ class Handler(BaseHTTPRequestHandler):
                     answer.tool(str(call["tool"]), call.get("input", {}))
                 stop_reason = "tool_use"
             else:
-                answer.text(_words(step, conversation))
+                answer.text(_words(step, conversation), float(step.get("pause", 0)))
         answer.finish(stop_reason)
 
 

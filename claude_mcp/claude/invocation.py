@@ -71,6 +71,7 @@ def claude_argv(invocation: Invocation, executable: str = "claude") -> tuple[str
             "--input-format=stream-json",
             "--output-format=stream-json",
             "--replay-user-messages",
+            "--include-partial-messages",
             debug_log.ARGUMENT,
             *mode,
         ]

@@ -70,6 +70,17 @@ class Assistant:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """The next piece of the text that the model is writing, which an `Assistant` then has whole.
+
+    With `begins`, what came before belongs to something else, or is void: the request is repeated.
+    """
+
+    text: str = ""
+    begins: bool = False
+
+
+@dataclass(frozen=True)
 class ToolResults:
     results: tuple[ToolResult, ...]
 
@@ -195,6 +206,7 @@ class Other:
 Frame = Union[
     Init,
     Assistant,
+    Partial,
     ToolResults,
     Replay,
     ApiRetry,
@@ -296,6 +308,8 @@ def _frame(body: dict[str, Any]) -> Frame:
         return RateLimit(info.get("status") == "rejected", amount(info.get("resetsAt")))
     if kind == "assistant":
         return _assistant(body)
+    if kind == "stream_event":
+        return _partial(body)
     if kind == "user":
         return _user(body)
     if kind == "result":
@@ -357,6 +371,17 @@ def _assistant(body: dict[str, Any]) -> Assistant:
         ),
         model=_answering_model(body),
     )
+
+
+def _partial(body: dict[str, Any]) -> Frame:
+    event = fields.mapping(body.get("event"))
+    if not body.get("parent_tool_use_id"):  # a subagent does not talk to the user
+        if event.get("type") == "content_block_start":
+            return Partial(begins=True)
+        delta = fields.mapping(event.get("delta"))
+        if event.get("type") == "content_block_delta" and delta.get("type") == "text_delta":
+            return Partial(fields.string(delta.get("text")))
+    return Other("stream_event")
 
 
 def _answering_model(body: dict[str, Any]) -> str:

@@ -91,7 +91,11 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.create import start
 
     request = create_request(arguments)
-    created = within(config, lambda sessions: start.create(sessions, request, follow(arguments)))
+    created = within(
+        config,
+        lambda sessions: start.create(sessions, request, follow(arguments)),
+        interrupted="interrupted; no session was created",
+    )
     for warning in created.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
@@ -267,6 +271,7 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
             create_parents=arguments.parents,
             progress=follow(arguments),
         ),
+        interrupted="interrupted; nothing was copied",
     )
     for warning in transferred.warnings:
         talk(f"warning: {warning}")

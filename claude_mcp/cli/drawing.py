@@ -6,6 +6,7 @@ Nothing here writes. A character takes the columns that terminals give it, which
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Final, TextIO
@@ -14,10 +15,13 @@ from claude_mcp.config import variable
 
 BOLD: Final = "1"
 DIM: Final = "2"
+SLANTED: Final = "3"
 INVERSE: Final = "7"
 CYAN: Final = "36"
 GAP: Final = "  "
 ELLIPSIS: Final = "…"
+SPELLINGS: Final = str.maketrans({"…": "~", "•": "*", "─": "-", "│": "|", "·": "-"})
+_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 LEAST_COLUMNS: Final = 6
 """What is left of a column that is cut, at least."""
 
@@ -30,15 +34,49 @@ def columns(stream: TextIO) -> int | None:
         return None
 
 
+def is_dumb(stream: TextIO) -> bool:
+    """Whether what was written there cannot be drawn over: no terminal, or a dumb one."""
+    return not stream.isatty() or variable("TERM") in (None, "", "dumb")
+
+
 def is_plain(stream: TextIO) -> bool:
-    """Whether nothing but text may be written: no terminal, a dumb one, or ``NO_COLOR``."""
-    return (
-        not stream.isatty() or variable("TERM") in (None, "", "dumb") or bool(variable("NO_COLOR"))
-    )
+    """Whether nothing but text may be written: ``is_dumb``, or ``NO_COLOR``."""
+    return is_dumb(stream) or bool(variable("NO_COLOR"))
+
+
+def spelled(text: str, encoding: str) -> str:
+    """The text with other characters for those of ours that an encoding lacks."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(SPELLINGS)
+    return text
 
 
 def styled(text: str, *styles: str) -> str:
     return f"\x1b[{';'.join(styles)}m{text}\x1b[0m"
+
+
+def bare(text: str) -> str:
+    """The text without styles."""
+    return _STYLE.sub("", text)
+
+
+def rows(text: str, limit: int) -> int:
+    """How many rows of a terminal of that width one line takes; it may have styles."""
+    count, taken = 1, 0
+    for character in bare(text):
+        wide = _width(character)
+        if taken + wide > limit:
+            count, taken = count + 1, 0
+        taken += wide
+    return count
+
+
+def bar(done: int, total: int, to: int) -> str:
+    """A bar of that width that is filled as far as the work is done."""
+    filled = (to - 2) * min(done, total) // max(1, total)
+    return f"[{'=' * filled}{' ' * (to - 2 - filled)}]"
 
 
 def width(text: str) -> int:

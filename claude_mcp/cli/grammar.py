@@ -430,7 +430,10 @@ def _wait(parser: Parser) -> None:
 
 def _verbose(parser: Parser) -> None:
     parser.option(
-        "--verbose", "-v", action="store_true", help="report progress even without a terminal"
+        "--verbose",
+        "-v",
+        action="store_true",
+        help="report progress in rows, even without a terminal",
     )
     parser.option("--quiet", "-q", action="store_true", help="report no progress on a terminal")
 

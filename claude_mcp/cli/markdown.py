@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from claude_mcp.cli.drawing import BOLD, CYAN, DIM, styled
+from claude_mcp.cli.drawing import BOLD, CYAN, DIM, SLANTED, styled
 
 _FENCE: Final = re.compile(r"\s*(```|~~~)")
 _HEADING: Final = re.compile(r"#{1,6} +(.+?)(?: +#+)?$")
@@ -19,6 +19,7 @@ _RULE: Final = re.compile(r"\s*([-*_])(?: *\1){2,}\s*$")
 _INLINE: Final = re.compile(
     r"(?P<ticks>`{1,3})(?P<code>[^`].{0,198}?)(?P=ticks)"
     r"|\*\*(?P<bold>[^\s*](?:.{0,198}?\S)?)\*\*"
+    r"|(?<![\w*])\*(?P<slanted>[^\s*](?:[^*]{0,198}[^\s*])?)\*(?![\w*])"
     r"|\[(?P<label>[^\]\[]{1,200})\]\((?P<url>[^()\s]{1,500})\)"
 )
 LINE_CHARS: Final = 2_000
@@ -27,16 +28,30 @@ RULE_COLUMNS: Final = 20
 
 
 def render(text: str) -> str:
-    lines, fence = [], ""
-    for line in text.split("\n"):
+    markdown = Markdown()
+    lines = map(markdown.line, text.split("\n"))
+    return "\n".join(line for line in lines if line is not None)
+
+
+class Markdown:
+    """A text that is rendered line by line, as it comes."""
+
+    def __init__(self) -> None:
+        self._fence = ""
+
+    def line(self, line: str) -> str | None:
+        """The next line; None if nothing is shown of it."""
         mark = _FENCE.match(line)
-        if mark and (not fence or mark[1] == fence):
-            fence = "" if fence else mark[1]
-        elif fence:
-            lines.append(styled(line, CYAN) if line else "")
-        else:
-            lines.append(_line(line))
-    return "\n".join(lines)
+        if mark and (not self._fence or mark[1] == self._fence):
+            self._fence = "" if self._fence else mark[1]
+            return None
+        return self.unfinished(line)
+
+    def unfinished(self, line: str) -> str:
+        """The beginning of the next line."""
+        if self._fence:
+            return styled(line, CYAN) if line else ""
+        return _line(line)
 
 
 def _line(line: str) -> str:
@@ -60,4 +75,6 @@ def _styled(match: re.Match[str]) -> str:
         return styled(match["code"], CYAN)
     if match["bold"] is not None:
         return styled(match["bold"], BOLD)
+    if match["slanted"] is not None:
+        return styled(match["slanted"], SLANTED)
     return f"{styled(match['label'], BOLD)} ({match['url']})"

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from claude_mcp.cli.commands import create_request, tell_ports
 from claude_mcp.cli.paths import read_schema
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker
-from claude_mcp.cli.prompts import interrupt, prompt_text, show
+from claude_mcp.cli.prompts import interrupt, listener, prompt_text, show
 from claude_mcp.cli.running import follow, report, watched, within
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import AgentError, ClaudeMcpError, UsageError, WorkUnsaved
+from claude_mcp.sessions.progress import no_progress
 
 if TYPE_CHECKING:
+    from claude_mcp.cli import live
     from claude_mcp.sessions.handle import SessionHandle
     from claude_mcp.sessions.registry import Sessions
     from claude_mcp.sessions.session import Session
@@ -131,13 +133,15 @@ async def _perform(
         max_budget_usd=arguments.max_budget_usd,
     )
     done.handle, done.turn_id = handle, new_turn_id()
-    done.turn = turn = await _turn(handle, arguments, text, options, schema, done.turn_id)
+    as_json = arguments.output != "text"
+    shown = None if arguments.output == "stream-json" else listener(arguments, as_json)
+    done.turn = turn = await _turn(handle, arguments, text, options, schema, done.turn_id, shown)
     if turn.status.value == "needs_permission" and not arguments.keep:
         talk("Claude asks for a permission, and nobody is there to answer: the turn ends here.")
         return PERMISSION_EXIT_CODE
     if schema is not None and turn.status.value == "completed":
         done.structured = structured(turn)
-    code = show(turn, arguments.output != "text", watched(arguments))
+    code = show(turn, as_json, watched(arguments), shown)
     if code != 0 or take in (None, "none"):
         return code
     changes = await get_changes(handle)
@@ -176,6 +180,7 @@ async def _turn(
     options: TurnOptions,
     schema: str | None,
     turn_id: str,
+    shown: live.Turn | None,
 ) -> TurnResult:
     """The turn, whose events are printed as they come if the output is a stream."""
     from claude_mcp.sessions.turns import prompts
@@ -190,7 +195,8 @@ async def _turn(
             turn_id=turn_id,
             answerable=ask is not None,
             output_schema=schema,
-            progress=follow(arguments),
+            progress=no_progress if shown else follow(arguments),
+            listener=shown,
             ask=ask,
         )
     await prompts.prompt(

@@ -8,6 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
+from claude_mcp.cli.line import LINE
 from claude_mcp.cli.running import within_session
 from claude_mcp.cli.terminal import talk, write_json
 from claude_mcp.config import Config
@@ -99,10 +100,15 @@ async def _line(terminal: int, prompt: str) -> str | None:
     """What the person types in one line; None at the end of the input, which is Ctrl-D."""
     import anyio
 
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    await anyio.wait_readable(terminal)
-    said = os.read(terminal, MAX_LINE_BYTES)
+    with LINE.away():
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        try:
+            await anyio.wait_readable(terminal)
+        except anyio.get_cancelled_exc_class():
+            talk("")
+            raise
+        said = os.read(terminal, MAX_LINE_BYTES)
     if not said:
         talk("")
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claude_mcp.cli import render
 from claude_mcp.cli.drawing import is_plain
 from claude_mcp.cli.here import HERE
+from claude_mcp.cli.line import LINE
 from claude_mcp.cli.options import given
 from claude_mcp.cli.paths import read_schema
 from claude_mcp.cli.permissions import PERMISSION_EXIT_CODE, asker, tell
@@ -19,14 +20,17 @@ from claude_mcp.cli.running import follow, watched, within_session
 from claude_mcp.cli.terminal import for_terminal, talk, visible, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
+from claude_mcp.sessions.progress import no_progress
 from claude_mcp.views.figures import turn_figures
 
 if TYPE_CHECKING:
+    from claude_mcp.cli import live
     from claude_mcp.sessions.handle import SessionHandle
     from claude_mcp.sessions.turns.results import Event, TurnResult
 
 RUNNING_EXIT_CODE: Final = 8
 """Waiting ended before the turn did."""
+GOES_ON: Final = "interrupted; the turn, if it runs, goes on"
 
 
 def prompt(arguments: argparse.Namespace, config: Config) -> int:
@@ -40,6 +44,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
     options = TurnOptions(**given(arguments, TurnOptions, split))
     turn_id = prompts.new_turn_id(arguments.turn_id)
     ask = None if arguments.detach else asker(arguments)
+    shown = None if arguments.detach else listener(arguments, arguments.json)
 
     async def work(handle: SessionHandle) -> TurnResult:
         try:
@@ -52,10 +57,13 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
                 queue=arguments.queue,
                 answerable=arguments.answerable or ask is not None,
                 output_schema=schema,
-                progress=follow(arguments),
+                progress=no_progress if shown else follow(arguments),
+                listener=shown,
                 ask=ask,
             )
         except anyio.get_cancelled_exc_class():
+            if shown is not None:
+                shown.end()
             with anyio.CancelScope(shield=True):
                 await interrupt(handle, turn_id)
             raise
@@ -67,7 +75,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
         write_json(PromptResult.of(turn).wire())
     elif arguments.detach:
         write(f"{turn.turn_id}\n")
-    code = show(turn, arguments.json, watched(arguments))
+    code = show(turn, arguments.json, watched(arguments), shown)
     going = code in (RUNNING_EXIT_CODE, PERMISSION_EXIT_CODE)
     return 0 if arguments.detach and going else code
 
@@ -108,6 +116,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
         return _show_event(arguments, config)
     if arguments.follow:
         return _follow(arguments, config)
+    shown = listener(arguments, arguments.json) if arguments.cursor is None else None
     found = within_session(
         config,
         arguments.session,
@@ -116,9 +125,11 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
             arguments.turn,
             cursor=arguments.cursor,
             wait_seconds=arguments.wait,
-            progress=follow(arguments),
+            progress=no_progress if shown else follow(arguments),
+            listener=shown,
             ask=asker(arguments),
         ),
+        interrupted=GOES_ON,
     )
     if arguments.json:
         from claude_mcp.views.results import TurnView
@@ -126,7 +137,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
         write_json(TurnView.of(found).wire())
     elif arguments.cursor is not None:
         write("".join(f"{render.event(event)}\n" for event in found.events))
-    return show(found, arguments.json, watched(arguments))
+    return show(found, arguments.json, watched(arguments), shown)
 
 
 def _follow(arguments: argparse.Namespace, config: Config) -> int:
@@ -156,6 +167,7 @@ def _follow(arguments: argparse.Namespace, config: Config) -> int:
             wait_seconds=arguments.wait,
             ask=asker(arguments),
         ),
+        interrupted=GOES_ON,
     )
     if arguments.json:
         line("result", PromptResult.of(found).wire())
@@ -194,9 +206,19 @@ def cancel(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def show(turn: TurnResult, as_json: bool, figures: bool) -> int:
+def listener(arguments: argparse.Namespace, as_json: bool) -> live.Turn | None:
+    """Shows a turn while it happens, if there is a terminal for that."""
+    from claude_mcp.cli import live
+
+    if not (watched(arguments) and LINE.possible()) or arguments.verbose:
+        return None
+    return live.Turn(words=live.shares_terminal() and not as_json)
+
+
+def show(turn: TurnResult, as_json: bool, figures: bool, listened: live.Turn | None = None) -> int:
     """Print the answer, unless JSON was, and return the exit code: 0 for a completed turn."""
-    if not as_json and turn.result and turn.result != turn.error:
+    said = listened is not None and listened.end(turn.result)
+    if not (as_json or said) and turn.result and turn.result != turn.error:
         write(_rendered(turn.result).rstrip("\n") + "\n")
     for note in turn.notes:
         talk(f"note: {note}")

@@ -10,15 +10,17 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from claude_mcp.cli.drawing import fit
 from claude_mcp.cli.here import named
-from claude_mcp.cli.terminal import talk
+from claude_mcp.cli.line import FRAME_SECONDS, LINE
+from claude_mcp.cli.terminal import step, talk
 from claude_mcp.config import Config
 from claude_mcp.errors import ClaudeMcpError, NextStep, told
 from claude_mcp.signals import stopping
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle
-    from claude_mcp.sessions.progress import Progress
+    from claude_mcp.sessions.progress import Amount, Progress
     from claude_mcp.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,9 @@ STEPS: Final = {
     NextStep.CREATE: "'claude-mcp create'",
 }
 """The command, or its option, for each step."""
+
+
+STOPPING: Final = "Stopping; Ctrl-C again stops waiting for that."
 
 
 class Interrupted(BaseException):
@@ -69,8 +74,10 @@ def report(error: Exception) -> int:
     return 1
 
 
-def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
+def within(config: Config, work: Callable[[Sessions], Awaitable[T]], *, interrupted: str = "") -> T:
     """Do some work with the sessions. Signals cancel it and wait for its clean-up.
+
+    ``interrupted`` is what to say then.
 
     Raises:
         Interrupted: by a signal. A second signal ends the process immediately.
@@ -90,40 +97,63 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
                     os._exit(128 + number)
                 received.append(number)
                 logger.info("stopping on %s", signal.Signals(number).name)
+                LINE.show(lambda columns: [fit(STOPPING, columns - 1)])
                 scope.cancel()
+
+        async def draw() -> None:
+            while True:
+                await anyio.sleep(FRAME_SECONDS)
+                LINE.redraw()
 
         with anyio.open_signal_receiver(*stopping()) as signals:
             # Only the work is cancelled: its clean-up needs the channels to the sessions.
             async with open_sessions(config) as sessions, anyio.create_task_group() as tasks:
                 with anyio.CancelScope() as scope:
                     tasks.start_soon(watch, scope)
+                    if LINE.possible():
+                        tasks.start_soon(draw)
                     outcome.append(await work(sessions))
                 tasks.cancel_scope.cancel()
         if received and not outcome:
+            if interrupted:
+                talk(f"claude-mcp: {interrupted}")
             raise Interrupted(received[0])
         return outcome[0]
 
-    return anyio.run(main)
+    try:
+        return anyio.run(main)
+    finally:
+        LINE.end()
 
 
 def within_session(
-    config: Config, reference: str, work: Callable[[SessionHandle], Awaitable[T]]
+    config: Config,
+    reference: str,
+    work: Callable[[SessionHandle], Awaitable[T]],
+    *,
+    interrupted: str = "",
 ) -> T:
     """As ``within``, with one session; ``here.HERE`` is that of this directory."""
 
     async def open_it(sessions: Sessions) -> T:
         return await work(await sessions.open(await named(sessions, reference)))
 
-    return within(config, open_it)
+    return within(config, open_it, interrupted=interrupted)
 
 
 def follow(arguments: argparse.Namespace) -> Progress:
     """Reports progress on stderr, if somebody watches."""
-    shown = watched(arguments)
+    from claude_mcp.views.figures import reported
 
-    async def progress(message: str) -> None:
+    shown = watched(arguments)
+    if shown and LINE.possible() and not arguments.verbose:
+        from claude_mcp.cli.live import Work
+
+        return Work()
+
+    async def progress(message: str, amount: Amount | None = None, /) -> None:
         if shown:
-            talk(f"  {message}")
+            step(reported(message, amount))
 
     return progress
 

@@ -6,17 +6,24 @@ import json
 import sys
 from typing import Any, TextIO
 
+from claude_mcp.cli.drawing import DIM, fit, is_plain, spelled, styled
+from claude_mcp.cli.drawing import columns as columns_of
+from claude_mcp.cli.line import LINE
 from claude_mcp.contract.redaction import redactor
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
     """Print data unchanged; characters that the stream cannot encode become question marks."""
     stream = stream or sys.stdout
+    LINE.clear()
     stream.flush()
-    data = memoryview(redactor.redact(text).encode(stream.encoding or "utf-8", "replace"))
+    encoding = stream.encoding or "utf-8"
+    data = memoryview(spelled(redactor.redact(text), encoding).encode(encoding, "replace"))
     while data:
         # Unbuffered streams (PYTHONUNBUFFERED) may write only a part, and return its size.
         data = data[stream.buffer.write(data) :]
+    if stream.isatty():
+        stream.flush()
 
 
 def write_json(value: Any) -> None:
@@ -24,7 +31,21 @@ def write_json(value: Any) -> None:
 
 
 def talk(line: str) -> None:
-    print(visible(redactor.redact(line)), file=sys.stderr, flush=True)
+    LINE.clear()
+    text = spelled(visible(redactor.redact(line)), sys.stderr.encoding or "utf-8")
+    print(text, file=sys.stderr, flush=True)
+
+
+def step(line: str) -> None:
+    """Say what is being done. On a terminal, it takes one row."""
+    text, limit = f"  {visible(redactor.redact(line))}", columns_of(sys.stderr)
+    if limit is not None:
+        text = fit(text, limit)
+    if is_plain(sys.stderr):
+        talk(text)
+        return
+    LINE.clear()
+    print(styled(spelled(text, sys.stderr.encoding), DIM), file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:

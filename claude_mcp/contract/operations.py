@@ -251,6 +251,8 @@ class SubmitTurn(NamedTuple):
     """Whether somebody can answer Claude's own questions; otherwise it is told so at once."""
     output_schema: str | None = None
     """A JSON Schema; the result is then JSON that follows it."""
+    live: bool = False
+    """Whether the caller hears what Claude says while it says it, as ``Said``."""
 
 
 class FollowTurn(NamedTuple):
@@ -260,6 +262,8 @@ class FollowTurn(NamedTuple):
     wait_seconds: float | None = None
     with_prompt: bool = False
     """Whether the answer has the beginning of the prompt."""
+    live: bool = False
+    """As for ``SubmitTurn``."""
 
 
 class InterruptTurn(NamedTuple):
@@ -271,6 +275,20 @@ class Progress(NamedTuple):
     """An event of ``turn``, ``follow`` and ``interrupt``: a headline of what Claude does."""
 
     progress: str
+    kind: str = ""
+    """With ``live``: the kind of the ``JournalEvent``; then there is one for each, except for what
+    Claude says."""
+
+
+class Said(NamedTuple):
+    """An event of ``turn`` and ``follow`` with ``live``: the next piece of what Claude says.
+
+    A message may begin anew before it is whole: its first pieces are then void.
+    """
+
+    said: str
+    begins: bool = False
+    ends: bool = False
 
 
 class JournalEvent(NamedTuple):

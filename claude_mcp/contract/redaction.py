@@ -75,6 +75,27 @@ class Redactor:
             done = max(done, end)
         return "".join([*redacted, text[done:]])
 
+    def settled(self, text: str) -> int:
+        """How many characters of a text that still grows can be redacted and shown already.
+
+        What is behind them may become a secret, or the rest of one.
+        """
+        joined = _joined(text)
+        end = len(joined)
+        for form in self._forms:
+            at = joined.find(form[0], max(0, len(joined) - len(form) + 1))
+            while at >= 0 and not form.startswith(joined[at:]):
+                at = joined.find(form[0], at + 1)
+            if at >= 0:
+                end = min(end, at)
+        if end == len(joined):
+            return len(text)
+        spans = [span for form in self._forms for span in _occurrences(form, joined)]
+        for first, behind in sorted(spans, reverse=True):
+            if first < end < behind:  # it would be cut, and so not be found
+                end = first
+        return [at for at, character in enumerate(text) if character not in "\r\n"][end]
+
     def redact_all(self, value: Any, depth: int = MAX_DEPTH) -> Any:
         """A JSON value without the secrets in any of its strings, including keys.
 

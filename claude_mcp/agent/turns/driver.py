@@ -440,6 +440,8 @@ class Driver:
                 speaker = self._speaker(live)
                 if speaker is not None:
                     speaker.retry_at = frame.resets_at if frame.rejected else None
+            elif isinstance(frame, protocol.Partial):
+                self._say(live, frame)
             elif isinstance(frame, protocol.Assistant):
                 live.tools.update(tool.id for tool in frame.tool_uses)
             elif isinstance(frame, protocol.ToolResults):
@@ -448,6 +450,8 @@ class Driver:
                 live.tools.clear()  # those that were interrupted have no result
                 self._settle(live, frame)
             speaker = self._speaker(live)
+            if speaker is not None and isinstance(frame, protocol.Assistant):
+                speaker.have_said(frame.texts)
             if isinstance(frame, (protocol.Init, protocol.Assistant)) and frame.model:
                 self.model = frame.model
                 if speaker is not None:
@@ -459,6 +463,13 @@ class Driver:
                 speaker.retried = time.monotonic()
             for event in events_of(frame, places.WORKSPACE):
                 self._journal.append(speaker.id if speaker else None, event.kind, event.text)
+                self._changed.notify_all()
+
+    def _say(self, live: Live, partial: protocol.Partial) -> None:
+        speaker = self._speaker(live)
+        if speaker is not None:
+            speaker.say(partial)
+            if speaker.listeners:
                 self._changed.notify_all()
 
     def _speaker(self, live: Live) -> Turn | None:

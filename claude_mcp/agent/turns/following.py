@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
-from claude_mcp.agent.store.journal import STEP_KINDS, Event, Journal
+from claude_mcp.agent.store.journal import Event, Journal
 from claude_mcp.agent.store.records import Records, Result
 from claude_mcp.agent.turns import listing
 from claude_mcp.agent.turns.driver import Driver
+from claude_mcp.agent.turns.listening import EVENT_CHARACTERS, Headlines, Listener
 from claude_mcp.agent.turns.turn import Turn, rfc3339
 from claude_mcp.claude.events import headline, waiting_note
-from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
-from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 
 LONGEST_WAIT_SECONDS = 3600.0
 MAX_EVENTS = 50
-EVENT_CHARACTERS = 1000
 TAIL_EVENTS = 10
 GONE = (
     "Events before number {} were removed when the session's journal was full; the results of "
@@ -57,32 +56,52 @@ class Following:
         seen: int,
         reading: bool = False,
         with_prompt: bool = False,
+        live: bool = False,
     ) -> Answer:
         """Report the events after ``seen`` until the turn is over or asks for permission, the time
-        is up, or the caller is gone. With ``reading``, return as soon as there is an event."""
-        deadline = None if wait is None else time.monotonic() + wait
-        cursor = seen if reading else None
-        request.on_cancel(self.wake)
-        while turn is not None:
+        is up, or the caller is gone. With ``reading``, return as soon as there is an event. With
+        ``live``, report also what Claude says while it says it."""
+        if turn is not None:
             with self._changed:
-                left = None if deadline is None else deadline - time.monotonic()
-                news, seen = self._journal.read(seen, turn_id, MAX_EVENTS, EVENT_CHARACTERS)
-                over = turn not in self._going()
-                stuck = bool(self._questions(turn))
-                done = over or stuck or request.abandoned or (left is not None and left <= 0)
-                if not news and not done:
-                    self._changed.wait(left and min(left, LONGEST_WAIT_SECONDS))
-                    continue
-            for event in news:
-                if event["kind"] in STEP_KINDS:
-                    request.event(to_json(operations.Progress(headline(event["text"]))))
-            if done or (news and reading):
-                break
+                turn.listeners += live
+            try:
+                self._report(request, turn, wait, seen, reading, live)
+            finally:
+                with self._changed:
+                    turn.listeners -= live
         if request.abandoned:
             return {}
+        cursor = seen if reading else None
         with self._changed:
             answer = self.answer(turn_id, turn, cursor)
             return {**answer, "prompt": self._prompt(turn_id)} if with_prompt else answer
+
+    def _report(
+        self,
+        request: Request,
+        turn: Turn,
+        wait: float | None,
+        seen: int,
+        reading: bool,
+        live: bool,
+    ) -> None:
+        deadline = math.inf if wait is None else time.monotonic() + wait
+        telling = Listener(request) if live else Headlines(request)
+        request.on_cancel(self.wake)
+        done = False
+        while not done:
+            with self._changed:
+                left = deadline - time.monotonic()
+                news, seen = self._journal.read(seen, turn.id, MAX_EVENTS, telling.characters)
+                pause, saying = telling.pause(turn), turn.saying
+                over, stuck = turn not in self._going(), bool(self._questions(turn))
+                done = over or stuck or request.abandoned or left <= 0
+                if not news and not done and pause > 0:
+                    self._changed.wait(min(left, pause, LONGEST_WAIT_SECONDS))
+                    continue
+            telling.events(news)
+            telling.saying(saying)
+            done = done or bool(news and reading)
 
     def answer(self, turn_id: str, turn: Turn | None, cursor: int | None) -> Answer:
         questions = self._driver.permissions.of(turn_id)

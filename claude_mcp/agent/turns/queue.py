@@ -109,7 +109,8 @@ class Turns:
             if turn is None and record is None:
                 turn = self._accept(args, prompt, request)
             seen = self._journal.last
-        return self._following.follow(request, turn_id, turn, args.wait_seconds, seen)
+        wait, live = args.wait_seconds, args.live
+        return self._following.follow(request, turn_id, turn, wait, seen, live=live)
 
     def follow(self, request: Request) -> Answer:
         """Wait for a turn, or read its events from a cursor; without an id, the latest turn."""
@@ -121,7 +122,7 @@ class Turns:
             seen = self._journal.last if cursor is None else cursor
         reading = cursor is not None
         return self._following.follow(
-            request, turn_id, turn, args.wait_seconds, seen, reading, args.with_prompt
+            request, turn_id, turn, args.wait_seconds, seen, reading, args.with_prompt, args.live
         )
 
     def event(self, request: Request) -> Answer:

@@ -30,6 +30,10 @@ LATEST_SECONDS = 2.0**33
 """A limit for forged moments, which not every calendar reaches."""
 
 
+MAX_SAYING_CHARACTERS = 256 * 1024
+"""Of a longer message, the rest is heard at its end."""
+
+
 @dataclass(eq=False)
 class Turn:
     """Without a prompt, it is a spontaneous turn: one that Claude Code started by itself."""
@@ -67,6 +71,10 @@ class Turn:
     """When that was, as ``time.monotonic``."""
     said: str = ""
     """What the model said last."""
+    saying: str = ""
+    """The beginning of the message that the model is writing; the journal has those before."""
+    listeners: int = 0
+    """How many callers hear that as it is written."""
     finished: bool = False
     """Whether Claude Code reported that it is done with the prompt; its result comes before."""
     retry_at: float | None = None
@@ -79,6 +87,16 @@ class Turn:
     """The offset at which its line ends in Claude Code's input, once it was posted."""
     outcome: Result | None = None
     """The outcome according to Claude Code. The turn is over only after the clean-up."""
+
+    def say(self, partial: protocol.Partial) -> None:
+        """Take in a piece of what the model is writing."""
+        before = "" if partial.begins else self.saying
+        self.saying = (before + partial.text)[:MAX_SAYING_CHARACTERS]
+
+    def have_said(self, texts: tuple[str, ...]) -> None:
+        """Take in whole messages, which may be a subagent's."""
+        if any(text.startswith(self.saying) for text in texts):
+            self.saying = ""
 
     @property
     def elapsed_ms(self) -> int:

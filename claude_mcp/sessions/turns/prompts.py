@@ -15,7 +15,6 @@ import anyio
 from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
-from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import (
     AgentError,
     QuestionNotOpen,
@@ -24,7 +23,7 @@ from claude_mcp.errors import (
     UsageError,
 )
 from claude_mcp.sessions import handover
-from claude_mcp.sessions.channel.answers import line, read
+from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channel import ChannelLost
 from claude_mcp.sessions.channel.refusals import code_of
 from claude_mcp.sessions.channel.silence import StoppedMeanwhile
@@ -32,6 +31,7 @@ from claude_mcp.sessions.handle import SessionHandle, SessionStopped
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns.identifiers import canonical
+from claude_mcp.sessions.turns.listening import Listener, hear
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.permissions import Ask, respond
 from claude_mcp.sessions.turns.results import (
@@ -43,11 +43,8 @@ from claude_mcp.sessions.turns.results import (
 )
 
 MAX_PROMPT_BYTES: Final = 8 * 1024 * 1024
-MAX_PROGRESS_CHARS: Final = 200
-"""More than an honest agent sends."""
 
 NO_OPTIONS: Final = TurnOptions()
-NO_PROGRESS: Final = operations.Progress("")
 
 AboutTurn = operations.SubmitTurn | operations.FollowTurn | operations.InterruptTurn
 OPERATIONS: Final[Mapping[type[AboutTurn], str]] = {
@@ -65,6 +62,7 @@ class _Waiting:
     """On the event loop's clock."""
     progress: Progress
     ask: Ask | None
+    listener: Listener | None = None
     cursor: int | None = None
 
 
@@ -88,6 +86,7 @@ async def prompt(
     answerable: bool = False,
     output_schema: str | None = None,
     progress: Progress = no_progress,
+    listener: Listener | None = None,
     ask: Ask | None = None,
 ) -> TurnResult:
     """Send one prompt and wait until the turn ends, or for ``wait_seconds``; it then continues.
@@ -100,7 +99,8 @@ async def prompt(
     Repeating a ``turn_id`` means the same turn and never sends the prompt twice. With ``queue``,
     a prompt to a busy session waits in the queue instead of being refused. With ``output_schema``,
     a JSON Schema as text, the result is JSON that follows it, or the turn fails. ``progress`` hears
-    what Claude does. Cancelling this only ends the waiting.
+    what Claude does; a ``listener`` does so instead, and hears what Claude says. Cancelling this
+    only ends the waiting.
 
     Raises:
         UsageError: the prompt, the id or an option cannot be used.
@@ -121,15 +121,16 @@ async def prompt(
         when_busy=operations.WAIT if queue else operations.REFUSE,
         answerable=answerable,
         output_schema=output_schema,
+        live=listener is not None,
     )
-    waiting = _Waiting(_deadline(wait_seconds), progress, ask)
+    waiting = _Waiting(_deadline(wait_seconds), progress, ask, listener)
     try:
-        turn = await _request(handle, args, progress)
+        turn = await _request(handle, args, progress, listener)
     except SessionNotReady as error:
         if code_of(error) is not Code.UNCONFIGURED:
             raise
         await handover.restore(handle)
-        turn = await _request(handle, args, progress)
+        turn = await _request(handle, args, progress, listener)
     return await _settle_questions(handle, turn, waiting)
 
 
@@ -140,12 +141,14 @@ async def follow(
     cursor: int | None = None,
     wait_seconds: float | None = None,
     progress: Progress = no_progress,
+    listener: Listener | None = None,
     ask: Ask | None = None,
 ) -> TurnResult:
     """Wait until a turn (default: the latest) ends, or for ``wait_seconds``.
 
     With a ``cursor``, wait only until there are events with higher numbers, and return as many of
-    them as fit. Without one, a running turn has its last events. ``ask`` is as in ``prompt``.
+    them as fit. Without one, a running turn has its last events. ``listener`` and ``ask`` are as
+    in ``prompt``.
 
     Raises:
         UsageError, TurnNotFound, SessionNotFound, SessionAmbiguous, SessionNotReady,
@@ -158,9 +161,10 @@ async def follow(
         turn_id=None if turn_id is None else new_turn_id(turn_id),
         cursor=cursor,
         wait_seconds=wait_seconds,
+        live=listener is not None,
     )
-    waiting = _Waiting(_deadline(wait_seconds), progress, ask, cursor)
-    turn = await _request(handle, args, progress)
+    waiting = _Waiting(_deadline(wait_seconds), progress, ask, listener, cursor)
+    turn = await _request(handle, args, progress, listener)
     return await _settle_questions(handle, turn, waiting)
 
 
@@ -188,8 +192,9 @@ async def _settle_questions(
                 all_answered = False
         left = max(0.0, waiting.deadline - anyio.current_time()) if all_answered else 0.0
         wait_seconds = None if left == math.inf else left
-        args = operations.FollowTurn(turn.turn_id, waiting.cursor, wait_seconds)
-        turn = await _request(handle, args, waiting.progress)
+        live = waiting.listener is not None
+        args = operations.FollowTurn(turn.turn_id, waiting.cursor, wait_seconds, live=live)
+        turn = await _request(handle, args, waiting.progress, waiting.listener)
     return turn
 
 
@@ -236,6 +241,7 @@ async def _request(
     handle: SessionHandle,
     args: AboutTurn,
     progress: Progress,
+    listener: Listener | None = None,
     *,
     start: bool = True,
     again: bool = True,
@@ -246,9 +252,7 @@ async def _request(
     """
 
     async def on_event(event: dict[str, Any]) -> None:
-        text = read(operations.Progress, event, NO_PROGRESS).progress
-        if text:
-            await progress(redactor.redact(line(text, MAX_PROGRESS_CHARS)))
+        await hear(event, progress, listener)
 
     op = OPERATIONS[type(args)]
     wait = None if isinstance(args, operations.InterruptTurn) else args.wait_seconds

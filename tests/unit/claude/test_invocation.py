@@ -19,6 +19,7 @@ ALWAYS = (
     "--input-format=stream-json",
     "--output-format=stream-json",
     "--replay-user-messages",
+    "--include-partial-messages",
     "--debug-file=/proc/self/fd/2",
 )
 PROMPT_TOOL = "--permission-prompt-tool=stdio"

@@ -20,6 +20,7 @@ from claude_mcp.claude.protocol import (
     Lifecycle,
     McpServer,
     Other,
+    Partial,
     PermissionDenial,
     RateLimit,
     Replay,
@@ -388,3 +389,30 @@ def test_a_frame_of_several_megabytes_is_parsed() -> None:
     text = "é" * 3_000_000
     body = line(type="assistant", message={"content": [{"type": "text", "text": text}]})
     assert parse_line(body) == Assistant((text,))
+
+
+@pytest.mark.parametrize(
+    ("event", "parent", "frame"),
+    [
+        (
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hel"}},
+            None,
+            Partial("Hel"),
+        ),
+        ({"type": "content_block_start", "content_block": {}}, None, Partial(begins=True)),
+        ({"type": "content_block_start"}, "toolu_1", Other("stream_event")),
+        (
+            {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "x"}},
+            None,
+            Other("stream_event"),
+        ),
+        ({"type": "content_block_delta", "delta": {"type": "text_delta"}}, None, Partial()),
+        ({"type": "content_block_delta", "delta": 3}, None, Other("stream_event")),
+        (["content_block_start"], None, Other("stream_event")),
+    ],
+)
+def test_pieces_of_a_text_are_told_from_other_pieces(
+    event: object, parent: str | None, frame: object
+) -> None:
+    body = {"type": "stream_event", "event": event, "parent_tool_use_id": parent}
+    assert parse_line(json.dumps(body).encode()) == frame

@@ -10,6 +10,7 @@ from claude_mcp.cli.markdown import render
 from tests.terminals import terminal
 
 BOLD, CYAN, DIM, END = "\x1b[1m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
+SLANTED = "\x1b[3m"
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ BOLD, CYAN, DIM, END = "\x1b[1m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
         ("~~~\n```\n~~~", f"{CYAN}```{END}"),
         ("see [this](https://a.org/b)", f"see {BOLD}this{END} (https://a.org/b)"),
         ("> quoted", f"{DIM}│{END} quoted"),
+        ("*one* of *two things*, a*b*c", f"{SLANTED}one{END} of {SLANTED}two things{END}, a*b*c"),
         ("---", f"{DIM}{'─' * 20}{END}"),
         ("2 * 3 * 4 and __init__ and a_b_c", "2 * 3 * 4 and __init__ and a_b_c"),
         ("#hash\n-5\n** no **", "#hash\n-5\n** no **"),

@@ -117,7 +117,7 @@ def test_a_signal_while_following_a_turn_does_not_interrupt_it(
     detached = [*PROGRAM, "prompt", "fix-tests", "hang", "--detach"]
     subprocess.run(detached, env=environment, capture_output=True, check=True)
     ended = signalled(environment, program, signal.SIGINT, "turn", "fix-tests")
-    assert ended == (130, b"", b"")
+    assert ended == (130, b"", b"claude-mcp: interrupted; the turn, if it runs, goes on\n")
     assert fake_engine.calls(program)[-2:] == ["hanging", "left"]
     assert status(environment) == "running"
 
@@ -135,7 +135,8 @@ def test_an_interrupted_creation_is_rolled_back(
     environment: dict[str, str], program: Path, project: Path
 ) -> None:
     argv = ["create", str(project), "--image", "hang:latest"]
-    assert signalled(environment, program, signal.SIGINT, *argv) == (130, b"", b"")
+    said = b"claude-mcp: interrupted; no session was created\n"
+    assert signalled(environment, program, signal.SIGINT, *argv) == (130, b"", said)
     assert fake_engine.calls(program)[-2:] == ["hanging", "rm"]
 
 

@@ -220,3 +220,22 @@ def test_a_part_of_a_long_secret_is_found_at_both_ends_of_a_text() -> None:
     for part in (secret[:60_000], secret[:20]):
         text = redactor.redact(f"before: {part}", goes_on=True)
         assert text == "before: [redacted]"
+
+
+def test_of_a_growing_text_only_what_cannot_become_a_secret_is_settled() -> None:
+    redactor = Redactor()
+    assert redactor.settled("anything") == len("anything")
+    for secret in ("secret-of-mine", "mine-and-yours"):
+        redactor.add(secret)
+    whole = "It is secret-of-mine-and-yours, and\nsecret-of-\nmine too"
+    shown = ""
+    for end in range(len(whole) + 1):
+        text = whole[:end]
+        settled = redactor.redact(text[: redactor.settled(text)])
+        assert settled.startswith(shown), text
+        shown = settled
+    assert shown == "It is [redacted], and\n[redacted] too"
+    assert redactor.settled("a secret-of-min") == 2
+    assert redactor.settled("a secret-of-\n") == 2
+    assert redactor.settled("no s\n") == 3
+    assert redactor.settled("plain\n") == 6

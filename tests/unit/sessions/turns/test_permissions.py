@@ -152,7 +152,7 @@ async def test_a_late_answer_is_reported_and_the_waiting_continues(
 ) -> None:
     told: list[str] = []
 
-    async def progress(message: str) -> None:
+    async def progress(message: str, amount: object = None, /) -> None:
         told.append(message)
 
     async def ask(question: Question) -> Answer:

@@ -346,7 +346,7 @@ async def test_a_turn_returns_its_result_and_reports_progress(
     )
     told: list[str] = []
 
-    async def progress(line: str) -> None:
+    async def progress(line: str, amount: object = None, /) -> None:
         told.append(line)
 
     assert (
