@@ -13,6 +13,7 @@
 #                           else those that this machine's administrator added)
 #   --if-missing            do nothing if an image of that name is there, however it was made
 #   --rebuild               pull the base again and build without cache
+#   --no-cache              build without cache
 #   --no-install            do not install packages
 #   --verbose               show all that the engine says
 #
@@ -32,7 +33,7 @@ readonly FINGERPRINT=claude-mcp.build
 readonly PULL_SECONDS=120
 
 tag="$DEFAULT_IMAGE"
-engine="" if_missing="" rebuild="" verbose=""
+engine="" if_missing="" rebuild="" no_cache="" verbose=""
 certificates=()
 
 while [ $# -gt 0 ]; do
@@ -50,7 +51,8 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --if-missing) if_missing=1 ;;
-        --rebuild) rebuild=1 ;;
+        --rebuild) rebuild=1 no_cache=1 ;;
+        --no-cache) no_cache=1 ;;
         --no-install) export NO_INSTALL=1 ;;
         --verbose) verbose=1 ;;
         -h | --help) usage_of scripts/build-custom-image.sh && exit ;;
@@ -158,7 +160,7 @@ build() {
             *://localhost[:/]* | *://127.* | *://\[::1\]*) options+=(--network=host) ;;
         esac
     done
-    [ -z "$rebuild" ] || options+=(--no-cache)
+    [ -z "$no_cache" ] || options+=(--no-cache)
     "$engine" build "${options[@]}" --label "$FINGERPRINT=$fingerprint" --tag "$tag" - <"$DOCKERFILE"
 }
 
@@ -180,7 +182,7 @@ fingerprint="$({
     image_id "$engine" "$base_image"
     for name in "${settings[@]}"; do echo "${!name:-}"; done
 } | checksum)"
-if [ -z "$rebuild" ] && [ "$("$engine" image inspect --format "{{index .Config.Labels \"$FINGERPRINT\"}}" "$tag" 2>/dev/null)" = "$fingerprint" ]; then
+if [ -z "$no_cache" ] && [ "$("$engine" image inspect --format "{{index .Config.Labels \"$FINGERPRINT\"}}" "$tag" 2>/dev/null)" = "$fingerprint" ]; then
     say "$tag is there and up to date ($engine)."
     exit
 fi

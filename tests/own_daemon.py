@@ -1,8 +1,9 @@
 """A Docker daemon of a test's own, which it may stop and kill.
 
 It runs in namespaces of its own, so that neither its network nor its mounts are the host's, and has
-its state in memory. It reads the layers of the session image from the host's daemon, so it is up
-within a second. Everything in it ends with the process that holds the namespaces.
+its state in memory. It reads the layers of an image from the host's daemon, so it is up within a
+second; without an image, its store is empty. Everything in it ends with the process that holds the
+namespaces.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ mkdir -p /run/containerd && mount -t tmpfs none /run/containerd
 mkdir "$1/state/root"
 mount -t tmpfs none "$1/state/root"  # a mount of its own, or the daemon hides the layers with one
 mkdir -p "$1/state/root/image" "$1/state/root/overlay2"
-cp -a "$2/image/overlay2" "$1/state/root/image/"
-cp -a "$2/overlay2/l" "$1/state/root/overlay2/"
+if [ -n "$3" ]; then
+    cp -a "$2/image/overlay2" "$1/state/root/image/"
+    cp -a "$2/overlay2/l" "$1/state/root/overlay2/"
+fi
 for layer in $3; do
     mine="$1/state/root/overlay2/${layer##*/}"
     mkdir -p "$mine/diff" "$mine/work"
@@ -59,17 +62,13 @@ exec dockerd --data-root="$root" "$@"
 
 
 class OwnDaemon:
-    def __init__(self, image: str) -> None:
+    def __init__(self, image: str | None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="own-docker-"))
         (self._directory / "state").mkdir()
         self.host = f"unix://{self._directory}/socket"
         self._log = (self._directory / "log").open("w")
         root = _said("docker", "info", "--format={{.DockerRootDir}}")
-        data = json.loads(
-            _said("docker", "image", "inspect", "--format={{json .GraphDriver.Data}}", image)
-        )
-        layers = [data["UpperDir"], *data.get("LowerDir", "").split(":")]
-        self._layers = " ".join(layer.removesuffix("/diff") for layer in layers if layer)
+        self._layers = " ".join(_layers(image) if image else ())
         self._holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
              "--propagation=private", "bash", "-c", HOLD, "_", str(self._directory), root,
@@ -87,13 +86,14 @@ class OwnDaemon:
     def log(self) -> str:
         return (self._directory / "log").read_text()
 
-    def _inside(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
+    def inside(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a program in its namespaces, where the network is a loopback of its own."""
         enter = ["nsenter", f"--target={self._first}", "--net", "--mount", "--pid"]
         return subprocess.Popen([*enter, *argv], start_new_session=True, **options)
 
     def start(self, *options: str) -> None:
         state = self._directory / "state"
-        self._client = self._inside(
+        self._client = self.inside(
             "bash", "-c", RUN, "_", f"{state}/root", self._layers, f"--exec-root={state}/exec",
             f"--pidfile={state}/pid", f"--host={self.host}", "--storage-driver=overlay2", *options,
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
@@ -105,9 +105,9 @@ class OwnDaemon:
 
     def hide(self, directory: Path) -> None:
         """Let it see something else than we do in a directory; begins before it starts."""
-        assert self._inside("mount", "-t", "tmpfs", "none", str(directory)).wait() == 0
+        assert self.inside("mount", "-t", "tmpfs", "none", str(directory)).wait() == 0
         other = str(directory / "other")
-        assert self._inside("install", "-D", "/etc/hostname", f"{other}/not-ours").wait() == 0
+        assert self.inside("install", "-D", "/etc/hostname", f"{other}/not-ours").wait() == 0
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the daemon; wait for its end if it ends it."""
@@ -127,7 +127,7 @@ class OwnDaemon:
 
     def standin(self) -> int:
         """Start the Messages API where its containers reach it; its port."""
-        self._standin = self._inside(
+        self._standin = self.inside(
             PYTHON, str(STANDIN), "--host=0.0.0.0", "--until-stdin-closes",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -149,6 +149,14 @@ class OwnDaemon:
                         pipe.close()
         self._log.close()
         shutil.rmtree(self._directory)
+
+
+def _layers(image: str) -> list[str]:
+    data = json.loads(
+        _said("docker", "image", "inspect", "--format={{json .GraphDriver.Data}}", image)
+    )
+    layers = [data["UpperDir"], *data.get("LowerDir", "").split(":")]
+    return [layer.removesuffix("/diff") for layer in layers if layer]
 
 
 def _said(*argv: str) -> str:
