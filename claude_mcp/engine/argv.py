@@ -1,7 +1,8 @@
-"""Argv for every verb of Docker's command line: a frozen spec in, a tuple of strings out.
+"""Argv for the verbs of Docker's command line: a frozen spec in, a tuple of strings out.
 
 Pure functions. Every option has the form ``--name=value``, so that no value is read as an
-option. What stands alone was checked by ``spec``.
+option. What stands alone was checked by ``names``. The verbs that only ask are in
+``questions``.
 """
 
 from __future__ import annotations
@@ -13,39 +14,17 @@ from typing import Final
 
 from claude_mcp.engine.dialects.dialect import SHM_BYTES, Dialect
 from claude_mcp.engine.environment import PROXIES
-from claude_mcp.engine.spec import (
-    BindMount,
-    ContainerSpec,
-    Limits,
-    TmpfsMount,
-    VolumeMount,
-    image_reference,
-    key,
-    reference,
-    runtime,
-)
-
-Argv = tuple[str, ...]
+from claude_mcp.engine.names import image_reference, key, reference, runtime
+from claude_mcp.engine.questions import Argv
+from claude_mcp.engine.spec import BindMount, ContainerSpec, Limits, TmpfsMount, VolumeMount
 
 OOM_SCORE: Final = 500
 """When the host runs out of memory, the kernel kills a session's processes first."""
-
-INSPECT_FORMAT: Final = (
-    '{"id":{{json .ID}},"name":{{json .Name}},"created":{{json .Created}},'
-    '"status":{{json .State.Status}},"exitCode":{{json .State.ExitCode}},'
-    '"started":{{json .State.StartedAt}},"finished":{{json .State.FinishedAt}},'
-    '"error":{{json .State.Error}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}},'
-    # As a whole: in a template, the engines spell its fields differently.
-    '"host":{{json .HostConfig}}}'
-)
-
 
 IMAGES_FORMAT: Final = "{{.Repository}}\\t{{.Tag}}\\t{{.ID}}\\t{{.Size}}\\t{{.CreatedSince}}"
 """One image a line; both engines know these fields."""
 DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^"
 """Keys that nobody types: the engines' own default, Ctrl-P, belongs to the programs inside."""
-
-STATES_FORMAT: Final = "{{.ID}}\t{{.Names}}\t{{.State}}"
 
 
 def mount_value(dialect: Dialect, mount: BindMount) -> str:
@@ -152,23 +131,8 @@ def remove_argv(program: str, ref: str) -> Argv:
     return (program, "rm", "--force", "--volumes", reference(ref))
 
 
-def list_ids_argv(program: str, label: str, value: str | None = None) -> Argv:
-    filtered = key(label) if value is None else f"{key(label)}={value}"
-    return (program, "ps", "--all", "--quiet", "--no-trunc", f"--filter=label={filtered}")
-
-
-def list_states_argv(program: str, label: str) -> Argv:
-    filtered = f"--filter=label={key(label)}"
-    return (program, "ps", "--all", "--no-trunc", filtered, f"--format={STATES_FORMAT}")
-
-
 def remove_volume_argv(program: str, name: str) -> Argv:
     return (program, "volume", "rm", reference(name))
-
-
-def inspect_argv(program: str, refs: Sequence[str]) -> Argv:
-    checked = (reference(ref) for ref in refs)
-    return (program, "container", "inspect", f"--format={INSPECT_FORMAT}", *checked)
 
 
 def stats_argv(program: str, refs: Sequence[str]) -> Argv:
@@ -225,16 +189,3 @@ def copy_in_argv(program: str, ref: str, directory: str) -> Argv:
 def copy_out_argv(program: str, dialect: Dialect, ref: str, path: str) -> Argv:
     """Writes a tar archive of ``path``, an absolute path, to stdout."""
     return (program, "cp", *dialect.copy_out_options, f"{reference(ref)}:{path}", "-")
-
-
-def version_argv(program: str) -> Argv:
-    return (program, "version", "--format={{json .}}")
-
-
-def info_argv(program: str) -> Argv:
-    return (program, "info", "--format={{json .}}")
-
-
-def connections_argv(program: str) -> Argv:
-    """Names of the remote services that Podman knows, one per line."""
-    return (program, "system", "connection", "list", "--format={{.Name}}")

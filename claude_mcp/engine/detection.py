@@ -1,30 +1,27 @@
 """Which engine answers.
 
-Detection asks a program for its version and reads the answer. It never looks at the program's
-name: a ``docker`` that is Podman in disguise is Podman here.
+Detection asks a program for its version; ``answer`` reads what it says.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Final
 
-from claude_mcp.engine import argv as build
-from claude_mcp.engine import process
+from claude_mcp.engine import process, questions
 from claude_mcp.engine.address import EngineName
-from claude_mcp.engine.dialects.dialect import Dialect
-from claude_mcp.engine.dialects.docker import DOCKER, MOUNT_ALONE_BEFORE_25, ROOTLESS_DOCKER
-from claude_mcp.engine.dialects.podman import (
-    PODMAN,
-    REMOTE_PODMAN,
-    REMOTE_ROOTLESS_PODMAN,
-    ROOTLESS_PODMAN,
+from claude_mcp.engine.answer import (
+    Answer,
+    check_daemon,
+    check_version,
+    dialect_of,
+    parse_version,
 )
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.dialects.podman import PODMAN
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.environment import engine_environment
@@ -34,25 +31,6 @@ from claude_mcp.engine.naming import hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 DETECT_TIMEOUT_SECONDS: Final = 8.0
-PODMAN_SERVICE: Final = "Podman Engine"
-"""What Podman's service calls itself when it speaks Docker's API."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program says of itself. ``daemon_answers`` is False if only a client answered."""
-
-    name: EngineName
-    version: str
-    rootless: bool = False
-    in_virtual_machine: bool = False
-    daemon_answers: bool = True
-    remote: bool = False
-    """A Podman client is connected to a service, which alone knows whether it is rootless."""
-    daemon_is_podman: bool = False
-    """A Docker client is connected to Podman's service."""
-    client_before_25: bool = False
-    """Docker's client is older than version 25 and takes other fields of ``--mount``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,81 +48,6 @@ async def connect(program: str | None, environment: Mapping[str, str]) -> Engine
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]
     return DockerCliEngine(found.program, found.version, found.dialect, environment, known)
-
-
-def parse_version(stdout: str, *, effective_uid: int) -> Answer | None:
-    """Read the output of ``version --format={{json .}}``; None if no known engine wrote it."""
-    try:
-        answer: Any = json.loads(stdout.strip().splitlines()[0])
-        client = answer["Client"]
-        if "ApiVersion" in client:  # Docker's spelling
-            server = answer.get("Server")
-            if not server:
-                return Answer(EngineName.DOCKER, str(client["Version"]), daemon_answers=False)
-            components = {str(part.get("Name")) for part in server.get("Components") or ()}
-            platform = str((server.get("Platform") or {}).get("Name"))
-            return Answer(
-                EngineName.DOCKER,
-                str(server["Version"]),
-                rootless="rootlesskit" in components,
-                in_virtual_machine=platform.startswith("Docker Desktop"),
-                daemon_is_podman=PODMAN_SERVICE in components,
-                client_before_25=_numbers(str(client["Version"])) < (25,),
-            )
-        if "APIVersion" in client:  # Podman's spelling
-            version = str(client["Version"])
-            remote = bool(answer.get("Server"))
-            rootless = effective_uid != 0 and not remote
-            return Answer(EngineName.PODMAN, version, rootless=rootless, remote=remote)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    return None
-
-
-def dialect_of(answer: Answer) -> Dialect:
-    match answer.name:
-        case EngineName.DOCKER:
-            dialect = ROOTLESS_DOCKER if answer.rootless else DOCKER
-            if answer.client_before_25 and dialect.mount_alone:
-                dialect = replace(dialect, mount_alone=MOUNT_ALONE_BEFORE_25)
-        case EngineName.PODMAN:
-            local = ROOTLESS_PODMAN if answer.rootless else PODMAN
-            remote = REMOTE_ROOTLESS_PODMAN if answer.rootless else REMOTE_PODMAN
-            dialect = remote if answer.remote else local
-        case unknown:
-            assert_never(unknown)
-    return replace(dialect, in_virtual_machine=answer.in_virtual_machine)
-
-
-def check_version(dialect: Dialect, version: str) -> None:
-    """Raise EngineError if the engine is older than supported."""
-    if _numbers(version) < dialect.minimum_version:
-        minimum = ".".join(map(str, dialect.minimum_version))
-        raise EngineError(
-            f"{dialect.title} {version} is too old: {minimum} or later is needed.",
-            hint=f"Upgrade {dialect.title}, or choose another engine with CLAUDE_MCP_ENGINE.",
-        )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-
-
-def check_daemon(answer: Answer, program: str, environment: Mapping[str, str]) -> None:
-    """Raise EngineError if a Docker client is connected to Podman.
-
-    Podman's service ignores some of Docker's options without a word, such as an unknown
-    ``--runtime``: the session would not be isolated as it was asked for.
-    """
-    if answer.daemon_is_podman:
-        address = "the address in DOCKER_HOST" if environment.get("DOCKER_HOST") else "its address"
-        raise EngineError(
-            f"'{program}' is a Docker client that is connected to Podman {answer.version}, and "
-            "Podman silently ignores some of Docker's options.",
-            hint=f"Use Podman's own client: set CLAUDE_MCP_ENGINE=podman, and CONTAINER_HOST to "
-            f"{address}.",
-        )
 
 
 async def probe(program: str, environment: Mapping[str, str]) -> Detected:
@@ -178,7 +81,7 @@ async def _ask(
 ) -> tuple[Answer | None, EngineError | None]:
     """What a program says of itself, and why it cannot be used."""
     try:
-        completed = await _run(build.version_argv(program), environment)
+        completed = await _run(questions.version_argv(program), environment)
     except EngineError as error:
         return None, error
     answer = parse_version(completed.out, effective_uid=os.geteuid())
@@ -191,7 +94,7 @@ async def _ask(
     return answer, None
 
 
-async def _run(argv: build.Argv, environment: Mapping[str, str]) -> process.Completed:
+async def _run(argv: questions.Argv, environment: Mapping[str, str]) -> process.Completed:
     try:
         return await process.run(argv, env=environment, timeout=DETECT_TIMEOUT_SECONDS)
     except process.ProgramNotFound as error:
@@ -205,7 +108,7 @@ async def _run(argv: build.Argv, environment: Mapping[str, str]) -> process.Comp
 
 async def _service_info(program: str, environment: Mapping[str, str]) -> EngineInfo:
     """What Podman's service says of itself. Our own user is not the service's user."""
-    completed = await _run(build.info_argv(program), environment)
+    completed = await _run(questions.info_argv(program), environment)
     if completed.returncode != 0:
         raise classify(PODMAN.title, "describe itself", completed.err)
     return parse_info(completed.out)
@@ -219,7 +122,7 @@ async def _check_connection(program: str, environment: Mapping[str, str]) -> Non
     connection = environment.get("CONTAINER_CONNECTION")
     if not connection or environment.get("CONTAINER_HOST"):
         return
-    known = await _run(build.connections_argv(program), environment)
+    known = await _run(questions.connections_argv(program), environment)
     if connection not in (name.rstrip("*") for name in known.out.split()):
         raise EngineUnavailable(
             f"Podman has no connection '{connection}'.",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import anyio
 import anyio.to_thread
 
 from claude_mcp.engine import argv as build
-from claude_mcp.engine import process, spool
-from claude_mcp.engine.argv import Argv
+from claude_mcp.engine import process, questions, spool
+from claude_mcp.engine.described import parse_inspect, parse_states
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.engine import (
     CREATE_SECONDS,
@@ -59,7 +58,7 @@ from claude_mcp.engine.failures import (
 )
 from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.pulse import Pulse
-from claude_mcp.engine.spec import ContainerSpec, Limits
+from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.engine.stats import Stats, parse_stats
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
 
@@ -116,7 +115,7 @@ class DockerCliEngine:
     async def _ask(self) -> None:
         """The question whether the engine answers, whose answer needs no container."""
         # It does not stand in line with the calls that wait for the same engine.
-        completed = await self._run_at_once(build.version_argv(self.program), math.inf)
+        completed = await self._run_at_once(questions.version_argv(self.program), math.inf)
         if completed.returncode != 0:
             error = self._failure("report its version", completed)
             if isinstance(error, EngineUnavailable):
@@ -130,7 +129,7 @@ class DockerCliEngine:
 
     async def _run(
         self,
-        argv: Argv,
+        argv: questions.Argv,
         *,
         capture_bytes: int = process.CAPTURE_BYTES,
         seconds: float | None = None,
@@ -141,7 +140,7 @@ class DockerCliEngine:
 
     async def _run_at_once(
         self,
-        argv: Argv,
+        argv: questions.Argv,
         seconds: float,
         *,
         extra_environment: Mapping[str, str] | None = None,
@@ -250,7 +249,7 @@ class DockerCliEngine:
         """The containers that exist, and the ids of those whose removal failed halfway."""
         if not refs:
             return [], []
-        completed = await self._run(build.inspect_argv(self.program, refs))
+        completed = await self._run(questions.inspect_argv(self.program, refs))
         found = parse_inspect(completed.out)
         if matches(AMBIGUOUS, completed):
             raise ReferenceAmbiguous(f"{' or '.join(refs)} matches several containers.")
@@ -268,7 +267,7 @@ class DockerCliEngine:
         return parse_stats(completed.out)
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:
-        completed = await self._run(build.list_ids_argv(self.program, label, value))
+        completed = await self._run(questions.list_ids_argv(self.program, label, value))
         if completed.returncode != 0:
             raise self._failure("list containers", completed)
         return completed.out.split()
@@ -307,7 +306,7 @@ class DockerCliEngine:
         found = [container for each in described.values() for container in each]
         if len(described) == len(ids):
             return found
-        completed = await self._run(build.list_states_argv(self.program, label))
+        completed = await self._run(questions.list_states_argv(self.program, label))
         if completed.returncode != 0:
             raise self._failure("list containers", completed)
         listed = parse_states(completed.out, label)
@@ -441,7 +440,7 @@ class DockerCliEngine:
 
     async def info(self) -> EngineInfo:
         if not self.known_info:
-            completed = await self._run(build.info_argv(self.program))
+            completed = await self._run(questions.info_argv(self.program))
             if completed.returncode != 0:
                 raise self._failure("describe itself", completed)
             self.known_info.append(parse_info(completed.out))
@@ -467,58 +466,3 @@ class DockerCliEngine:
         return next(
             (kind(error.message) for pattern, kind in _STATES if pattern.search(stderr)), error
         )
-
-
-def _limits(fields: Mapping[str, Any]) -> Limits:
-    """Engines write no limit as 0, -1 or null."""
-    host = fields.get("host") or {}
-    memory, nano_cpus, pids = (
-        value if isinstance(value := host.get(name), int) and value > 0 else None
-        for name in ("Memory", "NanoCpus", "PidsLimit")
-    )
-    return Limits(memory, nano_cpus and nano_cpus / 1e9, pids)
-
-
-def parse_states(stdout: str, label: str) -> list[Container]:
-    """Read the output of ``ps`` with ``argv.STATES_FORMAT``: containers with little but a name.
-
-    Their state is one word for Docker ("running"), and words for people for Podman ("Up 2 hours").
-    """
-    found = []
-    for line in stdout.splitlines():
-        id, _, rest = line.partition("\t")
-        name, _, state = rest.partition("\t")
-        status = state.strip().partition(" ")[0].lower()
-        status = "running" if status == "up" else status
-        found.append(Container(id, name, "", status, 0, "", "", {label: ""}))
-    return found
-
-
-def parse_inspect(stdout: str) -> list[Container]:
-    """Read the output of ``inspect`` with ``argv.INSPECT_FORMAT``: one object per line."""
-    found = []
-    for line in stdout.splitlines():
-        if not line.strip():
-            continue
-        try:
-            fields: dict[str, Any] = json.loads(line)
-            found.append(
-                Container(
-                    id=fields["id"],
-                    name=fields["name"].lstrip("/"),
-                    created=fields["created"],
-                    status=fields["status"],
-                    exit_code=fields["exitCode"],
-                    error=fields["error"] or "",
-                    image=fields["image"],
-                    labels=fields["labels"] or {},
-                    started=fields["started"],
-                    finished=fields["finished"],
-                    limits=_limits(fields),
-                )
-            )
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EngineError(
-                f"The engine's answer to inspect is malformed: {line[:200]}."
-            ) from error
-    return found

@@ -18,7 +18,8 @@ from claude_mcp.engine import host
 from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.info import EngineInfo
-from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount, runtime
+from claude_mcp.engine.names import runtime
+from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount
 from claude_mcp.errors import UsageError
 
 KIB: Final = 1024

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.engine import argv
+from claude_mcp.engine import argv, questions
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
+from claude_mcp.engine.names import reference
 from claude_mcp.engine.spec import (
     BindMount,
     ContainerSpec,
     Limits,
     TmpfsMount,
     VolumeMount,
-    reference,
 )
 from claude_mcp.errors import UsageError
 
@@ -185,10 +185,10 @@ def test_verbs_on_one_container() -> None:
 
 def test_read_only_verbs() -> None:
     assert [
-        argv.version_argv("podman"),
-        argv.list_ids_argv("podman", "claude-mcp.session"),
-        argv.list_ids_argv("podman", "claude-mcp.egress", "a=b c"),
-        argv.inspect_argv("podman", ["c1", "c2"]),
+        questions.version_argv("podman"),
+        questions.list_ids_argv("podman", "claude-mcp.session"),
+        questions.list_ids_argv("podman", "claude-mcp.egress", "a=b c"),
+        questions.inspect_argv("podman", ["c1", "c2"]),
         argv.image_id_argv("podman", "claude-code-custom:latest"),
     ] == [
         ("podman", "version", "--format={{json .}}"),
@@ -201,7 +201,7 @@ def test_read_only_verbs() -> None:
             "--no-trunc",
             "--filter=label=claude-mcp.egress=a=b c",
         ),
-        ("podman", "container", "inspect", f"--format={argv.INSPECT_FORMAT}", "c1", "c2"),
+        ("podman", "container", "inspect", f"--format={questions.INSPECT_FORMAT}", "c1", "c2"),
         ("podman", "image", "inspect", "--format={{.Id}}", "claude-code-custom:latest"),
     ]
 
@@ -212,7 +212,7 @@ def test_read_only_verbs() -> None:
         lambda ref: argv.start_argv("docker", ref),
         lambda ref: argv.start_attached_argv("docker", ref),
         lambda ref: argv.remove_argv("docker", ref),
-        lambda ref: argv.inspect_argv("docker", ["good", ref]),
+        lambda ref: questions.inspect_argv("docker", ["good", ref]),
         lambda ref: argv.exec_argv("docker", ref, ["true"]),
         lambda ref: argv.logs_argv("docker", ref, 1),
         lambda ref: argv.copy_in_argv("docker", ref, "/"),
@@ -259,7 +259,7 @@ def test_a_label_or_variable_needs_a_plain_name(key: str) -> None:
         with pytest.raises(UsageError, match="is not a valid label or variable name"):
             argv.create_argv("docker", DOCKER, spec)
     with pytest.raises(UsageError, match="is not a valid label or variable name"):
-        argv.list_ids_argv("docker", key)
+        questions.list_ids_argv("docker", key)
 
 
 @pytest.mark.parametrize(

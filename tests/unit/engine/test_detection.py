@@ -12,14 +12,8 @@ import pytest
 
 from claude_mcp.engine import detection
 from claude_mcp.engine.address import EngineName
-from claude_mcp.engine.detection import (
-    Answer,
-    Detected,
-    connect,
-    detect,
-    dialect_of,
-    parse_version,
-)
+from claude_mcp.engine.answer import Answer, dialect_of, parse_version
+from claude_mcp.engine.detection import Detected, connect, detect
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.podman import (

@@ -14,9 +14,10 @@ import anyio.lowlevel
 import pytest
 from pytest_subprocess import FakeProcess
 
-from claude_mcp.engine.argv import INSPECT_FORMAT, create_argv
+from claude_mcp.engine.argv import create_argv
+from claude_mcp.engine.described import parse_inspect
 from claude_mcp.engine.dialects import docker, podman
-from claude_mcp.engine.docker_cli import DockerCliEngine, parse_inspect
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import (
     Container,
     ContainerNameInUse,
@@ -29,6 +30,7 @@ from claude_mcp.engine.engine import (
     ReferenceAmbiguous,
 )
 from claude_mcp.engine.process import Completed
+from claude_mcp.engine.questions import INSPECT_FORMAT
 from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import (
     ClaudeMcpError,

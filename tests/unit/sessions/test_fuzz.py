@@ -25,7 +25,8 @@ from claude_mcp.config import Config
 from claude_mcp.engine import argv
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.engine import Container
-from claude_mcp.engine.spec import REFERENCE, BindMount, ContainerSpec, reference
+from claude_mcp.engine.names import REFERENCE, reference
+from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import TransferError, UsageError
 from claude_mcp.placing.descriptors import empty, opened
 from claude_mcp.sessions import labels

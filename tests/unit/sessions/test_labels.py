@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from claude_mcp.contract.places import ABANDONED_EXIT_CODE
-from claude_mcp.engine import spec
+from claude_mcp.engine import names
 from claude_mcp.engine.engine import Container
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.labels import (
@@ -166,7 +166,7 @@ def test_every_name_has_a_container_of_its_own_that_the_engine_takes() -> None:
     made = [container_name(name) for name in AWKWARD_NAMES]
     assert len(set(made)) == len(AWKWARD_NAMES)
     for container in made:
-        assert spec.reference(container) == container
+        assert names.reference(container) == container
         assert re.fullmatch(r"claude-mcp-[a-zA-Z0-9_.-]{1,63}", container)
 
 
@@ -366,4 +366,4 @@ def test_labels_of_a_network_may_be_forged() -> None:
 def test_a_label_describes_the_whole_proxy() -> None:
     assert proxy_from_json(ALLOWING.to_json()) == ALLOWING
     assert ALLOWING.name == "claude-mcp-proxy-0123456789abcdef"
-    assert spec.reference(ALLOWING.name) == ALLOWING.name
+    assert names.reference(ALLOWING.name) == ALLOWING.name
