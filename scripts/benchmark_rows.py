@@ -32,7 +32,7 @@ from benchmark_measuring import (
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import marks
 from claude_mcp.sessions.create.request import NetworkName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
@@ -190,7 +190,7 @@ async def listing(bench: Bench) -> Rows:
 
     async def by_hand(samples: Samples) -> None:
         with timed(samples, "list"):
-            label = f"--filter=label={labels.SESSION}"
+            label = f"--filter=label={marks.SESSION}"
             found = bench.bare("ps", "--all", "--quiet", "--no-trunc", label).split()
             # Sessions of others are among them, and may be gone by now.
             bench.bare("container", "inspect", *found, must_work=False)

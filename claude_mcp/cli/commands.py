@@ -138,6 +138,8 @@ def credentials(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
+    from claude_mcp.sessions import glance
+
     async def work(sessions: Sessions) -> BrokenPipeError | None:
         listed = await sessions.list(ask=not arguments.quick)
         try:
@@ -157,7 +159,13 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
             talk("There are no sessions.")
         sys.stdout.flush()  # leaving this block may wait for the removal of expired sessions
 
-    broken = within(config, work)
+    try:
+        if glance.finds_nothing(config):
+            show([])
+            return 0
+        broken = within(config, work)
+    finally:
+        glance.end()
     if broken is not None:
         raise broken
     return 0

@@ -82,6 +82,16 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]], *, interrup
     Raises:
         Interrupted: by a signal. A second signal ends the process immediately.
     """
+    from claude_mcp.sessions import glance
+
+    glance.begin(config)  # the engine answers while the rest is imported
+    try:
+        return _within(config, work)
+    finally:
+        glance.end()
+
+
+def _within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
     import anyio
 
     from claude_mcp.sessions.registry import open_sessions

@@ -27,6 +27,14 @@ def named_by(name: EngineName, environment: Mapping[str, str]) -> tuple[str, ...
     return found
 
 
+def first_program(program: str | None, environment: Mapping[str, str]) -> str:
+    """The program that detection asks first, if the caller names none itself."""
+    if program is not None:
+        return program
+    named = (name for name in EngineName if named_by(name, environment))
+    return next(named, next(iter(EngineName))).value
+
+
 def hint(names: tuple[str, ...], advice: str | None) -> str:
     """What to do about an engine that was named and does not work.
 

@@ -1,4 +1,4 @@
-"""The only place on the host that starts a process.
+"""The only place on the host that starts a process, but for what ``ahead`` begins early.
 
 ``run`` waits for a process and captures its output, with a bound. ``run_with_pipe`` connects a
 process to blocking code in a thread. ``open_stream`` holds a running process with its pipes. Each
@@ -30,6 +30,7 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.contract.capture import BoundedCapture
+from claude_mcp.engine import ahead
 
 logger = logging.getLogger(__name__)
 
@@ -174,13 +175,16 @@ async def run(
 ) -> Completed:
     """Run one program to its end, with an empty stdin.
 
-    ``env`` replaces the whole environment. ``timeout`` is in seconds.
+    ``env`` replaces the whole environment. ``timeout`` is in seconds. One that has begun already
+    (see ``ahead``) is taken over.
 
     Raises:
         ProgramNotFound: the program cannot be started.
         ProcessTimeout: it took longer than ``timeout``. Its whole group was killed.
     """
     started = time.monotonic()
+    if user is None and (begun := ahead.take(argv, env)) is not None:
+        return await _finish(begun, timeout)
     process = await _start(argv, stdin=DEVNULL, stderr=PIPE, env=env, user=user)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -205,6 +209,34 @@ async def run(
         stdout=out.value(),
         stderr=err.value(),
     )
+
+
+async def _finish(begun: ahead.Begun, timeout: float | None) -> Completed:
+    """``run`` for a program that has begun already."""
+    codes: list[int] = []
+    over = anyio.Event()
+
+    async def wait_in_thread() -> None:
+        with contextlib.suppress(ahead.Late):
+            codes.append(await anyio.to_thread.run_sync(begun.finish, timeout))
+        over.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_in_thread)
+            try:
+                await over.wait()
+            except BaseException:
+                begun.kill()  # otherwise the thread would not end, nor the task group
+                raise
+    finally:
+        if not codes:
+            begun.discard()
+    if not codes:
+        seconds = ahead.MOST_SECONDS if timeout is None else timeout
+        raise ProcessTimeout(begun.argv, seconds, begun.err.value().decode("utf-8", "replace"))
+    logger.debug("%s -> %d, begun ahead", begun.argv, codes[0])
+    return Completed(begun.argv, codes[0], begun.out.value(), begun.err.value())
 
 
 async def run_attached(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:

@@ -17,6 +17,7 @@ from claude_mcp.contract.places import (
 )
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.engine.engine import BEING_REMOVED, Container
+from claude_mcp.sessions.marks import SCHEMA, SESSION
 from claude_mcp.sessions.network.access import (
     NETWORK_LABEL,
     OPEN,
@@ -37,8 +38,6 @@ from claude_mcp.sessions.session import (
     rfc3339,
 )
 
-SESSION: Final = "claude-mcp.session"
-"""Marks a container as a session; its value is the schema's version."""
 NAME: Final = "claude-mcp.name"
 PROJECT: Final = "claude-mcp.project"
 PROVIDER: Final = "claude-mcp.provider"
@@ -67,7 +66,6 @@ IN_MEMORY: Final = "memory"
 NOT_DESCRIBED: Final = "(the engine does not describe this container now)"
 """In place of a project, as while somebody copies files of the container."""
 
-SCHEMA: Final = "1"
 CREATING_SECONDS: Final = 30.0
 """A container that was created but not started within this time was abandoned."""
 

@@ -9,7 +9,7 @@ from claude_mcp.config import Config
 from claude_mcp.contract.numbers import counted
 from claude_mcp.engine.engine import Container, Engine
 from claude_mcp.errors import TooManySessions
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import labels, marks
 from claude_mcp.sessions.session import parse_time
 
 OF_ALL, OF_OWNER = " (MAX_CONCURRENT_SESSIONS)", " of this token"
@@ -29,7 +29,7 @@ async def check(engine: Engine, config: Config, newcomer: str | None = None) -> 
         return
     running = [
         (parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
-        for each in await engine.containers(labels.SESSION)
+        for each in await engine.containers(marks.SESSION)
         if each.status in ("running", "paused")
     ]
     ahead = []

@@ -27,7 +27,7 @@ from claude_mcp.errors import (
     WorkUnsaved,
     ungrouped,
 )
-from claude_mcp.sessions import activity, labels, mounted, pruning, references, unsaved
+from claude_mcp.sessions import activity, labels, marks, mounted, pruning, references, unsaved
 from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
@@ -168,7 +168,7 @@ class Sessions:
 
     async def _found(self) -> list[Session]:
         """The sessions that exist for the owner, as the engine describes them now."""
-        containers = await (await self.engine()).containers(labels.SESSION)
+        containers = await (await self.engine()).containers(marks.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
         return [session for session in found if session.is_visible_to(self.config.owner)]
 

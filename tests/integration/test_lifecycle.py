@@ -31,7 +31,7 @@ from claude_mcp.errors import (
     SessionNotReady,
     UsageError,
 )
-from claude_mcp.sessions import labels, references
+from claude_mcp.sessions import labels, marks, references
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.create import creation
 from claude_mcp.sessions.create.request import CreateRequest, Mount, NetworkName
@@ -365,7 +365,7 @@ async def test_creator_killed_at_any_moment_leaves_a_whole_session_or_a_broken_o
                 creator.kill()
         try:
             await _settled(engine, mine)
-            for container in await engine.containers(labels.SESSION):
+            for container in await engine.containers(marks.SESSION):
                 if container.labels.get(labels.NAME) != mine:
                     continue
                 left = labels.session_of(container, later)
@@ -388,7 +388,7 @@ async def _settled(engine: DockerCliEngine, name: str) -> None:
     """Wait until the session has committed, or nothing that its dead creator started is left."""
     with anyio.fail_after(30):
         while True:
-            containers = await engine.containers(labels.SESSION)
+            containers = await engine.containers(marks.SESSION)
             ids = [each.id for each in containers if each.labels.get(labels.NAME) == name]
             pattern = "|".join(
                 [

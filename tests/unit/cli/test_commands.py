@@ -221,7 +221,7 @@ def test_create_refuses_malformed_mcp_servers(
         "claude-mcp: mcpConfig is invalid: mcpServers.db has a url but no type (http or sse).\n"
         "A server is {command, args, env}, or {type: http or sse, url, headers}.\n",
     )
-    assert fake_engine.calls(program) == []
+    assert set(fake_engine.calls(program)) <= {"version"}, "only asked which engine it is"
 
 
 def test_without_mcp_servers_the_agent_is_not_asked_for_their_status(

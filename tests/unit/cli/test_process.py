@@ -18,6 +18,8 @@ from tests.unit import fake_engine
 PROGRAM = [sys.executable, "-m", "claude_mcp"]
 PATIENCE_SECONDS = 20
 TURN = "6b0b0f3e-0000-4000-8000-000000000000"
+ABSENT = {"mcp", "pydantic", "anyio", "asyncio", "csv", "shutil", "ssl", "socket", "zipfile"}
+"""What a list of nothing does not load."""
 HEAVY = {"mcp", "anyio", "asyncio", "pydantic", "logging", "subprocess", "tomllib"}
 
 
@@ -198,6 +200,37 @@ def test_help_loads_nothing_heavy(environment: dict[str, str], argv: list[str]) 
     )
     loaded = {name.partition(".")[0] for name in done.stderr.decode().splitlines()[-1].split()}
     assert not loaded & HEAVY
+
+
+def loaded(environment: dict[str, str], *argv: str) -> set[str]:
+    """The modules that a command has loaded at its end."""
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "from claude_mcp.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "sys.stderr.write('\\n' + ' '.join(set(sys.modules) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], env=environment, capture_output=True, check=True
+    )
+    return set(done.stderr.decode().splitlines()[-1].split())
+
+
+def test_a_list_of_nothing_loads_little_and_asks_the_engine_twice(
+    environment: dict[str, str], program: Path
+) -> None:
+    modules = loaded(environment, "list")
+    assert not modules & ABSENT
+    assert sorted(fake_engine.calls(program)) == ["ps", "version"]
+
+
+@pytest.mark.usefixtures("session")
+def test_a_list_repeats_no_call_that_began_before_it_had_loaded_everything(
+    environment: dict[str, str], program: Path
+) -> None:
+    loaded(environment, "list")
+    assert sorted(fake_engine.calls(program)) == ["container", "exec", "ps", "version"]
 
 
 @pytest.mark.usefixtures("session")

@@ -29,7 +29,7 @@ from claude_mcp.engine.names import REFERENCE, reference
 from claude_mcp.engine.spec import BindMount, ContainerSpec
 from claude_mcp.errors import TransferError, UsageError
 from claude_mcp.placing.descriptors import empty, opened
-from claude_mcp.sessions import labels
+from claude_mcp.sessions import labels, marks
 from claude_mcp.sessions.create.mounts import bind_mount
 from claude_mcp.sessions.create.request import Mount
 from claude_mcp.sessions.files.archive import Tally
@@ -174,7 +174,7 @@ def test_no_reference_becomes_an_option(ref: str, command: list[str], there: str
 
 
 @often
-@given(st.dictionaries(st.sampled_from([labels.SESSION, labels.NAME, labels.PROJECT,
+@given(st.dictionaries(st.sampled_from([marks.SESSION, labels.NAME, labels.PROJECT,
                        labels.PROVIDER, labels.CREDENTIALS]) | word, word, max_size=6),
        word, word, word, st.integers())  # fmt: skip
 def test_labels_of_any_container_are_read(
@@ -182,7 +182,7 @@ def test_labels_of_any_container_are_read(
 ) -> None:
     container = Container(id_, "n", created, status, code, "", "i", found)
     session = labels.session_of(container)
-    assert (session is not None) == (labels.SESSION in found)
+    assert (session is not None) == (marks.SESSION in found)
 
 
 @often
@@ -221,7 +221,7 @@ def test_none_of_many_made_up_values_gets_through_either(root: Path) -> None:
     def check(test: Any, *args: Any) -> None:
         test.hypothesis.inner_test(*args)
 
-    ours = [labels.SESSION, labels.NAME, labels.PROVIDER, labels.CREDENTIALS, labels.PLACES,
+    ours = [marks.SESSION, labels.NAME, labels.PROVIDER, labels.CREDENTIALS, labels.PLACES,
             labels.EXPIRES, labels.GIT]  # fmt: skip
     for _ in range(EXAMPLES):
         mounts = [BindMount(word(), word(), dice.random() < 0.5) for _ in range(dice.randrange(3))]
