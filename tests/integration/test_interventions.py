@@ -110,6 +110,15 @@ async def _blink(sessions: Sessions, bare: Bare, container: str) -> None:
     await anyio.to_thread.run_sync(bare, "unpause", container)
 
 
+async def _stop(sessions: Sessions, bare: Bare, container: str) -> None:
+    def stop() -> None:
+        while "true" in bare("inspect", "--format={{.State.Running}}", container):
+            # On a busy machine, Podman gives up before the container has ended.
+            bare("stop", "--time=1", container, check=False)
+
+    await anyio.to_thread.run_sync(stop)
+
+
 def _by_engine(*args: str) -> Intervene:
     async def intervene(sessions: Sessions, bare: Bare, container: str) -> None:
         await anyio.to_thread.run_sync(lambda: bare(*args, container))
@@ -121,7 +130,7 @@ INTERVENTIONS: Final[dict[str, Intervene]] = {
     "pause": _pause,
     "unpause": _blink,
     "restart": _by_engine("restart", "--time=1"),
-    "stop": _by_engine("stop", "--time=1"),
+    "stop": _stop,
     "kill": _by_engine("kill"),
     "rm": _by_engine("rm", "--force"),
 }

@@ -56,6 +56,8 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING_EVENTS: Final = 1000
 """Events of a request beyond this many unread ones are dropped."""
 
+NO_CONTAINER: Final = "The session's container no longer exists."
+NOT_RUNNING: Final = "The session's container is not running."
 TRACEBACK: Final = "Traceback (most recent call last)"
 """The connector's own failure, when the container stops in the midst of connecting."""
 
@@ -224,9 +226,9 @@ class Channel:
             return ChannelLost("The connection to the session was lost before it answered.")
         error = self._engine.failed("reach the session", stderr)
         if isinstance(error, ContainerNotFound):
-            return NoContainer("The session's container no longer exists.")
+            return NoContainer(NO_CONTAINER)
         if isinstance(error, ContainerNotRunning):
-            return NotRunning("The session's container is not running.")
+            return NotRunning(NOT_RUNNING)
         if returncode == places.NO_AGENT_EXIT_CODE:
             return AgentError("The session's agent does not answer.")
         if returncode == places.NO_ROOM_EXIT_CODE or (

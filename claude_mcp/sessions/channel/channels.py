@@ -14,13 +14,23 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.contract import operations
-from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import AgentError, ClaudeMcpError, EngineError, NextStep
+from claude_mcp.engine.engine import Container, Engine
+from claude_mcp.errors import (
+    AgentError,
+    ClaudeMcpError,
+    EngineError,
+    EngineUnavailable,
+    NextStep,
+)
 from claude_mcp.sessions.channel import silence
 from claude_mcp.sessions.channel.channel import (
+    NO_CONTAINER,
+    NOT_RUNNING,
     Channel,
     ChannelLost,
+    NoContainer,
     NotReached,
+    NotRunning,
     OnEvent,
     Silent,
     Unanswered,
@@ -121,7 +131,13 @@ class Channels:
         except AgentError as error:
             if NextStep.READ_LOG in error.steps:  # of a request that was made while this one waits
                 raise
+            await self._check_running(container_id)
             raise await self._with_log(container_id, error, "") from error
+        except EngineUnavailable:
+            raise
+        except EngineError:
+            await self._check_running(container_id)
+            raise
 
     def _channel(self, container_id: str) -> Channel:
         channel = self._open.get(container_id)
@@ -131,14 +147,34 @@ class Channels:
             self._tasks.start_soon(self._hold, container_id, channel)
         return channel
 
+    async def _check_running(self, container_id: str) -> None:
+        """Raise NotRunning if the container ended while somebody was connecting to it.
+
+        A container that is ending fails a new exec in many ways, each in other words.
+        """
+        try:
+            container = await self._settled(container_id)
+        except EngineError as error:
+            logger.debug("nothing is known of the container: %s", error)
+            return
+        if container is None:
+            raise NoContainer(NO_CONTAINER)
+        if silence.ended(container) is not None:
+            raise NotRunning(NOT_RUNNING)
+
+    async def _settled(self, container_id: str) -> Container | None:
+        """The container, once the engine has had time to notice that it ended."""
+        container = await silence.container_now(self._engine, container_id)
+        if container is not None and container.status != "paused":
+            # During a removal, an engine first describes the container as running or stopped.
+            await anyio.sleep(SETTLE_SECONDS)
+            container = await silence.container_now(self._engine, container_id)
+        return container
+
     async def _lost(self, container_id: str, error: ChannelLost) -> ClaudeMcpError:
         """The error for a request that was written and will not be answered."""
         try:
-            container = await silence.container_now(self._engine, container_id)
-            if container is not None and container.status != "paused":
-                # During a removal, an engine first describes the container as running or stopped.
-                await anyio.sleep(SETTLE_SECONDS)
-                container = await silence.container_now(self._engine, container_id)
+            container = await self._settled(container_id)
         except EngineError as unavailable:
             return unavailable
         return silence.ended(container) or await self._with_log(

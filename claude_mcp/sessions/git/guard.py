@@ -36,10 +36,13 @@ DIGEST_BYTES: Final = 6
 
 NOTE_FOR_CLAUDE: Final = (
     "In this container git's config file of the project is read-only on purpose, so `git config`, "
-    "`git remote add`, renaming a branch and upstream tracking fail there ('Device or resource "
-    "busy'). Committing, branching, stashing and fetching work. Do not work around it: use "
-    "`git -c name=value` for a setting and a URL in place of a remote's name, or say what the "
-    "user should configure. Hooks that are installed here exist in this container only."
+    "`git remote add`, `git submodule add` and the like fail ('Device or resource busy'). "
+    "`git config --global` works in its place, also for a remote (`remote.NAME.url`, "
+    "`remote.NAME.fetch`) and an upstream (`branch.NAME.remote`, `branch.NAME.merge`), and lasts "
+    "as long as the container. `git push -u`, `git branch -m` and checking out a remote's branch "
+    "do their work and only cannot record the upstream, whatever they print. Do not work around "
+    "it; say what the user should configure. Hooks that are installed here exist in this container "
+    "only."
 )
 WORKTREES_NOTE_FOR_CLAUDE: Final = (
     "The repository has worktrees outside of this container. They look as if they were gone, so "
@@ -50,7 +53,8 @@ CONFIG_REFUSED: Final = re.compile(r"could not write config file \S+: Device or 
 CONFIG_NOTE: Final = (
     "The project's git config is read-only in this session, because git on the host obeys it. "
     "Set it on the host, use 'git config --global' or 'git -c' in the session, or create the "
-    "session with trustGit."
+    "session with trustGit or workspace 'clone'. Pushes and renamed branches are done all the "
+    "same; only their upstream is not recorded."
 )
 
 

@@ -23,7 +23,7 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions.channel import channel, silence
 from claude_mcp.sessions.channel import channels as channel_set
-from claude_mcp.sessions.channel.channel import NotRunning
+from claude_mcp.sessions.channel.channel import NoContainer, NotRunning
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused
 from tests.unit.sessions.conftest import PRELUDE, container
@@ -708,3 +708,31 @@ async def test_a_lost_request_learns_what_became_of_the_container(
             await channels.request(ID, "command", {})
     assert getattr(caught.value, "message", "") == message
     assert scripted.calls.count("exec") == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        f"sys.exit({places.NO_AGENT_EXIT_CODE})",
+        "os.kill(os.getpid(), 9)",
+        "sys.exit('Error: OCI runtime error: unable to join its cgroup')",
+    ],
+    ids=["no agent", "killed", "the engine's words"],
+)
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [([container(ID, "fix", "exited")], NotRunning), ([], NoContainer)],
+    ids=["stopped", "removed"],
+)
+async def test_a_container_that_ends_while_somebody_connects_is_not_taken_for_a_fault(
+    scripted: ScriptedEngine,
+    opened: Open,
+    failure: str,
+    held: list[dict[str, Any]],
+    kind: type[Exception],
+) -> None:
+    scripted.on("exec", f"import os, sys; {failure}")
+    async with opened() as channels:
+        scripted.holds(*held)
+        with pytest.raises(kind):
+            await channels.request(ID, "command", {})
