@@ -86,12 +86,12 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]], *, interrup
 
     glance.begin(config)  # the engine answers while the rest is imported
     try:
-        return _within(config, work)
+        return _within(config, work, interrupted)
     finally:
         glance.end()
 
 
-def _within(config: Config, work: Callable[[Sessions], Awaitable[T]]) -> T:
+def _within(config: Config, work: Callable[[Sessions], Awaitable[T]], interrupted: str) -> T:
     import anyio
 
     from claude_mcp.sessions.registry import open_sessions
