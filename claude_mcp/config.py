@@ -14,9 +14,9 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from claude_mcp.config_names import (
     ALIASES,
@@ -52,6 +52,8 @@ from claude_mcp.credentials import Secret
 from claude_mcp.engine.address import EngineAddress
 from claude_mcp.errors import ConfigError
 
+ENGINES: Final = "engines"
+"""The table of the file that holds a table for each engine."""
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -61,6 +63,11 @@ class Config:
 
     environment: Mapping[str, str] = field(repr=False)
     engine: str | None = None
+    """The engine's program."""
+    engine_name: str | None = None
+    """What the configuration file calls the engine, if it does."""
+    engines: Mapping[str, EngineAddress] = field(default_factory=dict)
+    """The engines that are used together, by name; if there are any, ``engine`` is none."""
     image: str = DEFAULT_IMAGE
     debug: bool = False
     api_key: Secret | None = None
@@ -125,6 +132,17 @@ class Config:
     files: tuple[str, ...] = field(default=(), compare=False)
     """Paths of the configuration: our directory, and the file that was read."""
 
+    def on(self, name: str) -> Config:
+        """The same for one of ``engines`` alone."""
+        address = self.engines[name]
+        return replace(
+            self,
+            environment=address.environment(self.environment),
+            engine=address.program,
+            engine_name=name,
+            engines={},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class UserDirectories:
@@ -159,6 +177,24 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
     Raises:
         ConfigError: it cannot be read, is not TOML, or contains an unknown name or a wrong value.
     """
+    return _settings(path, _values(path, required=required))
+
+
+def read_engines(path: Path) -> dict[str, EngineAddress]:
+    """The engines that the file names; raises as ``read_file`` does."""
+    return _engines(path, _values(path, required=False))
+
+
+def _engines(path: Path, values: Mapping[str, Any]) -> dict[str, EngineAddress]:
+    if ENGINES not in values:
+        return {}
+    from claude_mcp.config_engines import parse
+
+    return parse(path, values[ENGINES])
+
+
+def _values(path: Path, *, required: bool) -> dict[str, Any]:
+    """What the file holds, unchecked."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -172,11 +208,16 @@ def read_file(path: Path, *, required: bool) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"The configuration file {path} is not UTF-8 text.") from error
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
+
+
+def _settings(path: Path, values: Mapping[str, Any]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for given, value in values.items():
+        if given == ENGINES:
+            continue
         name = ALIASES.get(given, given)
         if name not in KINDS:
             raise _unknown_name(path, name)
@@ -235,16 +276,26 @@ def load(
     environ = os.environ if environ is None else environ
     named = file or environ.get(FILE_VARIABLE)
     path = Path(named).expanduser() if named else default_file(environ)
-    settings = _merged(environ, read_file(path, required=bool(named)))
+    values = _values(path, required=bool(named))
+    settings = _merged(environ, _settings(path, values))
 
     def secret(name: str) -> Secret | None:
         value = settings.get(name, "").strip()
         return Secret(value) if value else None
 
-    address = _address(settings, engine, engine_host)
+    engines = _engines(path, values)
+    name, address = _chosen(engines, settings, engine, engine_host)
+    if engines and name is None and address.program is not None:
+        from claude_mcp.config_engines import check_program
+
+        check_program(address.program, engines, environ.get("PATH"))
+    environment = _engine_environment(environ, settings)
+    default = EngineAddress(ssh_key=_expanded(settings, "CLAUDE_MCP_ENGINE_SSH_KEY"))
     return Config(
-        environment=address.environment(_engine_environment(environ, settings)),
+        environment=address.environment(default.environment(environment)),
         engine=address.program,
+        engine_name=name,
+        engines={} if name or address.program or address.named else engines,
         image=image or settings.get("DEFAULT_CLAUDE_IMAGE", DEFAULT_IMAGE),
         debug=_truth(settings, "MCP_CLAUDE_DEBUG") if debug is None else debug,
         api_key=secret("ANTHROPIC_API_KEY"),
@@ -284,6 +335,32 @@ def load(
         toolsets=_toolsets(_words(settings, TOOLSETS_NAME)),
         files=(str(default_file(environ).parent), str(path)),
     )
+
+
+def _chosen(
+    engines: Mapping[str, EngineAddress],
+    settings: Mapping[str, str],
+    program: str | None,
+    host: str | None,
+) -> tuple[str | None, EngineAddress]:
+    """The engine to use and its name, if it has one; neither if all of ``engines`` are used.
+
+    ``program`` and ``host`` are flags.
+    """
+    name = program or settings.get("CLAUDE_MCP_ENGINE")
+    if name is not None and name in engines:
+        if host is None:
+            return name, engines[name]
+        if program is not None:
+            raise ConfigError(
+                f"The engine {name} has an address of its own.",
+                hint="Pass --engine with its name, or --engine-host, not both.",
+            )
+        return None, EngineAddress(program=engines[name].program, host=host)
+    address = _address(settings, program, host)
+    if len(engines) == 1 and address.program is None and not address.named:
+        return next(iter(engines.items()))
+    return None, address
 
 
 def _address(settings: Mapping[str, str], program: str | None, host: str | None) -> EngineAddress:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from claude_mcp.config import load, read_file
+from claude_mcp.config import ENGINES, load, read_file
 from claude_mcp.config_names import ALIASES, KINDS, NOT_USED, Kind
 from claude_mcp.errors import ConfigError, UsageError
 
@@ -33,6 +33,10 @@ def known(name: str) -> str:
         return name
     if name in NOT_USED:
         raise UsageError(f"{name} would have no effect.", hint=NOT_USED[name])
+    if name.partition(".")[0] == ENGINES:
+        raise UsageError(
+            f"{name} cannot be changed here.", hint="Edit the file: it has a table for each engine."
+        )
     near = difflib.get_close_matches(name.upper(), KINDS, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(KINDS))}."
     raise UsageError(f"There is no setting {name!r}.", hint=hint)
@@ -92,7 +96,8 @@ def _changed(text: str, name: str, value: str | None) -> str:
     lines = text.splitlines(keepends=True)
     spellings = {name, *(alias for alias, named in ALIASES.items() if named == name)}
     number = 0
-    while number < len(lines):
+    top = _before_tables(lines)
+    while number < top:
         end = number + 1
         while (found := _parsed("".join(lines[number:end]))) is None and end < len(lines):
             end += 1
@@ -103,9 +108,9 @@ def _changed(text: str, name: str, value: str | None) -> str:
         number = end
     else:
         if value is not None:
-            if lines and not lines[-1].endswith("\n"):
-                lines[-1] += "\n"
-            lines.append(f"{name} = {value}\n")
+            if top and not lines[top - 1].endswith("\n"):
+                lines[top - 1] += "\n"
+            lines.insert(top, f"{name} = {value}\n")
     after = "".join(lines)
     expected = {key: each for key, each in tomllib.loads(text).items() if key not in spellings}
     if value is not None:
@@ -113,6 +118,24 @@ def _changed(text: str, name: str, value: str | None) -> str:
     if _parsed(after) != expected:
         raise ConfigError(f"{name} cannot be changed here; edit the file by hand.")
     return after
+
+
+def _before_tables(lines: Sequence[str]) -> int:
+    """How many of the lines come before the first table; a name behind that would be in it.
+
+    Blank lines and comments before a table belong to it.
+    """
+    number = 0
+    while number < len(lines) and not lines[number].lstrip().startswith("["):
+        end = number + 1
+        while _parsed("".join(lines[number:end])) is None and end < len(lines):
+            end += 1
+        number = end
+    if number == len(lines):
+        return number
+    while number and (not lines[number - 1].strip() or lines[number - 1].lstrip()[0] == "#"):
+        number -= 1
+    return number
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

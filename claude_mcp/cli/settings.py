@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from claude_mcp import config_file
 from claude_mcp.cli.drawing import columns, table
 from claude_mcp.cli.providers import secret
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
-from claude_mcp.config import Config, origins
+from claude_mcp.config import Config, origins, read_engines
 from claude_mcp.config_names import KINDS, PROXY_NAMES, SECRET_NAMES, TABLE
 from claude_mcp.errors import UsageError
 
@@ -88,19 +89,33 @@ def _rows(file: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def _engines(file: Path) -> dict[str, dict[str, str]]:
+    """What the file says of each engine; no key is secret, and no address has a password."""
+    return {
+        name: {key: value for key, value in asdict(address).items() if value is not None}
+        for name, address in read_engines(file).items()
+    }
+
+
 def _shown(value: str) -> str:
     """A value without the password of an address."""
     return _PASSWORD.sub(r"\1***@", value)
 
 
 def _show(rows: list[dict[str, Any]], arguments: argparse.Namespace, file: Path) -> None:
+    engines = _engines(file)
     if arguments.json:
-        write_json({"file": str(file), "settings": rows})
+        write_json({"file": str(file), "settings": rows, "engines": engines})
         return
     listed = [
         (row["name"], row["value"] or row["default"], row["source"] or "default")
         for row in rows
         if row["source"] or (arguments.all and row["default"])
+    ]
+    listed += [
+        (f"engines.{name}.{key}", value, "file")
+        for name, table_of in engines.items()
+        for key, value in (table_of or {"program": "(what answers)"}).items()
     ]
     if listed:
         lines = table([HEAD, *listed], columns(sys.stdout))

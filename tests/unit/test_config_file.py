@@ -119,3 +119,48 @@ def test_unknown_names_have_a_hint() -> None:
     assert caught.value.hint == "Did you mean ANTHROPIC_MODEL?"
     with pytest.raises(UsageError, match="would have no effect"):
         known("ANTHROPIC_BETAS")
+
+
+TABLES = """\
+ANTHROPIC_MODEL = "a"
+
+# Ours.
+[engines.one]
+program = "docker"
+
+[engines.two]
+host = "ssh://me@there"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "before", "after"),
+    [
+        ("ANTHROPIC_MODEL", "b", '"a"', '"b"'),
+        ("ANTHROPIC_MODEL", None, 'ANTHROPIC_MODEL = "a"\n', ""),
+        (
+            "CLAUDE_MCP_MEMORY",
+            "4g",
+            'ANTHROPIC_MODEL = "a"\n',
+            'ANTHROPIC_MODEL = "a"\nCLAUDE_MCP_MEMORY = "4g"\n',
+        ),
+    ],
+)
+def test_tables_of_engines_stay_as_they_are(
+    file: Path, name: str, value: str | None, before: str, after: str
+) -> None:
+    file.write_text(TABLES)
+    change(file, name, value)
+    assert file.read_text() == TABLES.replace(before, after)
+
+
+def test_a_name_is_set_before_the_first_table(file: Path) -> None:
+    file.write_text("[engines.one]\n")
+    change(file, "CLAUDE_MCP_MEMORY", "4g")
+    assert file.read_text() == 'CLAUDE_MCP_MEMORY = "4g"\n[engines.one]\n'
+
+
+def test_an_engine_is_not_changed_as_a_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        known("engines.one.host")
+    assert caught.value.hint == "Edit the file: it has a table for each engine."
