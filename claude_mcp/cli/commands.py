@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.create.request import CreateRequest
     from claude_mcp.sessions.handle import SessionHandle
-    from claude_mcp.sessions.registry import Destroyed, Listed, Sessions
+    from claude_mcp.sessions.pruning import Pruned
+    from claude_mcp.sessions.registry import Answers, Destroyed, Listed, Sessions, Unreachable
     from claude_mcp.sessions.session import Session
 
 CLIENT: Final = "cli"
@@ -107,6 +108,8 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
     tell_ports(created.session)
     if watched(arguments):
         name = shlex.quote(created.session.name)
+        if created.reason is not None:
+            talk(f"Engine: {created.reason}")
         talk(f"Session {created.session.name} is ready. Next: claude-mcp prompt {name} '...'")
     return 0
 
@@ -141,26 +144,27 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions import glance
 
     async def work(sessions: Sessions) -> BrokenPipeError | None:
-        listed = await sessions.list(ask=not arguments.quick)
+        answers = await sessions.survey(ask=not arguments.quick)
         try:
-            show(listed)
+            show(answers.found, answers.unreachable)
         except BrokenPipeError as error:  # task groups would wrap it
             return error
         return None
 
-    def show(listed: list[Listed]) -> None:
+    def show(listed: Sequence[Listed], unreachable: Sequence[Unreachable] = ()) -> None:
         if arguments.json:
             from claude_mcp.views.results import ListResult
 
-            write_json(ListResult.of(listed).wire())
+            write_json(ListResult.of(listed, unreachable).wire())
         elif listed:
-            write(render.table(listed))
+            write(render.table(listed, with_engines=bool(config.engines)))
         elif sys.stderr.isatty():
             talk("There are no sessions.")
         sys.stdout.flush()  # leaving this block may wait for the removal of expired sessions
+        tell_unreachable(unreachable)
 
     try:
-        if glance.finds_nothing(config):
+        if not config.engines and glance.finds_nothing(config):
             show([])
             return 0
         broken = within(config, work)
@@ -171,14 +175,25 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def prune(arguments: argparse.Namespace, config: Config) -> int:
-    pruned = within(
-        config, lambda sessions: sessions.prune(dry_run=arguments.dry_run, discard=arguments.force)
-    )
-    if arguments.json:
-        from claude_mcp.views.results import PrunedEntry
+def tell_unreachable(engines: Sequence[Unreachable]) -> None:
+    for each in engines:
+        talk(f"claude-mcp: {each}")
 
-        write_json({"pruned": [PrunedEntry.of(each).wire() for each in pruned]})
+
+def prune(arguments: argparse.Namespace, config: Config) -> int:
+    async def work(sessions: Sessions) -> Answers[list[Pruned]]:
+        return await sessions.everywhere(
+            lambda each: each.prune(dry_run=arguments.dry_run, discard=arguments.force)
+        )
+
+    answers = within(config, work)
+    pruned = [each for part in answers.found for each in part]
+    if arguments.json:
+        from claude_mcp.views.results import PrunedEntry, unreachable_engines
+
+        entries = [PrunedEntry.of(each).wire() for each in pruned]
+        silent = {"unreachable": unreachable_engines(answers.unreachable)} if config.engines else {}
+        write_json({"pruned": entries, **silent})
     else:
         write(render.pruned(pruned))
         if not pruned:
@@ -188,6 +203,7 @@ def prune(arguments: argparse.Namespace, config: Config) -> int:
     left = [each for each in pruned if not (each.removed or each.kept or arguments.dry_run)]
     for each in left:
         talk(f"claude-mcp: {each.session.name} could not be removed; --debug shows why")
+    tell_unreachable(answers.unreachable)
     return 5 if left else 0
 
 
@@ -222,13 +238,15 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
 
 def _chosen(arguments: argparse.Namespace, config: Config) -> list[str]:
     """The ids of all sessions, or of those of the command line, once that is confirmed."""
-    listed = within(config, lambda sessions: sessions.list(ask=False))
+    answers = within(config, lambda sessions: sessions.survey(ask=False))
+    tell_unreachable(answers.unreachable)
+    listed = list(answers.found)
     if arguments.mine:
         listed = [each for each in listed if each.session.client == CLIENT]
     if not listed:
         talk("There are no sessions." if arguments.all else "No session was created here.")
     elif not arguments.yes:
-        talk(render.table(listed).rstrip("\n"))
+        talk(render.table(listed, with_engines=bool(config.engines)).rstrip("\n"))
         _confirm(f"Destroy {'it' if len(listed) == 1 else f'all {len(listed)}'}?")
     return [each.session.id for each in listed]
 

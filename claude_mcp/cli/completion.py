@@ -7,6 +7,7 @@ when a session is to be named.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -160,7 +161,14 @@ def completion(arguments: argparse.Namespace, config: Config) -> int:
 
 def _names(config: Config) -> int:
     async def work(sessions: Sessions) -> list[str]:
-        return [each.session.name for each in await sessions.list(ask=False)]
+        listed = await sessions.list(ask=False)
+        names = Counter(each.session.name for each in listed)
+        return [
+            # The same name on several engines means none of them.
+            name if names[name] == 1 else f"{each.engine}/{name}"
+            for each in listed
+            for name in [each.session.name]
+        ]
 
     try:
         names = within(config, work)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from claude_mcp import __version__, config
 from claude_mcp.config_names import FILE_VARIABLE, KINDS, NOT_USED, misspelt
-from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError
+from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError, ungrouped
 
 if TYPE_CHECKING:
     from claude_mcp.engine.dialects.dialect import Dialect
@@ -47,6 +49,8 @@ class Finding:
     verdict: Verdict
     message: str
     hint: str | None = None
+    engine: str | None = None
+    """The name of the engine that it is about, if that has one."""
 
 
 async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
@@ -57,22 +61,37 @@ async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
         _configuration(sessions.config, file),
         *_unknown_variables(sessions.config),
     ]
+    found: dict[Sessions, list[Finding]] = {}
+
+    async def look(one: Sessions) -> None:
+        found[one] = await _engine(one)
+
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            for one in sessions.members:
+                tasks.start_soon(look, one)
+    return findings + [each for one in sessions.members for each in found[one]]
+
+
+async def _engine(sessions: Sessions) -> list[Finding]:
+    """What concerns one engine, with its name, if it has one."""
+    settings, name = sessions.config, sessions.config.engine_name
     try:
         engine = await sessions.engine()
+        dialect = engine.dialect
+        kind = "rootless" if dialect.rootless else "as root"
+        title = f"{dialect.title} {engine.version} ({engine.program}), {kind}"
+        findings = [
+            Finding("engine", Verdict.OK, title),
+            await _image(engine, settings.image),
+            *_containers_conf(settings, dialect),
+            *await _seccomp(engine),
+            *await _limits(settings, engine),
+            *_provider(settings, engine),
+        ]
     except ClaudeMcpError as error:
-        return [*findings, Finding("engine", Verdict.FAILED, error.message, error.hint)]
-    dialect = engine.dialect
-    kind = "rootless" if dialect.rootless else "as root"
-    title = f"{dialect.title} {engine.version} ({engine.program}), {kind}"
-    return [
-        *findings,
-        Finding("engine", Verdict.OK, title),
-        await _image(engine, sessions.config.image),
-        *_containers_conf(sessions.config, dialect),
-        *await _seccomp(engine),
-        *await _limits(sessions.config, engine),
-        *_provider(sessions.config, engine),
-    ]
+        findings = [Finding("engine", Verdict.FAILED, error.message, error.hint)]
+    return [replace(each, engine=name) for each in findings]
 
 
 def _configuration(settings: config.Config, file: str | None) -> Finding:
@@ -233,11 +252,17 @@ def usable(findings: list[Finding]) -> bool:
 def to_text(findings: list[Finding]) -> str:
     lines = []
     for each in findings:
-        lines.append(f"{each.verdict.value:8} {each.what}: {each.message}\n")
+        what = each.what if each.engine is None else f"{each.what} ({each.engine})"
+        lines.append(f"{each.verdict.value:8} {what}: {each.message}\n")
         if each.hint:
             lines.append(f"{'':8} {each.hint}\n")
     return "".join(lines)
 
 
 def to_json(findings: list[Finding]) -> dict[str, Any]:
-    return {"usable": usable(findings), "findings": [asdict(each) for each in findings]}
+    """A finding has the name of an engine only if that has one."""
+    fields = [
+        {key: value for key, value in asdict(each).items() if key != "engine" or value}
+        for each in findings
+    ]
+    return {"usable": usable(findings), "findings": fields}

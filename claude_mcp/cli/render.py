@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.turns.listing import Listing
     from claude_mcp.sessions.turns.results import Event
 
-PORTS = "PORTS"
-HEAD = ("ID", "NAME", "STATUS", "TURN", "CREATED", "EXPIRES", PORTS, "IMAGE", "PROJECT")
+PORTS, ENGINE = "PORTS", "ENGINE"
+HEAD = ("ID", "NAME", ENGINE, "STATUS", "TURN", "CREATED", "EXPIRES", PORTS, "IMAGE", "PROJECT")
 TURNS_HEAD = ("TURN", "AT", "STATUS", "COST", "PROMPT")
 TIMES = ("CREATED", "EXPIRES", "AT", "STARTED")
 WHOLE = ("ID", "TURN")
@@ -31,12 +31,15 @@ UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 COMMANDS_HEAD = ("ID", "STATUS", "EXIT", "STARTED", "COMMAND")
 
 
-def table(listed: list[Listed]) -> str:
+def table(listed: Sequence[Listed], *, with_engines: bool = False) -> str:
     """One session per line, columns aligned; ports only if there are any."""
-    rows = [HEAD, *(_row(each) for each in listed)]
+    left_out = set() if with_engines else {HEAD.index(ENGINE)}
     if not any(each.session.forwarding for each in listed):
-        at = HEAD.index(PORTS)
-        rows = [(*row[:at], *row[at + 1 :]) for row in rows]
+        left_out.add(HEAD.index(PORTS))
+    rows = [
+        tuple(cell for at, cell in enumerate(row) if at not in left_out)
+        for row in (HEAD, *map(_row, listed))
+    ]
     return _aligned(rows, drop=("IMAGE", "EXPIRES", "CREATED", "ID", PORTS))
 
 
@@ -89,6 +92,7 @@ def _row(listed: Listed) -> tuple[str, ...]:
     cells = (
         session.id,
         session.name,
+        listed.engine,
         session.status.value,
         _turn(listed),
         session.created_at,

@@ -84,7 +84,8 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]], *, interrup
     """
     from claude_mcp.sessions import glance
 
-    glance.begin(config)  # the engine answers while the rest is imported
+    for each in [config.on(name) for name in config.engines] or [config]:
+        glance.begin(each)  # the engine answers while the rest is imported
     try:
         return _within(config, work, interrupted)
     finally:
@@ -94,7 +95,10 @@ def within(config: Config, work: Callable[[Sessions], Awaitable[T]], *, interrup
 def _within(config: Config, work: Callable[[Sessions], Awaitable[T]], interrupted: str) -> T:
     import anyio
 
-    from claude_mcp.sessions.registry import open_sessions
+    if config.engines:
+        from claude_mcp.sessions.fleet import open_fleet as open_sessions
+    else:
+        from claude_mcp.sessions.registry import open_sessions
 
     async def main() -> T:
         outcome: list[T] = []

@@ -13,6 +13,7 @@ from claude_mcp.cli.running import within
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
+from claude_mcp.views.figures import silent
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
@@ -51,9 +52,9 @@ async def _measured(sessions: Sessions, references: list[str]) -> StatsResult:
 
 def _rows(result: StatsResult) -> list[tuple[str, ...]]:
     from claude_mcp.cli.render import one_line
-    from claude_mcp.views.usage import HEAD, cells
+    from claude_mcp.views.usage import HEAD, rows
 
-    return [HEAD, *(tuple(map(one_line, cells(each))) for each in result.sessions)]
+    return [HEAD, *(tuple(map(one_line, each)) for each in rows(result))]
 
 
 def _table(result: StatsResult, limit: int | None) -> list[str]:
@@ -68,6 +69,8 @@ def _print(result: StatsResult, *, as_json: bool) -> None:
         write("".join(f"{for_terminal(line)}\n" for line in lines))
     elif sys.stderr.isatty():
         talk("There are no sessions.")
+    for line in () if as_json else silent(result.unreachable):
+        talk(f"claude-mcp: {line}")
 
 
 async def _repeated(sessions: Sessions, references: list[str], pause: float, as_json: bool) -> int:
@@ -94,7 +97,8 @@ async def _watched(sessions: Sessions, references: list[str], pause: float) -> i
             measured = await _measured(sessions, references)
             while True:
                 wide, _ = screen.size
-                screen.draw([*_table(measured, wide), "", "q: end"])
+                lines = [*_table(measured, wide), *silent(measured.unreachable)]
+                screen.draw([*lines, "", "q: end"])
                 event = await screen.event(pause)
                 if event in ("q", "escape", ENDED):
                     return 0

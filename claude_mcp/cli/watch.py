@@ -48,6 +48,8 @@ class _Watch:
         self._screen = screen
         self._arguments = arguments
         self._listed: list[Listed] = []
+        self._silent: list[str] = []
+        """The engines that do not answer."""
         self._chosen = 0
         self._log: list[str] | None = None
         """The lines of the chosen session's log, while that is shown."""
@@ -85,7 +87,9 @@ class _Watch:
             await self._read_log()
             return False
         chosen = self._session_id()
-        self._listed = await self._sessions.list()
+        answers = await self._sessions.survey()
+        self._listed = list(answers.found)
+        self._silent = [each.engine for each in answers.unreachable]
         ids = [each.session.id for each in self._listed]
         if chosen in ids:
             self._chosen = ids.index(chosen)
@@ -189,7 +193,8 @@ class _Watch:
             self._screen.draw([*_filled(lines, high - 2), self._message, LOG_KEYS])
             return
         first = max(0, self._chosen - room + 1)
-        rows = [_cells(each) for each in self._listed[first : first + room]]
+        several = len(self._sessions.members) > 1
+        rows = [_cells(each, several) for each in self._listed[first : first + room]]
         lines = [self._title(), *table([HEAD, *rows], wide)]
         selected = 2 + self._chosen - first if rows else None
         self._screen.draw([*_filled(lines, high - 2), self._message, KEYS], selected)
@@ -199,7 +204,9 @@ class _Watch:
         running = sum(each.turn_running for each in activities)
         asking = sum(each.questions > 0 for each in activities)
         waits = f", {asking} waiting for an answer" if asking else ""
-        return f"claude-mcp: {counted(len(self._listed), 'session')}, {running} working{waits}"
+        silent = f"; no answer from {', '.join(self._silent)}" if self._silent else ""
+        what = f"{counted(len(self._listed), 'session')}, {running} working{waits}{silent}"
+        return f"claude-mcp: {what}"
 
 
 def _filled(lines: list[str], rows: int) -> list[str]:
@@ -207,7 +214,7 @@ def _filled(lines: list[str], rows: int) -> list[str]:
     return [*lines, *[""] * rows][: max(0, rows)]
 
 
-def _cells(listed: Listed) -> tuple[str, ...]:
+def _cells(listed: Listed, several_engines: bool) -> tuple[str, ...]:
     session, activity = listed.session, listed.activity
     state, since = session.status.value, ""
     if activity is not None:
@@ -216,7 +223,7 @@ def _cells(listed: Listed) -> tuple[str, ...]:
     elif session.status is Status.RUNNING:
         state = "no answer"
     cells = (
-        session.name,
+        f"{listed.engine}/{session.name}" if several_engines else session.name,
         state,
         since,
         usd(activity.cost_usd) if activity and activity.cost_usd else "",

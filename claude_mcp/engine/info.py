@@ -36,6 +36,8 @@ class EngineInfo:
     """The fields of ``Limits`` that the engine would silently not set, each with the reason."""
     unconfined: bool = False
     """Its configuration gives containers no seccomp filter."""
+    memory_bytes: int | None = None
+    """Of the engine's machine; None if it does not say."""
 
 
 def parse_info(stdout: str) -> EngineInfo:
@@ -58,7 +60,8 @@ def _docker(answer: Mapping[str, Any]) -> EngineInfo:
     if _SNAPSHOTTER in (answer.get("DriverStatus") or ()):
         ignored["disk"] = IMAGE_STORE
     unconfined = UNCONFINED in options
-    return EngineInfo(rootless, str(answer["KernelVersion"]), ignored, unconfined)
+    kernel = str(answer["KernelVersion"])
+    return EngineInfo(rootless, kernel, ignored, unconfined, _positive(answer.get("MemTotal")))
 
 
 def _podman(host: Mapping[str, Any]) -> EngineInfo:
@@ -68,7 +71,12 @@ def _podman(host: Mapping[str, Any]) -> EngineInfo:
     ignored = _reasons(rootless, missing)
     if host.get("serviceIsRemote"):
         ignored["disk"] = REMOTE_DISK
-    return EngineInfo(rootless, str(host["kernel"]), ignored)
+    memory = _positive(host.get("memTotal"))
+    return EngineInfo(rootless, str(host["kernel"]), ignored, memory_bytes=memory)
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _reasons(rootless: bool, missing: list[str]) -> dict[str, str]:

@@ -67,7 +67,10 @@ def build(config: Config, opened: Callable[[Config], Opened] | None = None) -> S
 
     @asynccontextmanager
     async def lifespan(server: Server[Any]) -> AsyncIterator[Any]:
-        from claude_mcp.sessions.registry import open_sessions
+        if config.engines:
+            from claude_mcp.sessions.fleet import open_fleet as open_sessions
+        else:
+            from claude_mcp.sessions.registry import open_sessions
 
         async with (opened or open_sessions)(config) as sessions, tasks.jobs.open():
             yield sessions

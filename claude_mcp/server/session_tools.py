@@ -60,7 +60,7 @@ class ListArguments(Arguments):
 
 
 async def _list(sessions: Sessions, arguments: ListArguments, call: Call) -> ListResult:
-    part = ListResult.part_of(await sessions.list(), arguments.cursor)
+    part = ListResult.part_of(await sessions.survey(), arguments.cursor)
     if part is None:
         raise UsageError(
             f"There is no session {arguments.cursor!r} (any more) after which to go on.",
@@ -165,8 +165,11 @@ async def _destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) 
         raise UsageError("Nothing was destroyed: pass one of sessionId, sessionIds and mine.")
     if one is not None:
         return DestroyResult.of(await sessions.destroy(one, discard=arguments.discard_changes))
+    silent: tuple[str, ...] = ()
     if several is None:
-        several = [each.id for each in await sessions.created_by(call.client)]
+        mine = await sessions.everywhere(lambda each: each.created_by(call.client))
+        several = [each.id for part in mine.found for each in part]
+        silent = tuple(map(str, mine.unreachable))
     outcomes = await sessions.destroy_each(several, discard=arguments.discard_changes)
     return DestroyResult.of_several(
         [
@@ -175,7 +178,8 @@ async def _destroy(sessions: Sessions, arguments: DestroyArguments, call: Call) 
                 error_text(each, "destroy_session") if isinstance(each, Exception) else each,
             )
             for reference, each in zip(several, outcomes, strict=True)
-        ]
+        ],
+        silent,
     )
 
 

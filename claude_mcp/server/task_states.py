@@ -116,7 +116,8 @@ async def found_again(sessions: Sessions, identifier: TaskId) -> dict[str, Any]:
     """A session that another server was creating, or that this one created long ago."""
     from claude_mcp.sessions.create.request import Created
 
-    session = await sessions.find(identifier.where)
+    there, reference = await sessions.at(identifier.where)
+    session = await there.find(reference)
     created = datetime.fromisoformat(session.created_at).timestamp() * 1000
     if created < identifier.started_ms - CLOCKS_SECONDS * 1000:
         raise SessionNotFound(f"The session {identifier.where!r} is an older one.")
@@ -124,8 +125,7 @@ async def found_again(sessions: Sessions, identifier: TaskId) -> dict[str, Any]:
     if session.status.value == "creating":
         return task(identifier, "working", "Another server creates the session.", ttl_ms)
     warning = "The status of its MCP servers is not known: another server created the session."
-    engine = (await sessions.engine()).dialect.name
-    view = CreateResult.of(Created(session, engine, (warning,)))
+    view = CreateResult.of(Created(session, await there.name(), (warning,)))
     answer = CREATE_SESSION.answer(view)
     message = f"The session is {view.status}."
     return task(identifier, "completed", message, ttl_ms, result=_json(answer))

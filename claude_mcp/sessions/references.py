@@ -114,6 +114,11 @@ def choose(reference: str, sessions: Sequence[Session]) -> Session:
         raise SessionAmbiguous(
             f"{reference!r} matches {len(matching)} sessions: {_named(matching)}."
         )
+    raise not_found(reference, sessions)
+
+
+def not_found(reference: str, sessions: Sequence[Session]) -> SessionNotFound:
+    """What to say of a reference that means none of all sessions."""
     near = difflib.get_close_matches(reference, [each.name for each in sessions], n=1, cutoff=0.7)
     if near:
         hint = f"Did you mean {near[0]!r}?"
@@ -122,10 +127,19 @@ def choose(reference: str, sessions: Sequence[Session]) -> Session:
     else:
         hint = "There are no sessions."
     steps = () if sessions else (NextStep.CREATE,)
-    raise SessionNotFound(f"There is no session {reference!r}.", hint=hint, steps=steps)
+    return SessionNotFound(f"There is no session {reference!r}.", hint=hint, steps=steps)
 
 
 def _named(sessions: Sequence[Session]) -> str:
     named = ", ".join(f"{each.id} ({each.name})" for each in sessions[:MAX_NAMED])
     more = len(sessions) - MAX_NAMED
     return f"{named} and {more} more" if more > 0 else named
+
+
+def no_engine(name: str, engines: Sequence[str]) -> UsageError:
+    near = difflib.get_close_matches(name, engines, n=1)
+    known = f"Configured: {', '.join(engines)}."
+    return UsageError(
+        f"There is no engine {name[:60]!r} here.",
+        hint=f"Did you mean {near[0]!r}? {known}" if near else known,
+    )

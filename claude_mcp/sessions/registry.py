@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -44,6 +44,8 @@ ORPHANED_SECONDS: Final = 300.0
 SWEEP_SECONDS: Final = 10.0
 """How long removing sessions may delay the end of this process."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -71,6 +73,25 @@ class Destroyed:
     container has its name and is not ours, ``warnings`` has that too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """One of several engines that did not answer, by its name, and why."""
+
+    engine: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"Engine {self.engine} does not answer: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[T]):
+    """What engines answered, in their order, and which of them did not."""
+
+    found: Sequence[T]
+    unreachable: tuple[Unreachable, ...] = ()
+
+
 class _Attempt:
     """One attempt to connect to the engine."""
 
@@ -80,7 +101,7 @@ class _Attempt:
 
 
 class Sessions:
-    """The sessions of one engine, as one front end sees them."""
+    """The sessions of one engine, as one front end sees them; ``fleet.Fleet`` has several."""
 
     def __init__(self, config: Config, tasks: TaskGroup) -> None:
         self.config = config
@@ -132,6 +153,36 @@ class Sessions:
         finally:
             self._attempt = None
             attempt.done.set()
+
+    @property
+    def members(self) -> Sequence[Sessions]:
+        """Those of each engine."""
+        return (self,)
+
+    async def name(self) -> str:
+        """What results call the engine: the name it is configured by, or else its kind."""
+        return self.config.engine_name or (await self.engine()).dialect.name
+
+    async def everywhere(self, work: Callable[[Sessions], Awaitable[T]]) -> Answers[T]:
+        """Do some work with the sessions of each engine."""
+        return Answers([await work(self)])
+
+    async def at(self, reference: str) -> tuple[Sessions, str]:
+        """The sessions among which a session is, and how it is called there."""
+        return self, reference
+
+    @asynccontextmanager
+    async def placed(
+        self, engine: str | None, name: str | None, image: str | None
+    ) -> AsyncIterator[tuple[Sessions, str | None]]:
+        """Where to create a session while the block runs, and why there, if that was a choice.
+
+        Raises:
+            UsageError: there is no engine of this name.
+        """
+        if engine is not None and engine != (own := await self.name()):
+            raise references.no_engine(engine, [own])
+        yield self, None
 
     async def open(self, reference: str) -> SessionHandle:
         """A session by its id, an unambiguous prefix of the id, or its name.
@@ -265,14 +316,18 @@ class Sessions:
         connection = await self._connection()
         sessions = await self._all()
         answers = await activity.ask(connection.channels, sessions) if ask else {}
-        name = connection.engine.dialect.name
+        name = await self.name()
         return [_listed(session, name, answers.get(session.id)) for session in sessions]
+
+    async def survey(self, *, ask: bool = True) -> Answers[Listed]:
+        """As ``list``, with the engines that did not answer."""
+        return Answers(await self.list(ask=ask))
 
     async def look(self, session: Session) -> Listed:
         """One session as ``list`` has it."""
         connection = await self._connection()
         answers = await activity.ask(connection.channels, [session])
-        return _listed(session, connection.engine.dialect.name, answers.get(session.id))
+        return _listed(session, await self.name(), answers.get(session.id))
 
     async def destroy(self, reference: str, *, discard: bool = False) -> Destroyed:
         """Kill and remove a session and all that belongs to it.

@@ -1,6 +1,8 @@
-"""Durations, costs and plurals as text."""
+"""Durations, costs, plurals and silent engines as text."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.progress import BYTES, Amount
@@ -63,3 +65,8 @@ def turn_figures(duration_ms: int, model_calls: int, cost_usd: float) -> str:
     """What a turn took: ``12.3 s, 3 model calls, $0.0123``."""
     parts = [duration(duration_ms), counted(model_calls, "model call")]
     return ", ".join([*parts, usd(cost_usd)] if cost_usd else parts)
+
+
+def silent(engines: Mapping[str, str]) -> list[str]:
+    """A line for each engine that does not answer; ``engines`` has the reasons."""
+    return [f"Engine {name} does not answer: {problem}" for name, problem in engines.items()]

@@ -6,7 +6,8 @@ nothing to say. Its JSON form is ``views.wire``'s, its text ``views.text``'s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from claude_mcp.contract.messages import key
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.files.transfer import Transferred
     from claude_mcp.sessions.handover import HandedOver
     from claude_mcp.sessions.pruning import Pruned
-    from claude_mcp.sessions.registry import Destroyed, Listed
+    from claude_mcp.sessions.registry import Answers, Destroyed, Listed, Unreachable
     from claude_mcp.sessions.session import Session
     from claude_mcp.sessions.turns.listing import ListedTurn, Listing
     from claude_mcp.sessions.turns.permissions import Decided
@@ -68,6 +69,7 @@ class CreateResult(Result):
     project_path: str
     image: str
     engine: str
+    """Its name in the configuration, or else ``docker`` or ``podman``."""
     provider: str
     status: str
     created_at: str
@@ -76,6 +78,8 @@ class CreateResult(Result):
     ports: list[PortEntry]
     mcp_servers: list[McpServerStatus]
     warnings: list[str]
+    engine_reason: str | None = None
+    """Why this one of several engines, if the caller did not choose it."""
 
     @classmethod
     def of(cls, created: Created) -> CreateResult:
@@ -97,6 +101,7 @@ class CreateResult(Result):
                 McpServerStatus(each.name, each.status, each.error) for each in created.mcp_servers
             ],
             warnings=list(created.warnings),
+            engine_reason=created.reason,
         )
 
 
@@ -408,26 +413,36 @@ def _activity_fields(activity: Activity | None) -> dict[str, Any]:
     )
 
 
+def unreachable_engines(engines: Sequence[Unreachable]) -> dict[str, str]:
+    """Why each of them does not answer, by its name."""
+    return {each.engine: each.problem for each in engines}
+
+
 @dataclass(frozen=True, slots=True)
 class ListResult(Result):
     sessions: list[SessionEntry]
     cursor: str | None
     """For those that follow; None if there are none."""
+    unreachable: dict[str, str] = field(default_factory=dict)
+    """Of several engines, those that did not answer, and why; their sessions are not listed."""
 
     @classmethod
-    def of(cls, listed: list[Listed]) -> ListResult:
-        return cls([SessionEntry.of(each) for each in listed], cursor=None)
+    def of(cls, listed: Sequence[Listed], unreachable: Sequence[Unreachable] = ()) -> ListResult:
+        entries = [SessionEntry.of(each) for each in listed]
+        return cls(entries, cursor=None, unreachable=unreachable_engines(unreachable))
 
     @classmethod
-    def part_of(cls, listed: list[Listed], cursor: str | None) -> ListResult | None:
+    def part_of(cls, answers: Answers[Listed], cursor: str | None) -> ListResult | None:
         """As many as fit after the session ``cursor``; None if that is not among them."""
-        entries = cls.of(listed).sessions
+        whole = cls.of(answers.found, answers.unreachable)
+        entries = whole.sessions
         ids = [each.session_id for each in entries]
         if cursor is not None and cursor not in ids:
             return None
         rest = entries[0 if cursor is None else ids.index(cursor) + 1 :]
         part = rest[:PART_SESSIONS]
-        return cls(part, cursor=part[-1].session_id if len(part) < len(rest) else None)
+        following = part[-1].session_id if len(part) < len(rest) else None
+        return cls(part, following, whole.unreachable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,14 +497,17 @@ class DestroyResult(Result):
         )
 
     @classmethod
-    def of_several(cls, outcomes: list[tuple[str, Destroyed | str]]) -> DestroyResult:
+    def of_several(
+        cls, outcomes: list[tuple[str, Destroyed | str]], warnings: Sequence[str] = ()
+    ) -> DestroyResult:
         """From each reference and what became of it, or why it could not be destroyed."""
         entries = [_destroyed(reference, outcome) for reference, outcome in outcomes]
         return cls(
             session_id="",
             session_name=None,
             existed=any(each.existed for each in entries),
-            warnings=[
+            warnings=[*warnings]
+            + [
                 f"{outcome.session.name}: {warning}" if outcome.session else warning
                 for _, outcome in outcomes
                 if not isinstance(outcome, str)

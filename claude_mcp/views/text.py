@@ -7,7 +7,7 @@ from typing import Final
 
 from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import LEADS, denial_text, kind_of, question_text
-from claude_mcp.views.figures import duration, elapsed, turn_figures, usd
+from claude_mcp.views.figures import duration, elapsed, silent, turn_figures, usd
 from claude_mcp.views.results import (
     ApplyResult,
     CancelResult,
@@ -43,6 +43,7 @@ def create(result: CreateResult) -> str:
         f"Session {result.session_name} ({result.session_id}) is ready: {result.project_path} is "
         f"its /workspace. Container {result.container_name}, image {result.image}, "
         f"{result.engine}, provider {result.provider}.",
+        *([f"Engine: {result.engine_reason}"] if result.engine_reason else []),
         *([NETWORKS[result.network]] if result.network in NETWORKS else []),
         *(f"Port {each.port} of the session is {each.url} on this host." for each in result.ports),
         *map(_mcp_server, result.mcp_servers),
@@ -147,18 +148,20 @@ def cancelled(result: CancelResult) -> str:
 
 
 def sessions(result: ListResult) -> str:
-    if not result.sessions:
-        return "There are no sessions."
-    return "\n".join(map(_entry, result.sessions))
+    several = bool(result.unreachable) or len({each.engine for each in result.sessions}) > 1
+    lines = [_entry(each, several) for each in result.sessions]
+    return "\n".join([*lines, *silent(result.unreachable)]) or "There are no sessions."
 
 
-def _entry(entry: SessionEntry) -> str:
+def _entry(entry: SessionEntry, several_engines: bool) -> str:
     facts = [f"{entry.session_id} {entry.session_name}: {entry.status}"]
     if entry.unsaved:
         facts.append("holds work that is nowhere else")
     facts += doing(entry)
     facts.append(f"project {entry.project_path}")
     facts.append(f"image {entry.image}")
+    if several_engines:
+        facts.append(f"engine {entry.engine}")
     facts.append(f"created {entry.created_at}")
     if entry.network in NETWORKS:
         facts.append(f"network {entry.network}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from claude_mcp.views.figures import size
-from claude_mcp.views.results import Result
+from claude_mcp.views.figures import silent, size
+from claude_mcp.views.results import Result, unreachable_engines
 
 if TYPE_CHECKING:
+    from claude_mcp.sessions.registry import Answers
     from claude_mcp.sessions.usage import Usage
 
 HEAD = ("NAME", "STATUS", "CPU", "MEMORY", "OF", "PROCESSES", "DISK R/W", "NETWORK IN/OUT")
@@ -29,31 +29,42 @@ class UsageEntry(Result):
     disk_written_bytes: int | None
     network_in_bytes: int | None
     network_out_bytes: int | None
+    engine: str
 
     @classmethod
     def of(cls, usage: Usage) -> UsageEntry:
         session, measured = usage.session, usage.stats
         numbers: dict[str, Any] = {name: getattr(measured, name, None) for name in NUMBERS}
-        return cls(session.id, session.name, session.status.value, **numbers)
+        return cls(session.id, session.name, session.status.value, **numbers, engine=usage.engine)
 
 
-NUMBERS: Final = tuple(each.name for each in fields(UsageEntry))[3:]
+NUMBERS: Final = tuple(each.name for each in fields(UsageEntry))[3:-1]
 """The fields that are those of ``Stats``."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatsResult(Result):
     sessions: list[UsageEntry]
+    unreachable: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Sequence[Usage]) -> StatsResult:
-        return cls([UsageEntry.of(each) for each in found])
+    def of(cls, answers: Answers[Usage]) -> StatsResult:
+        entries = [UsageEntry.of(each) for each in answers.found]
+        return cls(entries, unreachable_engines(answers.unreachable))
 
 
-def cells(entry: UsageEntry) -> tuple[str, ...]:
-    """Under ``HEAD``; what is not known is a dash."""
+def rows(result: StatsResult) -> list[tuple[str, ...]]:
+    """Under ``HEAD``; what is not known is a dash. Names are full if there are several engines."""
+    several = bool(result.unreachable) or len({each.engine for each in result.sessions}) > 1
+    return [
+        _cells(each, f"{each.engine}/{each.session_name}" if several else each.session_name)
+        for each in result.sessions
+    ]
+
+
+def _cells(entry: UsageEntry, name: str) -> tuple[str, ...]:
     return (
-        entry.session_name,
+        name,
         entry.status,
         "-" if entry.cpu_percent is None else f"{entry.cpu_percent:.1f}%",
         _size(entry.memory_bytes),
@@ -74,6 +85,7 @@ def stats(result: StatsResult) -> str:
     lines = [
         f"{name}: "
         + ", ".join(f"{what} {value}" for what, value in zip(names, values, strict=True))
-        for name, *values in map(cells, result.sessions)
+        for name, *values in rows(result)
     ]
+    lines += silent(result.unreachable)
     return "\n".join(lines) or "There are no sessions."

@@ -17,7 +17,7 @@ from claude_mcp.sessions.usage import usage
 
 async def test_a_session_is_measured(sessions: Sessions, shared: Session) -> None:
     try:
-        (found,) = await usage(sessions, [shared.name])
+        (found,) = (await usage(sessions, [shared.name])).found
     except EngineError as error:
         # Rootless engines read cgroups of version 2 only.
         if "cgroups v2" not in error.message:

@@ -35,7 +35,12 @@ class Owners:
     def sessions(self, grant: Grant = OPERATOR) -> Sessions:
         if grant.owner not in self._sessions:
             config = grant.applied_to(self.config)
-            self._sessions[grant.owner] = Sessions(config, self._tasks)
+            made: type[Sessions] = Sessions
+            if config.engines:
+                from claude_mcp.sessions.fleet import Fleet
+
+                made = Fleet
+            self._sessions[grant.owner] = made(config, self._tasks)
         return self._sessions[grant.owner]
 
     async def finish(self) -> None:

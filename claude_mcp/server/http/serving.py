@@ -30,6 +30,7 @@ from claude_mcp.errors import ClaudeMcpError, ConfigError
 from claude_mcp.server.app import STOP_SECONDS, build, raise_descriptor_limit
 from claude_mcp.server.http import connections, gate, identity_provider, sockets, tokens
 from claude_mcp.server.http.owners import Owners, Verifier, give_sessions, open_owners
+from claude_mcp.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,8 @@ def application(config: Config, allowed: Access, *, local: bool) -> Application:
             yield each
 
     async def check() -> None:
-        await (await owners[0].sessions().engine()).check()
+        # Of several engines, one that answers is enough.
+        await owners[0].sessions().everywhere(_answers)
 
     server = build(config, opened)
     server.middleware.append(give_sessions)
@@ -159,6 +161,10 @@ def uvicorn_for(served: Application) -> uvicorn.Server:
             timeout_graceful_shutdown=round(STOP_SECONDS) + BACKSTOP_SECONDS,
         )
     )
+
+
+async def _answers(sessions: Sessions) -> None:
+    await (await sessions.engine()).check()
 
 
 class _Server(uvicorn.Server):

@@ -251,6 +251,10 @@ class CreateRequest:
             terminal="port of a server in the session, to be published on this host's loopback",
         ),
     )
+    engine: str | None = field(
+        default=None,
+        metadata=option("one of several engines; default: the one with the most room"),
+    )
     client: str = ""
     """Who asks, as the client calls itself; see ``Session.client``."""
 
@@ -261,3 +265,5 @@ class Created:
     engine: str
     warnings: tuple[str, ...]
     mcp_servers: tuple[McpServer, ...] = ()
+    reason: str | None = None
+    """Why on this engine, if one of several was chosen for it."""

@@ -86,7 +86,7 @@ BUILD_HINT: Final = (
 async def create(
     sessions: Sessions, request: CreateRequest, progress: Progress = no_progress
 ) -> Created:
-    """Plan a session and start it.
+    """Plan a session and start it, on the engine that the request names or that has the most room.
 
     A project that turns out not to be visible to the engine is cloned or copied instead, unless the
     caller asked for a mount.
@@ -96,6 +96,13 @@ async def create(
         SessionExists, ImageNotFound, ImageUnfit, TooManySessions, AgentError, EngineError:
             see ``start``.
     """
+    wanted = request.engine, request.session_name, request.image
+    async with sessions.placed(*wanted) as (chosen, reason):
+        created = await _create(chosen, request, progress)
+    return created if reason is None else replace(created, reason=reason)
+
+
+async def _create(sessions: Sessions, request: CreateRequest, progress: Progress) -> Created:
     plan = await plan_session(sessions, request)
     try:
         return await start(sessions, plan, progress)
@@ -155,7 +162,7 @@ async def _start(sessions: Sessions, engine: Engine, plan: Plan, progress: Progr
         raise
     return Created(
         handle.session,
-        engine.dialect.name,
+        await sessions.name(),
         (*plan.warnings, *warnings, *mcp_servers.warnings(servers)),
         servers,
     )

@@ -85,6 +85,7 @@ def test_create_passes_every_option_on(run: Run, project: Path, tmp_path: Path) 
             "ports": [],
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
+            "engineReason": None,
         },
     )
 
@@ -298,7 +299,11 @@ def test_a_name_cannot_steer_the_terminal_or_add_a_line(run: Run, project: Path)
 
 def test_an_empty_list_prints_nothing_on_stdout(run: Run) -> None:
     assert run("list") == (0, "", "")
-    assert run("list", "--json") == (0, '{\n  "sessions": [],\n  "cursor": null\n}\n', "")
+    assert run("list", "--json") == (
+        0,
+        '{\n  "sessions": [],\n  "cursor": null,\n  "unreachable": {}\n}\n',
+        "",
+    )
 
 
 def test_logs_are_lines(run: Run, session: str) -> None:

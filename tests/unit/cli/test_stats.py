@@ -39,6 +39,7 @@ def test_one_call_measures_all_sessions(
         "diskWrittenBytes": 8190,
         "networkInBytes": 1050,
         "networkOutBytes": None,
+        "engine": "docker",
     }
 
 

@@ -62,6 +62,7 @@ async def test_a_session_s_life(
             "ports": [],
             "mcpServers": [{"name": "files", "status": "connected", "error": None}],
             "warnings": [],
+            "engineReason": None,
         }
         arguments = {"sessionId": identifier, "command": "echo out; echo err >&2; exit 3"}
         ran = await client.call_tool("execute_command", arguments)
@@ -133,6 +134,7 @@ async def test_a_session_s_life(
         listed = content(await client.call_tool("list_sessions", {}))
         assert listed == {
             "cursor": None,
+            "unreachable": {},
             "sessions": [
                 {
                     "sessionId": identifier,

@@ -54,7 +54,7 @@ async def test_each_owner_lists_its_own_sessions_and_the_operator_all(held: Scri
     async def listed(owner: str) -> list[tuple[str, str]]:
         async with as_owner(held, owner) as sessions:
             found = await sessions.list(ask=False)
-            assert [each.session for each in await usage_of(sessions)] == [
+            assert [each.session for each in (await usage_of(sessions)).found] == [
                 each.session for each in found
             ]
             return [(each.session.name, each.session.owner) for each in found]

@@ -236,7 +236,7 @@ KINDS: dict[str, list[tuple[Any, str | None]]] = {
     ],
     "get_stats": [
         (
-            StatsResult([UsageEntry(S, "fix", "running", 1.5, 2, 3, 4, 5, 6, 7, 8)]),
+            StatsResult([UsageEntry(S, "fix", "running", 1.5, 2, 3, 4, 5, 6, 7, 8, "docker")]),
             None,
         ),
         (StatsResult([]), None),

@@ -11,6 +11,7 @@ import pytest
 from claude_mcp.server.tool import MAX_CHARS, MAX_CHARS_META, Declaration
 from claude_mcp.server.tools import DECLARATIONS
 from claude_mcp.sessions.providers.credentials import CredentialSource
+from claude_mcp.sessions.registry import Answers
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.results import Event, TurnResult, TurnStatus
 from claude_mcp.views.fitting import fitted
@@ -122,14 +123,14 @@ def test_a_long_log_is_read_backwards_in_parts() -> None:
 def test_many_sessions_are_listed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [replace(ENTRY, session_id=f"{number:012}") for number in range(120)]
     whole = ListResult(entries, None)
-    monkeypatch.setattr(ListResult, "of", classmethod(lambda cls, listed: whole))
+    monkeypatch.setattr(ListResult, "of", classmethod(lambda cls, *listed: whole))
     read: list[str] = []
     cursor = None
     for _ in range(3):
-        part = ListResult.part_of([], cursor)
+        part = ListResult.part_of(Answers([]), cursor)
         assert part is not None
         assert len(part.sessions) <= PART_SESSIONS
         read += [each.session_id for each in part.sessions]
         cursor = part.cursor
     assert (read, cursor) == ([each.session_id for each in entries], None)
-    assert ListResult.part_of([], "gone") is None
+    assert ListResult.part_of(Answers([]), "gone") is None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.views import text
+from claude_mcp.views import text, usage
 from claude_mcp.views.figures import elapsed
 from claude_mcp.views.results import (
     CancelResult,
@@ -26,6 +26,7 @@ from claude_mcp.views.results import (
     TransferResult,
     TurnView,
 )
+from claude_mcp.views.usage import StatsResult, UsageEntry
 
 CREATED = CreateResult(
     session_id="0123456789ab",
@@ -370,6 +371,31 @@ def test_a_list_is_one_line_per_session() -> None:
         "/src/project, image claude-code-custom:latest, created 2026-01-02T03:04:05Z, "
         "network restricted, $0.5000 so far",
     ]
+
+
+def test_a_list_of_several_engines_names_them_and_those_that_are_silent() -> None:
+    other = replace(ENTRY, engine="build-box")
+    lines = text.sessions(ListResult([ENTRY, other], None)).splitlines()
+    assert [line.partition("latest, ")[2].partition(", ")[0] for line in lines] == [
+        f"engine {ENTRY.engine}",
+        "engine build-box",
+    ]
+    silent = ListResult([], None, {"build-box": "nothing came within 5 s."})
+    assert text.sessions(silent) == "Engine build-box does not answer: nothing came within 5 s."
+    measured = UsageEntry(
+        "a", "work", "running", 1.0, None, None, None, None, None, None, None, "here"
+    )
+    result = StatsResult([measured], {"build-box": "it is down."})
+    assert usage.stats(result).splitlines() == [
+        "here/work: status running, cpu 1.0%, memory -, of -, processes -, disk r/w - / -, "
+        "network in/out - / -",
+        "Engine build-box does not answer: it is down.",
+    ]
+
+
+def test_the_choice_of_an_engine_is_told() -> None:
+    created = replace(CREATED, engine_reason="there has the most room (...).")
+    assert "Engine: there has the most room (...)." in text.create(created).splitlines()
 
 
 def test_an_empty_list_says_so() -> None:
