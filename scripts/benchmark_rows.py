@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import benchmark_several
 import benchmark_turns
 import benchmark_workspaces
 from benchmark_measuring import (
@@ -429,6 +430,7 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "network": network,
     "command": command,
     "list": listing,
+    "several": benchmark_several.several,
     "transfer": copying,
     "help": help_text,
     "tools": tool_list,
