@@ -7,7 +7,7 @@ readonly TEST_USER=claude-mcp-test
 # shellcheck disable=SC2034
 readonly DEFAULT_IMAGE="${DEFAULT_CLAUDE_IMAGE:-claude-code-custom:latest}"
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "${SAY_MARK:-}$*" >&2; }
 
 fail() {
     say "$*"

@@ -306,7 +306,9 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
 
         write_json(TransferResult.of(transferred).wire())
     elif watched(arguments):
-        arrived = f"{counted(transferred.files, 'file')}, {counted(transferred.size, 'byte')}"
+        from claude_mcp.views.figures import size
+
+        arrived = f"{counted(transferred.files, 'file')}, {size(transferred.size)}"
         talk(f"{arrived}, now at {transferred.path}")
     return 0
 

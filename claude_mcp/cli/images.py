@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli import render
-from claude_mcp.cli.running import within
+from claude_mcp.cli.line import LINE
+from claude_mcp.cli.running import follow, watched, within
 from claude_mcp.cli.terminal import for_terminal, talk, write, write_json
 from claude_mcp.config import Config
 from claude_mcp.errors import UsageError
@@ -29,6 +30,7 @@ def image(arguments: argparse.Namespace, config: Config) -> int:
     if action == "list" and arguments.image:
         raise UsageError("'image list' takes no image.")
     name = arguments.image or config.image
+    live = watched(arguments) and LINE.possible() and not arguments.verbose
     certificates = list(map(os.path.abspath, arguments.extra_ca))
 
     async def work(sessions: Sessions) -> int:
@@ -45,6 +47,8 @@ def image(arguments: argparse.Namespace, config: Config) -> int:
                     certificates=certificates,
                     rebuild=arguments.rebuild,
                     verbose=arguments.verbose,
+                    progress=follow(arguments) if live else None,
+                    say=talk,
                 )
                 return code and ENGINE_EXIT_CODE
             case "pull":
@@ -78,4 +82,4 @@ def image(arguments: argparse.Namespace, config: Config) -> int:
                     write(for_terminal(render.contents(contents)))
                 return ENGINE_EXIT_CODE if contents.missing else 0
 
-    return within(config, work)
+    return within(config, work, interrupted="interrupted; the image is as it was")

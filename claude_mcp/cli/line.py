@@ -26,7 +26,7 @@ class LiveLine:
     def __init__(self) -> None:
         self._draw: Draw | None = None
         self._drawn: Sequence[str] = ()
-        self._away = False
+        self._away = 0
 
     @staticmethod
     def possible() -> bool:
@@ -65,11 +65,11 @@ class LiveLine:
     def away(self) -> Iterator[None]:
         """Nothing is drawn meanwhile: somebody is asked something."""
         self.clear()
-        self._away = True
+        self._away += 1
         try:
             yield
         finally:
-            self._away = False
+            self._away -= 1
 
     def _erasure(self, columns: int) -> str:
         if not self._drawn:

@@ -19,7 +19,10 @@ from claude_mcp.views.figures import amount_text, elapsed, rate_text
 
 MARGIN: Final = 3
 """Columns behind the live line, where the terminal shows a Ctrl-C."""
-BAR_COLUMNS: Final = 22
+TIME_COLUMNS: Final = 14
+"""Before the bar."""
+LEAST_BAR_COLUMNS: Final = 8
+MOST_BAR_COLUMNS: Final = 22
 RATE_SECONDS: Final = 5.0
 """The time over which a rate is measured."""
 WORKING: Final = "waiting for Claude"
@@ -66,8 +69,9 @@ class Work:
         if last[0] > first[0] and last[1] > first[1]:
             parts.append(rate_text(amount, (last[1] - first[1]) / (last[0] - first[0])))
         text = ", ".join(parts)
-        if amount.total and columns - len(text) > BAR_COLUMNS + 2 * MARGIN + 8:
-            return f"{bar(amount.done, amount.total, BAR_COLUMNS)} {text}"
+        left = min(MOST_BAR_COLUMNS, columns - MARGIN - TIME_COLUMNS - len(text))
+        if amount.total and left >= LEAST_BAR_COLUMNS:
+            return f"{bar(amount.done, amount.total, left)} {text}"
         return text
 
 

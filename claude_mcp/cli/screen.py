@@ -18,6 +18,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from claude_mcp.cli.drawing import INVERSE, fit, is_plain, pad, styled
+from claude_mcp.cli.line import LINE
 from claude_mcp.cli.terminal import visible
 from claude_mcp.errors import UsageError
 
@@ -159,10 +160,11 @@ async def open_screen(command: str) -> AsyncIterator[Screen]:
     screen = Screen(sys.stdin.fileno())
     screen._take()
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(screen._read_keys)
-            tasks.start_soon(screen._follow_size)
-            yield screen
-            tasks.cancel_scope.cancel()
+        with LINE.away():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(screen._read_keys)
+                tasks.start_soon(screen._follow_size)
+                yield screen
+                tasks.cancel_scope.cancel()
     finally:
         screen._give_back()

@@ -55,7 +55,7 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
             )
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await _stop_interrupted(handle, command_id)
+                await _stop_interrupted(handle, command_id, arguments.json)
             raise
 
     result = within_session(config, arguments.session, work)
@@ -66,15 +66,19 @@ def execute(arguments: argparse.Namespace, config: Config) -> int:
     return 0 if arguments.detach else code
 
 
-async def _stop_interrupted(handle: SessionHandle, command_id: str) -> None:
+async def _stop_interrupted(handle: SessionHandle, command_id: str, as_json: bool) -> None:
     """End a command after Ctrl-C; it may never have reached the session."""
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.turns import commands
 
     try:
-        await commands.stop(handle, command_id)
+        result = await commands.stop(handle, command_id)
     except ClaudeMcpError as error:
         talk(f"claude-mcp: the command was abandoned: {error.message}")
+        return
+    if not as_json:
+        _write_output(result)
+    talk("claude-mcp: the command is stopped")
 
 
 def command(arguments: argparse.Namespace, config: Config) -> int:

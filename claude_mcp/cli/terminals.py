@@ -22,7 +22,9 @@ def attach(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions import terminal
 
     _check_terminal("For a single prompt: claude-mcp prompt SESSION PROMPT")
-    code = within_session(config, arguments.session, terminal.claude)
+    code = within_session(
+        config, arguments.session, terminal.claude, interrupted="interrupted; nobody is attached"
+    )
     talk("The session runs on; its next prompt continues the conversation.")
     return code
 

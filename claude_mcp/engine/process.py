@@ -22,7 +22,7 @@ import resource
 import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -239,17 +239,27 @@ async def _finish(begun: ahead.Begun, timeout: float | None) -> Completed:
     return Completed(begun.argv, codes[0], begun.out.value(), begun.err.value())
 
 
-async def run_attached(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+async def run_attached(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    on_line: Callable[[str], Awaitable[None]] | None = None,
+) -> int:
     """Run a program on this process's own terminal or streams; returns its exit code.
 
-    It stays in our process group, so the terminal's keys reach it too. If this is cancelled, it
-    is asked to end, and killed after ``EXIT_GRACE_SECONDS``.
+    With ``on_line``, what it writes goes there instead, line by line. It stays in our process
+    group, so the terminal's keys reach it too. If this is cancelled, it is asked to end, and killed
+    after ``EXIT_GRACE_SECONDS``.
 
     Raises:
         ProgramNotFound: the program cannot be started.
     """
-    process = await _start(argv, stdin=None, stdout=None, stderr=None, env=env, group=False)
+    out, err = (None, None) if on_line is None else (PIPE, STDOUT)
+    process = await _start(argv, stdin=None, stdout=out, stderr=err, env=env, group=False)
     try:
+        if on_line is not None:
+            assert process.stdout is not None
+            await _pass_lines(process.stdout, on_line)
         code = await process.wait()
     finally:
         with anyio.CancelScope(shield=True):
@@ -261,6 +271,18 @@ async def run_attached(argv: Sequence[str], *, env: Mapping[str, str] | None = N
                 process.kill()
                 await process.wait()
     return 128 - code if code < 0 else code
+
+
+async def _pass_lines(
+    stream: asyncio.StreamReader, on_line: Callable[[str], Awaitable[None]]
+) -> None:
+    while not stream.at_eof():
+        try:
+            line = await stream.readline()
+        except ValueError:  # it is longer than the reader's buffer
+            continue
+        if line:
+            await on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
 class _Pipe(io.FileIO):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +15,7 @@ from claude_mcp.contract import places
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import Engine, Image
 from claude_mcp.errors import ImageNotFound, ImageUnfit, UsageError
+from claude_mcp.sessions.progress import Amount, Progress
 
 LABEL: Final = "claude-mcp.build"
 """What the build puts on our image."""
@@ -20,6 +23,16 @@ SCRIPT: Final = Path(claude_mcp.__file__).parent / "session_image/scripts/build-
 BUILDERS: Final = ("docker", "podman")
 REQUIRED: Final = ("sh", "python3", *places.REQUIRED_PROGRAMS)
 USEFUL: Final = ("git", *places.OPTIONAL_PROGRAMS, "node", "npx", "uv", "curl", "jq")
+MARK: Final = "claude-mcp: "
+"""What the build's script begins its own words with, if it is asked to."""
+LAST_LINES: Final = 25
+"""Of the engine, shown if the build fails."""
+_STEP: Final = re.compile(
+    # Docker's old builder and Podman; BuildKit.
+    r"(?:\[\d+/\d+\] )?STEP (\d{1,4})/(\d{1,4}) ?: (.{1,200})"
+    r"|#\d+ \[(?:[\w.-]+ +)?(\d{1,4})/(\d{1,4})\] (.{1,200})",
+    re.IGNORECASE,
+)
 MAX_VERSION_CHARS: Final = 60
 _LOOK: Final = """\
 for program in {}; do
@@ -52,11 +65,14 @@ async def build(
     certificates: Sequence[str] = (),
     rebuild: bool = False,
     verbose: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Build our image, with progress on stderr; returns the exit code of the build.
+    """Build our image, with its words on stderr; returns the exit code of the build.
 
     ``environment`` is the user's: proxies and registries come from there. ``certificates`` are
-    absolute paths of files in PEM form.
+    absolute paths of files in PEM form. With ``progress``, that hears how far the build is, and
+    ``say`` gets the words; if it fails, also the last lines of the engine.
 
     Raises:
         UsageError: the engine cannot build it
@@ -75,8 +91,46 @@ async def build(
     argv = ["bash", str(SCRIPT), "--engine", name, "--tag", image, "--no-install"]
     for certificate in certificates:
         argv += ["--extra-ca", certificate]
-    argv += [*(["--rebuild"] if rebuild else []), *(["--verbose"] if verbose else [])]
-    return await process.run_attached(argv, env=environment)
+    watched = verbose or progress is not None
+    argv += [*(["--rebuild"] if rebuild else []), *(["--verbose"] if watched else [])]
+    if progress is None:
+        return await process.run_attached(argv, env=environment)
+    environment["SAY_MARK"] = MARK
+    watch = _Watch(progress, say)
+    code = await process.run_attached(argv, env=environment, on_line=watch.line)
+    watch.end(failed=code != 0)
+    return code
+
+
+class _Watch:
+    """Reads what the build's script and the engine write."""
+
+    def __init__(self, progress: Progress, say: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._say = say
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._held: str | None = None
+        """The script's latest words: if they are its last ones, they are about the lines above."""
+
+    async def line(self, line: str) -> None:
+        if line.startswith(MARK):
+            self.end(failed=False)
+            self._held = line.removeprefix(MARK)
+            return
+        self._last.append(line)
+        step = _STEP.match(line)
+        if step is not None:
+            number, total, what = filter(None, step.groups())
+            self.end(failed=False)
+            done = Amount(int(number) - 1, int(total), "step")
+            await self._progress(" ".join(what.split()), done)
+
+    def end(self, *, failed: bool) -> None:
+        for line in self._last if failed else ():
+            self._say(line)
+        if self._held is not None:
+            self._say(self._held)
+        self._held = None
 
 
 async def listed(engine: Engine) -> list[Image]:

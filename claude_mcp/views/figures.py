@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from claude_mcp.contract.numbers import counted
@@ -49,7 +50,7 @@ def rate_text(amount: Amount, per_second: float) -> str:
         text = f"{per_second:.2g} {amount.unit}s/s"
     if amount.total is None or amount.done >= amount.total:
         return text
-    return f"{text}, {elapsed(round((amount.total - amount.done) / per_second * 1000))} left"
+    return f"{text}, {elapsed(math.ceil((amount.total - amount.done) / per_second) * 1000)} left"
 
 
 def reported(message: str, amount: Amount | None) -> str:

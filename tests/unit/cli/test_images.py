@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.terminals import terminal
 from tests.unit import fake_engine
 from tests.unit.cli.conftest import Run
 
@@ -104,6 +106,41 @@ def test_the_build_gets_all_that_was_asked_for(
         "--rebuild --verbose\n",
         "",
     )
+
+
+STEPS = r"""
+say() { printf '%s\n' "$SAY_MARK$*" >&2; }
+say Pulling the base
+say Building it
+printf 'Step 1/4 : FROM base\n#7 [build 2/4]  RUN   apt\n'
+read -r gate <"$GATE"
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_build_at_a_terminal_shows_how_far_it_is(
+    environment: dict[str, str], engine: Engine, tmp_path: Path, fails: bool
+) -> None:
+    program = engine()
+    ends = "echo E: no such package; say The build failed: see above; exit 1"
+    bash = program.parent / "bash"
+    bash.write_text(f"#!/bin/sh\n{STEPS}{ends if fails else 'say It is built.'}\n")
+    bash.chmod(0o755)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    variables = {
+        **environment, "GATE": str(gate), "CLAUDE_MCP_ENGINE": str(program),
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "claude_mcp", "image", "build"]
+    with terminal(argv, variables, columns=80) as shown:
+        shown.until("[=====               ] RUN apt, 1 of 4 steps")
+        gate.write_text("go on\n")
+        assert shown.wait() == (5 if fails else 0)
+    words = ["Pulling the base", "Building it"]
+    engine_s = ["Step 1/4 : FROM base", "#7 [build 2/4]  RUN   apt", "E: no such package"]
+    last = [*engine_s, "The build failed: see above"] if fails else ["It is built."]
+    assert shown.text.splitlines() == [*words, *last]
 
 
 def test_an_engine_of_another_name_cannot_build(run: Run, engine: Engine) -> None:

@@ -64,7 +64,7 @@ def test_a_signal_stops_a_command_in_the_session(
     environment: dict[str, str], program: Path, number: signal.Signals, code: int
 ) -> None:
     ended = signalled(environment, program, number, "exec", "fix-tests", "hang")
-    assert ended == (code, b"", b"")
+    assert ended == (code, b"", b"claude-mcp: the command is stopped\n")
     assert fake_engine.calls(program)[-1] == "stopped"
 
 
