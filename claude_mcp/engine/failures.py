@@ -127,12 +127,26 @@ _CONFIGURED: Final = (
     (re.compile(r"opening seccomp profile failed"), "seccomp_profile"),
     (re.compile(r"AppArmor profile .* not loaded"), "apparmor_profile"),
     (re.compile(r"failed to create new hosts file"), "base_hosts_file"),
-    (re.compile(r"error setting rlimit"), "default_ulimits"),
+    (re.compile(r"error setting rlimit|\[Errno 27\] File too large"), "default_ulimits"),
     (re.compile(r"OCI hooks|error running hook", re.IGNORECASE), "hooks_dir"),
     (re.compile(r"duplicate mount destination"), "volumes"),
     (re.compile(r"not compatible with NoCgroups"), "cgroups"),
+    (re.compile(r"cannot use systemd cgroups manager"), "cgroup_manager"),
+    (re.compile(r"/attr/current: invalid argument"), "label_users"),
+    (re.compile(r"doesn't support --log-tag"), "log_tag"),
+    (re.compile(r"unknown event logger type"), "events_logger"),
+    (re.compile(r"failed to open \d+ locks"), "num_locks"),
+    (re.compile(r"checking platform of image .*: open "), "image_copy_tmp_dir"),
+    (
+        re.compile(r"decode configuration|finding config on system|validating containers config"),
+        "what the message names",
+    ),
 )
 """Failures that a setting of the engine's configuration causes, in a container of any kind."""
+NO_REASON: Final = "it gave no reason."
+NO_REASON_HINT: Final = (
+    "Run 'claude-mcp doctor': it names what the engine's configuration does to every session."
+)
 _NO_SOURCE: Final = re.compile(
     r"bind source path does not exist: (?P<docker>.+)"
     r"|statf?s? (?P<podman>/.+): no such file or directory"
@@ -162,7 +176,7 @@ def last_line(stderr: str, pattern: re.Pattern[str] | None = None) -> str:
     if pattern is not None:
         lines = [line for line in lines if pattern.search(line)]
     if not lines:
-        return "it gave no reason."
+        return NO_REASON
     line = lines[-1]
     line = re.sub(r'^time="[^"]*" level=\w+ msg="(.*)"$', r"\1", line)
     line = re.sub(r"^(Error response from daemon: |Error: |\* )+", "", line)
@@ -226,8 +240,13 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
     if _NO_PROGRAM.search(stderr):
         return ImageUnfit(f"{message}{last_line(stderr, _NO_PROGRAM)}")
     setting = next((name for pattern, name in _CONFIGURED if pattern.search(stderr)), None)
-    hint = f"Correct the engine's configuration ({setting} in containers.conf)."
-    return EngineError(f"{message}{last_line(stderr)}", hint=hint if setting else None)
+    hint = (
+        f"Correct the engine's configuration ({setting} in containers.conf)." if setting else None
+    )
+    reason = last_line(stderr)
+    if reason == NO_REASON:
+        hint = NO_REASON_HINT
+    return EngineError(f"{message}{reason}", hint=hint)
 
 
 def missing_source(stderr: str) -> str | None:

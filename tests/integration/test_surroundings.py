@@ -29,9 +29,12 @@ from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions.create.request import CreateRequest, NetworkName
 from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
+from claude_mcp.sessions.usage import usage
 from tests.engine_fixtures import Bare
+from tests.own_daemon import OwnDaemon
 from tests.restricted import own_address
 
 PASSWORD = "pass-word-of-a-proxy"
@@ -46,6 +49,7 @@ print(json.dumps({
     "hosts": os.path.exists("/etc/hosts"),
     "environment": dict(os.environ),
     "root": os.access("/var/tmp", os.W_OK),
+    "shared": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
 }))
 """  # noqa: E501
 CONTAINERS_CONF = """
@@ -59,7 +63,22 @@ pidns = "host"
 utsns = "host"
 umask = "0000"
 no_hosts = true
+shm_size = "1m"
+oom_score_adj = -500
+pids_limit = 50
+log_driver = "none"
+tz = "Asia/Tokyo"
+prepare_volume_on_create = true
+default_capabilities = ["SYS_ADMIN"]
 """ % (PASSWORD)  # noqa: UP031
+ENGINE_CONF = """
+detach_keys = "a"
+events_logger = "none"
+pull_policy = "always"
+stop_timeout = 0
+service_timeout = 1
+"""
+"""Of the table ``engine``, which a test's configuration ends with."""
 
 
 async def facts(
@@ -128,6 +147,129 @@ async def test_proxies_of_dockers_configuration_are_nowhere_in_a_session(
     assert ("HTTP_PROXY=" in ran.stdout) == (network == "restricted")
 
 
+CLIENT_CONFIG = {
+    "HttpHeaders": {"X-Of-A-User": "value", "User-Agent": "something else"},
+    "aliases": {"builder": "nosuch"},
+    "cliPluginsExtraDirs": ["/nowhere"],
+    "configFormat": "{{.ID}}",
+    "credHelpers": {"registry.example": "nosuch"},
+    "credsStore": "nosuch",
+    "detachKeys": "a",
+    "experimental": "enabled",
+    "features": {"hooks": "true"},
+    "imagesFormat": "table {{.ID}}",
+    "nodesFormat": "{{.ID}}",
+    "plugins": {"nosuch": {"hooks": "create,exec,rm", "option": "value"}},
+    "pluginsFormat": "{{.ID}}",
+    "proxies": {"tcp://elsewhere:2376": {"httpProxy": f"http://u:{PASSWORD}@proxy.example"}},
+    "pruneFilters": ["label!=claude-mcp.session"],
+    "psFormat": "table {{.Names}}",
+    "secretFormat": "{{.ID}}",
+    "serviceInspectFormat": "json",
+    "servicesFormat": "{{.ID}}",
+    "stackOrchestrator": "kubernetes",
+    "statsFormat": "table {{.Name}}",
+    "tasksFormat": "{{.ID}}",
+    "volumesFormat": "table {{.Name}}",
+}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(json.dumps(CLIENT_CONFIG), id="all"),
+        pytest.param("{broken", id="broken", marks=pytest.mark.stress),
+    ],
+)
+async def test_dockers_client_configuration_changes_no_session(
+    engine: DockerCliEngine,
+    environ: dict[str, str],
+    project: Path,
+    name: str,
+    tmp_path: Path,
+    text: str,
+) -> None:
+    docker = tmp_path / "docker"
+    docker.mkdir()
+    (docker / "config.json").write_text(text)
+    environ["DOCKER_CONFIG"] = str(docker)
+    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+        created = await create(sessions, CreateRequest(str(project), session_name=name))
+        try:
+            handle = await sessions.open(created.session.id)
+            # The second letter would leave the command, were it the key for that.
+            ran = await commands.run(handle, "cat; echo to the log >/proc/1/fd/2", input="banana")
+            await transfer(handle, Direction.TO_CONTAINER, str(project), "/tmp/copied")
+            _, log = await commands.logs(handle)
+            measured = await usage(sessions, [created.session.id])
+            names = [each.session.name for each in await sessions.list()]
+        finally:
+            await sessions.destroy(created.session.id)
+    assert (created.warnings, ran.stdout) == ((), "banana")
+    assert [each.stats is None for each in measured] == [False]
+    assert PASSWORD not in " ".join(log)
+    assert name in names
+
+
+DAEMON_CONFIG = {
+    "bip": "172.31.251.1/24",
+    "default-cgroupns-mode": "host",
+    "default-ipc-mode": "shareable",
+    "default-runtime": "runc",
+    "default-shm-size": "1M",
+    "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 4096, "Soft": 1024}},
+    "dns": ["203.0.113.7"],
+    "dns-opts": ["ndots:9"],
+    "dns-search": ["elsewhere.example"],
+    "icc": False,
+    "init": False,
+    "ip6tables": False,
+    "live-restore": True,
+    "log-driver": "local",
+    "log-opts": {"max-file": "2"},
+    "max-concurrent-downloads": 1,
+    "mtu": 1400,
+    "no-new-privileges": False,
+    "shutdown-timeout": 1,
+    "userland-proxy": False,
+}
+
+
+@pytest.mark.docker
+async def test_the_daemons_configuration_weakens_no_session(
+    environ: dict[str, str], project: Path, name: str, as_root: bool, tmp_path: Path
+) -> None:
+    if not as_root:
+        pytest.skip("only root starts a daemon of its own")
+    file = tmp_path / "daemon.json"
+    file.write_text(json.dumps(DAEMON_CONFIG))
+    daemon = OwnDaemon(load(environ).image)
+    try:
+        daemon.start(f"--config-file={file}")
+        environ["DOCKER_HOST"] = daemon.host
+        control = daemon.bare("run", "--rm", "--entrypoint=", load(environ).image, "df", "/dev/shm")
+        assert " 1024 " in control.stdout, "the configuration is not read"
+        found = await facts(environ, "docker", project, name)
+    finally:
+        daemon.end()
+    namespaces = found.pop("namespaces")
+    environment = found.pop("environment")
+    assert isinstance(namespaces, dict)
+    assert isinstance(environment, dict)
+    assert found == {
+        "capabilities": "0000000000000000",
+        "seccomp": "2",
+        "umask": "0022",
+        "hosts": True,
+        "root": True,
+        "shared": 64 * 1024 * 1024,
+    }
+    for each, value in namespaces.items():
+        assert value != os.readlink(f"/proc/self/ns/{each}"), each
+    assert {"HTTP_PROXY"} & set(environment) == set()
+
+
 @pytest.fixture
 def containers_conf(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a configuration that has, besides what is given, all that this machine needs."""
@@ -154,10 +296,14 @@ async def test_containers_conf_weakens_no_session(
 ) -> None:
     # Rootless, Podman starts no container at all in the host's IPC namespace.
     ipc = 'ipcns = "host"' if os.geteuid() == 0 else ""
-    environ["CONTAINERS_CONF"] = str(containers_conf(f"{CONTAINERS_CONF}\n{ipc}"))
+    conf = containers_conf(f"{CONTAINERS_CONF}\n{ipc}")
+    table = "" if "[engine]" in conf.read_text() else "\n[engine]"
+    with conf.open("a") as file:
+        file.write(f"{table}{ENGINE_CONF}")
+    environ["CONTAINERS_CONF"] = str(conf)
     environ["A_VARIABLE_OF_OURS"] = "x"
     control = subprocess.run(
-        [engine.program, "run", "--rm", "--entrypoint=", load(environ).image,
+        [engine.program, "run", "--rm", "--pull=never", "--entrypoint=", load(environ).image,
          "python3", "-c", FACTS],
         env=environ, capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -175,6 +321,7 @@ async def test_containers_conf_weakens_no_session(
         "umask": "0022",
         "hosts": True,
         "root": True,
+        "shared": 64 * 1024 * 1024,
     }
     for each, value in namespaces.items():
         assert value != os.readlink(f"/proc/self/ns/{each}"), each
@@ -263,6 +410,7 @@ async def test_a_setting_of_containers_conf_that_stops_every_container_is_named(
         ("seccomp_profile", '"/nowhere/profile.json"'),
         ("base_hosts_file", '"/nowhere/hosts"'),
         ("volumes", '["/nowhere:/added"]'),
+        ("log_tag", '"a tag"'),
     ):
         environ["CONTAINERS_CONF"] = str(containers_conf(f"[containers]\n{setting} = {value}"))
         async with open_sessions(load(environ, engine=engine.program)) as sessions:

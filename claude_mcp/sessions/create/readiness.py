@@ -28,12 +28,15 @@ ENGINES_MOUNTS: Final = frozenset(
         PurePosixPath,
         (
             "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/etc/passwd", "/etc/group",
+            "/etc/localtime",
             "/sbin/docker-init", "/usr/sbin/docker-init", "/run/podman-init", "/run/.containerenv",
             "/run/secrets",
         ),
     )
 )  # fmt: skip
 """What engines mount into every container."""
+ZONES: Final = PurePosixPath("/usr/share/zoneinfo")
+"""Where ``/etc/localtime`` leads to, on which Podman mounts the time zone of its configuration."""
 ENGINES_DEVICES: Final = frozenset(
     (
         "console", "core", "fd", "full", "init", "mqueue", "null", "ptmx", "pts", "random", "shm",
@@ -186,7 +189,9 @@ def _unexpected(readiness: Readiness, spec: ContainerSpec) -> Iterator[str]:
     mounts = [
         str(point)
         for point in sorted(readiness.mounts)
-        if point not in ENGINES_MOUNTS and not any(map(point.is_relative_to, ours))
+        if point not in ENGINES_MOUNTS
+        and not point.is_relative_to(ZONES)
+        and not any(map(point.is_relative_to, ours))
     ]
     if mounts:
         yield f"{ADDED} mounts to this session: {listed(mounts)}."

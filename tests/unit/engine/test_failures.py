@@ -278,15 +278,48 @@ def test_a_warning_of_the_client_is_not_the_reason_of_a_failure() -> None:
         ("seccomp_profile", "Error: opening seccomp profile failed: open /nowhere: no such file"),
         ("base_hosts_file", "Error: creating hosts file: failed to create new hosts file: open /x"),
         ("default_ulimits", "Error: runc: error setting rlimit type 6: operation not permitted"),
+        ("default_ulimits", "OSError: [Errno 27] File too large"),
         ("hooks_dir", 'Error: setting up OCI Hooks: parsing hook "/h/x.json": version check'),
         ("hooks_dir", "Error: runc: error running hook #0: error running hook: exit status 1"),
+        ("label_users", "Error: read /proc/thread-self/attr/current: invalid argument"),
         ("volumes", "Error: /workspace: duplicate mount destination"),
         ("cgroups", "Error: requested OCI runtime runc is not compatible with NoCgroups"),
+        (
+            "cgroup_manager",
+            "Error: runc: systemd not running on this host, cannot use systemd cgroups manager",
+        ),
+        (
+            "log_tag",
+            "[conmon:e] k8s-file doesn't support --log-tag\nError: write child: broken pipe",
+        ),
+        ("events_logger", 'time="x" level=error msg="unknown event logger type: NOSUCH"'),
+        (
+            "num_locks",
+            "Error: failed to open 64 locks in /libpod_lock: numerical result out of range",
+        ),
+        (
+            "image_copy_tmp_dir",
+            "Error: checking platform of image localhost/a: inspecting image: open /nowhere/1: no "
+            "such file or directory",
+        ),
+        (
+            "what the message names",
+            'time="x" level=error msg="reading system config: decode configuration /c: toml"',
+        ),
+        (
+            "what the message names",
+            'time="x" level=error msg="validating containers config: log size max should be"',
+        ),
     ],
 )
 def test_a_failure_that_containers_conf_causes_names_the_setting(setting: str, said: str) -> None:
     error = failures.classify("Podman", "create container a", said)
     assert error.hint == f"Correct the engine's configuration ({setting} in containers.conf)."
+
+
+def test_a_failure_without_a_reason_leads_to_doctor() -> None:
+    error = failures.classify("Podman", "start session container a", "")
+    assert error.hint == failures.NO_REASON_HINT
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_what_was_asked_for_gives_no_warning(spec: ContainerSpec) -> None:
     said = report(spec, kernel=KERNEL, CapEff="0", CapBnd="0", NoNewPrivs="1", Seccomp="2")
     said = said.replace(":/var/run/data", ":/run/data")  # the image has a link there
     said += " mount=1:1:/workspace/disk mount=1:2:/run/proxy mount=1:3:/etc/hosts device=null"
+    said += " mount=1:4:/usr/share/zoneinfo/Etc/UTC"
     assert readiness.check(readiness.parse(said), spec, checked(spec)) == ()
 
 
