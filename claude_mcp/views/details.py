@@ -103,7 +103,7 @@ def rows(shown: SessionDetails) -> Iterator[tuple[str, str]]:
 def _limits(limits: LimitsEntry) -> str:
     parts = [
         f"memory {size(limits.memory_bytes)}" if limits.memory_bytes else "",
-        f"{limits.cpus:g} CPUs" if limits.cpus else "",
+        f"{limits.cpus:g} CPU{'' if limits.cpus == 1 else 's'}" if limits.cpus else "",
         f"{limits.pids} processes" if limits.pids else "",
     ]
     return ", ".join(filter(None, parts)) or "none"

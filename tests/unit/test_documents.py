@@ -24,7 +24,7 @@ from claude_mcp.engine import argv
 from claude_mcp.placing import descriptors
 from claude_mcp.proxy import exchange, forwarder, slots
 from claude_mcp.server.arguments import WAIT_SECONDS
-from claude_mcp.server.tools import tools
+from claude_mcp.server.tools import BY_NAME, tools
 from claude_mcp.sessions import limits, pruning
 from claude_mcp.sessions.channel import channel
 from claude_mcp.sessions.files import tar, unpacking
@@ -111,6 +111,14 @@ def section(page: str, heading: str) -> str:
     )
     assert len(found) == 1, f"{page} has {len(found)} sections on {heading}"
     return str(found[0])
+
+
+def test_every_command_and_every_tool_has_an_example() -> None:
+    page = (REPOSITORY / "docs" / "examples.md").read_text()
+    found = re.findall(r"^### `([\w-]+)`\n\n```", page, re.MULTILINE)
+    missing = [name for name in (*COMMANDS, *BY_NAME) if name not in found]
+    assert missing == [], "add them to scripts/example_story.py, then run scripts/examples"
+    assert set(found) <= {*COMMANDS, *BY_NAME}
 
 
 @pytest.mark.parametrize("tool", tools(), ids=lambda tool: str(tool.name))
