@@ -48,6 +48,9 @@ NOT_RUNNING: Final = re.compile(
     r"|cannot exec in a stopped (container|state)|is paused",
     re.IGNORECASE,
 )
+EXEC_FAILED: Final = re.compile(r"OCI runtime exec failed: ")
+"""How the line begins that Docker writes to the stdout of an ``exec`` whose program did not
+start."""
 PROCESS_LIMIT: Final = re.compile(
     r"resource temporarily unavailable|can't start new thread|newosproc|pthread_create failed",
     re.IGNORECASE,

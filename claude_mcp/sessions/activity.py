@@ -15,9 +15,11 @@ from typing import Final
 import anyio
 
 from claude_mcp.contract import operations
-from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.errors import ClaudeMcpError, SessionNotFound
 from claude_mcp.sessions.channel.answers import line, read, said
+from claude_mcp.sessions.channel.channel import NotRunning
 from claude_mcp.sessions.channel.channels import Channels
+from claude_mcp.sessions.channel.silence import StoppedMeanwhile
 from claude_mcp.sessions.command_state import Entry, parse_entries
 from claude_mcp.sessions.session import Session, Status
 
@@ -54,6 +56,7 @@ class Activity:
     """Those of others: commands that run although nobody waits for them."""
 
 
+ENDED: Final = "it ended while it was asked"
 SILENT: Final = f"it did not answer within {ANSWER_SECONDS:g} s"
 NOT_ASKED: Final = f"it was not asked within {TOTAL_SECONDS:g} s, because others took too long"
 
@@ -78,6 +81,9 @@ async def ask(channels: Channels, sessions: Sequence[Session]) -> dict[str, Acti
             except TimeoutError:
                 if not was_open:
                     channels.close(session.container_id)
+            except (SessionNotFound, NotRunning, StoppedMeanwhile) as error:
+                logger.debug("session %s has ended: %s", session.id, error)
+                found[session.id] = ENDED
             except Exception as error:  # one bad session must not hide the others
                 logger.debug("session %s did not report its state: %s", session.id, error)
                 why = error.message if isinstance(error, ClaudeMcpError) else repr(error)

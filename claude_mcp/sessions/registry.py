@@ -311,11 +311,13 @@ class Sessions:
         """All sessions, oldest first: two engine calls.
 
         With ``ask``, running sessions are asked what they are doing, which takes one more call for
-        each that has no open channel.
+        each that has no open channel. If one has ended meanwhile, the engine is asked again.
         """
         connection = await self._connection()
         sessions = await self._all()
         answers = await activity.ask(connection.channels, sessions) if ask else {}
+        if activity.ENDED in answers.values():
+            sessions = await self._all()
         name = await self.name()
         return [_listed(session, name, answers.get(session.id)) for session in sessions]
 
@@ -444,6 +446,8 @@ class Sessions:
 def _listed(session: Session, engine: str, answer: Activity | str | None) -> Listed:
     if isinstance(answer, Activity):
         return Listed(session, engine, answer)
+    if session.status is not Status.RUNNING:
+        return Listed(session, engine)
     return Listed(session, engine, problem=answer)
 
 

@@ -24,6 +24,7 @@ from claude_mcp.engine.engine import (
     Engine,
     ProcessLimitReached,
 )
+from claude_mcp.engine.failures import EXEC_FAILED
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -58,6 +59,9 @@ MAX_WAITING_EVENTS: Final = 1000
 
 NO_CONTAINER: Final = "The session's container no longer exists."
 NOT_RUNNING: Final = "The session's container is not running."
+MAX_REFUSAL_CHARS: Final = 2000
+"""What is kept of the engine's reason for a failed exec."""
+
 TRACEBACK: Final = "Traceback (most recent call last)"
 """The connector's own failure, when the container stops in the midst of connecting."""
 
@@ -118,6 +122,8 @@ class Channel:
         self._word = anyio.Event()
         self._idle_since = anyio.current_time()
         self._stream: process.Stream | None = None
+        self._refusal = ""
+        """Why the exec failed, if the engine said so on its stdout."""
         self._scope = anyio.CancelScope()
         self.closed = False
         self.failure: ClaudeMcpError | None = None
@@ -201,7 +207,11 @@ class Channel:
         try:
             answer = answers.read(operations.Answer, json.loads(line))
         except (AgentError, ValueError, RecursionError):
-            logger.warning("the agent wrote a line that is not an answer: %.80r", line)
+            text = line.decode("utf-8", "replace")
+            if EXEC_FAILED.match(text) and not self.greeted:
+                self._refusal = text.strip()[:MAX_REFUSAL_CHARS]
+            else:
+                logger.warning("the agent wrote a line that is not an answer: %.80r", line)
             return
         self.greeted = True
         self._opened.set()
@@ -224,7 +234,7 @@ class Channel:
     def _explain(self, returncode: int | None, stderr: str) -> ClaudeMcpError:
         if self.greeted:  # whatever the engine says, the requests have been written
             return ChannelLost("The connection to the session was lost before it answered.")
-        error = self._engine.failed("reach the session", stderr)
+        error = self._engine.failed("reach the session", stderr or self._refusal)
         if isinstance(error, ContainerNotFound):
             return NoContainer(NO_CONTAINER)
         if isinstance(error, ContainerNotRunning):
@@ -235,7 +245,8 @@ class Channel:
             returncode and isinstance(error, ProcessLimitReached)
         ):
             return no_room()
-        if returncode == 0 or not stderr or TRACEBACK in stderr:
+        # A container that is ending fails an exec in many words, and they may be on stdout.
+        if returncode == 0 or TRACEBACK in stderr or (not stderr and type(error) is EngineError):
             return NotReached("The connection to the session was lost before it was used.")
         return error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,17 @@ def session(id: str, name: str, status: Status = Status.RUNNING) -> Session:
         status=status,
         created_at="2026-11-23T06:26:12Z",
     )
+
+
+def ending(left: list[dict[str, Any]], words: str) -> str:
+    """An exec that fails with these words on stdout; afterwards there are these containers."""
+    script = (
+        "import os, sys\nfor name in os.listdir('containers'): os.unlink(f'containers/{name}')\n"
+    )
+    for each in left:
+        file, text = f"containers/{each['id']}={each['name']}", json.dumps(each)
+        script += f"open({file!r}, 'w').write({text!r} + '\\n')\n"
+    return script + f"print({words!r}, end='\\r\\n')\nsys.exit(126)\n"
 
 
 class TestChoose:
@@ -275,6 +288,32 @@ class TestList:
             Listed(session("abcd1", "a"), "docker", problem=activity.SILENT),
             Listed(session("abcd2", "b", Status.STOPPED), "docker"),
         ]
+
+    @pytest.mark.parametrize("left", [["exited"], []], ids=["stopped", "removed"])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "OCI runtime exec failed: exec failed: cannot exec in a stopped state: unknown",
+            "OCI runtime exec failed: exec failed: executing setns process: exit status 1: unknown",
+        ],
+    )
+    async def test_a_session_that_ends_while_it_is_asked_is_listed_as_it_is_then(
+        self,
+        scripted: ScriptedEngine,
+        sessions: Sessions,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        left: list[str],
+        words: str,
+    ) -> None:
+        monkeypatch.setattr(channel_module, "SETTLE_SECONDS", 0)
+        monkeypatch.setattr(activity, "ANSWER_SECONDS", 60)
+        monkeypatch.setattr(activity, "TOTAL_SECONDS", 60)
+        scripted.holds(container("abcd1", "a"))
+        scripted.on("exec", ending([container("abcd1", "a", each) for each in left], words))
+        expected = [Listed(session("abcd1", "a", Status.STOPPED), "docker") for _ in left]
+        assert await sessions.list() == expected
+        assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
     async def test_the_whole_list_is_bounded(
         self, scripted: ScriptedEngine, sessions: Sessions, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ from claude_mcp.errors import (
     AgentError,
     EngineError,
     EngineUnavailable,
+    ImageUnfit,
     SessionNotFound,
     SessionNotReady,
 )
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 ID = "c0ffee"
 ECHO = "for line in sys.stdin:\n    one = json.loads(line); answer(one['id'], ok=one)\n"
 LOST = "The connection to the session was lost before it answered."
+# Docker's words for an exec that it could not start, on the stdout of that exec.
+STOPPED_ON_STDOUT = "OCI runtime exec failed: exec failed: cannot exec in a stopped state: unknown"
+NO_PYTHON_ON_STDOUT = (
+    'OCI runtime exec failed: exec failed: unable to start container process: exec: "python3": '
+    "executable file not found in $PATH: unknown"
+)
 
 Open = Callable[..., AbstractAsyncContextManager[Channels]]
 
@@ -320,6 +327,16 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
             "state improper')",
             NotRunning,
             "The session's container is not running.",
+        ),
+        (
+            f"print({STOPPED_ON_STDOUT!r}, end='\\r\\n'); sys.exit(126)",
+            NotRunning,
+            "The session's container is not running.",
+        ),
+        (
+            f"print({NO_PYTHON_ON_STDOUT!r}, end='\\r\\n'); sys.exit(126)",
+            ImageUnfit,
+            f"Docker could not reach the session: {NO_PYTHON_ON_STDOUT}.",
         ),
         (
             "sys.exit('Error response from daemon: something new')",
