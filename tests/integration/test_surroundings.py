@@ -207,7 +207,7 @@ async def test_dockers_client_configuration_changes_no_session(
         finally:
             await sessions.destroy(created.session.id)
     assert (created.warnings, ran.stdout) == ((), "banana")
-    assert [each.stats is None for each in measured] == [False]
+    assert [each.stats is None for each in measured.found] == [False]
     assert PASSWORD not in " ".join(log)
     assert name in names
 
