@@ -81,6 +81,7 @@ class OwnDaemon:
         self._first = children.read_text().split()[0]
         self._standin: subprocess.Popen[str] | None = None
         self._client: subprocess.Popen[bytes] | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
 
     @property
     def log(self) -> str:
@@ -90,6 +91,12 @@ class OwnDaemon:
         """Start a program in its namespaces, where the network is a loopback of its own."""
         enter = ["nsenter", f"--target={self._first}", "--net", "--mount", "--pid"]
         return subprocess.Popen([*enter, *argv], start_new_session=True, **options)
+
+    def run_inside(self, *argv: str) -> None:
+        """Start a program in its namespaces, which ends with them."""
+        self._others.append(
+            self._inside(*argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        )
 
     def start(self, *options: str) -> None:
         state = self._directory / "state"
@@ -141,7 +148,7 @@ class OwnDaemon:
             if containers:
                 self.bare("rm", "--force", *containers, check=False)  # their cgroups too
         self._holder.kill()
-        for each in (self._holder, self._client, self._standin):
+        for each in (self._holder, self._client, self._standin, *self._others):
             if each is not None:
                 each.wait(START_SECONDS)
                 for pipe in (each.stdin, each.stdout):

@@ -26,6 +26,10 @@ PODMAN_SERVICE: Final = "Podman Engine"
 """What Podman's service calls itself when it speaks Docker's API."""
 
 
+class DockerOnPodman(EngineError):
+    """A Docker client is connected to Podman's service."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a program says of itself. ``daemon_answers`` is False if only a client answered."""
@@ -110,7 +114,7 @@ def check_daemon(answer: Answer, program: str, environment: Mapping[str, str]) -
     """
     if answer.daemon_is_podman:
         address = "the address in DOCKER_HOST" if environment.get("DOCKER_HOST") else "its address"
-        raise EngineError(
+        raise DockerOnPodman(
             f"'{program}' is a Docker client that is connected to Podman {answer.version}, and "
             "Podman silently ignores some of Docker's options.",
             hint=f"Use Podman's own client: set CLAUDE_MCP_ENGINE=podman, and CONTAINER_HOST to "

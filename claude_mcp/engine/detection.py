@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from claude_mcp.engine import process, questions
+from claude_mcp.engine import process, questions, reach, ssh
 from claude_mcp.engine.address import EngineName
 from claude_mcp.engine.answer import (
     Answer,
+    DockerOnPodman,
     check_daemon,
     check_version,
     dialect_of,
@@ -44,7 +45,7 @@ class Detected:
 
 async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
     """The engine behind ``program``, or the one that ``detect`` finds; see there for errors."""
-    environment = engine_environment(environment)
+    environment = ssh.with_options(engine_environment(environment))
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]
     return DockerCliEngine(found.program, found.version, found.dialect, environment, known)
@@ -69,11 +70,15 @@ async def probe(program: str, environment: Mapping[str, str]) -> Detected:
     check_daemon(answer, program, environment)
     check_version(dialect_of(answer), answer.version)
     info = None
+    address = reach.given_address(answer.name, environment)
     if answer.remote:
-        await _check_connection(program, environment)
+        address = address or await _connection(program, environment)
         info = await _service_info(program, environment)
         answer = replace(answer, rootless=info.rootless)
-    return Detected(program, answer.version, dialect_of(answer), info)
+    elif address is None and reach.has_context(environment):
+        address = (await _run(questions.context_argv(program), environment)).out.strip()
+    dialect = replace(dialect_of(answer), over_network=reach.leads_elsewhere(address or ""))
+    return Detected(program, answer.version, dialect, info)
 
 
 async def _ask(
@@ -114,20 +119,24 @@ async def _service_info(program: str, environment: Mapping[str, str]) -> EngineI
     return parse_info(completed.out)
 
 
-async def _check_connection(program: str, environment: Mapping[str, str]) -> None:
-    """Raise EngineUnavailable if Podman does not know the connection that was named.
+async def _connection(program: str, environment: Mapping[str, str]) -> str:
+    """The address of Podman's service: of the connection that was named, or of its default.
 
-    Podman 4.3 then uses root's local service.
+    Raises:
+        EngineUnavailable: Podman does not know the connection. Podman 4.3 then uses root's local
+            service.
     """
-    connection = environment.get("CONTAINER_CONNECTION")
-    if not connection or environment.get("CONTAINER_HOST"):
-        return
-    known = await _run(questions.connections_argv(program), environment)
-    if connection not in (name.rstrip("*") for name in known.out.split()):
+    named = environment.get("CONTAINER_CONNECTION")
+    listed = await _run(questions.connections_argv(program), environment)
+    known = reach.parse_connections(listed.out)
+    if named and named not in (each.name for each in known):
         raise EngineUnavailable(
-            f"Podman has no connection '{connection}'.",
-            hint=hint(("CONTAINER_CONNECTION",), None),
+            f"Podman has no connection '{named}'.", hint=hint(("CONTAINER_CONNECTION",), None)
         )
+    chosen = (
+        each.address for each in known if each.name == named or (not named and each.is_default)
+    )
+    return next(chosen, "")
 
 
 def _name_of(program: str, answer: Answer | None) -> EngineName:
@@ -175,8 +184,18 @@ async def _named(
     """The engine that was named; no other takes its place."""
     try:
         return await probe(name.value, environment)
-    except EngineNotFound as error:
-        # Other programs use Podman's service through DOCKER_HOST. That names Podman.
-        if name is EngineName.DOCKER and "podman" in environment.get("DOCKER_HOST", ""):
+    except (EngineNotFound, DockerOnPodman) as error:
+        if name is EngineName.DOCKER and _is_podmans(error, environment):
             return await probe(EngineName.PODMAN.value, environment)
+        if isinstance(error, DockerOnPodman):
+            raise
         raise EngineNotFound(error.message, hint=hint(names, error.hint)) from error
+
+
+def _is_podmans(error: EngineError, environment: Mapping[str, str]) -> bool:
+    """Whether the engine that was named to Docker is one that Podman's own client may use."""
+    docker, podman = (reach.given_address(name, environment) for name in EngineName)
+    if docker is not None and docker == podman:
+        return True
+    # Other programs use Podman's service through DOCKER_HOST. That names Podman.
+    return isinstance(error, EngineNotFound) and "podman" in (docker or "")

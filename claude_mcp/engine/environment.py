@@ -43,6 +43,8 @@ FIXED: Final[Mapping[str, str]] = {
     "DOCKER_CLI_HINTS": "false",
     # The same for its warning about cgroups version 1.
     "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+    # A server has nobody who could answer ssh. Its processes have no terminal either.
+    "SSH_ASKPASS_REQUIRE": "never",
     # Messages are matched in English.
     "LC_ALL": "C.UTF-8",
 }

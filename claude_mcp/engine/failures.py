@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from claude_mcp.engine import link_failures
 from claude_mcp.engine.process import Completed
 from claude_mcp.errors import EngineError, EngineUnavailable, ImageNotFound, ImageUnfit
 
@@ -207,6 +208,12 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
             f"{engine_name} refused access to its socket: {last_line(stderr, _NO_PERMISSION)}",
             hint="Add your user to the group that owns the socket (often 'docker') and log in "
             "again, or use Podman: set CLAUDE_MCP_ENGINE=podman.",
+        )
+    why = link_failures.reason(errors)
+    if why is not None:
+        return EngineUnavailable(
+            f"{engine_name} cannot be reached: {why.said} ({link_failures.quoted(why, errors)}).",
+            hint=why.hint,
         )
     if _NO_DAEMON.search(stderr):
         return EngineUnavailable(

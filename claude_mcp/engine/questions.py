@@ -33,8 +33,17 @@ def info_argv(program: str) -> Argv:
 
 
 def connections_argv(program: str) -> Argv:
-    """Names of the remote services that Podman knows, one per line."""
-    return (program, "system", "connection", "list", "--format={{.Name}}")
+    """The remote services that Podman knows, one a line: name, address, whether it is the default.
+
+    Podman 4.3 may add a star to the default's name.
+    """
+    fields = "{{.Name}}\t{{.URI}}\t{{.Default}}"
+    return (program, "system", "connection", "list", f"--format={fields}")
+
+
+def context_argv(program: str) -> Argv:
+    """The address of Docker's context, of the one that the environment or its file chooses."""
+    return (program, "context", "inspect", "--format={{.Endpoints.docker.Host}}")
 
 
 def list_ids_argv(program: str, label: str, value: str | None = None) -> Argv:

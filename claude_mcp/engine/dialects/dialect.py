@@ -40,6 +40,8 @@ class Dialect:
     in_virtual_machine: bool
     """The engine runs in a virtual machine that shares the host's loopback, as Docker Desktop
     does."""
+    over_network: bool
+    """It is reached over a network: its loopback is not ours, and the connection may be cut."""
     container_user: ContainerUser
     host_alias: str
     """The name by which a container reaches the host."""

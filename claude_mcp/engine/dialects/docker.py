@@ -13,6 +13,7 @@ DOCKER: Final = Dialect(
     minimum_version=(20, 10),  # the first with `create --pull`
     rootless=False,
     in_virtual_machine=False,
+    over_network=False,
     container_user=ContainerUser.SAME,
     host_alias="host.docker.internal",
     # On Linux, Docker does not define the alias by itself.

@@ -19,6 +19,7 @@ PODMAN: Final = Dialect(
     minimum_version=(4, 3),  # the oldest that the tests ran on
     rootless=False,
     in_virtual_machine=False,
+    over_network=False,
     container_user=ContainerUser.SAME,
     host_alias="host.containers.internal",
     extra_hosts=(),

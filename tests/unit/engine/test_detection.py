@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from claude_mcp.engine import detection
-from claude_mcp.engine.address import EngineName
-from claude_mcp.engine.answer import Answer, dialect_of, parse_version
+from claude_mcp.engine.address import EngineAddress, EngineName
+from claude_mcp.engine.answer import Answer, DockerOnPodman, dialect_of, parse_version
 from claude_mcp.engine.detection import Detected, connect, detect
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
@@ -296,7 +297,7 @@ def install_service(directory: Path, *, rootless: bool) -> None:
         "case $1 in\n"
         f"version) echo '{json.dumps(version)}';;\n"
         f"info) echo '{json.dumps(podman_info(remote=True, rootless=rootless))}';;\n"
-        "system) echo 'work*';;\n"
+        "system) printf 'work*\\tunix:///run/p.sock\\ttrue\\nfar\\tssh://far/p.sock\\tfalse\\n';;\n"
         "esac\n"
     )
     program.chmod(0o755)
@@ -337,6 +338,69 @@ async def test_a_connection_that_podman_does_not_know_is_not_replaced_by_its_def
     )
 
 
+@pytest.mark.parametrize(
+    ("named", "over_network"),
+    [
+        ({}, False),
+        ({"CONTAINER_CONNECTION": "work"}, False),
+        ({"CONTAINER_CONNECTION": "far"}, True),
+        ({"CONTAINER_HOST": "unix:///p.sock", "CONTAINER_CONNECTION": "far"}, False),
+        ({"CONTAINER_HOST": "ssh://far/p.sock"}, True),
+        ({"CONTAINER_HOST": "tcp://127.0.0.1:1"}, True),
+    ],
+)
+async def test_podmans_service_may_be_reached_over_a_network(
+    environment: dict[str, str], tmp_path: Path, named: dict[str, str], over_network: bool
+) -> None:
+    install_service(tmp_path, rootless=False)
+    found = await detect("podman", {**environment, **named})
+    assert found.dialect == replace(REMOTE_PODMAN, over_network=over_network)
+
+
+@pytest.mark.parametrize(
+    ("named", "over_network"),
+    [
+        ({}, False),
+        ({"DOCKER_HOST": "unix:///d.sock"}, False),
+        ({"DOCKER_HOST": "ssh://far"}, True),
+        ({"DOCKER_HOST": "tcp://far:2376"}, True),
+        ({"DOCKER_CONTEXT": "far"}, True),
+        ({"DOCKER_CONTEXT": "near"}, False),
+        ({"DOCKER_HOST": "unix:///d.sock", "DOCKER_CONTEXT": "far"}, False),
+    ],
+)
+async def test_docker_may_be_reached_over_a_network(
+    environment: dict[str, str], tmp_path: Path, named: dict[str, str], over_network: bool
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\n"
+        "case $1-$DOCKER_CONTEXT in\n"
+        f"version-*) echo '{json.dumps(DOCKER_ANSWER)}';;\n"
+        "context-far) echo ssh://far;;\n"
+        "context-*) echo unix:///d.sock;;\n"
+        "esac\n"
+    )
+    program.chmod(0o755)
+    found = await detect(None, {**environment, **named})
+    assert found.dialect == replace(DOCKER, over_network=over_network)
+
+
+@pytest.mark.parametrize("docker", ["missing", "connected to Podman"])
+async def test_an_address_that_docker_and_podman_share_is_podmans_if_docker_cannot_use_it(
+    environment: dict[str, str], install: Installs, docker: str
+) -> None:
+    if docker != "missing":
+        server = {"Components": [{"Name": "Podman Engine"}], "Version": "5.4.2"}
+        install("docker", {"Client": DOCKER_CLIENT, "Server": server})
+    install("podman", PODMAN_ANSWER)
+    address = EngineAddress(host="ssh://far").environment(environment)
+    found = await detect(None, address)
+    assert found == replace(
+        podman_at("podman"), dialect=replace(podman_at("podman").dialect, over_network=True)
+    )
+
+
 async def test_a_named_docker_without_a_docker_program_is_an_error(
     environment: dict[str, str], install: Installs
 ) -> None:
@@ -361,7 +425,7 @@ async def test_a_docker_client_on_podmans_socket_is_refused_with_the_remedy(
         await detect("docker", {**environment, **variables})
     address = "the address in DOCKER_HOST" if variables else "its address"
     assert (type(caught.value), str(caught.value)) == (
-        EngineError,
+        DockerOnPodman,
         "'docker' is a Docker client that is connected to Podman 5.4.2, and Podman silently "
         "ignores some of Docker's options. Use Podman's own client: set "
         f"CLAUDE_MCP_ENGINE=podman, and CONTAINER_HOST to {address}.",

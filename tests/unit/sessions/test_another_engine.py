@@ -41,6 +41,7 @@ PODS_DIALECT = Dialect(
     minimum_version=(1, 20),
     rootless=False,
     in_virtual_machine=False,
+    over_network=False,
     container_user=ContainerUser.SAME,
     host_alias="host.pods.internal",
     extra_hosts=(),

@@ -1,0 +1,52 @@
+"""Whether an engine is reached over a network.
+
+Then its files, its loopback and its clock are another machine's, as far as anybody can tell: the
+loopback of this machine may lead to a tunnel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from claude_mcp.engine.address import EngineName
+from claude_mcp.engine.naming import named_by
+
+NETWORKS: Final = ("tcp://", "ssh://", "http://", "https://")
+_HOSTS: Final = {EngineName.DOCKER: "DOCKER_HOST", EngineName.PODMAN: "CONTAINER_HOST"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that Podman knows, as ``system connection list`` has it."""
+
+    name: str
+    address: str
+    is_default: bool
+
+
+def parse_connections(stdout: str) -> list[Service]:
+    """Read the output of ``argv.connections_argv``."""
+    rows = [(*line.split("\t"), "", "")[:3] for line in stdout.splitlines() if line.strip()]
+    return [
+        Service(name.strip().rstrip("*"), address, name.endswith("*") or default == "true")
+        for name, address, default in rows
+    ]
+
+
+def leads_elsewhere(address: str) -> bool:
+    return address.startswith(NETWORKS)
+
+
+def given_address(name: EngineName, environment: Mapping[str, str]) -> str | None:
+    """The engine's address, if the environment has it as such."""
+    return environment.get(_HOSTS[name]) or None
+
+
+def has_context(environment: Mapping[str, str]) -> bool:
+    """Whether Docker's address is that of a context."""
+    names = named_by(EngineName.DOCKER, environment)
+    return "DOCKER_HOST" not in names and any(
+        name == "DOCKER_CONTEXT" or name.startswith("'currentContext'") for name in names
+    )
