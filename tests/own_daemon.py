@@ -95,7 +95,7 @@ class OwnDaemon:
     def run_inside(self, *argv: str) -> None:
         """Start a program in its namespaces, which ends with them."""
         self._others.append(
-            self._inside(*argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+            self.inside(*argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         )
 
     def start(self, *options: str) -> None:

@@ -109,7 +109,15 @@ class DockerCliEngine:
     @property
     def _pulse(self) -> Pulse:
         if not self.pulses:
-            self.pulses.append(Pulse(self.title, self._ask, daemon=self.dialect.daemon))
+            dialect = self.dialect
+            self.pulses.append(
+                Pulse(
+                    self.title,
+                    self._ask,
+                    daemon=dialect.daemon,
+                    over_network=dialect.over_network,
+                )
+            )
         return self.pulses[0]
 
     async def _ask(self) -> None:

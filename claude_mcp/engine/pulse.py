@@ -23,7 +23,8 @@ ANSWER_SECONDS: Final = 5.0
 LOCKED_SECONDS: Final = 15.0
 """The same for an engine without a daemon, whose commands wait for each other's locks."""
 KNOWN_SECONDS: Final = 1.0
-"""The same for an engine that was silent the last time: its next call is not waited for as long."""
+"""The same for an engine that was silent the last time: its next call is not waited for as long.
+Not for one that is reached over a network: it may answer again, and a handshake takes its time."""
 
 
 class _Question:
@@ -38,8 +39,16 @@ class _Question:
 class Pulse:
     """``ask`` puts the question to the engine; it may raise EngineError."""
 
-    def __init__(self, title: str, ask: Callable[[], Awaitable[None]], *, daemon: bool) -> None:
+    def __init__(
+        self,
+        title: str,
+        ask: Callable[[], Awaitable[None]],
+        *,
+        daemon: bool,
+        over_network: bool = False,
+    ) -> None:
         self._title = title
+        self._over_network = over_network
         self._ask = ask
         self._daemon = daemon
         self._question: _Question | None = None
@@ -49,7 +58,7 @@ class Pulse:
     def _patience(self) -> float:
         if not self._daemon:
             return LOCKED_SECONDS
-        return KNOWN_SECONDS if self._silent else ANSWER_SECONDS
+        return KNOWN_SECONDS if self._silent and not self._over_network else ANSWER_SECONDS
 
     async def check(self) -> None:
         """Raises EngineUnavailable if the engine does not answer in time."""
@@ -112,4 +121,6 @@ class Pulse:
                 f"Another {self._title} command has locked its storage, such as a pull or a build "
                 "of an image. Try again when that has ended."
             )
+        elif self._over_network:
+            hint = "The connection to its machine may be interrupted, or its daemon may hang."
         return EngineUnavailable(f"{self._title} does not answer.", hint=hint)

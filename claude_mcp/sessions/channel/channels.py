@@ -176,7 +176,7 @@ class Channels:
         try:
             container = await self._settled(container_id)
         except EngineError as unavailable:
-            return unavailable
+            return silence.in_doubt(unavailable)
         return silence.ended(container) or await self._with_log(
             container_id, error, " The request may have been carried out."
         )

@@ -80,9 +80,16 @@ def limit_of(op: str, args: Mapping[str, Any]) -> float:
     return min((each for each in given if each is not None), default=math.inf) + GRACE_SECONDS
 
 
+class LinkLost(EngineUnavailable):
+    """The engine stopped answering after a request was sent, which may be carried out."""
+
+
 def in_doubt(error: EngineError) -> EngineError:
     """The error of a silent engine for a request that was sent."""
-    return EngineUnavailable(error.message, hint=" ".join(filter(None, (error.hint, _MAYBE))))
+    hint = " ".join(filter(None, (error.hint, _MAYBE)))
+    if isinstance(error, EngineUnavailable):
+        return LinkLost(error.message, hint=hint)
+    return error
 
 
 async def container_now(engine: Engine, container_id: str) -> Container | None:
@@ -113,7 +120,7 @@ async def explain(
     try:
         container = await container_now(engine, container_id)
     except EngineError as error:
-        return error
+        return in_doubt(error) if written else error
     if container is not None and container.status == "paused":
         return SessionNotReady(
             "The session's container is paused.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -18,8 +18,7 @@ from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
 from claude_mcp.errors import AgentError, CommandNotFound, UsageError
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.channel.channel import ChannelLost
-from claude_mcp.sessions.channel.silence import StoppedMeanwhile, stopped
+from claude_mcp.sessions.channel.silence import LinkLost, StoppedMeanwhile, stopped
 from claude_mcp.sessions.command_state import (
     CommandResult,
     Entry,
@@ -28,6 +27,7 @@ from claude_mcp.sessions.command_state import (
 )
 from claude_mcp.sessions.handle import SessionHandle, SessionStopped
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns import reconnecting
 from claude_mcp.sessions.turns.identifiers import canonical
 
 OUTPUT_BYTES: Final = 64 * 1024
@@ -97,16 +97,20 @@ async def run(
         return await _request(handle, operations.COMMAND, args)
     except StoppedMeanwhile:
         raise
-    except AgentError as error:
-        if not isinstance(error.__cause__, ChannelLost):
+    except (AgentError, LinkLost) as error:
+        if not reconnecting.is_lost(error):
             raise
-        # The command goes on without the channel, if it was started.
-        left = max(0.0, deadline - anyio.current_time())
-        follow = operations.FollowCommand(
-            output_bytes, args.command_id, wait_seconds=None if left == math.inf else left
-        )
+
+        async def ask() -> dict[str, Any]:
+            # The command goes on without the channel, if it was started.
+            left = max(0.0, deadline - anyio.current_time())
+            follow = operations.FollowCommand(
+                output_bytes, args.command_id, wait_seconds=None if left == math.inf else left
+            )
+            return await handle.request(operations.FOLLOW_COMMAND, to_json(follow), start=False)
+
         try:
-            return await _request(handle, operations.FOLLOW_COMMAND, follow, start=False)
+            return _result(handle, await reconnecting.again(handle, ask, deadline), output_bytes)
         except SessionStopped as late:  # the engine said so only now
             raise stopped() from late
         except CommandNotFound:
@@ -191,8 +195,11 @@ async def _request(
     *,
     start: bool = True,
 ) -> CommandResult:
-    answer = await handle.request(op, to_json(args), start=start)
-    result = parse_result(handle.session, answer, args.limit_bytes)
+    return _result(handle, await handle.request(op, to_json(args), start=start), args.limit_bytes)
+
+
+def _result(handle: SessionHandle, answer: dict[str, Any], limit_bytes: int) -> CommandResult:
+    result = parse_result(handle.session, answer, limit_bytes)
     git_notes = handle.git_notes(result.stderr) or handle.git_notes(result.stdout)
     return replace(result, notes=(*handle.notes, *result.notes, *git_notes))
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+import anyio
+
 from claude_mcp.contract import operations
 from claude_mcp.contract.messages import to_json
 from claude_mcp.errors import AgentError, UsageError
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.channel.channel import ChannelLost
+from claude_mcp.sessions.channel.silence import PLAIN_SECONDS, LinkLost
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns import reconnecting
 from claude_mcp.sessions.turns.results import Question
 
 MAX_MESSAGE_CHARS: Final = 10_000
@@ -79,12 +82,16 @@ async def respond(handle: SessionHandle, request_id: str, answer: Answer) -> Dec
 
 async def _request(handle: SessionHandle, args: dict[str, Any]) -> dict[str, Any]:
     """Ask the agent, and ask again if the channel was lost: an answer counts only once."""
-    try:
+
+    async def ask() -> dict[str, Any]:
         return await handle.request(operations.RESPOND, args, start=False)
-    except AgentError as error:
-        if not isinstance(error.__cause__, ChannelLost):
+
+    try:
+        return await ask()
+    except (AgentError, LinkLost) as error:
+        if not reconnecting.is_lost(error):
             raise
-    return await handle.request(operations.RESPOND, args, start=False)
+    return await reconnecting.again(handle, ask, anyio.current_time() + PLAIN_SECONDS)
 
 
 def _turn_id(value: object) -> str | None:

@@ -17,6 +17,7 @@ from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
 from claude_mcp.errors import (
     AgentError,
+    NextStep,
     QuestionNotOpen,
     SessionNotReady,
     TurnNotFound,
@@ -24,12 +25,12 @@ from claude_mcp.errors import (
 )
 from claude_mcp.sessions import handover
 from claude_mcp.sessions.channel.answers import read
-from claude_mcp.sessions.channel.channel import ChannelLost
 from claude_mcp.sessions.channel.refusals import code_of
-from claude_mcp.sessions.channel.silence import StoppedMeanwhile
+from claude_mcp.sessions.channel.silence import LinkLost, StoppedMeanwhile
 from claude_mcp.sessions.handle import SessionHandle, SessionStopped
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns import reconnecting
 from claude_mcp.sessions.turns.identifiers import canonical
 from claude_mcp.sessions.turns.listening import Listener, hear
 from claude_mcp.sessions.turns.options import TurnOptions
@@ -263,14 +264,21 @@ async def _request(
         if args.turn_id is None:
             raise
         return _failed(handle, args.turn_id)
-    except AgentError as error:
-        if not again or not isinstance(error.__cause__, ChannelLost):
+    except (AgentError, LinkLost) as error:
+        if not again or not reconnecting.is_lost(error):
             raise
-        if wait is not None and not isinstance(args, operations.InterruptTurn):
-            args = args._replace(wait_seconds=max(0.0, deadline - anyio.current_time()))
-        # A container that was stopped in the meantime was stopped on purpose.
+
+        async def ask() -> dict[str, Any]:
+            left = args
+            if wait is not None and not isinstance(left, operations.InterruptTurn):
+                left = left._replace(wait_seconds=max(0.0, deadline - anyio.current_time()))
+            # A container that was stopped in the meantime was stopped on purpose.
+            return await handle.request(op, to_json(left), on_event, start=False)
+
         try:
-            answer = await handle.request(op, to_json(args), on_event, start=False)
+            answer = await reconnecting.again(
+                handle, ask, deadline, progress, steps=(NextStep.READ_TURN,)
+            )
         except (StoppedMeanwhile, SessionStopped):
             if args.turn_id is None:
                 raise
