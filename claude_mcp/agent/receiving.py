@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from claude_mcp.agent.channel.connections import Answer, Request, RequestError
 from claude_mcp.agent.store.state import log
@@ -17,6 +18,9 @@ from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
 from claude_mcp.placing import descriptors, placement
 from claude_mcp.placing.staging import staging
+
+QUIET_SECONDS = 2.0
+REST_SECONDS = 30.0
 
 
 class _GivenUp(Exception):
@@ -66,6 +70,8 @@ class Receiving:
                     path = os.path.join(directory_path, staging_name)
                     arrival = self._await(request, path)
                     if arrival.given_up:
+                        if request.disconnected:
+                            _await_rest(directory)
                         raise _GivenUp
                     _check(directory, args.name, target, arrival.files)
                     placement.place(directory, args.name, parent, target, args.overwrite)
@@ -98,6 +104,34 @@ class Receiving:
         arrival.files = args.files
         arrival.said.set()
         return {}
+
+
+def _await_rest(staged: int) -> None:
+    """Wait until nothing more is written into a staging directory whose sender is gone.
+
+    A daemon that unpacks learns of that later than the agent, and would make the directory again.
+    """
+    deadline = time.monotonic() + REST_SECONDS
+    written = -1
+    while time.monotonic() < deadline:
+        total = _weight(staged)
+        if total == written:
+            return
+        written = total
+        time.sleep(QUIET_SECONDS)
+
+
+def _weight(staged: int) -> int:
+    """A number that grows with every file, directory and byte in a staging directory."""
+    total = 0
+    for _, directories, files, here in os.fwalk(".", dir_fd=staged, follow_symlinks=False):
+        total += len(directories)
+        for name in files:
+            try:
+                total += 1 + os.stat(name, dir_fd=here, follow_symlinks=False).st_size
+            except OSError:  # it is just being replaced
+                total += 1
+    return total
 
 
 def _check(staged: int, name: str, target: str, files: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from claude_mcp.agent import receiving as receiving_module
 from claude_mcp.agent.channel.connections import Answer, Request
 from claude_mcp.agent.receiving import Receiving
 from claude_mcp.placing.staging import PREFIX
@@ -182,6 +183,40 @@ def test_a_transfer_whose_caller_vanished_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     second = connect({"arrived": receiving.arrived})
     assert second.ask("arrived", staging=str(staging))["error"]["code"] == "no-transfer"
+
+
+def test_what_is_still_written_after_its_caller_vanished_is_waited_for(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(receiving_module, "QUIET_SECONDS", 0.01)
+    weights = iter([0, 1, 5, 5])
+    monkeypatch.setattr(receiving_module, "_weight", lambda staged: next(weights))
+    ended = threading.Event()
+    receiving = Receiving()
+
+    def receive(request: Request) -> Answer:
+        try:
+            return receiving.receive(request)
+        finally:
+            ended.set()
+
+    first = connect({"receive": receive})
+    (begin(first) / "new").mkdir()
+    first.hang_up()
+    assert ended.wait(PATIENCE_SECONDS)
+    assert (list(tmp_path.iterdir()), list(weights)) == ([], [])
+
+
+def test_the_weight_of_a_tree_grows_with_every_entry_and_byte(tmp_path: Path) -> None:
+    staged = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert receiving_module._weight(staged) == 0
+        (tmp_path / "directory").mkdir()
+        (tmp_path / "directory" / "file").write_text("four")
+        assert receiving_module._weight(staged) == 6
+    finally:
+        os.close(staged)
 
 
 def test_nothing_arrives_that_was_not_announced(caller: Caller) -> None:
