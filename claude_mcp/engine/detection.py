@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from claude_mcp.engine import process, questions, reach, ssh
+from claude_mcp.engine import process, questions, reach
 from claude_mcp.engine.address import EngineName
 from claude_mcp.engine.answer import (
     Answer,
@@ -45,7 +45,7 @@ class Detected:
 
 async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
     """The engine behind ``program``, or the one that ``detect`` finds; see there for errors."""
-    environment = ssh.with_options(engine_environment(environment))
+    environment = engine_environment(environment)
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]
     return DockerCliEngine(found.program, found.version, found.dialect, environment, known)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from claude_mcp.engine import reach, ssh
+
 ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "finding programs, files and the user": (
         "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR",
@@ -60,8 +62,11 @@ _NAMES: Final = frozenset(name for names in ALLOWED.values() for name in names)
 
 
 def engine_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of ``environment`` the engine's processes get, and ``FIXED``."""
-    return {name: value for name, value in environment.items() if name in _NAMES} | dict(FIXED)
+    """What of ``environment`` the engine's processes get, and ``FIXED``; over ssh, also our ssh."""
+    found = {name: value for name, value in environment.items() if name in _NAMES} | dict(FIXED)
+    if found.get("DOCKER_HOST", "").startswith("ssh://") or reach.has_context(found):
+        return ssh.with_options(found)
+    return found
 
 
 def without(environment: Mapping[str, str], names: Collection[str]) -> dict[str, str]:

@@ -104,9 +104,14 @@ REASONS: Final = (
         "Put ca.pem, cert.pem and key.pem into the directory that CLAUDE_MCP_ENGINE_TLS names.",
     ),
     _reason(
-        r"context \S+: context not found|context \S+ does not exist|connection \S+ not found",
-        "there is no context or connection of this name",
-        "List them with 'docker context ls' or 'podman system connection list'.",
+        r"context \S+: context not found|context \S+ does not exist",
+        "there is no context of this name",
+        "List them with 'docker context ls'.",
+    ),
+    _reason(
+        r"connection \S+ not found",
+        "there is no connection of this name",
+        "List them with 'podman system connection list'.",
     ),
     _reason(
         r"No route to host|Network is unreachable|Connection timed out|i/o timeout"

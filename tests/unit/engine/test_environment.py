@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from claude_mcp.engine.environment import FIXED, PROXIES, engine_environment, without
@@ -11,7 +14,7 @@ def test_what_reaches_the_engine_is_passed_on() -> None:
     given = {
         "PATH": "/bin",
         "HOME": "/home/a",
-        "DOCKER_HOST": "ssh://build",
+        "DOCKER_HOST": "tcp://build",
         "SSH_AUTH_SOCK": "/run/agent",
         "CONTAINERS_CONF": "/etc/own.conf",
     }
@@ -39,3 +42,21 @@ def test_content_trust_of_the_users_shell_is_overridden() -> None:
 def test_a_container_can_be_made_without_our_proxies_in_reach() -> None:
     environment = engine_environment({"HTTPS_PROXY": "http://me:pw@p", "http_proxy": "http://q"})
     assert without(environment, PROXIES) == dict(FIXED)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_ours"),
+    [
+        ({}, False),
+        ({"DOCKER_HOST": "tcp://box:2376"}, False),
+        ({"DOCKER_HOST": "ssh://box"}, True),
+        ({"DOCKER_CONTEXT": "box"}, True),
+    ],
+)
+def test_an_engine_that_may_be_behind_ssh_has_our_ssh(
+    tmp_path: Path, place: dict[str, str], is_ours: bool
+) -> None:
+    (tmp_path / "ssh").write_text("#!/bin/sh\n")
+    (tmp_path / "ssh").chmod(0o755)
+    found = engine_environment({"PATH": str(tmp_path), "HOME": str(tmp_path), **place})
+    assert (shutil.which("ssh", path=found["PATH"]) == str(tmp_path / "ssh")) is not is_ours

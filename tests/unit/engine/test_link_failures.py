@@ -67,7 +67,7 @@ TLS = 'error during connect: Get "https://127.0.0.1:2376/v1.50/version": '
         (
             'Failed to initialize: unable to resolve docker endpoint: context "nosuch": context '
             "not found: open /root/.docker/contexts/meta/9e/meta.json: no such file or directory",
-            "no context or connection",
+            "no context of this name",
             "docker context ls",
         ),
         (
