@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import benchmark_http
 import benchmark_several
 import benchmark_turns
 import benchmark_workspaces
@@ -434,6 +435,7 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "transfer": copying,
     "help": help_text,
     "tools": tool_list,
+    "http": benchmark_http.http,
     "workspace": benchmark_workspaces.workspace,
     "turn": benchmark_turns.turn,
     "task": benchmark_turns.task,

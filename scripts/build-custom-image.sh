@@ -6,8 +6,9 @@
 #
 #   --engine docker|podman  build with this one (default: CLAUDE_MCP_ENGINE, else Docker if its
 #                           daemon answers, else Podman)
+#   --target session|server build the session image (default), or the image of the MCP server
 #   --tag NAME              the image's name (default: DEFAULT_CLAUDE_IMAGE, else
-#                           claude-code-custom:latest)
+#                           claude-code-custom:latest; for the server claude-mcp-server:latest)
 #   --extra-ca FILE         trust these certificates (PEM) too, in the build and in the image; may
 #                           be given again (default: EXTRA_CA_CERTS, file names with colons between;
 #                           else those that this machine's administrator added)
@@ -32,17 +33,18 @@ readonly OWN_BASE=localhost/claude-mcp-base:bookworm
 readonly FINGERPRINT=claude-mcp.build
 readonly PULL_SECONDS=120
 
-tag="$DEFAULT_IMAGE"
+tag="" target=session
 engine="" if_missing="" rebuild="" no_cache="" verbose=""
 certificates=()
 
 while [ $# -gt 0 ]; do
     case "$1" in
-        --engine | --tag | --extra-ca) [ $# -gt 1 ] || fail "$1 needs a value. See --help." ;;
+        --engine | --tag | --target | --extra-ca) [ $# -gt 1 ] || fail "$1 needs a value. See --help." ;;
     esac
     case "$1" in
         --engine) engine="$2" && shift ;;
         --tag) tag="$2" && shift ;;
+        --target) target="$2" && shift ;;
         --extra-ca)
             case "$2" in
                 /*) certificates+=("$2") ;;
@@ -60,6 +62,25 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+case "$target" in
+    session) : "${tag:=$DEFAULT_IMAGE}" ;;
+    server) : "${tag:=claude-mcp-server:latest}" ;;
+    *) fail "There is no target '$target': it is session or server." ;;
+esac
+# In a checkout the package lies here; an installed one contains this script.
+package=claude_mcp
+[ -d "$package" ] || package=..
+
+# The package without what was compiled, as the directory claude_mcp of an archive. The names of its
+# files decide about the order, so that the same files give the same layer.
+pack() {
+    context="$(mktemp -d)"
+    mkdir "$context/claude_mcp"
+    (cd "$package" && find . -type d -name __pycache__ -prune -o -type f -print -o -type l -print) |
+        LC_ALL=C sort | tar -C "$package" -chf - -T - | tar -C "$context/claude_mcp" -xf -
+    cp "$DOCKERFILE" "$context/Dockerfile"
+}
 
 choose_engine() {
     if [ -z "$engine" ]; then
@@ -161,7 +182,12 @@ build() {
         esac
     done
     [ -z "$no_cache" ] || options+=(--no-cache)
-    "$engine" build "${options[@]}" --label "$FINGERPRINT=$fingerprint" --tag "$tag" - <"$DOCKERFILE"
+    options+=(--label "$FINGERPRINT=$fingerprint" --tag "$tag")
+    if [ "$target" = server ]; then
+        "$engine" build "${options[@]}" --target server "$context"
+    else
+        "$engine" build "${options[@]}" - <"$DOCKERFILE"
+    fi
 }
 
 choose_engine
@@ -171,13 +197,16 @@ if [ -n "$if_missing" ] && has_image "$tag"; then
 fi
 
 log="$(mktemp)"
-trap 'rm -f "$log"' EXIT
+context=""
+trap 'rm -rf "$log" "$context"' EXIT
+if [ "$target" = server ]; then pack; fi
 settings=(CLAUDE_CODE_VERSION NPM_REGISTRY PYPI_INDEX)
 find_certificates
 extra_ca="$(certificate_text)"
 find_base
 fingerprint="$({
     cat "$DOCKERFILE"
+    [ -z "$context" ] || (cd "$context/claude_mcp" && find . -type f -exec cat {} +)
     echo "$extra_ca"
     image_id "$engine" "$base_image"
     for name in "${settings[@]}"; do echo "${!name:-}"; done
@@ -188,10 +217,10 @@ if [ -z "$no_cache" ] && [ "$("$engine" image inspect --format "{{index .Config.
 fi
 
 [ -z "$extra_ca" ] || say "Handing in the certificates of ${certificates[*]}"
-say "Building $tag with $engine from $base_image (a minute or two; fetches about 250 MB)"
+say "Building $tag with $engine from $base_image (a minute or two; fetches up to 300 MB)"
 logged build || fail "The build failed: see above, or all of it with --verbose. If it speaks of a certificate, hand in yours with --extra-ca FILE."
 # Left behind: the stage that fetched, and the image that had this name before.
-for label in claude-mcp.stage=fetched "$FINGERPRINT"; do
+for label in claude-mcp.stage=fetched claude-mcp.stage=server "$FINGERPRINT"; do
     "$engine" image prune --force --filter "label=$label" >/dev/null 2>&1 || true
 done
 size="$("$engine" image inspect --format '{{.Size}}' "$tag")"

@@ -378,6 +378,13 @@ def _image(parser: Parser) -> None:
         help="build: certificates to trust (PEM); may be repeated",
     )
     parser.option("--rebuild", action="store_true", help="build: from the beginning, without cache")
+    parser.option(
+        "--target",
+        metavar="WHICH",
+        choices=("session", "server"),
+        default="session",
+        help="build: session (default), or server: the image of the MCP server",
+    )
     _verbose(parser)
     _json(parser)
 

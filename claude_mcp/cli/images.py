@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
 ACTIONS: Final = ("build", "pull", "list", "check")
 ENGINE_EXIT_CODE: Final = 5
+SERVER: Final = "server"
+SERVER_IMAGE: Final = "claude-mcp-server:latest"
 
 
 def image(arguments: argparse.Namespace, config: Config) -> int:
     action = arguments.action
     if action not in ACTIONS:
         raise UsageError(f"There is no 'image {action}'.", hint=f"There are {', '.join(ACTIONS)}.")
-    if action != "build" and (arguments.base or arguments.extra_ca or arguments.rebuild):
-        raise UsageError("--base, --extra-ca and --rebuild go with 'image build' only.")
+    server = arguments.target == SERVER
+    if action != "build" and (arguments.base or arguments.extra_ca or arguments.rebuild or server):
+        raise UsageError("--base, --extra-ca, --rebuild and --target go with 'image build' only.")
     if action == "list" and arguments.image:
         raise UsageError("'image list' takes no image.")
-    name = arguments.image or config.image
+    name = arguments.image or (SERVER_IMAGE if server else config.image)
     live = watched(arguments) and LINE.possible() and not arguments.verbose
     certificates = list(map(os.path.abspath, arguments.extra_ca))
 
@@ -43,6 +46,7 @@ def image(arguments: argparse.Namespace, config: Config) -> int:
                     engine,
                     dict(config.environment),
                     name,
+                    target=arguments.target,
                     base=arguments.base,
                     certificates=certificates,
                     rebuild=arguments.rebuild,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from claude_mcp.engine.engine import Container
+from claude_mcp.engine.engine import Container, OwnMount
 from claude_mcp.engine.spec import Limits
 from claude_mcp.errors import EngineError
 
@@ -34,6 +34,28 @@ def parse_states(stdout: str, label: str) -> list[Container]:
         status = "running" if status == "up" else status
         found.append(Container(id, name, "", status, 0, "", "", {label: ""}))
     return found
+
+
+def parse_mounts(stdout: str) -> list[OwnMount]:
+    """Read the output of ``inspect`` with the format of ``questions.mounts_argv``.
+
+    Raises:
+        EngineError: it is malformed.
+    """
+    try:
+        return [
+            OwnMount(
+                source=each.get("Source") or "",
+                target=each["Destination"],
+                is_bind=each["Type"] == "bind",
+                writable=bool(each["RW"]),
+            )
+            for each in json.loads(stdout) or []
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EngineError(
+            f"The engine's answer to inspect is malformed: {stdout[:200]}."
+        ) from error
 
 
 def parse_inspect(stdout: str) -> list[Container]:

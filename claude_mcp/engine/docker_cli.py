@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from claude_mcp.engine import argv as build
 from claude_mcp.engine import process, questions, spool
-from claude_mcp.engine.described import parse_inspect, parse_states
+from claude_mcp.engine.described import parse_inspect, parse_mounts, parse_states
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.engine import (
     CREATE_SECONDS,
@@ -26,6 +26,7 @@ from claude_mcp.engine.engine import (
     LimitRefused,
     Log,
     NewContainer,
+    OwnMount,
     PathNotFound,
     PortInUse,
     ProcessLimitReached,
@@ -94,6 +95,10 @@ class DockerCliEngine:
     environment: Mapping[str, str]
     known_info: list[EngineInfo] = field(default_factory=list, compare=False, repr=False)
     """What ``info`` answered, once it was asked."""
+    known_own_mounts: list[list[OwnMount] | None] = field(
+        default_factory=list, compare=False, repr=False
+    )
+    """What ``own_mounts`` answered, once it was asked."""
     running: anyio.Semaphore = field(
         default_factory=lambda: anyio.Semaphore(process.runs_at_once()), compare=False, repr=False
     )
@@ -273,6 +278,17 @@ class DockerCliEngine:
         if completed.returncode != 0:
             raise self.failed("measure containers", completed.err)
         return parse_stats(completed.out)
+
+    async def own_mounts(self, id: str) -> list[OwnMount] | None:
+        if not self.known_own_mounts:
+            completed = await self._run(questions.mounts_argv(self.program, id))
+            if completed.returncode == 0:
+                self.known_own_mounts.append(parse_mounts(completed.out))
+            elif matches(NO_SUCH_CONTAINER, completed):
+                self.known_own_mounts.append(None)
+            else:
+                raise self._failure("inspect the server's own container", completed)
+        return self.known_own_mounts[0]
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:
         completed = await self._run(questions.list_ids_argv(self.program, label, value))

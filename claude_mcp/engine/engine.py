@@ -126,6 +126,17 @@ class Log:
     err: str
 
 
+@dataclass(frozen=True, slots=True)
+class OwnMount:
+    """A mount of the container in which this program runs."""
+
+    source: str
+    """On the host, if it is a bind mount."""
+    target: str
+    is_bind: bool = True
+    writable: bool = True
+
+
 class Engine(Protocol):
     """A container engine.
 
@@ -202,6 +213,12 @@ class Engine(Protocol):
 
         Raises:
             ContainerNotFound, ContainerNotRunning: one of them has ended.
+        """
+
+    async def own_mounts(self, id: str) -> list[OwnMount] | None:
+        """The mounts of the container in which this program runs; None if it is not the engine's.
+
+        One engine call, for the first time.
         """
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:

@@ -59,3 +59,7 @@ def list_states_argv(program: str, label: str) -> Argv:
 def inspect_argv(program: str, refs: Sequence[str]) -> Argv:
     checked = (reference(ref) for ref in refs)
     return (program, "container", "inspect", f"--format={INSPECT_FORMAT}", *checked)
+
+
+def mounts_argv(program: str, ref: str) -> Argv:
+    return (program, "container", "inspect", "--format={{json .Mounts}}", reference(ref))

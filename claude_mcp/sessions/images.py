@@ -61,6 +61,7 @@ async def build(
     environment: dict[str, str],
     image: str,
     *,
+    target: str = "session",
     base: str | None = None,
     certificates: Sequence[str] = (),
     rebuild: bool = False,
@@ -69,6 +70,8 @@ async def build(
     say: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Build our image, with its words on stderr; returns the exit code of the build.
+
+    The ``target`` is ``session``, or ``server``: the image of the MCP server.
 
     ``environment`` is the user's: proxies and registries come from there. ``certificates`` are
     absolute paths of files in PEM form. With ``progress``, that hears how far the build is, and
@@ -89,6 +92,7 @@ async def build(
     if base is not None:
         environment["BASE_IMAGE"] = base
     argv = ["bash", str(SCRIPT), "--engine", name, "--tag", image, "--no-install"]
+    argv += ["--target", target] if target != "session" else []
     for certificate in certificates:
         argv += ["--extra-ca", certificate]
     watched = verbose or progress is not None

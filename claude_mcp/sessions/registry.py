@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
+from claude_mcp.engine import host
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import (
     ClaudeMcpError,
@@ -27,7 +28,16 @@ from claude_mcp.errors import (
     WorkUnsaved,
     ungrouped,
 )
-from claude_mcp.sessions import activity, labels, marks, mounted, pruning, references, unsaved
+from claude_mcp.sessions import (
+    activity,
+    labels,
+    marks,
+    mounted,
+    own_container,
+    pruning,
+    references,
+    unsaved,
+)
 from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
@@ -35,6 +45,7 @@ from claude_mcp.sessions.handle import Connection, SessionHandle
 from claude_mcp.sessions.known import KnownSessions
 from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
+from claude_mcp.sessions.own_container import OwnContainer
 from claude_mcp.sessions.session import Session, Status, age_seconds, client_name
 
 logger = logging.getLogger(__name__)
@@ -118,6 +129,10 @@ class Sessions:
     async def engine(self) -> Engine:
         """The engine, connected to at the first call; see ``detection.connect`` for the errors."""
         return (await self._connection()).engine
+
+    async def own_container(self) -> OwnContainer | None:
+        """Where this program runs, if that is a container of the engine."""
+        return await own_container.find(await self.engine()) if host.own_container() else None
 
     async def _connection(self) -> Connection:
         if self._connected is not None:

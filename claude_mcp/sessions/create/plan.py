@@ -127,10 +127,16 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         EngineError: there is no engine.
     """
     mcp_servers = mcp_config.check(request.mcp_config)
+    own = await sessions.own_container()
+    if own is not None:
+        mounts = tuple(replace(each, host_path=own.here(each.host_path)) for each in request.mounts)
+        request = replace(request, project_path=own.here(request.project_path), mounts=mounts)
     checked = await _check(sessions, request)
     servers = mcp_hosts.translate(mcp_servers, checked.engine.dialect)
     spec = _spec(sessions.config, checked, servers.needs_alias)
     spec, identities = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
+    if own is not None:
+        own.for_engine(spec)  # refuses what cannot be mounted, before anything is made
     return Plan(
         spec=spec,
         session=_session(sessions.config, spec, checked),

@@ -222,9 +222,11 @@ async def _start_or_remove(
 async def _create_container(
     sessions: Sessions, engine: Engine, spec: ContainerSpec, name: str
 ) -> NewContainer:
+    own = await sessions.own_container()
+    named = spec if own is None else own.for_engine(spec)
     try:
         created = await creation.create(
-            sessions, engine, spec, payload.variables(payload.archive())
+            sessions, engine, named, payload.variables(payload.archive())
         )
     except ContainerNameInUse as error:
         raise await _name_in_use(engine, spec, name) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,27 @@ def test_a_build_at_a_terminal_shows_how_far_it_is(
     assert shown.text.splitlines() == [*words, *last]
 
 
+def test_the_server_s_image_has_a_name_of_its_own(
+    run: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = engine()
+    (program.parent / "bash").write_text('#!/bin/sh\nshift\necho "$@"\n')
+    (program.parent / "bash").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert run("image", "build", "--target", "server") == (
+        0,
+        "--engine docker --tag claude-mcp-server:latest --no-install --target server\n",
+        "",
+    )
+
+
+def test_the_server_s_image_installs_the_mcp_that_the_package_needs() -> None:
+    repository = Path(__file__).parents[3]
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    [needed] = [each for each in project["dependencies"] if each.startswith("mcp")]
+    assert f"'{needed}'" in (repository / "Dockerfile.custom").read_text()
+
+
 def test_an_engine_of_another_name_cannot_build(run: Run, engine: Engine) -> None:
     engine("dockery")
     code, _, err = run("image", "build")
@@ -155,6 +177,7 @@ def test_an_engine_of_another_name_cannot_build(run: Run, engine: Engine) -> Non
         (["buld"], "There is no 'image buld'."),
         (["list", "some:1"], "'image list' takes no image."),
         (["check", "--rebuild"], "go with 'image build' only"),
+        (["check", "--target", "server"], "go with 'image build' only"),
         (["pull", "--", "-x"], "-x"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -172,3 +173,34 @@ async def fill(stream: anyio.abc.SocketStream, requests: bytes) -> None:
     with suppress(anyio.BrokenResourceError):
         while True:
             await stream.send(requests)
+
+
+async def test_two_hundred_clients_at_once_are_answered_and_leave_nothing(config: Config) -> None:
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    answered = []
+
+    async def one(http: httpx2.AsyncClient) -> None:
+        begun = await http.post("/mcp", json=INITIALIZE)
+        connection = {"mcp-session-id": begun.headers["mcp-session-id"]}
+        told = await http.post("/mcp", json=listing, headers=connection)
+        answered.append("list_sessions" in told.text)
+        assert (await http.delete("/mcp", headers=connection)).status_code == 200
+
+    async with served(config) as server:
+        await status(server)
+        before = len(os.listdir("/proc/self/fd"))
+        unlimited = httpx2.Limits(max_connections=None)
+        # One client, because each makes a TLS context; requests at once are as many connections.
+        async with (
+            httpx2.AsyncClient(
+                base_url=server.base, headers=JSON, timeout=60, limits=unlimited
+            ) as http,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(200):
+                tasks.start_soon(one, http)
+        assert answered == [True] * 200
+        with anyio.fail_after(20):
+            while server.uvicorn.server_state.connections:
+                await anyio.sleep(0.01)
+        assert len(os.listdir("/proc/self/fd")) <= before
