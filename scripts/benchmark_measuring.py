@@ -93,6 +93,10 @@ class Difference:
     limit: float | None
 
     @property
+    def ratio(self) -> float:
+        return statistics.median(self.ours) / statistics.median(self.bare)
+
+    @property
     def more(self) -> float:
         return statistics.median(self.ours) - statistics.median(self.bare)
 
@@ -166,6 +170,10 @@ class Bench:
         self._shim = directory / "engine"
         self._create_flags: list[str] = []
         self.container = ""
+        program = shutil.which(engine.program, path=engine.environment.get("PATH"))
+        assert program is not None
+        self.program = program
+        """The engine's program as a path."""
 
     @property
     def config(self) -> Config:
@@ -183,9 +191,9 @@ class Bench:
 
     async def prepare(self) -> None:
         """Create the session, and learn from the calls which flags its container has."""
-        program = shutil.which(self.engine.program, path=self.engine.environment.get("PATH"))
-        assert program is not None
-        self._shim.write_text(SHIM.replace("@LOG@", str(self._log)).replace("@PROGRAM@", program))
+        self._shim.write_text(
+            SHIM.replace("@LOG@", str(self._log)).replace("@PROGRAM@", self.program)
+        )
         self._shim.chmod(0o755)
         async with self.watched() as watched:
             created = await create(watched, self.request(self.session))

@@ -9,7 +9,6 @@ import asyncio
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -17,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import benchmark_command_line
 import benchmark_http
 import benchmark_several
 import benchmark_turns
 import benchmark_workspaces
+from benchmark_command_line import console_script
 from benchmark_measuring import (
     Bench,
     BenchmarkError,
@@ -290,40 +291,6 @@ async def _copying(bench: Bench, source: Path, what: str, times: int) -> Rows:
     return rows
 
 
-async def help_text(bench: Bench) -> Rows:
-    """The command line's own start; what it imports is looked at too.
-
-    An editable install slows the start of both, and so flatters the ratio: 1.2 where an ordinary
-    one has 2.6 (measured).
-    """
-    program = _console_script()
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stderr
-
-    async def by_hand(samples: Samples) -> None:
-        with timed(samples, "python"):
-            run("-c", "pass")
-
-    async def by_us(samples: Samples) -> None:
-        with timed(samples, "help"):
-            run(program, "--help")
-
-    imported = {
-        line.rpartition("|")[2].strip().partition(".")[0]
-        for line in run("-X", "importtime", program, "--help").splitlines()
-        if line.startswith("import time:")
-    }
-    bare, ours = await alternate(bench.repetitions(15), by_hand, by_us)
-    unmet = "it imports mcp" if "mcp" in imported else ""
-    return [Row("claude-mcp --help", "python -c pass", bare["python"], ours["help"], 4.0, unmet)]
-
-
-def _console_script() -> str:
-    return str(Path(sys.executable).with_name("claude-mcp"))
-
-
 async def tool_list(bench: Bench) -> Rows:
     """From the start of the server's process to the answer that lists its tools."""
     trivial = bench.directory / "trivial_server.py"
@@ -342,7 +309,7 @@ async def tool_list(bench: Bench) -> Rows:
         await first_list(samples, str(trivial))
 
     async def by_us(samples: Samples) -> None:
-        await first_list(samples, _console_script(), "serve")
+        await first_list(samples, console_script(), "serve")
 
     bare, ours = await alternate(bench.repetitions(7), by_hand, by_us)
     return [Row("first tools/list", "one trivial tool", bare["list"], ours["list"], 1.2)]
@@ -433,7 +400,8 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "list": listing,
     "several": benchmark_several.several,
     "transfer": copying,
-    "help": help_text,
+    "help": benchmark_command_line.help_text,
+    "command-line": benchmark_command_line.commands,
     "tools": tool_list,
     "http": benchmark_http.http,
     "workspace": benchmark_workspaces.workspace,
