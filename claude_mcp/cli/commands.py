@@ -100,7 +100,7 @@ def create(arguments: argparse.Namespace, config: Config) -> int:
     for warning in created.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
-        from claude_mcp.views.results import CreateResult
+        from claude_mcp.views.sessions import CreateResult
 
         write_json(CreateResult.of(created).wire())
         return 0
@@ -132,7 +132,7 @@ def credentials(arguments: argparse.Namespace, config: Config) -> int:
     for warning in handed.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
-        from claude_mcp.views.results import CredentialsResult
+        from claude_mcp.views.sessions import CredentialsResult
 
         write_json(CredentialsResult.of(handed).wire())
     else:
@@ -153,7 +153,7 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
 
     def show(listed: Sequence[Listed], unreachable: Sequence[Unreachable] = ()) -> None:
         if arguments.json:
-            from claude_mcp.views.results import ListResult
+            from claude_mcp.views.sessions import ListResult
 
             write_json(ListResult.of(listed, unreachable).wire())
         elif listed:
@@ -189,7 +189,7 @@ def prune(arguments: argparse.Namespace, config: Config) -> int:
     answers = within(config, work)
     pruned = [each for part in answers.found for each in part]
     if arguments.json:
-        from claude_mcp.views.results import PrunedEntry, unreachable_engines
+        from claude_mcp.views.sessions import PrunedEntry, unreachable_engines
 
         entries = [PrunedEntry.of(each).wire() for each in pruned]
         silent = {"unreachable": unreachable_engines(answers.unreachable)} if config.engines else {}
@@ -224,7 +224,7 @@ def destroy(arguments: argparse.Namespace, config: Config) -> int:
 
     outcomes = within(config, work)
     if arguments.json:
-        from claude_mcp.views.results import DestroyResult
+        from claude_mcp.views.sessions import DestroyResult
 
         done = [each for each in outcomes if not isinstance(each, Exception)]
         write_json({"destroyed": [DestroyResult.of(each).wire() for each in done]})
@@ -302,7 +302,7 @@ def copy(arguments: argparse.Namespace, config: Config) -> int:
     for warning in transferred.warnings:
         talk(f"warning: {warning}")
     if arguments.json:
-        from claude_mcp.views.results import TransferResult
+        from claude_mcp.views.workspaces import TransferResult
 
         write_json(TransferResult.of(transferred).wire())
     elif watched(arguments):
@@ -322,7 +322,7 @@ def logs(arguments: argparse.Namespace, config: Config) -> int:
         config, arguments.session, lambda handle: commands.logs(handle, arguments.tail)
     )
     if arguments.json:
-        from claude_mcp.views.results import LogsResult
+        from claude_mcp.views.commands import LogsResult
 
         write_json(LogsResult.of(session, lines).wire())
     else:

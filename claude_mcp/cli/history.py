@@ -25,7 +25,7 @@ def turns(arguments: argparse.Namespace, config: Config) -> int:
     )
     session = shlex.quote(found.session.name)
     if arguments.json:
-        from claude_mcp.views.results import TurnsResult
+        from claude_mcp.views.turns import TurnsResult
 
         write_json(TurnsResult.of(found).wire())
     elif not found.turns:

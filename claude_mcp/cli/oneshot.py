@@ -119,7 +119,7 @@ async def _perform(
     from claude_mcp.sessions.workspaces.applying import Mode, apply_changes
     from claude_mcp.sessions.workspaces.changes import get_changes
     from claude_mcp.views import text as texts
-    from claude_mcp.views.results import ApplyResult
+    from claude_mcp.views.workspaces import ApplyResult
 
     created = await start.create(sessions, request, follow(arguments))
     done.session = created.session
@@ -212,7 +212,7 @@ async def _turn(
 
 
 async def _print_events(events: Sequence[Event]) -> None:
-    from claude_mcp.views.results import EventEntry
+    from claude_mcp.views.turns import EventEntry
 
     for event in events:
         _write_line({"type": "event", **EventEntry.of(event).wire()})
@@ -255,7 +255,8 @@ async def _leave(
 
 def _final(done: _Run) -> dict[str, Any]:
     """What ``--output json`` prints: the turn, what was taken, and whether the session stays."""
-    from claude_mcp.views.results import ApplyResult, PromptResult
+    from claude_mcp.views.turns import PromptResult
+    from claude_mcp.views.workspaces import ApplyResult
 
     turn = None if done.turn is None else PromptResult.of(done.turn).wire()
     applied = None if done.applied is None else ApplyResult.of(done.applied).wire()

@@ -148,7 +148,7 @@ def respond(arguments: argparse.Namespace, config: Config) -> int:
         lambda handle: permissions.respond(handle, arguments.request, answer),
     )
     if arguments.json:
-        from claude_mcp.views.results import PermissionResult
+        from claude_mcp.views.turns import PermissionResult
 
         write_json(PermissionResult.of(decided).wire())
     elif decided.turn_id is not None:

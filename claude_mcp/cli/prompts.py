@@ -70,7 +70,7 @@ def prompt(arguments: argparse.Namespace, config: Config) -> int:
 
     turn = within_session(config, arguments.session, work)
     if arguments.json:
-        from claude_mcp.views.results import PromptResult
+        from claude_mcp.views.turns import PromptResult
 
         write_json(PromptResult.of(turn).wire())
     elif arguments.detach:
@@ -132,7 +132,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
         interrupted=GOES_ON,
     )
     if arguments.json:
-        from claude_mcp.views.results import TurnView
+        from claude_mcp.views.turns import TurnView
 
         write_json(TurnView.of(found).wire())
     elif arguments.cursor is not None:
@@ -143,7 +143,7 @@ def turn(arguments: argparse.Namespace, config: Config) -> int:
 def _follow(arguments: argparse.Namespace, config: Config) -> int:
     """Print the turn's events as they come, and its result; with ``--json`` one object per line."""
     from claude_mcp.sessions.turns.events import stream
-    from claude_mcp.views.results import EventEntry, PromptResult
+    from claude_mcp.views.turns import EventEntry, PromptResult
 
     def line(kind: str, value: dict[str, Any]) -> None:
         write(json.dumps({"type": kind, **value}, ensure_ascii=False) + "\n")
@@ -181,7 +181,7 @@ def _show_event(arguments: argparse.Namespace, config: Config) -> int:
         config, arguments.session, lambda handle: prompts.event(handle, arguments.event)
     )
     if arguments.json:
-        from claude_mcp.views.results import EventEntry
+        from claude_mcp.views.turns import EventEntry
 
         write_json(EventEntry.of(event).wire())
     else:
@@ -196,7 +196,7 @@ def cancel(arguments: argparse.Namespace, config: Config) -> int:
         config, arguments.session, lambda handle: prompts.interrupt(handle, arguments.turn)
     )
     if arguments.json:
-        from claude_mcp.views.results import CancelResult
+        from claude_mcp.views.turns import CancelResult
 
         write_json(CancelResult.of(arguments.session, cancelled).wire())
     elif cancelled is None:

@@ -135,7 +135,7 @@ def list_commands(arguments: argparse.Namespace, config: Config) -> int:
 
     found = within_session(config, arguments.session, commands.listed)
     if arguments.json:
-        from claude_mcp.views.results import CommandLine
+        from claude_mcp.views.commands import CommandLine
 
         write_json({"commands": [CommandLine.of(each).wire() for each in found]})
     elif found:
@@ -152,7 +152,7 @@ def stop(arguments: argparse.Namespace, config: Config) -> int:
         config, arguments.session, lambda handle: commands.stop(handle, arguments.id)
     )
     if arguments.json:
-        from claude_mcp.views.results import CommandOutcome
+        from claude_mcp.views.commands import CommandOutcome
 
         write_json(CommandOutcome.of(result).wire())
         return 0
@@ -165,7 +165,7 @@ def stop(arguments: argparse.Namespace, config: Config) -> int:
 
 def _show(result: CommandResult, arguments: argparse.Namespace, limit: str = "") -> int:
     if arguments.json:
-        from claude_mcp.views.results import CommandOutcome
+        from claude_mcp.views.commands import CommandOutcome
 
         write_json(CommandOutcome.of(result).wire())
         return _exit_code(result)

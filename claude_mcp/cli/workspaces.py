@@ -14,7 +14,7 @@ from claude_mcp.config import Config
 def changes(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.workspaces.changes import get_changes
     from claude_mcp.views import text
-    from claude_mcp.views.results import ChangesResult
+    from claude_mcp.views.workspaces import ChangesResult
 
     result = ChangesResult.of(
         within_session(
@@ -44,7 +44,7 @@ def changes(arguments: argparse.Namespace, config: Config) -> int:
 def apply(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.workspaces.applying import apply_changes
     from claude_mcp.views import text
-    from claude_mcp.views.results import ApplyResult
+    from claude_mcp.views.workspaces import ApplyResult
 
     patch = None if arguments.patch is None else os.path.abspath(arguments.patch)
     implied = "patch" if patch else "files" if arguments.paths else "branch"
@@ -75,7 +75,7 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
 def discard(arguments: argparse.Namespace, config: Config) -> int:
     from claude_mcp.sessions.workspaces.changes import discard_changes
     from claude_mcp.views import text
-    from claude_mcp.views.results import DiscardResult
+    from claude_mcp.views.workspaces import DiscardResult
 
     result = DiscardResult.of(
         within_session(

@@ -12,7 +12,7 @@ from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.server.arguments import WAIT_SECONDS, Arguments, SessionId
 from claude_mcp.server.tool import Call, Declaration, changes
 from claude_mcp.views import text
-from claude_mcp.views.results import CommandOutcome
+from claude_mcp.views.commands import CommandOutcome
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle

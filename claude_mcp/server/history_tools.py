@@ -10,7 +10,7 @@ from claude_mcp.config_names import Toolset
 from claude_mcp.server.arguments import Arguments, SessionId
 from claude_mcp.server.tool import READS, Call, Declaration
 from claude_mcp.views import text
-from claude_mcp.views.results import TurnsResult
+from claude_mcp.views.turns import TurnsResult
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions

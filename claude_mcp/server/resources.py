@@ -175,7 +175,7 @@ async def _transcript(sessions: Sessions, reference: str) -> str:
 async def _changes(sessions: Sessions, reference: str) -> str:
     from claude_mcp.sessions.workspaces.changes import get_changes
     from claude_mcp.views import text
-    from claude_mcp.views.results import ChangesResult
+    from claude_mcp.views.workspaces import ChangesResult
 
     handle = await sessions.open(reference)
     files = ChangesResult.of(await get_changes(handle))

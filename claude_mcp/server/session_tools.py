@@ -18,13 +18,8 @@ from claude_mcp.server.create_arguments import (
 from claude_mcp.server.errors import error_text
 from claude_mcp.server.tool import READS, Call, Declaration, changes
 from claude_mcp.views import text
-from claude_mcp.views.results import (
-    CreateResult,
-    CredentialsResult,
-    DestroyResult,
-    ListResult,
-    LogsResult,
-)
+from claude_mcp.views.commands import LogsResult
+from claude_mcp.views.sessions import CreateResult, CredentialsResult, DestroyResult, ListResult
 
 MOST_AT_ONCE: Final = 100
 

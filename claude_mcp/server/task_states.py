@@ -19,8 +19,10 @@ from claude_mcp.server.elicitation import Elicitation
 from claude_mcp.server.jobs import KEPT_SECONDS, Job
 from claude_mcp.server.session_tools import CREATE_SESSION
 from claude_mcp.server.turn_tools import EXECUTE_IN_SESSION
+from claude_mcp.views.commands import CommandOutcome
 from claude_mcp.views.figures import elapsed
-from claude_mcp.views.results import CommandOutcome, CreateResult, PromptResult
+from claude_mcp.views.sessions import CreateResult
+from claude_mcp.views.turns import PromptResult
 from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:

@@ -61,7 +61,9 @@ from claude_mcp.server.tool import Call
 from claude_mcp.server.tools import find
 from claude_mcp.server.turn_tools import EXECUTE_IN_SESSION
 from claude_mcp.sessions.progress import no_progress
-from claude_mcp.views.results import CommandOutcome, CreateResult, PromptResult
+from claude_mcp.views.commands import CommandOutcome
+from claude_mcp.views.sessions import CreateResult
+from claude_mcp.views.turns import PromptResult
 from claude_mcp.views.wire import clean
 
 if TYPE_CHECKING:

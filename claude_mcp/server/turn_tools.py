@@ -22,7 +22,7 @@ from claude_mcp.server.arguments import (
 from claude_mcp.server.tool import READS, Call, Declaration, changes
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.views import text
-from claude_mcp.views.results import CancelResult, PermissionResult, PromptResult, TurnView
+from claude_mcp.views.turns import CancelResult, PermissionResult, PromptResult, TurnView
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle

@@ -9,7 +9,7 @@ from pydantic import Field
 from claude_mcp.server.arguments import Arguments, SessionId
 from claude_mcp.server.tool import Call, Declaration, changes
 from claude_mcp.views import text
-from claude_mcp.views.results import TransferResult
+from claude_mcp.views.workspaces import TransferResult
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions

@@ -9,7 +9,7 @@ from pydantic import Field
 from claude_mcp.server.arguments import FROM_TEXT, Arguments, SessionId
 from claude_mcp.server.tool import READS, Call, Declaration, changes
 from claude_mcp.views import text
-from claude_mcp.views.results import ApplyResult, ChangesResult, DiscardResult
+from claude_mcp.views.workspaces import ApplyResult, ChangesResult, DiscardResult
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions

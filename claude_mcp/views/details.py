@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 
 from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import request_text
+from claude_mcp.views.commands import CommandLine
 from claude_mcp.views.figures import size, usd
-from claude_mcp.views.results import (
-    ChangesResult,
-    CommandLine,
-    QuestionEntry,
-    Result,
-    SessionEntry,
-    TurnEntry,
-)
+from claude_mcp.views.results import Result
+from claude_mcp.views.sessions import SessionEntry
 from claude_mcp.views.text import changed, doing
+from claude_mcp.views.turns import QuestionEntry, TurnEntry
+from claude_mcp.views.workspaces import ChangesResult
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.details import Details

@@ -8,25 +8,18 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from claude_mcp.views.results import (
-    ApplyResult,
+from claude_mcp.views.commands import CommandOutcome, LogsResult
+from claude_mcp.views.results import Result
+from claude_mcp.views.sessions import CreateResult, CredentialsResult, DestroyResult, ListResult
+from claude_mcp.views.turns import (
     CancelResult,
-    ChangesResult,
-    CommandOutcome,
-    CreateResult,
-    CredentialsResult,
-    DestroyResult,
-    DiscardResult,
-    ListResult,
-    LogsResult,
     PermissionResult,
     PromptResult,
-    Result,
-    TransferResult,
     TurnsResult,
     TurnView,
 )
 from claude_mcp.views.usage import StatsResult
+from claude_mcp.views.workspaces import ApplyResult, ChangesResult, DiscardResult, TransferResult
 
 
 @singledispatch

@@ -7,29 +7,32 @@ from typing import Final
 
 from claude_mcp.contract.numbers import counted
 from claude_mcp.sessions.turns.questions import LEADS, denial_text, kind_of, question_text
+from claude_mcp.views.commands import CommandOutcome, LogsResult
 from claude_mcp.views.figures import duration, elapsed, silent, turn_figures, usd
-from claude_mcp.views.results import (
-    ApplyResult,
-    CancelResult,
-    ChangesResult,
-    CommandOutcome,
+from claude_mcp.views.sessions import (
     CreateResult,
     CredentialsResult,
     DestroyEntry,
     DestroyResult,
-    DiscardResult,
-    EventEntry,
-    FileEntry,
     ListResult,
-    LogsResult,
     McpServerStatus,
+    SessionEntry,
+)
+from claude_mcp.views.turns import (
+    CancelResult,
+    EventEntry,
     PermissionResult,
     PromptResult,
-    SessionEntry,
-    TransferResult,
     TurnEntry,
     TurnsResult,
     TurnView,
+)
+from claude_mcp.views.workspaces import (
+    ApplyResult,
+    ChangesResult,
+    DiscardResult,
+    FileEntry,
+    TransferResult,
 )
 
 NETWORKS: Final = {

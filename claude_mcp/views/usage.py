@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.views.figures import silent, size
-from claude_mcp.views.results import Result, unreachable_engines
+from claude_mcp.views.results import Result
+from claude_mcp.views.sessions import unreachable_engines
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Answers

@@ -16,25 +16,25 @@ import pytest
 from claude_mcp.contract.messages import key
 from claude_mcp.server.tool import Declaration
 from claude_mcp.server.tools import BY_NAME, DECLARATIONS
+from claude_mcp.views.commands import LogsResult
 from claude_mcp.views.next_steps import next_step
-from claude_mcp.views.results import (
-    CancelResult,
+from claude_mcp.views.results import Result
+from claude_mcp.views.sessions import (
     CredentialsResult,
     DestroyEntry,
     DestroyResult,
-    DiscardResult,
-    FileEntry,
     ListResult,
-    LogsResult,
     McpServerStatus,
+)
+from claude_mcp.views.turns import (
+    CancelResult,
     PermissionDenial,
     PermissionResult,
-    Result,
-    TransferResult,
     TurnEntry,
     TurnsResult,
 )
 from claude_mcp.views.usage import StatsResult, UsageEntry
+from claude_mcp.views.workspaces import DiscardResult, FileEntry, TransferResult
 from tests.unit.server.answers import text as text_of
 from tests.unit.views.test_text import (
     COMMAND,

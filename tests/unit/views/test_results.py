@@ -16,7 +16,7 @@ from claude_mcp.sessions.turns.results import (
     TurnResult,
     TurnStatus,
 )
-from claude_mcp.views.results import CancelResult, EventEntry, PromptResult, TurnView
+from claude_mcp.views.turns import CancelResult, EventEntry, PromptResult, TurnView
 from tests.unit import wire
 from tests.unit.wire import TURN
 

@@ -14,8 +14,11 @@ from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Answers
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.results import Event, TurnResult, TurnStatus
+from claude_mcp.views.commands import LogsResult
 from claude_mcp.views.fitting import fitted
-from claude_mcp.views.results import PART_CHARS, PART_SESSIONS, ListResult, LogsResult, TurnView
+from claude_mcp.views.results import PART_CHARS
+from claude_mcp.views.sessions import PART_SESSIONS, ListResult
+from claude_mcp.views.turns import TurnView
 from tests.unit.server.answers import text as text_of
 from tests.unit.views.test_next_steps import KINDS
 from tests.unit.views.test_text import ENTRY, TURN

@@ -6,27 +6,27 @@ from typing import Any
 import pytest
 
 from claude_mcp.views import text, usage
+from claude_mcp.views.commands import CommandLine, CommandOutcome, LogsResult
 from claude_mcp.views.figures import elapsed
-from claude_mcp.views.results import (
-    CancelResult,
-    CommandLine,
-    CommandOutcome,
+from claude_mcp.views.sessions import (
     CreateResult,
     DestroyEntry,
     DestroyResult,
-    EventEntry,
     ListResult,
-    LogsResult,
     McpServerStatus,
+    SessionEntry,
+)
+from claude_mcp.views.turns import (
+    CancelResult,
+    EventEntry,
     PermissionDenial,
     PermissionResult,
     PromptResult,
     QuestionEntry,
-    SessionEntry,
-    TransferResult,
     TurnView,
 )
 from claude_mcp.views.usage import StatsResult, UsageEntry
+from claude_mcp.views.workspaces import TransferResult
 
 CREATED = CreateResult(
     session_id="0123456789ab",

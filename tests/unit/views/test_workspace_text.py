@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from claude_mcp.views import text
-from claude_mcp.views.results import ApplyResult, ChangesResult, DiscardResult, FileEntry
+from claude_mcp.views.workspaces import ApplyResult, ChangesResult, DiscardResult, FileEntry
 
 CHANGES = ChangesResult(
     session_id="0123456789ab", files=[], more=0, branch=None, head=None, ahead=None, committed=None,

@@ -19,7 +19,8 @@ from claude_mcp.sessions.channel import channel
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import results as turn_results
-from claude_mcp.views.results import CommandOutcome, PromptResult, TurnView
+from claude_mcp.views.commands import CommandOutcome
+from claude_mcp.views.turns import PromptResult, TurnView
 from tests.unit.dice import INPUTS, Dice
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
