@@ -26,6 +26,7 @@ from benchmark_measuring import (
     Bench,
     BenchmarkError,
     Calls,
+    Difference,
     Row,
     Rows,
     Samples,
@@ -39,7 +40,7 @@ from claude_mcp.sessions import marks
 from claude_mcp.sessions.create.request import NetworkName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
-from claude_mcp.sessions.registry import open_sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import container_name
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
@@ -53,6 +54,8 @@ WORKERS: Final = 4
 INSIDE: Final = "/var/tmp"
 """A directory of the session's container that is no mount; ``cp`` writes there too."""
 PROMPT: Final = "hello"
+GATEWAY_SECONDS: Final = 0.01
+"""What a connection within a machine, and a line each way, may cost."""
 
 TRIVIAL_SERVER: Final = """\
 from mcp.server.mcpserver import MCPServer
@@ -103,6 +106,27 @@ async def life(bench: Bench) -> Rows:
         # What ours has to end besides is the `exec` that the channel holds.
         Row("  with an open channel", "rm --force", bare["destroy used"], ours["destroy used"]),
     ]
+
+
+async def gateway(bench: Bench) -> Rows:
+    """What it costs to try the gateway once from inside a new session; the stand-in is one."""
+
+    async def life_of(sessions: Sessions, samples: Samples) -> None:
+        with timed(samples, "create"):
+            created = await create(sessions, bench.request(bench.fresh_name()))
+        await sessions.destroy(created.session.id)
+
+    async with open_sessions(replace(bench.config, base_url=None)) as direct:
+
+        async def untried(samples: Samples) -> None:
+            await life_of(direct, samples)
+
+        async def tried(samples: Samples) -> None:
+            await life_of(bench.sessions, samples)
+
+        bare, ours = await alternate(bench.repetitions(15), untried, tried)
+    what = "create_session, with a gateway"
+    return [Difference(what, "ours, without", bare["create"], ours["create"], GATEWAY_SECONDS)]
 
 
 async def network(bench: Bench) -> Rows:
@@ -395,6 +419,7 @@ async def calls(bench: Bench) -> Rows:
 
 GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "life": life,
+    "gateway": gateway,
     "network": network,
     "command": command,
     "list": listing,

@@ -271,6 +271,8 @@ async def _hand_over(
     spec = plan.spec
     first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
     line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
+    if plan.gateway is not None:  # tried while we check what the agent reports before
+        line += f"{PROBE}{plan.gateway.host} {plan.gateway.port}\n".encode()
     async with engine.start_attached(container_id) as stream:
         async with _ready_in_time(engine, container_id):
             # An agent that has ended no longer reads; ``_expect`` finds out why it ended.
@@ -281,9 +283,6 @@ async def _hand_over(
             warnings = await _check_ready(plan, ready, committer)
             await quota.check(engine, config, container_id)
             if plan.gateway is not None:
-                asked = f"{PROBE}{plan.gateway.host} {plan.gateway.port}\n"
-                with suppress(anyio.BrokenResourceError):
-                    await stream.send(asked.encode())
                 outcome = await _expect(engine, container_id, spec, stream, PROBED)
                 warnings += gateway.warnings(plan.gateway, outcome, engine.dialect)
         if plan.seed is not None:
