@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -178,7 +179,7 @@ async def test_three_engines_are_one_place(three: Three, project: Path, name: st
             assert another.reason is not None
             await fleet.destroy(another.session.id)
             ids = [each.session.id for each in own]
-            three.daemon.end()
+            three.daemon.signal(signal.SIGKILL)
             answers = await fleet.survey()
             assert [each.engine for each in answers.unreachable] == ["daemon-far"]
             left = [each.engine for each in answers.found if each.session.id in ids]
