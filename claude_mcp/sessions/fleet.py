@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Final, NoReturn, TypeVar
 
@@ -42,7 +42,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS: Final = 5.0
 """How long the others wait for the first answer of an engine."""
 SILENT_SECONDS: Final = 1.0
-"""The same for one that did not answer the last time."""
+"""How long engines are waited for of which none answered the last time. If some did, the others are
+waited for no longer than those take."""
 ANSWER_SECONDS: Final = 15.0
 """How long all that is asked of one engine may take, once it has answered."""
 ID: Final = re.compile(rf"[0-9a-f]{{{ID_CHARS},64}}")
@@ -59,8 +60,10 @@ class Fleet(Sessions):
     def __init__(self, config: Config, tasks: TaskGroup) -> None:
         super().__init__(config, tasks)
         self._members = {name: Sessions(config.on(name), tasks) for name in config.engines}
-        self._silent: set[str] = set()
-        """The engines that did not answer the last time."""
+        self._silent: dict[str, str] = {}
+        """The engines that did not answer the last time, and what was told of them."""
+        self._questions: dict[str, anyio.Event] = {}
+        """Questions to silent engines whether they answer again; set when they are over."""
         self._seen: dict[str, Sessions] = {}
         """Where sessions were found, by their ids."""
         self._placing: Counter[str] = Counter()
@@ -98,10 +101,13 @@ class Fleet(Sessions):
             EngineUnavailable: no engine answers.
         """
         found: dict[str, T] = {}
-        problems: dict[str, str] = {}
+        problems = dict(self._silent)
+        silent = set(problems)
 
         async def ask(name: str) -> None:
             try:
+                if name in silent:
+                    await self._awake(name)
                 found[name] = await self._ask(name, work)
             except EngineError as error:
                 logger.info("engine %s: %s", name, error)
@@ -112,36 +118,80 @@ class Fleet(Sessions):
 
         with ungrouped():
             async with anyio.create_task_group() as tasks:
-                for name in self._members:
+                for name in silent:
                     tasks.start_soon(ask, name)
-        unreachable = [
-            Unreachable(name, problems[name]) for name in self._members if name in problems
-        ]
+                if len(silent) == len(self._members):
+                    tasks.cancel_scope.deadline = anyio.current_time() + SILENT_SECONDS
+                else:
+                    async with anyio.create_task_group() as awaited:
+                        for name in self._members.keys() - silent:
+                            awaited.start_soon(ask, name)
+                    tasks.cancel_scope.cancel()
+        missing = [name for name in self._members if name not in found and name in problems]
+        unreachable = tuple(Unreachable(name, problems[name]) for name in missing)
         if len(unreachable) == len(self._members):
             raise EngineUnavailable(" ".join(map(str, unreachable)))
-        return Answers([found[name] for name in self._members if name in found], tuple(unreachable))
+        return Answers([found[name] for name in self._members if name in found], unreachable)
 
     async def _ask(self, name: str, work: Callable[[Sessions], Awaitable[T]]) -> T:
-        member, patience = self._members[name], CONNECT_SECONDS
-        was_silent = name in self._silent
-        if was_silent:
-            patience = SILENT_SECONDS
+        member = self._members[name]
+        # An attempt to connect goes on when nobody waits for it any more.
+        with self._within(name, CONNECT_SECONDS, "nothing came within"):
+            await member.engine()
+        began = anyio.current_time()
         try:
-            with anyio.fail_after(patience):
-                # An attempt to connect goes on when nobody waits for it any more.
-                engine = await member.engine()
-                if was_silent:
-                    await engine.check()
-        except TimeoutError:
-            self._silent.add(name)
-            raise EngineUnavailable(f"nothing came within {patience:g} s.") from None
-        self._silent.discard(name)
-        try:
-            with anyio.fail_after(ANSWER_SECONDS):
+            with self._within(name, ANSWER_SECONDS, "it was not done within"):
                 return await work(member)
+        except EngineUnavailable as error:
+            if anyio.current_time() - began > SILENT_SECONDS:
+                self._silent[name] = str(error)
+            raise
+
+    @contextmanager
+    def _within(self, name: str, seconds: float, what: str) -> Iterator[None]:
+        """Raises EngineUnavailable if the block takes longer: the engine is silent."""
+        try:
+            with anyio.fail_after(seconds):
+                yield
         except TimeoutError:
-            self._silent.add(name)
-            raise EngineUnavailable(f"it was not done within {ANSWER_SECONDS:g} s.") from None
+            self._silent[name] = f"{what} {seconds:g} s."
+            raise EngineUnavailable(self._silent[name]) from None
+
+    async def _awake(self, name: str) -> None:
+        """Wait until an engine that was silent answers; that is asked in the background.
+
+        Raises:
+            EngineUnavailable: it does not.
+        """
+        over = self._questions.get(name)
+        if over is None:
+            over = self._questions[name] = anyio.Event()
+            self._tasks.start_soon(self._question, name, over)
+        await over.wait()
+        if name in self._silent:
+            raise EngineUnavailable(self._silent[name])
+
+    async def _question(self, name: str, over: anyio.Event) -> None:
+        try:
+            # The first try may join an attempt that began long ago, and end early with it.
+            took = await self._fails(name)
+            if took is not None:
+                took = await self._fails(name)
+            if took is None or took < SILENT_SECONDS:
+                del self._silent[name]  # what fails at once is worth waiting for too
+        finally:
+            del self._questions[name]
+            over.set()
+
+    async def _fails(self, name: str) -> float | None:
+        """How long an engine takes to fail; None if it answers."""
+        asked = anyio.current_time()
+        try:
+            await (await self._members[name].engine()).check()
+        except Exception as error:  # whoever waits is told that it is silent, or asks it again
+            logger.info("engine %s: %s", name, error)
+            return anyio.current_time() - asked
+        return None
 
     async def prune(self, *, dry_run: bool = False, discard: bool = False) -> list[pruning.Pruned]:
         answers = await self.everywhere(lambda one: one.prune(dry_run=dry_run, discard=discard))

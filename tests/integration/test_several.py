@@ -67,7 +67,6 @@ async def test_silent_engines_keep_nobody_from_the_sessions_of_another(
             await fleet.members[1].engine()
         # A busy machine may take as long for an answer as the silent one is waited for.
         monkeypatch.setattr(fleets, "CONNECT_SECONDS", 1.0)
-        monkeypatch.setattr(fleets, "SILENT_SECONDS", 0.1)
         created = await create(fleet, CreateRequest(str(project), session_name=name))
         assert created.engine == "own"
         assert created.reason is not None
@@ -179,6 +178,15 @@ async def test_three_engines_are_one_place(three: Three, project: Path, name: st
             assert another.reason is not None
             await fleet.destroy(another.session.id)
             ids = [each.session.id for each in own]
+            three.daemon.signal(signal.SIGSTOP)
+            for _ in range(2):
+                answers = await fleet.survey(ask=False)
+                assert [each.engine for each in answers.unreachable] == ["daemon-far"]
+            three.daemon.signal(signal.SIGCONT)
+            with anyio.fail_after(SERVICE_SECONDS):
+                while answers.unreachable:
+                    answers = await fleet.survey(ask=False)
+            assert {each.session.id for each in answers.found} >= set(ids)
             three.daemon.signal(signal.SIGKILL)
             answers = await fleet.survey()
             assert [each.engine for each in answers.unreachable] == ["daemon-far"]

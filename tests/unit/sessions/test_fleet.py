@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from claude_mcp.config import Config
@@ -124,36 +125,69 @@ async def test_an_engine_that_cannot_be_used_is_named_and_the_others_are_listed(
     assert str(NOWHERE) == f"Engine broken does not answer: {NOWHERE.problem}"
 
 
-async def test_a_silent_engine_is_waited_for_once_and_then_less(
+async def test_a_silent_engine_is_waited_for_once_and_then_no_longer_than_the_others_take(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "silent"
     directory.mkdir()
     silent = ScriptedEngine(directory)
     silent.on("version", "import time; time.sleep(600)")
-    config = with_broken(world, silent.engine.program)
-    async with open_fleet(config) as fleet:
+    async with open_fleet(with_broken(world, silent.engine.program)) as fleet:
         for each in fleet.members[:2]:
             await each.engine()  # so that the time below matters to the silent one alone
         monkeypatch.setattr(fleets, "CONNECT_SECONDS", 0.01)
-        monkeypatch.setattr(fleets, "SILENT_SECONDS", 0.02)
-        for seconds in ("0.01", "0.02"):
+        for _ in range(3):
             answers = await fleet.survey(ask=False)
             assert [each.session.name for each in answers.found] == ["far", "near"]
-            problem = f"nothing came within {seconds} s."
+            problem = "nothing came within 0.01 s."
             assert answers.unreachable == (Unreachable("broken", problem),)
+            monkeypatch.setattr(fleets, "CONNECT_SECONDS", 600.0)
+            monkeypatch.setattr(fleets, "SILENT_SECONDS", 600.0)
         assert silent.calls == ["version"]
 
 
-async def test_an_engine_that_answers_again_is_used_again(world: World) -> None:
+async def test_if_all_engines_are_silent_they_are_waited_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in (world.here, world.there):
+        engine.on("version", "import time; time.sleep(600)")
+    monkeypatch.setattr(fleets, "CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(fleets, "SILENT_SECONDS", 0.01)
+    async with open_fleet(world.config) as fleet:
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable, match="Engine here does not answer: nothing"):
+                await fleet.survey(ask=False)
+
+
+async def test_an_engine_that_answers_again_is_used_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleets, "SILENT_SECONDS", 60.0)
     async with open_fleet(world.config) as fleet:
         assert isinstance(fleet, Fleet)
-        fleet._silent.add("there")
+        for each in ("here", "there"):
+            fleet._silent[each] = "nothing came within 5 s."
+        # All are waited for here, because all were silent.
+        with anyio.fail_after(60):
+            while fleet._silent:
+                await fleet.survey(ask=False)
+        assert world.there.calls[:2] == ["version", "version"]
+        world.forget_calls()
         answers = await fleet.survey(ask=False)
         assert answers.unreachable == ()
-        assert world.there.calls == ["version", "version", "ps", "container"]
-        await fleet.survey(ask=False)
-        assert world.there.calls[4:] == ["ps", "container"]
+        assert world.there.calls == ["ps", "container"]
+
+
+async def test_an_engine_that_was_silent_and_now_fails_at_once_is_waited_for(
+    world: World,
+) -> None:
+    async with open_fleet(with_broken(world)) as fleet:
+        assert isinstance(fleet, Fleet)
+        fleet._silent["broken"] = "nothing came within 5 s."
+        with anyio.fail_after(60):
+            while fleet._silent:
+                await fleet.survey(ask=False)
+        assert (await fleet.survey(ask=False)).unreachable == (NOWHERE,)
 
 
 async def test_work_that_an_engine_does_not_finish_is_not_waited_for(
@@ -170,6 +204,25 @@ async def test_work_that_an_engine_does_not_finish_is_not_waited_for(
         "Engine here does not answer: it was not done within 0.01 s. "
         "Engine there does not answer: it was not done within 0.01 s."
     )
+
+
+async def test_an_engine_that_falls_silent_while_it_works_is_not_waited_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_fleet(world.config) as fleet:
+        assert isinstance(fleet, Fleet)
+        hung = fleet.members[1]
+
+        async def work(member: Sessions) -> str:
+            if member is hung:
+                raise EngineUnavailable("Docker does not answer.")
+            return "done"
+
+        answers = await fleet.everywhere(work)
+        assert (answers.found, fleet._silent) == (["done"], {})  # it said so at once
+        monkeypatch.setattr(fleets, "SILENT_SECONDS", -1.0)
+        await fleet.everywhere(work)
+        assert fleet._silent == {"there": "Docker does not answer."}
 
 
 @pytest.mark.parametrize(
