@@ -66,6 +66,7 @@ RULES: Final[list[dict[str, Any]]] = [
 DEFAULT_IMAGE: Final = "claude-code-custom:latest"
 SHOP: Final = "shop"
 TILL: Final = "till"
+WEB: Final = "web"
 """The sessions' names, of the command line and of the server."""
 _REQUEST: Final = re.compile(r"respond \S+ (\w+)")
 
@@ -128,6 +129,10 @@ def terminals(book: Book) -> None:
         [("⏵⏵", ABOUT), (ABOUT, "\r"), ("● One program", "/exit\r")],
         lambda lines: [line for line in lines if line.startswith(("❯ W", "●"))],  # noqa: RUF001
     )
+    book.quietly(["claude-mcp", "create", ".", "--name", WEB, "--port", "3000"])
+    told = book.run("forward", "claude-mcp forward web")
+    book.know(told.strip().rpartition(":")[2], "40123")
+    book.quietly(["claude-mcp", "destroy", WEB, "--force"])
     wanted = re.compile(r"claude-mcp:|  NAME|. shop |arrows")
     book.screen(
         "watch",

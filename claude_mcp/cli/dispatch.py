@@ -40,6 +40,7 @@ PERFORM: Final = {
     "discard": "workspaces.discard",
     "attach": "terminals.attach",
     "shell": "terminals.shell",
+    "forward": "forward.forward",
     "doctor": "commands.doctor",
     "config": "settings.settings",
     "completion": "completion.completion",

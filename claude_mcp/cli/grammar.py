@@ -152,6 +152,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "claude-mcp discard fix-tests src",
         discard,
     ),
+    "forward": (
+        "open the ports of a session on another machine here, until Ctrl-C",
+        "claude-mcp forward fix-tests",
+        session,
+    ),
     "logs": ("print a session's log", "claude-mcp logs fix-tests --tail 20", logs),
     "doctor": (
         "check engine, image and credentials, and say what to fix",

@@ -23,6 +23,7 @@ from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.known import KnownSessions
 from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
+from claude_mcp.sessions.network.tunnels import Tunnels
 from claude_mcp.sessions.session import Session, Status
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Connection:
     engine: Engine
     channels: Channels
     revival: Revival
+    tunnels: Tunnels
     git: GitGuard
     known: KnownSessions
     find: Callable[[str], Awaitable[Session]]

@@ -45,6 +45,7 @@ from claude_mcp.sessions.handle import Connection, SessionHandle
 from claude_mcp.sessions.known import KnownSessions
 from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
+from claude_mcp.sessions.network.tunnels import Tunnels
 from claude_mcp.sessions.own_container import OwnContainer
 from claude_mcp.sessions.session import Session, Status, age_seconds, client_name
 
@@ -159,6 +160,7 @@ class Sessions:
                 engine=engine,
                 channels=Channels(engine, self._tasks),
                 revival=Revival(self.engine, self._tasks),
+                tunnels=Tunnels(engine, self._tasks),
                 git=self.git,
                 known=self.known,
                 find=self.find,
@@ -211,12 +213,16 @@ class Sessions:
         """
         known = self.known.get(reference)
         session = known or await self.find(reference)
-        return SessionHandle(await self._connection(), reference, session, is_fresh=known is None)
+        connection = await self._connection()
+        connection.tunnels.ensure(session.container_id, session.forwarding)
+        return SessionHandle(connection, reference, session, is_fresh=known is None)
 
     async def opened(self, session: Session) -> SessionHandle:
         """A handle for a session that was created just now."""
         self.known.remember(session)
-        return SessionHandle(await self._connection(), session.id, session, is_fresh=False)
+        connection = await self._connection()
+        connection.tunnels.ensure(session.container_id, session.forwarding)
+        return SessionHandle(connection, session.id, session, is_fresh=False)
 
     async def find(self, reference: str) -> Session:
         """The session as the engine describes it now; raises as ``open`` does."""
@@ -443,6 +449,7 @@ class Sessions:
         self.known.forget(session)
         self.known.drop_mcp_config(session)
         connection.channels.close(session.container_id)
+        connection.tunnels.close(session.container_id)
         return await connection.engine.remove(session.container_id)
 
     async def _release(self, session: Session) -> None:

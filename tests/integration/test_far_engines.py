@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +17,11 @@ from claude_mcp.errors import EngineError, EngineUnavailable
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
+from claude_mcp.sessions.network import tunnels
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from tests.far_engines import Far, over_ssh, over_tls
+from tests.far_engines import Far, connects, over_ssh, over_tls
 from tests.peers import script
 
 pytestmark = [
@@ -101,6 +103,34 @@ async def test_a_session_of_a_far_engine_survives_a_link_that_is_cut_and_stalls(
     clean = 'until [ "$(ls -A | wc -l)" = 2 ]; do sleep 0.1; done'
     assert (await commands.run(handle, clean, timeout_seconds=60)).exit_code == 0
     assert (await remote.destroy("far", discard=True)).existed
+
+
+async def test_a_published_port_of_a_far_engine_is_on_our_loopback(
+    remote: Sessions, far: Far, project: Path
+) -> None:
+    (project / "page").write_text("from afar\n" * 100_000)
+    request = CreateRequest(str(project), session_name="ports", ports=("3000",))
+    created = await create(remote, request)
+    assert tunnels.FAR in created.warnings
+    handle = await remote.open("ports")
+    serving = "python3 -m http.server 3000 --bind 127.0.0.1"
+    await commands.run(handle, serving, background=True)
+    connect = "import socket; socket.create_connection(('127.0.0.1', 3000))"
+    ready = f'until python3 -c "{connect}" 2>/dev/null; do sleep 0.1; done'
+    await commands.run(handle, ready, timeout_seconds=60)
+    assert created.session.forwarding is not None
+    published = created.session.forwarding.ports[0]
+    url, host_port = f"{published.url}/page", published.host_port or 0
+    assert await anyio.to_thread.run_sync(read, url) == (project / "page").read_bytes()
+    assert (await remote.destroy("ports", discard=True)).existed
+    with anyio.fail_after(30):
+        while await anyio.to_thread.run_sync(connects, ("127.0.0.1", host_port)):
+            await anyio.sleep(0.05)
+
+
+def read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return bytes(answer.read())
 
 
 async def test_what_a_cut_creation_leaves_is_removed_later(

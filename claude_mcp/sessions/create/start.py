@@ -57,7 +57,7 @@ from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
-from claude_mcp.sessions.network import forwarders, proxies
+from claude_mcp.sessions.network import forwarders, proxies, tunnels
 from claude_mcp.sessions.network.access import Proxy
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.registry import Sessions
@@ -163,9 +163,14 @@ async def _start(sessions: Sessions, engine: Engine, plan: Plan, progress: Progr
     return Created(
         handle.session,
         await sessions.name(),
-        (*plan.warnings, *warnings, *mcp_servers.warnings(servers)),
+        (*plan.warnings, *warnings, *_far_ports(engine, plan), *mcp_servers.warnings(servers)),
         servers,
     )
+
+
+def _far_ports(engine: Engine, plan: Plan) -> tuple[str, ...]:
+    far = plan.session.forwarding is not None and engine.dialect.over_network
+    return (tunnels.FAR,) if far else ()
 
 
 async def _check_mounted(plan: Plan) -> None:
