@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from claude_mcp.errors import NextStep, SessionNotReady
 from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths.mounts import read_mounts
 from claude_mcp.sessions.session import Session
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -33,26 +34,40 @@ async def identities(paths: Sequence[str]) -> tuple[Identity | None, ...]:
     return tuple(found)
 
 
-def to_label(paths: Sequence[str], found: Sequence[Identity | None]) -> str:
+def to_label(
+    paths: Sequence[str],
+    found: Sequence[Identity | None],
+    below: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """The label of mounted paths with these identities.
 
     A directory must stay the same one. A file may be replaced, as editors do, and so may what lies
-    in another mounted directory; neither may become a link.
+    in another mounted directory; neither may become a link. ``below`` has the directories below
+    which no further file system may be mounted, with those that are.
     """
     kept = []
     for path, identity in zip(paths, found, strict=False):
         inside = any(path.startswith(f"{other.rstrip('/')}/") for other in paths)
         exact = identity is not None and os.path.isdir(path) and not inside
         kept.append([path, *(identity or ())] if exact else [path])
-    return json.dumps({"boot": boot_id(), "paths": kept}, separators=(",", ":"))
+    fields: dict[str, Any] = {"boot": boot_id(), "paths": kept}
+    if below:
+        fields["below"] = {path: list(points) for path, points in below.items()}
+    return json.dumps(fields, separators=(",", ":"))
 
 
 async def check(session: Session) -> None:
     """Raises SessionNotReady if the session would now see something else at one of its mounts."""
     paths, expected, boot = _read(session.mounted)
+    below = _read_below(session.mounted)
     try:
         with anyio.fail_after(LOOK_SECONDS):
             found = await identities(paths)
+            further = (
+                await anyio.to_thread.run_sync(_further, below, abandon_on_cancel=True)
+                if below
+                else None
+            )
     except TimeoutError:
         raise SessionNotReady(
             f"The file system of {', '.join(paths)} does not answer, so the session "
@@ -68,6 +83,24 @@ async def check(session: Session) -> None:
         )
         if before is not None and (before[1] != now[1] or not same_device):
             raise _replaced(session, path, "Another directory has been put in its place.")
+    if further is not None:
+        raise SessionNotReady(
+            f"Another file system has been mounted at {further} since the session "
+            f"{session.name!r} was created. This engine would make it writable for the session, "
+            "which may only read the directory above it.",
+            hint="Unmount it, or create a new session.",
+            steps=(NextStep.DESTROY,),
+        )
+
+
+def _further(below: Mapping[str, Sequence[str]]) -> str | None:
+    """Where another file system than these is mounted below one of the directories."""
+    mounts = read_mounts()
+    for path, known in below.items():
+        for point in mounts.points_below(path):
+            if point not in known:
+                return point
+    return None
 
 
 async def is_replaced(session: Session) -> bool:
@@ -97,6 +130,14 @@ def _read(label: str) -> tuple[list[str], list[Identity | None], str | None]:
         return paths, expected, fields.get("boot")
     except (ValueError, TypeError, AttributeError, RecursionError):
         return [], [], None
+
+
+def _read_below(label: str) -> dict[str, list[str]]:
+    try:
+        found = json.loads(label or "{}").get("below", {})
+        return {str(path): [str(point) for point in points] for path, points in found.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _identity(numbers: Sequence[Any]) -> Identity | None:

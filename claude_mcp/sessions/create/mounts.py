@@ -37,6 +37,16 @@ def bind_mounts(mounts: tuple[Mount, ...], config: Config) -> tuple[BindMount, .
     return bound
 
 
+def file_systems_below(spec: ContainerSpec) -> dict[str, list[str]]:
+    """The directories that a session may only read, and what is mounted below each of them."""
+    known = read_mounts()
+    return {
+        mount.source: known.points_below(mount.source)
+        for mount in spec.mounts
+        if mount.read_only and os.path.isdir(mount.source)
+    }
+
+
 def with_file_systems_below(spec: ContainerSpec) -> tuple[BindMount, ...]:
     """The mounts of ``spec``, and a read-only one for each file system below a read-only one.
 

@@ -29,6 +29,7 @@ from claude_mcp.sessions.channel.answers import listed
 from claude_mcp.sessions.create import gateway
 from claude_mcp.sessions.create.mounts import (
     bind_mounts,
+    file_systems_below,
     repository_refusal,
     with_file_systems_below,
 )
@@ -134,7 +135,10 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     checked = await _check(sessions, request)
     servers = mcp_hosts.translate(mcp_servers, checked.engine.dialect)
     spec = _spec(sessions.config, checked, servers.needs_alias)
-    spec, identities = await anyio.to_thread.run_sync(_settle_mounts, spec, abandon_on_cancel=True)
+    alone = checked.engine.dialect.mount_alone is not None
+    spec, identities = await anyio.to_thread.run_sync(
+        functools.partial(_settle_mounts, spec, alone=alone), abandon_on_cancel=True
+    )
     if own is not None:
         own.for_engine(spec)  # refuses what cannot be mounted, before anything is made
     return Plan(
@@ -237,13 +241,17 @@ def with_forwarding(plan: Plan, forwarding: Forwarding | None) -> Plan:
 
 
 def _settle_mounts(
-    spec: ContainerSpec,
+    spec: ContainerSpec, *, alone: bool
 ) -> tuple[ContainerSpec, tuple[mounted.Identity | None, ...]]:
-    """The spec with all mounts, and the identities of their sources; in a thread, likewise."""
+    """The spec with all mounts, and the identities of their sources; in a thread, likewise.
+
+    ``alone`` says whether the engine can mount a directory without what is mounted below it.
+    """
+    below = {} if alone else file_systems_below(spec)
     mounts = with_file_systems_below(spec)
     paths = [mount.source for mount in mounts]
     identities = tuple(policy.identities(paths))
-    labels = {**spec.labels, MOUNTED: mounted.to_label(paths, identities)}
+    labels = {**spec.labels, MOUNTED: mounted.to_label(paths, identities, below)}
     return replace(spec, mounts=mounts, labels=labels), identities
 
 

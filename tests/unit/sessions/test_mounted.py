@@ -13,6 +13,7 @@ import pytest
 from claude_mcp.errors import ClaudeMcpError, SessionNotReady
 from claude_mcp.sessions import labels, mounted
 from claude_mcp.sessions.files.transfer import Direction, transfer
+from claude_mcp.sessions.paths.mounts import HostMount, MountTable, Place
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
@@ -139,6 +140,31 @@ async def test_a_file_system_that_does_not_answer_is_named(monkeypatch: pytest.M
     monkeypatch.setattr(mounted, "LOOK_SECONDS", 0.0)
     with pytest.raises(SessionNotReady, match=r"^The file system of /p does not answer"):
         await mounted.check(replace(SESSION, mounted='{"paths": [["/p", 1, 2]]}'))
+
+
+@pytest.mark.parametrize("where", ["data/late", "data/known", "elsewhere"])
+async def test_a_file_system_that_was_mounted_below_a_read_only_directory_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    data, known, point = tmp_path / "data", tmp_path / "data" / "known", tmp_path / where
+    for each in (known, point):
+        each.mkdir(parents=True, exist_ok=True)
+    found = [HostMount(str(each), Place("0:1", "/"), "tmpfs") for each in (known, point)]
+    monkeypatch.setattr(mounted, "read_mounts", lambda: MountTable(found))
+    paths = [str(data)]
+    made = mounted.to_label(paths, await mounted.identities(paths), below={str(data): [str(known)]})
+    session = replace(SESSION, mounted=made)
+    if where == "data/late":
+        with pytest.raises(SessionNotReady, match="has been mounted at") as caught:
+            await mounted.check(session)
+        assert str(point) in caught.value.message
+    else:
+        await mounted.check(session)
+
+
+@pytest.mark.parametrize("below", ["1", '["/p"]', '{"/p": 1}', "null"])
+async def test_an_unusable_list_of_file_systems_is_not_checked(below: str) -> None:
+    await mounted.check(replace(SESSION, mounted=f'{{"below": {below}}}'))
 
 
 async def held(project: Path, status: str, finished: str) -> dict[str, Any]:
