@@ -37,6 +37,8 @@ class Capacity:
     """The memory that the running sessions may take; one without a limit counts as a small one."""
     memory_bytes: int | None
     has_image: bool
+    mounts: bool = True
+    """Whether it can mount directories of this host."""
     is_full: bool = False
     """Whether as many sessions run as may."""
     names: frozenset[str] = field(default=frozenset(), repr=False)
@@ -88,20 +90,24 @@ async def measure(engine: Engine, config: Config, image: str | None) -> Capacity
         promised_bytes=sum(each.limits.memory or LEAST_DEFAULT_MEMORY for each in running),
         memory_bytes=infos[0].memory_bytes,
         has_image=has_image[0],
+        mounts=engine.dialect.bind_mounts and not engine.dialect.over_network,
         is_full=config.max_sessions is not None and len(running) >= config.max_sessions,
         names=frozenset(each.name for each in sessions if each.is_visible_to(config.owner)),
     )
 
 
-def roomiest(measured: Mapping[str, Capacity]) -> str:
+def roomiest(measured: Mapping[str, Capacity], *, mounting: bool = False) -> str:
     """The engine with the smallest promised part of its memory; in doubt, the first one.
 
-    One without the image, or with as many sessions as may run, is taken only if all are so.
+    One without the image, with as many sessions as may run, or that cannot mount what must be
+    mounted (``mounting``), is taken only if all are so.
     """
 
-    def order(name: str) -> tuple[bool, bool, float, int]:
+    def order(name: str) -> tuple[bool, bool, bool, float, int]:
         one = measured[name]
-        return not one.has_image, one.is_full, one.share, one.running + one.coming
+        cannot_mount = mounting and not one.mounts
+        running = one.running + one.coming
+        return cannot_mount, not one.has_image, one.is_full, one.share, running
 
     return min(measured, key=order)
 

@@ -370,20 +370,20 @@ class Fleet(Sessions):
 
     @asynccontextmanager
     async def placed(
-        self, engine: str | None, name: str | None, image: str | None
+        self, engine: str | None, name: str | None, image: str | None, *, mounting: bool = False
     ) -> AsyncIterator[tuple[Sessions, str | None]]:
         if engine is not None and engine not in self._members:
             raise references.no_engine(engine, tuple(self._members))
         why = None
         if engine is None:
-            engine, why = await self._choose(name, image)
+            engine, why = await self._choose(name, image, mounting)
         self._placing[engine] += 1
         try:
             yield self._members[engine], why
         finally:
             self._placing[engine] -= 1
 
-    async def _choose(self, name: str | None, image: str | None) -> tuple[str, str]:
+    async def _choose(self, name: str | None, image: str | None, mounting: bool) -> tuple[str, str]:
         """The engine with the most room, and why that one."""
 
         async def measure(member: Sessions) -> tuple[str, Capacity]:
@@ -398,7 +398,7 @@ class Fleet(Sessions):
                     f"A session named {name!r} already exists: {one}/{name}.",
                     hint="Use it, destroy it first, choose another name, or name the engine.",
                 )
-        chosen = capacity.roomiest(measured)
+        chosen = capacity.roomiest(measured, mounting=mounting)
         if self.config.owner:  # other owners' sessions do not exist for this one
             return chosen, f"{chosen} has the most room."
         return chosen, capacity.reason(chosen, measured, answers.unreachable)

@@ -190,9 +190,11 @@ class Sessions:
 
     @asynccontextmanager
     async def placed(
-        self, engine: str | None, name: str | None, image: str | None
+        self, engine: str | None, name: str | None, image: str | None, *, mounting: bool = False
     ) -> AsyncIterator[tuple[Sessions, str | None]]:
         """Where to create a session while the block runs, and why there, if that was a choice.
+
+        ``mounting`` says that directories of this host must be mounted in it.
 
         Raises:
             UsageError: there is no engine of this name.

@@ -27,6 +27,7 @@ from claude_mcp.contract.places import (
     READY,
     REQUIRED_PROGRAMS,
 )
+from claude_mcp.contract.workspaces import BIND
 from claude_mcp.engine import process
 from claude_mcp.engine.engine import (
     ContainerNameInUse,
@@ -97,7 +98,8 @@ async def create(
             see ``start``.
     """
     wanted = request.engine, request.session_name, request.image
-    async with sessions.placed(*wanted) as (chosen, reason):
+    mounting = request.workspace == BIND or bool(request.mounts)
+    async with sessions.placed(*wanted, mounting=mounting) as (chosen, reason):
         created = await _create(chosen, request, progress)
     return created if reason is None else replace(created, reason=reason)
 

@@ -40,6 +40,15 @@ def test_the_roomiest_engine(first: Capacity, second: Capacity, chosen: str) -> 
     assert roomiest({"first": first, "second": second}) == chosen
 
 
+def test_what_must_be_mounted_needs_an_engine_that_can() -> None:
+    measured = {
+        "far": replace(EMPTY, mounts=False),
+        "near": replace(EMPTY, promised_bytes=GIB, is_full=True),
+    }
+    assert roomiest(measured) == "far"
+    assert roomiest(measured, mounting=True) == "near"
+
+
 def test_an_engine_without_figures_is_told_so() -> None:
     one = Capacity(1, 2 * GIB, None, has_image=False)
     assert str(one) == "1 running session, 2.0 GiB promised, without the image"
