@@ -48,6 +48,7 @@ from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.network.tunnels import Tunnels
 from claude_mcp.sessions.own_container import OwnContainer
 from claude_mcp.sessions.session import Session, Status, age_seconds, client_name
+from claude_mcp.sessions.shared import Shared
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Sessions:
         self.unmountable: set[str] = set()
         """Projects that the engine was found not to see."""
         self._tasks = tasks
+        self._listing = Shared(self._list, tasks)
         self._background: list[anyio.Event] = []
         self._connected: Connection | None = None
         self._attempt: _Attempt | None = None
@@ -242,6 +244,9 @@ class Sessions:
 
     async def _found(self) -> list[Session]:
         """The sessions that exist for the owner, as the engine describes them now."""
+        return await self._listing.ask()
+
+    async def _list(self) -> list[Session]:
         containers = await (await self.engine()).containers(marks.SESSION)
         found = [session for each in containers if (session := labels.session_of(each))]
         return [session for session in found if session.is_visible_to(self.config.owner)]
