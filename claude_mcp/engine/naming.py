@@ -7,12 +7,14 @@ Another engine would run sessions where the user does not expect them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from claude_mcp.engine.address import VARIABLES, EngineName
 
+_NAMED: Final = re.compile(r"\A.*? names? this engine, so no other is used instead\.")
 DEFAULT_CONTEXT: Final = "default"
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 
@@ -44,6 +46,15 @@ def hint(names: tuple[str, ...], advice: str | None) -> str:
     verb, pronoun = ("names", "it") if len(names) == 1 else ("name", "them")
     general = f"Correct or remove {pronoun}, or choose an engine with CLAUDE_MCP_ENGINE."
     return f"{listed} {verb} this engine, so no other is used instead. {advice or general}"
+
+
+def hint_of(table: str, advice: str | None) -> str:
+    """The same for an engine of the configuration file; ``advice`` may be what ``hint`` returned.
+
+    Variables that we have set for such an engine are not told of.
+    """
+    rest = _NAMED.sub("", advice or "").strip()
+    return f"The configuration file's [{table}] names this engine. {rest}".rstrip()
 
 
 def _docker_config(environment: Mapping[str, str]) -> Path:

@@ -111,7 +111,7 @@ class Fleet(Sessions):
                 found[name] = await self._ask(name, work)
             except EngineError as error:
                 logger.info("engine %s: %s", name, error)
-                problems[name] = str(error)
+                problems[name] = error.message
                 return
             if enough(found[name]):
                 tasks.cancel_scope.cancel()
@@ -144,7 +144,7 @@ class Fleet(Sessions):
                 return await work(member)
         except EngineUnavailable as error:
             if anyio.current_time() - began > SILENT_SECONDS:
-                self._silent[name] = str(error)
+                self._silent[name] = error.message
             raise
 
     @contextmanager
@@ -208,7 +208,9 @@ class Fleet(Sessions):
             return found
 
         answers = await self.everywhere(listed)
-        found = {each.session.container_id: each for part in answers.found for each in part}
+        # Two names may be those of the same engine; the first one counts.
+        all_found = [each for part in answers.found for each in part]
+        found = {each.session.container_id: each for each in reversed(all_found)}
         ordered = sorted(
             found.values(), key=lambda each: (each.session.created_at, each.session.name)
         )

@@ -152,7 +152,7 @@ class Sessions:
 
     async def _connect(self, attempt: _Attempt) -> None:
         # Whoever only lists the tools does not wait for this import.
-        from claude_mcp.engine import detection
+        from claude_mcp.engine import detection, naming
 
         try:
             engine = await detection.connect(self.config.engine, self.config.environment)
@@ -168,6 +168,8 @@ class Sessions:
                 find=self.find,
             )
         except Exception as error:  # those who wait raise it
+            if isinstance(error, EngineError) and self.config.engine_name is not None:
+                error.hint = naming.hint_of(f"engines.{self.config.engine_name}", error.hint)
             attempt.failure = error
         finally:
             self._attempt = None

@@ -27,7 +27,7 @@ from claude_mcp.sessions.details import details
 from claude_mcp.sessions.fleet import Fleet, open_fleet
 from claude_mcp.sessions.registry import Destroyed, Sessions, Unreachable
 from claude_mcp.sessions.usage import usage
-from tests.unit.sessions.conftest import ScriptedEngine, container
+from tests.unit.sessions.conftest import VERSION, ScriptedEngine, container
 
 HERE, THERE = "a1" * 6, "b2" * 6
 GIB = 1024**3
@@ -289,7 +289,10 @@ async def test_two_names_of_one_engine_are_one_session(world: World) -> None:
     config = world.config
     engines = {**config.engines, "again": config.engines["there"]}
     async with open_fleet(replace(config, engines=engines)) as fleet:
-        assert [each.session.name for each in await fleet.list(ask=False)] == ["far", "near"]
+        assert [(each.engine, each.session.name) for each in await fleet.list(ask=False)] == [
+            ("there", "far"),
+            ("here", "near"),
+        ]
         assert (await fleet.find("far")).id == THERE
 
 
@@ -397,6 +400,23 @@ async def test_what_is_known_of_a_session_names_its_engine(world: World, fleet: 
     found = await details(fleet, "far")
     assert (found.listed.engine, found.listed.session.name) == ("there", "far")
     assert (await fleet.at("far"))[1] == THERE
+
+
+async def test_the_hint_names_the_table_and_no_variable_of_ours(tmp_path: Path) -> None:
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\necho '" + json.dumps({"Client": VERSION["Client"]}) + "'\n"
+        "echo 'Cannot connect to the Docker daemon at tcp://far:1. Is it running?' >&2\nexit 1\n"
+    )
+    program.chmod(0o755)
+    address = EngineAddress(program=str(program), host="tcp://far:1")
+    config = Config(environment={"PATH": "/bin"}, engines={"far": address, "farther": address})
+    async with open_fleet(config) as fleet:
+        with pytest.raises(EngineUnavailable) as caught:
+            await fleet.members[0].engine()
+    assert caught.value.hint is not None
+    start = "The configuration file's [engines.far] names this engine. Start it"
+    assert caught.value.hint.startswith(start)
 
 
 async def test_what_needs_one_engine_says_so(fleet: Sessions) -> None:
