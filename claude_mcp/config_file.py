@@ -50,6 +50,8 @@ def change(file: Path, name: str, value: str | None) -> None:
         ConfigError: the file cannot be read or written. It is as it was.
     """
     read_file(file, required=False)  # a file that is broken already is left alone
+    if value is not None and not _is_unicode(value):
+        raise UsageError(f"{name} must be valid UTF-8.")
     try:
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         after = _changed(before, name, None if value is None else _toml(KINDS[name], name, value))
@@ -61,6 +63,15 @@ def change(file: Path, name: str, value: str | None) -> None:
         raise ConfigError(
             f"The configuration file {file} cannot be written: {error.strerror}."
         ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    """False for an argument that has bytes which are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _toml(kind: Kind, name: str, value: str) -> str:

@@ -140,7 +140,7 @@ def container_name(name: str, owner: str = "") -> str:
     slug = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:40].strip("-.")
     # A name has no NUL.
     whole = f"{owner}\0{name}" if owner else name
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:10]
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     return f"{CONTAINER_PREFIX}{slug}-{digest}" if slug else f"{CONTAINER_PREFIX}{digest}"
 
 

@@ -49,6 +49,9 @@ async def test_awkward_command_reaches_the_shell_byte_for_byte(
     quoted = "'" + AWKWARD.replace("'", "'\\''") + "'"
     result = await commands.run(await sessions.open(shared.id), f"printf %s {quoted}")
     assert result.stdout == AWKWARD
+    # A surrogate stands for a byte that is not UTF-8, as in a program's arguments.
+    odd = await commands.run(await sessions.open(shared.id), "printf \udcff\u00fc | od -An -tx1")
+    assert odd.stdout == " ff c3 bc\n"
     leading = await commands.run(await sessions.open(shared.id), "--help")
     assert leading.exit_code == 127  # a command not found, not an option of anything
 

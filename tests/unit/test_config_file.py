@@ -93,6 +93,7 @@ def test_a_link_stays_a_link(file: Path) -> None:
         ("MCP_CLAUDE_DEBUG", "perhaps", "MCP_CLAUDE_DEBUG is true or false."),
         ("DEFAULT_SESSION_TIMEOUT", "soon", "must be a number of seconds greater than 0."),
         ("CLAUDE_MCP_ALLOWED_ROOTS", "relative", "a list of absolute paths"),
+        ("DEFAULT_CLAUDE_IMAGE", "a\udcff", "DEFAULT_CLAUDE_IMAGE must be valid UTF-8."),
     ],
 )
 def test_a_value_that_cannot_be_used_changes_nothing(

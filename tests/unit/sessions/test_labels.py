@@ -162,6 +162,10 @@ def test_the_container_of_a_name_never_changes(name: str, container: str) -> Non
     assert container_name(name) == container
 
 
+def test_a_name_that_no_session_can_have_is_looked_up_all_the_same() -> None:
+    assert container_name("a\udcff") not in (container_name("a"), container_name("a\udcfe"))
+
+
 def test_every_name_has_a_container_of_its_own_that_the_engine_takes() -> None:
     made = [container_name(name) for name in AWKWARD_NAMES]
     assert len(set(made)) == len(AWKWARD_NAMES)
