@@ -49,6 +49,8 @@ _RULES: Final = (
 """What takes the place of what, in order."""
 _HEAD: Final = re.compile(r" *[A-Z]+(?: {2,}[A-Z][A-Z /]*)+")
 _CELL: Final = "\t"
+_SOMETIMES: Final = "PORTS"
+"""A column that is there because of other people's sessions."""
 
 
 class Book:
@@ -195,7 +197,7 @@ class Book:
 
 def parted(text: str) -> str:
     """Tables with tabs between their cells instead of blanks; what is no table stays as it is."""
-    lines, starts = [], list[int]()
+    lines, starts, without = [], list[int](), -1
     for line in text.splitlines():
         if _HEAD.fullmatch(line):
             starts = [found.start() for found in re.finditer(r"(?:(?<=  )|^ *)[A-Z]", line)]
@@ -208,7 +210,11 @@ def parted(text: str) -> str:
             if starts
             else [line]
         )
-        lines.append(_CELL.join(cells))
+        if not starts:
+            without = -1
+        elif _SOMETIMES in cells:
+            without = cells.index(_SOMETIMES)
+        lines.append(_CELL.join(each for at, each in enumerate(cells) if at != without))
     return "\n".join(lines)
 
 

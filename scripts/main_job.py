@@ -8,7 +8,6 @@ way, the list, the log, and the end of the session. Each step is printed with it
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -172,8 +171,8 @@ def main() -> None:
         raise SystemExit(130) from None
     except* SystemExit as group:
         raise group.exceptions[0] from None
-    print(f"All of it took {time.monotonic() - started:.1f} s. Next: the README says how to add")
-    print(f"the server to Claude Desktop, Claude Code or Cursor: {json.dumps('claude-mcp serve')}")
+    print(f"All of it took {time.monotonic() - started:.1f} s. Next: docs/getting-started.md says")
+    print("how to install the program and to add it to Claude Desktop, Claude Code or Cursor.")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def test_the_wheel_alone_builds_the_image_and_runs_a_prompt(
     os.chdir(tmp_path)
     for words in (
         ("image", "build"),
+        ("image", "check"),
         ("create", str(project), "--name", name),
         ("prompt", name, script({"say": "from the wheel"})),
         ("destroy", name),
