@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from claude_mcp import __version__, config
+from claude_mcp.cli.findings import Finding, Verdict
 from claude_mcp.config_names import FILE_VARIABLE, KINDS, NOT_USED, misspelt
 from claude_mcp.errors import ClaudeMcpError, ConfigError, EngineError, UsageError, ungrouped
 
@@ -35,22 +35,6 @@ CREDENTIALS: Final = {
     "foundry": ("ANTHROPIC_FOUNDRY_API_KEY",),
 }
 """In order of precedence."""
-
-
-class Verdict(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    what: str
-    verdict: Verdict
-    message: str
-    hint: str | None = None
-    engine: str | None = None
-    """The name of the engine that it is about, if that has one."""
 
 
 async def examine(sessions: Sessions, file: str | None) -> list[Finding]:
@@ -80,10 +64,15 @@ async def _engine(sessions: Sessions) -> list[Finding]:
         engine = await sessions.engine()
         dialect = engine.dialect
         kind = "rootless" if dialect.rootless else "as root"
+        if await _is_remapped(engine):
+            kind += ", whose users are remapped"
+        if dialect.in_virtual_machine:
+            kind += ", in a virtual machine"
         title = f"{dialect.title} {engine.version} ({engine.program}), {kind}"
         findings = [
             Finding("engine", Verdict.OK, title),
-            await _image(engine, settings.image),
+            (image := await _image(engine, settings.image)),
+            *await _far_side(engine, settings, image),
             *_containers_conf(settings, dialect),
             *await _seccomp(engine),
             *await _limits(settings, engine),
@@ -92,6 +81,22 @@ async def _engine(sessions: Sessions) -> list[Finding]:
     except ClaudeMcpError as error:
         findings = [Finding("engine", Verdict.FAILED, error.message, error.hint)]
     return [replace(each, engine=name) for each in findings]
+
+
+async def _is_remapped(engine: Engine) -> bool:
+    try:
+        return (await engine.info()).remapped
+    except EngineError:
+        return False  # ``_seccomp`` says so
+
+
+async def _far_side(engine: Engine, settings: config.Config, image: Finding) -> list[Finding]:
+    from claude_mcp.cli import far_side
+
+    if not engine.dialect.over_network:
+        return []
+    there = settings.image if image.verdict is Verdict.OK else None
+    return await far_side.look(engine, settings.environment, there)
 
 
 def _configuration(settings: config.Config, file: str | None) -> Finding:

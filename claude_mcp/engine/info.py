@@ -38,6 +38,8 @@ class EngineInfo:
     """Its configuration gives containers no seccomp filter."""
     memory_bytes: int | None = None
     """Of the engine's machine; None if it does not say."""
+    remapped: bool = False
+    """The users of its containers are others on its machine (``userns-remap``)."""
 
 
 def parse_info(stdout: str) -> EngineInfo:
@@ -61,7 +63,8 @@ def _docker(answer: Mapping[str, Any]) -> EngineInfo:
         ignored["disk"] = IMAGE_STORE
     unconfined = UNCONFINED in options
     kernel = str(answer["KernelVersion"])
-    return EngineInfo(rootless, kernel, ignored, unconfined, _positive(answer.get("MemTotal")))
+    memory, remapped = _positive(answer.get("MemTotal")), "name=userns" in options
+    return EngineInfo(rootless, kernel, ignored, unconfined, memory, remapped)
 
 
 def _podman(host: Mapping[str, Any]) -> EngineInfo:
