@@ -36,7 +36,8 @@ class Far:
 
     @property
     def variables(self) -> dict[str, str]:
-        return {"CLAUDE_MCP_ENGINE_HOST": self.host, **self.settings}
+        host = {"CLAUDE_MCP_ENGINE_HOST": self.host} if self.host else {}
+        return {**host, **self.settings}
 
 
 def _run(*argv: str) -> None:

@@ -46,7 +46,8 @@ REASONS: Final = (
         "an ssh agent hold it (SSH_AUTH_SOCK).",
     ),
     _reason(
-        r"this private key is passphrase protected|incorrect passphrase|parse private key",
+        r"this private key is passphrase protected|bcrypt_pbkdf: empty password"
+        r"|incorrect passphrase|parse private key",
         "the private key needs a passphrase, and nobody can be asked for it",
         "Let an ssh agent hold the key (SSH_AUTH_SOCK), or use a key without a passphrase.",
     ),
@@ -114,6 +115,12 @@ REASONS: Final = (
         "List them with 'podman system connection list'.",
     ),
     _reason(
+        r"ssh: rejected: connect failed",
+        "the host has no service at this socket",
+        "Start it there (for example 'systemctl enable --now podman.socket', with --user for a "
+        "rootless one), or correct the path in the engine's address.",
+    ),
+    _reason(
         r"No route to host|Network is unreachable|Connection timed out|i/o timeout"
         r"|Operation timed out",
         "the host does not answer",
@@ -131,12 +138,13 @@ _CONNECTING: Final = re.compile(
     r"error during connect|cannot connect to the docker daemon|is the docker daemon running"
     r"|failed to connect to the docker api|unable to resolve docker endpoint"
     r"|unable to connect to Podman|cannot connect to podman|failed to connect: "
-    r"|read cli flags: connection",
+    r"|failed to read identity|read cli flags: connection",
     re.IGNORECASE,
 )
 """How a client says that it did not reach its engine."""
 _FAR: Final = re.compile(
-    r"\bssh\b|\btcp\b|tcp://|ssh://|tls:|x509|HTTPS|docker endpoint|\.pem|cli flags: connection"
+    r"\bssh\b|\btcp\b|read identity|tcp://|ssh://|tls:|x509|HTTPS"
+    r"|docker endpoint|\.pem|cli flags: connection"
 )
 """What shows that it was not one of this machine."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -36,7 +38,13 @@ OUTAGES = (False, True) if STRESS else (False,)
 """Whether the link stalls, which is noticed only after several seconds, or is cut."""
 
 
-@pytest.fixture(params=["tls", pytest.param("ssh", marks=pytest.mark.stress)])
+@pytest.fixture(
+    params=[
+        "tls",
+        pytest.param("ssh", marks=pytest.mark.stress),
+        pytest.param("context", marks=pytest.mark.stress),
+    ]
+)
 async def far(
     request: pytest.FixtureRequest, config: Config, tmp_path: Path, project: Path
 ) -> AsyncIterator[Far]:
@@ -48,6 +56,8 @@ async def far(
             if request.param == "tls":
                 return tls
             assert tls.daemon is not None
+            if request.param == "context":
+                return in_context(tls, tmp_path)
             ssh = stack.enter_context(over_ssh(tmp_path, {"DOCKER_HOST": tls.daemon.host}))
             return Far(ssh.host, ssh.settings, ssh.link, tls.daemon)
 
@@ -64,6 +74,20 @@ async def remote(far: Far, environ: dict[str, str]) -> AsyncIterator[Sessions]:
     standin = {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{far.daemon.standin()}"}
     async with open_sessions(load({**environ, **standin, **far.variables})) as sessions:
         yield sessions
+
+
+def in_context(far: Far, directory: Path) -> Far:
+    """The same engine by the name of a Docker context."""
+    tls, where = far.settings["CLAUDE_MCP_ENGINE_TLS"], {"DOCKER_CONFIG": str(directory / "docker")}
+    files = ",".join(f"{name}={tls}/{name}.pem" for name in ("ca", "cert", "key"))
+    subprocess.run(
+        ["docker", "context", "create", "far", f"--docker=host={far.host},{files}"],
+        env={**os.environ, **where},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return replace(far, host="", settings={"CLAUDE_MCP_ENGINE_CONTEXT": "far", **where})
 
 
 async def test_a_session_of_a_far_engine_survives_a_link_that_is_cut_and_stalls(

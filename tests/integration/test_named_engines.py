@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from tests.engine_fixtures import Bare
+from tests.far_engines import over_ssh
 
 NAMING = (
     "DOCKER_HOST",
@@ -140,3 +142,40 @@ async def test_a_session_of_podmans_service_works_and_warns_of_a_disk_limit_that
     assert [each for each in created.warnings if "disk" in each] == [
         "Podman cannot limit this session's disk here: a remote Podman ignores this limit."
     ]
+
+
+@pytest.mark.podman
+@pytest.mark.stress
+async def test_a_session_of_podmans_service_works_over_ssh(
+    engine: DockerCliEngine, tmp_path: Path, project: Path, name: str, bare: Bare, as_root: bool
+) -> None:
+    if not as_root:
+        pytest.skip("starts an ssh server that lets root in")
+    (project / "a").write_text("one\n")
+    socket = tmp_path / "podman.sock"
+    async with podman_service(socket):
+        with over_ssh(tmp_path, {}, program="podman", path=str(socket)) as far:
+            async with open_sessions(load({**os.environ, **far.variables})) as sessions:
+                request = CreateRequest(str(project), session_name=name, workspace="copy")
+                await create(sessions, request)
+                dialect = (await sessions.engine()).dialect
+                done = await commands.run(await sessions.open(name), "cat a")
+                assert (await sessions.destroy(name, discard=True)).existed
+    assert (dialect.over_network, done.stdout) == (True, "one\n")
+
+
+@pytest.mark.podman
+async def test_a_docker_command_that_is_podman_is_used_as_podman(
+    engine: DockerCliEngine, environment: dict[str, str], tmp_path: Path
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text(
+        "#!/bin/sh\necho 'Emulate Docker CLI using podman.' >&2\n"
+        f"exec '{shutil.which(engine.program)}' \"$@\"\n"
+    )
+    program.chmod(0o755)
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    async with open_sessions(load({**environment, "CLAUDE_MCP_ENGINE": ""})) as sessions:
+        found = await sessions.engine()
+        assert (found.program, found.dialect) == ("docker", engine.dialect)
+        await sessions.list()

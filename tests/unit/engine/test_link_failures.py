@@ -107,6 +107,22 @@ TLS = 'error during connect: Get "https://127.0.0.1:2376/v1.50/version": '
             "nothing takes connections",
             "port",
         ),
+        (
+            "Error: failed to connect: ssh: handshake failed: knownhosts: key mismatch",
+            "another ssh key than before",
+            "ssh-keygen -R",
+        ),
+        (
+            'Error: failed to read identity "/key": bcrypt_pbkdf: empty password',
+            "needs a passphrase",
+            "SSH_AUTH_SOCK",
+        ),
+        (
+            'Error: unable to connect to Podman socket: Get "http://d/v4.3.1/libpod/_ping": ssh: '
+            "rejected: connect failed (open failed)",
+            "no service at this socket",
+            "podman.socket",
+        ),
     ],
 )
 def test_a_client_that_did_not_reach_its_engine_is_explained(
