@@ -193,6 +193,8 @@ class Engine:
         refused = {"no-cpu:latest": "--cpus=", "no-memory:latest": "--memory="}.get(image, "never")
         limited = any(word.startswith(refused) for word in argv)
         container = {**new_container(name, image, labels), "limited": limited}
+        binds = [word for word in argv if word.startswith("--mount=type=bind")]
+        (self.state / "binds").write_text("\n".join(binds))
         mount = "--mount=type=volume,source="
         self.save(
             container,
@@ -248,7 +250,17 @@ class Engine:
             print(json.dumps({**STATS, "ID": each, "Container": each}))
         return 0
 
+    def mounts(self, id: str) -> int:
+        """Of the container in which a server runs: what a test wrote to ``mounts``."""
+        file = self.state / "mounts"
+        if not file.exists():
+            return fail(f"Error response from daemon: No such container: {id}")
+        print(file.read_text())
+        return 0
+
     def inspect(self, argv: list[str]) -> int:
+        if "--format={{json .Mounts}}" in argv:
+            return self.mounts(argv[-1])
         missing = False
         for reference in argv[2:]:
             if reference.startswith("--"):
