@@ -26,7 +26,7 @@ from claude_mcp.sessions.network.access import (
     Network,
     proxy_from_json,
 )
-from claude_mcp.sessions.network.ports import PORTS_LABEL, forwarding_from_json
+from claude_mcp.sessions.network.forwarding import PORTS_LABEL, forwarding_from_json
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.session import (
     CONTAINER_PREFIX,

@@ -14,7 +14,7 @@ from claude_mcp.engine.engine import Container, Engine, ReferenceAmbiguous
 from claude_mcp.errors import NextStep, NotASession, SessionAmbiguous, SessionNotFound, UsageError
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.network.access import PROXY_OF_LABEL
-from claude_mcp.sessions.network.ports import PORTS_OF_LABEL
+from claude_mcp.sessions.network.forwarding import PORTS_OF_LABEL
 from claude_mcp.sessions.session import MAX_NAME_CHARS, Session, container_name
 
 MAX_REFERENCE_CHARS: Final = 200

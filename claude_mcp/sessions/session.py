@@ -17,7 +17,7 @@ from typing import Final
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.network.access import Proxy
-from claude_mcp.sessions.network.ports import Forwarding
+from claude_mcp.sessions.network.forwarding import Forwarding
 from claude_mcp.sessions.providers.credentials import CredentialSource
 
 ID_CHARS: Final = 12

@@ -6,22 +6,12 @@ any image and a remote engine, needs no further engine call, and is there again 
 
 from __future__ import annotations
 
-import base64
 import functools
-import importlib.resources
-import io
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 from claude_mcp.contract import places
-from claude_mcp.sessions.channel.stripping import strip
 
-if TYPE_CHECKING:  # The agent's tests pack it on Python 3.9, which does not have this module.
-    from importlib.resources.abc import Traversable
-
-PACKAGE: Final = "claude_mcp"
 AGENT_PARTS: Final = ("agent", "claude", "contract", "placing")
 AGENT_MODULES: Final = (
     "proxy/__init__.py",
@@ -94,19 +84,19 @@ on_terminal(sys.argv[1])
 @functools.cache
 def archive() -> str:
     """The agent and its imports: what ``PAYLOAD_VARIABLES`` hold. Packed once per process."""
-    return _archive(AGENT_PARTS, AGENT_MODULES)
+    return _packed(AGENT_PARTS, AGENT_MODULES)
 
 
 @functools.cache
 def proxy_archive() -> str:
     """The same for a proxy's container."""
-    return _archive(PROXY_PARTS, ())
+    return _packed(PROXY_PARTS, ())
 
 
 @functools.cache
 def ports_archive() -> str:
     """The same for the container through which a session's published ports lead."""
-    return _archive((), PORTS_MODULES)
+    return _packed((), PORTS_MODULES)
 
 
 def variables(packed: str) -> dict[str, str]:
@@ -118,35 +108,11 @@ def variables(packed: str) -> dict[str, str]:
     return dict(zip(places.PAYLOAD_VARIABLES, cut, strict=False))
 
 
-def _archive(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
-    """A zip of stripped modules in base64.
+def _packed(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
+    # Only who creates a container packs, and what that imports takes long.
+    from claude_mcp.sessions.channel.packing import pack
 
-    It is deflated as a whole, which takes a quarter less than file by file.
-    """
-    # Inside, the package is only a name. What its __init__ holds on the host is not needed.
-    files = {f"{PACKAGE}/__init__.py": ""}
-    package = importlib.resources.files(PACKAGE)
-    for name in modules:
-        files[f"{PACKAGE}/{name}"] = strip(package.joinpath(name).read_text("utf-8"))
-    for part in parts:
-        for name, file in _modules(package.joinpath(part)):
-            files[f"{PACKAGE}/{part}/{name}"] = strip(file.read_text("utf-8"))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as bundle:
-        for name in sorted(files):
-            # ZipInfo has a constant time, so that the same code makes the same archive.
-            bundle.writestr(zipfile.ZipInfo(name), files[name])
-    return base64.b64encode(zlib.compress(buffer.getvalue(), 9)).decode()
-
-
-def _modules(directory: Traversable, within: str = "") -> Iterator[tuple[str, Traversable]]:
-    """The modules in and below a directory, with their relative paths."""
-    for entry in directory.iterdir():
-        name = f"{within}{entry.name}"
-        if entry.is_dir():
-            yield from _modules(entry, f"{name}/")
-        elif name.endswith(".py"):
-            yield name, entry
+    return pack(parts, modules)
 
 
 def agent_command(settings_json: str) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ from claude_mcp.sessions.mcp import hosts as mcp_hosts
 from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network import ports
 from claude_mcp.sessions.network.access import Access, Network
-from claude_mcp.sessions.network.ports import Forwarding
+from claude_mcp.sessions.network.forwarding import Forwarding
 from claude_mcp.sessions.paths import policy, sockets
 from claude_mcp.sessions.providers.resolve import Provider, resolve
 from claude_mcp.sessions.registry import Sessions

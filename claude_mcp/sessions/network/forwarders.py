@@ -22,7 +22,7 @@ from claude_mcp.errors import ClaudeMcpError, EngineError
 from claude_mcp.ports import FIRST_PORT, READY
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network import companions
-from claude_mcp.sessions.network.ports import (
+from claude_mcp.sessions.network.forwarding import (
     PORTS_ID_LABEL,
     PORTS_LABEL,
     PORTS_OF_LABEL,

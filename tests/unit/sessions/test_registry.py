@@ -25,7 +25,7 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import activity, labels, references
 from claude_mcp.sessions.activity import Activity
 from claude_mcp.sessions.channel import channels as channel_module
-from claude_mcp.sessions.network.ports import (
+from claude_mcp.sessions.network.forwarding import (
     PORTS_LABEL,
     PORTS_OF_LABEL,
     Forwarding,

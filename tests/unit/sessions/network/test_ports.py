@@ -19,12 +19,8 @@ from claude_mcp.engine.spec import PublishedPort
 from claude_mcp.errors import EngineError, UsageError
 from claude_mcp.sessions.network import companions, forwarders
 from claude_mcp.sessions.network.access import Network
-from claude_mcp.sessions.network.ports import (
-    Forwarding,
-    Published,
-    forwarding_from_json,
-    settle,
-)
+from claude_mcp.sessions.network.forwarding import Forwarding, Published, forwarding_from_json
+from claude_mcp.sessions.network.ports import settle
 from tests.unit import fake_engine
 
 CONFIG = Config(environment={}, image="image:1")
