@@ -6,7 +6,6 @@ Podman speaks ssh itself and starts no program.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,8 @@ def with_options(environment: Mapping[str, str]) -> dict[str, str]:
 
     Without ours, ssh asks nothing either, because it has no terminal; but it has no key of ours.
     """
+    import shutil  # every start of the program would wait for it
+
     ours = DIRECTORY / "ssh"
     path = environment.get("PATH", os.defpath)
     theirs = shutil.which("ssh", path=path)

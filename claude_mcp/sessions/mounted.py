@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from claude_mcp.errors import NextStep, SessionNotReady
-from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths.identity import identities as identities_at
 from claude_mcp.sessions.paths.mounts import read_mounts
 from claude_mcp.sessions.session import Session
 
@@ -30,7 +30,7 @@ Identity = tuple[int, int]
 
 async def identities(paths: Sequence[str]) -> tuple[Identity | None, ...]:
     """Device and inode of each real path; None if it is missing or contains a link."""
-    found = await anyio.to_thread.run_sync(policy.identities, list(paths), abandon_on_cancel=True)
+    found = await anyio.to_thread.run_sync(identities_at, list(paths), abandon_on_cancel=True)
     return tuple(found)
 
 

@@ -44,7 +44,7 @@ from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network import ports
 from claude_mcp.sessions.network.access import Access, Network
 from claude_mcp.sessions.network.forwarding import Forwarding
-from claude_mcp.sessions.paths import policy, sockets
+from claude_mcp.sessions.paths import identity, policy, sockets
 from claude_mcp.sessions.providers.resolve import Provider, resolve
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import (
@@ -250,7 +250,7 @@ def _settle_mounts(
     below = {} if alone else file_systems_below(spec)
     mounts = with_file_systems_below(spec)
     paths = [mount.source for mount in mounts]
-    identities = tuple(policy.identities(paths))
+    identities = tuple(identity.identities(paths))
     labels = {**spec.labels, MOUNTED: mounted.to_label(paths, identities, below)}
     return replace(spec, mounts=mounts, labels=labels), identities
 

@@ -21,7 +21,7 @@ from claude_mcp.errors import EngineError, UsageError
 from claude_mcp.sessions import mounted
 from claude_mcp.sessions.channel.answers import listed
 from claude_mcp.sessions.mounted import Identity
-from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths import identity
 
 ENGINES_MOUNTS: Final = frozenset(
     map(
@@ -141,7 +141,7 @@ def _check_mounts(
         seen, expected = readiness.mounts.get(PurePosixPath(mount.target)), checked[mount.source]
         # The same file system may have several device numbers.
         if seen is not None and expected is not None and seen[1] != expected[1]:
-            if policy.identities([mount.source]) == [expected]:
+            if identity.identities([mount.source]) == [expected]:
                 raise Elsewhere(mount.source)
             raise replaced()
     sources = (each.source for each in spec.mounts if each.target == places.WORKSPACE)

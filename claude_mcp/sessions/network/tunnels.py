@@ -20,7 +20,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.process import Stream
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel.payload import PYTHON
-from claude_mcp.sessions.network.ports import Forwarding
+from claude_mcp.sessions.network.forwarding import Forwarding
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from claude_mcp.config import Config
 from claude_mcp.config_names import ROOTS_NAME
 from claude_mcp.errors import UsageError
-from claude_mcp.placing import descriptors
 from claude_mcp.sessions.paths import protected, sockets
 from claude_mcp.sessions.paths.mounts import read_mounts
 from claude_mcp.sessions.paths.protected import SOCKET, SOCKET_NAMES
@@ -171,21 +169,6 @@ def _outside(path: str, roots: tuple[str, ...]) -> tuple[str, str] | None:
 
 def _in_root(path: str, root: str) -> bool:
     return path == root or path.startswith(f"{root.rstrip('/')}/")
-
-
-def identities(paths: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Device and inode of each real path; None if it no longer exists or contains a link."""
-    found: list[tuple[int, int] | None] = []
-    for path in paths:
-        directory, name = os.path.split(path)
-        try:
-            with descriptors.opened(directory) as opened:
-                status = os.stat(name, dir_fd=opened, follow_symlinks=False)
-        except OSError:
-            found.append(None)
-            continue
-        found.append(None if stat.S_ISLNK(status.st_mode) else (status.st_dev, status.st_ino))
-    return found
 
 
 def current_uid() -> int:

@@ -14,7 +14,7 @@ from claude_mcp.sessions import mounted
 from claude_mcp.sessions.create import readiness
 from claude_mcp.sessions.create.readiness import Readiness
 from claude_mcp.sessions.mounted import Identity
-from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths import identity
 
 KERNEL = "0b1c-2d3e"
 
@@ -42,7 +42,7 @@ def spec(tmp_path: Path) -> ContainerSpec:
 
 def checked(spec: ContainerSpec) -> dict[str, Identity | None]:
     sources = [mount.source for mount in spec.mounts]
-    return dict(zip(sources, policy.identities(sources), strict=True))
+    return dict(zip(sources, identity.identities(sources), strict=True))
 
 
 def report(spec: ContainerSpec, **facts: str) -> str:

@@ -23,7 +23,7 @@ from claude_mcp.errors import ClaudeMcpError, ImageNotFound, ImageUnfit, UsageEr
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.network.access import EGRESS_LABEL, ENVIRONMENT, NETWORK_LABEL, PROXY_LABEL
-from claude_mcp.sessions.paths import policy
+from claude_mcp.sessions.paths import identity
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit import fake_engine
@@ -235,7 +235,7 @@ def mounts_change(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def arrange() -> None:
         looks = iter([[(1, 1)], [(1, 2)]])
-        monkeypatch.setattr(policy, "identities", lambda paths: next(looks))
+        monkeypatch.setattr(identity, "identities", lambda paths: next(looks))
 
     return arrange
 

@@ -16,7 +16,7 @@ import pytest
 from claude_mcp.engine import process
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.engine import Engine
-from claude_mcp.sessions.network.ports import Forwarding, Published
+from claude_mcp.sessions.network.forwarding import Forwarding, Published
 from claude_mcp.sessions.network.tunnels import Tunnels
 
 pytestmark = pytest.mark.anyio
