@@ -21,6 +21,7 @@ from claude_mcp.engine.engine import (
     Image,
     Log,
     NewContainer,
+    OwnMount,
 )
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
@@ -125,6 +126,9 @@ class Pods:
             for each in self._containers.values()
             if any(each.name == ref or each.id.startswith(ref) for ref in refs)
         ]
+
+    async def own_mounts(self, id: str) -> list[OwnMount] | None:
+        return None
 
     async def ids(self, label: str, value: str | None = None) -> list[str]:
         return [
