@@ -1,6 +1,11 @@
 """Which parts of a project's repository a session sees, and which of them it cannot change.
 
 What git on the host obeys is read-only: configuration, hooks, and what says where these are.
+
+Git writes its configuration by renaming a file onto it, which fails at a mount point. One that the
+session may write would need a link or a file ``commondir`` in the repository on the host. The
+variable GIT_COMMON_DIR would name it for every repository in the session, and with it
+``git branch -m`` leaves HEAD at a branch that is gone (measured with git 2.39).
 """
 
 from __future__ import annotations
