@@ -20,7 +20,8 @@
 #
 # Environment: BASE_IMAGE (default: docker.io/library/debian:bookworm-slim, and where no registry
 # answers, a base made from Debian's packages), CLAUDE_CODE_VERSION, NPM_REGISTRY, PYPI_INDEX (no
-# credentials: they would stay readable in the image's history), and the usual proxy variables.
+# credentials: they would stay readable in the image's history), APT_OPTIONS for apt-get,
+# SOURCE_DATE_EPOCH (the time of all files, for the same layers), and the usual proxy variables.
 set -euo pipefail
 caller_directory="$PWD"
 cd "$(dirname "$0")/.."
@@ -137,7 +138,9 @@ make_own_base() {
     fi
     say "Making $OWN_BASE from Debian's packages (about a minute)"
     import_own_base() {
+        # Packages come without documents, but with their licences.
         mmdebstrap --variant=minbase --dpkgopt='path-exclude=/usr/share/doc/*' \
+            --dpkgopt='path-include=/usr/share/doc/*/copyright' \
             --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
             bookworm - | "$engine" import --change 'CMD ["bash"]' - "$OWN_BASE"
     }
@@ -182,6 +185,10 @@ build() {
         esac
     done
     [ -z "$no_cache" ] || options+=(--no-cache)
+    # Podman can also give the image itself, and what COPY makes, that time.
+    if [ "$engine" = podman ] && [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+        options+=(--timestamp "$SOURCE_DATE_EPOCH")
+    fi
     options+=(--label "$FINGERPRINT=$fingerprint" --tag "$tag")
     if [ "$target" = server ]; then
         "$engine" build "${options[@]}" --target server "$context"
@@ -200,7 +207,7 @@ log="$(mktemp)"
 context=""
 trap 'rm -rf "$log" "$context"' EXIT
 if [ "$target" = server ]; then pack; fi
-settings=(CLAUDE_CODE_VERSION NPM_REGISTRY PYPI_INDEX)
+settings=(CLAUDE_CODE_VERSION NPM_REGISTRY PYPI_INDEX SOURCE_DATE_EPOCH APT_OPTIONS)
 find_certificates
 extra_ca="$(certificate_text)"
 find_base

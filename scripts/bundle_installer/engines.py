@@ -37,13 +37,13 @@ class Engine:
         done = _run(self.name, "image", "inspect", "--format={{.Id}}", name)
         return done.stdout.strip().removeprefix("sha256:") if done.returncode == 0 else None
 
-    def load(self, archive: Path) -> None:
-        """Load an image, with progress.
+    def load(self, archive: Path, what: str = "session") -> None:
+        """Load an image, with progress; ``what`` names it there.
 
         Raises:
             Refused: the engine does not take it
         """
-        progress = Progress(f"Loading the session image into {self.name}", archive.stat().st_size)
+        progress = Progress(f"Loading the {what} image into {self.name}", archive.stat().st_size)
         process = subprocess.Popen(
             [self.name, "load", "--quiet"], env=_environment(),
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

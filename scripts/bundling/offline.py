@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bundle_installer import engines
 from bundle_installer.engines import Engine
@@ -58,7 +59,13 @@ def record(directory: Path, engine: Engine, tag: str | None) -> None:
         "NPM_REGISTRY": os.environ.get("NPM_REGISTRY") or NPM,
         "PYPI_INDEX": os.environ.get("PYPI_INDEX") or PYPI,
     }
-    described = {"base": base, "platform": saved.platform, "addresses": addresses}
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or str(int(time.time()))
+    described = {
+        "base": base,
+        "platform": saved.platform,
+        "addresses": addresses,
+        "epoch": epoch,
+    }
     for name in BUILD_FILES:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(SCRIPTS.parent / name, directory / name)
@@ -66,7 +73,7 @@ def record(directory: Path, engine: Engine, tag: str | None) -> None:
     packing.write_program(directory / PROGRAM, "bundling.offline", packages)
     (directory / _DESCRIBED).write_text(json.dumps(described, indent=1) + "\n")
     with Mirror(directory / _FILES, record=True) as mirror:
-        _build(directory, engine, tag, base, addresses, mirror)
+        _build(directory, engine, tag, described, mirror)
 
 
 def build(directory: Path, engine: Engine, tag: str | None) -> None:
@@ -77,29 +84,31 @@ def build(directory: Path, engine: Engine, tag: str | None) -> None:
     """
     try:
         described = json.loads((directory / _DESCRIBED).read_text())
-        base, addresses = described["base"], dict(described["addresses"])
+        base = str(described["base"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise Refused(f"{directory} holds no sources of the image: {error}.") from error
     if engine.image_id(base) is None:
-        engine.load(directory / _BASE)
+        engine.load(directory / _BASE, "base")
     with Mirror(directory / _FILES) as mirror:
-        _build(directory, engine, tag, base, addresses, mirror)
+        _build(directory, engine, tag, described, mirror)
 
 
 def _build(
-    directory: Path,
-    engine: Engine,
-    tag: str | None,
-    base: str,
-    addresses: dict[str, str],
-    mirror: Mirror,
+    directory: Path, engine: Engine, tag: str | None, described: dict[str, Any], mirror: Mirror
 ) -> None:
     """Without a cache, so that everything is fetched, and the same for the same sources."""
     environment = {
         name: value for name, value in os.environ.items() if name.lower() not in _NOT_PASSED
     }
-    environment |= {name: mirror.through(address) for name, address in addresses.items()}
-    environment |= {"BASE_IMAGE": base, "http_proxy": mirror.url}
+    for name, address in described["addresses"].items():
+        environment[name] = mirror.through(address)
+    environment |= {
+        "BASE_IMAGE": described["base"],
+        "http_proxy": mirror.url,
+        "SOURCE_DATE_EPOCH": described["epoch"],
+        # Debian's indexes say until when they are to be used.
+        "APT_OPTIONS": "-o=Acquire::Check-Valid-Until=false",
+    }
     script = str(directory / "scripts" / "build-custom-image.sh")
     argv = ["bash", script, "--no-install", "--no-cache", "--engine", engine.name]
     argv += ["--tag", tag] if tag else []

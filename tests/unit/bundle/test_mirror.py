@@ -127,7 +127,9 @@ def test_a_build_gets_its_addresses_from_the_mirror(
     script.parent.mkdir()
     script.write_text('printf "%s\\n" "$@" >"$FAKE_STORE/argv"; env >"$FAKE_STORE/env"\n')
     addresses = {"NPM_REGISTRY": "https://npm.example.org", "PYPI_INDEX": "https://x/simple"}
-    (tmp_path / "sources.json").write_text(json.dumps({"base": "base:1", "addresses": addresses}))
+    (tmp_path / "sources.json").write_text(
+        json.dumps({"base": "base:1", "addresses": addresses, "epoch": "1700000000"})
+    )
     assert offline.main([str(tmp_path), "--engine=docker", "--tag=mine:1"]) == 0
     words = (engine.store / "argv").read_text().split()
     assert words == ["--no-install", "--no-cache", "--engine", "docker", "--tag", "mine:1"]
@@ -141,6 +143,8 @@ def test_a_build_gets_its_addresses_from_the_mirror(
     assert given["NPM_REGISTRY"] == f"{proxy}/npm.example.org"
     assert given["PYPI_INDEX"] == f"{proxy}/x/simple"
     assert given["BASE_IMAGE"] == "base:1"
+    assert given["SOURCE_DATE_EPOCH"] == "1700000000"
+    assert "Check-Valid-Until=false" in given["APT_OPTIONS"]
     assert "https_proxy" not in given
     script.write_text("exit 1\n")
     assert offline.main([str(tmp_path), "--engine=docker"]) == 1
