@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bundle_installer import machine
+from bundle_installer import machine, places
 from bundle_installer.manifest import ARCHITECTURES
 
 from tests.bundles import IMAGE, FakeEngine, install, make_bundle, repack, sha256, unpack
@@ -18,6 +18,7 @@ pytestmark = [
         machine.this_platform() not in ARCHITECTURES, reason="there are no bundles for it"
     ),
     pytest.mark.xdist_group("bundle"),
+    pytest.mark.timeout(300),
 ]
 
 
@@ -152,10 +153,10 @@ def test_an_update_leaves_a_program_that_runs_its_files(
     assert engine.images.keys() == {IMAGE}
     assert engine.images[IMAGE] != old_image
     assert old_image not in (engine.store / "images").read_text()
-    done = install(engine, bundles[1], target)  # back again; nothing runs from 1.0 any more
-    assert done.returncode == 0, done.stderr
-    versions = [path.name.partition("-")[0] for path in (target / "versions").iterdir()]
-    assert sorted(versions) == ["1.1", "1.2"]
+    where = places.default_places(str(target), None)
+    newer = [path.name for path in (target / "versions").iterdir() if "1.0-" not in path.name]
+    assert where.remove_unused(*newer) == []
+    assert sorted(path.name for path in (target / "versions").iterdir()) == sorted(newer)
 
 
 def test_the_bundle_of_another_platform_is_refused(
