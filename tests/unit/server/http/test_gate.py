@@ -143,12 +143,18 @@ async def test_a_head_that_does_not_come_is_given_up(
                     await stream.send(sent)
                 with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                     await stream.receive()
-        # A connection that is kept after an answer is not one whose request does not come.
-        async with server.http() as client:
-            for _ in range(3):
-                assert (await client.get("/healthz")).status_code == 200
-                await anyio.sleep(0.3)
         tasks.cancel_scope.cancel()
+
+
+async def test_a_connection_that_is_kept_waits_for_no_head(config: Config) -> None:
+    async with served(config) as server, server.http() as client:
+        for _ in range(2):
+            assert (await client.get("/healthz")).status_code == 200
+            [kept] = server.uvicorn.server_state.connections
+            assert isinstance(kept, connections.Connection)
+            assert kept.head_since is None
+            kept.look(anyio.current_time() + 10 * connections.HEAD_SECONDS)
+            assert not kept.transport.is_closing()
 
 
 async def test_a_client_that_does_not_read_is_given_up(
