@@ -53,6 +53,7 @@ async def opened(config: Config, engines: dict[str, EngineAddress]) -> AsyncIter
         yield fleet
 
 
+@pytest.mark.once
 async def test_silent_engines_keep_nobody_from_the_sessions_of_another(
     config: Config, project: Path, name: str, mute: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
