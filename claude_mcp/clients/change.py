@@ -35,7 +35,7 @@ class Change:
 
     @property
     def needed(self) -> bool:
-        return self.before != self.after
+        return (self.before or b"") != self.after
 
 
 def added(client: Client, file: Path, entry: dict[str, Any]) -> Change:

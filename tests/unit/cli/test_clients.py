@@ -43,6 +43,8 @@ def test_install_shows_the_change_and_makes_it(run: Run, cursor: Path) -> None:
     assert run("uninstall", "cursor", "--yes")[0] == 0
     assert "claude-mcp" not in cursor.read_text()
     assert run("uninstall", "cursor") == (0, "", "Cursor does not have the server.\n")
+    cursor.unlink()
+    assert run("uninstall", "cursor") == (0, "", "Cursor does not have the server.\n")
 
 
 def warning(err: str) -> str:
