@@ -19,7 +19,7 @@ WAIT_SECONDS = 60.0
 
 
 class Terminal:
-    """``text`` is what the screen shows."""
+    """``text`` is what the screen shows, ``written`` is all that the program wrote."""
 
     def __init__(self, pid: int, descriptor: int, columns: int, rows: int) -> None:
         self.pid = pid
@@ -27,6 +27,7 @@ class Terminal:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._status: int | None = None
+        self.written = b""
 
     @property
     def text(self) -> str:
@@ -55,6 +56,7 @@ class Terminal:
             data = os.read(self._descriptor, 65536)
         except OSError:  # how Linux reports that nobody has the other side any more
             return False
+        self.written += data
         self._stream.feed(data)
         return bool(data)
 
@@ -76,7 +78,12 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    argv: Sequence[str], environment: Mapping[str, str], *, columns: int = 100, rows: int = 30
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    columns: int = 100,
+    rows: int = 30,
+    kind: str = "xterm-256color",
 ) -> Iterator[Terminal]:
     """Run a program on a terminal of its own; it is killed at the end if it still runs."""
     size = struct.pack("HHHH", rows, columns, 0, 0)
@@ -87,7 +94,7 @@ def terminal(
         try:
             os.close(ours)
             os.login_tty(theirs)
-            os.execvpe(argv[0], list(argv), {**environment, "TERM": "xterm-256color"})
+            os.execvpe(argv[0], list(argv), {**environment, "TERM": kind})
         finally:
             os._exit(127)
     os.close(theirs)

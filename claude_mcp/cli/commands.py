@@ -131,12 +131,14 @@ def credentials(arguments: argparse.Namespace, config: Config) -> int:
     )
     for warning in handed.warnings:
         talk(f"warning: {warning}")
-    if arguments.json:
-        from claude_mcp.views.sessions import CredentialsResult
+    from claude_mcp.views.sessions import CredentialsResult
 
+    if arguments.json:
         write_json(CredentialsResult.of(handed).wire())
     else:
-        talk(f"Session {handed.session.name} uses them from its next prompt on.")
+        from claude_mcp.views import text
+
+        talk(text.credentials(CredentialsResult.of(handed)).splitlines()[0])
     return 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Final
 
+from claude_mcp.cli.drawing import columns, folded
 from claude_mcp.cli.here import named
 from claude_mcp.cli.running import within
 from claude_mcp.cli.terminal import for_terminal, write, write_json
@@ -30,5 +32,6 @@ def show(arguments: argparse.Namespace, config: Config) -> int:
         return 0
     for name, text in rows(shown):
         for number, line in enumerate(text.splitlines()):
-            write(f"{'' if number else name:{NAME_COLUMNS}}{for_terminal(line)}\n")
+            row = f"{'' if number else name:{NAME_COLUMNS}}{for_terminal(line)}"
+            write(f"{folded(row, columns(sys.stdout), NAME_COLUMNS)}\n")
     return 0

@@ -73,6 +73,26 @@ def rows(text: str, limit: int) -> int:
     return count
 
 
+def folded(text: str, limit: int | None, indent: int = 0) -> str:
+    """One line, broken between words where it would be wider; what follows is indented.
+
+    It may have styles. A word that is wider than a row stays whole.
+    """
+    if limit is None or width(bare(text)) <= limit:
+        return text
+    first, *words = text.split(" ")
+    lines, taken = [first], width(bare(first))
+    for word in words:
+        wide = width(bare(word))
+        if taken + 1 + wide > limit and bare(lines[-1]).strip():
+            lines.append(" " * indent + word)
+            taken = indent + wide
+        else:
+            lines[-1] += f" {word}"
+            taken += 1 + wide
+    return "\n".join(lines)
+
+
 def bar(done: int, total: int, to: int) -> str:
     """A bar of that width that is filled as far as the work is done."""
     filled = (to - 2) * min(done, total) // max(1, total)

@@ -44,8 +44,13 @@ class LiveLine:
         columns, high = size.columns or 80, size.lines or 24
         lines = [*self._draw(columns)]
         over = sum(rows(line, columns) for line in lines) - (high - 1)
-        if over > 0:  # what is above the screen could not be drawn over
-            lines[0] = bare(lines[0])[columns * over :]
+        while over > 0 and len(lines) > 1:  # what is above the screen could not be drawn over
+            first = rows(lines[0], columns)
+            if first > over:
+                lines[0] = bare(lines[0])[columns * over :]
+            else:
+                del lines[0]
+            over -= min(first, over)
         erased = self._erasure(columns)
         self._drawn = lines
         _write(erased + "\n".join(lines))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from claude_mcp.cli.drawing import DIM, bar, fit, is_plain, styled
+from claude_mcp.cli.drawing import columns as columns_of
 from claude_mcp.cli.line import LINE
 from claude_mcp.cli.markdown import Markdown
 from claude_mcp.cli.terminal import step, visible, write
@@ -88,7 +89,7 @@ class Turn:
         self._message = ""
         self._line = ""
         """The last line of the message, which is not whole yet."""
-        self._markdown = None if is_plain(sys.stdout) else Markdown()
+        self._markdown = None if is_plain(sys.stdout) else Markdown(columns_of(sys.stdout))
         LINE.show(self._draw)
 
     async def said(self, text: str, *, begins: bool, ends: bool) -> None:
@@ -128,7 +129,7 @@ class Turn:
             self._print(self._line)
         self._line = ""
         if self._markdown is not None:
-            self._markdown = Markdown()
+            self._markdown = Markdown(columns_of(sys.stdout))
 
     def _print(self, line: str) -> None:
         text = visible(redactor.redact(line))
@@ -139,8 +140,10 @@ class Turn:
     def _draw(self, columns: int) -> Sequence[str]:
         text = visible(redactor.redact(self._line))
         if text and self._markdown is not None:
+            self._markdown.limit = columns
             text = self._markdown.unfinished(text)
-        return [*([text] if text else []), status(self._started, self._doing, columns)]
+        rows = text.split("\n") if text else []
+        return [*rows, status(self._started, self._doing, columns)]
 
 
 def status(started: float, doing: str, columns: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from claude_mcp.cli.drawing import BOLD, CYAN, DIM, SLANTED, styled
+from claude_mcp.cli.drawing import BOLD, CYAN, DIM, SLANTED, folded, styled
 
 _FENCE: Final = re.compile(r"\s*(```|~~~)")
 _HEADING: Final = re.compile(r"#{1,6} +(.+?)(?: +#+)?$")
@@ -22,13 +22,16 @@ _INLINE: Final = re.compile(
     r"|(?<![\w*])\*(?P<slanted>[^\s*](?:[^*]{0,198}[^\s*])?)\*(?![\w*])"
     r"|\[(?P<label>[^\]\[]{1,200})\]\((?P<url>[^()\s]{1,500})\)"
 )
+_START: Final = re.compile(r"\s*(?:[-*+] +|\d{1,3}[.)] +|> ?)?")
+MAX_INDENT: Final = 20
 LINE_CHARS: Final = 2_000
 """A longer line is shown as it is."""
 RULE_COLUMNS: Final = 20
 
 
-def render(text: str) -> str:
-    markdown = Markdown()
+def render(text: str, limit: int | None = None) -> str:
+    """The text with styles, its lines broken between words if they are wider than ``limit``."""
+    markdown = Markdown(limit)
     lines = map(markdown.line, text.split("\n"))
     return "\n".join(line for line in lines if line is not None)
 
@@ -36,7 +39,8 @@ def render(text: str) -> str:
 class Markdown:
     """A text that is rendered line by line, as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
         self._fence = ""
 
     def line(self, line: str) -> str | None:
@@ -51,7 +55,13 @@ class Markdown:
         """The beginning of the next line."""
         if self._fence:
             return styled(line, CYAN) if line else ""
-        return _line(line)
+        return folded(_line(line), self.limit, _indent(line))
+
+
+def _indent(line: str) -> int:
+    """Of what follows the first row of a line: below its words."""
+    start = _START.match(line)
+    return min(len(start[0]) if start else 0, MAX_INDENT)
 
 
 def _line(line: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_mcp.cli import render
-from claude_mcp.cli.drawing import is_plain
+from claude_mcp.cli.drawing import columns, is_plain
 from claude_mcp.cli.here import HERE
 from claude_mcp.cli.line import LINE
 from claude_mcp.cli.options import given
@@ -255,7 +255,7 @@ def _rendered(text: str) -> str:
         return for_terminal(text)
     from claude_mcp.cli import markdown
 
-    return markdown.render(visible(text))
+    return markdown.render(visible(text), columns(sys.stdout))
 
 
 def prompt_text(given: str | None, word: str = HERE) -> str:

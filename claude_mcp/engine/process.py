@@ -44,6 +44,8 @@ PIPE_GRACE_SECONDS: Final = 2.0
 """How long a program may run after its pipe was closed, before it is killed."""
 EXIT_GRACE_SECONDS: Final = 5.0
 """How long a process may run after its stdin was closed, before it is killed."""
+KEY_GRACE_SECONDS: Final = 0.5
+"""How long a program on our terminal may take to end by the key that has ended us."""
 NO_PROGRAM: Final = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)
 """The kernel's errors for a path that is missing, not a program or not executable."""
 
@@ -263,6 +265,8 @@ async def run_attached(
         code = await process.wait()
     finally:
         with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(KEY_GRACE_SECONDS):
+                await process.wait()
             if process.returncode is None:
                 process.terminate()
                 with anyio.move_on_after(EXIT_GRACE_SECONDS):

@@ -283,7 +283,8 @@ def apply(result: ApplyResult) -> str:
         case "branch", "unchanged":
             head = f"Branch {result.branch} has this work already."
         case "branch", how:
-            head = f"Branch {result.branch} was {how} to {result.commit[:10]}: {took}."
+            where = "at" if how == "created" else "to"
+            head = f"Branch {result.branch} was {how} {where} {result.commit[:10]}: {took}."
         case "merge", "unchanged":
             head = f"Branch {result.branch} has this work already."
         case "merge", how:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.cli.drawing import fit, pad, table, width
+from claude_mcp.cli.drawing import fit, folded, pad, table, width
 from claude_mcp.cli.render import relative
 from tests.terminals import terminal
 from tests.unit import fake_engine
@@ -30,6 +30,23 @@ def test_a_text_is_cut_by_the_columns_that_it_takes(text: str, limit: int, shown
     assert fit(text, limit) == shown
     assert width(shown) <= limit
     assert width(pad(shown, 9)) == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "indent", "shown"),
+    [
+        ("one two three", None, 0, ["one two three"]),
+        ("one two three", 13, 0, ["one two three"]),
+        ("one two three", 9, 2, ["one two", "  three"]),
+        ("\x1b[1mone two\x1b[0m three", 7, 0, ["\x1b[1mone two\x1b[0m", "three"]),
+        ("  longerthanarow and", 6, 2, ["  longerthanarow", "  and"]),
+        ("日本 語", 4, 0, ["日本", "語"]),
+    ],
+)
+def test_a_line_is_broken_between_words(
+    text: str, limit: int | None, indent: int, shown: list[str]
+) -> None:
+    assert folded(text, limit, indent).split("\n") == shown
 
 
 @pytest.mark.parametrize("limit", [None, 80, 60, 45, 30])

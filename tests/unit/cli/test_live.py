@@ -96,7 +96,7 @@ def test_words_come_one_by_one_and_steps_stay_and_the_live_line_goes(tmp_path: P
         until(shown, *before, line, WRITING)
         shown.type("\r")
         assert shown.wait() == 0
-        assert shown.text == "\n".join([*before, line, " wide.", "True"])
+        assert shown.text == "\n".join([*before, line, "wide.", "True"])
 
 
 def test_a_message_that_begins_again_is_not_taken_for_the_result(tmp_path: Path) -> None:

@@ -60,3 +60,15 @@ def test_only_a_terminal_with_colors_gets_styles(
         assert shown.wait() == 0
         assert ("**bold**" in shown.text) != styled
         assert "Bash: ls" not in shown.text
+
+
+def test_what_is_wider_than_the_terminal_goes_on_below_its_words() -> None:
+    text = "- one **two three** four\n  12. one two\n> said so\n```\nno break in code\n```"
+    assert render(text, 12).split("\n") == [
+        f"• one {BOLD}two",
+        f"  three{END} four",
+        "  12. one",
+        "      two",
+        f"{DIM}│{END} said so",
+        f"{CYAN}no break in code{END}",
+    ]

@@ -88,7 +88,7 @@ def test_what_is_taken_decides_how(
 
 def test_work_is_taken(run: Run, session: str, asked: dict[str, Any]) -> None:
     code, out, _ = run("apply", session, "--branch", "b", "--commit", "m", "--force")
-    assert (code, out) == (0, "Branch claude/x was created to 1111111111: 1 commit, 1 file.\n  S\n")
+    assert (code, out) == (0, "Branch claude/x was created at 1111111111: 1 commit, 1 file.\n  S\n")
     given = asked["take"]
     assert (given["branch"], given["commit"], given["overwrite"]) == ("b", "m", True)
     assert json.loads(run("apply", session, "--json")[1])["commit"] == "1" * 40

@@ -69,7 +69,7 @@ def test_a_diff() -> None:
     ("mode", "outcome", "head"),
     [
         ("branch", "unchanged", "Branch b has this work already."),
-        ("branch", "created", "Branch b was created to 1111111111: 2 commits, 1 file."),
+        ("branch", "created", "Branch b was created at 1111111111: 2 commits, 1 file."),
         ("merge", "unchanged", "Branch b has this work already."),
         ("merge", "forwarded", "Branch b was forwarded, 1111111111: 2 commits, 1 file."),
         ("merge", "merged", "Branch b has a merge commit, 1111111111: 2 commits, 1 file."),
