@@ -7,12 +7,10 @@ MCP servers pass on almost no environment. ``config_names`` declares the names.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -207,6 +205,8 @@ def _values(path: Path, *, required: bool) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"The configuration file {path} is not UTF-8 text.") from error
+    import tomllib  # only who has a file needs it
+
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -231,6 +231,8 @@ def _settings(path: Path, values: Mapping[str, Any]) -> dict[str, str]:
 def _unknown_name(path: Path, name: str) -> ConfigError:
     if name in NOT_USED:
         return ConfigError(f"{name} in {path} would have no effect.", hint=NOT_USED[name])
+    import difflib  # only mistakes need it
+
     near = difflib.get_close_matches(name.upper(), KINDS, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(KINDS))}."
     return ConfigError(f"The configuration file {path} has an unknown name {name!r}.", hint=hint)
@@ -480,6 +482,8 @@ def _toolsets(names: tuple[str, ...]) -> frozenset[Toolset]:
     known = [*Toolset, ALL_TOOLSETS]
     for name in names:
         if name.lower() not in known:
+            import difflib  # only mistakes need it
+
             near = difflib.get_close_matches(name.lower(), known, n=1)
             raise ConfigError(
                 f"{TOOLSETS_NAME} has an unknown set {name[:40]!r}.",

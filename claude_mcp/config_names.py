@@ -6,7 +6,6 @@ needs to know of it, and what the documentation says, comes from ``TABLE``.
 
 from __future__ import annotations
 
-import difflib
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -317,6 +316,8 @@ NOT_USED: Final = {
 def misspelt(name: str) -> str | None:
     """The known name that an unknown one was probably meant to be."""
     ours = [each.name for each in TABLE if each.use not in (Use.ENGINE, Use.PROXY)]
+    import difflib  # only mistakes need it
+
     near = difflib.get_close_matches(name, ours, n=1, cutoff=0.9)
     if near:
         return near[0]

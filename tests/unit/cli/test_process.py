@@ -18,7 +18,10 @@ from tests.unit import fake_engine
 PROGRAM = [sys.executable, "-m", "claude_mcp"]
 PATIENCE_SECONDS = 20
 TURN = "6b0b0f3e-0000-4000-8000-000000000000"
-ABSENT = {"mcp", "pydantic", "anyio", "asyncio", "csv", "shutil", "ssl", "socket", "zipfile"}
+ABSENT = {
+    *("mcp", "pydantic", "anyio", "asyncio", "csv", "shutil", "ssl", "socket", "zipfile"),
+    *("difflib", "tomllib"),
+}
 """What a list of nothing does not load."""
 ABSENT_FROM_LISTS = {
     *("mcp", "pydantic", "zipfile", "claude_mcp.server", "claude_mcp.sessions.create"),
@@ -226,6 +229,7 @@ def loaded(environment: dict[str, str], *argv: str) -> set[str]:
 def test_a_list_of_nothing_loads_little_and_asks_the_engine_twice(
     environment: dict[str, str], program: Path
 ) -> None:
+    del environment["CLAUDE_MCP_CONFIG"]  # whose file is read, were it empty
     modules = loaded(environment, "list")
     assert sorted(modules & ABSENT) == []
     assert sorted(fake_engine.calls(program)) == ["ps", "version"]
