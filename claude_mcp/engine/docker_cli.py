@@ -418,6 +418,10 @@ class DockerCliEngine:
             argv, read, feeds=False, env=self.environment
         )
         self._check_copy(completed, worker_error, f"copy out of container {ref[:12]}", path)
+        if not self.dialect.tells_of_disappeared and not await self.inspect([ref]):
+            raise CopyIncomplete(
+                f"{self.title} removed the container while it read {path}, so files may be missing."
+            )
 
     def _check_copy(
         self, completed: process.Completed, worker_error: Exception | None, tried: str, path: str

@@ -86,6 +86,8 @@ class Dialect:
     daemon_unpacks: bool
     """A daemon unpacks what is copied in. It goes on when ``cp`` is killed, and recreates a
     directory that was removed meanwhile."""
+    tells_of_disappeared: bool
+    """``cp`` of a container that is removed meanwhile fails, or says that files are missing."""
     spools_archives: bool
     """``cp -`` writes its stdin to a file below TMPDIR and leaves it there."""
 

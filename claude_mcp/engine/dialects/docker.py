@@ -36,6 +36,7 @@ DOCKER: Final = Dialect(
     copy_out_options=("--follow-link",),
     daemon=True,
     daemon_unpacks=True,
+    tells_of_disappeared=True,
     spools_archives=False,
 )
 MOUNT_ALONE_BEFORE_25: Final = "bind-nonrecursive"

@@ -47,6 +47,7 @@ PODMAN: Final = Dialect(
     copy_out_options=(),
     daemon=False,
     daemon_unpacks=False,
+    tells_of_disappeared=True,
     spools_archives=True,  # measured with 4.3.1
 )
 ROOTLESS_PODMAN: Final = replace(
@@ -60,13 +61,18 @@ ROOTLESS_PODMAN: Final = replace(
 )
 # The client of a service does not know the options that are about its own environment.
 REMOTE_PODMAN: Final = replace(
-    PODMAN, create_options=_OPTIONS, reads_containers_conf=False, daemon=True
+    PODMAN,
+    create_options=_OPTIONS,
+    reads_containers_conf=False,
+    daemon=True,
+    tells_of_disappeared=False,  # the service writes it to its own log; measured with 4.3.1
 )
 REMOTE_ROOTLESS_PODMAN: Final = replace(
     ROOTLESS_PODMAN,
     create_options=_OPTIONS,
     reads_containers_conf=False,
     daemon=True,
+    tells_of_disappeared=False,
     # Our machine may be another one than the service's.
     own_addresses_reach_host=True,
 )

@@ -643,6 +643,25 @@ class TestCopies:
             "Podman left out 2 or more files of /work, which disappeared while it read them."
         )
 
+    @pytest.mark.parametrize("left", [True, False])
+    async def test_a_service_that_is_silent_about_missing_files_is_asked_for_the_container(
+        self, playing: Callable[..., DockerCliEngine], left: bool
+    ) -> None:
+        read: list[bytes] = []
+        found = inspected("c") if left else ""
+        silent = replace(PODMAN, dialect=podman.REMOTE_PODMAN)
+        engine = playing(
+            f"case $1 in cp) echo archive;; *) echo '{found}'; [ '{found}' ] || "
+            "{ echo 'Error: no such container c' >&2; exit 125; };; esac",
+            silent,
+        )
+        if left:
+            await engine.copy_out("c", "/work", lambda pipe: read.append(pipe.read()))
+        else:
+            with pytest.raises(CopyIncomplete, match="removed the container while it read /work"):
+                await engine.copy_out("c", "/work", lambda pipe: read.append(pipe.read()))
+        assert read == [b"archive\n"]
+
     async def test_a_missing_directory_for_temporary_files_is_named(
         self, playing: Callable[..., DockerCliEngine], tmp_path: Path
     ) -> None:

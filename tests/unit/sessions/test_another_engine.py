@@ -62,6 +62,7 @@ PODS_DIALECT = Dialect(
     copy_out_options=(),
     daemon=True,
     daemon_unpacks=False,
+    tells_of_disappeared=True,
     spools_archives=False,
 )
 
