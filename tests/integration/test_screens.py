@@ -198,7 +198,7 @@ def stage(engine: DockerCliEngine, standin: Standin) -> Iterator[Stage]:
         assert made.returncode == 0, made.stderr
         change = "printf 'a\\nb\\n' >new.txt; echo '# total' >>cart.py"
         assert cli("exec", "--command-id", COMMAND_ID, session, change).returncode == 0
-        for _ in range(4):  # no list of turns shows more
+        for _ in range(5):  # no list of turns shows more
             assert cli("prompt", session, PROMPT).returncode == 0
         yield Stage(argv, environment, session, project, scratch)
     finally:
