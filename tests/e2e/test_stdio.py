@@ -203,6 +203,8 @@ async def test_killed_server_loses_no_session_and_leaves_nothing_open(
             listed = {each["sessionName"] for each in (await call("list_sessions"))["sessions"]}
             assert name in listed
         answer = await one("execute_in_session", sessionId=name, prompt=script({"recall": True}))
+        while answer["status"] == "running":
+            answer = await one("get_turn", sessionId=name, turnId=answer["turnId"])
         assert "The word is quokka." in answer["result"]
         ran = await other("execute_command", sessionId=name, command="echo both")
         assert ran["stdout"] == "both\n"

@@ -20,7 +20,7 @@ from messages_standin import Standin
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import SessionNotReady, TooManySessions
-from claude_mcp.sessions import labels, pruning
+from claude_mcp.sessions import labels, marks, pruning
 from claude_mcp.sessions.command_state import CommandResult
 from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.request import Created, CreateRequest
@@ -39,7 +39,9 @@ Make = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "SESSION", f"claude-mcp-test-{secrets.token_hex(4)}.session")
+    label = f"claude-mcp-test-{secrets.token_hex(4)}.session"
+    for module in (marks, labels):  # the one that declares it, and the one that writes and reads it
+        monkeypatch.setattr(module, "SESSION", label)
 
 
 @pytest.fixture
