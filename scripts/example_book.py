@@ -31,7 +31,7 @@ _RULES: Final = (
     (r"(cancelled), \$[\d.]+:", r"\1:"),
     (r"(respond \w+ )[0-9a-f]{12}\b", r"\g<1>9d2c41f07be5"),
     (r'(requestId ")[0-9a-f]{12}\b', r"\g<1>51ae90c2f6d8"),
-    (r"(created to )[0-9a-f]{10}\b", r"\g<1>98b1ff3890"),
+    (r"(created at )[0-9a-f]{10}\b", r"\g<1>98b1ff3890"),
     (r"(GiB\t)\d+(?=\t)", r"\g<1>16"),
     (r"(:latest\t)[0-9a-f]{12}\b", r"\g<1>f69f91a37bd3"),
     (r"(cursor )\d+", r"\g<1>15"),
