@@ -34,6 +34,7 @@ _RULES: Final = (
     (r"(created at )[0-9a-f]{10}\b", r"\g<1>98b1ff3890"),
     (r"(GiB\t)\d+(?=\t)", r"\g<1>16"),
     (r"(:latest\t)[0-9a-f]{12}\b", r"\g<1>f69f91a37bd3"),
+    (r"(http://127\.0\.0\.1:)\d+\b", r"\g<1>40123"),
     (r"(cursor )\d+", r"\g<1>15"),
     (r"(processes )\d+", r"\g<1>16"),
     (r"\b\d+(?:\.\d+)? ?[kKM]?i?B\b", "64 MiB"),
