@@ -95,7 +95,7 @@ class Command:
         self._captures = {OUT: out, ERR: err}
         self._exit_code: int | None = None
         self._timed_out = False
-        self._started_at = time.time()
+        self.started_at = time.time()
         self._began = time.monotonic()
         self._seconds: float | None = None
         """How long the shell ran."""
@@ -152,14 +152,14 @@ class Command:
         return not self.attended and not self.is_over
 
     def entry(self) -> operations.CommandEntry:
-        ended = None if self._seconds is None else rfc3339(self._started_at + self._seconds)
+        ended = None if self._seconds is None else rfc3339(self.started_at + self._seconds)
         text = " ".join(self.args.command[: 4 * HEADLINE_CHARS].split())
         return operations.CommandEntry(
             self.id,
             redactor.redact(text)[:HEADLINE_CHARS],
             self.status,
             self.args.background,
-            rfc3339(self._started_at),
+            rfc3339(self.started_at),
             ended,
             self._exit_code,
         )

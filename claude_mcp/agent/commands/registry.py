@@ -128,7 +128,10 @@ class Commands:
         """The latest commands, with those that have ended."""
         with self._lock:
             entries = {each: self._entry(each) for each in self._records.ids()[-MAX_LISTED:]}
-            for command in (*self._ended.values(), *self._open.values()):
+            known = [*self._ended.values(), *self._open.values()]
+            # An entry has whole seconds only: of one second, those that began later come later.
+            for command in sorted(known, key=lambda each: each.started_at):
+                entries.pop(command.id, None)
                 entries[command.id] = to_json(command.entry())
         found = [each for each in entries.values() if each is not None]
         found.sort(key=lambda entry: str(entry.get("startedAt")))
