@@ -20,7 +20,8 @@ MAX_KEPT = 100
 MAX_KEPT_BYTES = 128 * 1024 * 1024
 
 Record = dict[str, Any]
-"""``digest`` of the command's text, ``entry`` and ``answer`` as in `operations`."""
+"""``digest`` of the command's text, ``entry`` and ``answer`` as in `operations`, and the time at
+which it ``began``, more exact than in the entry."""
 
 
 class Records:

@@ -127,15 +127,13 @@ class Commands:
     def listed(self, request: Request) -> Answer:
         """The latest commands, with those that have ended."""
         with self._lock:
-            entries = {each: self._entry(each) for each in self._records.ids()[-MAX_LISTED:]}
-            known = [*self._ended.values(), *self._open.values()]
-            # An entry has whole seconds only: of one second, those that began later come later.
-            for command in sorted(known, key=lambda each: each.started_at):
-                entries.pop(command.id, None)
-                entries[command.id] = to_json(command.entry())
-        found = [each for each in entries.values() if each is not None]
-        found.sort(key=lambda entry: str(entry.get("startedAt")))
-        return {"commands": found[-MAX_LISTED:]}
+            found = {each: self._recorded(each) for each in self._records.ids()[-MAX_LISTED:]}
+            for command in (*self._ended.values(), *self._open.values()):
+                found[command.id] = (command.started_at, to_json(command.entry()))
+        known = [each for each in found.values() if each is not None]
+        # An entry has whole seconds only.
+        known.sort(key=lambda each: (str(each[1].get("startedAt")), each[0]))
+        return {"commands": [entry for _, entry in known[-MAX_LISTED:]]}
 
     def unattended(self) -> list[dict[str, Any]]:
         """The entries of commands that run although nobody waits for them."""
@@ -240,6 +238,7 @@ class Commands:
             record = {
                 "digest": _digest(command.args.command),
                 "entry": to_json(command.entry()),
+                "began": command.started_at,
                 "answer": to_json(command.result()) if command.is_over else None,
             }
             command.output.store()
@@ -269,12 +268,16 @@ class Commands:
             while len(self._ended) > KEPT_IN_MEMORY:
                 self._ended.popitem(last=False)
 
-    def _entry(self, command_id: str) -> dict[str, Any] | None:
+    def _recorded(self, command_id: str) -> tuple[float, dict[str, Any]] | None:
+        """When a command began, and its entry."""
         record = self._records.get(command_id)
         if record is None:
             return None
         entry: dict[str, Any] = record["entry"]
-        return entry if record.get("answer") else {**entry, "status": operations.LOST}
+        began = record.get("began")
+        if not record.get("answer"):
+            entry = {**entry, "status": operations.LOST}
+        return (began if isinstance(began, float) else 0.0), entry
 
     # Following.
 

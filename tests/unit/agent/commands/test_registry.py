@@ -312,14 +312,16 @@ def test_a_command_that_ran_when_the_session_stopped_is_lost_with_its_output_kep
 def test_commands_are_listed_in_the_order_in_which_they_began(
     session: Session, lifeline: Lifeline
 ) -> None:
-    running = session.run(f"{lifeline.hold}; echo ready >&9; sleep 1000", background=True)
-    lifeline.line()
-    ended = session.run("true", commandId="2b1f6a52-9f0c-4a4e-8a3e-6c5d1a7d1d55")
-    listed = session.ask("commands")["commands"]
-    assert [(each["commandId"], each["status"]) for each in listed] == [
-        (running["commandId"], "running"),
-        (ended["commandId"], "completed"),
+    ids = [
+        session.run("true")["commandId"],
+        session.run(f"{lifeline.hold}; echo ready >&9; sleep 1000", background=True)["commandId"],
+        session.run("true")["commandId"],
+        session.run("true", background=True)["commandId"],
     ]
+    lifeline.line()
+    assert [each["commandId"] for each in session.ask("commands")["commands"]] == ids
+    session.ask("stop-command", commandId=ids[1])
+    assert [each["commandId"] for each in session.ask("commands")["commands"]] == ids
 
 
 def test_much_output_is_bounded_and_can_be_read_in_parts(
