@@ -241,7 +241,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: concerns Docker's daemon; not run on Podman")
     config.addinivalue_line("markers", "podman: concerns Podman's configuration; not run on Docker")
     config.addinivalue_line(
-        "markers", "pauses: pauses containers, which rootless engines cannot do with cgroups v1"
+        "markers",
+        "cgroups: pauses, limits or measures containers, which rootless engines cannot do with "
+        "cgroups v1",
     )
     config.addinivalue_line("markers", "stress: takes long; run with CLAUDE_MCP_STRESS=1")
     config.addinivalue_line(
@@ -256,7 +258,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
         left_out = {"docker", "once"}
     if os.geteuid() and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        left_out.add("pauses")
+        left_out.add("cgroups")
     if os.environ.get("CLAUDE_MCP_STRESS"):
         left_out.discard("once")
     else:

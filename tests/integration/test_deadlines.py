@@ -69,7 +69,7 @@ async def _failure(ask: Ask, sessions: Sessions, session: Session) -> ClaudeMcpE
     return caught.value
 
 
-@pytest.mark.pauses
+@pytest.mark.cgroups
 @pytest.mark.parametrize(
     "request_name",
     [
@@ -95,7 +95,7 @@ async def test_a_request_under_way_learns_that_the_container_was_paused(
     assert "is paused" in error.message
 
 
-@pytest.mark.pauses
+@pytest.mark.cgroups
 @pytest.mark.once
 async def test_an_interrupt_of_a_paused_session_says_so(
     sessions: Sessions, session: Session, paused: Callable[[], None]

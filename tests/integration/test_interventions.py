@@ -135,7 +135,7 @@ INTERVENTIONS: Final[dict[str, Intervene]] = {
     "kill": _by_engine("kill"),
     "rm": _by_engine("rm", "--force"),
 }
-PAUSES = pytest.mark.pauses
+PAUSES = pytest.mark.cgroups
 STRESS = pytest.mark.stress
 MARKS: Final = {"pause": (PAUSES,), "unpause": (PAUSES, STRESS), "kill": (STRESS,)}
 NAMES: Final = [pytest.param(name, marks=MARKS.get(name, ())) for name in INTERVENTIONS]

@@ -313,7 +313,12 @@ pytestmark = pytest.mark.xdist_group("screens")
 """There is one session for all of them, of a fixed name."""
 
 
-@pytest.mark.parametrize("name", [name for name, scene in SCENES.items() if scene.short])
+def _case(name: str) -> object:
+    measures = name in ("show", "stats")
+    return pytest.param(name, marks=[pytest.mark.cgroups] if measures else [])
+
+
+@pytest.mark.parametrize("name", [_case(name) for name, scene in SCENES.items() if scene.short])
 def test_what_is_seen_most_is_as_it_was_recorded(
     stage: Stage, engine: DockerCliEngine, name: str
 ) -> None:
@@ -321,7 +326,7 @@ def test_what_is_seen_most_is_as_it_was_recorded(
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", map(_case, SCENES))
 def test_every_command_is_as_it_was_recorded(
     stage: Stage, engine: DockerCliEngine, name: str
 ) -> None:
