@@ -326,7 +326,7 @@ def test_what_is_seen_most_is_as_it_was_recorded(
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("name", map(_case, SCENES))
+@pytest.mark.parametrize("name", [_case(name) for name in SCENES])
 def test_every_command_is_as_it_was_recorded(
     stage: Stage, engine: DockerCliEngine, name: str
 ) -> None:
