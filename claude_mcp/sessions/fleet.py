@@ -11,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Final, NoReturn, TypeVar
 
@@ -34,7 +34,14 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import capacity, pruning, references
 from claude_mcp.sessions.capacity import Capacity
 from claude_mcp.sessions.handle import Connection, SessionHandle
-from claude_mcp.sessions.registry import Answers, Destroyed, Listed, Sessions, Unreachable
+from claude_mcp.sessions.registry import (
+    Answers,
+    Destroyed,
+    Listed,
+    Sessions,
+    Unreachable,
+    open_sessions,
+)
 from claude_mcp.sessions.session import ID_CHARS, Session
 
 logger = logging.getLogger(__name__)
@@ -413,14 +420,6 @@ def _rank(reference: str, session: Session) -> int:
     return 1 if session.container_id.startswith(reference) else 2
 
 
-@asynccontextmanager
-async def open_fleet(config: Config) -> AsyncIterator[Sessions]:
+def open_fleet(config: Config) -> AbstractAsyncContextManager[Sessions]:
     """As ``registry.open_sessions``, for several engines."""
-    with ungrouped():
-        async with anyio.create_task_group() as tasks:
-            try:
-                fleet = Fleet(config, tasks)
-                yield fleet
-                await fleet.finish_sweeping()
-            finally:
-                tasks.cancel_scope.cancel()
+    return open_sessions(config, Fleet)

@@ -483,12 +483,12 @@ def _listed(session: Session, engine: str, answer: Activity | str | None) -> Lis
 
 
 @asynccontextmanager
-async def open_sessions(config: Config) -> AsyncIterator[Sessions]:
+async def open_sessions(config: Config, kind: type[Sessions] = Sessions) -> AsyncIterator[Sessions]:
     """Sessions for as long as the block runs; leaving it closes every channel."""
     with ungrouped():
         async with anyio.create_task_group() as tasks:
             try:
-                sessions = Sessions(config, tasks)
+                sessions = kind(config, tasks)
                 yield sessions
                 await sessions.finish_sweeping()
             finally:
