@@ -53,10 +53,12 @@ EXEC_FAILED: Final = re.compile(r"OCI runtime exec failed: ")
 """How the line begins that Docker writes to the stdout of an ``exec`` whose program did not
 start."""
 PROCESS_LIMIT: Final = re.compile(
-    r"resource temporarily unavailable|can't start new thread|newosproc|pthread_create failed",
+    r"(?<!connect: )resource temporarily unavailable|can't start new thread|newosproc"
+    r"|pthread_create failed",
     re.IGNORECASE,
 )
-"""No further process can start in a container: its limit is reached."""
+"""No further process can start in a container: its limit is reached. The same words after
+``connect`` are about a socket whose queue is full: a daemon or a shim that is too busy."""
 AMBIGUOUS: Final = re.compile(
     r"multiple IDs found with provided prefix|more than one (container|result)", re.IGNORECASE
 )

@@ -308,6 +308,13 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
             "of open files.",
         ),
         (
+            "sys.exit('OCI runtime exec failed: dial unix /run/shim.sock: connect: resource "
+            "temporarily unavailable')",
+            EngineError,
+            "Docker could not reach the session: OCI runtime exec failed: dial unix "
+            "/run/shim.sock: connect: resource temporarily unavailable.",
+        ),
+        (
             "sys.exit('Error response from daemon: No such container: c0ffee')",
             SessionNotFound,
             "The session's container no longer exists.",
