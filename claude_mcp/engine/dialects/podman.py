@@ -14,8 +14,9 @@ _OPTIONS: Final = (
     "--no-hosts=false",
 )
 # The bridge's hardware address is that of one of its containers, and changes when that one ends.
-# Nobody tells the others: a container that still used the old address had no network for up to 71 s
-# (measured with netavark 1.4; 1.14 does the same). With these it asks for the address again at once.
+# Nobody tells the others: a container that still used the old address had no network for up to
+# 71 s (measured with netavark 1.4; the bridge of 1.14 is the same). With these settings it asks for
+# the address again within a second.
 _NEIGHBOUR: Final = "--sysctl=net.ipv4.neigh.eth0"
 _BRIDGE_OPTIONS: Final = (
     f"{_NEIGHBOUR}.base_reachable_time_ms=1000",
