@@ -14,7 +14,7 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.engine.engine import Engine, PortInUse
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, SessionNotReady
-from claude_mcp.sessions import mounted, quota
+from claude_mcp.sessions import mounted, own_container, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
@@ -91,6 +91,15 @@ class SessionHandle:
     async def git_warnings(self) -> tuple[str, ...]:
         """How the files that the host's git obeys differ from their state at creation."""
         return await self._connection.git.differences(self.session)
+
+    async def host_path(self, path: str) -> str:
+        """A path of the host that a caller named, as this program sees it.
+
+        Raises:
+            UsageError: this program runs in a container, and the path is not mounted there.
+        """
+        own = await own_container.find(self.engine)
+        return path if own is None else own.here(path)
 
     def git_notes(self, output: str) -> tuple[str, ...]:
         """Explains what git says in a command's output when it may not write its configuration."""

@@ -63,7 +63,8 @@ async def transfer(
 
     The source goes inside a destination that is a directory or ends with ``/``. Otherwise the
     destination is the new path. With ``create_parents``, missing directories are created. Paths
-    in the session may be relative to /workspace; paths on the host must be absolute. With
+    in the session may be relative to /workspace; paths on the host must be absolute, and are named
+    as the host or, if this program runs in a container, as that container names them. With
     ``overwrite``, files are replaced and directories merged.
 
     Raises:
@@ -86,7 +87,7 @@ async def _send(
     progress: Progress,
 ) -> Transferred:
     path, name, is_directory = await anyio.to_thread.run_sync(
-        _source, source, handle, abandon_on_cancel=True
+        _source, await handle.host_path(source), handle, abandon_on_cancel=True
     )
     args = operations.Receive(destination, name, is_directory, overwrite, create_parents)
     tally = Tally()
@@ -149,7 +150,7 @@ async def _fetch(
     name = posixpath.basename(path)
     if not name:
         raise UsageError("The session's root directory cannot be copied.")
-    given = policy.host_path(destination, "destPath")
+    given = policy.host_path(await handle.host_path(destination), "destPath")
     pinned, engine = await handle.pinned(), _copying_engine(handle)
     await pinned.check_mounts()
     session = pinned.session
