@@ -165,6 +165,9 @@ CONFIGURED_SOURCE_HINT: Final = (
     "Correct the engine's configuration (volumes or devices in containers.conf): no session asks "
     "for this path."
 )
+_STOPPED_READING: Final = re.compile(r"io: read/write on closed pipe")
+"""Podman's client says so of an archive that its service read only in part. The service keeps the
+reason to its own log."""
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -246,6 +249,13 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
         return EngineError(
             f"{message}{last_line(stderr, _NO_SPACE)}",
             hint="Free some space, or remove old sessions with 'claude-mcp prune'.",
+        )
+    if _STOPPED_READING.search(errors):
+        return EngineError(
+            f"{message}its service stopped reading and does not say why. Most often the disk there "
+            "is full.",
+            hint="Free some space in the session and on the engine's machine. The log of Podman's "
+            "service has the reason.",
         )
     if _NO_SUCH_IMAGE.search(stderr):
         return ImageNotFound(f"{message}{last_line(stderr, _NO_SUCH_IMAGE)}")
