@@ -19,6 +19,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import (
     ClaudeMcpError,
@@ -90,7 +91,7 @@ class Fleet(Sessions):
     async def _connection(self) -> Connection:
         raise UsageError(
             f"This needs one engine, and several are configured: {self._names}.",
-            hint="Choose one of them, with --engine or CLAUDE_MCP_ENGINE.",
+            hint=f"Choose one of them, with {named('engine')} or CLAUDE_MCP_ENGINE.",
         )
 
     # Asking them all.

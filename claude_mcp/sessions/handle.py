@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.engine import Engine, PortInUse
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, SessionNotReady
 from claude_mcp.sessions import mounted, own_container, quota
@@ -250,7 +251,8 @@ def _not_ready(session: Session) -> SessionNotReady:
         case Status.EXPIRED:
             return SessionNotReady(
                 f"The session {session.name!r} has expired and is being removed.",
-                hint="Create a new one, with a larger timeoutSeconds or idleTimeoutSeconds.",
+                hint=f"Create a new one, with a larger {named('timeoutSeconds')} or "
+                f"{named('idleTimeoutSeconds')}.",
             )
         case Status.REMOVING:
             return SessionNotReady(

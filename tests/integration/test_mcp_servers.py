@@ -12,6 +12,7 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.create.start import create
@@ -186,8 +187,8 @@ async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     assert turn.status is TurnStatus.COMPLETED
     assert [note for note in turn.notes if "MCP servers" in note] == [
         "The session lost its MCP servers when its container was restarted: tiny. Their "
-        "configuration is kept in memory only. Provide it again with set_credentials, or "
-        "'claude-mcp credentials'."
+        "configuration is kept in memory only. Provide it again with "
+        f"{named('set_credentials')}."
     ]
     assert later.notes == ()
 

@@ -213,7 +213,7 @@ class TestFind:
     async def test_what_cannot_be_a_reference_is_refused_without_a_call(
         self, scripted: ScriptedEngine, sessions: Sessions, reference: str
     ) -> None:
-        with pytest.raises(UsageError, match="A sessionId is a session's id, a prefix of it"):
+        with pytest.raises(UsageError, match="A session is named by its id, a prefix of its id"):
             await sessions.find(reference)
         assert scripted.calls == []
 

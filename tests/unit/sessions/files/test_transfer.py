@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine import pulse
 from claude_mcp.engine.engine import Engine, OwnMount
 from claude_mcp.errors import (
@@ -118,7 +119,7 @@ class TestChecks:
     ) -> None:
         with pytest.raises(UsageError) as caught:
             await transfer(await sessions.open("fix"), direction, source, destination)
-        assert str(caught.value) == message
+        assert worded(str(caught.value)) == message
         assert not {"exec", "cp"} & {*engine.calls}
 
     @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.mounts import bind_mount, bind_mounts
@@ -85,7 +86,7 @@ def test_an_unusable_project_path_is_refused(
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UsageError) as caught:
         project(path.format(here=tmp_path), config)
-    assert str(caught.value).startswith(message.format(here=tmp_path))
+    assert worded(str(caught.value)).startswith(message.format(here=tmp_path))
 
 
 def test_a_long_refused_path_is_truncated_in_the_message() -> None:
