@@ -480,13 +480,13 @@ def test_a_root_that_is_mounted_again_does_not_refuse_every_project(
         view.rmdir()
 
 
-def test_thousands_of_users_are_not_looked_through(
+def test_a_thousand_users_are_not_looked_through(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory service lists many users. Only links in their homes are followed."""
     users = [
         pwd.struct_passwd((f"u{uid}", "x", uid, uid, "", f"{tmp_path}/homes/u{uid}", "sh"))
-        for uid in range(2000, 7000)
+        for uid in range(2000, 3000)
     ]
     (tmp_path / "disk" / "keys").mkdir(parents=True)
     (tmp_path / "homes" / "u2001").mkdir(parents=True)
