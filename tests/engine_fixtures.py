@@ -251,6 +251,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "once: tests Claude Code, the agent, the proxy or a front end alone, which are the same "
         "on each engine; on Podman it is run with CLAUDE_MCP_STRESS=1",
     )
+    config.addinivalue_line(
+        "markers",
+        "per_engine: differs between Docker and Podman, but not between Podman's users; where "
+        "Podman is tested as root too, it is run rootless with CLAUDE_MCP_STRESS=1 only",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -259,8 +264,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = {"docker", "once"}
     if os.geteuid() and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         left_out.add("cgroups")
+    if os.environ.get("CLAUDE_MCP_AS_ROOT_TOO"):
+        left_out.add("per_engine")
     if os.environ.get("CLAUDE_MCP_STRESS"):
-        left_out.discard("once")
+        left_out -= {"once", "per_engine"}
     else:
         left_out.add("stress")
     others = [item for item in items if any(item.get_closest_marker(each) for each in left_out)]

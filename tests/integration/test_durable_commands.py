@@ -21,6 +21,8 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 

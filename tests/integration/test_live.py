@@ -25,6 +25,8 @@ from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.results import MAX_RESULT_CHARS, TurnStatus
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 

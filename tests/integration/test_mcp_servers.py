@@ -24,6 +24,8 @@ from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.results import TurnStatus
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 

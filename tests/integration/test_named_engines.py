@@ -23,6 +23,8 @@ from claude_mcp.sessions.turns import commands
 from tests.engine_fixtures import Bare
 from tests.far_engines import over_ssh
 
+pytestmark = pytest.mark.per_engine
+
 NAMING = (
     "DOCKER_HOST",
     "DOCKER_CONTEXT",

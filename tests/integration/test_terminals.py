@@ -11,6 +11,8 @@ from tests.engine_fixtures import Bare, Run
 from tests.peers import script
 from tests.terminals import terminal
 
+pytestmark = pytest.mark.per_engine
+
 
 @pytest.fixture
 def session(cli: Run, project: Path, name: str) -> str:
