@@ -145,7 +145,7 @@ def name(bare: Bare) -> Iterator[str]:
 async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
     created = await create(sessions, CreateRequest(str(project), session_name=name))
     yield created.session
-    await sessions.destroy(created.session.id)
+    await sessions.destroy(created.session.id, discard=True)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +156,7 @@ async def shared(
     async with open_sessions(load(environment_with(standin), engine=engine.program)) as sessions:
         created = await create(sessions, CreateRequest(str(tmp_path_factory.mktemp("shared"))))
         yield created.session
-        await sessions.destroy(created.session.id)
+        await sessions.destroy(created.session.id, discard=True)
 
 
 class Bare:
@@ -242,6 +242,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "podman: concerns Podman's configuration; not run on Docker")
     config.addinivalue_line(
         "markers",
+        "near(reason): cannot apply to an engine that has other files; not run by "
+        "scripts/far_suite.py",
+    )
+    config.addinivalue_line(
+        "markers",
         "cgroups: pauses, limits or measures containers, which rootless engines cannot do with "
         "cgroups v1",
     )
@@ -266,6 +271,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out.add("cgroups")
     if os.environ.get("CLAUDE_MCP_AS_ROOT_TOO"):
         left_out.add("per_engine")
+    if os.environ.get("CLAUDE_MCP_TEST_FAR"):
+        left_out.add("near")
     if os.environ.get("CLAUDE_MCP_STRESS"):
         left_out -= {"once", "per_engine"}
     else:

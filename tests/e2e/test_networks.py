@@ -59,6 +59,7 @@ async def test_a_client_is_told_the_network_and_what_was_blocked(
         await call("destroy_session", sessionId=name)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_with_nobody_there_a_proxy_that_crashes_comes_back_for_the_turn_that_runs(
     start: Call, project: Path, name: str, bare: Bare, engine: Engine, standin: Standin
 ) -> None:

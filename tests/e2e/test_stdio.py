@@ -26,6 +26,7 @@ ERAS = [pytest.param("legacy", marks=pytest.mark.once), "auto"]
 PATIENCE_SECONDS = 60
 
 
+@pytest.mark.near("looks into the mounted project")
 @pytest.mark.parametrize("era", ERAS)
 async def test_the_seven_tools_do_the_main_job(
     start: Call, era: str, project: Path, name: str, tmp_path: Path, bare: Bare

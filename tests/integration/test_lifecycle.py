@@ -288,6 +288,7 @@ async def test_stopped_container_is_listed_and_started_again_when_it_is_needed(
 
 
 @pytest.mark.per_engine
+@pytest.mark.near("mounts a directory")
 @pytest.mark.parametrize("by_engine", [False, True])
 @pytest.mark.parametrize("linked", [False, True])
 async def test_session_is_not_started_with_another_project_than_it_was_created_with(
@@ -535,6 +536,7 @@ async def test_a_container_that_is_not_ours_keeps_its_name_and_is_told_of(
         bare("rm", "--force", id)
 
 
+@pytest.mark.near("mounts a directory")
 async def test_mounts_are_read_only_unless_asked(
     sessions: Sessions, project: Path, name: str, tmp_path: Path
 ) -> None:
@@ -656,6 +658,7 @@ async def test_loopback_only_address_is_refused_with_the_reason(
     assert bare.containers(name) == []
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_files_made_in_the_project_belong_to_its_owner(
     sessions: Sessions,
     project: Path,
@@ -678,6 +681,7 @@ async def test_files_made_in_the_project_belong_to_its_owner(
         (made.parent / "by-host").touch()
 
 
+@pytest.mark.near("mounts a directory")
 async def test_engine_error_carries_the_engines_own_last_line(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:

@@ -87,6 +87,7 @@ def tiny(**env: str) -> dict[str, Any]:
     return {"command": "python3", "args": ["/opt/mcp/server.py"], "env": env}
 
 
+@pytest.mark.near("mounts a directory")
 @pytest.mark.parametrize(
     "ours",
     [pytest.param(True, marks=pytest.mark.once, id="our image"), False],

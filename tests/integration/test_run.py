@@ -79,6 +79,7 @@ def test_json_says_what_became_of_everything(
 
 
 @pytest.mark.once
+@pytest.mark.near("looks into the mounted project")
 def test_a_stream_has_a_line_for_each_event_and_then_the_result(
     cli: Run, project: Path, name: str
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_failure_gives_its_exit_code_and_leaves_nothing(
 
 
 @pytest.mark.per_engine
+@pytest.mark.near("looks into the mounted project")
 async def test_ctrl_c_ends_the_turn_and_destroys_the_session(
     cli_argv: list[str], environ: dict[str, str], project: Path, name: str, bare: Bare
 ) -> None:

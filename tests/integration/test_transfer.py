@@ -71,6 +71,7 @@ async def test_tree_survives_both_ways(
     assert snapshot(tmp_path / "back") == snapshot(source)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_what_goes_in_belongs_to_the_sessions_user_also_in_the_workspace(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -256,6 +257,7 @@ async def test_engine_leaves_no_copy_of_what_was_sent_on_the_host(
             await sessions.destroy(name)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_single_file_belongs_to_the_sessions_user_and_keeps_its_mode(
     sessions: Sessions,
     project: Path,
@@ -294,6 +296,7 @@ def full(as_root: bool, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(path)], check=True)
 
 
+@pytest.mark.near("mounts a small file system")
 async def test_full_disk_is_said_and_nothing_is_left_of_the_transfer(
     sessions: Sessions, name: str, as_root: bool, full: Path, tmp_path: Path
 ) -> None:
@@ -350,6 +353,7 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
         assert list(out.iterdir()) == []
 
 
+@pytest.mark.near("mounts a directory")
 async def test_a_project_removed_during_a_transfer_is_an_error_in_plain_words(
     sessions: Sessions, session: Session, project: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ async def test_second_prompt_knows_the_first_and_a_new_conversation_does_not(
 
 
 @pytest.mark.once
+@pytest.mark.near("looks into the mounted project")
 async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
     sessions: Sessions, session: Session, project: Path
 ) -> None:
@@ -117,6 +118,7 @@ async def test_awkward_prompt_reaches_the_model_byte_for_byte(
     assert standin.model_calls[-1].prompts[-1] == prompt
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_session_works_as_the_projects_owner_whoever_that_is(
     sessions: Sessions,
     project: Path,
@@ -170,6 +172,7 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
 
 
 @pytest.mark.per_engine
+@pytest.mark.near("looks into the mounted project")
 async def test_a_fresh_process_sees_what_a_session_is_doing(
     sessions: Sessions, session: Session, project: Path, config: Config
 ) -> None:

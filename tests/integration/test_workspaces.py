@@ -277,6 +277,7 @@ async def test_changes_of_the_session_and_of_a_turn_are_told_and_undone(
     assert (await get_changes(handle)).files == ()
 
 
+@pytest.mark.near("mounts a directory")
 async def test_a_mounted_repository_tells_its_changes_too(
     sessions: Sessions, repository: Path, name: str
 ) -> None:

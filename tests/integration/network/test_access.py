@@ -260,6 +260,7 @@ def remove_container(bare: Bare, proxy: str) -> None:
     bare("rm", "--force", proxy)
 
 
+@pytest.mark.near("looks into the mounted project")
 @pytest.mark.parametrize("harm", [kill_process, kill_container, remove_container])
 async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     harm: Callable[[Bare, str], None],
