@@ -135,6 +135,7 @@ async def test_everyday_git_works_inside(
 
 
 @pytest.mark.near("guards the git of a mounted project")
+@pytest.mark.per_engine
 async def test_config_is_read_only_and_the_answer_says_why(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -165,6 +166,7 @@ async def test_config_is_read_only_and_the_answer_says_why(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.per_engine
 async def test_hosts_own_git_config_ends_the_mount_in_the_session_but_not_the_comparison(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -186,6 +188,7 @@ mv .git/hooks/commit-msg .git/hooks/commit-msg.old
 
 
 @pytest.mark.near("guards the git of a mounted project")
+@pytest.mark.per_engine
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 async def test_hooks_can_be_installed_in_a_session_and_never_reach_the_host(
     sessions: Sessions,
@@ -230,6 +233,7 @@ def _changes(directory: Path) -> dict[Path, int]:
 
 
 @pytest.mark.near("guards the git of a mounted project")
+@pytest.mark.per_engine
 async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -243,6 +247,7 @@ async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.per_engine
 async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
     sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
 ) -> None:
@@ -262,6 +267,7 @@ async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
     await sessions.destroy(name)
 
 
+@pytest.mark.per_engine
 async def test_a_host_that_does_not_know_who_commits_is_told_at_create(
     sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
 ) -> None:

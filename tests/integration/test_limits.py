@@ -238,6 +238,7 @@ async def test_a_disk_limit_that_cannot_be_set_is_a_warning(sessions: Sessions, 
         assert "cannot limit this session's " in warning
 
 
+@pytest.mark.per_engine
 async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
     engine: Engine, sessions: Sessions, make: Make, bare: Bare
 ) -> None:
@@ -261,6 +262,7 @@ async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
     assert await is_well(sessions, created)
 
 
+@pytest.mark.per_engine
 async def test_of_sessions_created_at_once_as_many_stay_as_may(
     config: Config, make: Make, bare: Bare, name: str
 ) -> None:
@@ -304,6 +306,7 @@ async def until_expired(sessions: Sessions, created: Created) -> None:
             await anyio.sleep(0.1)
 
 
+@pytest.mark.per_engine
 async def test_an_expired_session_ends_itself_and_is_removed_by_whoever_looks(
     config: Config, sessions: Sessions, make: Make, bare: Bare, name: str
 ) -> None:
@@ -322,6 +325,7 @@ async def test_an_expired_session_ends_itself_and_is_removed_by_whoever_looks(
     assert bare.containers(name) == []
 
 
+@pytest.mark.per_engine
 async def test_a_session_without_use_expires_and_one_in_use_does_not(
     sessions: Sessions, make: Make
 ) -> None:
@@ -332,6 +336,7 @@ async def test_a_session_without_use_expires_and_one_in_use_does_not(
 
 
 @pytest.mark.near("a read-only root needs a mounted project")
+@pytest.mark.per_engine
 async def test_pruning_removes_what_is_over_and_nothing_else(
     sessions: Sessions, make: Make, bare: Bare
 ) -> None:

@@ -263,6 +263,7 @@ async def test_prompts_stand_in_line_and_are_answered_in_order(
     assert seen == [prompts[0], prompts[1], prompts[3]]
 
 
+@pytest.mark.once
 async def test_many_front_ends_neither_merge_nor_lose_prompts(
     config: Config, session: Session, standin: Standin
 ) -> None:
@@ -394,6 +395,7 @@ async def test_api_that_never_answers_leaves_a_turn_that_can_be_interrupted(
     ).status is TurnStatus.COMPLETED
 
 
+@pytest.mark.once
 async def test_an_answer_of_5_mb_is_cut_and_its_event_is_whole(
     sessions: Sessions, session: Session
 ) -> None:

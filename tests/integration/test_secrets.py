@@ -275,6 +275,7 @@ async def test_a_proxys_password_reaches_the_proxy_and_no_command(
     assert proxy.refused == 0
 
 
+@pytest.mark.per_engine
 async def test_secrets_of_mcp_servers_are_with_the_servers_alone(
     engine: Engine,
     environ: dict[str, str],

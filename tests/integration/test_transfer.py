@@ -103,6 +103,7 @@ async def test_single_file_goes_into_a_directory_or_gets_a_new_name(
     assert Path(back.path).read_text() == "content"
 
 
+@pytest.mark.per_engine
 async def test_what_is_there_is_kept_unless_overwrite_is_asked(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ async def test_what_is_there_is_kept_unless_overwrite_is_asked(
     assert kept.read_text() == "new"
 
 
+@pytest.mark.per_engine
 async def test_overwritten_directory_is_merged(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ async def test_overwritten_directory_is_merged(
     assert after.stdout == "added\nboth\nmine\nnew"
 
 
+@pytest.mark.per_engine
 async def test_missing_sources_and_directories_are_said_and_change_nothing(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -161,6 +164,7 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+@pytest.mark.per_engine
 async def test_missing_directories_are_created_on_request_and_removed_after_a_failure(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -184,6 +188,7 @@ async def test_missing_directories_are_created_on_request_and_removed_after_a_fa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
 
 
+@pytest.mark.per_engine
 @pytest.mark.podman
 async def test_a_tmpdir_that_does_not_exist_is_named(
     engine: Engine, environ: dict[str, str], shared: Session, tmp_path: Path
@@ -198,6 +203,7 @@ async def test_a_tmpdir_that_does_not_exist_is_named(
     assert "TMPDIR" in (caught.value.hint or "")
 
 
+@pytest.mark.per_engine
 async def test_link_that_leads_outside_is_left_out_with_a_warning(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -211,6 +217,7 @@ async def test_link_that_leads_outside_is_left_out_with_a_warning(
     assert len(fetched.warnings) == 3
 
 
+@pytest.mark.per_engine
 async def test_cancelled_transfer_leaves_nothing_on_either_side(
     sessions: Sessions, session: Session, tmp_path: Path, bare: Bare
 ) -> None:
@@ -323,6 +330,7 @@ async def test_full_disk_is_said_and_nothing_is_left_of_the_transfer(
         await sessions.destroy(name)
 
 
+@pytest.mark.per_engine
 async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
     sessions: Sessions, session: Session, bare: Bare, tmp_path: Path
 ) -> None:
@@ -354,6 +362,7 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
 
 
 @pytest.mark.near("mounts a directory")
+@pytest.mark.per_engine
 async def test_a_project_removed_during_a_transfer_is_an_error_in_plain_words(
     sessions: Sessions, session: Session, project: Path, tmp_path: Path
 ) -> None:
