@@ -7,7 +7,6 @@ loopback of this machine may lead to a tunnel.
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -69,6 +68,8 @@ def nobody_at(environment: Mapping[str, str]) -> str | None:
     docker, podman = (given_address(name, environment) for name in EngineName)
     if docker is None or docker != podman or environment.get("DOCKER_TLS_VERIFY"):
         return None
+    import socket  # which costs more than a list of nothing otherwise loads
+
     url = urlsplit(docker)
     try:
         if url.scheme == "unix":
