@@ -140,7 +140,7 @@ async def test_a_restricted_session_of_a_far_engine_has_its_port_on_our_loopback
     url, host_port = f"{published.url}/page", published.host_port or 0
     assert await anyio.to_thread.run_sync(read, url) == (project / "page").read_bytes()
     assert (await remote.destroy("ports", discard=True)).existed
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while await anyio.to_thread.run_sync(connects, ("127.0.0.1", host_port)):
             await anyio.sleep(0.05)
 

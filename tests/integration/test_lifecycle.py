@@ -397,7 +397,7 @@ async def test_creator_killed_at_any_moment_leaves_a_whole_session_or_a_broken_o
 
 async def _settled(engine: DockerCliEngine, name: str) -> None:
     """Wait until the session has committed, or nothing that its dead creator started is left."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             containers = await engine.containers(marks.SESSION)
             ids = [each.id for each in containers if each.labels.get(labels.NAME) == name]
@@ -452,7 +452,7 @@ async def test_session_whose_creation_was_never_completed_says_so(
             if line.startswith(places.READY):
                 break
     # The creator went away without its commit.
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (await engine.inspect([container]))[0].status == "running":
             await anyio.sleep(0.05)
     assert (await sessions.find(name)).status is Status.BROKEN

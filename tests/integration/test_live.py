@@ -30,7 +30,7 @@ pytestmark = pytest.mark.per_engine
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 BASH = "echo; "
 """Claude Code refuses a command that is nothing but a sleep."""
 

@@ -53,7 +53,7 @@ for line in sys.stdin:
         result = answer(message["method"], message.get("params"))
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 CALL = 'standin: [{"tool": "mcp__tiny__reverse", "input": {"text": "stressed"}}, {"report": true}]'
 
 

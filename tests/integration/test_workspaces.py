@@ -290,7 +290,7 @@ async def test_a_mounted_repository_tells_its_changes_too(
 ) -> None:
     await created(sessions, repository, name, "bind")
     handle = await sessions.open(name)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:  # the first checkpoint is made beside the start
             try:
                 await get_changes(handle)

@@ -98,7 +98,7 @@ def volumes(bare: Bare) -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.sleep(0.05)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.unit import fake_engine
 
 PROGRAM = [sys.executable, "-m", "claude_mcp"]
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 TURN = "6b0b0f3e-0000-4000-8000-000000000000"
 ABSENT = {
     *("mcp", "pydantic", "anyio", "asyncio", "csv", "shutil", "ssl", "socket", "zipfile"),

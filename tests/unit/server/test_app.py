@@ -386,7 +386,7 @@ async def test_an_internal_error_is_named_to_the_caller_and_its_traceback_logged
 
 async def until(condition: Callable[[], bool]) -> None:
     """Watches another process through the file that it writes."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.sleep(0.005)
 

@@ -12,7 +12,7 @@ import pytest
 
 from claude_mcp.agent.channel.open_files import Room, TooManyOpen
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -363,7 +363,7 @@ async def test_a_channel_that_is_lost_says_why(
         with pytest.raises(kind) as caught:
             await channels.request(ID, "x", {})
         assert getattr(caught.value, "message", "") == message
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while channels.is_open(ID):
                 await anyio.lowlevel.checkpoint()
 
