@@ -35,14 +35,8 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import capacity, pruning, references
 from claude_mcp.sessions.capacity import Capacity
 from claude_mcp.sessions.handle import Connection, SessionHandle
-from claude_mcp.sessions.registry import (
-    Answers,
-    Destroyed,
-    Listed,
-    Sessions,
-    Unreachable,
-    open_sessions,
-)
+from claude_mcp.sessions.outcomes import Answers, Destroyed, Listed, Unreachable
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import ID_CHARS, Session
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ import anyio
 from claude_mcp.engine.engine import ContainerNotFound, ContainerNotRunning
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError, EngineUnavailable, ungrouped
-from claude_mcp.sessions.registry import Answers, Sessions
+from claude_mcp.sessions.outcomes import Answers
+from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
 
 

@@ -31,8 +31,9 @@ from claude_mcp.sessions.network.forwarding import (
     Forwarding,
     Published,
 )
+from claude_mcp.sessions.outcomes import Destroyed, Listed
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, open_sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container, request
 
