@@ -142,7 +142,14 @@ async def test_cancelled_call_interrupts_its_turn_and_the_conversation_goes_on(
 
 
 @pytest.mark.per_engine
-@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(None, marks=pytest.mark.once),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.once),
+        signal.SIGKILL,
+    ],
+)
 async def test_client_or_server_that_vanishes_does_not_stop_the_turn(
     start: Call, engine: Engine, environ: dict[str, str], how: signal.Signals | None, session: str
 ) -> None:

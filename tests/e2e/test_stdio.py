@@ -216,7 +216,13 @@ async def test_killed_server_loses_no_session_and_leaves_nothing_open(
 
 
 @pytest.mark.per_engine
-@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how",
+    [
+        None,
+        *(pytest.param(each, marks=pytest.mark.once) for each in (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
 async def test_server_ends_cleanly_and_takes_its_channels_along(
     engine: Engine, environ: dict[str, str], project: Path, name: str, how: Any, bare: Bare
 ) -> None:

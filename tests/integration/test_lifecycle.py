@@ -47,13 +47,9 @@ if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
 AWKWARD_NAMES = [
-    "with spaces and 'quotes' \"of all\" `kinds`",
+    "with spaces, 'quotes' \"of all\" `kinds`, a=b,c=d",
     "--leading-option=value",
-    "$HOME;rm -rf /tmp/nothing",
-    "emoji 🎉 and ünïcode",
-    "two\nlines",
-    "/slashes/and\\backslashes",
-    "a=b,c=d",
+    "/slashes/and\\backslashes\n$HOME;rm -rf /tmp/nothing emoji \U0001f389 and \xfcn\xefcode",
 ]
 
 
