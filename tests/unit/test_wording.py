@@ -7,6 +7,7 @@ differently must be marked there (see ``contract.wording``), and each front end 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,6 +95,7 @@ def of_one_front_end(text: str) -> set[str]:
     return words | flags
 
 
+@functools.cache
 def marked() -> set[str]:
     """Every name that some message marks."""
     return {
