@@ -150,7 +150,9 @@ def main(arguments: list[str]) -> int:
             **found.variables,
             "CLAUDE_MCP_REQUIRE_ENGINES": "1",
             "CLAUDE_MCP_TEST_FAR": "1",
+            # The user may not be able to write to the checkout.
             "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": f"{files}/hypothesis",
             "TMPDIR": str(files),
         }
         argv = [*found.enter, "env", *(f"{key}={value}" for key, value in variables.items())]
