@@ -38,7 +38,7 @@ def asker(arguments: argparse.Namespace) -> Ask | None:
     if arguments.json or not sys.stderr.isatty():
         return None
     try:
-        terminal = os.open(TERMINAL, os.O_RDONLY | os.O_CLOEXEC)
+        terminal = os.open(TERMINAL, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
         return None
 
