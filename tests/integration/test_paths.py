@@ -139,6 +139,7 @@ async def test_files_in_a_set_group_id_directory_keep_its_group(
     await sessions.destroy(name)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_a_link_that_a_session_made_leads_a_transfer_nowhere(
     sessions: Sessions, session: Session, project: Path, tmp_path: Path
 ) -> None:
