@@ -62,7 +62,7 @@ api_server() {
 
 controllers() {
     exec kube-controller-manager --kubeconfig="$state/controllers.kubeconfig" --leader-elect=false \
-        --port=0 --secure-port=0 --controllers='*,-nodelifecycle' --use-service-account-credentials \
+        --port=0 --secure-port=0 --use-service-account-credentials \
         --root-ca-file="$keys/ca.crt" --service-account-private-key-file="$keys/accounts.key"
 }
 

@@ -78,7 +78,7 @@ build_cluster() {
     # shellcheck disable=SC2086  # one word for each package
     fetch_packages bookworm "$build/packages" src:kubernetes $PROGRAM_PACKAGES $COMPILER_PACKAGES ||
         fail "The packages could not be fetched: see above."
-    fetch_packages "$NEWER_RELEASE" "$build/newer" kubernetes-client ||
+    fetch_packages "$NEWER_RELEASE" "$build/newer" kubectl ||
         fail "The newer kubectl could not be fetched: see above."
     unpack "$build/packages" "$build/unpacked"
     take_programs "$build/unpacked" "$bin"

@@ -93,7 +93,6 @@ write_kubelet() {
 	  x509: {clientCAFile: $STATE/keys/ca.crt}
 	authorization: {mode: AlwaysAllow}
 	cgroupDriver: cgroupfs
-	cgroupRoot: /$CGROUP
 	oomScoreAdj: 0
 	failSwapOn: false
 	makeIPTablesUtilChains: false
