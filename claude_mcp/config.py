@@ -375,6 +375,7 @@ def _address(settings: Mapping[str, str], program: str | None, host: str | None)
         context=place.get("CLAUDE_MCP_ENGINE_CONTEXT"),
         tls=_expanded(certificates, "CLAUDE_MCP_ENGINE_TLS"),
         ssh_key=_expanded(settings, "CLAUDE_MCP_ENGINE_SSH_KEY"),
+        namespace=place.get("CLAUDE_MCP_ENGINE_NAMESPACE"),
     )
 
 

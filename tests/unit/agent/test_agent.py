@@ -450,7 +450,7 @@ class TestHome:
         """The home of a session whose image says HOME=..., its project at ``tmp_path/project``."""
         (tmp_path / "project" / "sub").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / "project")
-        monkeypatch.setattr(boot, "FALLBACK_HOME", str(tmp_path / "fallback"))
+        monkeypatch.setattr(places, "FALLBACK_HOME", str(tmp_path / "fallback"))
 
         def prepare(home: str) -> str:
             monkeypatch.setenv("HOME", home)
