@@ -16,7 +16,6 @@ from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import PortInUse
 from claude_mcp.engine.spec import PublishedPort
-from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import EngineError, UsageError
 from claude_mcp.sessions.network import companions, forwarders
 from claude_mcp.sessions.network.access import Network
