@@ -174,9 +174,9 @@ def receiving_command() -> tuple[str, ...]:
     return (*PYTHON, _RECEIVE)
 
 
-def delivery(settings_json: str) -> bytes:
+def delivery(packed: str, settings_json: str) -> bytes:
     """What ``receiving_command`` reads before the agent reads its first line."""
-    data = f"{archive()}\n{settings_json}".encode()
+    data = f"{packed}\n{settings_json}".encode()
     return b"%0*d" % (places.CODE_SIZE_DIGITS, len(data)) + data
 
 

@@ -280,7 +280,7 @@ async def _hand_over(
     first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
     line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
     if not engine.dialect.environment_carries_code:
-        line = payload.delivery(plan.settings) + line
+        line = payload.delivery(payload.archive(), plan.settings) + line
     if plan.gateway is not None:  # tried while we check what the agent reports before
         line += f"{PROBE}{plan.gateway.host} {plan.gateway.port}\n".encode()
     async with engine.start_attached(container_id) as stream:

@@ -13,6 +13,7 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.contract import places
 from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.dialects.kubernetes import KUBERNETES
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import PortInUse
 from claude_mcp.engine.spec import PublishedPort
@@ -28,6 +29,12 @@ FORWARDING = Forwarding("0123456789abcdef", "image:1", (Published(3000, 41000),)
 
 
 # What may be asked for.
+
+
+def test_a_cluster_publishes_no_ports_itself() -> None:
+    with pytest.raises(UsageError, match="cannot be published on Kubernetes") as caught:
+        settle(CONFIG, KUBERNETES, Network.OPEN, ["3000"])
+    assert "kubectl port-forward" in (caught.value.hint or "")
 
 
 def test_a_port_is_published_at_a_free_port_or_a_given_one() -> None:
