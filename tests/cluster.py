@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 GATEWAY: Final = "10.244.0.1"
 """This machine, as pods reach it."""
@@ -33,10 +32,13 @@ class Cluster:
         self.state = self.kubeconfig.parent
         self._environment = {**environment, "KUBECONFIG": str(self.state / "admin.kubeconfig")}
 
-    def admin(self, *args: str, data: str | None = None, check: bool = True) -> str:
-        """What ``kubectl`` prints for somebody who may do everything."""
+    def admin(self, *args: str, check: bool = True) -> str:
+        """What ``kubectl`` prints in the namespace of the tests for one who may do everything."""
+        return self.anywhere(args[0], "--namespace=claude-mcp", *args[1:], check=check)
+
+    def anywhere(self, *args: str, data: str | None = None, check: bool = True) -> str:
         done = subprocess.run(
-            ["kubectl", "--namespace=claude-mcp", *args],
+            ["kubectl", *args],
             env=self._environment,
             input=data,
             capture_output=True,
@@ -47,13 +49,11 @@ class Cluster:
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
-    def apply(self, *objects: dict[str, Any]) -> None:
-        for each in objects:
-            self.admin("apply", "--filename=-", data=json.dumps(each))
-
     def everything(self) -> str:
         """Every object of the namespace that the API server has, as it has it."""
-        kinds = self.admin("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        kinds = self.anywhere(
+            "api-resources", "--namespaced", "--verbs=list", "--output=name"
+        ).split()
         return "".join(self.admin("get", kind, "--output=json", check=False) for kind in kinds)
 
     def processes(self, program: str) -> list[int]:

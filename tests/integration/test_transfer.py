@@ -24,6 +24,8 @@ from claude_mcp.sessions.turns import commands
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.cluster
+
 TO, FROM = Direction.TO_CONTAINER, Direction.FROM_CONTAINER
 AWKWARD = "--name with 'quotes' \"double\" $HOME `x`\nnewline é🎉"
 
@@ -190,7 +192,7 @@ async def test_a_tmpdir_that_does_not_exist_is_named(
     file = tmp_path / "file"
     file.write_text("x")
     environ |= {"TMPDIR": "/nosuch/tmp"}
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         handle = await sessions.open(shared.id)
         with pytest.raises(EngineError, match="temporary files: /nosuch/tmp: No such") as caught:
             await transfer(handle, TO, str(file), f"/tmp/{tmp_path.name}")
@@ -244,7 +246,7 @@ async def test_engine_leaves_no_copy_of_what_was_sent_on_the_host(
     big = tmp_path / "source" / "big"
     with big.open("wb") as file:
         file.truncate(200_000_000)
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         await create(sessions, CreateRequest(str(project), session_name=name))
         try:
             await transfer(await sessions.open(name), TO, str(source), "/tmp/whole")

@@ -31,6 +31,8 @@ from claude_mcp.sessions.turns.results import TurnStatus
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.cluster
+
 
 def script(*steps: dict[str, Any]) -> str:
     """A prompt that tells the stand-in what the model does."""
@@ -267,7 +269,7 @@ async def test_restarted_session_gets_the_servers_credentials_again_and_remember
     sessions: Sessions, session: Session, standin: Standin, bare: Bare, environ: dict[str, str]
 ) -> None:
     await turns.prompt(await sessions.open(session.id), "The word is quokka.")
-    bare("restart", "--time=0", session.container_id)
+    bare.restart(session.container_id)
     after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
     headers = standin.model_calls[-1].headers
@@ -284,7 +286,7 @@ async def test_restarted_session_with_its_own_credentials_says_what_it_misses_an
         assert (
             await turns.prompt(await sessions.open(name), "hello")
         ).status is TurnStatus.COMPLETED
-        bare("restart", "--time=0", created.session.container_id)
+        bare.restart(created.session.container_id)
         with pytest.raises(SessionNotReady, match="Give them to it again"):
             await turns.prompt(await sessions.open(name), "hello again")
         assert (await commands.run(await sessions.open(name), "echo works")).stdout == "works\n"
@@ -307,7 +309,7 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
     engine: Engine, environ: dict[str, str], project: Path, name: str
 ) -> None:
     del environ["ANTHROPIC_API_KEY"]
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
             assert any("ANTHROPIC_API_KEY" in warning for warning in created.warnings)
