@@ -38,7 +38,7 @@ keep() {
     local name="$1"
     shift
     while :; do
-        if [ ! -e "$state/hold/$name" ]; then "$@" || true; fi
+        if [ ! -e "$state/hold/$name" ]; then ("$@") || true; fi
         sleep 0.3
     done >"$state/log/$name" 2>&1 </dev/null &
 }
