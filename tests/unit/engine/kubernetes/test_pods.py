@@ -174,7 +174,9 @@ def test_every_call_names_the_cluster() -> None:
     place = Place("prod/admin", "team-a")
     options = ("kubectl", "--context=prod/admin", "--namespace=team-a")
     assert argv.version_argv(place) == (*options, "version", "--output=json")
-    assert argv.create_argv(place) == (*options, "create", "--filename=-", "--output=name")
+    assert argv.create_argv(place) == (
+        *options, "create", "--validate=false", "--filename=-", "--output=name",
+    )  # fmt: skip
     assert argv.attach_argv(place, POD) == (
         *options, "attach", "--stdin=true", "--container=main", POD,
     )  # fmt: skip
