@@ -13,8 +13,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from claude_mcp.engine.kubernetes import marks
-from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
 from messages_standin import Standin
 
 from claude_mcp.config import Config, load
@@ -22,6 +20,8 @@ from claude_mcp.config_names import SWITCHES
 from claude_mcp.engine import detection
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.kubernetes import marks
+from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create.request import CreateRequest
@@ -282,6 +282,7 @@ def bare(engine: Engine) -> Bare:
 
 @pytest.fixture(scope="session")
 def cluster(engine: Engine) -> Cluster:
+    assert isinstance(engine, KubectlEngine)
     return Cluster(engine.environment)
 
 

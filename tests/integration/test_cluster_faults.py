@@ -174,7 +174,7 @@ async def test_pod_that_somebody_deletes_is_a_session_that_is_gone(
             await anyio.to_thread.run_sync(bare.remove, session.container_id)
     assert isinstance(answers[0], SessionNotFound), answers
     with pytest.raises(SessionNotFound):
-        await sessions.open(session.id)
+        await commands.run(await sessions.open(session.id), "true")
 
 
 @pytest.mark.stress
