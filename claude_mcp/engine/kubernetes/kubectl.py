@@ -45,6 +45,8 @@ READ_SECONDS: Final = 30.0
 CHANGE_SECONDS: Final = 60.0
 SCHEDULE_SECONDS: Final = 30.0
 """How long a pod may wait for a node with room."""
+LIST_BYTES: Final = 256 * 1024 * 1024
+"""Upper bound on a list; a session's pod takes about 11 KB (measured)."""
 START_SECONDS: Final = 600.0
 """How long a pod may take to start, with the pull of its image."""
 WATCH_AGAIN_SECONDS: Final = 1.0
@@ -293,7 +295,8 @@ class KubectlEngine:
 
     async def _listed(self, label: str, value: str | None = None) -> list[Container]:
         argv = build.list_argv(self.place, label, value)
-        found = described.parse(await self._run(argv, "list containers"))
+        said = await self._run(argv, "list containers", capture_bytes=LIST_BYTES)
+        found = described.parse(said)
         return [each.container for each in found]
 
     async def stats(self, refs: Sequence[str]) -> list[Stats]:
