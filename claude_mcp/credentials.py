@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from claude_mcp.contract.redaction import MASK, redactor
+from claude_mcp.contract.wording import worded
 
 
 class Secret:
@@ -39,4 +40,4 @@ class RedactingFormatter(logging.Formatter):
     """Formats a record with its traceback and masks every known secret in it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redactor.redact(super().format(record))
+        return worded(redactor.redact(super().format(record)))

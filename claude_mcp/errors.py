@@ -27,7 +27,8 @@
         └── WorkConflict        10   the host's repository is in the way
 
 A message says what was tried and what went wrong. ``hint`` says what to do next. Neither names a
-tool or a command: ``steps`` are the next steps, which each front end names in its own way.
+tool or a command: ``steps`` are the next steps, which each front end names in its own way, and an
+option's name is marked (``contract.wording``).
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def name(bare: Bare) -> Iterator[str]:
 async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
     created = await create(sessions, CreateRequest(str(project), session_name=name))
     yield created.session
-    await sessions.destroy(created.session.id)
+    await sessions.destroy(created.session.id, discard=True)
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +167,7 @@ async def shared(
     ) as sessions:
         created = await create(sessions, CreateRequest(str(tmp_path_factory.mktemp("shared"))))
         yield created.session
-        await sessions.destroy(created.session.id)
+        await sessions.destroy(created.session.id, discard=True)
 
 
 class Bare:
@@ -308,6 +308,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "podman: concerns Podman's configuration; not run on Docker")
     config.addinivalue_line(
         "markers",
+        "near(reason): cannot apply to an engine that has other files; not run by "
+        "scripts/far_suite.py",
+    )
+    config.addinivalue_line(
+        "markers",
         "cgroups: pauses, limits or measures containers, which rootless engines cannot do with "
         "cgroups v1",
     )
@@ -322,6 +327,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "once: tests Claude Code, the agent, the proxy or a front end alone, which are the same "
         "on each engine; on Podman it is run with CLAUDE_MCP_STRESS=1",
+    )
+    config.addinivalue_line(
+        "markers",
+        "per_engine: differs between Docker and Podman, but not between Podman's users; where "
+        "Podman is tested as root too, it is run rootless with CLAUDE_MCP_STRESS=1 only",
     )
 
 
@@ -339,8 +349,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = {"docker", "once", "kubernetes"}
     if os.geteuid() and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         left_out.add("cgroups")
+    if os.environ.get("CLAUDE_MCP_AS_ROOT_TOO"):
+        left_out.add("per_engine")
+    if os.environ.get("CLAUDE_MCP_TEST_FAR"):
+        left_out.add("near")
     if os.environ.get("CLAUDE_MCP_STRESS"):
-        left_out.discard("once")
+        left_out -= {"once", "per_engine"}
     else:
         left_out.add("stress")
     others = [item for item in items if any(item.get_closest_marker(each) for each in left_out)]

@@ -7,6 +7,7 @@ one behind an ssh server of the test's own.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests import relay
@@ -67,6 +68,20 @@ def certificates(directory: Path) -> None:
             *("-CA", f"{where}/ca.pem", "-CAkey", f"{where}/ca-key.pem", "-CAcreateserial"),
             *("-extfile", f"{where}/extensions", "-out", f"{where}/{prefix}cert.pem"),
         )
+
+
+def in_context(far: Far, directory: Path) -> Far:
+    """The same engine by the name of a Docker context."""
+    tls, where = far.settings["CLAUDE_MCP_ENGINE_TLS"], {"DOCKER_CONFIG": str(directory / "docker")}
+    files = ",".join(f"{name}={tls}/{name}.pem" for name in ("ca", "cert", "key"))
+    subprocess.run(
+        ["docker", "context", "create", "far", f"--docker=host={far.host},{files}"],
+        env={**os.environ, **where},
+        check=True,
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    return replace(far, host="", settings={"CLAUDE_MCP_ENGINE_CONTEXT": "far", **where})
 
 
 @contextmanager
@@ -170,6 +185,40 @@ def over_ssh(
             **knowing(directory, f"[127.0.0.1]:{link.port} {' '.join(server.public)}\n"),
         }
         yield Far(f"ssh://root@127.0.0.1:{link.port}{path}", settings, link)
+
+
+@contextmanager
+def podman_service(socket: Path, user: str = "") -> Iterator[None]:
+    """Podman's API on a socket, of root or of another user."""
+    argv = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
+    if user:
+        argv = [*as_user(user), *argv]
+    running = subprocess.Popen(argv, cwd="/")
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not socket.exists():
+            if running.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("Podman's service did not start.")
+            time.sleep(0.05)
+        yield
+    finally:
+        running.terminate()
+        running.wait(SECONDS)
+
+
+def as_user(name: str) -> list[str]:
+    """Starts a program as another user, as after a login."""
+    user = pwd.getpwnam(name)
+    own = {
+        "HOME": user.pw_dir,
+        "USER": name,
+        "LOGNAME": name,
+        "XDG_RUNTIME_DIR": f"/run/user/{user.pw_uid}",
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+    }
+    dropped = (f"--unset={each}" for each in ("TMPDIR", "PYENV_VERSION", "VIRTUAL_ENV"))
+    become = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--")
+    return [*become, "env", *dropped, *map("=".join, own.items())]
 
 
 def knowing(directory: Path, hosts: str) -> dict[str, str]:

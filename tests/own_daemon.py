@@ -87,6 +87,11 @@ class OwnDaemon:
     def log(self) -> str:
         return (self._directory / "log").read_text()
 
+    @property
+    def in_its_network(self) -> list[str]:
+        """Starts a program on its network, with the files of this machine."""
+        return ["nsenter", f"--net=/proc/{self._first}/ns/net", "--"]
+
     def inside(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
         """Start a program in its namespaces, where the network is a loopback of its own."""
         enter = ["nsenter", f"--target={self._first}", "--net", "--mount", "--pid"]

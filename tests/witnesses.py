@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.engine_fixtures import Bare
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 """After this a test fails instead of hanging."""
 SILENCE_SECONDS = 5.0
 PORT_SECONDS = 60.0

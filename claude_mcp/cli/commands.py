@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from claude_mcp.errors import ClaudeMcpError
     from claude_mcp.sessions.create.request import CreateRequest
     from claude_mcp.sessions.handle import SessionHandle
+    from claude_mcp.sessions.outcomes import Answers, Destroyed, Listed, Unreachable
     from claude_mcp.sessions.pruning import Pruned
-    from claude_mcp.sessions.registry import Answers, Destroyed, Listed, Sessions, Unreachable
+    from claude_mcp.sessions.registry import Sessions
     from claude_mcp.sessions.session import Session
 
 CLIENT: Final = "cli"
@@ -166,9 +167,11 @@ def list_sessions(arguments: argparse.Namespace, config: Config) -> int:
         tell_unreachable(unreachable)
 
     try:
-        if not config.engines and glance.finds_nothing(config):
-            show([])
-            return 0
+        if not config.engines:
+            found = glance.sessions(config, ask=not arguments.quick)
+            if found is not None:
+                show(found)
+                return 0
         broken = within(config, work)
     finally:
         glance.end()

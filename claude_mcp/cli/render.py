@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from claude_mcp.engine.engine import Image
     from claude_mcp.sessions.command_state import Entry
     from claude_mcp.sessions.images import Contents
+    from claude_mcp.sessions.outcomes import Listed
     from claude_mcp.sessions.pruning import Pruned
-    from claude_mcp.sessions.registry import Listed
     from claude_mcp.sessions.turns.listing import Listing
     from claude_mcp.sessions.turns.results import Event
 

@@ -9,7 +9,9 @@ from typing import Any, TextIO
 from claude_mcp.cli.drawing import DIM, fit, is_plain, spelled, styled
 from claude_mcp.cli.drawing import columns as columns_of
 from claude_mcp.cli.line import LINE
+from claude_mcp.cli.words import word
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import worded
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -18,7 +20,7 @@ def write(text: str, stream: TextIO | None = None) -> None:
     LINE.clear()
     stream.flush()
     encoding = stream.encoding or "utf-8"
-    data = memoryview(spelled(redactor.redact(text), encoding).encode(encoding, "replace"))
+    data = memoryview(spelled(_told(text), encoding).encode(encoding, "replace"))
     while data:
         # Unbuffered streams (PYTHONUNBUFFERED) may write only a part, and return its size.
         data = data[stream.buffer.write(data) :]
@@ -32,13 +34,13 @@ def write_json(value: Any) -> None:
 
 def talk(line: str) -> None:
     LINE.clear()
-    text = spelled(visible(redactor.redact(line)), sys.stderr.encoding or "utf-8")
+    text = spelled(visible(_told(line)), sys.stderr.encoding or "utf-8")
     print(text, file=sys.stderr, flush=True)
 
 
 def step(line: str) -> None:
     """Say what is being done. On a terminal, it takes one row."""
-    text, limit = f"  {visible(redactor.redact(line))}", columns_of(sys.stderr)
+    text, limit = f"  {visible(_told(line))}", columns_of(sys.stderr)
     if limit is not None:
         text = fit(text, limit)
     if is_plain(sys.stderr):
@@ -46,6 +48,11 @@ def step(line: str) -> None:
         return
     LINE.clear()
     print(styled(spelled(text, sys.stderr.encoding), DIM), file=sys.stderr, flush=True)
+
+
+def _told(text: str) -> str:
+    """The text without secrets, and with the command line's names in it."""
+    return worded(redactor.redact(text), word)
 
 
 def visible(text: str) -> str:

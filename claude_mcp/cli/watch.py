@@ -21,7 +21,8 @@ from claude_mcp.views.figures import elapsed, usd
 
 if TYPE_CHECKING:
     from claude_mcp.sessions.handle import SessionHandle
-    from claude_mcp.sessions.registry import Listed, Sessions
+    from claude_mcp.sessions.outcomes import Listed
+    from claude_mcp.sessions.registry import Sessions
     from claude_mcp.sessions.turns.results import Question
 
 REFRESH_SECONDS: Final = 2.0

@@ -97,6 +97,8 @@ def create_argv(program: str, dialect: Dialect, spec: ContainerSpec) -> Argv:
     network = dialect.default_network if spec.network is None else spec.network
     if network is not None:
         argv.append(f"--network={reference(network)}")
+    if spec.network is None and spec.runtime is None:
+        argv += dialect.network_options
     if spec.restart is not None:
         argv.append(f"--restart={spec.restart}")
     argv += [f"--add-host={host}" for host in spec.extra_hosts]

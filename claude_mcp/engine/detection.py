@@ -6,6 +6,7 @@ Detection asks a program for its version; ``answer`` reads what it says.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,6 +97,12 @@ async def _ask(
     program: str, environment: Mapping[str, str]
 ) -> tuple[Answer | None, EngineError | None]:
     """What a program says of itself, and why it cannot be used."""
+    address = reach.nobody_at(environment)
+    if address is not None and shutil.which(program, path=environment.get("PATH")):
+        return None, EngineUnavailable(
+            f"Nobody listens at {address}.",
+            hint="Start the engine or its service there, or correct the address.",
+        )
     try:
         completed = await _run(questions.version_argv(program), environment)
     except EngineError as error:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.info import EngineInfo
-from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
 from claude_mcp.engine.spec import ContainerSpec, Limits
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError
+
+if TYPE_CHECKING:
+    from claude_mcp.engine.process import Stream
 
 CREATE_SECONDS: Final = 60.0
 
@@ -231,7 +233,7 @@ class Engine(Protocol):
         """
 
     def exec(
-        self, ref: str, command: Sequence[str], *, exit_grace: float = EXIT_GRACE_SECONDS
+        self, ref: str, command: Sequence[str], *, exit_grace: float = ...
     ) -> AbstractAsyncContextManager[Stream]:
         """Run a command in a running container and hold its pipes."""
 

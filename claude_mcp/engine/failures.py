@@ -53,10 +53,12 @@ EXEC_FAILED: Final = re.compile(r"OCI runtime exec failed: ")
 """How the line begins that Docker writes to the stdout of an ``exec`` whose program did not
 start."""
 PROCESS_LIMIT: Final = re.compile(
-    r"resource temporarily unavailable|can't start new thread|newosproc|pthread_create failed",
+    r"(?<!connect: )resource temporarily unavailable|can't start new thread|newosproc"
+    r"|pthread_create failed",
     re.IGNORECASE,
 )
-"""No further process can start in a container: its limit is reached."""
+"""No further process can start in a container: its limit is reached. The same words after
+``connect`` are about a socket whose queue is full: a daemon or a shim that is too busy."""
 AMBIGUOUS: Final = re.compile(
     r"multiple IDs found with provided prefix|more than one (container|result)", re.IGNORECASE
 )
@@ -163,6 +165,9 @@ CONFIGURED_SOURCE_HINT: Final = (
     "Correct the engine's configuration (volumes or devices in containers.conf): no session asks "
     "for this path."
 )
+_STOPPED_READING: Final = re.compile(r"io: read/write on closed pipe")
+"""Podman's client says so of an archive that its service read only in part. The service keeps the
+reason to its own log."""
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -244,6 +249,13 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
         return EngineError(
             f"{message}{last_line(stderr, _NO_SPACE)}",
             hint="Free some space, or remove old sessions with 'claude-mcp prune'.",
+        )
+    if _STOPPED_READING.search(errors):
+        return EngineError(
+            f"{message}its service stopped reading and does not say why. Most often the disk there "
+            "is full.",
+            hint="Free some space in the session and on the engine's machine. The log of Podman's "
+            "service has the reason.",
         )
     if _NO_SUCH_IMAGE.search(stderr):
         return ImageNotFound(f"{message}{last_line(stderr, _NO_SUCH_IMAGE)}")

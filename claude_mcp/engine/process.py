@@ -121,6 +121,16 @@ def _kill_group(process: asyncio.subprocess.Process, *, is_held: bool = False) -
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a process that asyncio does not yet know to have ended.
+
+    Not by asyncio's own methods: they collect the exit code of one that has just ended, and who
+    waits for it then gets 255, and a warning about an unknown child process.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
 async def _kill(process: asyncio.subprocess.Process) -> None:
     _kill_group(process)
     # Python 3.11 also waits for the pipes. They stay open while output is unread, or while a
@@ -268,11 +278,11 @@ async def run_attached(
             with anyio.move_on_after(KEY_GRACE_SECONDS):
                 await process.wait()
             if process.returncode is None:
-                process.terminate()
+                _signal(process, signal.SIGTERM)
                 with anyio.move_on_after(EXIT_GRACE_SECONDS):
                     await process.wait()
             if process.returncode is None:
-                process.kill()
+                _signal(process, signal.SIGKILL)
                 await process.wait()
     return 128 - code if code < 0 else code
 

@@ -6,14 +6,20 @@ loopback of this machine may lead to a tunnel.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from claude_mcp.engine.address import EngineName
 from claude_mcp.engine.naming import named_by
 
 NETWORKS: Final = ("tcp://", "ssh://", "http://", "https://")
+LOOPBACKS: Final = ("127.0.0.1", "::1", "localhost")
+NOBODY_SECONDS: Final = 0.02
+"""How long the loopback may take to say that nobody listens."""
+_NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED)
 _HOSTS: Final = {EngineName.DOCKER: "DOCKER_HOST", EngineName.PODMAN: "CONTAINER_HOST"}
 
 
@@ -50,3 +56,28 @@ def has_context(environment: Mapping[str, str]) -> bool:
     return "DOCKER_HOST" not in names and any(
         name == "DOCKER_CONTEXT" or name.startswith("'currentContext'") for name in names
     )
+
+
+def nobody_at(environment: Mapping[str, str]) -> str | None:
+    """The engine's address, if it is on this machine and nobody listens there.
+
+    A client that finds this out is a process more. Only an address that Docker and Podman share is
+    looked at, because the program may be either. A daemon with TLS is left alone: it would log a
+    connection that does not greet.
+    """
+    docker, podman = (given_address(name, environment) for name in EngineName)
+    if docker is None or docker != podman or environment.get("DOCKER_TLS_VERIFY"):
+        return None
+    import socket  # which costs more than a list of nothing otherwise loads
+
+    url = urlsplit(docker)
+    try:
+        if url.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.setblocking(False)
+                asking.connect(url.path)
+        elif url.scheme == "tcp" and url.hostname in LOOPBACKS and url.port is not None:
+            socket.create_connection((url.hostname, url.port), NOBODY_SECONDS).close()
+    except OSError as error:
+        return docker if error.errno in _NOBODY else None
+    return None

@@ -20,7 +20,7 @@ from claude_mcp.errors import ungrouped
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.limits import GIB, LEAST_DEFAULT_MEMORY
 from claude_mcp.sessions.marks import SESSION
-from claude_mcp.sessions.registry import Unreachable
+from claude_mcp.sessions.outcomes import Unreachable
 
 UNKNOWN_MEMORY: Final = 8 * GIB
 """What an engine has that does not say it."""

@@ -14,7 +14,8 @@ import anyio
 from claude_mcp.errors import ClaudeMcpError, TurnNotFound, ungrouped
 from claude_mcp.sessions.command_state import Entry
 from claude_mcp.sessions.handle import SessionHandle
-from claude_mcp.sessions.registry import Listed, Sessions
+from claude_mcp.sessions.outcomes import Listed
+from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands, listing, prompts
 from claude_mcp.sessions.turns.listing import Listing

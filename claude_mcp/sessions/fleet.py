@@ -19,6 +19,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import (
     ClaudeMcpError,
@@ -34,14 +35,8 @@ from claude_mcp.errors import (
 from claude_mcp.sessions import capacity, pruning, references
 from claude_mcp.sessions.capacity import Capacity
 from claude_mcp.sessions.handle import Connection, SessionHandle
-from claude_mcp.sessions.registry import (
-    Answers,
-    Destroyed,
-    Listed,
-    Sessions,
-    Unreachable,
-    open_sessions,
-)
+from claude_mcp.sessions.outcomes import Answers, Destroyed, Listed, Unreachable
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import ID_CHARS, Session
 
 logger = logging.getLogger(__name__)
@@ -90,7 +85,7 @@ class Fleet(Sessions):
     async def _connection(self) -> Connection:
         raise UsageError(
             f"This needs one engine, and several are configured: {self._names}.",
-            hint="Choose one of them, with --engine or CLAUDE_MCP_ENGINE.",
+            hint=f"Choose one of them, with {named('engine')} or CLAUDE_MCP_ENGINE.",
         )
 
     # Asking them all.

@@ -6,7 +6,7 @@ counts. Whatever is unusual is left to ``registry``, which takes over the calls 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine import ahead, questions
@@ -17,6 +17,10 @@ from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.naming import first_program
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions.marks import SESSION
+
+if TYPE_CHECKING:
+    from claude_mcp.engine.answer import Answer
+    from claude_mcp.sessions.outcomes import Listed
 
 PATIENCE_SECONDS: Final = 1.0
 """How long an engine may take to answer at once."""
@@ -36,24 +40,51 @@ def end() -> None:
     ahead.discard_all()
 
 
-def finds_nothing(config: Config) -> bool:
-    """Whether there is no session at all; False if that is not certain.
+def sessions(config: Config, *, ask: bool) -> list[Listed] | None:
+    """All sessions, as ``Sessions.list`` has them; None if that takes more than a plain answer.
 
-    It takes as long as one engine call. If there are sessions, the engine begins to describe them.
-    ``end`` must follow, whatever the answer.
+    It takes as long as two engine calls, or one if there is no session. With ``ask``, a running
+    session must be asked, so the engine only begins to describe them. ``end`` must follow, whatever
+    the answer.
     """
     version = begin(config)
     if version is None:
-        return False
+        return None
     program, environment = version.argv[0], version.environment
     listing = ahead.begin(questions.list_ids_argv(program, SESSION), environment)
     if listing is None or not _succeeds(listing):
-        return False
-    ids = listing.out.value().decode("utf-8", "replace").split()
-    if ids:
-        ahead.begin(questions.inspect_argv(program, ids), environment)
-        return False
-    return _succeeds(version) and _is_usable(version)
+        return None
+    ids = _text(listing).split()
+    if not ids:
+        return [] if _succeeds(version) and _usable(version) else None
+    described = ahead.begin(questions.inspect_argv(program, ids), environment)
+    if ask or described is None:
+        return None
+    return _listed(config, version, described)
+
+
+def _listed(config: Config, version: Begun, described: Begun) -> list[Listed] | None:
+    """None if a session must be removed, or compared with what it was created with."""
+    from claude_mcp.engine.described import parse_inspect
+    from claude_mcp.sessions.labels import sessions_of
+    from claude_mcp.sessions.outcomes import Listed
+    from claude_mcp.sessions.session import Status, is_over, oldest_first
+
+    answer = _usable(version) if _succeeds(version) else None
+    if answer is None or not _succeeds(described):
+        return None
+    try:
+        found = sessions_of(parse_inspect(_text(described)), config.owner)
+    except EngineError:
+        return None
+    if any(is_over(each) or (each.restarted and each.status is Status.RUNNING) for each in found):
+        return None
+    engine = config.engine_name or dialect_of(answer).name
+    return [Listed(session, engine) for session in oldest_first(found)]
+
+
+def _text(begun: Begun) -> str:
+    return begun.out.value().decode("utf-8", "replace")
 
 
 def _succeeds(begun: Begun) -> bool:
@@ -63,14 +94,14 @@ def _succeeds(begun: Begun) -> bool:
         return False
 
 
-def _is_usable(version: Begun) -> bool:
-    """Whether it is an engine that sessions can use, and no service on another machine."""
-    answer = parse_version(version.out.value().decode("utf-8", "replace"), effective_uid=0)
+def _usable(version: Begun) -> Answer | None:
+    """What the engine is, if sessions can use it and it is no service on another machine."""
+    answer = parse_version(_text(version), effective_uid=0)
     if answer is None or not answer.daemon_answers or answer.remote:
-        return False
+        return None
     try:
         check_daemon(answer, version.argv[0], version.environment)
         check_version(dialect_of(answer), answer.version)
     except EngineError:
-        return False
-    return True
+        return None
+    return answer

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.engine import Engine, PortInUse
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, SessionNotReady
-from claude_mcp.sessions import mounted, quota
+from claude_mcp.sessions import mounted, own_container, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
@@ -91,6 +92,15 @@ class SessionHandle:
     async def git_warnings(self) -> tuple[str, ...]:
         """How the files that the host's git obeys differ from their state at creation."""
         return await self._connection.git.differences(self.session)
+
+    async def host_path(self, path: str) -> str:
+        """A path of the host that a caller named, as this program sees it.
+
+        Raises:
+            UsageError: this program runs in a container, and the path is not mounted there.
+        """
+        own = await own_container.find(self.engine)
+        return path if own is None else own.here(path)
 
     def git_notes(self, output: str) -> tuple[str, ...]:
         """Explains what git says in a command's output when it may not write its configuration."""
@@ -241,7 +251,8 @@ def _not_ready(session: Session) -> SessionNotReady:
         case Status.EXPIRED:
             return SessionNotReady(
                 f"The session {session.name!r} has expired and is being removed.",
-                hint="Create a new one, with a larger timeoutSeconds or idleTimeoutSeconds.",
+                hint=f"Create a new one, with a larger {named('timeoutSeconds')} or "
+                f"{named('idleTimeoutSeconds')}.",
             )
         case Status.REMOVING:
             return SessionNotReady(

@@ -12,6 +12,7 @@ from typing import Any, Final
 from claude_mcp.contract import operations
 from claude_mcp.contract.handover import Credentials, Handover
 from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import NextStep, SessionNotReady, UsageError
 from claude_mcp.sessions.handle import SessionHandle
 from claude_mcp.sessions.mcp import config as mcp_config
@@ -23,7 +24,8 @@ from claude_mcp.sessions.session import Session
 
 UNKNOWN_HOST: Final = (
     "An MCP server runs on this machine. The session can reach it only if it was created with a "
-    "server or a gateway on this machine; otherwise create a new session with this mcpConfig."
+    "server or a gateway on this machine; otherwise create a new session with this "
+    f"{named('mcpConfig')}."
 )
 
 

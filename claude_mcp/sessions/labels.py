@@ -6,7 +6,7 @@ Nothing else remembers a session. The labels of its network are in ``network.acc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -119,6 +119,12 @@ def session_labels(
     if home_in_memory:
         labels[HOME] = IN_MEMORY
     return {**labels, **access.labels}
+
+
+def sessions_of(containers: Iterable[Container], owner: str) -> list[Session]:
+    """The sessions among containers that exist for an owner."""
+    found = [session for each in containers if (session := session_of(each))]
+    return [session for session in found if session.is_visible_to(owner)]
 
 
 def session_of(container: Container, now: datetime | None = None) -> Session | None:

@@ -16,18 +16,15 @@ from typing import Final
 import anyio
 
 from claude_mcp.contract import operations
-from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.network import forwarders, proxies
-from claude_mcp.sessions.session import Session, Status, overdue_seconds
+from claude_mcp.sessions.session import Session, Status, is_over, overdue_seconds
 
 logger = logging.getLogger(__name__)
 
-OVERDUE_SECONDS: Final = EXPIRY_GRACE_SECONDS + 60.0
-"""How long after expiry an idle session should have ended itself."""
 ANSWER_SECONDS: Final = 10.0
 UNANSWERED_SECONDS: Final = 3600.0
 """How long after expiry a session that does not answer is spared."""
@@ -47,11 +44,6 @@ class Pruned:
     removed: bool
     kept: str = ""
     """What it holds that would be lost with it, or why that cannot be told."""
-
-
-def is_over(session: Session) -> bool:
-    """Whether it has expired and has stopped, or should have."""
-    return session.status is Status.EXPIRED or overdue_seconds(session) > OVERDUE_SECONDS
 
 
 async def prune(

@@ -28,7 +28,7 @@ def check(reference: str) -> None:
     """Raises ``UsageError`` for text that cannot be a reference."""
     if not reference.strip() or len(reference) > MAX_REFERENCE_CHARS or "\0" in reference:
         raise UsageError(
-            "A sessionId is a session's id, a prefix of it, or the session's name; "
+            "A session is named by its id, a prefix of its id, or its name; "
             f"{reference[:40]!r} is none of these."
         )
 

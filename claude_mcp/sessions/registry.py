@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Final, Generic, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -46,8 +46,16 @@ from claude_mcp.sessions.known import KnownSessions
 from claude_mcp.sessions.network import forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.network.tunnels import Tunnels
+from claude_mcp.sessions.outcomes import Answers, Destroyed, Listed
 from claude_mcp.sessions.own_container import OwnContainer
-from claude_mcp.sessions.session import Session, Status, age_seconds, client_name
+from claude_mcp.sessions.session import (
+    Session,
+    Status,
+    age_seconds,
+    client_name,
+    is_over,
+    oldest_first,
+)
 from claude_mcp.sessions.shared import Shared
 
 logger = logging.getLogger(__name__)
@@ -58,51 +66,6 @@ SWEEP_SECONDS: Final = 10.0
 """How long removing sessions may delay the end of this process."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A session and what it is doing, None if it does not run or was not asked.
-
-    ``problem`` says why a session that was asked did not report it.
-    """
-
-    session: Session
-    engine: str
-    activity: Activity | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Destroyed:
-    """``existed`` is False if there was nothing left to destroy."""
-
-    reference: str
-    session: Session | None
-    existed: bool
-    warnings: tuple[str, ...] = ()
-    not_found: SessionNotFound | None = field(default=None, compare=False)
-    """Set if no session with this reference was ever known here; it names the nearest one. If a
-    container has its name and is not ours, ``warnings`` has that too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """One of several engines that did not answer, by its name, and why."""
-
-    engine: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"Engine {self.engine} does not answer: {self.problem}"
-
-
-@dataclass(frozen=True, slots=True)
-class Answers(Generic[T]):
-    """What engines answered, in their order, and which of them did not."""
-
-    found: Sequence[T]
-    unreachable: tuple[Unreachable, ...] = ()
 
 
 class _Attempt:
@@ -242,7 +205,7 @@ class Sessions:
         found = await self._found()
         self._sweep(found)
         found = [await self._stopped_if_replaced(session) for session in found]
-        return sorted(found, key=lambda session: (session.created_at, session.name))
+        return oldest_first(found)
 
     async def _found(self) -> list[Session]:
         """The sessions that exist for the owner, as the engine describes them now."""
@@ -250,8 +213,7 @@ class Sessions:
 
     async def _list(self) -> list[Session]:
         containers = await (await self.engine()).containers(marks.SESSION)
-        found = [session for each in containers if (session := labels.session_of(each))]
-        return [session for session in found if session.is_visible_to(self.config.owner)]
+        return labels.sessions_of(containers, self.config.owner)
 
     async def _stopped_if_replaced(self, session: Session) -> Session:
         """The session; killed if it was restarted with other directories than it was created with.
@@ -273,7 +235,7 @@ class Sessions:
 
     def _sweep(self, found: Sequence[Session]) -> None:
         for session in found:
-            if pruning.is_over(session) and session.id not in self._sweeps:
+            if is_over(session) and session.id not in self._sweeps:
                 self._sweeps[session.id] = anyio.Event()
                 self._tasks.start_soon(self._remove_expired, session)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
 from claude_mcp.contract.workspaces import BIND
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.network.access import Proxy
@@ -22,6 +23,8 @@ from claude_mcp.sessions.providers.credentials import CredentialSource
 
 ID_CHARS: Final = 12
 MAX_NAME_CHARS: Final = 100
+OVERDUE_SECONDS: Final = EXPIRY_GRACE_SECONDS + 60.0
+"""How long after expiry an idle session should have ended itself."""
 
 _PLAIN: Final = re.compile(r"(?!(?:proxy|ports)-[0-9a-f]{16}$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 """Names that a container can have, except those of our proxies and forwarders; see ``Proxy.name``
@@ -188,3 +191,12 @@ def overdue_seconds(session: Session, now: datetime | None = None) -> float:
     if expires is None:
         return -math.inf
     return ((now or datetime.now(UTC)) - expires).total_seconds()
+
+
+def is_over(session: Session) -> bool:
+    """Whether it has expired and has stopped, or should have."""
+    return session.status is Status.EXPIRED or overdue_seconds(session) > OVERDUE_SECONDS
+
+
+def oldest_first(sessions: Iterable[Session]) -> list[Session]:
+    return sorted(sessions, key=lambda session: (session.created_at, session.name))

@@ -9,8 +9,9 @@ import anyio
 
 from claude_mcp.engine.engine import ContainerNotFound, ContainerNotRunning
 from claude_mcp.engine.stats import Stats
-from claude_mcp.errors import ungrouped
-from claude_mcp.sessions.registry import Answers, Sessions
+from claude_mcp.errors import EngineError, EngineUnavailable, ungrouped
+from claude_mcp.sessions.outcomes import Answers
+from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
 
 
@@ -47,19 +48,31 @@ async def usage(sessions: Sessions, references: Sequence[str] = ()) -> Answers[U
 
 
 async def _measured(sessions: Sessions, references: Sequence[str] = ()) -> list[Usage]:
-    try:
-        return await _usage(sessions, references)
-    except (ContainerNotFound, ContainerNotRunning):  # one has just ended, so none is answered for
-        return await _usage(sessions, references)
+    """Ask the engine again if a session has ended meanwhile: then it answers for none of them.
 
-
-async def _usage(sessions: Sessions, references: Sequence[str]) -> list[Usage]:
-    if references:
-        found = [await sessions.find(reference) for reference in references]
-    else:
-        found = [each.session for each in await sessions.list(ask=False)]
-    running = [each.container_id for each in found if each.status is Status.RUNNING]
-    measured = await (await sessions.engine()).stats(running) if running else []
-    by_id = {each.id: each for each in measured}
-    name = await sessions.name()
-    return [Usage(session, name, by_id.get(session.container_id)) for session in found]
+    It says so in many words, so after any failure it counts which sessions still run.
+    """
+    failure: EngineError | None = None
+    asked: list[str] = []
+    while True:
+        if references:
+            found = [await sessions.find(reference) for reference in references]
+        else:
+            found = [each.session for each in await sessions.list(ask=False)]
+        running = [each.container_id for each in found if each.status is Status.RUNNING]
+        if failure is not None and running == asked:
+            raise failure
+        try:
+            measured = await (await sessions.engine()).stats(running) if running else []
+        except EngineUnavailable:
+            raise
+        except (ContainerNotFound, ContainerNotRunning) as error:
+            # The first time, the list may be the older of the two.
+            asked = running if failure is not None else []
+            failure = error
+        except EngineError as error:
+            failure, asked = error, running
+        else:
+            by_id = {each.id: each for each in measured}
+            name = await sessions.name()
+            return [Usage(session, name, by_id.get(session.container_id)) for session in found]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.activity import Activity
     from claude_mcp.sessions.create.request import Created
     from claude_mcp.sessions.handover import HandedOver
+    from claude_mcp.sessions.outcomes import Answers, Destroyed, Listed, Unreachable
     from claude_mcp.sessions.pruning import Pruned
-    from claude_mcp.sessions.registry import Answers, Destroyed, Listed, Unreachable
     from claude_mcp.sessions.session import Session
 
 PART_SESSIONS = 50

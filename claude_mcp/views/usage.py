@@ -10,7 +10,7 @@ from claude_mcp.views.results import Result
 from claude_mcp.views.sessions import unreachable_engines
 
 if TYPE_CHECKING:
-    from claude_mcp.sessions.registry import Answers
+    from claude_mcp.sessions.outcomes import Answers
     from claude_mcp.sessions.usage import Usage
 
 HEAD = ("NAME", "STATUS", "CPU", "MEMORY", "OF", "PROCESSES", "DISK R/W", "NETWORK IN/OUT")

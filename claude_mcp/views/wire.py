@@ -1,7 +1,8 @@
 """Turns a view into JSON: keys in camelCase, text that is safe to send.
 
 Every string passes through ``clean``. What comes out of a session may contain our secrets, or
-text that is not valid Unicode and would break the connection.
+text that is not valid Unicode and would break the connection. What a message names is named here
+as the tools do.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 
 from claude_mcp.contract.messages import key
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import worded
 
 
 def clean(text: str) -> str:
     """The text without known secrets; lone surrogates become question marks."""
-    return redactor.redact(text).encode("utf-8", "replace").decode()
+    return worded(redactor.redact(text)).encode("utf-8", "replace").decode()
 
 
 def to_json(value: Any) -> Any:

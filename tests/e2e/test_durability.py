@@ -115,6 +115,7 @@ async def test_silent_claude_is_noticed_and_its_turn_can_be_cancelled(
     assert [each for each in standin.model_calls if "unread" in each.prompts] == []
 
 
+@pytest.mark.per_engine
 @pytest.mark.parametrize("era", ERAS_TESTED)
 async def test_cancelled_call_interrupts_its_turn_and_the_conversation_goes_on(
     start: Call, era: str, session: str, bare: Bare
@@ -140,7 +141,15 @@ async def test_cancelled_call_interrupts_its_turn_and_the_conversation_goes_on(
         assert "The word is quokka." in after["result"]
 
 
-@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.per_engine
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(None, marks=pytest.mark.once),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.once),
+        signal.SIGKILL,
+    ],
+)
 async def test_client_or_server_that_vanishes_does_not_stop_the_turn(
     start: Call, engine: Engine, environ: dict[str, str], how: signal.Signals | None, session: str
 ) -> None:

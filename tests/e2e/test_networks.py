@@ -59,6 +59,7 @@ async def test_a_client_is_told_the_network_and_what_was_blocked(
         await call("destroy_session", sessionId=name)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_with_nobody_there_a_proxy_that_crashes_comes_back_for_the_turn_that_runs(
     start: Call, project: Path, name: str, bare: Bare, engine: Engine, standin: Standin
 ) -> None:
@@ -73,7 +74,7 @@ async def test_with_nobody_there_a_proxy_that_crashes_comes_back_for_the_turn_th
         )
         prompt = script({"tool": "Bash", "input": {"command": command}}, {"report": True})
         await call("execute_in_session", sessionId=name, prompt=prompt, waitSeconds=0)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not (project / "started").exists():
                 await anyio.sleep(0.05)
     container = bare.containers(name)[0]
@@ -81,7 +82,7 @@ async def test_with_nobody_there_a_proxy_that_crashes_comes_back_for_the_turn_th
     proxy = f"claude-mcp-proxy-{proxy.strip()}"
     os.kill(int(bare("inspect", "--format={{.State.Pid}}", proxy)), signal.SIGKILL)
     (project / "crashed").touch()
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not (project / "answer").exists() or not (project / "answer").read_text():
             await anyio.sleep(0.05)
     async with start() as call:

@@ -80,6 +80,10 @@ async def main_job(call: Peer, projects: Path, name: str) -> None:
     assert (turn["status"], turn["result"]) == ("completed", "written")
     made = (app / "by-claude").stat()
     assert (made.st_uid, made.st_gid) == (OWNER, OWNER)
+    copied = {"sessionId": name, "direction": "from_container", "sourcePath": "by-claude"}
+    out = await call("transfer_files", **copied, destPath=str(app / "copy"))
+    assert out["path"] == "/projects/app/copy"
+    assert ((app / "copy").read_text(), (app / "copy").stat().st_uid) == ("written\n", OWNER)
     told = await call.refused("create_session", projectPath=str(projects.parent))
     assert f"--volume={projects.parent}:{projects.parent}" in told
     await call("destroy_session", sessionId=name)
@@ -100,12 +104,14 @@ async def test_over_stdio(
         await main_job(Peer(client, os.getpid()), projects, name)
 
 
+@pytest.mark.parametrize("era", ["legacy", "auto"])
 async def test_over_http(
     engine: DockerCliEngine,
     image: str,
     projects: Path,
     name: str,
     environ: dict[str, str],
+    era: Any,
 ) -> None:
     server = f"{name}-server"
     more = ("--detach", f"--name={server}", "--publish=127.0.0.1::8765", "--env=CLAUDE_MCP_TOKEN",
@@ -120,7 +126,7 @@ async def test_over_http(
         async with httpx2.AsyncClient(base_url=f"http://{port}") as http:
             await ready(http)
             assert (await http.post("/mcp", json={})).status_code == 401
-        async with calling(f"http://{port}/mcp", TOKEN, "auto") as call:
+        async with calling(f"http://{port}/mcp", TOKEN, era) as call:
             await main_job(call, projects, name)
     finally:
         stopped = subprocess.run([engine.program, "stop", server], capture_output=True)

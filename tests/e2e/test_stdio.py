@@ -26,6 +26,7 @@ ERAS = [pytest.param("legacy", marks=pytest.mark.once), "auto"]
 PATIENCE_SECONDS = 60
 
 
+@pytest.mark.near("looks into the mounted project")
 @pytest.mark.parametrize("era", ERAS)
 async def test_the_seven_tools_do_the_main_job(
     start: Call, era: str, project: Path, name: str, tmp_path: Path, bare: Bare
@@ -158,6 +159,7 @@ async def test_bad_input_gets_one_clear_sentence(
         await call("destroy_session", sessionId=name)
 
 
+@pytest.mark.per_engine
 async def test_cancelled_call_kills_the_command_and_the_server_holds_nothing_but_its_channel(
     start: Call, project: Path, name: str, bare: Bare
 ) -> None:
@@ -182,6 +184,7 @@ async def test_cancelled_call_kills_the_command_and_the_server_holds_nothing_but
                 await anyio.sleep(0.05)
 
 
+@pytest.mark.per_engine
 async def test_killed_server_loses_no_session_and_leaves_nothing_open(
     start: Call, project: Path, name: str, bare: Bare, standin: Standin
 ) -> None:
@@ -212,7 +215,14 @@ async def test_killed_server_loses_no_session_and_leaves_nothing_open(
         assert (await other("destroy_session", sessionId=name))["existed"] is False
 
 
-@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.per_engine
+@pytest.mark.parametrize(
+    "how",
+    [
+        None,
+        *(pytest.param(each, marks=pytest.mark.once) for each in (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
 async def test_server_ends_cleanly_and_takes_its_channels_along(
     engine: Engine, environ: dict[str, str], project: Path, name: str, how: Any, bare: Bare
 ) -> None:

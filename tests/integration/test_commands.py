@@ -19,6 +19,8 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
@@ -206,6 +208,7 @@ END"""
 """Gives the agent a limit that an engine may give to every container."""
 
 
+@pytest.mark.once
 async def test_commands_beyond_the_limit_of_open_files_are_refused_and_the_agent_goes_on(
     config: Config, sessions: Sessions, session: Session
 ) -> None:
@@ -238,6 +241,7 @@ async def test_commands_beyond_the_limit_of_open_files_are_refused_and_the_agent
     assert (again.stdout, again.notes) == ("up\n", ())
 
 
+@pytest.mark.once
 async def test_five_hundred_commands_in_flight_are_all_answered(
     sessions: Sessions, session: Session
 ) -> None:
@@ -274,6 +278,7 @@ for each in held:
 """
 
 
+@pytest.mark.once
 async def test_connections_beyond_the_limit_of_open_files_do_not_end_the_relay(
     environ: dict[str, str], engine: Engine, project: Path, name: str
 ) -> None:

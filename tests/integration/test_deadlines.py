@@ -17,6 +17,8 @@ from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands, prompts
 from claude_mcp.sessions.turns.results import TurnStatus
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 

@@ -21,6 +21,8 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
@@ -34,7 +36,7 @@ SERVER = "mkfifo /tmp/go; (while read line; do echo heard $line; done </tmp/go) 
 async def read_on(handle: SessionHandle, after: CommandResult, words: str) -> CommandResult:
     """Read a command's output after a result until it holds these words."""
     said = ""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while words not in said:
             after = await commands.follow(
                 handle, after.command_id, cursor=after.cursor, wait_seconds=20
@@ -52,7 +54,7 @@ async def test_a_killed_program_s_command_goes_on_and_any_other_program_finds_it
     caller = subprocess.Popen([*program, "--command-id", identifier, session.id, words])
     try:
         handle = await sessions.open(session.id)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not any(each.command_id == identifier for each in await commands.listed(handle)):
                 await anyio.sleep(0.05)
     finally:

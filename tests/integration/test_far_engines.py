@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -23,7 +21,7 @@ from claude_mcp.sessions.network import tunnels
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from tests.far_engines import Far, connects, over_ssh, over_tls
+from tests.far_engines import Far, connects, in_context, over_ssh, over_tls
 from tests.peers import script
 
 pytestmark = [
@@ -76,20 +74,6 @@ async def remote(far: Far, environ: dict[str, str]) -> AsyncIterator[Sessions]:
         yield sessions
 
 
-def in_context(far: Far, directory: Path) -> Far:
-    """The same engine by the name of a Docker context."""
-    tls, where = far.settings["CLAUDE_MCP_ENGINE_TLS"], {"DOCKER_CONFIG": str(directory / "docker")}
-    files = ",".join(f"{name}={tls}/{name}.pem" for name in ("ca", "cert", "key"))
-    subprocess.run(
-        ["docker", "context", "create", "far", f"--docker=host={far.host},{files}"],
-        env={**os.environ, **where},
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return replace(far, host="", settings={"CLAUDE_MCP_ENGINE_CONTEXT": "far", **where})
-
-
 async def test_a_session_of_a_far_engine_survives_a_link_that_is_cut_and_stalls(
     remote: Sessions, far: Far, project: Path, tmp_path: Path
 ) -> None:
@@ -129,14 +113,23 @@ async def test_a_session_of_a_far_engine_survives_a_link_that_is_cut_and_stalls(
     assert (await remote.destroy("far", discard=True)).existed
 
 
-async def test_a_published_port_of_a_far_engine_is_on_our_loopback(
+async def test_a_restricted_session_of_a_far_engine_has_its_port_on_our_loopback(
     remote: Sessions, far: Far, project: Path
 ) -> None:
     (project / "page").write_text("from afar\n" * 100_000)
-    request = CreateRequest(str(project), session_name="ports", ports=("3000",))
+    request = CreateRequest(
+        str(project), session_name="ports", ports=("3000",), network="restricted"
+    )
     created = await create(remote, request)
     assert tunnels.FAR in created.warnings
     handle = await remote.open("ports")
+    # The provider is a program on the far machine, and the only thing that can be reached.
+    turn = await turns.prompt(handle, script({"say": "through the proxy"}))
+    assert (turn.status, turn.result) == ("completed", "through the proxy")
+    refused = await commands.run(handle, "curl -s http://elsewhere.example.org/")
+    assert "claude-mcp refused" in refused.stdout
+    inside = "import socket; print([name for _, name in socket.if_nameindex()])"
+    assert (await commands.run(handle, f'python3 -c "{inside}"')).stdout == "['lo']\n"
     serving = "python3 -m http.server 3000 --bind 127.0.0.1"
     await commands.run(handle, serving, background=True)
     connect = "import socket; socket.create_connection(('127.0.0.1', 3000))"
@@ -147,7 +140,7 @@ async def test_a_published_port_of_a_far_engine_is_on_our_loopback(
     url, host_port = f"{published.url}/page", published.host_port or 0
     assert await anyio.to_thread.run_sync(read, url) == (project / "page").read_bytes()
     assert (await remote.destroy("ports", discard=True)).existed
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while await anyio.to_thread.run_sync(connects, ("127.0.0.1", host_port)):
             await anyio.sleep(0.05)
 

@@ -134,6 +134,8 @@ async def test_everyday_git_works_inside(
     assert (destroyed.existed, destroyed.warnings) == (True, ())
 
 
+@pytest.mark.near("guards the git of a mounted project")
+@pytest.mark.per_engine
 async def test_config_is_read_only_and_the_answer_says_why(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -164,6 +166,7 @@ async def test_config_is_read_only_and_the_answer_says_why(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.per_engine
 async def test_hosts_own_git_config_ends_the_mount_in_the_session_but_not_the_comparison(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -184,6 +187,8 @@ mv .git/hooks/commit-msg .git/hooks/commit-msg.old
 """What lefthook, pre-commit and the like do."""
 
 
+@pytest.mark.near("guards the git of a mounted project")
+@pytest.mark.per_engine
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 async def test_hooks_can_be_installed_in_a_session_and_never_reach_the_host(
     sessions: Sessions,
@@ -227,6 +232,8 @@ def _changes(directory: Path) -> dict[Path, int]:
     return {path: path.lstat().st_ctime_ns for path in directory.rglob("*")}
 
 
+@pytest.mark.near("guards the git of a mounted project")
+@pytest.mark.per_engine
 async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     sessions: Sessions, repository: HostGit, name: str
 ) -> None:
@@ -240,6 +247,7 @@ async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.per_engine
 async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
     sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
 ) -> None:
@@ -259,6 +267,7 @@ async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
     await sessions.destroy(name)
 
 
+@pytest.mark.per_engine
 async def test_a_host_that_does_not_know_who_commits_is_told_at_create(
     sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
 ) -> None:
@@ -293,6 +302,7 @@ async def test_large_files_are_added_as_pointers_and_come_back(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.near("guards the git of a mounted project")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
 async def test_git_directory_of_another_owner_is_no_obstacle(
     sessions: Sessions, repository: HostGit, name: str, give_to: Callable[[Path, int], None]
@@ -446,6 +456,7 @@ async def test_repository_that_appears_in_a_project_without_one_is_told(
     assert ".git/ (new)" in (await sessions.destroy(name)).warnings[0]
 
 
+@pytest.mark.near("guards the git of a mounted project")
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 async def test_git_works_in_a_worktree_and_the_rest_of_its_repository_is_guarded(
     sessions: Sessions,
@@ -584,6 +595,7 @@ def _elsewhere(git: HostGit, kind: str) -> tuple[Path, str]:
             return outside / "forged", "does not name the project"
 
 
+@pytest.mark.near("guards the git of a mounted project")
 async def test_repository_beside_its_git_file_in_the_project_works_and_is_guarded(
     sessions: Sessions, git: HostGit, name: str
 ) -> None:

@@ -32,6 +32,8 @@ from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands, prompts
 from claude_mcp.sessions.turns.results import TurnStatus
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 

@@ -25,10 +25,12 @@ from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.results import MAX_RESULT_CHARS, TurnStatus
 
+pytestmark = pytest.mark.per_engine
+
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 BASH = "echo; "
 """Claude Code refuses a command that is nothing but a sleep."""
 
@@ -261,6 +263,7 @@ async def test_prompts_stand_in_line_and_are_answered_in_order(
     assert seen == [prompts[0], prompts[1], prompts[3]]
 
 
+@pytest.mark.once
 async def test_many_front_ends_neither_merge_nor_lose_prompts(
     config: Config, session: Session, standin: Standin
 ) -> None:
@@ -392,6 +395,7 @@ async def test_api_that_never_answers_leaves_a_turn_that_can_be_interrupted(
     ).status is TurnStatus.COMPLETED
 
 
+@pytest.mark.once
 async def test_an_answer_of_5_mb_is_cut_and_its_event_is_whole(
     sessions: Sessions, session: Session
 ) -> None:

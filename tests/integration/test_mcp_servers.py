@@ -12,6 +12,7 @@ import pytest
 from messages_standin import Standin
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.request import CreateRequest, Mount
 from claude_mcp.sessions.create.start import create
@@ -22,6 +23,8 @@ from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.results import TurnStatus
+
+pytestmark = pytest.mark.per_engine
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
@@ -50,7 +53,7 @@ for line in sys.stdin:
         result = answer(message["method"], message.get("params"))
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 CALL = 'standin: [{"tool": "mcp__tiny__reverse", "input": {"text": "stressed"}}, {"report": true}]'
 
 
@@ -84,6 +87,7 @@ def tiny(**env: str) -> dict[str, Any]:
     return {"command": "python3", "args": ["/opt/mcp/server.py"], "env": env}
 
 
+@pytest.mark.near("mounts a directory")
 @pytest.mark.parametrize(
     "ours",
     [pytest.param(True, marks=pytest.mark.once, id="our image"), False],
@@ -186,8 +190,8 @@ async def test_servers_that_a_restart_lost_are_named_and_can_be_handed_in_again(
     assert turn.status is TurnStatus.COMPLETED
     assert [note for note in turn.notes if "MCP servers" in note] == [
         "The session lost its MCP servers when its container was restarted: tiny. Their "
-        "configuration is kept in memory only. Provide it again with set_credentials, or "
-        "'claude-mcp credentials'."
+        "configuration is kept in memory only. Provide it again with "
+        f"{named('set_credentials')}."
     ]
     assert later.notes == ()
 

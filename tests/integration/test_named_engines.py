@@ -17,10 +17,13 @@ from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError, EngineUnavailable
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from tests.engine_fixtures import Bare
 from tests.far_engines import over_ssh
+
+pytestmark = pytest.mark.per_engine
 
 NAMING = (
     "DOCKER_HOST",
@@ -142,6 +145,26 @@ async def test_a_session_of_podmans_service_works_and_warns_of_a_disk_limit_that
     assert [each for each in created.warnings if "disk" in each] == [
         "Podman cannot limit this session's disk here: a remote Podman ignores this limit."
     ]
+
+
+@pytest.mark.podman
+@pytest.mark.stress
+async def test_a_full_disk_behind_podmans_service_is_named(
+    engine: DockerCliEngine, tmp_path: Path, project: Path, name: str, bare: Bare
+) -> None:
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(80_000_000)
+    socket = tmp_path / "podman.sock"
+    async with podman_service(socket):
+        config = load({**os.environ, "CONTAINER_HOST": f"unix://{socket}"}, engine="podman")
+        async with open_sessions(config) as sessions:
+            await create(sessions, CreateRequest(str(project), session_name=name))
+            handle = await sessions.open(name)
+            sent = (Direction.TO_CONTAINER, str(tmp_path / "big"), "/dev/shm/")
+            with pytest.raises(EngineError, match=r"disk there is full\. Free some space"):
+                await transfer(handle, *sent)
+            left = (await commands.run(handle, "ls /dev/shm")).stdout
+    assert "big" not in left
 
 
 @pytest.mark.podman

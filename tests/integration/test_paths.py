@@ -37,6 +37,7 @@ async def test_a_protected_path_makes_no_container(
     assert bare.containers(name) == []
 
 
+@pytest.mark.near("mounts a directory")
 @pytest.mark.parametrize("mounted", [False, True])
 async def test_a_path_that_becomes_a_link_while_it_is_mounted_makes_no_session(
     sessions: Sessions, project: Path, tmp_path: Path, name: str, bare: Bare, mounted: bool
@@ -76,6 +77,7 @@ def file_system() -> Iterator[Callable[[Path], None]]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@pytest.mark.near("mounts a directory")
 async def test_file_systems_below_a_read_only_mount_are_read_only(
     sessions: Sessions,
     project: Path,
@@ -107,6 +109,7 @@ async def test_file_systems_below_a_read_only_mount_are_read_only(
         await sessions.destroy(name)
 
 
+@pytest.mark.near("mounts a directory")
 async def test_a_project_on_a_read_only_file_system_is_told_and_can_be_read(
     sessions: Sessions,
     project: Path,
@@ -123,6 +126,7 @@ async def test_a_project_on_a_read_only_file_system_is_told_and_can_be_read(
     await sessions.destroy(name)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_files_in_a_set_group_id_directory_keep_its_group(
     sessions: Sessions, project: Path, name: str
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ import anyio
 import pytest
 from messages_standin import Standin
 
-from claude_mcp.config import Config
+from claude_mcp.config import Config, load
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import QuestionNotOpen
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
@@ -21,13 +23,15 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
+from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.permissions import Answer, Decision, respond
 from claude_mcp.sessions.turns.results import Question, TurnResult, TurnStatus
+from tests.engine_fixtures import environment_with
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.xdist_group("permissions")]
 
 PATIENCE_SECONDS = 60
 ALLOW = Answer(Decision.ALLOW)
@@ -62,10 +66,32 @@ async def created(sessions: Sessions, project: Path, name: str) -> AsyncIterator
         await sessions.destroy(name)
 
 
+@pytest.fixture(scope="module")
+async def kept(
+    engine: DockerCliEngine, standin: Standin, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Session, Path]]:
+    """A session with its project, for all tests that leave no question and no file behind."""
+    project = tmp_path_factory.mktemp("strict")
+    async with (
+        open_sessions(load(environment_with(standin), engine=engine.program)) as sessions,
+        created(sessions, project, f"it-{secrets.token_hex(4)}") as session,
+    ):
+        yield session, project
+
+
 @pytest.fixture
-async def strict(sessions: Sessions, project: Path, name: str) -> AsyncIterator[Session]:
-    async with created(sessions, project, name) as session:
-        yield session
+def strict(kept: tuple[Session, Path]) -> Session:
+    return kept[0]
+
+
+@pytest.fixture
+def work(kept: tuple[Session, Path]) -> Iterator[Path]:
+    """The project of ``strict``, empty for each test."""
+    _, project = kept
+    assert list(project.glob("[a-z]*")) == []
+    yield project
+    for path in project.glob("[a-z]*"):
+        path.unlink()
 
 
 async def ended(sessions: Sessions, turn: TurnResult) -> TurnResult:
@@ -87,7 +113,7 @@ async def logged(sessions: Sessions, session: Session, question: Question) -> li
 
 
 def sent(standin: Standin, prompt: str) -> int:
-    """How often the prompt began a turn of the model."""
+    """How often the prompt began a conversation with the model."""
     return sum(
         request.prompts[-1:] == (prompt,) and not request.tool_results
         for request in standin.model_calls
@@ -95,19 +121,19 @@ def sent(standin: Standin, prompt: str) -> int:
 
 
 async def test_what_is_allowed_is_done(
-    sessions: Sessions, strict: Session, project: Path, standin: Standin
+    sessions: Sessions, strict: Session, work: Path, standin: Standin
 ) -> None:
     prompt = script(write("made"), {"say": "done"})
     asked = await turns.prompt(await sessions.open(strict.id), prompt)
     question = only(asked)
     assert question.tool_name == "Write"
     assert question.tool_input == {"file_path": "/workspace/made", "content": "x"}
-    assert not (project / "made").exists()
+    assert not (work / "made").exists()
     decided = await respond(await sessions.open(strict.id), question.request_id, ALLOW)
     assert decided.turn_id == asked.turn_id
     done = await ended(sessions, asked)
     assert (done.status, done.result, done.permission_denials) == (TurnStatus.COMPLETED, "done", ())
-    assert (project / "made").read_text() == "x"
+    assert (work / "made").read_text() == "x"
     assert await logged(sessions, strict, question) == [
         "asked: Write: made", "allowed (answered)"
     ]  # fmt: skip
@@ -117,7 +143,7 @@ async def test_what_is_allowed_is_done(
 
 
 async def test_what_is_denied_is_not_done_and_the_model_is_told_why(
-    sessions: Sessions, strict: Session, project: Path
+    sessions: Sessions, strict: Session, work: Path
 ) -> None:
     asked = await turns.prompt(
         await sessions.open(strict.id), script(bash("touch made"), {"report": True})
@@ -129,7 +155,7 @@ async def test_what_is_denied_is_not_done_and_the_model_is_told_why(
     assert [(denial.tool_name, denial.reason) for denial in done.permission_denials] == [
         ("Bash", "not in that directory")
     ]
-    assert not (project / "made").exists()
+    assert not (work / "made").exists()
     assert await logged(sessions, strict, question) == [
         "asked: Bash: touch made", "denied (answered): not in that directory"
     ]  # fmt: skip
@@ -170,7 +196,7 @@ async def test_what_nobody_answers_is_denied_after_a_time(
 
 
 async def test_who_can_be_asked_decides_each_question_and_the_prompt_is_sent_once(
-    sessions: Sessions, strict: Session, project: Path, standin: Standin
+    sessions: Sessions, strict: Session, work: Path, standin: Standin
 ) -> None:
     put: list[str] = []
 
@@ -180,35 +206,37 @@ async def test_who_can_be_asked_decides_each_question_and_the_prompt_is_sent_onc
 
     both = {"tools": [write("made"), bash("touch other")]}
     prompt = script(both, {"say": "done"})
-    done = await turns.prompt(await sessions.open(strict.id), prompt, ask=ask)
+    fresh = TurnOptions(new_conversation=True)
+    done = await turns.prompt(await sessions.open(strict.id), prompt, options=fresh, ask=ask)
     assert (done.status, put) == (TurnStatus.COMPLETED, ["Write", "Bash"])
-    assert (project / "made").exists()
-    assert not (project / "other").exists()
+    assert (work / "made").exists()
+    assert not (work / "other").exists()
     assert sent(standin, prompt) == 1
 
 
 async def test_questions_of_subagents_are_open_side_by_side_and_outlive_the_turn(
-    sessions: Sessions, strict: Session, project: Path
+    sessions: Sessions, project: Path, name: str
 ) -> None:
-    both = {"tools": [subagent(write("one")), subagent(write("two"))]}
-    turn = await turns.prompt(await sessions.open(strict.id), script(both, {"say": "begun"}))
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while len(turn.questions) < 2 or turn.status is not TurnStatus.COMPLETED:
-            await anyio.sleep(0.05)
-            turn = await turns.follow(await sessions.open(strict.id), turn.turn_id, wait_seconds=0)
-    assert turn.result == "begun"
-    by_path = {question.tool_input["file_path"]: question for question in turn.questions}
-    await respond(await sessions.open(strict.id), by_path["/workspace/one"].request_id, ALLOW)
-    await respond(await sessions.open(strict.id), by_path["/workspace/two"].request_id, DENY)
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not (project / "one").exists():
-            await anyio.sleep(0.05)
-    assert not (project / "two").exists()
-    assert (await turns.follow(await sessions.open(strict.id), turn.turn_id)).questions == ()
+    async with created(sessions, project, name):
+        both = {"tools": [subagent(write("one")), subagent(write("two"))]}
+        turn = await turns.prompt(await sessions.open(name), script(both, {"say": "begun"}))
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(turn.questions) < 2 or turn.status is not TurnStatus.COMPLETED:
+                await anyio.sleep(0.05)
+                turn = await turns.follow(await sessions.open(name), turn.turn_id, wait_seconds=0)
+        assert turn.result == "begun"
+        by_path = {question.tool_input["file_path"]: question for question in turn.questions}
+        await respond(await sessions.open(name), by_path["/workspace/one"].request_id, ALLOW)
+        await respond(await sessions.open(name), by_path["/workspace/two"].request_id, DENY)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not (project / "one").exists():
+                await anyio.sleep(0.05)
+        assert not (project / "two").exists()
+        assert (await turns.follow(await sessions.open(name), turn.turn_id)).questions == ()
 
 
 async def test_interrupting_a_turn_closes_its_question_and_the_conversation_goes_on(
-    sessions: Sessions, strict: Session, project: Path
+    sessions: Sessions, strict: Session, work: Path
 ) -> None:
     asked = await turns.prompt(
         await sessions.open(strict.id), script(write("made"), {"say": "never"})
@@ -221,7 +249,7 @@ async def test_interrupting_a_turn_closes_its_question_and_the_conversation_goes
         await respond(await sessions.open(strict.id), question.request_id, ALLOW)
     after = await turns.prompt(await sessions.open(strict.id), "And now?")
     assert (after.status, after.notes) == (TurnStatus.COMPLETED, ())
-    assert not (project / "made").exists()
+    assert not (work / "made").exists()
     assert await logged(sessions, strict, question) == [
         "asked: Write: made", "closed (the turn was interrupted)"
     ]  # fmt: skip
@@ -246,14 +274,14 @@ async def test_a_claude_that_is_killed_takes_its_question_along(
 
 
 async def test_another_front_end_answers_what_this_one_was_asked(
-    config: Config, sessions: Sessions, strict: Session, project: Path
+    config: Config, sessions: Sessions, strict: Session, work: Path
 ) -> None:
     asked = await turns.prompt(
-        await sessions.open(strict.id), script(write("made"), {"say": "done"})
+        await sessions.open(strict.id), script(write("made"), {"say": "decided elsewhere"})
     )
     async with open_sessions(config) as others:
         seen = await turns.follow(await others.open(strict.name), wait_seconds=0)
         assert seen.questions == asked.questions
         await respond(await others.open(strict.name), only(seen).request_id, ALLOW)
     assert (await ended(sessions, asked)).status is TurnStatus.COMPLETED
-    assert (project / "made").exists()
+    assert (work / "made").exists()

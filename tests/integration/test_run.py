@@ -44,6 +44,7 @@ def test_the_work_becomes_a_branch_and_nothing_of_the_session_is_left(
     assert bare.containers(name) == []
 
 
+@pytest.mark.per_engine
 @pytest.mark.usefixtures("committer")
 def test_work_that_nobody_took_keeps_the_session_and_says_how_to_take_it(
     cli: Run, repository: Path, name: str, bare: Bare
@@ -57,6 +58,7 @@ def test_work_that_nobody_took_keeps_the_session_and_says_how_to_take_it(
     assert "+new" in patch.read_text()
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("committer")
 @pytest.mark.parametrize("take", [(), ("--apply=none",), ("--patch",)])
 def test_json_says_what_became_of_everything(
@@ -76,6 +78,8 @@ def test_json_says_what_became_of_everything(
     assert bare.containers(name) == []
 
 
+@pytest.mark.once
+@pytest.mark.near("looks into the mounted project")
 def test_a_stream_has_a_line_for_each_event_and_then_the_result(
     cli: Run, project: Path, name: str
 ) -> None:
@@ -89,6 +93,7 @@ def test_a_stream_has_a_line_for_each_event_and_then_the_result(
     assert (project / "made.txt").read_text() == "new\n"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("answer", ["fail", "refused"])
 def test_a_failure_gives_its_exit_code_and_leaves_nothing(
     cli: Run, project: Path, name: str, bare: Bare, answer: str
@@ -100,6 +105,8 @@ def test_a_failure_gives_its_exit_code_and_leaves_nothing(
     assert bare.containers(name) == []
 
 
+@pytest.mark.per_engine
+@pytest.mark.near("looks into the mounted project")
 async def test_ctrl_c_ends_the_turn_and_destroys_the_session(
     cli_argv: list[str], environ: dict[str, str], project: Path, name: str, bare: Bare
 ) -> None:

@@ -309,7 +309,7 @@ def compare(name: str, engine: str, shown: Mapping[str, str]) -> None:
         assert text == before.get(f"{title}, {engine}", before.get(title)), f"{name}, {title}"
 
 
-pytestmark = pytest.mark.xdist_group("screens")
+pytestmark = [pytest.mark.xdist_group("screens"), pytest.mark.per_engine]
 """There is one session for all of them, of a fixed name."""
 
 

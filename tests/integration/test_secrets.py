@@ -264,7 +264,7 @@ async def test_a_proxys_password_reaches_the_proxy_and_no_command(
             await create(sessions, CreateRequest(str(project), session_name=name))
             turn_id = turns.new_turn_id()
             await turns.prompt(await sessions.open(name), "hello", turn_id=turn_id, wait_seconds=0)
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while not proxy.tunnels:
                     await anyio.sleep(0.1)
             await turns.interrupt(await sessions.open(name), turn_id)
@@ -275,6 +275,7 @@ async def test_a_proxys_password_reaches_the_proxy_and_no_command(
     assert proxy.refused == 0
 
 
+@pytest.mark.per_engine
 async def test_secrets_of_mcp_servers_are_with_the_servers_alone(
     engine: Engine,
     environ: dict[str, str],

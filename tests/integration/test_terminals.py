@@ -11,6 +11,8 @@ from tests.engine_fixtures import Bare, Run
 from tests.peers import script
 from tests.terminals import terminal
 
+pytestmark = pytest.mark.per_engine
+
 
 @pytest.fixture
 def session(cli: Run, project: Path, name: str) -> str:
@@ -58,11 +60,11 @@ async def test_a_terminal_that_was_killed_leaves_nothing_behind(
 
     with terminal([*cli_argv, "attach", session], environ) as attached:
         attached.until("⏵⏵")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while len(attached_programs()) != 1:  # Claude Code forks before it starts a program
                 await anyio.sleep(0.1)
         attached.kill()
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while attached_programs():
             await anyio.sleep(0.1)
     done = cli("prompt", session, script({"say": "here again"}))

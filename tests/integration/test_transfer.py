@@ -73,6 +73,7 @@ async def test_tree_survives_both_ways(
     assert snapshot(tmp_path / "back") == snapshot(source)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_what_goes_in_belongs_to_the_sessions_user_also_in_the_workspace(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ async def test_single_file_goes_into_a_directory_or_gets_a_new_name(
     assert Path(back.path).read_text() == "content"
 
 
+@pytest.mark.per_engine
 async def test_what_is_there_is_kept_unless_overwrite_is_asked(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ async def test_what_is_there_is_kept_unless_overwrite_is_asked(
     assert kept.read_text() == "new"
 
 
+@pytest.mark.per_engine
 async def test_overwritten_directory_is_merged(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -140,6 +143,7 @@ async def test_overwritten_directory_is_merged(
     assert after.stdout == "added\nboth\nmine\nnew"
 
 
+@pytest.mark.per_engine
 async def test_missing_sources_and_directories_are_said_and_change_nothing(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -162,6 +166,7 @@ async def test_missing_sources_and_directories_are_said_and_change_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+@pytest.mark.per_engine
 async def test_missing_directories_are_created_on_request_and_removed_after_a_failure(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -185,6 +190,7 @@ async def test_missing_directories_are_created_on_request_and_removed_after_a_fa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
 
 
+@pytest.mark.per_engine
 @pytest.mark.podman
 async def test_a_tmpdir_that_does_not_exist_is_named(
     engine: Engine, environ: dict[str, str], shared: Session, tmp_path: Path
@@ -199,6 +205,7 @@ async def test_a_tmpdir_that_does_not_exist_is_named(
     assert "TMPDIR" in (caught.value.hint or "")
 
 
+@pytest.mark.per_engine
 async def test_link_that_leads_outside_is_left_out_with_a_warning(
     sessions: Sessions, shared: Session, tmp_path: Path
 ) -> None:
@@ -212,6 +219,7 @@ async def test_link_that_leads_outside_is_left_out_with_a_warning(
     assert len(fetched.warnings) == 3
 
 
+@pytest.mark.per_engine
 async def test_cancelled_transfer_leaves_nothing_on_either_side(
     sessions: Sessions, session: Session, tmp_path: Path, bare: Bare
 ) -> None:
@@ -258,6 +266,7 @@ async def test_engine_leaves_no_copy_of_what_was_sent_on_the_host(
             await sessions.destroy(name)
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_single_file_belongs_to_the_sessions_user_and_keeps_its_mode(
     sessions: Sessions,
     project: Path,
@@ -296,6 +305,7 @@ def full(as_root: bool, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(path)], check=True)
 
 
+@pytest.mark.near("mounts a small file system")
 async def test_full_disk_is_said_and_nothing_is_left_of_the_transfer(
     sessions: Sessions, name: str, as_root: bool, full: Path, tmp_path: Path
 ) -> None:
@@ -322,6 +332,7 @@ async def test_full_disk_is_said_and_nothing_is_left_of_the_transfer(
         await sessions.destroy(name)
 
 
+@pytest.mark.per_engine
 async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
     sessions: Sessions, session: Session, bare: Bare, tmp_path: Path
 ) -> None:
@@ -352,6 +363,8 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
         assert list(out.iterdir()) == []
 
 
+@pytest.mark.near("mounts a directory")
+@pytest.mark.per_engine
 async def test_a_project_removed_during_a_transfer_is_an_error_in_plain_words(
     sessions: Sessions, session: Session, project: Path, tmp_path: Path
 ) -> None:

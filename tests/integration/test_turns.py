@@ -39,6 +39,7 @@ def script(*steps: dict[str, Any]) -> str:
     return "standin: " + json.dumps(steps)
 
 
+@pytest.mark.once
 async def test_second_prompt_knows_the_first_and_a_new_conversation_does_not(
     sessions: Sessions, session: Session
 ) -> None:
@@ -57,6 +58,8 @@ async def test_second_prompt_knows_the_first_and_a_new_conversation_does_not(
     assert fresh.conversation_id != first.conversation_id
 
 
+@pytest.mark.once
+@pytest.mark.near("looks into the mounted project")
 async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
     sessions: Sessions, session: Session, project: Path
 ) -> None:
@@ -92,6 +95,7 @@ async def test_claude_works_on_the_project_and_progress_tells_what_it_does(
         assert (project / made).stat().st_uid == project.stat().st_uid
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -116,6 +120,7 @@ async def test_awkward_prompt_reaches_the_model_byte_for_byte(
     assert standin.model_calls[-1].prompts[-1] == prompt
 
 
+@pytest.mark.near("looks into the mounted project")
 async def test_session_works_as_the_projects_owner_whoever_that_is(
     sessions: Sessions,
     project: Path,
@@ -168,6 +173,8 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
     assert all(0 < cost < 2 * costs[0] for cost in costs)
 
 
+@pytest.mark.per_engine
+@pytest.mark.near("looks into the mounted project")
 async def test_a_fresh_process_sees_what_a_session_is_doing(
     sessions: Sessions, session: Session, project: Path, config: Config
 ) -> None:
@@ -265,6 +272,7 @@ async def test_limits_of_a_turn_are_that_turns_alone(sessions: Sessions, shared:
     assert (free.status, free.result) == (TurnStatus.COMPLETED, "done")
 
 
+@pytest.mark.per_engine
 async def test_restarted_session_gets_the_servers_credentials_again_and_remembers(
     sessions: Sessions, session: Session, standin: Standin, bare: Bare, environ: dict[str, str]
 ) -> None:
@@ -276,6 +284,7 @@ async def test_restarted_session_gets_the_servers_credentials_again_and_remember
     assert environ["ANTHROPIC_API_KEY"] in (headers.get("x-api-key"), headers.get("X-Api-Key"))
 
 
+@pytest.mark.per_engine
 async def test_restarted_session_with_its_own_credentials_says_what_it_misses_and_takes_it(
     sessions: Sessions, project: Path, name: str, bare: Bare, standin: Standin
 ) -> None:
@@ -305,6 +314,7 @@ async def test_restarted_session_with_its_own_credentials_says_what_it_misses_an
         await sessions.destroy(name)
 
 
+@pytest.mark.per_engine
 async def test_session_without_credentials_warns_and_its_prompts_say_why(
     engine: Engine, environ: dict[str, str], project: Path, name: str
 ) -> None:
@@ -326,6 +336,7 @@ async def test_unusable_prompt_is_refused(sessions: Sessions, shared: Session, p
         await turns.prompt(await sessions.open(shared.id), prompt)
 
 
+@pytest.mark.per_engine
 async def test_a_credential_of_any_length_does_not_block_the_session(
     sessions: Sessions, session: Session, project: Path, bare: Bare
 ) -> None:

@@ -121,6 +121,7 @@ async def test_a_clone_outlives_its_container(
     assert await run(sessions, name, "git status --porcelain") == "A  work"
 
 
+@pytest.mark.per_engine
 async def test_two_sessions_on_one_repository_never_meet(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -151,6 +152,7 @@ async def test_nothing_is_left_of_a_workspace_that_could_not_be_made(
     await created(sessions, repository, name, "clone")
 
 
+@pytest.mark.per_engine
 async def test_a_session_that_was_cancelled_while_it_was_made_is_gone(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -168,6 +170,7 @@ async def test_a_session_that_was_cancelled_while_it_was_made_is_gone(
     assert name not in [each.session.name for each in await sessions.list()]
 
 
+@pytest.mark.per_engine
 async def test_a_read_only_root_has_no_place_for_a_clone(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -210,6 +213,7 @@ async def test_work_comes_back_as_a_branch_and_nothing_else_changes(
     assert git(repository, "log", "-1", "--format=%s", f"claude/{name}") == "The rest"
 
 
+@pytest.mark.per_engine
 async def test_a_conflict_changes_nothing_and_can_be_resolved(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -231,6 +235,7 @@ async def test_a_conflict_changes_nothing_and_can_be_resolved(
     assert (repository / "a.txt").read_text() == "theirs\n"
 
 
+@pytest.mark.per_engine
 async def test_chosen_files_and_a_patch(
     sessions: Sessions, repository: Path, name: str, tmp_path: Path
 ) -> None:
@@ -251,6 +256,7 @@ async def test_chosen_files_and_a_patch(
     assert (repository / "run.sh").exists()
 
 
+@pytest.mark.per_engine
 async def test_changes_of_the_session_and_of_a_turn_are_told_and_undone(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -279,12 +285,14 @@ async def test_changes_of_the_session_and_of_a_turn_are_told_and_undone(
 
 
 @pytest.mark.local
+@pytest.mark.near("mounts a directory")
+@pytest.mark.per_engine
 async def test_a_mounted_repository_tells_its_changes_too(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
     await created(sessions, repository, name, "bind")
     handle = await sessions.open(name)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:  # the first checkpoint is made beside the start
             try:
                 await get_changes(handle)
@@ -319,6 +327,7 @@ async def test_work_that_is_nowhere_else_is_not_destroyed(
     assert (await sessions.destroy(name, discard=True)).existed
 
 
+@pytest.mark.per_engine
 async def test_a_session_cannot_send_what_would_run_on_the_host(
     sessions: Sessions, repository: Path, name: str
 ) -> None:
@@ -351,6 +360,7 @@ async def without_git(config: Config, tmp_path: Path) -> AsyncIterator[Sessions]
         yield opened
 
 
+@pytest.mark.per_engine
 async def test_a_copy_comes_back_without_git(
     without_git: Sessions, project: Path, name: str, tmp_path: Path
 ) -> None:
@@ -391,6 +401,7 @@ async def test_a_copy_comes_back_without_git(
 
 
 @pytest.mark.local
+@pytest.mark.per_engine
 async def test_an_expired_clone_is_kept_for_its_work(
     sessions: Sessions, repository: Path, name: str, bare: Bare
 ) -> None:

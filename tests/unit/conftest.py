@@ -12,7 +12,7 @@ import pytest
 
 from claude_mcp.contract.redaction import redactor
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 """After this a test fails instead of hanging."""
 
 

@@ -25,7 +25,7 @@ from claude_mcp.placing import descriptors
 from claude_mcp.proxy import exchange, forwarder, slots
 from claude_mcp.server.arguments import WAIT_SECONDS
 from claude_mcp.server.tools import BY_NAME, tools
-from claude_mcp.sessions import limits, pruning
+from claude_mcp.sessions import limits, pruning, session
 from claude_mcp.sessions.channel import channel
 from claude_mcp.sessions.files import tar, unpacking
 from claude_mcp.sessions.git import directories, guard
@@ -299,6 +299,6 @@ def operations_of_the_agent() -> set[str]:
 
 def test_the_threat_model_has_the_deadlines_for_expired_sessions() -> None:
     text = " ".join((REPOSITORY / "docs" / "threat-model.md").read_text().split())
-    assert (pruning.OVERDUE_SECONDS, pruning.UNANSWERED_SECONDS) == (2 * 60, 60 * 60)
+    assert (session.OVERDUE_SECONDS, pruning.UNANSWERED_SECONDS) == (2 * 60, 60 * 60)
     assert "within two minutes after its time" in text
     assert "an hour after its time" in text

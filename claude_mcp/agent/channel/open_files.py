@@ -34,12 +34,16 @@ class Room:
 
     @contextlib.contextmanager
     def taken(self, wait_seconds: float = 0.0) -> Iterator[None]:
-        """Open the descriptors in the block; waits for room in the order of the calls.
+        """Open the descriptors in the block. Calls that wait for room get it in their order; one
+        that does not wait looks once, also while another one looks.
 
         Raises:
             TooManyOpen: there is still no room.
         """
-        self._wait(time.monotonic() + wait_seconds)
+        if wait_seconds > 0:
+            self._wait(time.monotonic() + wait_seconds)
+        elif not self._take():
+            raise TooManyOpen
         try:
             yield
         finally:

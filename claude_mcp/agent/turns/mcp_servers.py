@@ -20,6 +20,7 @@ from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
 from claude_mcp.contract import places
 from claude_mcp.contract.operations import McpReport
+from claude_mcp.contract.wording import named
 
 CONFIG_PATH = places.RUN_DIRECTORY + "/mcp.json"
 ANSWER_SECONDS = 5.0
@@ -31,7 +32,7 @@ STDERR_LINES = 5
 STDERR_CHARACTERS = 4000
 LOST = (
     "The session lost its MCP servers when its container was restarted: {}. Their configuration "
-    "is kept in memory only. Provide it again with set_credentials, or 'claude-mcp credentials'."
+    f"is kept in memory only. Provide it again with {named('set_credentials')}."
 )
 _LOGGED_STDERR = "Server stderr: "
 _LOGGED_FAILURE = "Connection failed"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from claude_mcp.agent.store.records import Result
 from claude_mcp.agent.turns.live import Live
 from claude_mcp.claude import protocol
+from claude_mcp.contract.wording import named
 
 CANCELLED_UNSENT: Result = {"status": "cancelled", "error": "Cancelled before it was sent."}
 INTERRUPTED: Result = {
@@ -17,10 +18,9 @@ UNREAD: Result = {"status": "unread"}
 """Claude Code certainly did not read the prompt before it ended."""
 REFUSED = {
     "conversation": "The model's service refuses what the conversation contains, so further "
-    "prompts would probably fail as well. Send the next one with newConversation "
-    "('--new-conversation').",
+    f"prompts would probably fail as well. Send the next one with {named('newConversation')}.",
     "request": "If other prompts fail in the same way, the conversation is the reason: send the "
-    "next one with newConversation ('--new-conversation').",
+    f"next one with {named('newConversation')}.",
 }
 UNFINISHED = (
     "Claude Code is done with the prompt, but its final message never came, so the cost is not "

@@ -95,6 +95,9 @@ class Dialect:
     ``{gid}`` stand for that user."""
     default_network: str | None
     """The value of ``--network`` for the engine's own network; None if it needs no option."""
+    network_options: tuple[str, ...]
+    """Options that a container on that network needs at ``create``, unless another runtime than the
+    engine's own makes its network."""
     log_driver: str
     """A driver that ``logs`` can read on every host and whose files can be bounded in size."""
     copy_out_options: tuple[str, ...]

@@ -36,6 +36,7 @@ DOCKER: Final = Dialect(
     read_only_options=(),
     tmpfs_owner_options="uid={uid},gid={gid}",
     default_network=None,
+    network_options=(),
     log_driver="json-file",
     copy_out_options=("--follow-link",),
     daemon=True,

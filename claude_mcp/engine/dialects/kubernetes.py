@@ -30,6 +30,7 @@ KUBERNETES: Final = Dialect(
     # Its ``info`` says which limits a pod has no field for.
     limits_need_delegation=True,
     create_options=(),
+    network_options=(),
     unset_variable_option="",
     read_only_options=(),
     tmpfs_owner_options="",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from claude_mcp.contract.codes import Code
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -86,11 +87,11 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
     Code.NO_TRANSFER: Meaning(
         TransferError, "Nothing was copied: the session gave up the transfer.", "Try again."
     ),
-    Code.BAD_COMMAND: Meaning(UsageError, "commandId must be a UUID."),
+    Code.BAD_COMMAND: Meaning(UsageError, "The command's id must be a UUID."),
     Code.OTHER_COMMAND: Meaning(
         UsageError,
-        "commandId {detail} was used for another command.",
-        "Repeat a command with its own text, or leave commandId out.",
+        "The id {detail} was used for another command.",
+        "Repeat a command with its own text, or leave the id out.",
     ),
     Code.NO_COMMAND: Meaning(
         CommandNotFound,
@@ -113,17 +114,17 @@ REFUSALS: Final[Mapping[Code, Meaning]] = {
         "Nothing was written to the command's stdin: {detail}.",
         "Only a command in the background or with a tty keeps its stdin open.",
     ),
-    Code.BAD_TURN: Meaning(UsageError, "turnId must be a UUID."),
+    Code.BAD_TURN: Meaning(UsageError, "The turn's id must be a UUID."),
     Code.OTHER_PROMPT: Meaning(
         UsageError,
-        "turnId {detail} was used for another prompt.",
-        "Repeat a turn with its own prompt, or leave turnId out.",
+        "The id {detail} was used for another prompt.",
+        "Repeat a turn with its own prompt, or leave the id out.",
     ),
     Code.NO_NETWORK: Meaning(
         SessionNotReady,
         "Session {session!r} has no network, so it cannot reach its provider.",
-        "Commands and transfers work. For prompts, create a session with network "
-        "'restricted' or 'open'.",
+        "Commands and transfers work. For prompts, create a session with "
+        f"{named('network')} 'restricted' or 'open'.",
     ),
     Code.UNCONFIGURED: Meaning(
         SessionNotReady,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ConfigError, GitNotFound, UsageError
@@ -119,7 +120,7 @@ def choose(
     wanted = request.workspace or config.workspace
     if wanted not in (BIND, CLONE, COPY):
         if request.workspace:
-            raise UsageError("workspace must be bind, clone or copy.")
+            raise UsageError(f"{named('workspace')} must be bind, clone or copy.")
         raise ConfigError("CLAUDE_MCP_WORKSPACE must be bind, clone or copy.")
     warnings: tuple[str, ...] = ()
     dialect = engine.dialect
@@ -150,5 +151,7 @@ def choose(
         ("trustGit", request.trust_git, BIND),
     ):
         if given and wanted != kind:
-            raise UsageError(f"{option} belongs to the workspace {kind!r}, not to {wanted!r}.")
+            raise UsageError(
+                f"{named(option)} belongs to the workspace {kind!r}, not to {wanted!r}."
+            )
     return wanted, warnings

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.engine import CopyIncomplete, Engine, PathNotFound
 from claude_mcp.errors import AgentError, NextStep, TransferError, UsageError
 from claude_mcp.placing import descriptors, placement
@@ -63,7 +64,8 @@ async def transfer(
 
     The source goes inside a destination that is a directory or ends with ``/``. Otherwise the
     destination is the new path. With ``create_parents``, missing directories are created. Paths
-    in the session may be relative to /workspace; paths on the host must be absolute. With
+    in the session may be relative to /workspace; paths on the host must be absolute, and are named
+    as the host or, if this program runs in a container, as that container names them. With
     ``overwrite``, files are replaced and directories merged.
 
     Raises:
@@ -71,7 +73,10 @@ async def transfer(
         AgentError, EngineError: the destination is unchanged.
     """
     if "\0" in source or "\0" in destination or not source or not destination:
-        raise UsageError("sourcePath and destPath must not be empty or contain a NUL character.")
+        raise UsageError(
+            f"{named('sourcePath')} and {named('destPath')} must not be empty or contain a NUL "
+            "character."
+        )
     if direction is Direction.TO_CONTAINER:
         return await _send(handle, source, destination, overwrite, create_parents, progress)
     return await _fetch(handle, source, destination, overwrite, create_parents, progress)
@@ -86,7 +91,7 @@ async def _send(
     progress: Progress,
 ) -> Transferred:
     path, name, is_directory = await anyio.to_thread.run_sync(
-        _source, source, handle, abandon_on_cancel=True
+        _source, await handle.host_path(source), handle, abandon_on_cancel=True
     )
     args = operations.Receive(destination, name, is_directory, overwrite, create_parents)
     tally = Tally()
@@ -124,7 +129,7 @@ async def _send(
 
 def _source(source: str, handle: SessionHandle) -> tuple[Path, str, bool]:
     """The real path of what is sent, its name, and whether it is a directory."""
-    given = policy.host_path(source, "sourcePath")
+    given = policy.host_path(source, named("sourcePath"))
     try:
         path = given.resolve(strict=True)
         status = path.stat()
@@ -149,7 +154,7 @@ async def _fetch(
     name = posixpath.basename(path)
     if not name:
         raise UsageError("The session's root directory cannot be copied.")
-    given = policy.host_path(destination, "destPath")
+    given = policy.host_path(await handle.host_path(destination), named("destPath"))
     pinned, engine = await handle.pinned(), _copying_engine(handle)
     await pinned.check_mounts()
     session = pinned.session

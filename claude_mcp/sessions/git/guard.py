@@ -18,6 +18,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.channel.answers import NAME_CHARS, listed
 from claude_mcp.sessions.git import files as git_files
@@ -53,8 +54,8 @@ CONFIG_REFUSED: Final = re.compile(r"could not write config file \S+: Device or 
 CONFIG_NOTE: Final = (
     "The project's git config is read-only in this session, because git on the host obeys it. "
     "Set it on the host, use 'git config --global' or 'git -c' in the session, or create the "
-    "session with trustGit or workspace 'clone'. Pushes and renamed branches are done all the "
-    "same; only their upstream is not recorded."
+    f"session with {named('trustGit')} or {named('workspace')} 'clone'. Pushes and renamed "
+    "branches are done all the same; only their upstream is not recorded."
 )
 
 

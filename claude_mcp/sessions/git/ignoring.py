@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import UsageError
 from claude_mcp.placing import descriptors
 
@@ -241,7 +242,8 @@ def _walk(directory: int, names: tuple[str, ...], rules: _Rules, depth: int) -> 
         reading = os.open(".", descriptors.READ, dir_fd=directory)
     except OSError as error:
         raise UsageError(
-            f"{here or '.'!r} cannot be read: {error.strerror}.", hint="Leave it out with exclude."
+            f"{here or '.'!r} cannot be read: {error.strerror}.",
+            hint=f"Leave it out with {named('exclude')}.",
         ) from error
     try:
         with os.scandir(reading) as entries:

@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 import anyio.to_thread
 
 from claude_mcp.contract import workspaces
+from claude_mcp.contract.wording import named
 from claude_mcp.contract.workspaces import Seed
 from claude_mcp.errors import GitError, GitNotFound, UsageError
 from claude_mcp.placing import descriptors
@@ -122,8 +123,9 @@ async def _plan_clone(git: Git, project: str, request: SeedRequest) -> SeedPlan:
         uncommitted, deleted = (), ()
     elif request.base_ref is not None:
         raise UsageError(
-            "Uncommitted changes belong to the commit that is checked out, not to baseRef.",
-            hint="Leave out baseRef or includeUncommitted.",
+            "Uncommitted changes belong to the commit that is checked out, not to "
+            f"{named('baseRef')}.",
+            hint=f"Leave out {named('baseRef')} or {named('includeUncommitted')}.",
         )
     if directory:
         warnings = [
@@ -246,7 +248,7 @@ async def _commit(git: Git, repository: Repository, reference: str | None) -> st
         return None
     raise UsageError(
         f"The project has no commit {reference[:200]!r}.",
-        hint="baseRef is a branch, a tag or a commit of the project on the host.",
+        hint="It takes a branch, a tag or a commit of the project on the host.",
     )
 
 
@@ -326,7 +328,7 @@ def _uncommitted_warnings(count: int) -> list[str]:
     files = "A tracked file has" if count == 1 else f"{count} tracked files have"
     return [
         f"{files} uncommitted changes, which are not in the session. Commit them, or ask for them "
-        "with includeUncommitted."
+        f"with {named('includeUncommitted')}."
     ]
 
 
@@ -343,7 +345,7 @@ async def _untracked_warnings(
         return []
     what = "An untracked file is" if len(names) == 1 else f"{len(names)} untracked files are"
     shown = program.listed(names, NAMED)
-    return [f"{what} not in the session: {shown}. Bring those it needs with include."]
+    return [f"{what} not in the session: {shown}. Bring those it needs with {named('include')}."]
 
 
 def _content_warnings(missing: Sequence[str], pointers: Sequence[str]) -> list[str]:

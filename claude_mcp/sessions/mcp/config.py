@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from claude_mcp.contract.handover import McpServers
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.mcp import secret_values
 
@@ -36,19 +37,19 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     servers = config.get("mcpServers")
     if not isinstance(servers, dict):
-        raise UsageError("mcpConfig has no object 'mcpServers'.")
+        raise UsageError(f"{named('mcpConfig')} has no object 'mcpServers'.")
     checked = {"mcpServers": servers}
     try:
         size = len(json.dumps(checked).encode())
         json.dumps(checked, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UsageError("mcpConfig must be valid Unicode.") from error
+        raise UsageError(f"{named('mcpConfig')} must be valid Unicode.") from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError("mcpConfig cannot be written as JSON.") from error
+        raise UsageError(f"{named('mcpConfig')} cannot be written as JSON.") from error
     if size > MAX_BYTES or len(servers) > MAX_SERVERS:
         raise UsageError(
-            f"mcpConfig is too large: {len(servers)} servers in {size} bytes; the limits are "
-            f"{MAX_SERVERS} servers and {MAX_BYTES} bytes."
+            f"{named('mcpConfig')} is too large: {len(servers)} servers in {size} bytes; the "
+            f"limits are {MAX_SERVERS} servers and {MAX_BYTES} bytes."
         )
     for secret in secret_values.secrets_of(servers.values()):
         redactor.add(secret)
@@ -57,7 +58,7 @@ def check(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
         problems += [f"mcpServers.{name[:64]}{problem}" for problem in _problems(server)]
     if problems:
         raise UsageError(
-            f"mcpConfig is invalid: {'; '.join(problems[:10])}.",
+            f"{named('mcpConfig')} is invalid: {'; '.join(problems[:10])}.",
             hint="A server is {command, args, env}, or {type: http or sse, url, headers}.",
         )
     return checked if servers else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers import addresses
@@ -49,7 +50,9 @@ def translate(config: dict[str, Any] | None, dialect: Dialect) -> Translated:
             servers[name] = {**server, "url": inside}
             needs_alias = True
     if problems:
-        raise UsageError(f"mcpConfig cannot be used in a container: {' '.join(problems)}")
+        raise UsageError(
+            f"{named('mcpConfig')} cannot be used in a container: {' '.join(problems)}"
+        )
     changed = None if config is None else {**config, "mcpServers": servers}
     return Translated(changed, tuple(warnings), needs_alias)
 

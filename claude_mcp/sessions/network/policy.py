@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from claude_mcp.config import Config
 from claude_mcp.contract.urls import proxy_parts
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.hosts import Host, allows, parse_host
@@ -53,12 +54,12 @@ def settle(
         _check_fixed(network_of(config, None), network, hosts, provider)
         if network is Network.RESTRICTED:
             _check_provider(config, dialect, provider)
-    allowed = _hosts("allowedHosts", hosts, UsageError)
+    allowed = _hosts(named("allowedHosts"), hosts, UsageError)
     if network is not Network.RESTRICTED:
         if hosts:
             raise UsageError(
-                "allowedHosts requires the network 'restricted'; this session's network is "
-                f"'{network.value}'.",
+                f"{named('allowedHosts')} requires the network 'restricted'; this session's "
+                f"network is '{network.value}'.",
                 hint="Ask for the network 'restricted' as well, or leave the hosts out."
                 if network is Network.OPEN
                 else "A session without a network reaches no host; leave the hosts out.",
@@ -105,7 +106,7 @@ def network_of(config: Config, wanted: str | None) -> Network:
         names = "open, restricted or none"
         if wanted is None:
             raise ConfigError(f"CLAUDE_MCP_NETWORK must be {names}.") from None
-        raise UsageError(f"network must be {names}.") from None
+        raise UsageError(f"{named('network')} must be {names}.") from None
 
 
 def _check_fixed(
@@ -117,9 +118,9 @@ def _check_fixed(
     if order.index(network) < order.index(configured):
         problem = f"Sessions on this server are limited to the network {configured.value!r}"
     elif hosts:
-        problem = "allowedHosts is not accepted"
+        problem = f"{named('allowedHosts')} is not accepted"
     elif network is Network.RESTRICTED and "baseUrl" in provider.places:
-        problem = "A restricted session cannot choose its own baseUrl"
+        problem = f"A restricted session cannot choose its own {named('baseUrl')}"
     if problem is not None:
         raise UsageError(FIXED.format(problem))
 

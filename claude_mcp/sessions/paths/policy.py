@@ -13,6 +13,7 @@ from pathlib import Path
 
 from claude_mcp.config import Config
 from claude_mcp.config_names import ROOTS_NAME
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.paths import protected, sockets
 from claude_mcp.sessions.paths.mounts import read_mounts
@@ -59,7 +60,7 @@ def project(value: str, config: Config) -> Project:
     Raises:
         UsageError: relative, missing, not a directory, unreadable, or refused by a rule.
     """
-    given = host_path(value, "projectPath")
+    given = host_path(value, named("projectPath"))
     try:
         path = given.resolve(strict=True)
         status = path.stat()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from claude_mcp.contract.handover import Credential, Credentials
+from claude_mcp.contract.wording import named
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Lookup
 
 KINDS: Final = ("apiKey", "authToken", "oauthToken")
 NO_CREDENTIALS: Final = (
     "No credentials were found, so prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN "
-    "or CLAUDE_CODE_OAUTH_TOKEN, or give the session an apiKey."
+    f"or CLAUDE_CODE_OAUTH_TOKEN, or give the session its own with {named('apiKey')}."
 )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from claude_mcp.config_names import AWS_KEY_NAMES
 from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers import aws_profile
 from claude_mcp.sessions.providers.credentials import CredentialSource
@@ -23,8 +24,8 @@ AWS_ARGUMENTS: Final = ("awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken
 NO_KEYS: Final = (
     "No AWS credentials were given. Claude Code will request this machine's role (EC2 or ECS "
     "metadata); prompts fail if it has none. Otherwise set AWS_PROFILE, AWS_BEARER_TOKEN_BEDROCK "
-    "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass awsAccessKeyId and "
-    "awsSecretAccessKey."
+    f"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass {named('awsAccessKeyId')} and "
+    f"{named('awsSecretAccessKey')}."
 )
 
 
@@ -40,7 +41,7 @@ def find(lookup: Lookup) -> Found:
         "region",
         REGION,
         ("AWS_REGION", "AWS_DEFAULT_REGION"),
-        "Bedrock needs a region: pass awsRegion or set AWS_REGION.",
+        f"Bedrock needs a region: pass {named('awsRegion')} or set AWS_REGION.",
         ("The region of AWS_PROFILE", profile_region) if profile_region else None,
     )
     base_url = lookup.base_url("ANTHROPIC_BEDROCK_BASE_URL", source)
@@ -63,7 +64,9 @@ def _own(lookup: Lookup) -> Credential:
     names = [given_as[name] for name in AWS_OPTIONS if name in given_as]
     if token is not None:
         if names:
-            lookup.problems.append(f"Pass either bearerToken or {', '.join(names)}, not both.")
+            lookup.problems.append(
+                f"Pass either {named('bearerToken')} or {', '.join(map(named, names))}, not both."
+            )
         return Credential("bearerToken", lookup.key("bearerToken", token))
     keys = {name: lookup.option(name) for name in AWS_OPTIONS}
     for name, argument in zip(AWS_OPTIONS[:2], AWS_ARGUMENTS, strict=False):
@@ -143,8 +146,8 @@ def _machine_role(lookup: Lookup) -> Credential:
     elif disabled is not None and disabled[1].lower() == "true":
         lookup.problems.append(
             "Bedrock needs credentials: set AWS_PROFILE, AWS_BEARER_TOKEN_BEDROCK or "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass awsAccessKeyId and "
-            "awsSecretAccessKey."
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass {named('awsAccessKeyId')} and "
+            f"{named('awsSecretAccessKey')}."
         )
     elif endpoint := lookup.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         role["endpoint"] = lookup.address(*endpoint).rstrip("/")

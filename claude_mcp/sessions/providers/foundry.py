@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from claude_mcp.contract.handover import Credential, Credentials
+from claude_mcp.contract.wording import named
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Lookup, needs_own_credential
 
@@ -19,7 +20,7 @@ def find(lookup: Lookup) -> Found:
     credential = None
     if key is None:
         lookup.problems.append(
-            "Foundry needs a key: pass the option apiKey or set ANTHROPIC_FOUNDRY_API_KEY."
+            f"Foundry needs a key: pass {named('apiKey')} or set ANTHROPIC_FOUNDRY_API_KEY."
         )
     else:
         name = "ANTHROPIC_FOUNDRY_API_KEY" if own is None else "apiKey"
@@ -27,9 +28,9 @@ def find(lookup: Lookup) -> Found:
     resource = lookup.option("resource")
     base_url = None
     if resource is not None and source is not CredentialSource.SESSION:
-        lookup.problems.append(needs_own_credential("resource"))
+        lookup.problems.append(needs_own_credential(named("resource")))
     if resource is not None and lookup.option("baseUrl") is not None:
-        lookup.problems.append("Pass either resource or baseUrl, not both.")
+        lookup.problems.append(f"Pass either {named('resource')} or {named('baseUrl')}, not both.")
     if resource is None:
         base_url = lookup.base_url("ANTHROPIC_FOUNDRY_BASE_URL", source)
     if base_url is None:
@@ -37,8 +38,8 @@ def find(lookup: Lookup) -> Found:
             "resource",
             RESOURCE,
             ("ANTHROPIC_FOUNDRY_RESOURCE",),
-            "Foundry needs a resource or a base URL: pass resource or baseUrl, or set "
-            "ANTHROPIC_FOUNDRY_RESOURCE or ANTHROPIC_FOUNDRY_BASE_URL.",
+            f"Foundry needs a resource or a base URL: pass {named('resource')} or "
+            f"{named('baseUrl')}, or set ANTHROPIC_FOUNDRY_RESOURCE or ANTHROPIC_FOUNDRY_BASE_URL.",
         )
     return Found(source, credential, base_url=base_url, resource=resource)
 

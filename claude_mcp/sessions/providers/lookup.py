@@ -9,6 +9,7 @@ from typing import Final
 
 from claude_mcp.config import Config
 from claude_mcp.contract.handover import Credential
+from claude_mcp.contract.wording import named
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.sessions.providers import addresses
 from claude_mcp.sessions.providers.credentials import CredentialSource
@@ -104,7 +105,7 @@ class Lookup:
             name = variable
             found = servers if servers is not None else self.config.cloud.get(variable)
         elif source is not CredentialSource.SESSION:
-            self.problems.append(needs_own_credential("baseUrl"))
+            self.problems.append(needs_own_credential(named("baseUrl")))
         if found is None or (not found and name == "baseUrl"):
             return found
         written = self.address(name, found)

@@ -15,6 +15,7 @@ from typing import Final
 from claude_mcp.config import Config
 from claude_mcp.config_names import SWITCHES
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import named
 
 ANTHROPIC: Final = "anthropic"
 BEDROCK: Final = "bedrock"
@@ -146,7 +147,7 @@ def _provider(config: Config, request: ProviderRequest, problems: list[str]) -> 
         problems.append(f"No such provider; choose one of {', '.join(OPTIONS)}.{question}")
         return None
     if request.use_bedrock and asked not in (None, BEDROCK):
-        problems.append(f"useBedrock contradicts provider {asked}.")
+        problems.append(f"{named('useBedrock')} contradicts {named('provider')} {asked}.")
     if asked is not None:
         return asked
     if request.use_bedrock:
@@ -155,7 +156,7 @@ def _provider(config: Config, request: ProviderRequest, problems: list[str]) -> 
         return ANTHROPIC
     if len(config.clouds) > 1:
         names = " and ".join(SWITCHES[cloud] for cloud in config.clouds)
-        problems.append(f"{names} are both set: keep one of them, or pass provider.")
+        problems.append(f"{names} are both set: keep one of them, or pass {named('provider')}.")
     return config.clouds[0] if config.clouds else ANTHROPIC
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import named
 from claude_mcp.sessions.providers.bedrock import REGION
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.providers.lookup import Found, Lookup
@@ -20,7 +21,7 @@ TOKEN_HOST: Final = "oauth2.googleapis.com"
 NO_CREDENTIALS: Final = (
     "No Google credentials were given. Claude Code will request this machine's account from the "
     "metadata service; prompts fail if it has none. Otherwise set GOOGLE_APPLICATION_CREDENTIALS "
-    "or pass the option credentials."
+    f"or pass {named('credentials')}."
 )
 
 
@@ -47,13 +48,13 @@ def find(lookup: Lookup) -> Found:
         "projectId",
         PROJECT,
         ("ANTHROPIC_VERTEX_PROJECT_ID",),
-        "Vertex needs a project: pass projectId or set ANTHROPIC_VERTEX_PROJECT_ID.",
+        f"Vertex needs a project: pass {named('projectId')} or set ANTHROPIC_VERTEX_PROJECT_ID.",
     )
     region = lookup.place(
         "region",
         REGION,
         ("CLOUD_ML_REGION",),
-        "Vertex needs a region: pass region or set CLOUD_ML_REGION.",
+        f"Vertex needs a region: pass {named('region')} or set CLOUD_ML_REGION.",
     )
     return Found(
         source,

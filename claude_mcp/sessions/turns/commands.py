@@ -16,6 +16,7 @@ import anyio
 from claude_mcp.contract import operations, places
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import AgentError, CommandNotFound, UsageError
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.silence import LinkLost, StoppedMeanwhile, stopped
@@ -185,7 +186,7 @@ def new_command_id(given: str | None = None) -> str:
     Raises:
         UsageError: the caller's is not a UUID.
     """
-    return canonical(given, "commandId")
+    return canonical(given, "command")
 
 
 async def _request(
@@ -206,7 +207,7 @@ def _result(handle: SessionHandle, answer: dict[str, Any], limit_bytes: int) -> 
 
 def _check_wait(seconds: float | None) -> None:
     if seconds is not None and not 0 <= seconds < math.inf:
-        raise UsageError("waitSeconds must be at least 0.")
+        raise UsageError(f"{named('waitSeconds')} must be at least 0.")
 
 
 def _check(

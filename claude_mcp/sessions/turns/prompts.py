@@ -15,6 +15,7 @@ import anyio
 from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import (
     AgentError,
     NextStep,
@@ -73,7 +74,7 @@ def new_turn_id(given: str | None = None) -> str:
     Raises:
         UsageError: the caller's is not a UUID.
     """
-    return canonical(given, "turnId")
+    return canonical(given, "turn")
 
 
 async def prompt(
@@ -304,7 +305,7 @@ def _failed(handle: SessionHandle, turn_id: str) -> TurnResult:
 
 def _check_wait(seconds: float | None) -> None:
     if seconds is not None and not 0 <= seconds < math.inf:
-        raise UsageError("waitSeconds must be at least 0.")
+        raise UsageError(f"{named('waitSeconds')} must be at least 0.")
 
 
 def _check(text: str, options: TurnOptions) -> None:
@@ -317,6 +318,6 @@ def _check(text: str, options: TurnOptions) -> None:
     if size > MAX_PROMPT_BYTES:
         raise UsageError(f"The prompt has {size} bytes; the maximum is {MAX_PROMPT_BYTES}.")
     if options.max_turns is not None and options.max_turns < 1:
-        raise UsageError("maxTurns must be at least 1.")
+        raise UsageError(f"{named('maxTurns')} must be at least 1.")
     if options.max_budget_usd is not None and not 0 < options.max_budget_usd < math.inf:
-        raise UsageError("maxBudgetUsd must be more than 0.")
+        raise UsageError(f"{named('maxBudgetUsd')} must be more than 0.")

@@ -294,6 +294,6 @@ def _with_files(done: Applied, taken: Sequence[Taken]) -> Applied:
 
 async def _write_patch(handle: SessionHandle, wish: _Wish, text: Iterable[bytes]) -> str:
     assert wish.patch is not None
-    given = str(policy.host_path(wish.patch, "patch"))
+    given = str(policy.host_path(await handle.host_path(wish.patch), "patch"))
     write = partial(patch_file.write, given, text, handle.config, overwrite=wish.overwrite)
     return await anyio.to_thread.run_sync(write)

@@ -98,7 +98,7 @@ def volumes(bare: Bare) -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.sleep(0.05)
 
@@ -125,6 +125,7 @@ async def test_claude_works_and_what_was_blocked_is_told(
     assert (again.status, again.notes) == (TurnStatus.COMPLETED, ())
 
 
+@pytest.mark.per_engine
 async def test_a_command_is_told_what_was_blocked_too(
     sessions: Sessions, restricted: Session
 ) -> None:
@@ -149,6 +150,7 @@ async def test_there_is_nothing_but_a_loopback(sessions: Sessions, restricted: S
     assert len(devices.stdout.strip().splitlines()) == 2  # the second is the routes' heading
 
 
+@pytest.mark.per_engine
 async def test_sessions_with_the_same_rules_share_a_proxy_which_goes_with_the_last(
     sessions: Sessions, project: Path, name: str, bare: Bare
 ) -> None:
@@ -260,6 +262,8 @@ def remove_container(bare: Bare, proxy: str) -> None:
     bare("rm", "--force", proxy)
 
 
+@pytest.mark.near("looks into the mounted project")
+@pytest.mark.per_engine
 @pytest.mark.parametrize("harm", [kill_process, kill_container, remove_container])
 async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     harm: Callable[[Bare, str], None],
@@ -306,6 +310,7 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     assert state.strip() == "running"
 
 
+@pytest.mark.per_engine
 async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
     sessions: Sessions, restricted: Session, bare: Bare, engine: Engine, download_port: int
 ) -> None:
@@ -327,6 +332,7 @@ async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
         signal_proxy("CONT")
 
 
+@pytest.mark.per_engine
 async def test_another_program_starts_what_is_missing_when_the_session_is_used_again(
     config: Config, sessions: Sessions, restricted: Session, bare: Bare, standin: Standin
 ) -> None:

@@ -130,6 +130,7 @@ print(json.dumps(found))
     assert await world.visits() == []
 
 
+@pytest.mark.near("looks into the mounted project")
 @pytest.mark.parametrize(
     "opening",
     [
@@ -217,6 +218,7 @@ async def test_without_the_proxys_variables_nothing_is_reached(
 # A way out that no proxy sees: the host's own sockets in what a session sees
 
 
+@pytest.mark.near("mounts a directory")
 @pytest.mark.xdist_group("world")  # where proxies are counted
 @pytest.mark.parametrize("network", ["open", "restricted", "none"])
 async def test_sockets_of_the_host_in_a_mount_are_told_of(

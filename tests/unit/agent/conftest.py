@@ -25,7 +25,7 @@ from claude_mcp.contract.messages import from_json
 from claude_mcp.contract.settings import Settings
 from tests.unit.agent import scripted
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 Message = dict[str, Any]
 

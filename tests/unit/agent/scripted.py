@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 SETTINGS = {"permissionMode": "bypass", "idleSeconds": 1000, "permissionSeconds": 1000}
 SECRETS = {
     "provider": "anthropic",

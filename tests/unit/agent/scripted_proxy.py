@@ -16,7 +16,7 @@ from claude_mcp.agent.network.egress import Egress
 from tests.unit.agent.conftest import threads
 from tests.unit.agent.scripted import until
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 ADVICE = "a new session can allow it with allowedHosts"
 REFUSED = b"HTTP/1.1 403 no\r\nConnection: close\r\n\r\n"
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.unit.agent.conftest import Claude, Gate
     from tests.unit.conftest import Lifeline
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 HANDOVER = json.dumps(
     {"secrets": complete({"credential": {"kind": "apiKey", "value": "sk-agent-0123"}})}
 )

@@ -17,7 +17,7 @@ from claude_mcp.placing.staging import PREFIX
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Connect
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, Final
 
+import pytest
 from bundling import inventory, sbom
 from bundling.image import Saved
 from bundling.wheels import Wheel
@@ -29,6 +30,16 @@ IMAGE: Final = Saved("claude-code-custom:latest", "linux-x86_64", "d" * 64, ("e"
 def made() -> dict[str, Any]:
     found = sbom.components(WHEELS, [(IMAGE, INVENTORY)])
     return sbom.document("1.0", 1_700_000_000, found, OURS)
+
+
+@pytest.mark.stress
+def test_the_document_follows_the_official_schema() -> None:
+    """Needs ``cyclonedx-python-lib[json-validation]``, which nothing else here uses."""
+    validation = pytest.importorskip("cyclonedx.validation.json")
+    schema = pytest.importorskip("cyclonedx.schema")
+    validator = validation.JsonStrictValidator(schema.SchemaVersion.V1_5)
+    assert validator.validate_str(json.dumps(made())) is None
+    assert validator.validate_str(json.dumps({**made(), "unknown": 1})) is not None
 
 
 def test_the_document_keeps_to_the_format() -> None:

@@ -129,15 +129,15 @@ def test_create_makes_sessions_with_a_restricted_network_or_none(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--network=bridge"], "claude-mcp: network must be open, restricted or none."),
+        (["--network=bridge"], "claude-mcp: --network must be open, restricted or none."),
         (
             ["--allow=pypi.org"],
-            "claude-mcp: allowedHosts requires the network 'restricted'; this session's network is "
+            "claude-mcp: --allow requires the network 'restricted'; this session's network is "
             "'open'.",
         ),
         (
             ["--network=restricted", "--allow=https://pypi.org"],
-            "claude-mcp: allowedHosts: 'https://pypi.org' is not a valid host.",
+            "claude-mcp: --allow: 'https://pypi.org' is not a valid host.",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_create_refuses_malformed_mcp_servers(
     assert run("create", str(project), "--mcp-config", str(file)) == (
         2,
         "",
-        "claude-mcp: mcpConfig is invalid: mcpServers.db has a url but no type (http or sse).\n"
+        "claude-mcp: --mcp-config is invalid: mcpServers.db has a url but no type (http or sse).\n"
         "A server is {command, args, env}, or {type: http or sse, url, headers}.\n",
     )
     assert set(fake_engine.calls(program)) <= {"version"}, "only asked which engine it is"
@@ -328,8 +328,8 @@ def test_destroy_takes_several_sessions_and_continues_after_a_failure(
     code, out, err = run("destroy", "", "gone", "fix-tests")
     assert (code, out) == (2, f"{session}\n")
     assert err.splitlines() == [
-        "claude-mcp: A sessionId is a session's id, a prefix of it, or the session's name; '' is "
-        "none of these.",
+        "claude-mcp: A session is named by its id, a prefix of its id, or its name; '' is none "
+        "of these.",
         "claude-mcp: There is no session 'gone'.",
         f"Existing sessions: {session} (fix-tests).",
     ]

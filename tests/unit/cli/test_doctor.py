@@ -98,7 +98,7 @@ def test_a_failed_check_says_what_to_do(
             "ok       provider: anthropic, Claude Code's default model",
             "warning  credentials: No credentials were found, so prompts will fail. Set "
             "ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or give the "
-            "session an apiKey.",
+            "session its own with --provider-option apiKey=env:VARIABLE.",
             NETWORK_LINE,
         ],
     )

@@ -16,13 +16,13 @@ import pytest
 from tests.unit import fake_engine
 
 PROGRAM = [sys.executable, "-m", "claude_mcp"]
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 TURN = "6b0b0f3e-0000-4000-8000-000000000000"
 ABSENT = {
     *("mcp", "pydantic", "anyio", "asyncio", "csv", "shutil", "ssl", "socket", "zipfile"),
     *("difflib", "tomllib"),
 }
-"""What a list of nothing does not load."""
+"""What a list that asks no session does not load."""
 ABSENT_FROM_LISTS = {
     *("mcp", "pydantic", "zipfile", "claude_mcp.server", "claude_mcp.sessions.create"),
     *("claude_mcp.sessions.providers.resolve", "claude_mcp.sessions.paths.policy"),
@@ -233,6 +233,16 @@ def test_a_list_of_nothing_loads_little_and_asks_the_engine_twice(
     modules = loaded(environment, "list")
     assert sorted(modules & ABSENT) == []
     assert sorted(fake_engine.calls(program)) == ["ps", "version"]
+
+
+@pytest.mark.usefixtures("session")
+def test_a_quick_list_loads_little_and_asks_the_engine_once_more(
+    environment: dict[str, str], program: Path
+) -> None:
+    del environment["CLAUDE_MCP_CONFIG"]  # whose file is read, were it empty
+    modules = loaded(environment, "list", "--quick")
+    assert sorted(modules & ABSENT) == []
+    assert sorted(fake_engine.calls(program)) == ["container", "ps", "version"]
 
 
 @pytest.mark.usefixtures("session")

@@ -202,10 +202,10 @@ def test_a_prompt_as_json(run: Run, session: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--turn-id", "first"), "turnId must be a UUID, and 'first' is not."),
-        (("--wait", "-1"), "waitSeconds must be at least 0."),
-        (("--wait", "nan"), "waitSeconds must be at least 0."),
-        (("--max-turns", "0"), "maxTurns must be at least 1."),
+        (("--turn-id", "first"), "The turn's id must be a UUID, and 'first' is not."),
+        (("--wait", "-1"), "--wait must be at least 0."),
+        (("--wait", "nan"), "--wait must be at least 0."),
+        (("--max-turns", "0"), "--max-turns must be at least 1."),
     ],
 )
 def test_a_prompt_that_cannot_be_sent_does_not_reach_the_session(
@@ -219,8 +219,8 @@ def test_a_turn_id_is_for_one_prompt_only(run: Run, running: str) -> None:
     assert run("prompt", running, "hello", "--turn-id", TURN) == (
         2,
         "",
-        f"claude-mcp: turnId {TURN} was used for another prompt.\n"
-        "Repeat a turn with its own prompt, or leave turnId out.\n",
+        f"claude-mcp: The id {TURN} was used for another prompt.\n"
+        "Repeat a turn with its own prompt, or leave the id out.\n",
     )
 
 
@@ -275,9 +275,9 @@ def test_turn_prints_one_event_in_full(run: Run, running: str) -> None:
     [
         ((), 3, "Session 'fix-tests' has no turn yet.\n"),
         ((TURN,), 3, f"Session 'fix-tests' has no turn {TURN}.\n"),
-        (("latest",), 2, "turnId must be a UUID, and 'latest' is not.\n"),
+        (("latest",), 2, "The turn's id must be a UUID, and 'latest' is not.\n"),
         (("--cursor", "-1"), 2, "cursor must be at least 0.\n"),
-        (("--wait", "-1"), 2, "waitSeconds must be at least 0.\n"),
+        (("--wait", "-1"), 2, "--wait must be at least 0.\n"),
         (
             ("--event", "9"),
             3,
@@ -338,7 +338,7 @@ def test_cancel_of_an_unknown_turn_is_refused(run: Run, session: str) -> None:
     assert run("cancel", session, "it") == (
         2,
         "",
-        "claude-mcp: turnId must be a UUID, and 'it' is not.\n",
+        "claude-mcp: The turn's id must be a UUID, and 'it' is not.\n",
     )
 
 

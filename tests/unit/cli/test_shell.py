@@ -56,7 +56,7 @@ def test_a_stopped_command_is_told(run: Run, session: str) -> None:
     said = f"claude-mcp: command {COMMAND_ID} is stopped\n"
     assert run("stop-command", session, COMMAND_ID) == (0, "", said)
     assert json.loads(run("stop-command", session, COMMAND_ID, "--json")[1])["status"] == "stopped"
-    refused = "claude-mcp: commandId must be a UUID, and 'x' is not.\n"
+    refused = "claude-mcp: The command's id must be a UUID, and 'x' is not.\n"
     assert run("stop-command", session, "x") == (2, "", refused)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.engine import argv, questions
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.names import reference
@@ -157,6 +158,24 @@ def test_a_full_container_joins_every_value_to_its_option() -> None:
         "--help\n'x' $HOME",
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "changes", "expected"),
+    [
+        (PODMAN, {}, 4),
+        (PODMAN, {"network": "none"}, 0),
+        (PODMAN, {"runtime": "runsc"}, 0),  # may know no such settings
+        (ROOTLESS_PODMAN, {}, 0),  # has no bridge, and no interface of that name
+        (DOCKER, {}, 0),  # its bridge keeps its address
+    ],
+)
+def test_a_container_on_podmans_bridge_notices_that_the_bridge_has_another_address(
+    dialect: Dialect, changes: dict[str, str], expected: int
+) -> None:
+    spec = ContainerSpec(name="c", image="i", command=(), **changes)  # type: ignore[arg-type]
+    created = argv.create_argv("engine", dialect, spec)
+    assert sum(each.startswith("--sysctl=net.ipv4.neigh.eth0.") for each in created) == expected
 
 
 def test_verbs_on_one_container() -> None:

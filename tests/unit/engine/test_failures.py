@@ -322,6 +322,15 @@ def test_a_failure_without_a_reason_leads_to_doctor() -> None:
     assert error.hint == failures.NO_REASON_HINT
 
 
+def test_a_service_that_stopped_reading_is_likely_out_of_disk() -> None:
+    error = failures.classify("Podman", "copy into c", "Error: io: read/write on closed pipe\n")
+    assert error.message == (
+        "Podman could not copy into c: its service stopped reading and does not say why. Most "
+        "often the disk there is full."
+    )
+    assert "Free some space" in (error.hint or "")
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -29,7 +30,7 @@ from claude_mcp.engine.process import (
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def sh(script: str) -> tuple[str, ...]:
@@ -96,9 +97,9 @@ class TestRun:
     ) -> None:
         argv = sh(f"{lifeline.hold}; echo why >&2; (sleep 1000; true) & echo ready >&9; wait")
         with pytest.raises(ProcessTimeout) as caught:
-            await run(argv, timeout=1.0)
+            await run(argv, timeout=3.0)
         assert (str(caught.value), caught.value.stderr) == (
-            "/bin/sh did not end within 1 s",
+            "/bin/sh did not end within 3 s",
             "why\n",
         )
         assert lifeline.end() == "ready\n"
@@ -108,7 +109,7 @@ class TestRun:
     ) -> None:
         argv = sh(f"{lifeline.hold}; sleep 1000 & echo ready >&9")
         with pytest.raises(ProcessTimeout):
-            await run(argv, timeout=1.0)
+            await run(argv, timeout=3.0)
         assert lifeline.end() == "ready\n"
 
     async def test_a_cancelled_call_kills_the_whole_group(self, lifeline: Lifeline) -> None:
@@ -483,6 +484,8 @@ async def test_a_cancelled_program_on_our_own_streams_is_ended(
     ignores: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "EXIT_GRACE_SECONDS", 0.2)
+    # asyncio's watcher alone collects the exit code: whoever else does makes it warn.
+    monkeypatch.delattr(subprocess.Popen, "poll")
     fifo = tmp_path / "pid"
     os.mkfifo(fifo)
     script = f"{ignores}echo $$ >'{fifo}'; while :; do sleep 0.05; done"

@@ -18,7 +18,7 @@ from claude_mcp.ports.outside import Outside
 from claude_mcp.proxy.connections import listen
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from claude_mcp.proxy import connections, server
 from claude_mcp.proxy.connector import Resolve
 from claude_mcp.proxy.policy import Policy
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 PUBLIC = "127.0.0.2"
 """A loopback address that stands for a public one."""
 INSIDE = "127.0.0.3"

@@ -329,7 +329,8 @@ async def test_data_for_a_stalled_reader_is_not_buffered(tmp_path: Path) -> None
     ):
         await client.send(get(f"a.example:{host.port}"))
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(0.01)
+        while not host.visits or not host.visits[0].heard:
+            await asyncio.sleep(0.001)
         ahead = await settled(host.visits[0])
         assert 0 < ahead < PIECES // 2  # what the systems of both keep
         client.reader._transport.resume_reading()  # type: ignore[attr-defined]

@@ -75,7 +75,7 @@ async def noted(program: Path, *words: str) -> None:
 
     Another process is watched through the file that it writes.
     """
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while [word for word in fake_engine.calls(program) if word in words] != [*words]:
             await anyio.sleep(0.005)
 

@@ -115,7 +115,7 @@ async def test_who_listens_hears_of_each_change(
     monkeypatch.setattr(resources, "PAUSE_SECONDS", 0.01)
     watched = uri(session, "transcript")
     async with Client(build(config)) as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with client.listen(resource_subscriptions=[watched]) as stream:
                 await prompt(client, session, "one")
                 assert await anext(aiter(stream)) == ResourceUpdated(uri=watched)

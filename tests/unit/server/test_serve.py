@@ -19,7 +19,7 @@ from claude_mcp.server.app import TOO_EARLY
 from tests.measuring import MEASURED
 from tests.unit import fake_engine
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 class Serving:

@@ -61,6 +61,7 @@ PODS_DIALECT = Dialect(
     unset_variable_option="--env",
     tmpfs_owner_options="",
     default_network=None,
+    network_options=(),
     read_only_options=(),
     log_driver="",
     copy_out_options=(),

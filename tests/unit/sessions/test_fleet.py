@@ -25,7 +25,8 @@ from claude_mcp.sessions import fleet as fleets
 from claude_mcp.sessions import pruning
 from claude_mcp.sessions.details import details
 from claude_mcp.sessions.fleet import Fleet, open_fleet
-from claude_mcp.sessions.registry import Destroyed, Sessions, Unreachable
+from claude_mcp.sessions.outcomes import Destroyed, Unreachable
+from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.usage import usage
 from tests.unit.sessions.conftest import VERSION, ScriptedEngine, container
 

@@ -155,5 +155,5 @@ async def test_unusable_mcp_servers_are_refused(
     scripted: ScriptedEngine, sessions: Sessions
 ) -> None:
     session(scripted)
-    with pytest.raises(UsageError, match="mcpConfig is invalid"):
+    with pytest.raises(UsageError, match="is invalid"):
         await give(await sessions.open("one"), {}, {"mcpServers": {"a": {}}})

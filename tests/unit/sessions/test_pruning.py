@@ -11,9 +11,9 @@ import pytest
 from claude_mcp.contract.numbers import counted
 from claude_mcp.errors import SessionNotReady, TooManySessions
 from claude_mcp.sessions import labels, quota
-from claude_mcp.sessions.pruning import OVERDUE_SECONDS, UNANSWERED_SECONDS
+from claude_mcp.sessions.pruning import UNANSWERED_SECONDS
 from claude_mcp.sessions.registry import Sessions, open_sessions
-from claude_mcp.sessions.session import Status, rfc3339
+from claude_mcp.sessions.session import OVERDUE_SECONDS, Status, rfc3339
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container, request
 
 if TYPE_CHECKING:

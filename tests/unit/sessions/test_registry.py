@@ -31,8 +31,9 @@ from claude_mcp.sessions.network.forwarding import (
     Forwarding,
     Published,
 )
+from claude_mcp.sessions.outcomes import Destroyed, Listed
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.registry import Destroyed, Listed, Sessions, open_sessions
+from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
 from tests.unit.sessions.conftest import PROXY, RESTRICTED, container, proxy_container, request
 
@@ -213,7 +214,7 @@ class TestFind:
     async def test_what_cannot_be_a_reference_is_refused_without_a_call(
         self, scripted: ScriptedEngine, sessions: Sessions, reference: str
     ) -> None:
-        with pytest.raises(UsageError, match="A sessionId is a session's id, a prefix of it"):
+        with pytest.raises(UsageError, match="A session is named by its id, a prefix of its id"):
             await sessions.find(reference)
         assert scripted.calls == []
 

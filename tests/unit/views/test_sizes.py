@@ -10,8 +10,8 @@ import pytest
 
 from claude_mcp.server.tool import MAX_CHARS, MAX_CHARS_META, Declaration
 from claude_mcp.server.tools import DECLARATIONS
+from claude_mcp.sessions.outcomes import Answers
 from claude_mcp.sessions.providers.credentials import CredentialSource
-from claude_mcp.sessions.registry import Answers
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns.results import Event, TurnResult, TurnStatus
 from claude_mcp.views.commands import LogsResult

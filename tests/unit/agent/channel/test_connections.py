@@ -14,7 +14,7 @@ from claude_mcp.contract.codes import Code
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Connect
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 MALFORMED = {"id": None, "error": {"code": "malformed", "message": "not a request"}}
 
 

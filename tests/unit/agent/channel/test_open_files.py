@@ -12,7 +12,7 @@ import pytest
 
 from claude_mcp.agent.channel.open_files import Room, TooManyOpen
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -46,6 +46,32 @@ def test_room_that_is_given_back_is_taken_by_who_waits(spare: int) -> None:
     with room.taken(PATIENCE_SECONDS):
         pass
     thread.join()
+
+
+def test_room_is_not_refused_because_another_call_is_still_looking(
+    spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine, many channels arrive while one of them counts the open files."""
+    room, looking, go_on = Room(4, reserve=10), threading.Event(), threading.Event()
+    count = os.listdir
+
+    def slow_at_first(path: str) -> list[str]:
+        if not looking.is_set():
+            looking.set()
+            assert go_on.wait(PATIENCE_SECONDS)
+        return count(path)
+
+    def take() -> None:
+        with room.taken():
+            pass
+
+    monkeypatch.setattr(os, "listdir", slow_at_first)
+    first = threading.Thread(target=take)
+    first.start()
+    assert looking.wait(PATIENCE_SECONDS)
+    threading.Timer(0.1, go_on.set).start()
+    take()
+    first.join()
 
 
 def test_there_is_no_room_when_not_even_the_open_files_can_be_counted(

@@ -22,7 +22,7 @@ from claude_mcp.contract.redaction import redactor
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_a_command_that_replaced_itself_without_its_environment_is_killed(
     answers: list[dict[str, Any]] = []
     waiting = threading.Thread(target=lambda: answers.append(finish(command, 0.0)), daemon=True)
     waiting.start()
-    waiting.join(5)
+    waiting.join(PATIENCE_SECONDS)
     in_time = list(answers)
     if waiting.is_alive():
         os.kill(pid, signal.SIGKILL)

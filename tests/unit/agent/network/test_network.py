@@ -67,8 +67,8 @@ class TestNone:
     def test_its_mcp_servers_are_not_waited_for(self, session: Session) -> None:
         caller = session.start({**SECRETS, "mcpConfig": SERVERS}, network="none")
         began = time.monotonic()
-        answer = caller.ask("mcp", waitSeconds=15)
-        assert time.monotonic() - began < 10
+        answer = caller.ask("mcp", waitSeconds=100)
+        assert time.monotonic() - began < 60
         report = {"name": "files", "status": "unknown", "error": "the session has no network"}
         assert answer == {"ok": {"mcpServers": [report]}}
 

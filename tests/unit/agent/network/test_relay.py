@@ -13,7 +13,7 @@ import pytest
 from claude_mcp.agent.channel import open_files
 from claude_mcp.agent.network.relay import Relay, Relays
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 AUTHORIZATION = b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p/w")
 
 Answer = Callable[[socket.socket, bytes], None]

@@ -18,7 +18,7 @@ from claude_mcp.agent.processes import killing
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 Starts = Callable[..., "subprocess.Popen[bytes]"]
 

@@ -15,7 +15,7 @@ from claude_mcp.agent.store import files
 from claude_mcp.agent.store import records as records_module
 from claude_mcp.agent.store.records import NotRecorded, Record, Records, digest
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
 ONE = "11111111-1111-4111-8111-111111111111"
 RESULT = {"status": "completed", "result": "two\nlines \u2028 é"}
 RECORD = Record(ONE, digest("p"), 3, 7, sent=True, result=RESULT)

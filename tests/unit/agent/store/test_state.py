@@ -12,7 +12,7 @@ import pytest
 from claude_mcp.agent.store.state import State, log
 from claude_mcp.contract.places import STATE_FILE
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
 NOTHING = (False, None, 0.0, None, 0.0, 0.0)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from claude_mcp.agent.turns import mcp_servers
 from claude_mcp.contract import places
+from claude_mcp.contract.wording import named
 from tests.unit.agent.conftest import Claude, Session
 from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete
 
@@ -196,8 +197,8 @@ def test_lost_servers_are_named_in_the_turn_that_starts_claude_without_them(
     assert again.ask("configure", secrets=SECRETS) == {"ok": {}}
     assert ask(again, "begin(); result()")["notes"] == [
         "The session lost its MCP servers when its container was restarted: a, b. Their "
-        "configuration is kept in memory only. Provide it again with set_credentials, or "
-        "'claude-mcp credentials'."
+        "configuration is kept in memory only. Provide it again with "
+        f"{named('set_credentials')}."
     ]
     assert ask(again, "begin(); result()")["notes"] == []
 

@@ -13,7 +13,7 @@ from claude_mcp.agent.workspace.git import Deadline, Git, GitFailed, GitTimedOut
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 def fake(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

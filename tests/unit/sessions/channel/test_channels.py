@@ -308,6 +308,13 @@ async def test_a_request_whose_events_cannot_be_taken_is_cancelled_too(
             "of open files.",
         ),
         (
+            "sys.exit('OCI runtime exec failed: dial unix /run/shim.sock: connect: resource "
+            "temporarily unavailable')",
+            EngineError,
+            "Docker could not reach the session: OCI runtime exec failed: dial unix "
+            "/run/shim.sock: connect: resource temporarily unavailable.",
+        ),
+        (
             "sys.exit('Error response from daemon: No such container: c0ffee')",
             SessionNotFound,
             "The session's container no longer exists.",
@@ -356,7 +363,7 @@ async def test_a_channel_that_is_lost_says_why(
         with pytest.raises(kind) as caught:
             await channels.request(ID, "x", {})
         assert getattr(caught.value, "message", "") == message
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while channels.is_open(ID):
                 await anyio.lowlevel.checkpoint()
 

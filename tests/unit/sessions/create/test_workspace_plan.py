@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.sessions.create.request import CreateRequest
@@ -50,7 +51,7 @@ def test_an_unknown_kind_that_was_asked_for_is_not_the_settings_fault(project: P
     with pytest.raises(UsageError) as caught:
         chosen(project, workspace="clon")
     assert type(caught.value) is UsageError
-    assert caught.value.message == "workspace must be bind, clone or copy."
+    assert worded(caught.value.message) == "workspace must be bind, clone or copy."
 
 
 @pytest.mark.parametrize("is_repository", [True, False])
@@ -111,6 +112,6 @@ def test_options_belong_to_a_kind(
     for other in {"bind", "clone", "copy"} - {kind}:
         with pytest.raises(UsageError) as caught:
             chosen(project, workspace=other, **{option: value})
-        assert caught.value.message == (
+        assert worded(caught.value.message) == (
             f"{name} belongs to the workspace {kind!r}, not to {other!r}."
         )

@@ -14,7 +14,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine import pulse
+from claude_mcp.engine.engine import Engine, OwnMount
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -23,8 +25,10 @@ from claude_mcp.errors import (
     TransferError,
     UsageError,
 )
+from claude_mcp.sessions import own_container
 from claude_mcp.sessions.files import reporting
 from claude_mcp.sessions.files.transfer import Direction, Transferred, staging_of, transfer
+from claude_mcp.sessions.own_container import OwnContainer
 from claude_mcp.sessions.progress import Amount
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from tests.unit.sessions.conftest import container
@@ -115,7 +119,7 @@ class TestChecks:
     ) -> None:
         with pytest.raises(UsageError) as caught:
             await transfer(await sessions.open("fix"), direction, source, destination)
-        assert str(caught.value) == message
+        assert worded(str(caught.value)) == message
         assert not {"exec", "cp"} & {*engine.calls}
 
     @pytest.mark.parametrize(
@@ -164,6 +168,44 @@ class TestChecks:
         assert caught.value.message.startswith(message.format(home=home))
         assert "cp" not in engine.calls
         assert sorted(os.listdir(home / ".ssh")) == ["id"]
+
+
+class TestInAContainer:
+    """This program runs in a container in which the engine mounts a directory of the host."""
+
+    @pytest.fixture(autouse=True)
+    def mounted(self, monkeypatch: pytest.MonkeyPatch, host: Path) -> None:
+        own = OwnContainer((OwnMount("/of/the/host", str(host)),))
+
+        async def find(engine: Engine) -> OwnContainer:
+            return own
+
+        monkeypatch.setattr(own_container, "find", find)
+
+    async def test_what_comes_out_goes_where_the_host_s_name_leads(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path
+    ) -> None:
+        engine.on("cp", GIVE.format(entries=TREE))
+        done = await transfer(await sessions.open("fix"), OUT, "tree", "/of/the/host/")
+        assert (done.path, names(host)) == (f"{host}/tree", ["tree", "tree/file"])
+        assert not Path("/of").exists()
+
+    async def test_a_source_is_looked_for_where_the_host_s_name_leads(
+        self, engine: ScriptedEngine, sessions: Sessions, host: Path
+    ) -> None:
+        for named in ("/of/the/host/x", f"{host}/x"):
+            with pytest.raises(UsageError, match=f"'{host}/x' does not exist on the host"):
+                await transfer(await sessions.open("fix"), IN, named, "/x")
+        assert "cp" not in engine.calls
+
+    async def test_what_is_not_mounted_is_refused_with_the_mount_that_would_help(
+        self, engine: ScriptedEngine, sessions: Sessions
+    ) -> None:
+        for direction, *paths in ((IN, "/other", "/x"), (OUT, "/x", "/other")):
+            with pytest.raises(UsageError, match="'/other' of the host is missing") as caught:
+                await transfer(await sessions.open("fix"), direction, *paths)
+            assert "--volume=/other:/other" in str(caught.value)
+        assert not {"exec", "cp"} & {*engine.calls}
 
 
 class TestOut:

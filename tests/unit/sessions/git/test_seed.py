@@ -13,6 +13,7 @@ import pytest
 
 from claude_mcp.agent.workspace import seed as agent
 from claude_mcp.contract.messages import from_json, to_json
+from claude_mcp.contract.wording import named
 from claude_mcp.contract.workspaces import CLONE, COPY, FILES, PACKS, SEED_REF, Seed
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.git.program import Git
@@ -187,7 +188,7 @@ async def test_only_named_untracked_files_come_along(project: Path, tmp_path: Pa
     assert planned.files == ()
     assert planned.warnings == (
         "4 untracked files are not in the session: .gitignore, data/one, data/two, notes. Bring "
-        "those it needs with include.",
+        f"those it needs with {named('include')}.",
     )
     assert not (workspace / ".env").exists()
     shutil.rmtree(workspace)

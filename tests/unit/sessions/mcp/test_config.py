@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.contract.redaction import MASK, redactor
+from claude_mcp.contract.wording import worded
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.mcp.config import check
@@ -81,7 +82,7 @@ def test_without_servers_there_is_nothing_to_pass_on(config: dict[str, Any] | No
 def test_a_malformed_server_is_refused_by_name(server: Any, problem: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(one(server))
-    assert caught.value.message == f"mcpConfig is invalid: mcpServers.x{problem}."
+    assert worded(caught.value.message) == f"mcpConfig is invalid: mcpServers.x{problem}."
     assert caught.value.hint == SHAPES
 
 
@@ -89,7 +90,7 @@ def test_a_malformed_server_is_refused_by_name(server: Any, problem: str) -> Non
 def test_an_invalid_server_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(one({"command": "npx"}, name))
-    assert caught.value.message == (
+    assert worded(caught.value.message) == (
         f"mcpConfig is invalid: {name[:64]!r} is not a valid server name: {NAMES}."
     )
 
@@ -107,15 +108,15 @@ def test_names_that_claude_code_cannot_distinguish_are_refused() -> None:
 
 @pytest.mark.parametrize("config", [{}, {"mcpServers": []}, {"servers": {}}])
 def test_a_configuration_without_servers_is_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="mcpConfig has no object 'mcpServers'"):
+    with pytest.raises(UsageError, match="has no object 'mcpServers'"):
         check(config)
 
 
 def test_a_large_configuration_is_refused() -> None:
-    with pytest.raises(UsageError, match="mcpConfig is too large: 1 servers in 2621"):
+    with pytest.raises(UsageError, match="is too large: 1 servers in 2621"):
         check(one({"command": "x" * mcp_config.MAX_BYTES}))
     servers = {f"s{number}": {"command": "npx"} for number in range(mcp_config.MAX_SERVERS + 1)}
-    with pytest.raises(UsageError, match="mcpConfig is too large: 51 servers"):
+    with pytest.raises(UsageError, match="is too large: 51 servers"):
         check({"mcpServers": servers})
 
 

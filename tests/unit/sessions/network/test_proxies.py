@@ -302,7 +302,7 @@ async def test_a_proxy_whose_creation_is_cancelled_is_removed(
 ) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(egress.ensure, engine, replace(PROXY, image="hang:latest"))
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while "hanging" not in held.calls:
                 await anyio.sleep(0.005)
         tasks.cancel_scope.cancel()

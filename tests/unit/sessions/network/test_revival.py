@@ -48,7 +48,7 @@ class Reviving:
         return self._engine
 
     async def settle(self) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while self.revival._reviving:
                 await anyio.sleep(0.001)
 

@@ -69,7 +69,7 @@ def free_port() -> int:
 
 
 async def said(port: int, words: bytes) -> bytes:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             try:
                 stream = await anyio.connect_tcp("127.0.0.1", port)

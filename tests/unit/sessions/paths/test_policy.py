@@ -14,6 +14,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine.spec import BindMount
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.create.mounts import bind_mount, bind_mounts
@@ -85,7 +86,7 @@ def test_an_unusable_project_path_is_refused(
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UsageError) as caught:
         project(path.format(here=tmp_path), config)
-    assert str(caught.value).startswith(message.format(here=tmp_path))
+    assert worded(str(caught.value)).startswith(message.format(here=tmp_path))
 
 
 def test_a_long_refused_path_is_truncated_in_the_message() -> None:
@@ -479,13 +480,13 @@ def test_a_root_that_is_mounted_again_does_not_refuse_every_project(
         view.rmdir()
 
 
-def test_thousands_of_users_are_not_looked_through(
+def test_a_thousand_users_are_not_looked_through(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory service lists many users. Only links in their homes are followed."""
     users = [
         pwd.struct_passwd((f"u{uid}", "x", uid, uid, "", f"{tmp_path}/homes/u{uid}", "sh"))
-        for uid in range(2000, 7000)
+        for uid in range(2000, 3000)
     ]
     (tmp_path / "disk" / "keys").mkdir(parents=True)
     (tmp_path / "homes" / "u2001").mkdir(parents=True)

@@ -12,6 +12,7 @@ import pytest
 from claude_mcp.config import Config, load
 from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.providers.bedrock import AWS_OPTIONS
@@ -346,7 +347,7 @@ OWN_KEY = "the session needs a complete key of its own; it is not combined with 
         (
             server(),
             asked("foundry"),
-            "Foundry needs a key: pass the option apiKey or set ANTHROPIC_FOUNDRY_API_KEY. "
+            "Foundry needs a key: pass apiKey or set ANTHROPIC_FOUNDRY_API_KEY. "
             "Foundry needs a resource or a base URL: pass resource or baseUrl, or set "
             "ANTHROPIC_FOUNDRY_RESOURCE or ANTHROPIC_FOUNDRY_BASE_URL.",
         ),
@@ -432,7 +433,7 @@ def test_all_problems_are_reported_at_once(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         resolve(config, DOCKER, request_)
-    assert str(caught.value) == problems
+    assert worded(str(caught.value)) == problems
 
 
 def test_the_servers_models_apply_only_to_the_servers_provider() -> None:
@@ -467,7 +468,7 @@ def test_restored_credentials_keep_the_place_that_the_session_chose() -> None:
 
 
 def test_a_forged_label_cannot_redirect_the_servers_credential() -> None:
-    with pytest.raises(UsageError, match=r"^A session with its own baseUrl"):
+    with pytest.raises(UsageError, match=r"needs its own credential"):
         restore(server(AWS), DOCKER, "bedrock", SERVER, {"baseUrl": "https://else.example"})
 
 
@@ -510,7 +511,7 @@ def test_an_unusable_profile_is_reported_with_the_other_problems(tmp_path: Path)
     config = server(HOME=str(tmp_path), AWS_PROFILE="nosuch")
     with pytest.raises(UsageError) as caught:
         resolve(config, DOCKER, asked("bedrock"))
-    assert str(caught.value) == (
+    assert worded(str(caught.value)) == (
         f"AWS_PROFILE: there is no profile 'nosuch' in {tmp_path}/.aws/credentials. "
         "Bedrock needs a region: pass awsRegion or set AWS_REGION."
     )

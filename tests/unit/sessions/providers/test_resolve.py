@@ -12,6 +12,7 @@ from claude_mcp.claude.providers import handed_over
 from claude_mcp.config import Config
 from claude_mcp.contract.handover import Credential, Credentials
 from claude_mcp.contract.redaction import redactor
+from claude_mcp.contract.wording import named
 from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, DOCKER_DESKTOP, ROOTLESS_DOCKER
@@ -27,7 +28,7 @@ WITH_KEY = Config(environment={}, api_key=Secret("sk-server-key"))
 SERVER_KEY = Credential("apiKey", "sk-server-key")
 NO_CREDENTIALS = (
     "No credentials were found, so prompts will fail. Set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN "
-    "or CLAUDE_CODE_OAUTH_TOKEN, or give the session an apiKey."
+    f"or CLAUDE_CODE_OAUTH_TOKEN, or give the session its own with {named('apiKey')}."
 )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from claude_mcp.contract.wording import worded
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -152,9 +153,9 @@ def engine(scripted: ScriptedEngine, sessions: Sessions) -> ScriptedEngine:
         ("a", {"max_turns": 0}, {}, "maxTurns must be at least 1."),
         ("a", {"max_budget_usd": 0}, {}, "maxBudgetUsd must be more than 0."),
         ("a", {"max_budget_usd": float("nan")}, {}, "maxBudgetUsd must be more than 0."),
-        ("a", {}, {"turn_id": "one"}, "turnId must be a UUID, and 'one' is not."),
-        ("a", {}, {"turn_id": ""}, "turnId must be a UUID, and '' is not."),
-        ("a", {}, {"turn_id": "x" * 99}, f"turnId must be a UUID, and {'x' * 60!r} is not."),
+        ("a", {}, {"turn_id": "one"}, "The turn's id must be a UUID, and 'one' is not."),
+        ("a", {}, {"turn_id": ""}, "The turn's id must be a UUID, and '' is not."),
+        ("a", {}, {"turn_id": "x" * 99}, f"The turn's id must be a UUID, and {'x' * 60!r} is not."),
         ("a", {}, {"wait_seconds": -1}, "waitSeconds must be at least 0."),
         ("a", {}, {"wait_seconds": float("nan")}, "waitSeconds must be at least 0."),
         ("a", {}, {"wait_seconds": float("inf")}, "waitSeconds must be at least 0."),
@@ -171,14 +172,14 @@ async def test_a_prompt_that_cannot_be_sent_does_not_reach_the_session(
     handle = await sessions.open("fix")
     with pytest.raises(UsageError) as caught:
         await prompt(handle, text, options=TurnOptions(**options), **more)
-    assert str(caught.value) == message
+    assert worded(str(caught.value)) == message
     assert "exec" not in engine.calls
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"turn_id": "latest"}, "turnId must be a UUID, and 'latest' is not."),
+        ({"turn_id": "latest"}, "The turn's id must be a UUID, and 'latest' is not."),
         ({"cursor": -1}, "cursor must be at least 0."),
         ({"wait_seconds": -0.5}, "waitSeconds must be at least 0."),
         ({"wait_seconds": float("nan")}, "waitSeconds must be at least 0."),
@@ -189,14 +190,14 @@ async def test_a_turn_that_cannot_be_followed_does_not_reach_the_session(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         await follow(await sessions.open("fix"), **arguments)
-    assert str(caught.value) == message
+    assert worded(str(caught.value)) == message
     assert "exec" not in engine.calls
 
 
 async def test_only_a_turn_with_a_uuid_can_be_interrupted(
     engine: ScriptedEngine, sessions: Sessions
 ) -> None:
-    with pytest.raises(UsageError, match=r"^turnId must be a UUID, and '1' is not\.$"):
+    with pytest.raises(UsageError, match=r"^The turn's id must be a UUID, and '1' is not\.$"):
         await interrupt(await sessions.open("fix"), "1")
     assert "exec" not in engine.calls
 
@@ -382,8 +383,8 @@ async def test_a_turn_returns_its_result_and_reports_progress(
             "other-prompt",
             TURN,
             UsageError,
-            f"turnId {TURN} was used for another prompt.",
-            "Repeat a turn with its own prompt, or leave turnId out.",
+            f"The id {TURN} was used for another prompt.",
+            "Repeat a turn with its own prompt, or leave the id out.",
         ),
         (
             "no-network",
@@ -395,7 +396,7 @@ async def test_a_turn_returns_its_result_and_reports_progress(
         ),
         ("no-turn", TURN, TurnNotFound, f"Session 'fix' has no turn {TURN}.", None),
         ("no-turn", "", TurnNotFound, "Session 'fix' has no turn yet.", None),
-        ("bad-turn", "not a UUID", UsageError, "turnId must be a UUID.", None),
+        ("bad-turn", "not a UUID", UsageError, "The turn's id must be a UUID.", None),
         ("cancelled", "too late", AgentError, "The request was cancelled.", None),
         (
             "unknown-operation",
@@ -437,7 +438,8 @@ async def test_a_refusal_of_the_agent_says_what_can_be_done(
         with pytest.raises(kind) as caught:
             await ask(await sessions.open("fix"))
         error = caught.value
-        assert (type(error), error.message, error.hint) == (kind, message, hint)
+        told = (worded(error.message), error.hint and worded(error.hint))
+        assert (type(error), *told) == (kind, message, hint)
 
 
 @pytest.mark.parametrize("error", [None, "busy", [], {"code": ["busy"]}, {"message": {}}])
