@@ -347,7 +347,7 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
     async def remove_when_files_arrive() -> None:
         while not list(out.glob(".claude-mcp-*/tree/*")):
             await anyio.sleep(0.01)
-        await anyio.to_thread.run_sync(bare, "rm", "--force", session.container_id)
+        await anyio.to_thread.run_sync(bare.remove, session.container_id)
 
     failed = None
     async with anyio.create_task_group() as tasks:

@@ -176,7 +176,7 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
 @pytest.mark.per_engine
 @pytest.mark.near("looks into the mounted project")
 async def test_a_fresh_process_sees_what_a_session_is_doing(
-    sessions: Sessions, session: Session, project: Path, config: Config
+    sessions: Sessions, session: Session, config: Config
 ) -> None:
     waits = "until [ -e go ]; do sleep 0.05; done"
     handle = await sessions.open(session.id)
@@ -191,7 +191,7 @@ async def test_a_fresh_process_sees_what_a_session_is_doing(
     assert listed.activity.last_step == f"Bash: {waits}"
     assert (listed.activity.turn_ms or 0) > 0
     assert listed.activity.model
-    (project / "go").touch()
+    await commands.run(handle, "touch go")
     ended = await turns.follow(handle, turn.turn_id, wait_seconds=60)
     assert (ended.result, ended.model) == ("Done.", listed.activity.model)
 
