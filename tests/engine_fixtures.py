@@ -338,7 +338,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = {"podman", "kubernetes"}
     if ON_KUBERNETES:
-        left_out = {"podman", "docker", "once", "local", "cgroups"}
+        left_out = {"podman", "docker", "once", "local", "near", "cgroups"}
         known = ("cluster", "kubernetes")
         items_elsewhere = [
             item for item in items if not any(item.get_closest_marker(each) for each in known)
