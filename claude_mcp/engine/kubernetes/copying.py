@@ -19,6 +19,8 @@ COMPLETE: Final = "claude-mcp: the copy is complete"
 NO_PATH: Final = "claude-mcp: no such path"
 DISAPPEARED: Final = "claude-mcp: disappeared: "
 UNREADABLE: Final = "claude-mcp: failed: "
+KILLED: Final = "command terminated with exit code 137"
+"""What ``kubectl`` says when our program was killed; by itself it always ends with 0."""
 
 _BEGIN: Final = """\
 import os, sys, tarfile
@@ -86,6 +88,8 @@ def failure(said: str, path: str) -> EngineError | None:
     lines = said.splitlines()
     if NO_PATH in lines:
         return PathNotFound(f"{TITLE} cannot find {path} in the container.")
+    if KILLED in lines:
+        return CopyIncomplete(f"the session ended while {path} was copied.")
     for line in lines:
         if line.startswith(UNREADABLE):
             why = line.removeprefix(UNREADABLE)

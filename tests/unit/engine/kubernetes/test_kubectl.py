@@ -343,6 +343,13 @@ async def test_a_connection_that_breaks_is_not_a_complete_copy(fake: Fake, tmp_p
             await copy(ID, str(tmp_path), lambda pipe: None)
 
 
+async def test_a_program_that_is_killed_has_copied_nothing(fake: Fake, tmp_path: Path) -> None:
+    fake.says("exec", err=f"{copying.KILLED}\n", code=137)
+    for copy in (fake.engine.copy_in, fake.engine.copy_out):
+        with pytest.raises(CopyIncomplete, match="ended while"):
+            await copy(ID, str(tmp_path), lambda pipe: None)
+
+
 async def test_a_copy_that_fails_otherwise(fake: Fake, tmp_path: Path) -> None:
     fake.says("exec", err='Error from server (NotFound): pods "x" not found', code=1)
     with pytest.raises(ContainerNotFound):
