@@ -386,7 +386,7 @@ async def test_a_look_into_an_image_is_a_pod_that_is_removed(fake: Fake) -> None
         assert await fake.engine.run_in_image("image:1", "echo hello") == "hello\n"
         assert fake.calls == ["create", "watch", "logs", "delete"]
         fake.says("watch", f"{json.dumps(described(status=over(3)))}")
-        with pytest.raises(EngineError, match="Completed"):
+        with pytest.raises(EngineError, match="exit code 3"):
             await fake.engine.run_in_image("image:1", "exit 3")
         fake.says("watch", f"{json.dumps(described(status=waiting('ErrImagePull')))}")
         with pytest.raises(ImageNotFound):
