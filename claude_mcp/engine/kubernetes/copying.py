@@ -18,7 +18,6 @@ PYTHON: Final = ("python3", "-I", "-S", "-c")
 COMPLETE: Final = "claude-mcp: the copy is complete"
 NO_PATH: Final = "claude-mcp: no such path"
 DISAPPEARED: Final = "claude-mcp: disappeared: "
-KILLED: Final = "command terminated with exit code 137"
 UNREADABLE: Final = "claude-mcp: failed: "
 KILLED: Final = "command terminated with exit code 137"
 """What ``kubectl`` says when our program was killed; by itself it always ends with 0."""
@@ -100,11 +99,6 @@ def failure(said: str, path: str) -> EngineError | None:
 
 def is_complete(said: str) -> bool:
     return COMPLETE in said.splitlines()
-
-
-def was_killed(said: str) -> bool:
-    """Whether a program was killed, as when its container ends."""
-    return KILLED in said.splitlines()
 
 
 def check_disappeared(said: str, path: str) -> None:

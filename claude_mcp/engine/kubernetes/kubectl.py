@@ -26,7 +26,6 @@ from claude_mcp.engine.engine import (
     ContainerNameInUse,
     ContainerNotFound,
     ContainerNotRunning,
-    CopyIncomplete,
     Image,
     Log,
     NewContainer,
@@ -381,10 +380,6 @@ class KubectlEngine:
         failure = copying.failure(said, path)
         if failure is not None:
             raise failure
-        if not feeds and copying.was_killed(said):
-            raise CopyIncomplete(
-                f"{self.title} ended or removed the container while it read {path}."
-            )
         if completed.returncode != 0:
             raise self.failed(f"copy {path}", said)
         if problem is not None:

@@ -363,12 +363,6 @@ async def test_a_copy_that_fails_otherwise(fake: Fake, tmp_path: Path) -> None:
         await fake.engine.copy_in(ID, str(tmp_path), fail)
 
 
-async def test_a_container_that_ends_while_it_is_read(fake: Fake) -> None:
-    fake.says("exec", err="command terminated with exit code 137", code=137)
-    with pytest.raises(CopyIncomplete, match="while it read /x"):
-        await fake.engine.copy_out(ID, "/x", lambda pipe: None)
-
-
 def test_files_that_disappear_while_they_are_packed_are_told_of() -> None:
     said = f"{copying.DISAPPEARED}a\n{copying.DISAPPEARED}b\n{copying.COMPLETE}\n"
     with pytest.raises(CopyIncomplete, match="left out 2"):
