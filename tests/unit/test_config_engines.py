@@ -182,6 +182,13 @@ def test_a_cluster_that_the_environment_names(environ: dict[str, str], file: Pat
     assert config.environment["CLAUDE_MCP_ENGINE_NAMESPACE"] == "n"
 
 
+def test_a_namespace_is_not_in_the_way_of_another_engine(
+    environ: dict[str, str], file: Path
+) -> None:
+    environ |= {"CLAUDE_MCP_ENGINE": "kubernetes", "CLAUDE_MCP_ENGINE_NAMESPACE": "n"}
+    assert loaded(environ, file, "", engine="docker").engine == "docker"
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
