@@ -38,7 +38,7 @@ def known(name: str) -> str:
             f"{name} cannot be changed here.", hint="Edit the file: it has a table for each engine."
         )
     near = difflib.get_close_matches(name.upper(), KINDS, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(KINDS))}."
+    hint = f"Did you mean {near[0]}?" if near else "'claude-mcp config --all' prints every one."
     raise UsageError(f"There is no setting {name!r}.", hint=hint)
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from typing import Final
+
+_NOT_A_NUMBER: Final = re.compile(r"argument (\S+): invalid (int|float) value: (.*)")
+_REQUIRED: Final = "the following arguments are required: "
 
 
 class Invalid(Exception):
@@ -27,7 +32,18 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(*names, **settings)  # type: ignore[arg-type]
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise Invalid(message)
+        raise Invalid(_plainer(message))
+
+
+def _plainer(message: str) -> str:
+    """A message of argparse in the words of ours."""
+    if number := _NOT_A_NUMBER.fullmatch(message):
+        kind = "a whole number" if number[2] == "int" else "a number"
+        return f"{number[1]} takes {kind}, not {number[3]}"
+    if message.startswith(_REQUIRED):
+        missing = message.removeprefix(_REQUIRED)
+        return f"{missing} {'are' if ', ' in missing else 'is'} missing"
+    return message
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

@@ -43,10 +43,11 @@ def _provider_option(name: str) -> str:
 
 def _of_requests() -> Iterator[tuple[str, str]]:
     from claude_mcp.contract.messages import key
-    from claude_mcp.sessions.create.request import CreateRequest
+    from claude_mcp.sessions.create.request import LIMITS, CreateRequest
     from claude_mcp.sessions.option import options
     from claude_mcp.sessions.turns.options import TurnOptions
 
+    yield from ((f"limits.{name}", option.flag) for name, option in LIMITS.items())
     for request in (CreateRequest, TurnOptions):
         for name, option in options(request):
             if option.flag:

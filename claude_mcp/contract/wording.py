@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable
 
 _BEGIN, _END = "\ufdd0", "\ufdd1"
-_MARKED = re.compile(f"{_BEGIN}([A-Za-z_]+){_END}")
+_MARKED = re.compile(f"{_BEGIN}([A-Za-z_.]+){_END}")
 
 
 def named(name: str) -> str:
-    """The name that the tools use, marked: of an argument, a provider's option or a tool."""
+    """The name that the tools use, marked: of an argument (``limits.cpus``), a provider's option
+    or a tool.
+    """
     return f"{_BEGIN}{name}{_END}"
 
 

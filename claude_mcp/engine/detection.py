@@ -38,6 +38,12 @@ from claude_mcp.engine.naming import hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
 DETECT_TIMEOUT_SECONDS: Final = 8.0
+LOCKED_TIMEOUT_SECONDS: Final = 20.0
+"""The same for Podman, whose commands wait for each other's locks, with a service too."""
+LOCKED_HINT: Final = (
+    "Another command of Podman may have locked its storage, such as a pull or a build of an image: "
+    "try again when that has ended. If you use Podman's service, it may hang: restart it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +124,16 @@ async def _ask(
 
 
 async def _run(argv: questions.Argv, environment: Mapping[str, str]) -> process.Completed:
+    locks = _name_of(argv[0], None) is EngineName.PODMAN
+    seconds = LOCKED_TIMEOUT_SECONDS if locks else DETECT_TIMEOUT_SECONDS
     try:
-        return await process.run(argv, env=environment, timeout=DETECT_TIMEOUT_SECONDS)
+        return await process.run(argv, env=environment, timeout=seconds)
     except process.ProgramNotFound as error:
         raise EngineNotFound(f"'{argv[0]}' is not installed or not on PATH.") from error
     except process.ProcessTimeout as error:
         raise EngineUnavailable(
-            f"'{argv[0]} {argv[1]}' did not answer within {DETECT_TIMEOUT_SECONDS:g} s.",
-            hint="Its daemon may hang. Restart it.",
+            f"'{argv[0]} {argv[1]}' did not answer within {seconds:g} s.",
+            hint=LOCKED_HINT if locks else "Its daemon may hang. Restart it.",
         ) from error
 
 

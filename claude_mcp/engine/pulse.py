@@ -2,7 +2,7 @@
 
 A call may take long for a good reason, or because its daemon hangs or has been stopped. What tells
 the two apart is a question that needs no container. So a call that is merely slow goes on, and one
-whose engine is silent ends after ``QUIET_SECONDS`` and ``ANSWER_SECONDS``.
+whose engine is silent ends after ``QUIET_SECONDS`` and ``ANSWER_SECONDS`` or ``SLOW_SECONDS``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ QUIET_SECONDS: Final = 2.5
 """How long a call runs before its engine is asked whether it answers."""
 ANSWER_SECONDS: Final = 5.0
 """How long the answer of a daemon may take."""
-LOCKED_SECONDS: Final = 15.0
-"""The same for an engine without a daemon, whose commands wait for each other's locks."""
+SLOW_SECONDS: Final = 15.0
+"""The same for an engine without a daemon, whose commands wait for each other's locks, and for one
+that is reached over a network: a handshake with a busy machine takes its time."""
 KNOWN_SECONDS: Final = 1.0
-"""The same for an engine that was silent the last time: its next call is not waited for as long.
-Not for one that is reached over a network: it may answer again, and a handshake takes its time."""
+"""The same for a daemon of this machine that was silent the last time: its next call is not waited
+for as long."""
 
 
 class _Question:
@@ -56,9 +57,9 @@ class Pulse:
 
     @property
     def _patience(self) -> float:
-        if not self._daemon:
-            return LOCKED_SECONDS
-        return KNOWN_SECONDS if self._silent and not self._over_network else ANSWER_SECONDS
+        if self._over_network or not self._daemon:
+            return SLOW_SECONDS
+        return KNOWN_SECONDS if self._silent else ANSWER_SECONDS
 
     async def check(self) -> None:
         """Raises EngineUnavailable if the engine does not answer in time."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import named
 from claude_mcp.engine import host
 from claude_mcp.engine.dialects.dialect import ContainerUser, Dialect
 from claude_mcp.engine.engine import Engine
@@ -150,7 +151,8 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
             bound, asked = getattr(most, name), getattr(limits, name)
             if bound is not None and (asked is None or asked > bound):
                 raise UsageError(
-                    f"limits.{name} may be at most {config.limits[name]} with this token.",
+                    f"{named(f'limits.{name}')} may be at most {config.limits[name]} with this "
+                    "token.",
                     hint="Ask for less, or leave it out.",
                 )
     return limits
@@ -159,7 +161,7 @@ def _limits(config: Config, wanted: Mapping[str, str]) -> Limits:
 def _asked(config: Config, wanted: Mapping[str, str]) -> Limits:
     given = {
         name: (f"CLAUDE_MCP_{name.upper()}", value) for name, value in config.limits.items()
-    } | {name: (f"limits.{name}", value) for name, value in wanted.items()}
+    } | {name: (named(f"limits.{name}"), value) for name, value in wanted.items()}
 
     def size(name: str, least: int, default: int | None) -> int | None:
         return _size(*given[name], least) if name in given else default

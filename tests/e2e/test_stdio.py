@@ -184,6 +184,14 @@ async def test_cancelled_call_kills_the_command_and_the_server_holds_nothing_but
                 await anyio.sleep(0.05)
 
 
+def clients_of(container: str) -> list[str]:
+    """The engine's clients that run something in it.
+
+    Not the monitor of what has ended, which Podman's service keeps for five minutes.
+    """
+    return [line for _, line in processes().values() if " exec " in line and container in line]
+
+
 @pytest.mark.per_engine
 async def test_killed_server_loses_no_session_and_leaves_nothing_open(
     start: Call, project: Path, name: str, bare: Bare, standin: Standin
@@ -197,7 +205,7 @@ async def test_killed_server_loses_no_session_and_leaves_nothing_open(
             os.kill(call.pid, signal.SIGKILL)
             await call("list_sessions")
     with anyio.fail_after(PATIENCE_SECONDS):
-        while [line for _, line in processes().values() if "exec" in line and container in line]:
+        while clients_of(container):
             await anyio.sleep(0.05)
         while "_socket" in bare.processes(container):  # the channel's end in the container
             await anyio.sleep(0.05)
@@ -238,5 +246,5 @@ async def test_server_ends_cleanly_and_takes_its_channels_along(
             assert wire.server.returncode == 0
     container = bare.containers(name)[0]
     with anyio.fail_after(PATIENCE_SECONDS):
-        while [line for _, line in processes().values() if "exec" in line and container in line]:
+        while clients_of(container):
             await anyio.sleep(0.05)

@@ -134,6 +134,9 @@ SCENES = {
     "doctor": Scene("doctor", only="exists"),
     "unknown": Scene("show no-such-session", only="^claude-mcp:"),
     "misspelt": Scene("promt SESSION hello"),
+    "serve": Scene("serve", keys=(("serving MCP", "\x04"),)),
+    "completion": Scene("completion tcsh"),
+    "prune": Scene("prune --dry-run", only="no sessions to remove|expired|broken"),
     "version": Scene("--version"),
 }
 

@@ -7,6 +7,7 @@ differently must be marked there (see ``contract.wording``), and each front end 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from claude_mcp.cli import grammar, parser
 from claude_mcp.cli.words import word
 from claude_mcp.contract.wording import named
 from claude_mcp.server.tools import tools
+from claude_mcp.sessions.create.request import LIMITS
 from claude_mcp.sessions.providers.options import OPTIONS
 
 PACKAGE = Path(__file__).parents[2] / "claude_mcp"
@@ -36,8 +38,9 @@ FLAGS = {
     for action in parser.command_parser(name)._actions
     for flag in (*action.option_strings, str(action.metavar))
 }
-OTHER_PROGRAMS = re.compile(r"'(?:git|aws|systemctl|\{\} rm|claude-mcp image) [^']*'")
-"""Commands of other programs, and what no tool can do: building an image."""
+OTHER_PROGRAMS = re.compile(r"'(?:git|aws|systemctl|\{\} rm|claude-mcp (?:config|image)) [^']*'")
+"""Commands of other programs, and what no tool can do: to change the configuration, to build an
+image."""
 EXCEPTIONS: Mapping[str, frozenset[str]] = {
     # What is wrong with a flag itself, when the program starts.
     "config.py": frozenset({"--engine", "--engine-host"}),
@@ -92,6 +95,7 @@ def of_one_front_end(text: str) -> set[str]:
     return words | flags
 
 
+@functools.cache
 def marked() -> set[str]:
     """Every name that some message marks."""
     return {
@@ -129,6 +133,11 @@ def test_the_command_line_has_a_word_for_a_marked_name(name: str) -> None:
         assert shown.strip("'").partition(" ")[2] in grammar.COMMANDS
     else:
         assert shown.partition(" ")[0] in FLAGS
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_command_line_has_a_flag_for_each_limit(name: str) -> None:
+    assert word(f"limits.{name}") == f"--{name}"
 
 
 def test_a_word_of_one_front_end_is_found() -> None:

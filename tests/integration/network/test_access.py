@@ -359,16 +359,22 @@ async def peaks(sessions: Sessions, session: Session, bare: Bare) -> tuple[int, 
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("size", [256 * MIB, pytest.param(1024 * MIB, marks=pytest.mark.stress)])
 async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
-    sessions: Sessions, restricted: Session, bare: Bare, engine: Engine, download_port: int
+    sessions: Sessions,
+    restricted: Session,
+    bare: Bare,
+    engine: Engine,
+    download_port: int,
+    size: int,
 ) -> None:
     url = f"http://{engine.dialect.host_alias}:{download_port}"
     before = await peaks(sessions, restricted, bare)
     whole = await commands.run(
         await sessions.open(restricted.id),
-        f"curl -sS -o /dev/null -w '%{{size_download}}' {url}/{1 << 30}",
+        f"curl -sS -o /dev/null -w '%{{size_download}}' {url}/{size}",
     )
-    assert whole.stdout == str(1 << 30)
+    assert whole.stdout == str(size)
     downloads = (
         f"for i in $(seq 50); do curl -s -o /dev/null {url}/endless & done; "
         f"curl -s --limit-rate 1k -o /dev/null {url}/endless & sleep 300"
@@ -378,7 +384,9 @@ async def test_many_downloads_leave_the_model_its_turn_and_take_no_memory(
         flowing = "test $(pgrep -c curl) = 51 && test $(awk '/lo:/ {print $2}' /proc/net/dev) -gt "
         with anyio.fail_after(60):
             while (
-                await commands.run(await sessions.open(restricted.id), flowing + str(1300 * MIB))
+                await commands.run(
+                    await sessions.open(restricted.id), flowing + str(size + 276 * MIB)
+                )
             ).exit_code:
                 await anyio.sleep(0.2)
         steps: list[dict[str, Any]] = [

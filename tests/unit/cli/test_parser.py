@@ -173,18 +173,16 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
         ),
         (
             ["create"],
-            "claude-mcp: the following arguments are required: PROJECT\n"
-            "See 'claude-mcp create --help'.\n",
+            "claude-mcp: PROJECT is missing\nSee 'claude-mcp create --help'.\n",
         ),
         (
             ["turn", "fix", "--cursor", "last"],
-            "claude-mcp: argument --cursor: invalid int value: 'last'\n"
+            "claude-mcp: --cursor takes a whole number, not 'last'\n"
             "See 'claude-mcp turn --help'.\n",
         ),
         (
             ["prompt", "fix", "do it", "--wait", "long"],
-            "claude-mcp: argument --wait: invalid float value: 'long'\n"
-            "See 'claude-mcp prompt --help'.\n",
+            "claude-mcp: --wait takes a number, not 'long'\nSee 'claude-mcp prompt --help'.\n",
         ),
         (
             ["cancel", "fix", "--detatch"],
@@ -197,8 +195,7 @@ def test_a_dash_is_a_prompt_and_not_a_flag() -> None:
         ),
         (
             ["logs", "fix", "--tail", "all"],
-            "claude-mcp: argument --tail: invalid int value: 'all'\n"
-            "See 'claude-mcp logs --help'.\n",
+            "claude-mcp: --tail takes a whole number, not 'all'\nSee 'claude-mcp logs --help'.\n",
         ),
     ],
 )

@@ -571,18 +571,28 @@ async def test_a_path_that_cannot_be_executed_is_no_engine(
         await detect(str(path), environment)
 
 
+@pytest.mark.parametrize(
+    ("name", "patience", "hint"),
+    [
+        ("docker", "DETECT_TIMEOUT_SECONDS", "Its daemon may hang. Restart it."),
+        ("podman", "LOCKED_TIMEOUT_SECONDS", detection.LOCKED_HINT),
+    ],
+)
 async def test_detection_gives_up_on_an_engine_that_hangs(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    patience: str,
+    hint: str,
 ) -> None:
-    program = tmp_path / "docker"
+    program = tmp_path / name
     program.write_text("#!/bin/sh\nexec /bin/sleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr(detection, "DETECT_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(detection, patience, 0.05)
     with pytest.raises(EngineUnavailable) as caught:
-        await detect("docker", environment)
-    assert str(caught.value) == (
-        "'docker version' did not answer within 0.05 s. Its daemon may hang. Restart it."
-    )
+        await detect(name, environment)
+    assert str(caught.value) == f"'{name} version' did not answer within 0.05 s. {hint}"
 
 
 async def test_the_detected_engine_is_driven_with_what_it_needs_of_the_environment(

@@ -56,10 +56,26 @@ async def test_without_a_daemon_a_silent_engine_is_one_whose_storage_is_locked(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.0)
-    monkeypatch.setattr(pulse, "LOCKED_SECONDS", 0.01)
+    monkeypatch.setattr(pulse, "SLOW_SECONDS", 0.01)
     with pytest.raises(EngineUnavailable, match=r"^Podman does not answer\. Another Podman"):
         async with Pulse("Podman", daemon.ask, daemon=False).watching():
             await anyio.sleep_forever()
+
+
+async def test_an_engine_that_is_far_has_longer_to_answer(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.0)
+    engine = Pulse("Docker", daemon.ask, daemon=True, over_network=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(engine.check)
+        await daemon.began.wait()
+        daemon.gate.set()
+    monkeypatch.setattr(pulse, "SLOW_SECONDS", 0.01)
+    daemon.gate = anyio.Event()
+    for _ in range(2):  # the second time, too
+        with pytest.raises(EngineUnavailable, match="connection to its machine may be interrupted"):
+            await engine.check()
 
 
 async def test_calls_within_calls_end_with_one_error(

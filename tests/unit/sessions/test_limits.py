@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine import host
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
@@ -126,7 +127,7 @@ def test_a_limit_that_nobody_can_work_with_is_refused(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         contained(wanted)
-    assert caught.value.message == message
+    assert worded(caught.value.message) == message
 
 
 def test_a_bad_setting_is_named_as_it_is_set(machine: Machine) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_mcp.config import Config
+from claude_mcp.contract.wording import worded
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.errors import SessionAmbiguous, SessionNotFound, TooManySessions, UsageError
 from claude_mcp.sessions import labels, quota
@@ -189,7 +190,7 @@ class TestLimits:
     def test_a_session_may_not_ask_for_more(self, wanted: dict[str, str]) -> None:
         with pytest.raises(UsageError) as caught:
             contain(self.CONFIG, DOCKER, wanted, None)
-        assert caught.value.message == "limits.memory may be at most 4g with this token."
+        assert worded(caught.value.message) == "limits.memory may be at most 4g with this token."
 
     @pytest.mark.parametrize("wanted", [{"memory": "1g"}, {"memory": "4g"}, {"pids": "100"}, {}])
     def test_it_may_ask_for_less(self, wanted: dict[str, str]) -> None:
