@@ -322,6 +322,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "local: of a module that Kubernetes runs too, but needs an engine on this machine",
     )
+    config.addinivalue_line("markers", "outage: stops a part of the cluster; run alone on it")
     config.addinivalue_line("markers", "stress: takes long; run with CLAUDE_MCP_STRESS=1")
     config.addinivalue_line(
         "markers",

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from tests.cluster import Cluster
     from tests.engine_fixtures import Bare
 
-# What disturbs the whole cluster must not run beside anything else on it.
-pytestmark = [pytest.mark.kubernetes, pytest.mark.xdist_group("faults"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 
 SIZE: Final = 64_000_000
 ANSWER_SECONDS: Final = 240.0
@@ -86,6 +85,7 @@ def outage(cluster: Cluster, program: str) -> None:
         anyio.run(anyio.sleep, OUTAGE_SECONDS)
 
 
+@pytest.mark.outage
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_an_outage_loses_nothing_and_does_nothing_twice(
     program: str,
