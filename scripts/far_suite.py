@@ -85,10 +85,10 @@ def podman_at(address: str) -> dict[str, str]:
 HIDDEN = 'mount -t tmpfs -o mode=1777 none "$1" && shift && exec "$@"'
 
 
-def apart(files: Path, *then: str) -> tuple[str, ...]:
+def apart(files: Path) -> tuple[str, ...]:
     """Starts a program that has ``files`` to itself."""
     shell = ("sh", "-c", HIDDEN, "_", str(files))
-    return ("unshare", "--mount", "--propagation=private", *shell, *then)
+    return ("unshare", "--mount", "--propagation=private", *shell)
 
 
 @contextmanager
@@ -112,15 +112,17 @@ def way(name: str, directory: Path, files: Path) -> Iterator[Way]:
         service_user = USER if name == "podman-user" else ""
         if service_user:
             shutil.chown(directory, service_user)
-        stack.enter_context(podman_service(socket, service_user))
+        of_user = name == "podman-of-user"
+        # A user's Podman joins namespaces that it has already, so there the service is apart.
+        stack.enter_context(podman_service(socket, service_user, apart(files) if of_user else ()))
         if name == "podman-ssh":
             far = stack.enter_context(over_ssh(directory, {}, program="podman", path=str(socket)))
             yield Way(far.variables, apart(files))
-        elif name == "podman-of-user":
+        elif of_user:
             shutil.chown(socket, USER)
             # Root's own Python may be out of the user's reach; scripts/test makes this one.
             python = f"{pwd.getpwnam(USER).pw_dir}/checkout/.venv/bin/python"
-            yield Way(podman_at(f"unix://{socket}"), apart(files, *as_user(USER)), python)
+            yield Way(podman_at(f"unix://{socket}"), as_user(USER), python)
         elif name == "podman-docker":
             program = directory / "docker"
             program.write_text(PODMAN_DOCKER)
@@ -150,7 +152,9 @@ def main(arguments: list[str]) -> int:
             **found.variables,
             "CLAUDE_MCP_REQUIRE_ENGINES": "1",
             "CLAUDE_MCP_TEST_FAR": "1",
+            # The user may not be able to write to the checkout.
             "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": f"{files}/hypothesis",
             "TMPDIR": str(files),
         }
         argv = [*found.enter, "env", *(f"{key}={value}" for key, value in variables.items())]

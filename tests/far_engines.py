@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,12 +188,12 @@ def over_ssh(
 
 
 @contextmanager
-def podman_service(socket: Path, user: str = "") -> Iterator[None]:
-    """Podman's API on a socket, of root or of another user."""
+def podman_service(socket: Path, user: str = "", enter: Sequence[str] = ()) -> Iterator[None]:
+    """Podman's API on a socket, of root or of another user; ``enter`` leads to where it runs."""
     argv = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
     if user:
         argv = [*as_user(user), *argv]
-    running = subprocess.Popen(argv, cwd="/")
+    running = subprocess.Popen([*enter, *argv], cwd="/")
     try:
         deadline = time.monotonic() + SECONDS
         while not socket.exists():

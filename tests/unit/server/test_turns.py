@@ -137,8 +137,8 @@ async def test_the_same_turn_id_is_the_same_turn_and_never_another_prompt(
     other = await hang(client, session, prompt="something else")
     assert (other.is_error, text(other)) == (
         True,
-        f"turnId {TURN} was used for another prompt.\n"
-        "Repeat a turn with its own prompt, or leave turnId out.",
+        f"The id {TURN} was used for another prompt.\n"
+        "Repeat a turn with its own prompt, or leave the id out.",
     )
 
 
