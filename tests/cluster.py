@@ -30,6 +30,8 @@ class Cluster:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.kubeconfig = Path(environment["KUBECONFIG"])
         self.state = self.kubeconfig.parent
+        # An older one may be under test.
+        self._kubectl = str(self.state.parent / "bin" / "client" / "kubectl")
         self._environment = {**environment, "KUBECONFIG": str(self.state / "admin.kubeconfig")}
 
     def admin(self, *args: str, check: bool = True) -> str:
@@ -38,7 +40,7 @@ class Cluster:
 
     def anywhere(self, *args: str, data: str | None = None, check: bool = True) -> str:
         done = subprocess.run(
-            ["kubectl", *args],
+            [self._kubectl, *args],
             env=self._environment,
             input=data,
             capture_output=True,
@@ -90,7 +92,7 @@ class Cluster:
 
     def _is_ready(self, program: str) -> bool:
         done = subprocess.run(
-            ["kubectl", *READY[program]],
+            [self._kubectl, *READY[program]],
             env=self._environment,
             capture_output=True,
             timeout=CALL_SECONDS,
