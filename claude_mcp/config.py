@@ -47,7 +47,7 @@ from claude_mcp.config_names import (
     names,
 )
 from claude_mcp.credentials import Secret
-from claude_mcp.engine.address import EngineAddress
+from claude_mcp.engine.address import KUBERNETES, EngineAddress
 from claude_mcp.errors import ConfigError
 
 ENGINES: Final = "engines"
@@ -369,12 +369,15 @@ def _address(settings: Mapping[str, str], program: str | None, host: str | None)
     """Where the engine is; a host given by a flag replaces a configured one or a context."""
     place = {} if host else settings
     certificates = settings if (host or "tcp:").startswith("tcp:") else {}
+    program = program or settings.get("CLAUDE_MCP_ENGINE")
     return EngineAddress(
-        program=program or settings.get("CLAUDE_MCP_ENGINE"),
+        program=program,
         host=host or place.get("CLAUDE_MCP_ENGINE_HOST"),
         context=place.get("CLAUDE_MCP_ENGINE_CONTEXT"),
         tls=_expanded(certificates, "CLAUDE_MCP_ENGINE_TLS"),
         ssh_key=_expanded(settings, "CLAUDE_MCP_ENGINE_SSH_KEY"),
+        # It is left alone if another engine is named for once.
+        namespace=place.get("CLAUDE_MCP_ENGINE_NAMESPACE") if program == KUBERNETES else None,
     )
 
 

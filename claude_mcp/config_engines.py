@@ -12,24 +12,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from claude_mcp.engine.address import EngineAddress, EngineName
+from claude_mcp.engine.address import KUBERNETES, EngineAddress, EngineName
 from claude_mcp.errors import ConfigError
 
 KEYS: Final[Mapping[str, str]] = {
+    "kind": "kubernetes, or left out for Docker and Podman",
     "program": "docker, podman, or a path to one",
     "host": "address: unix://, tcp:// or ssh://",
-    "context": "Docker context or Podman connection, instead of an address",
+    "context": "Docker context, Podman connection, or context of Kubernetes",
     "connection": "the same as context",
     "tls": "directory with ca.pem, cert.pem and key.pem for tcp://",
     "ssh_key": "file of a private key for ssh://; it has no passphrase",
+    "namespace": "namespace of Kubernetes",
+    "kubeconfig": "file that says where the cluster is",
 }
 """What a table may hold; each is a string."""
-PATHS: Final = ("tls", "ssh_key")
+PATHS: Final = ("tls", "ssh_key", "kubeconfig")
 _VARIABLES: Final = {
     "CLAUDE_MCP_ENGINE_HOST": "host",
     "CLAUDE_MCP_ENGINE_CONTEXT": "context",
     "CLAUDE_MCP_ENGINE_TLS": "tls",
     "CLAUDE_MCP_ENGINE_SSH_KEY": "ssh_key",
+    "CLAUDE_MCP_ENGINE_NAMESPACE": "namespace",
+    "CLAUDE_MCP_ENGINE to kubernetes": 'kind to "kubernetes"',
+    "KUBECONFIG": "kubeconfig",
 }
 """How an address calls the same, if it does not come from a table."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
@@ -49,10 +55,11 @@ def parse(path: Path, tables: object) -> dict[str, EngineAddress]:
 
 
 def _address(path: Path, name: str, table: Mapping[str, object]) -> EngineAddress:
-    if name.lower() in [each.value for each in EngineName]:
+    if name.lower() in (*EngineName, KUBERNETES):
+        key = "kind" if name.lower() == KUBERNETES else "program"
         raise ConfigError(
             f"In {path}, an engine is called {name!r}, which is the name of a program.",
-            hint=f'Choose another name, and write program = "{name.lower()}" in its table.',
+            hint=f'Choose another name, and write {key} = "{name.lower()}" in its table.',
         )
     if _NAME.fullmatch(name) is None:
         raise ConfigError(
@@ -68,6 +75,7 @@ def _address(path: Path, name: str, table: Mapping[str, object]) -> EngineAddres
         if not isinstance(value, str) or not value:
             raise ConfigError(f"{key} of {where} must be a string that is not empty.")
         values[key] = _absolute(where, key, value) if key in PATHS else value
+    _settle_kind(where, values)
     connection = values.pop("connection", None)
     if connection is not None and "context" in values:
         raise ConfigError(f"{where} has a context and a connection.", hint="Remove one of them.")
@@ -78,6 +86,23 @@ def _address(path: Path, name: str, table: Mapping[str, object]) -> EngineAddres
         for variable, key in _VARIABLES.items():
             hint = hint and hint.replace(variable, key)
         raise ConfigError(f"{where}: {error.message}", hint=hint) from None
+
+
+def _settle_kind(where: str, values: dict[str, str]) -> None:
+    """Kubernetes is a program to everybody else."""
+    kind = values.pop("kind", None)
+    if kind is None:
+        return
+    if kind != KUBERNETES:
+        raise ConfigError(
+            f"kind of {where} can only be {KUBERNETES}.",
+            hint="For Docker and Podman, leave it out and write program.",
+        )
+    if "program" in values:
+        raise ConfigError(
+            f"{where} has a kind and a program.", hint="Remove program: kubectl is used."
+        )
+    values["program"] = kind
 
 
 def _absolute(where: str, key: str, value: str) -> str:
@@ -102,7 +127,7 @@ def check_program(program: str, engines: Mapping[str, EngineAddress], path: str 
     """
     import shutil
 
-    known = [each.value for each in EngineName]
+    known = (*EngineName, KUBERNETES)
     if program in known or "/" in program or shutil.which(program, path=path):
         return
     near = difflib.get_close_matches(program, engines, n=1)

@@ -213,7 +213,13 @@ TABLE: Final = (
     Name(ISSUER_NAME, _T, Use.HTTP, "issuer of an OpenID Connect identity provider"),
     Name(AUDIENCE_NAME, _T, Use.HTTP, "audience of its tokens", "the server's address"),
     Name(CLAIM_NAME, _T, Use.HTTP, "claim of its tokens that names a session's owner", "sub"),
-    Name("CLAUDE_MCP_ENGINE", _T, Use.SERVER, "docker, podman, or a path to one", "what answers"),
+    Name(
+        "CLAUDE_MCP_ENGINE",
+        _T,
+        Use.SERVER,
+        "docker, podman, a path to one, or kubernetes",
+        "what answers",
+    ),
     Name(
         "CLAUDE_MCP_ENGINE_HOST",
         _T,
@@ -225,7 +231,14 @@ TABLE: Final = (
         "CLAUDE_MCP_ENGINE_CONTEXT",
         _T,
         Use.SERVER,
-        "Docker context or Podman connection, instead of an address",
+        "Docker context, Podman connection, or context of Kubernetes",
+    ),
+    Name(
+        "CLAUDE_MCP_ENGINE_NAMESPACE",
+        _T,
+        Use.SERVER,
+        "namespace of Kubernetes",
+        "the context's own",
     ),
     Name(
         "CLAUDE_MCP_ENGINE_TLS",
@@ -250,6 +263,7 @@ TABLE: Final = (
     Name("CONTAINER_CONNECTION", _T, Use.ENGINE, "passed on"),
     Name("CONTAINER_SSHKEY", _T, Use.ENGINE, "passed on"),
     Name("CONTAINERS_CONF", _T, Use.ENGINE, "passed on"),
+    Name("KUBECONFIG", _T, Use.ENGINE, "passed on"),
     Name("XDG_RUNTIME_DIR", _T, Use.ENGINE, "passed on"),
 )
 # fmt: on

@@ -18,6 +18,7 @@ from typing import Final
 
 import benchmark_command_line
 import benchmark_http
+import benchmark_kubernetes
 import benchmark_several
 import benchmark_turns
 import benchmark_workspaces
@@ -424,6 +425,7 @@ GROUPS: Final[dict[str, Callable[[Bench], Awaitable[Rows]]]] = {
     "command": command,
     "list": listing,
     "several": benchmark_several.several,
+    "kubernetes": benchmark_kubernetes.kubernetes,
     "transfer": copying,
     "help": benchmark_command_line.help_text,
     "command-line": benchmark_command_line.commands,

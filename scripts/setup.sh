@@ -54,6 +54,35 @@ install_packages() {
     rm -f "$log"
 }
 
+# fetch_packages RELEASE DIRECTORY PACKAGE...: downloads packages of a Debian release, whatever this
+# machine's own is, without a dpkg that knows of them; src:PACKAGE is a source
+fetch_packages() {
+    local release="$1" directory="$2" apt package packages=() sources=() options
+    local keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    shift 2
+    for package in "$@"; do
+        case "$package" in
+            src:*) sources+=("${package#src:}") ;;
+            *) packages+=("$package") ;;
+        esac
+    done
+    [ -e "$keys" ] || install_packages "Debian's keys are missing" debian-archive-keyring
+    apt="$(mktemp -d)"
+    mkdir -p "$directory" "$apt/lists/partial" "$apt/cache/archives/partial"
+    for package in deb ${sources[0]+deb-src}; do
+        echo "$package [signed-by=$keys] http://deb.debian.org/debian $release main"
+    done >"$apt/sources.list"
+    options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=-
+        -o Dir::State::Lists="$apt/lists" -o Dir::State::Status=/dev/null -o Dir::Cache="$apt/cache"
+        -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User=root)
+    (cd "$directory" && apt-get "${options[@]}" update &&
+        { [ ${#packages[@]} = 0 ] || apt-get "${options[@]}" download "${packages[@]}"; } &&
+        { [ ${#sources[@]} = 0 ] || apt-get "${options[@]}" source --download-only "${sources[@]}"; })
+    local code=$?
+    rm -rf "$apt"
+    return $code
+}
+
 check_engine() {
     case "$1" in
         docker | podman) ;;

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from claude_mcp.config import Config, load
 from claude_mcp.config_names import SWITCHES
 from claude_mcp.engine import detection
 from claude_mcp.engine.docker_cli import DockerCliEngine
+from claude_mcp.engine.engine import Engine
+from claude_mcp.engine.kubernetes import marks
+from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
+from tests.cluster import GATEWAY, Cluster
 
 API_KEY = "sk-ant-api03-integration-0123456789"
 RUN_SECONDS = 110
@@ -35,14 +40,16 @@ def required() -> bool:
     return bool(os.environ.get("CLAUDE_MCP_REQUIRE_ENGINES"))
 
 
+ON_KUBERNETES = os.environ.get("CLAUDE_MCP_ENGINE") == "kubernetes"
+
+
 @pytest.fixture(scope="session")
-def engine() -> DockerCliEngine:
+def engine() -> Engine:
     """The engine under test; its absence is a skip on a laptop and a failure in CI."""
     config = load({**os.environ, "CLAUDE_MCP_CONFIG": os.devnull})
 
-    async def connect() -> DockerCliEngine:
+    async def connect() -> Engine:
         found = await detection.connect(config.engine, config.environment)
-        assert isinstance(found, DockerCliEngine)
         if not await found.image_exists(config.image):
             raise EngineError(f"{found.title} has no image {config.image}.")
         return found
@@ -63,11 +70,13 @@ def standin() -> Iterator[Standin]:
 
 
 def environment_with(standin: Standin) -> dict[str, str]:
+    # A pod's node may be any machine, so it gets no name for ours; of the test cluster we know one.
+    host = GATEWAY if ON_KUBERNETES else "127.0.0.1"
     return {
         **os.environ,
         **dict.fromkeys(SWITCHES.values(), ""),
         "CLAUDE_MCP_CONFIG": os.devnull,
-        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{standin.port}",
+        "ANTHROPIC_BASE_URL": f"http://{host}:{standin.port}",
         "ANTHROPIC_API_KEY": API_KEY,
     }
 
@@ -89,9 +98,9 @@ def committer(environ: dict[str, str], tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cli_argv(engine: DockerCliEngine) -> list[str]:
+def cli_argv(engine: Engine) -> list[str]:
     """The command line on this engine."""
-    return [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}"]
+    return [sys.executable, "-m", "claude_mcp", f"--engine={engine.dialect.name}"]
 
 
 @pytest.fixture
@@ -116,8 +125,8 @@ def runner(argv: Sequence[str], environ: Mapping[str, str]) -> Run:
 
 
 @pytest.fixture
-def config(engine: DockerCliEngine, environ: dict[str, str]) -> Config:
-    return load(environ, engine=engine.program)
+def config(engine: Engine, environ: dict[str, str]) -> Config:
+    return load(environ, engine=engine.dialect.name)
 
 
 @pytest.fixture
@@ -150,19 +159,24 @@ async def session(sessions: Sessions, project: Path, name: str) -> AsyncIterator
 
 @pytest.fixture(scope="session")
 async def shared(
-    engine: DockerCliEngine, standin: Standin, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, standin: Standin, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Session]:
     """A session for all tests that leave nothing behind in it that another would notice."""
-    async with open_sessions(load(environment_with(standin), engine=engine.program)) as sessions:
+    async with open_sessions(
+        load(environment_with(standin), engine=engine.dialect.name)
+    ) as sessions:
         created = await create(sessions, CreateRequest(str(tmp_path_factory.mktemp("shared"))))
         yield created.session
         await sessions.destroy(created.session.id, discard=True)
 
 
 class Bare:
-    """The engine's bare command line, to look at what ours really did."""
+    """The engine's bare command line, to look at what ours really did.
 
-    def __init__(self, engine: DockerCliEngine) -> None:
+    Calls have the words of Docker and Podman; the methods with a name work on Kubernetes too.
+    """
+
+    def __init__(self, engine: DockerCliEngine | KubectlEngine) -> None:
         self._engine = engine
 
     def __call__(self, *args: str, check: bool = True) -> str:
@@ -205,19 +219,71 @@ class Bare:
 
     def remove_all(self, name: str) -> None:
         for container in self.containers(name):
-            self("rm", "--force", "--volumes", container)
+            self.remove(container)
+
+    def remove(self, container: str) -> None:
+        self("rm", "--force", "--volumes", container)
+
+    def restart(self, container: str) -> None:
+        """End everything in a container at once, and start it again."""
+        self("restart", "--time=0", container)
+
+    def exec(self, container: str, *command: str) -> str:
+        return self("exec", container, *command)
 
     def processes(self, container: str) -> str:
         """Command lines of everything that runs in a container."""
-        return self(
-            "exec", container, "sh", "-c",
+        return self.exec(
+            container, "sh", "-c",
             "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done",
         )  # fmt: skip
 
 
+class BarePods(Bare):
+    """The same of a cluster's pods, with the words of ``kubectl`` and the rights of the user."""
+
+    def containers(self, name: str) -> list[str]:
+        selector = f"--selector={labels.NAME}={marks.label_value(name)}"
+        form = f"jsonpath={{range .items[*]}}{{.metadata.labels.{dotted(marks.ID)}}}{{' '}}{{end}}"
+        return self("get", "pods", selector, f"--output={form}").split()
+
+    def remove(self, container: str) -> None:
+        self("delete", "pods", f"--selector={marks.ID}={container}", "--force", "--grace-period=0")
+
+    def restart(self, container: str) -> None:
+        before = self.restarts(container)
+        self("exec", marks.pod_name(container), "--", "sh", "-c", "kill -KILL -1", check=False)
+        end = time.monotonic() + RUN_SECONDS
+        while self.restarts(container) in ("", before):
+            assert time.monotonic() < end, "the pod's container was not started again"
+            time.sleep(0.2)
+
+    def restarts(self, container: str) -> str:
+        """How often it was started again, once it runs."""
+        form = "jsonpath={.status.containerStatuses[?(@.state.running)].restartCount}"
+        return self("get", "pod", marks.pod_name(container), f"--output={form}")
+
+    def exec(self, container: str, *command: str) -> str:
+        return self("exec", marks.pod_name(container), "--", *command)
+
+
+def dotted(label: str) -> str:
+    """A label's name in a path of JSON, where a dot has a meaning."""
+    return label.replace(".", r"\.")
+
+
 @pytest.fixture
-def bare(engine: DockerCliEngine) -> Bare:
+def bare(engine: Engine) -> Bare:
+    if isinstance(engine, KubectlEngine):
+        return BarePods(engine)
+    assert isinstance(engine, DockerCliEngine)
     return Bare(engine)
+
+
+@pytest.fixture(scope="session")
+def cluster(engine: Engine) -> Cluster:
+    assert isinstance(engine, KubectlEngine)
+    return Cluster(engine.environment)
 
 
 @pytest.fixture
@@ -250,6 +316,13 @@ def pytest_configure(config: pytest.Config) -> None:
         "cgroups: pauses, limits or measures containers, which rootless engines cannot do with "
         "cgroups v1",
     )
+    config.addinivalue_line("markers", "cluster: what Kubernetes promises too; also run there")
+    config.addinivalue_line("markers", "kubernetes: concerns a cluster; only run on Kubernetes")
+    config.addinivalue_line(
+        "markers",
+        "local: of a module that Kubernetes runs too, but needs an engine on this machine",
+    )
+    config.addinivalue_line("markers", "outage: stops a part of the cluster; run alone on it")
     config.addinivalue_line("markers", "stress: takes long; run with CLAUDE_MCP_STRESS=1")
     config.addinivalue_line(
         "markers",
@@ -264,9 +337,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = {"podman"}
-    if os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
-        left_out = {"docker", "once"}
+    left_out = {"podman", "kubernetes"}
+    if ON_KUBERNETES:
+        left_out = {"podman", "docker", "once", "local", "near", "cgroups"}
+        known = ("cluster", "kubernetes")
+        items_elsewhere = [
+            item for item in items if not any(item.get_closest_marker(each) for each in known)
+        ]
+        config.hook.pytest_deselected(items=items_elsewhere)
+        items[:] = [item for item in items if item not in items_elsewhere]
+    elif os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
+        left_out = {"docker", "once", "kubernetes"}
     if os.geteuid() and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         left_out.add("cgroups")
     if os.environ.get("CLAUDE_MCP_AS_ROOT_TOO"):

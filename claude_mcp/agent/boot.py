@@ -15,6 +15,7 @@ import select
 import sys
 import zlib
 
+from claude_mcp.agent import ending
 from claude_mcp.contract import places
 
 TYPE_CHECKING = False
@@ -27,7 +28,6 @@ MOST_FACTS = 100
 LONGEST_FACT = 255
 """Longer names are left out, because the creator reads only a line of limited length."""
 VOLUME_NAME_CHARS = 64
-FALLBACK_HOME = "/var/tmp/claude-mcp-home"
 
 
 def prepare_home() -> str:
@@ -36,7 +36,7 @@ def prepare_home() -> str:
     # Podman gives an unknown user the working directory, here the project, as its home.
     in_project = os.path.commonpath((home, os.getcwd())) == os.getcwd()
     if home == "/" or in_project or not os.access(home, os.W_OK | os.X_OK):
-        home = FALLBACK_HOME
+        home = places.FALLBACK_HOME
         os.makedirs(home, mode=0o700, exist_ok=True)
     return home
 
@@ -192,7 +192,7 @@ def abandon(state_path: str, why: str) -> "NoReturn":
         sys.stderr.write(f"the creation of this session was never completed: {why}\n")
     except OSError:
         pass  # the exit code says it too
-    sys.exit(places.ABANDONED_EXIT_CODE)
+    ending.end(places.ABANDONED_EXIT_CODE)
 
 
 def main() -> None:

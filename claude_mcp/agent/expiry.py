@@ -11,13 +11,13 @@ a clock that is set does not change.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, NoReturn
 
+from claude_mcp.agent import ending
 from claude_mcp.agent.store.state import log
 from claude_mcp.contract import places
 from claude_mcp.contract.workspaces import BIND
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from claude_mcp.contract.settings import Settings
 
 LONGEST_WAIT_SECONDS = 3600.0
+HELD_SECONDS = 300.0
+"""How often an expired session that stays looks whether its work was taken."""
 
 
 class Expiry:
@@ -34,6 +36,7 @@ class Expiry:
         self, settings: Settings, turns: Callable[[], Turns], holds_work: Callable[[], bool]
     ) -> None:
         self._has_own = settings.workspace != BIND
+        self._stays = settings.stays_with_work
         self._holds_work = holds_work
         self._expires_at = settings.expires_at
         self._idle_seconds = settings.idle_timeout_seconds
@@ -71,9 +74,14 @@ class Expiry:
             due, why = self._due(last)
             left = due - time.monotonic()
             if left <= 0:
-                log(f"session expired: {why}")
                 held = self._has_own and self._holds_work()
-                os._exit(places.EXPIRED_WITH_WORK_EXIT_CODE if held else places.EXPIRED_EXIT_CODE)
+                if held and self._stays:
+                    log(f"session has expired, but holds work that would be lost: {why}")
+                    time.sleep(HELD_SECONDS)
+                    continue
+                log(f"session expired: {why}")
+                code = places.EXPIRED_WITH_WORK_EXIT_CODE if held else places.EXPIRED_EXIT_CODE
+                ending.end(code)
             time.sleep(min(left, LONGEST_WAIT_SECONDS))
 
     def _wait_for_uses(self) -> float:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from claude_mcp.agent import git
+from claude_mcp.agent import ending, git
 from claude_mcp.agent.channel import open_files, threads
 from claude_mcp.agent.channel.connections import Answer, Connection, Operation, Request
 from claude_mcp.agent.commands.registry import Commands
@@ -49,7 +49,7 @@ class Agent:
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if name not in places.PAYLOAD_VARIABLES
+            if name not in (*places.PAYLOAD_VARIABLES, places.EXIT_FILE_VARIABLE)
         }
         self.environment["HOME"] = home
         self._activities = itertools.count(1)
@@ -271,7 +271,7 @@ def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
     agent = Agent(settings, home, handover)
     if agent.state.abandoned:
         log("the creation of this session was never completed")
-        sys.exit(places.ABANDONED_EXIT_CODE)
+        ending.end(places.ABANDONED_EXIT_CODE)
     git.prepare(settings.git_hooks, identity, agent.environment)
     if first_line is None:
         log("session restarted; its credentials are lost")

@@ -63,7 +63,7 @@ async def _engine(sessions: Sessions) -> list[Finding]:
     try:
         engine = await sessions.engine()
         dialect = engine.dialect
-        kind = "rootless" if dialect.rootless else "as root"
+        kind = _kind(dialect)
         if await _is_remapped(engine):
             kind += ", whose users are remapped"
         if dialect.in_virtual_machine:
@@ -81,6 +81,14 @@ async def _engine(sessions: Sessions) -> list[Finding]:
     except ClaudeMcpError as error:
         findings = [Finding("engine", Verdict.FAILED, error.message, error.hint)]
     return [replace(each, engine=name) for each in findings]
+
+
+def _kind(dialect: Dialect) -> str:
+    from claude_mcp.engine.dialects.dialect import ContainerUser
+
+    if dialect.container_user is ContainerUser.APART:
+        return "whose sessions meet the Pod Security Standard 'restricted'"
+    return "rootless" if dialect.rootless else "as root"
 
 
 async def _is_remapped(engine: Engine) -> bool:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from claude_mcp.cli.findings import Finding, Verdict
-from claude_mcp.engine.address import VARIABLES, EngineName
+from claude_mcp.engine.address import VARIABLES
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.views.figures import size
 
@@ -27,7 +27,7 @@ LEAST_BYTES: Final = 2 * 1024**3
 SCRIPT: Final = "date +%s; df -Pk / | tail -n 1"
 
 
-def address(environment: Mapping[str, str], name: EngineName) -> str:
+def address(environment: Mapping[str, str], name: str) -> str:
     """Where the engine is, as the environment of its program says it."""
     found = (environment.get(variable) for variable in VARIABLES[name])
     return next((each for each in found if each), "the default of its program")
@@ -35,7 +35,7 @@ def address(environment: Mapping[str, str], name: EngineName) -> str:
 
 async def look(engine: Engine, environment: Mapping[str, str], image: str | None) -> list[Finding]:
     """Check the way and the other machine; ``image`` is the session image, if it is there."""
-    where = address(environment, EngineName(engine.dialect.name))
+    where = address(environment, engine.dialect.name)
     findings = [Finding(WHAT, Verdict.OK, f"another machine: {where}")]
     if where.startswith("tcp://") and not environment.get("DOCKER_TLS_VERIFY"):
         findings.append(

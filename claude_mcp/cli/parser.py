@@ -89,7 +89,9 @@ def command_parser(name: str) -> Parser:
 
 
 def _globals(parser: Parser, text: object, flag: object) -> None:
-    parser.option("--engine", default=text, metavar="E", help="docker, podman, or a path to one")
+    parser.option(
+        "--engine", default=text, metavar="E", help="docker, podman, a path to one, or kubernetes"
+    )
     parser.option(
         "--engine-host",
         default=text,

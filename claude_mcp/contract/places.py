@@ -64,6 +64,15 @@ OPTIONAL_PROGRAMS = (GIT_LFS,)
 
 STATE_DIRECTORY = ".claude-mcp"
 """The agent's directory in the session's home."""
+CODE_FILE = "code"
+"""The agent's code and settings in that directory, if they came on stdin."""
+CODE_SIZE_DIGITS = 10
+"""They follow their size in bytes, a decimal number with leading zeros. The first line is the code,
+as ``PAYLOAD_VARIABLES`` hold it, and the second one the settings."""
+FALLBACK_HOME = "/var/tmp/claude-mcp-home"
+"""The session's home if its user may not write to the image's."""
+EXIT_FILE_VARIABLE = "CLAUDE_MCP_EXIT_FILE"
+"""The variable that names a file for the exit code; see `agent.ending`."""
 STATE_FILE = "state.json"
 
 READY = "ready "

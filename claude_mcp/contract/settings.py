@@ -41,6 +41,9 @@ class Settings(NamedTuple):
     network: str = OPEN
     session_name: str | None = None
     """The name the proxy knows the session by; set when the network is not open."""
+    stays_with_work: bool = False
+    """The session does not end by itself while it holds work that is nowhere else, because its
+    files would end with it."""
     ports: tuple[int, ...] = ()
     """Ports on the session's loopback that are published on the host."""
     git_hooks: str | None = None

@@ -23,7 +23,13 @@ class EngineName(StrEnum):
     PODMAN = "podman"
 
 
-VARIABLES: Final[Mapping[EngineName, tuple[str, ...]]] = {
+KUBERNETES: Final = "kubernetes"
+"""The engine that is never tried unless somebody names it; its program is ``kubectl``."""
+CONTEXT_VARIABLE: Final = "CLAUDE_MCP_ENGINE_CONTEXT"
+NAMESPACE_VARIABLE: Final = "CLAUDE_MCP_ENGINE_NAMESPACE"
+KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
+
+VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     EngineName.DOCKER: (
         "DOCKER_HOST",
         "DOCKER_CONTEXT",
@@ -32,6 +38,7 @@ VARIABLES: Final[Mapping[EngineName, tuple[str, ...]]] = {
         "DOCKER_CERT_PATH",
     ),
     EngineName.PODMAN: ("CONTAINER_HOST", "CONTAINER_CONNECTION"),
+    KUBERNETES: (CONTEXT_VARIABLE, NAMESPACE_VARIABLE, KUBECONFIG_VARIABLE),
 }
 """The variables by which an environment names an engine."""
 SSH_KEY: Final = "CONTAINER_SSHKEY"
@@ -41,6 +48,8 @@ _EXAMPLES: Final = "Use unix:///path, tcp://HOST:PORT or ssh://USER@HOST."
 _HOST: Final = re.compile(r"[0-9A-Za-z:_][0-9A-Za-z:._%-]*")
 _USER: Final = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._+@\\-]*")
 _NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.+-]*")
+_CONTEXT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.+:/@-]{0,252}")
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ class EngineAddress:
     """
 
     program: str | None = None
-    """docker, podman, or a path to one; None: the one that fits."""
+    """docker, podman, a path to one, or kubernetes; None: the one that fits."""
     host: str | None = None
     """``unix://``, ``tcp://`` or ``ssh://``."""
     context: str | None = None
@@ -61,8 +70,20 @@ class EngineAddress:
     """A directory with ca.pem, cert.pem and key.pem, for ``tcp://``."""
     ssh_key: str | None = None
     """The file of a private key that needs no passphrase."""
+    namespace: str | None = None
+    """Of Kubernetes; None is that of the context."""
+    kubeconfig: str | None = None
+    """The file that says where clusters are; None is kubectl's own."""
 
     def __post_init__(self) -> None:
+        if self.is_kubernetes:
+            self._check_kubernetes()
+            return
+        if self.namespace is not None or self.kubeconfig is not None:
+            raise ConfigError(
+                "A namespace and a kubeconfig file are for Kubernetes.",
+                hint="Set CLAUDE_MCP_ENGINE to kubernetes, or remove CLAUDE_MCP_ENGINE_NAMESPACE.",
+            )
         if self.host is not None and self.context is not None:
             raise ConfigError(
                 "An engine has a host or a context, not both.",
@@ -80,10 +101,31 @@ class EngineAddress:
                 hint="Set CLAUDE_MCP_ENGINE_HOST to it, or remove CLAUDE_MCP_ENGINE_TLS.",
             )
 
+    def _check_kubernetes(self) -> None:
+        if self.host is not None or self.tls is not None:
+            raise ConfigError(
+                "A cluster's address and certificates are in a kubeconfig file.",
+                hint="Remove CLAUDE_MCP_ENGINE_HOST and CLAUDE_MCP_ENGINE_TLS, and set KUBECONFIG.",
+            )
+        if self.context is not None and not _CONTEXT.fullmatch(self.context):
+            raise ConfigError(
+                f"{self.context[:60]!r} is not the name of a context.",
+                hint="List them with 'kubectl config get-contexts'.",
+            )
+        if self.namespace is not None and not _NAMESPACE.fullmatch(self.namespace):
+            raise ConfigError(
+                f"{self.namespace[:60]!r} is not the name of a namespace.",
+                hint="It has at most 63 lower-case letters, digits and '-'.",
+            )
+
+    @property
+    def is_kubernetes(self) -> bool:
+        return self.program == KUBERNETES
+
     @property
     def named(self) -> bool:
         """Whether this says where the engine is."""
-        return self.host is not None or self.context is not None
+        return self.host is not None or self.context is not None or self.is_kubernetes
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """``environment`` for processes of this engine; nothing else names one in it."""
@@ -91,6 +133,8 @@ class EngineAddress:
         if self.named:
             naming = {name for names in VARIABLES.values() for name in names}
             found = {name: value for name, value in found.items() if name not in naming}
+        if self.is_kubernetes:
+            return found | self._kubernetes(environment)
         if self.host is not None:
             found |= {"DOCKER_HOST": self.host, "CONTAINER_HOST": self.host}
         if self.context is not None:
@@ -100,6 +144,15 @@ class EngineAddress:
         if self.ssh_key is not None:
             found[SSH_KEY] = self.ssh_key
         return found
+
+    def _kubernetes(self, environment: Mapping[str, str]) -> dict[str, str]:
+        kubeconfig = self.kubeconfig or environment.get(KUBECONFIG_VARIABLE)
+        given = (
+            (CONTEXT_VARIABLE, self.context),
+            (NAMESPACE_VARIABLE, self.namespace),
+            (KUBECONFIG_VARIABLE, kubeconfig),
+        )
+        return {name: value for name, value in given if value is not None}
 
 
 def _checked(host: str) -> SplitResult:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from claude_mcp.engine import process, questions, reach
-from claude_mcp.engine.address import EngineName
+from claude_mcp.engine.address import (
+    CONTEXT_VARIABLE,
+    KUBERNETES,
+    NAMESPACE_VARIABLE,
+    EngineName,
+)
 from claude_mcp.engine.answer import (
     Answer,
     DockerOnPodman,
@@ -52,6 +57,12 @@ class Detected:
 
 async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
     """The engine behind ``program``, or the one that ``detect`` finds; see there for errors."""
+    if program == KUBERNETES:
+        # Whoever uses another engine does not wait for this import.
+        from claude_mcp.engine.kubernetes import argv, kubectl
+
+        place = argv.Place(environment.get(CONTEXT_VARIABLE), environment.get(NAMESPACE_VARIABLE))
+        return await kubectl.connect(engine_environment(environment), place)
     environment = engine_environment(environment)
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]

@@ -34,6 +34,9 @@ ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
         "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
         "http_proxy", "https_proxy", "no_proxy",
     ),
+    "a cluster of Kubernetes, also from inside of it": (
+        "KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT",
+    ),
     "cgroups of rootless engines, which systemd manages": ("DBUS_SESSION_BUS_ADDRESS",),
 }  # fmt: skip
 """By what the variables are for."""

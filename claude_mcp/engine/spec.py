@@ -92,6 +92,8 @@ class ContainerSpec:
     runtime: str | None = None
     read_only_root: bool = False
     tmpfs_mounts: tuple[TmpfsMount, ...] = ()
+    kept_directories: tuple[str, ...] = ()
+    """Directories that are there again after a restart, for an engine that does not keep all."""
     security_options: tuple[str, ...] = ()
     log_max_size: str | None = None
     """Upper bound on one log file, such as ``10m``. None leaves the log as the engine keeps it."""
@@ -100,4 +102,5 @@ class ContainerSpec:
     def targets(self) -> tuple[PurePosixPath, ...]:
         """Where something is mounted in the container."""
         kinds = (self.mounts, self.volumes, self.tmpfs_mounts)
-        return tuple(PurePosixPath(each.target) for mounts in kinds for each in mounts)
+        mounted = [each.target for mounts in kinds for each in mounts]
+        return tuple(map(PurePosixPath, (*mounted, *self.kept_directories)))

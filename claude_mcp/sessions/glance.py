@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_mcp.config import Config
 from claude_mcp.engine import ahead, questions
+from claude_mcp.engine.address import KUBERNETES
 from claude_mcp.engine.ahead import Begun
 from claude_mcp.engine.answer import check_daemon, check_version, dialect_of, parse_version
 from claude_mcp.engine.environment import engine_environment
@@ -26,7 +27,9 @@ PATIENCE_SECONDS: Final = 1.0
 
 
 def begin(config: Config) -> Begun | None:
-    """Ask the engine for its version, which every use of it begins with."""
+    """Ask the engine for its version, which every use of it begins with; not Kubernetes."""
+    if config.engine == KUBERNETES:
+        return None
     environment = engine_environment(config.environment)
     program = first_program(config.engine, environment)
     return ahead.begin(questions.version_argv(program), environment)

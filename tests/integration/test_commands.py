@@ -24,6 +24,8 @@ pytestmark = pytest.mark.per_engine
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.cluster
+
 AWKWARD = """'single' "double" `backtick` $HOME $(id) \\ --leading -- 🎉 \t tab"""
 
 
@@ -158,7 +160,7 @@ async def test_command_in_a_session_that_is_gone_says_so(
     sessions: Sessions, session: Session, bare: Bare
 ) -> None:
     await commands.run(await sessions.open(session.id), "true")
-    bare("rm", "-f", session.container_id)
+    bare.remove(session.container_id)
     with pytest.raises(SessionNotFound):
         await commands.run(await sessions.open(session.id), "true")
 
@@ -284,7 +286,7 @@ async def test_connections_beyond_the_limit_of_open_files_do_not_end_the_relay(
 ) -> None:
     """A proxy with a password is reached through a relay of the agent."""
     environ["HTTPS_PROXY"] = "http://me:secret@proxy.invalid:3128"
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
             handle = await sessions.open(created.session.id)

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.per_engine
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.cluster
+
 STRESS = pytest.mark.stress
 MIB = 1024 * 1024
 SERVER = "mkfifo /tmp/go; (while read line; do echo heard $line; done </tmp/go) & echo started"
@@ -48,7 +50,7 @@ async def test_a_killed_program_s_command_goes_on_and_any_other_program_finds_it
 ) -> None:
     identifier = str(uuid.uuid4())
     words = "echo begun; until test -e /tmp/finish; do sleep 0.05; done; echo ended; exit 7"
-    program = [sys.executable, "-m", "claude_mcp", "--engine", engine.program, "exec"]
+    program = [sys.executable, "-m", "claude_mcp", "--engine", engine.dialect.name, "exec"]
     caller = subprocess.Popen([*program, "--command-id", identifier, session.id, words])
     try:
         handle = await sessions.open(session.id)
@@ -97,7 +99,7 @@ async def test_a_restart_of_the_container_is_told_with_the_output_until_then(
         handle, "echo said; sleep 1111", background=True, timeout_seconds=None
     )
     await read_on(handle, running, "said\n")
-    bare("restart", "--time=0", session.container_id)
+    bare.restart(session.container_id)
     lost = await commands.follow(await sessions.open(session.id), running.command_id)
     assert (lost.status, lost.exit_code, lost.stdout) == (CommandStatus.LOST, None, "said\n")
     assert any("was stopped while the command ran" in note for note in lost.notes)

@@ -264,7 +264,7 @@ async def test_a_claude_that_is_killed_takes_its_question_along(
     question = only(asked)
     kill = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in " \
            "claude\\ *) kill -9 ${p#/proc/};; esac; done"  # fmt: skip
-    bare("exec", strict.container_id, "sh", "-c", kill)
+    bare.exec(strict.container_id, "sh", "-c", kill)
     with anyio.fail_after(PATIENCE_SECONDS):
         while (lost := await ended(sessions, asked)).status is not TurnStatus.FAILED:
             await anyio.sleep(0.05)

@@ -24,6 +24,8 @@ from claude_mcp.sessions.turns import commands
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.cluster
+
 TO, FROM = Direction.TO_CONTAINER, Direction.FROM_CONTAINER
 AWKWARD = "--name with 'quotes' \"double\" $HOME `x`\nnewline é🎉"
 
@@ -196,7 +198,7 @@ async def test_a_tmpdir_that_does_not_exist_is_named(
     file = tmp_path / "file"
     file.write_text("x")
     environ |= {"TMPDIR": "/nosuch/tmp"}
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         handle = await sessions.open(shared.id)
         with pytest.raises(EngineError, match="temporary files: /nosuch/tmp: No such") as caught:
             await transfer(handle, TO, str(file), f"/tmp/{tmp_path.name}")
@@ -252,7 +254,7 @@ async def test_engine_leaves_no_copy_of_what_was_sent_on_the_host(
     big = tmp_path / "source" / "big"
     with big.open("wb") as file:
         file.truncate(200_000_000)
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         await create(sessions, CreateRequest(str(project), session_name=name))
         try:
             await transfer(await sessions.open(name), TO, str(source), "/tmp/whole")
@@ -345,7 +347,7 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
     async def remove_when_files_arrive() -> None:
         while not list(out.glob(".claude-mcp-*/tree/*")):
             await anyio.sleep(0.01)
-        await anyio.to_thread.run_sync(bare, "rm", "--force", session.container_id)
+        await anyio.to_thread.run_sync(bare.remove, session.container_id)
 
     failed = None
     async with anyio.create_task_group() as tasks:

@@ -31,6 +31,8 @@ from claude_mcp.sessions.turns.results import TurnStatus
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+pytestmark = pytest.mark.cluster
+
 
 def script(*steps: dict[str, Any]) -> str:
     """A prompt that tells the stand-in what the model does."""
@@ -174,7 +176,7 @@ async def test_cost_and_usage_are_those_of_the_turn_alone(
 @pytest.mark.per_engine
 @pytest.mark.near("looks into the mounted project")
 async def test_a_fresh_process_sees_what_a_session_is_doing(
-    sessions: Sessions, session: Session, project: Path, config: Config
+    sessions: Sessions, session: Session, config: Config
 ) -> None:
     waits = "until [ -e go ]; do sleep 0.05; done"
     handle = await sessions.open(session.id)
@@ -189,7 +191,7 @@ async def test_a_fresh_process_sees_what_a_session_is_doing(
     assert listed.activity.last_step == f"Bash: {waits}"
     assert (listed.activity.turn_ms or 0) > 0
     assert listed.activity.model
-    (project / "go").touch()
+    await commands.run(handle, "touch go")
     ended = await turns.follow(handle, turn.turn_id, wait_seconds=60)
     assert (ended.result, ended.model) == ("Done.", listed.activity.model)
 
@@ -275,7 +277,7 @@ async def test_restarted_session_gets_the_servers_credentials_again_and_remember
     sessions: Sessions, session: Session, standin: Standin, bare: Bare, environ: dict[str, str]
 ) -> None:
     await turns.prompt(await sessions.open(session.id), "The word is quokka.")
-    bare("restart", "--time=0", session.container_id)
+    bare.restart(session.container_id)
     after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
     headers = standin.model_calls[-1].headers
@@ -293,7 +295,7 @@ async def test_restarted_session_with_its_own_credentials_says_what_it_misses_an
         assert (
             await turns.prompt(await sessions.open(name), "hello")
         ).status is TurnStatus.COMPLETED
-        bare("restart", "--time=0", created.session.container_id)
+        bare.restart(created.session.container_id)
         with pytest.raises(SessionNotReady, match="Give them to it again"):
             await turns.prompt(await sessions.open(name), "hello again")
         assert (await commands.run(await sessions.open(name), "echo works")).stdout == "works\n"
@@ -317,7 +319,7 @@ async def test_session_without_credentials_warns_and_its_prompts_say_why(
     engine: Engine, environ: dict[str, str], project: Path, name: str
 ) -> None:
     del environ["ANTHROPIC_API_KEY"]
-    async with open_sessions(load(environ, engine=engine.program)) as sessions:
+    async with open_sessions(load(environ, engine=engine.dialect.name)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
             assert any("ANTHROPIC_API_KEY" in warning for warning in created.warnings)

@@ -34,7 +34,7 @@ from claude_mcp.sessions.workspaces.applying import apply_changes
 from claude_mcp.sessions.workspaces.changes import discard_changes, get_changes
 from tests.engine_fixtures import Bare
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("committer")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("committer"), pytest.mark.cluster]
 TURN = "11111111-2222-4333-8444-555555555555"
 
 
@@ -77,6 +77,7 @@ def contents(project: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in project.rglob("*") if path.is_file()}
 
 
+@pytest.mark.local
 async def test_a_clone_is_the_sessions_own(
     sessions: Sessions, repository: Path, name: str, bare: Bare
 ) -> None:
@@ -116,7 +117,7 @@ async def test_a_clone_outlives_its_container(
 ) -> None:
     made = await created(sessions, repository, name, "clone")
     await run(sessions, name, "echo work >work && git add work")
-    bare("restart", "--time=0", made.session.id)
+    bare.restart(made.session.container_id)
     assert await run(sessions, name, "git status --porcelain") == "A  work"
 
 
@@ -283,6 +284,7 @@ async def test_changes_of_the_session_and_of_a_turn_are_told_and_undone(
     assert (await get_changes(handle)).files == ()
 
 
+@pytest.mark.local
 @pytest.mark.near("mounts a directory")
 @pytest.mark.per_engine
 async def test_a_mounted_repository_tells_its_changes_too(
@@ -305,6 +307,7 @@ async def test_a_mounted_repository_tells_its_changes_too(
         await apply_changes(handle)
 
 
+@pytest.mark.local
 async def test_work_that_is_nowhere_else_is_not_destroyed(
     sessions: Sessions, repository: Path, name: str, bare: Bare
 ) -> None:
@@ -397,6 +400,7 @@ async def test_a_copy_comes_back_without_git(
     assert await run(sessions, name, "cat a b; ls src") == "a\nb\nc"
 
 
+@pytest.mark.local
 @pytest.mark.per_engine
 async def test_an_expired_clone_is_kept_for_its_work(
     sessions: Sessions, repository: Path, name: str, bare: Bare

@@ -144,7 +144,7 @@ def test_a_misspelt_engine_is_told(
         ('[engines.x]\nDOCKER_HOST = ""', "[engines.x] in {file} has an unknown key "
          "'DOCKER_HOST'.", "Did you mean host?"),
         ("[engines.x.y]", "[engines.x] in {file} has an unknown key 'y'.",
-         "Known: program, host, context, connection, tls, ssh_key."),
+         "Known: kind, program, host, context, connection, tls, ssh_key, namespace, kubeconfig."),
         ("[engines.x]\nhost = 1", "host of [engines.x] in {file} must be a string that is not "
          "empty.", None),
         ('[engines.x]\nhost = ""', "host of [engines.x] in {file} must be a string that is not "
@@ -164,3 +164,48 @@ def test_what_cannot_be_used_is_told_with_what_would(
     with pytest.raises(ConfigError) as caught:
         loaded(environ, file, text)
     assert (caught.value.message, caught.value.hint) == (message.format(file=file), hint)
+
+
+def test_a_cluster_is_an_engine_of_the_kind_kubernetes(environ: dict[str, str], file: Path) -> None:
+    text = '[engines.prod]\nkind = "kubernetes"\ncontext = "c"\nnamespace = "n"\n'
+    config = loaded(environ, file, f'{text}kubeconfig = "~/prod.yaml"\n')
+    assert (config.engine, config.engine_name) == ("kubernetes", "prod")
+    assert config.environment["CLAUDE_MCP_ENGINE_CONTEXT"] == "c"
+    assert config.environment["CLAUDE_MCP_ENGINE_NAMESPACE"] == "n"
+    assert config.environment["KUBECONFIG"] == f"{environ['HOME']}/prod.yaml"
+
+
+def test_a_cluster_that_the_environment_names(environ: dict[str, str], file: Path) -> None:
+    environ |= {"CLAUDE_MCP_ENGINE": "kubernetes", "CLAUDE_MCP_ENGINE_NAMESPACE": "n"}
+    config = loaded(environ, file, TWO)
+    assert (config.engine, config.engine_name, config.engines) == ("kubernetes", None, {})
+    assert config.environment["CLAUDE_MCP_ENGINE_NAMESPACE"] == "n"
+
+
+def test_a_namespace_is_not_in_the_way_of_another_engine(
+    environ: dict[str, str], file: Path
+) -> None:
+    environ |= {"CLAUDE_MCP_ENGINE": "kubernetes", "CLAUDE_MCP_ENGINE_NAMESPACE": "n"}
+    assert loaded(environ, file, "", engine="docker").engine == "docker"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('kind = "docker"', "kind of .* can only be kubernetes"),
+        ('kind = "kubernetes"\nprogram = "x"', "has a kind and a program"),
+        ('kind = "kubernetes"\nhost = "tcp://c:1"', "in a kubeconfig file"),
+        ('namespace = "n"', "are for Kubernetes"),
+    ],
+)
+def test_a_clusters_table_is_checked(
+    environ: dict[str, str], file: Path, table: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        loaded(environ, file, f"[engines.prod]\n{table}\n")
+
+
+def test_no_engine_is_called_kubernetes(environ: dict[str, str], file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(environ, file, '[engines.kubernetes]\nkind = "kubernetes"\n')
+    assert 'write kind = "kubernetes"' in (caught.value.hint or "")

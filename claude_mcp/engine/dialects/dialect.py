@@ -23,6 +23,12 @@ class ContainerUser(Enum):
     """The engine can map its own user of the host onto itself."""
     ROOT = auto()
     """The engine's own user of the host is root in the container."""
+    APART = auto()
+    """No file of the host is seen in a container, so any user will do that is not root."""
+
+
+APART_USER: Final = 1000
+"""The user and the group of a container if those of the host are root's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,19 @@ class Dialect:
     an engine in a user namespace: the kernel lets it mount a directory only as a whole."""
     archive_copies: bool
     """Tar archives can be copied into and out of a container."""
+    environment_carries_code: bool
+    """The description of a container may hold the agent's code. Otherwise the code is written to
+    the container's stdin at its first start."""
+    keeps_files: bool
+    """The files of a container that has ended are still there, and the container can be started
+    again. Otherwise only its ``kept_directories`` outlive its main process, as long as the engine
+    starts that again by itself."""
+    exit_file: str | None
+    """The file in which a container leaves its exit code before it ends with 0, because the engine
+    starts one again that ends with another code. None if the engine does not."""
+    companions: bool
+    """A container can be created without a network, and containers can share a volume. A session's
+    proxy and its published ports need both."""
     reads_containers_conf: bool
     """``containers.conf`` of this machine may change every container."""
     limits_need_delegation: bool
@@ -104,5 +123,7 @@ class Dialect:
                 return {"userns": "keep-id"}
             case ContainerUser.ROOT:
                 return {"user": "0:0"}
+            case ContainerUser.APART:
+                return {"user": f"{uid or APART_USER}:{gid or APART_USER}"}
             case unknown:
                 assert_never(unknown)

@@ -23,6 +23,10 @@ DOCKER: Final = Dialect(
     bind_mounts=True,
     mount_alone="bind-recursive=disabled",
     archive_copies=True,
+    environment_carries_code=True,
+    keeps_files=True,
+    exit_file=None,
+    companions=True,
     reads_containers_conf=False,
     # Warns of each limit that it cannot set.
     limits_need_delegation=False,

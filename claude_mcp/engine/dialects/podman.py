@@ -39,6 +39,10 @@ PODMAN: Final = Dialect(
     bind_mounts=True,
     mount_alone="bind-nonrecursive",
     archive_copies=True,
+    environment_carries_code=True,
+    keeps_files=True,
+    exit_file=None,
+    companions=True,
     reads_containers_conf=True,
     limits_need_delegation=False,
     # containers.conf can change the default of each. By default, containers also inherit the

@@ -29,6 +29,9 @@ PORTS_MODULES: Final = (
     "proxy/connections.py",
 )
 
+WAIT_SECONDS: Final = 60
+"""How long a container without code waits for more of it."""
+
 # With -I and -S, neither the project's directory nor the image's site-packages can change what
 # the agent imports.
 PYTHON: Final = ("python3", "-I", "-S", "-c")
@@ -43,6 +46,52 @@ with open({places.ARCHIVE_PATH!r}, "wb") as file:
     parts = map(os.environ.get, {places.PAYLOAD_VARIABLES!r})
     file.write(zlib.decompress(binascii.a2b_base64("".join(filter(None, parts)))))
 sys.path.insert(0, {places.ARCHIVE_PATH!r})
+"""
+# The code arrives on stdin at the first start, and is kept for the next ones. The bytes behind it
+# must stay unread: they are the agent's.
+_RECEIVE: Final = f"""\
+import sys
+if sys.version_info < (3, 9):
+    sys.exit("claude-mcp: python3 is %d.%d here; 3.9 or later is needed" % sys.version_info[:2])
+import binascii, os, select, zlib
+kept = os.path.join(os.environ["HOME"], {places.STATE_DIRECTORY!r}, {places.CODE_FILE!r})
+if os.path.exists({places.RUN_DIRECTORY!r}):
+    import shutil
+    shutil.rmtree({places.RUN_DIRECTORY!r})
+os.makedirs({places.RUN_DIRECTORY!r}, mode=0o700)
+def read(count):
+    data = b""
+    while len(data) < count and select.select([0], [], [], {WAIT_SECONDS})[0]:
+        piece = os.read(0, count - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+if os.path.exists(kept):
+    with open(kept, "rb") as file:
+        data = file.read()
+else:
+    size = read({places.CODE_SIZE_DIGITS})
+    data = read(int(size)) if size.isdigit() else b""
+    if not size.isdigit() or len(data) < int(size):
+        sys.stderr.write("the creation of this session was never completed: no code arrived\\n")
+        code, path = {places.ABANDONED_EXIT_CODE}, os.environ.get({places.EXIT_FILE_VARIABLE!r})
+        if path:
+            with open(path, "w") as file:
+                file.write(str(code))
+            code = 0
+        sys.exit(code)
+    os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
+    with open(kept + ".new", "wb") as file:
+        file.write(data)
+    os.rename(kept + ".new", kept)
+code, _, settings = data.partition(b"\\n")
+with open({places.ARCHIVE_PATH!r}, "wb") as file:
+    file.write(zlib.decompress(binascii.a2b_base64(code)))
+sys.path.insert(0, {places.ARCHIVE_PATH!r})
+sys.argv[1:] = [settings.decode()]
+from claude_mcp.agent.boot import main
+main()
 """
 _AGENT: Final = f"{_BOOT}from claude_mcp.agent.boot import main\nmain()\n"
 _PORTS: Final = f"{_BOOT}from claude_mcp.ports.outside import main\nmain(*sys.argv[1:])\n"
@@ -118,6 +167,17 @@ def _packed(parts: tuple[str, ...], modules: tuple[str, ...]) -> str:
 def agent_command(settings_json: str) -> tuple[str, ...]:
     """The container's command. The settings must hold no secret: argv is public."""
     return (*PYTHON, _AGENT, settings_json)
+
+
+def receiving_command() -> tuple[str, ...]:
+    """The container's command if the code and the settings arrive on its stdin."""
+    return (*PYTHON, _RECEIVE)
+
+
+def delivery(packed: str, settings_json: str) -> bytes:
+    """What ``receiving_command`` reads before the agent reads its first line."""
+    data = f"{packed}\n{settings_json}".encode()
+    return b"%0*d" % (places.CODE_SIZE_DIGITS, len(data)) + data
 
 
 def proxy_command(policy_json: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.settings import ASK, BYPASS, Settings
 from claude_mcp.contract.workspaces import BIND, CLONE
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.spec import BindMount, ContainerSpec, TmpfsMount
 from claude_mcp.errors import UsageError
@@ -81,6 +82,8 @@ class Plan:
     spec: ContainerSpec
     session: Session
     """As it will be; it has no id until its container exists."""
+    settings: str
+    """JSON for the agent; public."""
     handover: Handover
     mcp_config: Mapping[str, Any] | None = field(repr=False)
     gateway: gateway.Gateway | None
@@ -134,7 +137,8 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         request = replace(request, project_path=own.here(request.project_path), mounts=mounts)
     checked = await _check(sessions, request)
     servers = mcp_hosts.translate(mcp_servers, checked.engine.dialect)
-    spec = _spec(sessions.config, checked, servers.needs_alias)
+    settings = json.dumps(to_json(_settings(sessions.config, checked)), separators=(",", ":"))
+    spec = _spec(sessions.config, checked, settings, servers.needs_alias)
     alone = checked.engine.dialect.mount_alone is not None
     spec, identities = await anyio.to_thread.run_sync(
         functools.partial(_settle_mounts, spec, alone=alone), abandon_on_cancel=True
@@ -144,6 +148,7 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
     return Plan(
         spec=spec,
         session=_session(sessions.config, spec, checked),
+        settings=settings,
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers.config)),
         mcp_config=servers.config,
         gateway=gateway.to_try(
@@ -201,7 +206,10 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             f"{project.uid}:{project.gid}",
         ),
         forwarding=ports.settle(
-            config, network_policy.network_of(config, request.network), request.ports
+            config,
+            engine.dialect,
+            network_policy.network_of(config, request.network),
+            request.ports,
         ),
         workspace=(
             workspace := await settle(
@@ -273,17 +281,17 @@ def default_name(project_path: str) -> str:
     return f"{slug or 'session'}-{secrets.token_hex(2)}"
 
 
-def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec:
+def _spec(config: Config, checked: _Checked, settings: str, needs_alias: bool) -> ContainerSpec:
     project, provider, access = checked.project, checked.provider, checked.access
     containment, dialect = checked.containment, checked.engine.dialect
     forwarding = checked.forwarding
-    settings = to_json(_settings(config, checked))
+    carried = dialect.environment_carries_code
     user = dialect.user_options(project.uid, project.gid)
     reaches_host = (provider.needs_host_alias or needs_alias) and access.network is Network.OPEN
     return ContainerSpec(
         name=container_name(checked.name, config.owner),
         image=checked.image,
-        command=payload.agent_command(json.dumps(settings, separators=(",", ":"))),
+        command=payload.agent_command(settings) if carried else payload.receiving_command(),
         labels=session_labels(
             name=checked.name,
             project_path=project.path,
@@ -301,10 +309,10 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
             home_in_memory=containment.read_only_root,
             access=access,
         ),
-        inherited=places.PAYLOAD_VARIABLES,
+        inherited=places.PAYLOAD_VARIABLES if carried else (),
         mounts=(*_workspace_mounts(checked), *checked.mounts),
         volumes=(*access.volumes, *(forwarding.volumes if forwarding else ())),
-        environment=access.environment,
+        environment={**access.environment, **_environment(dialect)},
         network=access.engine_network,
         workdir=places.WORKSPACE,
         user=user.get("user"),
@@ -315,9 +323,15 @@ def _spec(config: Config, checked: _Checked, needs_alias: bool) -> ContainerSpec
         runtime=containment.runtime,
         read_only_root=containment.read_only_root,
         tmpfs_mounts=(*containment.tmpfs_mounts, *_hooks(checked)),
+        kept_directories=() if dialect.keeps_files else (places.WORKSPACE, places.FALLBACK_HOME),
         security_options=containment.security_options,
         log_max_size=LOG_MAX_SIZE,
     )
+
+
+def _environment(dialect: Dialect) -> dict[str, str]:
+    found = {} if dialect.exit_file is None else {places.EXIT_FILE_VARIABLE: dialect.exit_file}
+    return found if dialect.keeps_files else {**found, "HOME": places.FALLBACK_HOME}
 
 
 def _workspace_mounts(checked: _Checked) -> Iterator[BindMount]:
@@ -361,6 +375,7 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         base=checked.workspace.base,
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
+        stays_with_work=not checked.engine.dialect.keeps_files,
         ports=published,
         git_hooks=checked.git.hooks,
     )

@@ -40,7 +40,7 @@ ZONES: Final = PurePosixPath("/usr/share/zoneinfo")
 ENGINES_DEVICES: Final = frozenset(
     (
         "console", "core", "fd", "full", "init", "mqueue", "null", "ptmx", "pts", "random", "shm",
-        "stderr", "stdin", "stdout", "tty", "urandom", "zero",
+        "stderr", "stdin", "stdout", "termination-log", "tty", "urandom", "zero",
     )
 )  # fmt: skip
 """The entries of /dev in every container."""

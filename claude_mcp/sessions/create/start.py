@@ -231,9 +231,10 @@ async def _create_container(
 ) -> NewContainer:
     own = await sessions.own_container()
     named = spec if own is None else own.for_engine(spec)
+    carried = engine.dialect.environment_carries_code
     try:
         created = await creation.create(
-            sessions, engine, named, payload.variables(payload.archive())
+            sessions, engine, named, payload.variables(payload.archive()) if carried else {}
         )
     except ContainerNameInUse as error:
         raise await _name_in_use(engine, spec, name) from error
@@ -278,6 +279,8 @@ async def _hand_over(
     spec = plan.spec
     first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
     line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
+    if not engine.dialect.environment_carries_code:
+        line = payload.delivery(payload.archive(), plan.settings) + line
     if plan.gateway is not None:  # tried while we check what the agent reports before
         line += f"{PROBE}{plan.gateway.host} {plan.gateway.port}\n".encode()
     async with engine.start_attached(container_id) as stream:

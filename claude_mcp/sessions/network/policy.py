@@ -43,6 +43,13 @@ def settle(
         ConfigError: a configured value is invalid.
     """
     network = network_of(config, wanted)
+    if network is not Network.OPEN and not dialect.companions:
+        raise UsageError(
+            f"The network {network.value!r} is not possible on {dialect.title}: every pod reaches "
+            "what the cluster lets it reach.",
+            hint="Use the network 'open', and let the cluster's administrator limit the namespace "
+            "with a NetworkPolicy.",
+        )
     if config.network_fixed:
         _check_fixed(network_of(config, None), network, hosts, provider)
         if network is Network.RESTRICTED:

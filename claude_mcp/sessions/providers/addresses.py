@@ -49,9 +49,10 @@ def in_container(
     host = parts.hostname.lower().rstrip(".")
     if not dialect.alias_reaches_host and (is_loopback(host) or host == dialect.host_alias):
         address = own_address() or "the one that other machines use"
+        kind = f"rootless {dialect.title}" if dialect.rootless else dialect.title
         problems.append(
             f"{name} points to {host}:{port}, but that does not lead to this machine from a "
-            f"container of rootless {dialect.title}. Use this machine's own address ({address}), "
+            f"container of {kind}. Use this machine's own address ({address}), "
             "and make the server listen there."
         )
         return value, False

@@ -66,6 +66,7 @@ class Container:
         self.home = root / "home"
         self.project = root / "project"
         self.programs = root / "programs"
+        self.exit_file = root / "exit-code"
         for directory in (self.home, self.project, self.programs):
             directory.mkdir()
         (self.programs / "python3").symlink_to(os.path.realpath(sys.executable))
@@ -97,6 +98,24 @@ class Container:
     def start(self) -> Any:
         """Start the main process, as the engine does, also again."""
         return self._start(payload.agent_command(json.dumps(self.settings)), self.environment)
+
+    def start_receiving(self, handed: bytes | None = None) -> Any:
+        """The same where the code arrives on stdin, which is written if it is the first start."""
+        environment = {
+            name: value
+            for name, value in self.environment.items()
+            if name not in places.PAYLOAD_VARIABLES
+        }
+        environment[places.EXIT_FILE_VARIABLE] = str(self.exit_file)
+        process = self._start(payload.receiving_command(), environment)
+        if handed is not None:
+            process.stdin.write(handed.decode())
+            process.stdin.flush()
+        return process
+
+    @property
+    def delivery(self) -> bytes:
+        return payload.delivery(payload_for(self.run), json.dumps(self.settings))
 
     def started(self) -> Any:
         """A main process whose session is complete."""
@@ -307,6 +326,40 @@ def test_a_session_that_is_started_again_serves_at_once_and_lacks_its_credential
     )
 
 
+def test_the_code_may_arrive_on_stdin_and_is_kept_for_later_starts(container: Container) -> None:
+    first = container.start_receiving(container.delivery + f"{HANDOVER}\ncommit\n".encode())
+    assert first.stdout.readline().startswith(READY)
+    assert first.stdout.readline() == "committed\n"
+    assert container.connect().run("echo $CLAUDE_MCP_EXIT_FILE works") == (0, "works\n", "")
+    first.kill()
+    first.communicate()
+    (container.run / "left-over").touch()
+    container.start_receiving()
+    assert container.connect().run("echo works") == (0, "works\n", "")
+    assert not (container.run / "left-over").exists()
+
+
+@pytest.mark.parametrize("handed", [b"", b"12", b"nonsense!!", b"0000000009code"])
+def test_a_session_whose_code_does_not_arrive_ends_for_good(
+    container: Container, handed: bytes
+) -> None:
+    code, _, err = end_of(container.start_receiving(), handed.decode())
+    assert (code, err) == (
+        0,
+        "the creation of this session was never completed: no code arrived\n",
+    )
+    assert container.exit_file.read_text() == str(places.ABANDONED_EXIT_CODE)
+
+
+def test_an_engine_that_restarts_failures_finds_the_exit_code_in_a_file(
+    container: Container,
+) -> None:
+    container.settings["idleTimeoutSeconds"] = 0.1
+    process = container.start_receiving(container.delivery + f"{HANDOVER}\ncommit\n".encode())
+    assert end_of(process, "")[0] == 0
+    assert container.exit_file.read_text() == str(places.EXPIRED_EXIT_CODE)
+
+
 def test_claude_is_started_as_soon_as_the_session_is_complete(
     container: Container, claude: Claude, lifeline: Lifeline
 ) -> None:
@@ -450,7 +503,7 @@ class TestHome:
         """The home of a session whose image says HOME=..., its project at ``tmp_path/project``."""
         (tmp_path / "project" / "sub").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / "project")
-        monkeypatch.setattr(boot, "FALLBACK_HOME", str(tmp_path / "fallback"))
+        monkeypatch.setattr(places, "FALLBACK_HOME", str(tmp_path / "fallback"))
 
         def prepare(home: str) -> str:
             monkeypatch.setenv("HOME", home)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from claude_mcp.agent.expiry import Expiry
-from claude_mcp.contract.places import EXPIRY_GRACE_SECONDS
+from claude_mcp.agent import ending
+from claude_mcp.agent.expiry import HELD_SECONDS, Expiry
+from claude_mcp.contract.places import EXPIRED_EXIT_CODE, EXPIRY_GRACE_SECONDS
 from claude_mcp.contract.settings import BYPASS, Settings
 
 SETTINGS = Settings(BYPASS, idle_seconds=60.0, permission_seconds=60.0)
@@ -74,3 +76,24 @@ def test_a_lifetime_ends_by_the_clock(
     expiry = Expiry(SETTINGS._replace(expires_at=5000.0), unused, unused)
     monkeypatch.setattr("time.time", lambda: began + jump)
     assert expiry._due(began) == (5000.0 - jump, "its lifetime is over")
+
+
+def test_a_session_whose_work_would_be_lost_stays_until_it_was_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = SETTINGS._replace(expires_at=500.0, workspace="clone", stays_with_work=True)
+    held = [True, True, False]
+    slept: list[float] = []
+    monkeypatch.setattr(Expiry, "_due", lambda expiry, last: (0.0, "its lifetime is over"))
+    monkeypatch.setattr("time.sleep", slept.append)
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(ending, "end", end)
+    quiet = SimpleNamespace(wait_until_quiet=lambda: 0.0, busy=False)
+    turns: Any = lambda: quiet  # noqa: E731
+    with pytest.raises(SystemExit) as ended:
+        Expiry(settings, turns, lambda: held.pop(0))._watch()
+    assert ended.value.code == EXPIRED_EXIT_CODE
+    assert slept == [HELD_SECONDS, HELD_SECONDS]

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from claude_mcp import __version__
+from claude_mcp.cli import doctor
 from claude_mcp.config_names import NOT_USED
+from claude_mcp.engine.dialects.dialect import Dialect
+from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.kubernetes import KUBERNETES
 from tests.unit.cli.conftest import Run
 
 PYTHON = ".".join(str(number) for number in sys.version_info[:3])
@@ -279,3 +283,15 @@ def test_a_key_that_is_no_key_is_not_called_set(
     said = run("doctor")[1]
     assert f"failed   provider: ANTHROPIC_API_KEY {why}" in said
     assert "is set" not in said
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind"),
+    [
+        (DOCKER, "as root"),
+        (ROOTLESS_DOCKER, "rootless"),
+        (KUBERNETES, "whose sessions meet the Pod Security Standard 'restricted'"),
+    ],
+)
+def test_as_whom_an_engine_runs_sessions(dialect: Dialect, kind: str) -> None:
+    assert doctor._kind(dialect) == kind

@@ -114,3 +114,29 @@ def test_fields_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         EngineAddress(**fields)
+
+
+def test_a_cluster_is_named_by_its_context_namespace_and_file() -> None:
+    address = EngineAddress("kubernetes", context="me@c/1:2", namespace="n", kubeconfig="/k")
+    assert address.environment(SURROUNDINGS) == {
+        **KEPT,
+        "CLAUDE_MCP_ENGINE_CONTEXT": "me@c/1:2",
+        "CLAUDE_MCP_ENGINE_NAMESPACE": "n",
+        "KUBECONFIG": "/k",
+    }
+    own = EngineAddress("kubernetes").environment({"KUBECONFIG": "/own", "PATH": "/bin"})
+    assert own == {"KUBECONFIG": "/own", "PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"program": "kubernetes", "host": "tcp://c:1"}, "in a kubeconfig file"),
+        ({"program": "kubernetes", "context": "-x"}, "not the name of a context"),
+        ({"program": "kubernetes", "namespace": "A"}, "not the name of a namespace"),
+        ({"program": "docker", "namespace": "n"}, "are for Kubernetes"),
+    ],
+)
+def test_a_clusters_place_is_checked(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EngineAddress(**fields)

@@ -13,6 +13,7 @@ import pytest
 from claude_mcp.config import Config
 from claude_mcp.contract import places
 from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.dialects.kubernetes import KUBERNETES
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import PortInUse
 from claude_mcp.engine.spec import PublishedPort
@@ -30,13 +31,19 @@ FORWARDING = Forwarding("0123456789abcdef", "image:1", (Published(3000, 41000),)
 # What may be asked for.
 
 
+def test_a_cluster_publishes_no_ports_itself() -> None:
+    with pytest.raises(UsageError, match="cannot be published on Kubernetes") as caught:
+        settle(CONFIG, KUBERNETES, Network.OPEN, ["3000"])
+    assert "kubectl port-forward" in (caught.value.hint or "")
+
+
 def test_a_port_is_published_at_a_free_port_or_a_given_one() -> None:
-    settled = settle(CONFIG, Network.NONE, ["3000", " 8080:80 "])
+    settled = settle(CONFIG, DOCKER, Network.NONE, ["3000", " 8080:80 "])
     assert settled is not None
     assert settled.ports == (Published(3000), Published(80, 8080))
     assert settled.image == "image:1"
     assert settled.name == f"claude-mcp-ports-{settled.id}"
-    assert settle(CONFIG, Network.OPEN, []) is None
+    assert settle(CONFIG, DOCKER, Network.OPEN, []) is None
 
 
 @pytest.mark.parametrize(
@@ -56,25 +63,25 @@ def test_a_port_is_published_at_a_free_port_or_a_given_one() -> None:
 )
 def test_what_is_no_port_is_refused(ports: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        settle(CONFIG, Network.OPEN, ports)
+        settle(CONFIG, DOCKER, Network.OPEN, ports)
     assert caught.value.message == message
 
 
 def test_the_way_to_a_proxy_is_not_published() -> None:
     ports = [str(places.PROXY_PORT)]
     with pytest.raises(UsageError, match="leads to its proxy"):
-        settle(CONFIG, Network.RESTRICTED, ports)
-    assert settle(CONFIG, Network.OPEN, ports) is not None
+        settle(CONFIG, DOCKER, Network.RESTRICTED, ports)
+    assert settle(CONFIG, DOCKER, Network.OPEN, ports) is not None
 
 
 @pytest.mark.parametrize("network", ["open", "restricted", "none"])
 def test_an_operator_who_fixed_a_narrower_network_fixed_the_ports_too(network: str) -> None:
     fixed = Config(environment={}, image="image:1", network=network, network_fixed=True)
     if network == "open":
-        assert settle(fixed, Network.OPEN, ["3000"]) is not None
+        assert settle(fixed, DOCKER, Network.OPEN, ["3000"]) is not None
         return
     with pytest.raises(UsageError) as caught:
-        settle(fixed, Network(network), ["3000"])
+        settle(fixed, DOCKER, Network(network), ["3000"])
     assert caught.value.message == (
         "ports are not accepted, because CLAUDE_MCP_NETWORK_FIXED is set."
     )

@@ -1,0 +1,1 @@
+"""Containers as pods of Kubernetes, driven by ``kubectl`` alone."""

@@ -1,0 +1,115 @@
+"""Argv for ``kubectl``: where the cluster is and a verb in, a tuple of strings out.
+
+Pure functions. Every option has the form ``--name=value``. What stands alone is a pod's name, which
+``marks`` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from claude_mcp.engine.kubernetes import marks
+from claude_mcp.engine.kubernetes.manifest import MAIN
+from claude_mcp.engine.names import key, reference
+
+Argv = tuple[str, ...]
+
+PROGRAM: Final = "kubectl"
+OTHER_POD: Final = "claude-mcp: this is another pod"
+"""What an exec says that reached another pod of the same name."""
+_IN_THIS_POD: Final = (
+    f'[ "${marks.ID_VARIABLE}" = "$0" ] || {{ echo "{OTHER_POD}" >&2; exit 1; }}; exec "$@"'
+)
+"""A shell script; its arguments are the pod's id and the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where pods are. None is what ``kubectl`` takes by itself."""
+
+    context: str | None = None
+    namespace: str | None = None
+
+    @property
+    def options(self) -> Argv:
+        given = (("context", self.context), ("namespace", self.namespace))
+        return tuple(f"--{name}={value}" for name, value in given if value is not None)
+
+
+def _kubectl(place: Place, verb: str, *rest: str) -> Argv:
+    return (PROGRAM, *place.options, verb, *rest)
+
+
+def version_argv(place: Place) -> Argv:
+    """The versions of client and server."""
+    return _kubectl(place, "version", "--output=json")
+
+
+def create_argv(place: Place) -> Argv:
+    """Reads the description of an object from stdin."""
+    # Validation would fetch the whole schema of the API for each call. The server checks anyway.
+    return _kubectl(place, "create", "--validate=false", "--filename=-", "--output=name")
+
+
+def list_argv(place: Place, label: str, value: str | None = None) -> Argv:
+    selector = key(label) if value is None else f"{key(label)}={marks.label_value(value)}"
+    return _kubectl(place, "get", "pods", f"--selector={selector}", "--output=json")
+
+
+def get_argv(place: Place, pods: Sequence[str]) -> Argv:
+    """Pods by their names; those that do not exist are left out."""
+    return _kubectl(place, "get", "pods", "--ignore-not-found=true", "--output=json", *pods)
+
+
+def watch_argv(place: Place, pod: str) -> Argv:
+    """A pod as it is, and again whenever it changes: one JSON object after another."""
+    return _kubectl(
+        place, "get", "pods", "--watch=true", f"--field-selector=metadata.name={pod}",
+        "--output=json",
+    )  # fmt: skip
+
+
+def remove_argv(place: Place, id: str) -> Argv:
+    """By the id, so that a later pod of the same name is not removed; prints what was removed."""
+    return _kubectl(
+        place, "delete", "pods", f"--selector={marks.ID}={reference(id)}", "--grace-period=0",
+        "--force=true", "--wait=true", "--output=name", "--ignore-not-found=true",
+    )  # fmt: skip
+
+
+def attach_argv(place: Place, pod: str) -> Argv:
+    return _kubectl(place, "attach", "--stdin=true", f"--container={MAIN}", pod)
+
+
+def exec_argv(
+    place: Place,
+    ref: str,
+    command: Sequence[str],
+    variables: Mapping[str, str] | None = None,
+    *,
+    terminal: bool = False,
+) -> Argv:
+    """A command in a pod. ``variables`` are added to its environment and must hold no secret."""
+    assigned = [f"{key(name)}={value}" for name, value in (variables or {}).items()]
+    wanted = [*(["env", *assigned] if assigned else []), *command]
+    if marks.is_id(ref):
+        wanted = ["/bin/sh", "-c", _IN_THIS_POD, ref, *wanted]
+    options = ["--stdin=true", *(["--tty=true"] if terminal else []), f"--container={MAIN}"]
+    return _kubectl(place, "exec", *options, marks.pod_name(ref), "--", *wanted)
+
+
+def logs_argv(place: Place, pod: str, tail: int, *, follow: bool = False) -> Argv:
+    options = [f"--container={MAIN}", "--timestamps=true", f"--tail={tail}"]
+    return _kubectl(place, "logs", *options, *(["--follow=true"] if follow else []), pod)
+
+
+def plain_logs_argv(place: Place, pod: str) -> Argv:
+    """What a container wrote, without times."""
+    return _kubectl(place, "logs", f"--container={MAIN}", pod)
+
+
+def stats_argv(place: Place, refs: Sequence[str]) -> Argv:
+    ids = ",".join(map(reference, refs))
+    return _kubectl(place, "top", "pods", "--no-headers=true", f"--selector={marks.ID} in ({ids})")

@@ -1,0 +1,429 @@
+"""Pods as values: names and labels, descriptions, argv, and what the API server answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from claude_mcp.engine.engine import (
+    Container,
+    ContainerNameInUse,
+    ContainerNotFound,
+    ContainerNotRunning,
+    ProcessLimitReached,
+)
+from claude_mcp.engine.kubernetes import argv, described, failures, manifest, marks, usage
+from claude_mcp.engine.kubernetes.argv import Place
+from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount
+from claude_mcp.engine.stats import Stats
+from claude_mcp.errors import EngineError, EngineUnavailable, ImageNotFound, ImageUnfit
+
+HERE = Place()
+ID = "0123456789ab" + "ee20163a19197634d022"
+POD = "claude-mcp-ee20163a19197634d022"
+SPEC = ContainerSpec(
+    name="claude-mcp-a",
+    image="image:1",
+    command=("python3", "-c", "print('$(HOME) $x')"),
+    labels={"claude-mcp.session": "1", "claude-mcp.project": "/home/a b/ä"},
+    environment={"HOME": "/home/$USER"},
+    workdir="/workspace",
+    user="1000:1001",
+    limits=Limits(memory=1 << 30, cpus=1.5, pids=100, disk=1 << 20),
+    tmpfs_mounts=(TmpfsMount("/run/hooks", 4096, owned=True),),
+    kept_directories=("/workspace", "/home"),
+)
+
+
+# Names, ids and labels.
+def test_the_id_of_a_container_contains_the_name_of_its_pod() -> None:
+    id, other = marks.new_id("claude-mcp-a"), marks.new_id("claude-mcp-a")
+    assert marks.is_id(id)
+    assert id != other
+    assert marks.pod_name(id) == marks.pod_name(other) == marks.pod_name("claude-mcp-a")
+    assert marks.pod_name("claude-mcp-b") != marks.pod_name("claude-mcp-a")
+
+
+@pytest.mark.parametrize(
+    ("ref", "expected"), [("0123", True), (ID, True), (f"{ID}0", False), ("claude-mcp-a", False)]
+)
+def test_what_may_be_the_beginning_of_an_id(ref: str, expected: bool) -> None:
+    assert marks.may_be_prefix(ref) is expected
+
+
+@pytest.mark.parametrize("value", ["a", "A.b_c-9", "x" * 63])
+def test_a_value_that_a_label_may_have_is_the_label(value: str) -> None:
+    assert marks.label_value(value) == value
+
+
+@pytest.mark.parametrize("value", ["", "a b", "/home", "-a", "a.", "x" * 64, "ä", "\udcff"])
+def test_any_other_value_is_a_digest_in_a_label(value: str) -> None:
+    digest = marks.label_value(value)
+    assert digest.startswith("sha256-")
+    assert len(digest) <= 63
+    assert digest.isascii()
+
+
+# The description of a pod.
+def test_the_pod_of_a_session() -> None:
+    variables = {"EXTRA": "1"}
+    assert manifest.pod(SPEC, ID, variables) == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": POD,
+            "labels": {
+                "claude-mcp.session": "1",
+                "claude-mcp.project": marks.label_value("/home/a b/ä"),
+                "claude-mcp.pod": "1",
+                "claude-mcp.id": ID,
+                "claude-mcp.short": "0123456789ab",
+            },
+            "annotations": {
+                "claude-mcp.session": "1",
+                "claude-mcp.project": "/home/a b/ä",
+                "claude-mcp.container": "claude-mcp-a",
+                "claude-mcp.labels": '["claude-mcp.session", "claude-mcp.project"]',
+            },
+        },
+        "spec": {
+            "restartPolicy": "OnFailure",
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "shareProcessNamespace": True,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+                "runAsUser": 1000,
+                "runAsGroup": 1001,
+            },
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "image:1",
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python3", "-c", "print('$$(HOME) $$x')"],
+                    "env": [
+                        {"name": "HOME", "value": "/home/$$USER"},
+                        {"name": "EXTRA", "value": "1"},
+                        {"name": "CLAUDE_MCP_POD", "value": ID},
+                    ],
+                    "stdin": True,
+                    "stdinOnce": True,
+                    "resources": {
+                        "limits": {
+                            "memory": "1073741824",
+                            "cpu": "1500m",
+                            "ephemeral-storage": "1048576",
+                        },
+                        "requests": {
+                            "ephemeral-storage": "1048576",
+                            "memory": "268435456",
+                            "cpu": "100m",
+                        },
+                    },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "privileged": False,
+                        "readOnlyRootFilesystem": False,
+                    },
+                    "volumeMounts": [
+                        {"name": "kept-0", "mountPath": "/workspace"},
+                        {"name": "kept-1", "mountPath": "/home"},
+                        {"name": "memory-0", "mountPath": "/run/hooks"},
+                    ],
+                    "workingDir": "/workspace",
+                }
+            ],
+            "volumes": [
+                {"name": "kept-0", "emptyDir": {}},
+                {"name": "kept-1", "emptyDir": {}},
+                {"name": "memory-0", "emptyDir": {"medium": "Memory", "sizeLimit": "4096"}},
+            ],
+        },
+    }
+
+
+def test_a_runtime_is_a_runtime_class_and_what_is_not_limited_is_still_requested() -> None:
+    spec = ContainerSpec("claude-mcp-a", "image:1", ("run",), runtime="gvisor")
+    pod = manifest.pod(spec, ID, {})["spec"]
+    assert pod["runtimeClassName"] == "gvisor"
+    assert pod["containers"][0]["resources"] == {
+        "limits": {},
+        "requests": {"memory": "268435456", "cpu": "100m"},
+    }
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_no_more_is_requested_than_may_be_taken() -> None:
+    assert manifest.resources(Limits(memory=1000, cpus=0.01)) == {
+        "limits": {"memory": "1000", "cpu": "10m"},
+        "requests": {"memory": "1000", "cpu": "10m"},
+    }
+
+
+# Argv.
+def test_every_call_names_the_cluster() -> None:
+    place = Place("prod/admin", "team-a")
+    options = ("kubectl", "--context=prod/admin", "--namespace=team-a")
+    assert argv.version_argv(place) == (*options, "version", "--output=json")
+    assert argv.create_argv(place) == (
+        *options, "create", "--validate=false", "--filename=-", "--output=name",
+    )  # fmt: skip
+    assert argv.attach_argv(place, POD) == (
+        *options, "attach", "--stdin=true", "--container=main", POD,
+    )  # fmt: skip
+
+
+def test_pods_are_selected_by_label() -> None:
+    assert argv.list_argv(HERE, "claude-mcp.session")[-2] == "--selector=claude-mcp.session"
+    assert argv.list_argv(HERE, "a", "/b")[-2] == f"--selector=a={marks.label_value('/b')}"
+    assert argv.remove_argv(HERE, ID)[3] == f"--selector=claude-mcp.id={ID}"
+    assert argv.stats_argv(HERE, [ID, ID])[-1] == f"--selector=claude-mcp.id in ({ID},{ID})"
+
+
+def test_an_exec_checks_that_it_reached_the_pod_it_was_for() -> None:
+    plain = argv.exec_argv(HERE, "claude-mcp-a", ("run", "-x"))
+    assert plain == (
+        "kubectl", "exec", "--stdin=true", "--container=main", POD, "--", "run", "-x",
+    )  # fmt: skip
+    checked = argv.exec_argv(HERE, ID, ("run",), {"TERM": "xterm"}, terminal=True)
+    assert checked[:6] == (
+        "kubectl", "exec", "--stdin=true", "--tty=true", "--container=main", POD,
+    )  # fmt: skip
+    assert checked[6:9] == ("--", "/bin/sh", "-c")
+    assert checked[10:] == (ID, "env", "TERM=xterm", "run")
+
+
+# What the API server answers.
+def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    described = manifest.pod(SPEC, ID, {})
+    described["metadata"] |= {
+        "uid": "aaaa-bbbb",
+        "creationTimestamp": "2026-11-29T22:00:00Z",
+        **metadata,
+    }
+    return {**described, "status": status}
+
+
+def container(**changes: Any) -> Container:
+    fields: dict[str, Any] = {
+        "id": ID,
+        "name": "claude-mcp-a",
+        "created": "2026-11-29T22:00:00Z",
+        "status": "running",
+        "exit_code": 0,
+        "error": "",
+        "image": "image:1",
+        "labels": {"claude-mcp.session": "1", "claude-mcp.project": "/home/a b/ä"},
+        "limits": Limits(memory=1 << 30, cpus=1.5),
+    }
+    return Container(**{**fields, **changes})
+
+
+def state(now: dict[str, Any], last: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    return {"phase": "Running", "containerStatuses": [{"state": now, "lastState": last or {}}]} | (
+        status
+    )
+
+
+def ended(code: int = 0, **more: str) -> dict[str, Any]:
+    times = {"startedAt": "t1", "finishedAt": "t2"}
+    return {"terminated": {"exitCode": code, **times, **more}}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "reason"),
+    [
+        (state({"running": {"startedAt": "t3"}}), container(started="t3"), ""),
+        (
+            state({"running": {"startedAt": "t3"}}, ended(137)),
+            container(started="t3", finished="t2"),
+            "",
+        ),
+        ({"phase": "Pending"}, container(status="created"), ""),
+        (
+            state({"waiting": {"reason": "ContainerCreating"}}, phase="Pending"),
+            container(status="created"),
+            "",
+        ),
+        (
+            state({"waiting": {"reason": "ErrImagePull", "message": "no host"}}, phase="Pending"),
+            container(status="created", error="no host"),
+            "ErrImagePull",
+        ),
+        (
+            {
+                "phase": "Pending",
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+                ],
+            },
+            container(status="created", error="Unschedulable"),
+            "Unschedulable",
+        ),
+        (
+            state({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}, ended(1)),
+            container(
+                status="restarting", exit_code=1, error="back-off", started="t1", finished="t2"
+            ),
+            "CrashLoopBackOff",
+        ),
+        (
+            state(ended(137, reason="OOMKilled")),
+            container(status="restarting", exit_code=137, started="t1", finished="t2"),
+            "OOMKilled",
+        ),
+        # The agent leaves its exit code behind.
+        (
+            state(ended(0, message="79", reason="Completed"), phase="Succeeded"),
+            container(status="exited", exit_code=79, started="t1", finished="t2"),
+            "Completed",
+        ),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+            container(status="exited", exit_code=137, error="low on memory"),
+            "Evicted",
+        ),
+        (
+            {"phase": "Unknown", "reason": "NodeLost", "message": "no answer"},
+            container(status="unknown", error="no answer"),
+            "NodeLost",
+        ),
+    ],
+)
+def test_the_state_of_a_pod(status: dict[str, Any], expected: Container, reason: str) -> None:
+    found = described.parse(json.dumps(pod(status)))
+    assert found == [described.Pod(expected, reason)]
+
+
+def test_a_pod_that_is_being_removed() -> None:
+    found = described.parse(json.dumps(pod({"phase": "Running"}, deletionTimestamp="t")))
+    assert found[0].container == container(status="removing")
+
+
+def test_lists_and_nothing() -> None:
+    one = pod(state({"running": {"startedAt": "t3"}}))
+    listed = described.parse(json.dumps({"items": [one, one]}))
+    assert [each.container for each in listed] == [container(started="t3")] * 2
+    assert described.parse("\n") == []
+
+
+def test_a_pod_that_others_made_has_no_labels() -> None:
+    other = pod(state({"running": {"startedAt": "t3"}}), labels={}, annotations={})
+    found = described.parse(json.dumps(other))[0].container
+    assert (found.id, found.name, found.labels) == ("aaaabbbb", POD, {})
+
+
+@pytest.mark.parametrize("names", ["nonsense", '{"a": 1}', '["missing"]'])
+def test_labels_that_somebody_damaged_are_left_out(names: str) -> None:
+    other = pod({"phase": "Pending"}, annotations={"claude-mcp.labels": names})
+    assert described.parse(json.dumps(other))[0].container.labels == {}
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"items": [{}]}'])
+def test_a_malformed_answer_is_an_error(text: str) -> None:
+    with pytest.raises(EngineError, match="malformed"):
+        described.parse(text)
+
+
+def test_only_an_image_or_a_missing_node_is_waited_for_in_vain() -> None:
+    stuck = state({"waiting": {"reason": "ErrImagePull"}}, phase="Pending")
+    found = described.parse(json.dumps(pod(stuck)))[0]
+    assert (found.is_stuck, found.may_be_placed) == (True, False)
+    full = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]}
+    found = described.parse(json.dumps(pod(full)))[0]
+    assert (found.is_stuck, found.may_be_placed) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2", 2.0), ("1500m", 1.5), ("1Ki", 1024.0), ("2G", 2e9), ("0.5", 0.5), ("x", None)],
+)
+def test_quantities(text: str, expected: float | None) -> None:
+    assert described.quantity(text) == expected
+
+
+def test_a_stream_of_objects_is_cut_where_they_end() -> None:
+    objects = described.Objects()
+    text = json.dumps({"a": 1}, indent=1) + "\n" + json.dumps({"b": "}"}) + "\n"
+    found = [each for piece in text for each in objects.feed(piece)]
+    assert found == [{"a": 1}, {"b": "}"}]
+
+
+def test_what_pods_take() -> None:
+    said = f"{POD}   250m   300Mi\nother 1m 1Mi\nshort\n"
+    nothing = (None,) * 6
+    assert usage.parse(said, [ID]) == [Stats(ID, 25.0, 300 << 20, *nothing)]
+
+
+# Failures.
+REFUSED = "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "hint"),
+    [
+        (f'Error from server (NotFound): pods "{POD}" not found', ContainerNotFound, None),
+        ("claude-mcp: this is another pod\ncommand terminated with exit code 1",
+         ContainerNotFound, None),
+        (f'Error from server (AlreadyExists): error when creating "STDIN": pods "{POD}" already '
+         "exists", ContainerNameInUse, None),
+        ('Error from server (Forbidden): error when creating "STDIN": pods "x" is forbidden: '
+         "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1",
+         EngineError, "quota"),
+        ('Error from server (Forbidden): pods is forbidden: User "u" cannot list resource "pods"',
+         EngineError, "Role"),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', EngineError, "policy"),
+        (REFUSED, EngineUnavailable, "cluster runs"),
+        ("Unable to connect to the server: x509: certificate has expired or is not yet valid: "
+         "current time 2026-11-29T22:00:00Z is after 2026-01-01T00:00:00Z",
+         EngineUnavailable, "renew"),
+        ("Unable to connect to the server: x509: certificate signed by unknown authority",
+         EngineUnavailable, "authority"),
+        ("error: You must be logged in to the server (Unauthorized)", EngineUnavailable, "Log in"),
+        ('error: context "nope" does not exist', EngineUnavailable, "get-contexts"),
+        ("error: unable to upgrade connection: container not found (\"main\")",
+         ContainerNotRunning, None),
+        ("error: cannot exec into a container in a completed pod; current phase is Succeeded",
+         ContainerNotRunning, None),
+        ("sh: 1: Cannot fork: Resource temporarily unavailable", ProcessLimitReached, None),
+        ('OCI runtime exec failed: exec: "python3": executable file not found in $PATH',
+         ImageUnfit, None),
+        ('Error from server (NotFound): namespaces "x" not found', EngineError, "namespace"),
+        ('Error from server (Forbidden): pod rejected: RuntimeClass "gvisor" not found',
+         EngineError, "Role"),
+        ("error: Metrics API not available", EngineError, "metrics server"),
+        ("something else", EngineError, None),
+    ],
+)  # fmt: skip
+def test_what_kubectl_says_becomes_a_typed_error(
+    stderr: str, kind: type[EngineError], hint: str | None
+) -> None:
+    error = failures.classify("do it", f'Defaulted container "main"\n{stderr}\n')
+    assert type(error) is kind
+    assert (hint or "") in (error.hint or "")
+    assert (error.hint is None) is (hint is None)
+
+
+def test_the_message_says_what_was_tried_in_one_sentence() -> None:
+    error = failures.classify("list containers", "Error from server (Timeout): it was slow\n")
+    assert error.message == "Kubernetes could not list containers: it was slow."
+    error = failures.classify("list containers", REFUSED)
+    assert error.message == f"Kubernetes cannot be reached: {REFUSED}."
+
+
+def test_a_pod_that_does_not_start() -> None:
+    error = failures.stuck("image:1", "start it", "ErrImagePull", "not there")
+    assert isinstance(error, ImageNotFound)
+    assert error.message == "Kubernetes cannot get image image:1: ErrImagePull: not there."
+    error = failures.stuck("image:1", "start it", "Unschedulable", "")
+    assert error.message == "Kubernetes could not start it: Unschedulable: Unschedulable."
+    assert "smaller limits" in (error.hint or "")
