@@ -149,7 +149,7 @@ async def test_bad_input_gets_one_clear_sentence(
             ("execute_command", {"sessionId": name, "command": ""}, "command is empty"),
             ("execute_in_session", {"sessionId": name, "prompt": " "}, "prompt is empty"),
             ("get_session_logs", {"sessionId": name, "tail": 0}, "tail"),
-            ("destroy_session", {"sessionId": ""}, "sessionId"),
+            ("destroy_session", {"sessionId": ""}, "A session is named by"),
         ]
         for tool, arguments, expected in cases:
             said = await call.refused(tool, **arguments)
