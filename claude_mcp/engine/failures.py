@@ -154,9 +154,10 @@ NO_REASON_HINT: Final = (
     "Run 'claude-mcp doctor': it names what the engine's configuration does to every session."
 )
 _NO_SOURCE: Final = re.compile(
-    r"bind source path does not exist: (?P<docker>.+)"
-    r"|statf?s? (?P<podman>/.+): no such file or directory"
+    r"bind source path does not exist: (?P<docker>[\s\S]+?)\.?\s*(?:\nSee '.*\s*)?\Z"
+    r"|statf?s? (?P<podman>/[\s\S]+?): no such file or directory"
 )
+"""A path may have line breaks."""
 ELSEWHERE_HINT: Final = (
     "The engine runs on another machine or in another container. Run claude-mcp where it runs, or "
     "give it these files at the same path."
@@ -274,7 +275,7 @@ def classify(engine_name: str, tried: str, stderr: str) -> EngineError:
 def missing_source(stderr: str) -> str | None:
     """The path to mount that the engine could not find."""
     match = _NO_SOURCE.search(stderr)
-    return match and (match["docker"] or match["podman"]).rstrip(".")
+    return match and (match["docker"] or match["podman"])
 
 
 def refused_limit(stderr: str) -> str | None:

@@ -105,6 +105,7 @@ def told(created: Created) -> list[str]:
 OWNERS = {"mine": None, "somebody-elses": 4321} if os.geteuid() == 0 else {"mine": None}
 
 
+@pytest.mark.near("has nothing to say of a mounted project")
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 async def test_everyday_git_works_inside(
     sessions: Sessions,
@@ -166,6 +167,7 @@ async def test_config_is_read_only_and_the_answer_says_why(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.near("guards the git of a mounted project")
 @pytest.mark.per_engine
 async def test_hosts_own_git_config_ends_the_mount_in_the_session_but_not_the_comparison(
     sessions: Sessions, repository: HostGit, name: str
@@ -247,6 +249,7 @@ async def test_repository_without_a_hooks_directory_gets_none_from_the_session(
     assert (await sessions.destroy(name)).warnings == ()
 
 
+@pytest.mark.near("has nothing to say of a mounted project")
 @pytest.mark.per_engine
 async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
     sessions: Sessions, repository: HostGit, tmp_path: Path, name: str
@@ -267,6 +270,7 @@ async def test_commits_are_the_hosts_users_where_the_project_names_nobody(
     await sessions.destroy(name)
 
 
+@pytest.mark.near("has nothing to say of a mounted project")
 @pytest.mark.per_engine
 async def test_a_host_that_does_not_know_who_commits_is_told_at_create(
     sessions: Sessions, repository: HostGit, tmp_path: Path, name: str

@@ -502,7 +502,7 @@ async def test_an_expired_session_can_be_destroyed_while_others_remove_it(
     environ["CLAUDE_MCP_ENGINE"] = engine.program
     request = CreateRequest(str(project), session_name=name, timeout_seconds=1)
     created = await create(sessions, request)
-    with anyio.fail_after(60):
+    with anyio.fail_after(100):
         while (await engine.inspect([created.session.container_id]))[0].status == "running":
             await anyio.sleep(0.05)
     destroy = ["destroy", "--yes", created.session.id]

@@ -348,6 +348,7 @@ os.execvp("runc", ["runc", *sys.argv[1:]])
 
 
 @pytest.mark.podman
+@pytest.mark.near("the client of a service reads no containers.conf")
 async def test_a_session_with_privileges_is_refused(
     engine: DockerCliEngine,
     environ: dict[str, str],
@@ -370,6 +371,7 @@ async def test_a_session_with_privileges_is_refused(
 
 
 @pytest.mark.podman
+@pytest.mark.near("the client of a service reads no containers.conf")
 async def test_what_containers_conf_adds_to_a_session_is_a_warning_and_doctor_names_it(
     engine: DockerCliEngine,
     environ: dict[str, str],
@@ -397,6 +399,7 @@ async def test_what_containers_conf_adds_to_a_session_is_a_warning_and_doctor_na
 
 
 @pytest.mark.podman
+@pytest.mark.near("the client of a service reads no containers.conf")
 async def test_a_setting_of_containers_conf_that_stops_every_container_is_named(
     engine: DockerCliEngine,
     environ: dict[str, str],
@@ -423,6 +426,7 @@ async def test_a_setting_of_containers_conf_that_stops_every_container_is_named(
 
 
 @pytest.mark.docker
+@pytest.mark.near("mounts a directory")
 @pytest.mark.parametrize("others", [True, False])
 def test_a_daemon_that_has_another_directory_at_the_projects_path_is_noticed(
     engine: DockerCliEngine,

@@ -338,6 +338,12 @@ def test_a_service_that_stopped_reading_is_likely_out_of_disk() -> None:
         ("/nowhere", "Error: statfs /nowhere: no such file or directory\n"),
         ("/dev/nosuch", "Error: stat /dev/nosuch: no such file or directory\n"),
         (None, "Error: no such image\n"),
+        (
+            "/home/me/a\nb.c",
+            'invalid mount config for type "bind": bind source path does not exist: /home/me/a\n'
+            "b.c.\nSee 'docker create --help'.\n",
+        ),
+        ("/home/me/a\nb", "Error: statfs /home/me/a\nb: no such file or directory\n"),
     ],
 )
 def test_a_path_that_the_engine_does_not_have_is_found(path: str | None, said: str) -> None:
