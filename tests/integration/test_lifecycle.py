@@ -598,6 +598,7 @@ async def test_log_shows_the_start_and_killed_commands(
 
 
 @pytest.mark.docker
+@pytest.mark.near("sets DOCKER_HOST, which a configured address replaces")
 async def test_daemon_that_does_not_run_is_said_in_one_sentence_with_what_to_do(
     engine: DockerCliEngine, tmp_path: Path, project: Path
 ) -> None:
@@ -609,6 +610,7 @@ async def test_daemon_that_does_not_run_is_said_in_one_sentence_with_what_to_do(
 
 
 @pytest.mark.docker
+@pytest.mark.near("is about the socket of this machine")
 async def test_forbidden_socket_is_said_with_what_to_do(tmp_path: Path, as_root: bool) -> None:
     shim = tmp_path / "docker-as-nobody"
     drop = "setpriv --reuid=65534 --regid=65534 --clear-groups" if as_root else ""
@@ -687,6 +689,7 @@ async def test_engine_error_carries_the_engines_own_last_line(
     assert bare.containers(name) == []
 
 
+@pytest.mark.near("a container that could not mount the project comes first")
 async def test_container_that_is_created_after_the_time_limit_is_removed(
     engine: DockerCliEngine,
     environ: dict[str, str],

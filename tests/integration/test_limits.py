@@ -231,6 +231,7 @@ async def test_a_session_with_a_read_only_root_ends_with_its_home(
     assert (await sessions.find(created.session.id)).status is Status.BROKEN
 
 
+@pytest.mark.near("a copy has a note of its own")
 async def test_a_disk_limit_that_cannot_be_set_is_a_warning(sessions: Sessions, make: Make) -> None:
     created = await make(limits={"disk": "1g"})
     assert await run(sessions, created, "echo well") == (0, "well\n")
