@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from claude_mcp.config import Config
 from claude_mcp.contract.numbers import counted
@@ -20,26 +19,31 @@ async def check(engine: Engine, config: Config, newcomer: str | None = None) -> 
 
     A new session calls this when its container (``newcomer`` is its id) already runs, so that
     all others that check at the same time see it. The session that started first stays, so two
-    servers come to the same decision.
+    servers come to the same decision. A busy engine may not say when one started: then it counts
+    as the earlier one, so that there are never too many.
 
     Raises:
         TooManySessions
     """
     if config.max_sessions is None and config.max_own_sessions is None:
         return
-    running = [
-        (parse_time(each.started) or datetime.max.replace(tzinfo=UTC), each.id, each)
-        for each in await engine.containers(marks.SESSION)
+    running = {
+        each.id: each
+        for each in sorted(await engine.containers(marks.SESSION), key=lambda each: each.started)
         if each.status in ("running", "paused")
-    ]
-    ahead = []
-    for _, id, each in sorted(running):
-        if id == newcomer:
-            break
-        ahead.append(each)
+    }
+    new = running.pop(newcomer, None) if newcomer else None
+    ahead = [each for each in running.values() if new is None or _is_ahead(each, new)]
     own = [each for each in ahead if each.labels.get(labels.OWNER, "") == config.owner]
     _compare(own, own, config.max_own_sessions, OF_OWNER)
     _compare(ahead, own if config.owner else ahead, config.max_sessions, OF_ALL)
+
+
+def _is_ahead(other: Container, new: Container) -> bool:
+    started, began = parse_time(other.started), parse_time(new.started)
+    if started is None or began is None:
+        return True
+    return (started, other.id) < (began, new.id)
 
 
 def _compare(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -21,6 +22,7 @@ from claude_mcp.sessions.usage import usage
 from tests.unit.sessions.conftest import container
 
 if TYPE_CHECKING:
+    from claude_mcp.engine.engine import Container, Engine
     from tests.unit.sessions.conftest import ScriptedEngine
 
 RED, BLUE = "team-red", "team-blue"
@@ -174,6 +176,40 @@ async def test_a_limit_names_no_foreign_session(
         with pytest.raises(TooManySessions) as caught:
             await quota.check(engine, config)
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(
+    ("others", "new", "may"),
+    [
+        ("10:00:01", "10:00:02", False),
+        ("10:00:02", "10:00:01", True),
+        # A busy engine may tell little more than the states.
+        (None, "10:00:02", False),
+        ("10:00:01", None, False),
+        ("10:00:02", None, False),
+    ],
+)
+async def test_the_session_that_started_first_stays_and_in_doubt_the_other_one(
+    held: ScriptedEngine, others: str | None, new: str | None, may: bool
+) -> None:
+    held.holds(owned("ffff1", "other", "team-new"), owned("ffff2", "new", "team-new"))
+    config = replace(held.config, owner="team-new", max_own_sessions=1)
+    async with open_sessions(config) as sessions:
+        engine = await sessions.engine()
+        whole = engine.containers
+        times = {"ffff1": others, "ffff2": new}
+
+        async def containers(label: str) -> list[Container]:
+            return [
+                replace(each, started=f"2026-01-01T{time}Z" if time else "")
+                for each in await whole(label)
+                for time in [times.get(each.id[:5], "09:00:00")]
+            ]
+
+        asked = SimpleNamespace(containers=containers)
+        newcomer = next(each.id for each in await whole(labels.OWNER) if each.id[:5] == "ffff2")
+        with nullcontext() if may else pytest.raises(TooManySessions):
+            await quota.check(cast("Engine", asked), config, newcomer)
 
 
 def test_the_same_name_gives_each_owner_another_container() -> None:
