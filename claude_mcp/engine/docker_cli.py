@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
@@ -58,7 +58,7 @@ from claude_mcp.engine.failures import (
     without_client_lines,
 )
 from claude_mcp.engine.info import EngineInfo, parse_info
-from claude_mcp.engine.pulse import Pulse
+from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.engine.stats import Stats, parse_stats
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
@@ -86,7 +86,7 @@ _STATES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class DockerCliEngine:
+class DockerCliEngine(Watched):
     """Implements ``Engine``. ``environment`` is the whole environment of its processes."""
 
     program: str
@@ -105,25 +105,6 @@ class DockerCliEngine:
     """Bounds the engine processes at a time; further calls wait for their turn."""
 
     pulses: list[Pulse] = field(default_factory=list, compare=False, repr=False)
-    """The one ``Pulse`` of this engine, once a call was watched."""
-
-    @property
-    def title(self) -> str:
-        return self.dialect.title
-
-    @property
-    def _pulse(self) -> Pulse:
-        if not self.pulses:
-            dialect = self.dialect
-            self.pulses.append(
-                Pulse(
-                    self.title,
-                    self._ask,
-                    daemon=dialect.daemon,
-                    over_network=dialect.over_network,
-                )
-            )
-        return self.pulses[0]
 
     async def _ask(self) -> None:
         """The question whether the engine answers, whose answer needs no container."""
@@ -133,12 +114,6 @@ class DockerCliEngine:
             error = self._failure("report its version", completed)
             if isinstance(error, EngineUnavailable):
                 raise error
-
-    async def check(self) -> None:
-        await self._pulse.check()
-
-    def watching(self, quiet_seconds: float | None = None) -> AbstractAsyncContextManager[None]:
-        return self._pulse.watching(quiet_seconds)
 
     async def _run(
         self,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import anyio
 
+from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import EngineError, EngineUnavailable, ungrouped
 
 QUIET_SECONDS: Final = 2.5
@@ -125,3 +126,36 @@ class Pulse:
         elif self._over_network:
             hint = "The connection to its machine may be interrupted, or its daemon may hang."
         return EngineUnavailable(f"{self._title} does not answer.", hint=hint)
+
+
+class Watched:
+    """An engine with one ``Pulse`` for all its calls. ``pulses`` holds it, once a call was watched:
+    engines are frozen."""
+
+    __slots__ = ()
+    dialect: Dialect
+    pulses: list[Pulse]
+
+    async def _ask(self) -> None:
+        """Put the question to the engine; raises EngineError if it cannot answer any."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        return self.dialect.title
+
+    @property
+    def _pulse(self) -> Pulse:
+        if not self.pulses:
+            dialect = self.dialect
+            pulse = Pulse(
+                self.title, self._ask, daemon=dialect.daemon, over_network=dialect.over_network
+            )
+            self.pulses.append(pulse)
+        return self.pulses[0]
+
+    async def check(self) -> None:
+        await self._pulse.check()
+
+    def watching(self, quiet_seconds: float | None = None) -> AbstractAsyncContextManager[None]:
+        return self._pulse.watching(quiet_seconds)

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
@@ -36,7 +36,7 @@ from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.kubernetes import argv as build
 from claude_mcp.engine.kubernetes import copying, described, failures, manifest, marks, usage
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
-from claude_mcp.engine.pulse import Pulse
+from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
@@ -60,7 +60,7 @@ KILL_ALL: Final = ("/bin/sh", "-c", "kill -KILL -1")
 
 
 @dataclass(frozen=True, slots=True)
-class KubectlEngine:
+class KubectlEngine(Watched):
     """Implements ``Engine``. ``environment`` is the whole environment of its processes."""
 
     version: str
@@ -73,17 +73,6 @@ class KubectlEngine:
     )
     """Bounds the processes at a time; further calls wait for their turn."""
     pulses: list[Pulse] = field(default_factory=list, compare=False, repr=False)
-    """The one ``Pulse`` of this engine, once a call was watched."""
-
-    @property
-    def title(self) -> str:
-        return self.dialect.title
-
-    @property
-    def _pulse(self) -> Pulse:
-        if not self.pulses:
-            self.pulses.append(Pulse(self.title, self._ask, daemon=True, over_network=True))
-        return self.pulses[0]
 
     async def _ask(self) -> None:
         """The question whether the API server answers, which needs no right."""
@@ -93,12 +82,6 @@ class KubectlEngine:
             error = failures.classify("report its version", completed.err)
             if isinstance(error, EngineUnavailable):
                 raise error
-
-    async def check(self) -> None:
-        await self._pulse.check()
-
-    def watching(self, quiet_seconds: float | None = None) -> AbstractAsyncContextManager[None]:
-        return self._pulse.watching(quiet_seconds)
 
     async def _run(
         self,
@@ -465,12 +448,11 @@ def _over(container: Container, reason: str) -> ContainerNotRunning:
 
 async def _pods(stream: process.Stream) -> AsyncIterator[described.Pod]:
     objects = described.Objects()
-    decoder = "utf-8"
     rest = b""
     while data := await stream.receive():
         rest += data
         try:
-            text, rest = rest.decode(decoder), b""
+            text, rest = rest.decode(), b""
         except UnicodeDecodeError:
             continue  # a character is cut in two
         for each in objects.feed(text):
