@@ -6,12 +6,11 @@ of its main process.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
@@ -36,6 +35,7 @@ from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.kubernetes import argv as build
 from claude_mcp.engine.kubernetes import copying, described, failures, manifest, marks, usage
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
+from claude_mcp.engine.kubernetes.watch import PodWatch
 from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.engine.stats import Stats
@@ -43,15 +43,8 @@ from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, un
 
 READ_SECONDS: Final = 30.0
 CHANGE_SECONDS: Final = 60.0
-SCHEDULE_SECONDS: Final = 30.0
-"""How long a pod may wait for a node with room."""
 LIST_BYTES: Final = 256 * 1024 * 1024
 """Upper bound on a list; a session's pod takes about 11 KB (measured)."""
-START_SECONDS: Final = 600.0
-"""How long a pod may take to start, with the pull of its image."""
-WATCH_AGAIN_SECONDS: Final = 1.0
-LOOK_SECONDS: Final = 5.0
-"""How often a pod that does not change is looked at."""
 NODE_LIMIT: Final = (
     "a pod has no such limit. The cluster's administrator sets one for each node (podPidsLimit)."
 )
@@ -73,6 +66,10 @@ class KubectlEngine(Watched):
     )
     """Bounds the processes at a time; further calls wait for their turn."""
     pulses: list[Pulse] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def _watch(self) -> PodWatch:
+        return PodWatch(self.place, self.environment, self._get)
 
     async def _ask(self) -> None:
         """The question whether the API server answers, which needs no right."""
@@ -159,69 +156,13 @@ class KubectlEngine(Watched):
 
     @asynccontextmanager
     async def start_attached(self, ref: str) -> AsyncIterator[process.Stream]:
-        await self._await_running(ref, f"start container {ref[:12]}")
+        await self._watch.until_running(ref, f"start container {ref[:12]}")
         argv = build.attach_argv(self.place, marks.pod_name(ref))
         async with process.open_stream(argv, env=self.environment, exit_grace=0.0) as stream:
             yield stream
 
-    async def _await_running(self, ref: str, tried: str) -> None:
-        """Wait until a pod's container runs.
-
-        Raises:
-            ImageNotFound, ContainerNotFound, EngineError: it will not.
-        """
-        began = time.monotonic()
-        async with aclosing(self._changes(ref, tried)) as changes:
-            async for found in changes:
-                container = found.container
-                if container.status == "running":
-                    return
-                if container.status == "exited":
-                    raise _over(container, found.reason)
-                is_new = time.monotonic() - began < SCHEDULE_SECONDS
-                if found.is_stuck and not (found.may_be_placed and is_new):
-                    raise failures.stuck(container.image, tried, found.reason, container.error)
-        raise EngineUnavailable(
-            f"{self.title} did not {tried} within {START_SECONDS:g} s.",
-            hint="A node may still pull the image, or be overloaded.",
-        )
-
-    async def _changes(self, ref: str, tried: str) -> AsyncGenerator[described.Pod]:
-        """A pod as it is and whenever it changes, for ``START_SECONDS``.
-
-        Raises:
-            ContainerNotFound: it is gone.
-        """
-        name = marks.pod_name(ref)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            async with self._watched(name) as pods:
-                while True:
-                    found = None
-                    with anyio.move_on_after(LOOK_SECONDS):
-                        found = await anext(pods, None)
-                        if found is None:
-                            break
-                    if found is None:
-                        break  # it may have been missed, or the watch hangs
-                    if found.container.id == ref or not marks.is_id(ref):
-                        yield found
-            now = await self._get([name], tried)
-            mine = [each for each in now if each.container.id == ref or not marks.is_id(ref)]
-            if not mine or mine[0].container.status == "removing":
-                raise ContainerNotFound(f"{self.title} has no container {ref}.")
-            yield mine[0]
-            await anyio.sleep(WATCH_AGAIN_SECONDS)
-
-    @asynccontextmanager
-    async def _watched(self, pod: str) -> AsyncIterator[AsyncIterator[described.Pod]]:
-        async with process.open_stream(
-            build.watch_argv(self.place, pod), env=self.environment, exit_grace=0.0
-        ) as stream:
-            yield _pods(stream)
-
     async def start(self, ref: str) -> None:
-        await self._await_running(ref, f"start container {ref[:12]}")
+        await self._watch.until_running(ref, f"start container {ref[:12]}")
 
     async def kill(self, ref: str) -> None:
         """The node starts the container again; a pod can be ended only by its removal."""
@@ -404,24 +345,11 @@ class KubectlEngine(Watched):
         tried = f"run image {image}"
         await self._create(described, tried, CREATE_SECONDS)
         try:
-            await self._await_end(id, tried)
+            await self._watch.until_ended(id, tried)
             return await self._run(build.plain_logs_argv(self.place, marks.pod_name(id)), tried)
         finally:
             with anyio.CancelScope(shield=True):
                 await self.remove(id)
-
-    async def _await_end(self, id: str, tried: str) -> None:
-        async with aclosing(self._changes(id, tried)) as changes:
-            async for found in changes:
-                container = found.container
-                if container.status == "exited":
-                    if container.exit_code != 0:
-                        why = container.error or f"it ended with exit code {container.exit_code}"
-                        raise EngineError(f"{self.title} could not {tried}: {why}.")
-                    return
-                if found.is_stuck:
-                    raise failures.stuck(container.image, tried, found.reason, container.error)
-        raise EngineUnavailable(f"{self.title} could not {tried} within {START_SECONDS:g} s.")
 
     async def info(self) -> EngineInfo:
         return EngineInfo(rootless=False, kernel="", ignored_limits={"pids": NODE_LIMIT})
@@ -435,29 +363,6 @@ def no_program() -> EngineNotFound:
         f"'{PROGRAM}' is not installed or not on PATH.",
         hint="Install it, or choose another engine with CLAUDE_MCP_ENGINE.",
     )
-
-
-def _over(container: Container, reason: str) -> ContainerNotRunning:
-    why = f" ({reason}: {container.error})" if reason and container.error else ""
-    return ContainerNotRunning(
-        f"The pod of {container.name} has ended{why} and cannot be started again: its files are "
-        "gone with it.",
-        hint="Destroy the session and create it again.",
-    )
-
-
-async def _pods(stream: process.Stream) -> AsyncIterator[described.Pod]:
-    objects = described.Objects()
-    rest = b""
-    while data := await stream.receive():
-        rest += data
-        try:
-            text, rest = rest.decode(), b""
-        except UnicodeDecodeError:
-            continue  # a character is cut in two
-        for each in objects.feed(text):
-            with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):
-                yield described.pod(each)
 
 
 async def connect(environment: Mapping[str, str], place: Place) -> KubectlEngine:

@@ -23,7 +23,7 @@ from claude_mcp.engine.engine import (
     PathNotFound,
     ReferenceAmbiguous,
 )
-from claude_mcp.engine.kubernetes import copying, kubectl, marks
+from claude_mcp.engine.kubernetes import copying, kubectl, marks, watch
 from claude_mcp.engine.kubernetes.argv import Place
 from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
 from claude_mcp.engine.kubernetes.manifest import pod
@@ -154,7 +154,7 @@ async def test_a_start_waits_until_the_container_runs_and_attaches(fake: Fake) -
 async def test_a_watch_that_ends_early_is_followed_by_a_look(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubectl, "WATCH_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "WATCH_AGAIN_SECONDS", 0.0)
     fake.says("watch", described(OTHER_ID))
     fake.says("get", described())
     await fake.engine.start(ID)
@@ -175,7 +175,7 @@ async def test_a_pod_whose_image_cannot_be_had(fake: Fake) -> None:
 async def test_a_pod_that_finds_no_node_in_time(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubectl, "SCHEDULE_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "SCHEDULE_SECONDS", 0.0)
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     fake.says("watch", described(status={"phase": "Pending", "conditions": [condition]}))
     with pytest.raises(EngineError, match="Unschedulable"):
@@ -183,7 +183,7 @@ async def test_a_pod_that_finds_no_node_in_time(
 
 
 async def test_a_pod_that_never_starts(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubectl, "START_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "START_SECONDS", 0.0)
     with pytest.raises(EngineUnavailable, match="within 0 s"):
         await fake.engine.start(ID)
 
@@ -385,7 +385,7 @@ async def test_a_look_into_an_image_is_a_pod_that_is_removed(fake: Fake) -> None
         fake.says("watch", f"{json.dumps(described(status=waiting('ErrImagePull')))}")
         with pytest.raises(ImageNotFound):
             await fake.engine.run_in_image("image:1", "exit 3")
-        patch.setattr(kubectl, "START_SECONDS", 0.0)
+        patch.setattr(watch, "START_SECONDS", 0.0)
         with pytest.raises(EngineUnavailable):
             await fake.engine.run_in_image("image:1", "exit 3")
 
@@ -440,4 +440,4 @@ async def test_a_character_that_is_cut_in_two_is_put_together(fake: Fake) -> Non
     labelled["metadata"]["annotations"]["kind"] = "ä"
     text = json.dumps(labelled, ensure_ascii=False) + "{}"
     found: Any = Stream(text.encode())
-    assert [each.container.labels async for each in kubectl._pods(found)] == [{"kind": "ä"}]
+    assert [each.container.labels async for each in watch.read_pods(found)] == [{"kind": "ä"}]
