@@ -47,6 +47,7 @@ from claude_mcp.config_names import (
     names,
 )
 from claude_mcp.credentials import Secret
+from claude_mcp.engine import pod_options
 from claude_mcp.engine.address import KUBERNETES, EngineAddress
 from claude_mcp.errors import ConfigError
 
@@ -376,8 +377,9 @@ def _address(settings: Mapping[str, str], program: str | None, host: str | None)
         context=place.get("CLAUDE_MCP_ENGINE_CONTEXT"),
         tls=_expanded(certificates, "CLAUDE_MCP_ENGINE_TLS"),
         ssh_key=_expanded(settings, "CLAUDE_MCP_ENGINE_SSH_KEY"),
-        # It is left alone if another engine is named for once.
+        # What is for Kubernetes is left alone if another engine is named for once.
         namespace=place.get("CLAUDE_MCP_ENGINE_NAMESPACE") if program == KUBERNETES else None,
+        pods=pod_options.of_environment(settings) if program == KUBERNETES else {},
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from claude_mcp.engine import pod_options
 from claude_mcp.engine.address import KUBERNETES, EngineAddress, EngineName
 from claude_mcp.errors import ConfigError
 
@@ -25,8 +26,10 @@ KEYS: Final[Mapping[str, str]] = {
     "ssh_key": "file of a private key for ssh://; it has no passphrase",
     "namespace": "namespace of Kubernetes",
     "kubeconfig": "file that says where the cluster is",
+    **{each.key: each.text for each in pod_options.OPTIONS},
 }
-"""What a table may hold; each is a string."""
+"""What a table may hold: strings, and lists of strings for ``LISTS``."""
+LISTS: Final = frozenset(each.key for each in pod_options.OPTIONS if each.is_list)
 PATHS: Final = ("tls", "ssh_key", "kubeconfig")
 _VARIABLES: Final = {
     "CLAUDE_MCP_ENGINE_HOST": "host",
@@ -36,6 +39,7 @@ _VARIABLES: Final = {
     "CLAUDE_MCP_ENGINE_NAMESPACE": "namespace",
     "CLAUDE_MCP_ENGINE to kubernetes": 'kind to "kubernetes"',
     "KUBECONFIG": "kubeconfig",
+    **{each.variable: each.key for each in pod_options.OPTIONS},
 }
 """How an address calls the same, if it does not come from a table."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
@@ -72,20 +76,31 @@ def _address(path: Path, name: str, table: Mapping[str, object]) -> EngineAddres
     for key, value in table.items():
         if key not in KEYS:
             raise ConfigError(f"{where} has an unknown key {key!r}.", hint=_meant(key))
-        if not isinstance(value, str) or not value:
-            raise ConfigError(f"{key} of {where} must be a string that is not empty.")
-        values[key] = _absolute(where, key, value) if key in PATHS else value
+        text = _text(key, value)
+        if not text:
+            kind = "a list of strings, or a string," if key in LISTS else "a string"
+            raise ConfigError(f"{key} of {where} must be {kind} that is not empty.")
+        values[key] = _absolute(where, key, text) if key in PATHS else text
     _settle_kind(where, values)
     connection = values.pop("connection", None)
     if connection is not None and "context" in values:
         raise ConfigError(f"{where} has a context and a connection.", hint="Remove one of them.")
+    pods = {each.key: values.pop(each.key) for each in pod_options.OPTIONS if each.key in values}
     try:
-        return EngineAddress(**({"context": connection} if connection else {}), **values)
+        return EngineAddress(**({"context": connection} if connection else {}), **values, pods=pods)
     except ConfigError as error:
         hint = error.hint
         for variable, key in _VARIABLES.items():
             hint = hint and hint.replace(variable, key)
         raise ConfigError(f"{where}: {error.message}", hint=hint) from None
+
+
+def _text(key: str, value: object) -> str:
+    """A value as a variable would have it; empty if it is of another kind."""
+    if key in LISTS and isinstance(value, list):
+        words = [each for each in value if isinstance(each, str)]
+        return ",".join(words) if len(words) == len(value) else ""
+    return value if isinstance(value, str) else ""
 
 
 def _settle_kind(where: str, values: dict[str, str]) -> None:

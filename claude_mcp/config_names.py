@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from claude_mcp.engine import pod_options
+
 DEFAULT_IMAGE: Final = "claude-code-custom:latest"
 IDLE_SECONDS: Final = 1800.0
 PERMISSION_SECONDS: Final = 600.0
@@ -239,6 +241,16 @@ TABLE: Final = (
         Use.SERVER,
         "namespace of Kubernetes",
         "the context's own",
+    ),
+    *(
+        Name(
+            each.variable,
+            Kind.WORDS if each.is_list else _T,
+            Use.SERVER,
+            f"Kubernetes: {each.text}",
+            each.default,
+        )
+        for each in pod_options.OPTIONS
     ),
     Name(
         "CLAUDE_MCP_ENGINE_TLS",

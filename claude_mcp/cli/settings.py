@@ -91,10 +91,12 @@ def _rows(file: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _engines(file: Path) -> dict[str, dict[str, str]]:
     """What the file says of each engine; no key is secret, and no address has a password."""
-    return {
-        name: {key: value for key, value in asdict(address).items() if value is not None}
-        for name, address in read_engines(file).items()
-    }
+    found = {}
+    for name, address in read_engines(file).items():
+        fields = asdict(address)
+        options = fields.pop("pods")
+        found[name] = {key: value for key, value in fields.items() if value is not None} | options
+    return found
 
 
 def _shown(value: str) -> str:

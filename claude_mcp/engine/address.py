@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from claude_mcp.engine import pod_options
 from claude_mcp.errors import ConfigError
 
 
@@ -38,7 +39,12 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
         "DOCKER_CERT_PATH",
     ),
     EngineName.PODMAN: ("CONTAINER_HOST", "CONTAINER_CONNECTION"),
-    KUBERNETES: (CONTEXT_VARIABLE, NAMESPACE_VARIABLE, KUBECONFIG_VARIABLE),
+    KUBERNETES: (
+        CONTEXT_VARIABLE,
+        NAMESPACE_VARIABLE,
+        KUBECONFIG_VARIABLE,
+        *(each.variable for each in pod_options.OPTIONS),
+    ),
 }
 """The variables by which an environment names an engine."""
 SSH_KEY: Final = "CONTAINER_SSHKEY"
@@ -74,6 +80,8 @@ class EngineAddress:
     """Of Kubernetes; None is that of the context."""
     kubeconfig: str | None = None
     """The file that says where clusters are; None is kubectl's own."""
+    pods: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What is asked of pods of Kubernetes: text by the keys of ``pod_options.OPTIONS``."""
 
     def __post_init__(self) -> None:
         if self.is_kubernetes:
@@ -83,6 +91,12 @@ class EngineAddress:
             raise ConfigError(
                 "A namespace and a kubeconfig file are for Kubernetes.",
                 hint="Set CLAUDE_MCP_ENGINE to kubernetes, or remove CLAUDE_MCP_ENGINE_NAMESPACE.",
+            )
+        if self.pods:
+            option = next(each for each in pod_options.OPTIONS if each.key in self.pods)
+            raise ConfigError(
+                f"{option.key} is for Kubernetes.",
+                hint=f"Set CLAUDE_MCP_ENGINE to kubernetes, or remove {option.variable}.",
             )
         if self.host is not None and self.context is not None:
             raise ConfigError(
@@ -117,6 +131,7 @@ class EngineAddress:
                 f"{self.namespace[:60]!r} is not the name of a namespace.",
                 hint="It has at most 63 lower-case letters, digits and '-'.",
             )
+        pod_options.parse(self.pods)
 
     @property
     def is_kubernetes(self) -> bool:
@@ -152,7 +167,8 @@ class EngineAddress:
             (NAMESPACE_VARIABLE, self.namespace),
             (KUBECONFIG_VARIABLE, kubeconfig),
         )
-        return {name: value for name, value in given if value is not None}
+        found = {name: value for name, value in given if value is not None}
+        return found | pod_options.variables(self.pods)
 
 
 def _checked(host: str) -> SplitResult:

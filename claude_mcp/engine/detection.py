@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from claude_mcp.engine import process, questions, reach
+from claude_mcp.engine import pod_options, process, questions, reach
 from claude_mcp.engine.address import (
     CONTEXT_VARIABLE,
     KUBERNETES,
@@ -62,7 +62,8 @@ async def connect(program: str | None, environment: Mapping[str, str]) -> Engine
         from claude_mcp.engine.kubernetes import argv, kubectl
 
         place = argv.Place(environment.get(CONTEXT_VARIABLE), environment.get(NAMESPACE_VARIABLE))
-        return await kubectl.connect(engine_environment(environment), place)
+        options = pod_options.parse(pod_options.of_environment(environment))
+        return await kubectl.connect(engine_environment(environment), place, options)
     environment = engine_environment(environment)
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]

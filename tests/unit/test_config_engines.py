@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from claude_mcp.config import Config, load, read_engines
+from claude_mcp.engine import pod_options
 from claude_mcp.engine.address import EngineAddress
 from claude_mcp.errors import ConfigError
 
@@ -144,7 +145,9 @@ def test_a_misspelt_engine_is_told(
         ('[engines.x]\nDOCKER_HOST = ""', "[engines.x] in {file} has an unknown key "
          "'DOCKER_HOST'.", "Did you mean host?"),
         ("[engines.x.y]", "[engines.x] in {file} has an unknown key 'y'.",
-         "Known: kind, program, host, context, connection, tls, ssh_key, namespace, kubeconfig."),
+         "Known: kind, program, host, context, connection, tls, ssh_key, namespace, kubeconfig, "
+         "pull_secrets, pull_policy, node_selector, tolerations, priority_class, labels, "
+         "storage_class."),
         ("[engines.x]\nhost = 1", "host of [engines.x] in {file} must be a string that is not "
          "empty.", None),
         ('[engines.x]\nhost = ""', "host of [engines.x] in {file} must be a string that is not "
@@ -182,6 +185,32 @@ def test_a_cluster_that_the_environment_names(environ: dict[str, str], file: Pat
     assert config.environment["CLAUDE_MCP_ENGINE_NAMESPACE"] == "n"
 
 
+def test_a_clusters_table_has_options_of_pods(environ: dict[str, str], file: Path) -> None:
+    text = """
+[engines.prod]
+kind = "kubernetes"
+pull_secrets = ["registry", "other"]
+labels = "team=platform"
+"""
+    environ |= {"CLAUDE_MCP_KUBERNETES_STORAGE_CLASS": "not-of-this-engine"}
+    config = loaded(environ, file, text)
+    assert pod_options.of_environment(config.environment) == {
+        "pull_secrets": "registry,other",
+        "labels": "team=platform",
+    }
+
+
+def test_options_of_pods_in_the_environment(environ: dict[str, str], file: Path) -> None:
+    environ |= {"CLAUDE_MCP_ENGINE": "kubernetes", "CLAUDE_MCP_KUBERNETES_PULL_POLICY": "Always"}
+    config = loaded(environ, file, 'CLAUDE_MCP_KUBERNETES_LABELS = ["a=b", "c=d"]')
+    assert pod_options.of_environment(config.environment) == {
+        "pull_policy": "Always",
+        "labels": "a=b,c=d",
+    }
+    other = load({**environ, "CLAUDE_MCP_ENGINE": "docker"})
+    assert other.engine == "docker"
+
+
 def test_a_namespace_is_not_in_the_way_of_another_engine(
     environ: dict[str, str], file: Path
 ) -> None:
@@ -196,6 +225,10 @@ def test_a_namespace_is_not_in_the_way_of_another_engine(
         ('kind = "kubernetes"\nprogram = "x"', "has a kind and a program"),
         ('kind = "kubernetes"\nhost = "tcp://c:1"', "in a kubeconfig file"),
         ('namespace = "n"', "are for Kubernetes"),
+        ('labels = "a=b"', "labels is for Kubernetes"),
+        ('kind = "kubernetes"\nlabels = "a"', r"\[engines.prod\] in .*: 'a' is not a label"),
+        ('kind = "kubernetes"\nlabels = [1]', "must be a list of strings, or a string, that"),
+        ('kind = "kubernetes"\npull_policy = ["Always"]', "must be a string that is not empty"),
     ],
 )
 def test_a_clusters_table_is_checked(

@@ -36,6 +36,7 @@ from claude_mcp.engine.kubernetes import argv as build
 from claude_mcp.engine.kubernetes import copying, described, failures, manifest, marks, usage
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
 from claude_mcp.engine.kubernetes.watch import PodWatch
+from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec
 from claude_mcp.engine.stats import Stats
@@ -61,6 +62,7 @@ class KubectlEngine(Watched):
     place: Place = field(default_factory=Place)
     program: str = PROGRAM
     dialect: Dialect = KUBERNETES
+    options: PodOptions = field(default_factory=PodOptions)
     running: anyio.Semaphore = field(
         default_factory=lambda: anyio.Semaphore(process.runs_at_once()), compare=False, repr=False
     )
@@ -121,9 +123,8 @@ class KubectlEngine(Watched):
         seconds: float = CREATE_SECONDS,
     ) -> NewContainer:
         id = marks.new_id(spec.name)
-        await self._create(
-            manifest.pod(spec, id, inherited or {}), f"create container {spec.name}", seconds
-        )
+        described = manifest.pod(spec, id, inherited or {}, self.options)
+        await self._create(described, f"create container {spec.name}", seconds)
         return NewContainer(id)
 
     async def _create(self, described: manifest.Manifest, tried: str, seconds: float) -> None:
@@ -340,8 +341,7 @@ class KubectlEngine(Watched):
             user=self.dialect.user_options(0, 0)["user"],
         )  # fmt: skip
         id = marks.new_id(spec.name)
-        described = manifest.pod(spec, id, {})
-        described["spec"]["restartPolicy"] = "Never"
+        described = manifest.pod(spec, id, {}, self.options)
         tried = f"run image {image}"
         await self._create(described, tried, CREATE_SECONDS)
         try:
@@ -365,7 +365,9 @@ def no_program() -> EngineNotFound:
     )
 
 
-async def connect(environment: Mapping[str, str], place: Place) -> KubectlEngine:
+async def connect(
+    environment: Mapping[str, str], place: Place, options: PodOptions
+) -> KubectlEngine:
     """The cluster that the environment and ``place`` lead to.
 
     Raises:
@@ -373,7 +375,7 @@ async def connect(environment: Mapping[str, str], place: Place) -> KubectlEngine
         EngineUnavailable: the API server does not answer.
         EngineError: it is too old.
     """
-    engine = KubectlEngine(version="", environment=environment, place=place)
+    engine = KubectlEngine(version="", environment=environment, place=place, options=options)
     said = await engine._run(build.version_argv(place), "report its version")
     return replace(engine, version=server_version(said))
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from claude_mcp.engine.kubernetes import marks
 from claude_mcp.engine.names import image_reference, key
+from claude_mcp.engine.pod_options import PodOptions, Toleration
 from claude_mcp.engine.spec import ContainerSpec, Limits
 
 MAIN: Final = "main"
@@ -22,6 +23,10 @@ REQUESTED_MEMORY: Final = 256 * 1024 * 1024
 The limit is the most that it may take."""
 REQUESTED_MILLICPUS: Final = 100
 
+RESTARTS: Final[Mapping[str | None, str]] = {None: "Never", "on-failure": "OnFailure"}
+"""The policy of a pod for what ``ContainerSpec.restart`` says."""
+NO_OPTIONS: Final = PodOptions()
+
 Manifest = dict[str, Any]
 
 
@@ -30,7 +35,9 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def pod(spec: ContainerSpec, id: str, variables: Mapping[str, str]) -> Manifest:
+def pod(
+    spec: ContainerSpec, id: str, variables: Mapping[str, str], options: PodOptions = NO_OPTIONS
+) -> Manifest:
     """The pod of a container. ``variables`` are public, as those of the specification are."""
     mounts = [*_directories(spec)]
     environment = {**spec.environment, **variables, marks.ID_VARIABLE: id}
@@ -38,7 +45,7 @@ def pod(spec: ContainerSpec, id: str, variables: Mapping[str, str]) -> Manifest:
     container: Manifest = {
         "name": MAIN,
         "image": image_reference(spec.image),
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": options.pull_policy,
         "command": [literal(word) for word in spec.command],
         "env": [{"name": key(name), "value": literal(env)} for name, env in environment.items()],
         # The first start is attached to; then the input is at its end for good.
@@ -58,7 +65,7 @@ def pod(spec: ContainerSpec, id: str, variables: Mapping[str, str]) -> Manifest:
     if spec.workdir is not None:
         container["workingDir"] = spec.workdir
     description: Manifest = {
-        "restartPolicy": "OnFailure",
+        "restartPolicy": RESTARTS[spec.restart],
         "terminationGracePeriodSeconds": 0,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -70,18 +77,40 @@ def pod(spec: ContainerSpec, id: str, variables: Mapping[str, str]) -> Manifest:
     }
     if spec.runtime is not None:
         description["runtimeClassName"] = spec.runtime
+    description |= _placement(options)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": marks.pod_name(id),
-            "labels": {name: marks.label_value(value) for name, value in labels.items()}
+            "labels": {**options.labels}
+            | {name: marks.label_value(value) for name, value in labels.items()}
             | {marks.OURS: "1", marks.ID: id, marks.SHORT: id[: marks.RANDOM_CHARS]},
             "annotations": labels
             | {marks.CONTAINER: spec.name, marks.LABELS: json.dumps([*labels])},
         },
         "spec": description,
     }
+
+
+def _placement(options: PodOptions) -> Manifest:
+    """Which nodes may run a pod, how it competes for them, and how they get its image."""
+    wanted: Manifest = {
+        "imagePullSecrets": [{"name": name} for name in options.pull_secrets],
+        "nodeSelector": {**options.node_selector},
+        "tolerations": [_toleration(each) for each in options.tolerations],
+        "priorityClassName": options.priority_class,
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
+def _toleration(toleration: Toleration) -> Manifest:
+    found = {"key": toleration.key}
+    if toleration.value is None:
+        found["operator"] = "Exists"
+    else:
+        found |= {"operator": "Equal", "value": toleration.value}
+    return found if toleration.effect is None else {**found, "effect": toleration.effect}
 
 
 def _security(spec: ContainerSpec) -> Manifest:

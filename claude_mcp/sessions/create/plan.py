@@ -318,6 +318,8 @@ def _spec(config: Config, checked: _Checked, settings: str, needs_alias: bool) -
         user=user.get("user"),
         userns=user.get("userns"),
         extra_hosts=dialect.extra_hosts if reaches_host else (),
+        # What has ended cannot be started again there by us, so the engine does it.
+        restart=None if dialect.keeps_files else "on-failure",
         limits=containment.limits,
         max_user_processes=containment.max_user_processes,
         runtime=containment.runtime,

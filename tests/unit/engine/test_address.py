@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from claude_mcp.engine.address import EngineAddress
@@ -110,7 +112,7 @@ def test_another_address_is_refused_without_its_password(host: str, message: str
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(
-    fields: dict[str, str], message: str
+    fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         EngineAddress(**fields)
@@ -124,6 +126,8 @@ def test_a_cluster_is_named_by_its_context_namespace_and_file() -> None:
         "CLAUDE_MCP_ENGINE_NAMESPACE": "n",
         "KUBECONFIG": "/k",
     }
+    options = EngineAddress("kubernetes", pods={"labels": "a=b"}).environment(SURROUNDINGS)
+    assert options["CLAUDE_MCP_KUBERNETES_LABELS"] == "a=b"
     own = EngineAddress("kubernetes").environment({"KUBECONFIG": "/own", "PATH": "/bin"})
     assert own == {"KUBECONFIG": "/own", "PATH": "/bin"}
 
@@ -135,8 +139,10 @@ def test_a_cluster_is_named_by_its_context_namespace_and_file() -> None:
         ({"program": "kubernetes", "context": "-x"}, "not the name of a context"),
         ({"program": "kubernetes", "namespace": "A"}, "not the name of a namespace"),
         ({"program": "docker", "namespace": "n"}, "are for Kubernetes"),
+        ({"program": "docker", "pods": {"labels": "a=b"}}, "labels is for Kubernetes"),
+        ({"program": "kubernetes", "pods": {"labels": "a"}}, "not a label of Kubernetes"),
     ],
 )
-def test_a_clusters_place_is_checked(fields: dict[str, str], message: str) -> None:
+def test_a_clusters_place_is_checked(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EngineAddress(**fields)

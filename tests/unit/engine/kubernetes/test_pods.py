@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from claude_mcp.engine import pod_options
 from claude_mcp.engine.engine import (
     Container,
     ContainerNameInUse,
@@ -16,6 +18,7 @@ from claude_mcp.engine.engine import (
 )
 from claude_mcp.engine.kubernetes import argv, described, failures, manifest, marks, usage
 from claude_mcp.engine.kubernetes.argv import Place
+from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError, EngineUnavailable, ImageNotFound, ImageUnfit
@@ -34,6 +37,7 @@ SPEC = ContainerSpec(
     limits=Limits(memory=1 << 30, cpus=1.5, pids=100, disk=1 << 20),
     tmpfs_mounts=(TmpfsMount("/run/hooks", 4096, owned=True),),
     kept_directories=("/workspace", "/home"),
+    restart="on-failure",
 )
 
 
@@ -200,6 +204,48 @@ def test_an_exec_checks_that_it_reached_the_pod_it_was_for() -> None:
     )  # fmt: skip
     assert checked[6:9] == ("--", "/bin/sh", "-c")
     assert checked[10:] == (ID, "env", "TERM=xterm", "run")
+
+
+def test_a_pod_has_what_the_configuration_asks_of_all_pods() -> None:
+    options = pod_options.parse(
+        {
+            "pull_secrets": "one,two",
+            "pull_policy": "Always",
+            "node_selector": "disk=ssd example.org/pool=claude",
+            "tolerations": "dedicated=claude:NoSchedule,gpu:NoExecute,spot,mine=",
+            "priority_class": "low",
+            "labels": "team=platform",
+        }
+    )
+    described = manifest.pod(SPEC, ID, {}, options)
+    plain = manifest.pod(SPEC, ID, {})
+    assert described["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+    assert described["metadata"]["labels"] == {**plain["metadata"]["labels"], "team": "platform"}
+    assert described["metadata"]["annotations"] == plain["metadata"]["annotations"]
+    added = {name: described["spec"][name] for name in described["spec"].keys() - plain["spec"]}
+    assert added == {
+        "imagePullSecrets": [{"name": "one"}, {"name": "two"}],
+        "nodeSelector": {"disk": "ssd", "example.org/pool": "claude"},
+        "tolerations": [
+            {"key": "dedicated", "operator": "Equal", "value": "claude", "effect": "NoSchedule"},
+            {"key": "gpu", "operator": "Exists", "effect": "NoExecute"},
+            {"key": "spot", "operator": "Exists"},
+            {"key": "mine", "operator": "Equal", "value": ""},
+        ],
+        "priorityClassName": "low",
+    }
+
+
+def test_a_further_label_never_replaces_ours() -> None:
+    options = PodOptions(labels={marks.ID: "x", "claude-mcp.session": "x"})
+    described = manifest.pod(SPEC, ID, {}, options)
+    assert described["metadata"]["labels"] == manifest.pod(SPEC, ID, {})["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(("restart", "policy"), [(None, "Never"), ("on-failure", "OnFailure")])
+def test_a_pod_is_restarted_as_its_specification_says(restart: str | None, policy: str) -> None:
+    described = manifest.pod(replace(SPEC, restart=restart), ID, {})
+    assert described["spec"]["restartPolicy"] == policy
 
 
 # What the API server answers.
