@@ -23,6 +23,7 @@ TEST_USER names; it must be able to read the checkout, and tests run as it with 
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -134,6 +135,21 @@ def way(name: str, directory: Path, files: Path) -> Iterator[Way]:
             yield Way(podman_at(f"unix://{socket}"), apart(files))
 
 
+def remove_left(program: Sequence[str], files: Path) -> None:
+    """Destroys the sessions that failed tests left: those whose project is among our files."""
+
+    def run(*words: str) -> str:
+        argv = [*program, "-m", "claude_mcp", *words]
+        return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    sessions = json.loads(run("list", "--quick", "--json"))["sessions"]
+    left = [each for each in sessions if str(each["projectPath"]).startswith(f"{files}/")]
+    if left:
+        names = ", ".join(each["sessionName"] for each in left)
+        print(f"Removing what tests left behind: {names}", file=sys.stderr)
+        run("destroy", "--yes", "--force", *(each["sessionId"] for each in left))
+
+
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in WAYS:
         print(__doc__, file=sys.stderr)
@@ -150,6 +166,7 @@ def main(arguments: list[str]) -> int:
         found = stack.enter_context(way(name, directory, files))
         variables = {
             **found.variables,
+            "CLAUDE_MCP_CONFIG": os.devnull,
             "CLAUDE_MCP_REQUIRE_ENGINES": "1",
             "CLAUDE_MCP_TEST_FAR": "1",
             # The user may not be able to write to the checkout.
@@ -157,9 +174,13 @@ def main(arguments: list[str]) -> int:
             "HYPOTHESIS_STORAGE_DIRECTORY": f"{files}/hypothesis",
             "TMPDIR": str(files),
         }
-        argv = [*found.enter, "env", *(f"{key}={value}" for key, value in variables.items())]
-        argv += [found.python, "-m", "pytest", "-p", "no:cacheprovider", *rest]
-        return subprocess.run(argv, check=False).returncode
+        set_variables = (f"{key}={value}" for key, value in variables.items())
+        program = [*found.enter, "env", *set_variables, found.python]
+        try:
+            argv = [*program, "-m", "pytest", "-p", "no:cacheprovider", *rest]
+            return subprocess.run(argv, check=False).returncode
+        finally:
+            remove_left(program, files)
 
 
 if __name__ == "__main__":
