@@ -28,7 +28,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from tests.engine_fixtures import Bare
+from tests.engine_fixtures import Bare, own_warnings
 
 PATIENCE_SECONDS = 60
 LOG_BYTES = 20 << 20
@@ -84,11 +84,6 @@ async def is_well(sessions: Sessions, created: Created) -> bool:
     return done == (0, "well\n")
 
 
-def about_limits(created: Created) -> list[str]:
-    """A session on an engine elsewhere also tells that it has a copy of the project."""
-    return [each for each in created.warnings if "cannot mount the project" not in each]
-
-
 async def log_of(sessions: Sessions, created: Created) -> str:
     return "\n".join((await commands.logs(await sessions.open(created.session.id)))[1])
 
@@ -97,7 +92,7 @@ async def test_limits_reach_the_kernel(sessions: Sessions, make: Make, limits_me
     wanted = {"memory": "512m", "cpus": "1", "pids": "300"}
     created = await make(limits=wanted)
     if not limits_memory:
-        assert [each.partition(" here")[0] for each in about_limits(created)] == [
+        assert [each.partition(" here")[0] for each in own_warnings(created)] == [
             "Podman cannot limit this session's memory",
             "Podman cannot limit this session's CPU",
         ]
@@ -107,7 +102,7 @@ async def test_limits_reach_the_kernel(sessions: Sessions, make: Make, limits_me
             "python3 -c 'import resource as r; print(r.getrlimit(r.RLIMIT_NPROC))'",
         ) == (0, "(300, 300)\n")
         return
-    assert about_limits(created) == []
+    assert own_warnings(created) == []
     read = (
         "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes pids.max pids/pids.max "
         "cpu.max cpu/cpu.cfs_quota_us 2>/dev/null; "
@@ -126,7 +121,7 @@ async def test_a_memory_hog_is_killed_and_its_session_says_so(
 ) -> None:
     hungry, other = await make(limits={"memory": "400m"}), await make()
     if not limits_memory:  # then it is said, and no hog is let loose on this machine
-        assert "cannot limit this session's memory here" in hungry.warnings[0]
+        assert "cannot limit this session's memory here" in own_warnings(hungry)[0]
         return
     hog = "python3 -c 'x = b\"x\" * (1 << 30)'"
     done = await commands.run(await sessions.open(hungry.session.id), hog)
@@ -231,11 +226,10 @@ async def test_a_session_with_a_read_only_root_ends_with_its_home(
     assert (await sessions.find(created.session.id)).status is Status.BROKEN
 
 
-@pytest.mark.near("a copy has a note of its own")
 async def test_a_disk_limit_that_cannot_be_set_is_a_warning(sessions: Sessions, make: Make) -> None:
     created = await make(limits={"disk": "1g"})
     assert await run(sessions, created, "echo well") == (0, "well\n")
-    for warning in created.warnings:  # this storage may be one that can
+    for warning in own_warnings(created):  # this storage may be one that can
         assert "cannot limit this session's " in warning
 
 

@@ -14,6 +14,7 @@ from claude_mcp.sessions.details import details
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.usage import usage
+from tests.engine_fixtures import own_warnings
 
 
 async def test_a_session_is_measured(sessions: Sessions, shared: Session) -> None:
@@ -37,8 +38,8 @@ async def test_limits_are_told_as_they_were_given(
 ) -> None:
     limits = {"memory": "512m", "pids": "200"}
     made = await create(sessions, CreateRequest(str(project), session_name=name, limits=limits))
-    if made.warnings:
-        pytest.skip(f"this host cannot set limits: {made.warnings[0]}")
+    if warnings := own_warnings(made):
+        pytest.skip(f"this host cannot set limits: {warnings[0]}")
     found = await details(sessions, name)
     session = found.listed.session
     assert (session.memory_bytes, session.pids, session.cpus) == (512 * 1024**2, 200, None)

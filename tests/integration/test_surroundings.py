@@ -33,7 +33,7 @@ from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.usage import usage
-from tests.engine_fixtures import Bare
+from tests.engine_fixtures import Bare, own_warnings
 from tests.own_daemon import OwnDaemon
 from tests.restricted import own_address
 
@@ -206,7 +206,7 @@ async def test_dockers_client_configuration_changes_no_session(
             names = [each.session.name for each in await sessions.list()]
         finally:
             await sessions.destroy(created.session.id)
-    assert (created.warnings, ran.stdout) == ((), "banana")
+    assert (own_warnings(created), ran.stdout) == ([], "banana")
     assert [each.stats is None for each in measured.found] == [False]
     assert PASSWORD not in " ".join(log)
     assert name in names
