@@ -12,6 +12,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "waitSeconds": "--wait",
     "sourcePath": "SRC",
     "destPath": "DST",
+    "commit": "--commit",
     "set_credentials": "'claude-mcp credentials'",
 }
 """What neither a request nor a provider declares."""

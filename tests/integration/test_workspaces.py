@@ -15,6 +15,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.contract import workspaces
+from claude_mcp.contract.wording import named
 from claude_mcp.errors import (
     GitNotFound,
     ImageUnfit,
@@ -199,7 +200,8 @@ async def test_work_comes_back_as_a_branch_and_nothing_else_changes(
     assert (applied.outcome, applied.branch, applied.commits) == ("created", f"claude/{name}", 1)
     assert set(applied.files) == {"a.txt", "new.txt"}
     assert applied.warnings == (
-        "One file is not committed in the session, so not applied: pass a commit message.",
+        "One file is not committed in the session, so not applied: "
+        f"pass {named('commit')} with a message.",
     )
     assert git(repository, "show", f"claude/{name}:a.txt") == "one\ntwo"
     assert git(repository, "branch", "--show-current") == "main"

@@ -37,6 +37,7 @@ from claude_mcp.contract import operations
 from claude_mcp.contract.codes import Code
 from claude_mcp.contract.messages import to_json
 from claude_mcp.contract.settings import Settings
+from claude_mcp.contract.wording import named
 from claude_mcp.contract.workspaces import BIND, CLONE
 
 T = TypeVar("T")
@@ -204,7 +205,8 @@ class Work:
             self._commit(args.commit)
         uncommitted = self._uncommitted()
         if self._git("rev-list", "--max-count=1", f"{base}..HEAD") == "":
-            more = "; to take what is uncommitted, pass a commit message" if uncommitted else ""
+            take = f"; to take what is uncommitted, pass {named('commit')} with a message"
+            more = take if uncommitted else ""
             raise RequestError(Code.NO_WORK, f"nothing was committed there{more}")
         bundle = self._new_bundle()
         self._git("bundle", "create", "--quiet", bundle, f"refs/heads/{branch}", f"^{base}")

@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.messages import to_json
+from claude_mcp.contract.wording import named
 from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from claude_mcp.errors import ClaudeMcpError, GitNotFound, TransferError, UsageError
 from claude_mcp.sessions.channel.answers import line, read
@@ -125,7 +126,8 @@ async def apply_changes(
     if uncommitted:
         are = "One file is" if uncommitted == 1 else f"{uncommitted} files are"
         warnings.append(
-            f"{are} not committed in the session, so not applied: pass a commit message."
+            f"{are} not committed in the session, so not applied: pass {named('commit')} with a "
+            "message."
         )
     return replace(applied, warnings=tuple(warnings))
 

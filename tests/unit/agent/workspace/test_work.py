@@ -17,6 +17,7 @@ from claude_mcp.agent.workspace import changes, work
 from claude_mcp.contract import places
 from claude_mcp.contract.messages import from_json
 from claude_mcp.contract.settings import Settings
+from claude_mcp.contract.wording import named
 from claude_mcp.contract.workspaces import BIND, CLONE, COPY
 from tests.unit.agent.scripted import SETTINGS
 
@@ -499,7 +500,8 @@ def test_no_work_is_told_with_what_is_uncommitted(world: World) -> None:
     world.project.write("b", "1\n")
     assert refusal(caller.ask("pack")) == (
         "no-work",
-        "nothing was committed there; to take what is uncommitted, pass a commit message",
+        f"nothing was committed there; to take what is uncommitted, pass {named('commit')} with a "
+        "message",
     )
     assert bundles(world) == []
 
