@@ -78,7 +78,13 @@ kubelet_server() {
         --tls-cert-file="$keys/server.crt" --tls-private-key-file="$keys/server.key"
 }
 
+# Denies what policies deny; the network plugin knows none.
+enforcer() {
+    exec python3 "$here/enforcer.py" "$bin/client-1.20/kubectl" "$state/admin.kubeconfig" "$state/unenforced"
+}
+
 keys="$state/keys"
+here="$(cd "$(dirname "$0")" && pwd)"
 private_directories
 cd "$state"
 keep etcd etcd_server
@@ -88,6 +94,7 @@ until "$bin"/client-1.20/kubectl --kubeconfig "$state/admin.kubeconfig" get --ra
 keep kube-controller-manager controllers
 keep kube-scheduler scheduler
 keep kubelet kubelet_server
+keep enforcer enforcer
 while :; do
     wait || true
     sleep 1
