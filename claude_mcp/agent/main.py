@@ -45,7 +45,13 @@ REPOSITORY = ".git"
 class Agent:
     """Connects each operation with the part of the agent that performs it."""
 
-    def __init__(self, settings: Settings, home: str, handover: Handover | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        home: str,
+        handover: Handover | None = None,
+        proxy_address: str | None = None,
+    ) -> None:
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -63,7 +69,7 @@ class Agent:
         if settings.network in (RESTRICTED, NO_NETWORK):
             self._restrict_sockets()
         if settings.network == RESTRICTED:
-            self._egress = self._start_egress()
+            self._egress = self._start_egress(proxy_address)
         if settings.ports:
             from claude_mcp.agent.network import ports
 
@@ -87,6 +93,7 @@ class Agent:
             operations.COMMANDS: self.commands.listed,
             operations.STATUS: self._status,
             operations.CONFIGURE: lambda request: self.turns.configure(request),
+            operations.PROXY: self._set_proxy,
             operations.MCP: lambda request: self.turns.mcp_servers(request),
             operations.TURN: self._watched(lambda request: self.turns.submit(request)),
             operations.FOLLOW: self._watched(lambda request: self.turns.follow(request)),
@@ -116,11 +123,18 @@ class Agent:
         if problem:
             log(f"sockets of unusual address families are not blocked: {problem}")
 
-    def _start_egress(self) -> Egress:
+    def _start_egress(self, address: str | None) -> Egress:
         from claude_mcp.agent.network.egress import Egress
 
         credentials = self._handover.credentials
-        return Egress(self._settings.session_name or "", credentials.proxies if credentials else {})
+        proxies = credentials.proxies if credentials else {}
+        return Egress(self._settings.session_name or "", proxies, address)
+
+    def _set_proxy(self, request: Request) -> Answer:
+        address = request.read(operations.Proxy).address
+        if self._egress is not None:
+            self._egress.set_address(address)
+        return {}
 
     def _status(self, request: Request) -> Answer:
         return {**self.turns.status(), "commands": self.commands.unattended()}
@@ -263,12 +277,13 @@ def serve(listener: int, home: str, first_line: str | None) -> NoReturn:
     """
     # The agent must end quickly: PID 1 forwards TERM, and the engine waits 10 s before it kills.
     signal.signal(signal.SIGTERM, stop)
-    handover, identity = None, None
+    handover, identity, proxy_address = None, None, None
     if first_line is not None:
         configure = from_json(operations.Configure, json.loads(first_line))
         handover, identity = Handover.from_json(configure.secrets), configure.git_identity
+        proxy_address = configure.proxy_address
     settings = from_json(Settings, json.loads(sys.argv[1]))
-    agent = Agent(settings, home, handover)
+    agent = Agent(settings, home, handover, proxy_address)
     if agent.state.abandoned:
         log("the creation of this session was never completed")
         ending.end(places.ABANDONED_EXIT_CODE)

@@ -22,6 +22,7 @@ STOP_COMMAND = "stop-command"
 COMMANDS = "commands"
 STATUS = "status"
 CONFIGURE = "configure"
+PROXY = "proxy"
 MCP = "mcp"
 TURN = "turn"
 FOLLOW = "follow"
@@ -446,6 +447,14 @@ class Configure(NamedTuple):
     """A ``Handover`` as JSON."""
     git_identity: tuple[tuple[str, str], ...] = ()
     """Settings of git that say who commits, such as ``user.name``; only at the creation."""
+    proxy_address: str | None = None
+    """That of the session's proxy, if it reaches it by address; only at the creation."""
+
+
+class Proxy(NamedTuple):
+    """The session's proxy has another address."""
+
+    address: str
 
 
 class WaitForMcp(NamedTuple):

@@ -59,7 +59,7 @@ from claude_mcp.engine.failures import (
 )
 from claude_mcp.engine.info import EngineInfo, parse_info
 from claude_mcp.engine.pulse import Pulse, Watched
-from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.engine.spec import ContainerSpec, Traffic
 from claude_mcp.engine.stats import Stats, parse_stats
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
 
@@ -229,6 +229,13 @@ class DockerCliEngine(Watched):
         )
         if completed.returncode != 0 and not matches(NO_SUCH_VOLUME, completed):
             raise self._failure(f"remove volume {name}", completed)
+
+    async def ensure_traffic(self, ref: str, traffic: Traffic) -> bool:
+        """The container's network does it."""
+        return True
+
+    async def remove_leftovers(self) -> None:
+        """There is nothing else."""
 
     async def inspect(self, refs: Sequence[str]) -> list[Container]:
         return (await self._inspect(refs))[0]

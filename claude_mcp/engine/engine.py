@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.info import EngineInfo
-from claude_mcp.engine.spec import ContainerSpec, Limits
+from claude_mcp.engine.spec import ContainerSpec, Limits, Traffic
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError
 
@@ -101,6 +101,8 @@ class Container:
     """The latest end of the main process; in the year 1 if it has never ended."""
     limits: Limits = NO_LIMITS
     """Those that are set, except that of the disk, which engines do not report."""
+    address: str = ""
+    """In the network of all containers, on an engine with ``network_policies``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,15 @@ class Engine(Protocol):
             ReferenceAmbiguous: one of them is a prefix of several ids.
         """
 
+    async def ensure_traffic(self, ref: str, traffic: Traffic) -> bool:
+        """Make sure that a container's traffic is limited as it was created; False if it was not.
+
+        ``ref`` is its whole id. Only for an engine with ``network_policies``.
+
+        Raises:
+            EngineError: it cannot be limited, or something else allows it more.
+        """
+
     async def stats(self, refs: Sequence[str]) -> list[Stats]:
         """What running containers take of the host, in one call that lasts about a second.
 
@@ -277,6 +288,9 @@ class Engine(Protocol):
             PathNotFound: as for ``copy_in``.
             CopyIncomplete: files disappeared while the engine read them.
         """
+
+    async def remove_leftovers(self) -> None:
+        """Remove what killed callers have left in the engine beside containers and volumes."""
 
     async def sweep(self) -> None:
         """Remove what copies of killed processes have left on this host; no engine call."""

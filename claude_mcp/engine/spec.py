@@ -49,6 +49,25 @@ class PublishedPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Peers:
+    """Containers that have a label of this value, and their TCP ports or ours."""
+
+    label: str
+    value: str
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The connections that a container may have, on an engine with ``network_policies``."""
+
+    to: Peers | None
+    """None is everything that the container's network reaches."""
+    from_: Peers | None
+    """None is nobody."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may take of its host. None is no limit; sizes are bytes."""
 
@@ -82,6 +101,8 @@ class ContainerSpec:
     userns: str | None = None
     network: str | None = None
     """None is the engine's default network; ``none`` leaves only a loopback interface."""
+    traffic: Traffic | None = None
+    """None does not limit it."""
     extra_hosts: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     restart: str | None = None

@@ -14,6 +14,9 @@ import socket
 READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2.0
 BACKLOG = 256
+CONNECT_SECONDS = 3.0
+KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 2))
+"""A peer that is silent is asked after 5 s, and lost after 15 s."""
 
 
 class ConnectionLost(Exception):
@@ -132,6 +135,39 @@ def listen(path: str) -> socket.socket:
     os.chmod(path, 0o666)
     listener.listen(BACKLOG)
     return listener
+
+
+def listen_at(port: int) -> socket.socket:
+    """A listening TCP socket at all addresses."""
+    if socket.has_dualstack_ipv6():
+        family, options = socket.AF_INET6, {"dualstack_ipv6": True}
+    else:
+        family, options = socket.AF_INET, {}
+    return socket.create_server(("", port), family=family, backlog=BACKLOG, **options)
+
+
+async def connect_to(address: str, port: int) -> Connection:
+    """Connect to a TCP socket, which may belong to a machine that disappears without a word.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        for option, value in KEEP_ALIVE:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connecting = asyncio.get_running_loop().sock_connect(connection, (address, port))
+        await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        return Connection(connection)
+    except asyncio.TimeoutError:
+        connection.close()
+        raise TimeoutError("it does not answer") from None
+    except BaseException:
+        connection.close()
+        raise
 
 
 def connect(path: str) -> Connection:

@@ -1,8 +1,9 @@
-"""Forwards connections from the session's loopback to the proxy's socket.
+"""Forwards connections from the session's loopback to its proxy.
 
 Runs inside the session on Python 3.9, as a separate process so that downloads do not burden the
 agent. It inherits the listening socket. Each line of JSON on stdin replaces the first line that is
-sent to the proxy on every connection; end of file ends the process. Lines of JSON on stdout report
+sent to the proxy on every connection; ``ADDRESS`` in it says where the proxy is instead of at its
+Unix socket, and is not sent. End of file ends the process. Lines of JSON on stdout report
 refusals, and when the proxy disappears or returns.
 """
 
@@ -18,7 +19,15 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from claude_mcp.proxy.connections import Connection, ConnectionLost, connect, pass_on, stop
+from claude_mcp.proxy import ADDRESS, PORT
+from claude_mcp.proxy.connections import (
+    Connection,
+    ConnectionLost,
+    connect,
+    connect_to,
+    pass_on,
+    stop,
+)
 
 DECISION_BYTES = 8 * 1024
 PATIENCE_SECONDS = 10.0
@@ -34,7 +43,11 @@ UNREACHABLE = (
 class Forwarder:
     def __init__(self, path: str, opening: Mapping[str, Any]) -> None:
         self._path = path
-        self.opening = opening
+        self.open_with(opening)
+
+    def open_with(self, opening: Mapping[str, Any]) -> None:
+        self._opening = {name: value for name, value in opening.items() if name != ADDRESS}
+        self._address = opening.get(ADDRESS)
 
     async def serve(self, listener: socket.socket) -> None:
         listener.setblocking(False)
@@ -50,12 +63,17 @@ class Forwarder:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
+    async def _connect(self) -> Connection:
+        """Raises BlockingIOError or OSError, as ``connect`` does."""
+        address = self._address
+        return connect(self._path) if address is None else await connect_to(str(address), PORT)
+
     async def _connect_patiently(self) -> Connection | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                return connect(self._path)
+                return await self._connect()
             except OSError:
                 if loop.time() > deadline:
                     return None
@@ -66,7 +84,7 @@ class Forwarder:
         there: bool | None = None
         while True:
             try:
-                end = connect(self._path)
+                end = await self._connect()
             except BlockingIOError:  # the proxy is running
                 await asyncio.sleep(POLL_SECONDS)
                 continue
@@ -97,7 +115,7 @@ class Forwarder:
                 if proxy is None:
                     await client.write(UNREACHABLE)
                 else:
-                    await proxy.write(json.dumps(self.opening).encode() + b"\n")
+                    await proxy.write(json.dumps(self._opening).encode() + b"\n")
                     await self._exchange(client, proxy)
                 await client.linger()
         finally:
@@ -141,7 +159,7 @@ def main(listener: int, path: str) -> None:
 
     def hear() -> None:
         for line in sys.stdin:
-            forwarder.opening = json.loads(line)
+            forwarder.open_with(json.loads(line))
         os._exit(0)
 
     threading.Thread(target=hear, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The proxy: accepts connections on a Unix socket and forwards what its policy allows.
+"""The proxy: accepts connections on a socket and forwards what its policy allows.
 
 Runs on Python 3.9; ``exchange`` describes the protocol. Each decision is logged as a line of JSON
 on stdout.
@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from claude_mcp.proxy import READY
-from claude_mcp.proxy.connections import Connection, listen
+from claude_mcp.proxy import DENIED_PORT, PORT, READY
+from claude_mcp.proxy.connections import Connection, listen, listen_at
 from claude_mcp.proxy.connector import LOOKUPS, Connector, Resolve, look_up
 from claude_mcp.proxy.exchange import Exchange, Report
 from claude_mcp.proxy.policy import Policy, from_json
@@ -55,11 +55,40 @@ async def serve(
         await asyncio.sleep(0)  # otherwise a burst of connections would starve the open ones
 
 
+async def hang_up(listener: socket.socket) -> None:
+    """Close each connection that arrives, until cancelled."""
+
+    def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(close, sock=listener) as server:
+        await server.serve_forever()
+
+
 def main(path: str, policy: str) -> None:
+    """Serve at a Unix socket."""
+    _raise_limit()
+    asyncio.run(serve(_ready(listen(path)), from_json(policy)))
+
+
+def main_at_ports(policy: str) -> None:
+    """Serve at ports of all addresses."""
+    _raise_limit()
+
+    async def serve_both(denied: socket.socket, listener: socket.socket) -> None:
+        await asyncio.gather(hang_up(denied), serve(listener, from_json(policy)))
+
+    denied = listen_at(DENIED_PORT)
+    asyncio.run(serve_both(denied, _ready(listen_at(PORT))))
+
+
+def _ready(listener: socket.socket) -> socket.socket:
+    sys.stdout.write(READY + "\n")
+    sys.stdout.flush()
+    return listener
+
+
+def _raise_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-    listener = listen(path)
-    sys.stdout.write(READY + "\n")
-    sys.stdout.flush()
-    asyncio.run(serve(listener, from_json(policy)))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from claude_mcp.config import Config
 from claude_mcp.contract.wording import named
-from claude_mcp.engine.engine import Engine, PortInUse
+from claude_mcp.engine.engine import ContainerNotFound, Engine, PortInUse
 from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, SessionNotReady
 from claude_mcp.sessions import mounted, own_container, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
@@ -22,7 +22,7 @@ from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
 from claude_mcp.sessions.git import guard
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.known import KnownSessions
-from claude_mcp.sessions.network import forwarders, proxies
+from claude_mcp.sessions.network import enforcement, forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.network.tunnels import Tunnels
 from claude_mcp.sessions.session import Session, Status
@@ -163,7 +163,14 @@ class SessionHandle:
         self, op: str, args: Mapping[str, Any], on_event: OnEvent | None
     ) -> dict[str, Any]:
         session, channels = self.session, self._connection.channels
-        hear = self._connection.revival.hearing(session.proxy, on_event)
+        hear = self._connection.revival.hearing(session.proxy, session.container_id, on_event)
+        if not channels.is_open(session.container_id):
+            try:
+                self.notes += await enforcement.restored(
+                    self.engine, session.container_id, session.egress
+                )
+            except ContainerNotFound as error:
+                raise NoContainer(error.message) from None
         try:
             return await channels.request(session.container_id, op, args, hear)
         except AgentRefused as refusal:

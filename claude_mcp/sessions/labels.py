@@ -19,6 +19,7 @@ from claude_mcp.contract.workspaces import BIND
 from claude_mcp.engine.engine import BEING_REMOVED, Container
 from claude_mcp.sessions.marks import SCHEMA, SESSION
 from claude_mcp.sessions.network.access import (
+    EGRESS_LABEL,
     NETWORK_LABEL,
     OPEN,
     PROXY_LABEL,
@@ -161,6 +162,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         expires_at=labels.get(EXPIRES),
         network=labels.get(NETWORK_LABEL, Network.OPEN.value),
         proxy=proxy_from_json(labels[PROXY_LABEL]) if PROXY_LABEL in labels else None,
+        egress=labels.get(EGRESS_LABEL, ""),
         memory_bytes=container.limits.memory,
         cpus=container.limits.cpus,
         pids=container.limits.pids,

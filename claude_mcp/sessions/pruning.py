@@ -20,7 +20,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import ClaudeMcpError
 from claude_mcp.sessions.channel.answers import read
 from claude_mcp.sessions.channel.channels import Channels
-from claude_mcp.sessions.network import forwarders, proxies
+from claude_mcp.sessions.network import enforcement, forwarders, proxies
 from claude_mcp.sessions.session import Session, Status, is_over, overdue_seconds
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ async def _has_turn(channels: Channels, session: Session) -> bool:
 async def _remove(engine: Engine, channels: Channels, session: Session) -> bool:
     channels.close(session.container_id)
     try:
+        if session.status is Status.RUNNING:
+            await enforcement.silence(engine, session.container_id, session.egress)
         await engine.remove(session.container_id)
     except ClaudeMcpError as error:
         logger.warning("session %s could not be removed: %s", session.name, error)

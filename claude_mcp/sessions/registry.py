@@ -43,7 +43,7 @@ from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.handle import Connection, SessionHandle
 from claude_mcp.sessions.known import KnownSessions
-from claude_mcp.sessions.network import forwarders, proxies
+from claude_mcp.sessions.network import enforcement, forwarders, proxies
 from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.network.tunnels import Tunnels
 from claude_mcp.sessions.outcomes import Answers, Destroyed, Listed
@@ -120,11 +120,12 @@ class Sessions:
         try:
             engine = await detection.connect(self.config.engine, self.config.environment)
             logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)
+            channels = Channels(engine, self._tasks)
             self._connected = Connection(
                 config=self.config,
                 engine=engine,
-                channels=Channels(engine, self._tasks),
-                revival=Revival(self.engine, self._tasks),
+                channels=channels,
+                revival=Revival(self.engine, channels, self._tasks),
                 tunnels=Tunnels(engine, self._tasks),
                 git=self.git,
                 known=self.known,
@@ -296,6 +297,7 @@ class Sessions:
             await forwarders.prune(
                 engine, lambda each: age_seconds(each.created) > ORPHANED_SECONDS
             )
+            await engine.remove_leftovers()
             await engine.sweep()
         return pruned
 
@@ -421,6 +423,8 @@ class Sessions:
         self.known.drop_mcp_config(session)
         connection.channels.close(session.container_id)
         connection.tunnels.close(session.container_id)
+        if session.status is Status.RUNNING:
+            await enforcement.silence(connection.engine, session.container_id, session.egress)
         return await connection.engine.remove(session.container_id)
 
     async def _release(self, session: Session) -> None:

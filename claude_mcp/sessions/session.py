@@ -83,6 +83,8 @@ class Session:
     network: str = "open"
     proxy: Proxy | None = None
     """The proxy of a restricted session."""
+    egress: str = ""
+    """The id of the only proxy that its container may reach; see ``network.access``."""
     memory_bytes: int | None = None
     """A limit that the engine reports, like ``cpus`` and ``pids``; None is no limit."""
     cpus: float | None = None

@@ -30,6 +30,8 @@ SHOWN_HOSTS = 10
 RESTART_SECONDS = 0.5
 DEFAULT_PORTS = (443, 80)
 UNNAMED = "others"
+ADDRESS = "address"
+"""The field of an opening line that tells the forwarder where the proxy is."""
 UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What lines can raise that another process of the session has written."""
 
@@ -62,7 +64,11 @@ class Egress:
     """Listens where the session's programs expect a proxy."""
 
     def __init__(
-        self, session_name: str, proxies: Mapping[str, str], port: int = places.PROXY_PORT
+        self,
+        session_name: str,
+        proxies: Mapping[str, str],
+        address: str | None = None,
+        port: int = places.PROXY_PORT,
     ) -> None:
         self._session_name = session_name
         self._listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
@@ -78,6 +84,8 @@ class Egress:
         """One byte for each outage, whichever thread noticed it."""
         os.set_blocking(self._wake, False)
         self._authorizations = _authorizations(proxies)
+        self._address = address
+        """The proxy's, unless it is at its Unix socket."""
         self._lines = Splitter(LONGEST_LINE_BYTES)
         self._start()
         threads.start(self._supervise)
@@ -86,6 +94,11 @@ class Egress:
         """The upstream proxies of the session's own proxy, with their passwords."""
         with self._lock:
             self._authorizations = _authorizations(proxies)
+            self._tell()
+
+    def set_address(self, address: str) -> None:
+        with self._lock:
+            self._address = address
             self._tell()
 
     def mark(self) -> Mark:
@@ -161,7 +174,8 @@ class Egress:
 
     def _tell(self) -> None:
         """Send the forwarder the line that each connection to the proxy starts with."""
-        opening = {"session": self._session_name, **self._authorizations}
+        where = {} if self._address is None else {ADDRESS: self._address}
+        opening = {"session": self._session_name, **self._authorizations, **where}
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended; the next one is told
             self._process.stdin.write(json.dumps(opening).encode() + b"\n")

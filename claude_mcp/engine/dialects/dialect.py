@@ -78,6 +78,9 @@ class Dialect:
     companions: bool
     """A container can be created without a network, and containers can share a volume. A session's
     proxy and its published ports need both."""
+    network_policies: bool
+    """Every container has an address in a network of all, and the engine limits its ``traffic`` if
+    its network enforces that. A session reaches its proxy by address."""
     reads_containers_conf: bool
     """``containers.conf`` of this machine may change every container."""
     limits_need_delegation: bool

@@ -27,6 +27,7 @@ DOCKER: Final = Dialect(
     keeps_files=True,
     exit_file=None,
     companions=True,
+    network_policies=False,
     reads_containers_conf=False,
     # Warns of each limit that it cannot set.
     limits_need_delegation=False,

@@ -26,6 +26,7 @@ KUBERNETES: Final = Dialect(
     keeps_files=False,
     exit_file="/dev/termination-log",
     companions=False,
+    network_policies=True,
     reads_containers_conf=False,
     # Its ``info`` says which limits a pod has no field for.
     limits_need_delegation=True,

@@ -43,6 +43,7 @@ PODMAN: Final = Dialect(
     keeps_files=True,
     exit_file=None,
     companions=True,
+    network_policies=False,
     reads_containers_conf=True,
     limits_need_delegation=False,
     # containers.conf can change the default of each. By default, containers also inherit the

@@ -47,6 +47,9 @@ def version_argv(place: Place) -> Argv:
     return _kubectl(place, "version", "--output=json")
 
 
+POLICIES: Final = "networkpolicies.networking.k8s.io"
+
+
 def create_argv(place: Place) -> Argv:
     """Reads the description of an object from stdin."""
     # Validation would fetch the whole schema of the API for each call. The server checks anyway.
@@ -71,11 +74,29 @@ def watch_argv(place: Place, pod: str) -> Argv:
     )  # fmt: skip
 
 
+def policies_argv(place: Place, id: str | None = None, *, ours: bool = False) -> Argv:
+    """Policies of a pod, of all our pods, or all that are not ours."""
+    selector = marks.ID if ours else f"!{marks.ID}"
+    if id is not None:
+        selector = f"{marks.ID}={reference(id)}"
+    return _kubectl(place, "get", POLICIES, f"--selector={selector}", "--output=json")
+
+
+def remove_policies_argv(place: Place, *ids: str) -> Argv:
+    """Those of these pods."""
+    selector = f"{marks.ID} in ({','.join(map(reference, ids))})"
+    return _kubectl(place, "delete", POLICIES, f"--selector={selector}", "--output=name")
+
+
 def remove_argv(place: Place, id: str) -> Argv:
-    """By the id, so that a later pod of the same name is not removed; prints what was removed."""
+    """By the id, so that a later pod of the same name is not removed; prints what was removed.
+
+    The pod's policy goes after it.
+    """
     return _kubectl(
-        place, "delete", "pods", f"--selector={marks.ID}={reference(id)}", "--grace-period=0",
-        "--force=true", "--wait=true", "--output=name", "--ignore-not-found=true",
+        place, "delete", f"pods,{POLICIES}", f"--selector={marks.ID}={reference(id)}",
+        "--grace-period=0", "--force=true", "--wait=true", "--output=name",
+        "--ignore-not-found=true",
     )  # fmt: skip
 
 

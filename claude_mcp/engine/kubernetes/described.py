@@ -90,6 +90,7 @@ def pod(described: Mapping[str, Any]) -> Pod:
             started=state.started,
             finished=state.finished,
             limits=_limits(spec["containers"][0]),
+            address=status.get("podIP") or "",
         ),
         state.reason,
     )

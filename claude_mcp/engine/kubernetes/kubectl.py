@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
@@ -33,14 +33,28 @@ from claude_mcp.engine.engine import (
 )
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.kubernetes import argv as build
-from claude_mcp.engine.kubernetes import copying, described, failures, manifest, marks, usage
+from claude_mcp.engine.kubernetes import (
+    copying,
+    described,
+    failures,
+    manifest,
+    marks,
+    policy,
+    usage,
+)
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
 from claude_mcp.engine.kubernetes.watch import PodWatch
 from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.pulse import Pulse, Watched
-from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.engine.spec import ContainerSpec, Traffic
 from claude_mcp.engine.stats import Stats
-from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
+from claude_mcp.errors import (
+    ClaudeMcpError,
+    EngineError,
+    EngineNotFound,
+    EngineUnavailable,
+    ungrouped,
+)
 
 READ_SECONDS: Final = 30.0
 CHANGE_SECONDS: Final = 60.0
@@ -50,6 +64,9 @@ NODE_LIMIT: Final = (
     "a pod has no such limit. The cluster's administrator sets one for each node (podPidsLimit)."
 )
 NO_IMAGES: Final = "The nodes of a cluster fetch an image when a session first needs it."
+LEFT_SECONDS: Final = 300.0
+"""The age from which a policy without a pod is not one whose pod is about to be created."""
+LIMIT: Final = "limit what a session reaches"
 KILL_ALL: Final = ("/bin/sh", "-c", "kill -KILL -1")
 
 
@@ -124,7 +141,18 @@ class KubectlEngine(Watched):
     ) -> NewContainer:
         id = marks.new_id(spec.name)
         described = manifest.pod(spec, id, inherited or {}, self.options)
-        await self._create(described, f"create container {spec.name}", seconds)
+        tried = f"create container {spec.name}"
+        if spec.traffic is None:
+            await self._create(described, tried, seconds)
+            return NewContainer(id)
+        # It exists before the pod, so that no process of the pod ever runs without it.
+        await self._create(policy.policy(id, spec.traffic), LIMIT, seconds)
+        try:
+            await self._create(described, tried, seconds)
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(ClaudeMcpError):
+                await self._run(build.remove_policies_argv(self.place, id), LIMIT)
+            raise
         return NewContainer(id)
 
     async def _create(self, described: manifest.Manifest, tried: str, seconds: float) -> None:
@@ -182,7 +210,43 @@ class KubectlEngine(Watched):
                 return False
             ref = found[0].container.id
         said = await self._run(build.remove_argv(self.place, ref), tried, seconds=CHANGE_SECONDS)
-        return bool(said.strip())
+        return any(line.startswith("pod/") for line in said.splitlines())
+
+    async def ensure_traffic(self, ref: str, traffic: Traffic) -> bool:
+        found: dict[bool, list[policy.Manifest]] = {}
+
+        async def read(others: bool) -> None:
+            argv = build.policies_argv(self.place, None if others else ref)
+            found[others] = policy.parse(await self._run(argv, LIMIT))
+
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read, True)
+                tasks.start_soon(read, False)
+        for each in found[True]:
+            if policy.widens(each):
+                raise EngineError(
+                    f"The NetworkPolicy {each['metadata']['name']} of the namespace allows pods "
+                    "more than a limited session may have: policies add up.",
+                    hint="Give sessions a namespace without policies that allow something, or "
+                    "choose the network 'open'.",
+                )
+        if [policy.is_intact(each, ref, traffic) for each in found[False]] == [True]:
+            return True
+        pods = await self._get([marks.pod_name(ref)], LIMIT)
+        if ref not in [each.container.id for each in pods]:
+            raise ContainerNotFound(f"{self.title} has no container {ref}.")
+        await self._run(build.remove_policies_argv(self.place, ref), LIMIT)
+        await self._create(policy.policy(ref, traffic), LIMIT, CHANGE_SECONDS)
+        return False
+
+    async def remove_leftovers(self) -> None:
+        said = await self._run(
+            build.policies_argv(self.place, ours=True), LIMIT, capture_bytes=LIST_BYTES
+        )
+        old = policy.older_than(policy.parse(said), LEFT_SECONDS)
+        if left := sorted(old - {*await self.ids(marks.OURS)} if old else ()):
+            await self._run(build.remove_policies_argv(self.place, *left), LIMIT)
 
     async def remove_volume(self, name: str) -> None:
         """A pod's directories end with it."""

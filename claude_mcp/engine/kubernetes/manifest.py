@@ -78,6 +78,9 @@ def pod(
     if spec.runtime is not None:
         description["runtimeClassName"] = spec.runtime
     description |= _placement(options)
+    if spec.traffic is not None and spec.traffic.to is not None:
+        # It reaches no name server, and programs are to hear of that at once.
+        description |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -90,8 +90,6 @@ with open({places.ARCHIVE_PATH!r}, "wb") as file:
     file.write(zlib.decompress(binascii.a2b_base64(code)))
 sys.path.insert(0, {places.ARCHIVE_PATH!r})
 sys.argv[1:] = [settings.decode()]
-from claude_mcp.agent.boot import main
-main()
 """
 _AGENT: Final = f"{_BOOT}from claude_mcp.agent.boot import main\nmain()\n"
 _PORTS: Final = f"{_BOOT}from claude_mcp.ports.outside import main\nmain(*sys.argv[1:])\n"
@@ -171,7 +169,13 @@ def agent_command(settings_json: str) -> tuple[str, ...]:
 
 def receiving_command() -> tuple[str, ...]:
     """The container's command if the code and the settings arrive on its stdin."""
-    return (*PYTHON, _RECEIVE)
+    return (*PYTHON, f"{_RECEIVE}from claude_mcp.agent.boot import main\nmain()\n")
+
+
+def receiving_proxy_command() -> tuple[str, ...]:
+    """The same for a proxy that is reached by address; its settings are the policy."""
+    start = "from claude_mcp.proxy.server import main_at_ports\nmain_at_ports(*sys.argv[1:])\n"
+    return (*PYTHON, f"{_RECEIVE}{start}")
 
 
 def delivery(packed: str, settings_json: str) -> bytes:

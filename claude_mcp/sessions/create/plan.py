@@ -43,7 +43,7 @@ from claude_mcp.sessions.mcp import config as mcp_config
 from claude_mcp.sessions.mcp import hosts as mcp_hosts
 from claude_mcp.sessions.network import policy as network_policy
 from claude_mcp.sessions.network import ports
-from claude_mcp.sessions.network.access import Access, Network
+from claude_mcp.sessions.network.access import EGRESS_LABEL, Access, Network
 from claude_mcp.sessions.network.forwarding import Forwarding
 from claude_mcp.sessions.paths import identity, policy, sockets
 from claude_mcp.sessions.providers.resolve import Provider, resolve
@@ -80,6 +80,7 @@ class Plan:
     """A session that can be started as it is: nothing is left to decide."""
 
     spec: ContainerSpec
+    access: Access
     session: Session
     """As it will be; it has no id until its container exists."""
     settings: str
@@ -147,6 +148,7 @@ async def plan_session(sessions: Sessions, request: CreateRequest) -> Plan:
         own.for_engine(spec)  # refuses what cannot be mounted, before anything is made
     return Plan(
         spec=spec,
+        access=checked.access,
         session=_session(sessions.config, spec, checked),
         settings=settings,
         handover=Handover(checked.provider.credentials, mcp_config.handover(servers.config)),
@@ -314,6 +316,7 @@ def _spec(config: Config, checked: _Checked, settings: str, needs_alias: bool) -
         volumes=(*access.volumes, *(forwarding.volumes if forwarding else ())),
         environment={**access.environment, **_environment(dialect)},
         network=access.engine_network,
+        traffic=access.traffic,
         workdir=places.WORKSPACE,
         user=user.get("user"),
         userns=user.get("userns"),
@@ -408,6 +411,7 @@ def _session(config: Config, spec: ContainerSpec, checked: _Checked) -> Session:
         expires_at=None if expires is None else rfc3339(expires),
         network=access.network.value,
         proxy=access.proxy,
+        egress=spec.labels.get(EGRESS_LABEL, ""),
         forwarding=checked.forwarding,
     )
 

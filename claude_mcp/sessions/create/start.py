@@ -58,7 +58,7 @@ from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.mcp import servers as mcp_servers
 from claude_mcp.sessions.mcp.servers import McpServer
-from claude_mcp.sessions.network import forwarders, proxies, tunnels
+from claude_mcp.sessions.network import enforcement, forwarders, proxies, tunnels
 from claude_mcp.sessions.network.access import Proxy
 from claude_mcp.sessions.progress import Progress, no_progress
 from claude_mcp.sessions.registry import Sessions
@@ -211,15 +211,20 @@ async def _start_or_remove(
     who: Lookup,
     progress: Progress,
 ) -> tuple[str, ...]:
-    proxy = plan.session.proxy
+    proxy, address = plan.session.proxy, None
     try:
         await anyio.lowlevel.checkpoint()  # a cancellation that arrived during the creation
         if proxy is not None:
             # The session's label keeps its proxy from being removed from here on.
             await progress("starting its proxy")
             await proxies.ensure(engine, proxy)
+        if plan.access.traffic is not None and engine.dialect.network_policies:
+            await progress("proving that its network is limited")
+            address = await enforcement.prove(engine, container_id, plan.access)
         await progress("starting the session")
-        return await _hand_over(engine, config, plan, container_id, await who.result(), progress)
+        committer = await who.result()
+        first = Configure(plan.handover.to_json(), committer, address)
+        return await _hand_over(engine, config, plan, container_id, first, progress)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _roll_back(engine, container_id, proxy)
@@ -272,13 +277,12 @@ async def _hand_over(
     config: Config,
     plan: Plan,
     container_id: str,
-    committer: Identity,
+    first: Configure,
     progress: Progress,
 ) -> tuple[str, ...]:
     """Start the container with the secrets on its stdin; returns warnings once it committed."""
     spec = plan.spec
-    first = to_json(Configure(plan.handover.to_json(), git_identity=committer))
-    line = json.dumps(first, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(to_json(first), separators=(",", ":")).encode() + b"\n"
     if not engine.dialect.environment_carries_code:
         line = payload.delivery(payload.archive(), plan.settings) + line
     if plan.gateway is not None:  # tried while we check what the agent reports before
@@ -290,7 +294,7 @@ async def _hand_over(
                 await stream.send(line)
             report = await _expect(engine, container_id, spec, stream, READY)
             ready = readiness.parse(report)
-            warnings = await _check_ready(plan, ready, committer)
+            warnings = await _check_ready(plan, ready, first.git_identity)
             await quota.check(engine, config, container_id)
             if plan.gateway is not None:
                 outcome = await _expect(engine, container_id, spec, stream, PROBED)

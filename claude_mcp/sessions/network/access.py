@@ -3,6 +3,9 @@
 A restricted session has only a loopback interface (``--network=none``). Its agent listens there
 and forwards connections through a Unix socket on a volume to a proxy, which runs in its own
 container (``claude_mcp.proxy``). Sessions with the same rules share a proxy.
+
+Where every container has a network device (``Dialect.network_policies``), the session's traffic is
+limited to its proxy, which it reaches by address; ``enforcement`` proves that.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from claude_mcp.contract import places, settings
-from claude_mcp.engine.spec import VolumeMount
+from claude_mcp.engine.spec import Peers, Traffic, VolumeMount
+from claude_mcp.proxy import DENIED_PORT, PORT
 from claude_mcp.proxy.policy import from_json
 
 PROXY_URL: Final = f"http://127.0.0.1:{places.PROXY_PORT}"
@@ -29,7 +33,7 @@ ENVIRONMENT: Final = {
 NETWORK_LABEL: Final = "claude-mcp.network"
 """Label of a session that is not open: ``restricted`` or ``none``."""
 EGRESS_LABEL: Final = "claude-mcp.egress"
-"""Label of a restricted session: the id of its proxy."""
+"""Label of a session whose traffic is limited: the id of the proxy that it may reach."""
 PROXY_LABEL: Final = "claude-mcp.proxy"
 """Label of a restricted session and of the proxy's container: the proxy as JSON."""
 PROXY_OF_LABEL: Final = "claude-mcp.proxy-of"
@@ -80,12 +84,30 @@ def proxy_from_json(text: str) -> Proxy | None:
     return proxy
 
 
+def session_traffic(egress: str) -> Traffic:
+    """That of a session with this ``EGRESS_LABEL``."""
+    return Traffic(to=Peers(PROXY_OF_LABEL, egress, (PORT,)), from_=None)
+
+
+def proxy_traffic(id: str) -> Traffic:
+    """That of a proxy. Both ports are open, so only a session's own limit keeps it from one."""
+    return Traffic(to=None, from_=Peers(EGRESS_LABEL, id, (PORT, DENIED_PORT)))
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """A session's network; a restricted session has a ``proxy``."""
 
     network: Network
     proxy: Proxy | None = None
+    witness: Proxy | None = None
+    """For a session without a network where containers have one: what it may reach while it is
+    proved that it reaches nothing else, and which is then removed."""
+
+    @property
+    def traffic(self) -> Traffic | None:
+        egress = self.proxy or self.witness
+        return None if egress is None else session_traffic(egress.id)
 
     @property
     def engine_network(self) -> str | None:
@@ -104,6 +126,8 @@ class Access:
         labels = {}
         if self.network is not Network.OPEN:
             labels[NETWORK_LABEL] = self.network.value
+        if self.witness is not None:
+            labels[EGRESS_LABEL] = self.witness.id
         if self.proxy is not None:
             labels[EGRESS_LABEL] = self.proxy.id
             labels[PROXY_LABEL] = self.proxy.to_json()

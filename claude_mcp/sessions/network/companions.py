@@ -15,7 +15,7 @@ import anyio
 from claude_mcp.contract import places
 from claude_mcp.engine import host
 from claude_mcp.engine.engine import ContainerNameInUse, Engine, LimitRefused
-from claude_mcp.engine.spec import ContainerSpec, Limits, PublishedPort, VolumeMount
+from claude_mcp.engine.spec import ContainerSpec, Limits, PublishedPort, Traffic, VolumeMount
 from claude_mcp.errors import ClaudeMcpError, EngineError, ImageNotFound
 from claude_mcp.sessions import limits
 from claude_mcp.sessions.channel import payload
@@ -80,9 +80,14 @@ async def spec(
     directory: str,
     extra_hosts: tuple[str, ...] = (),
     ports: tuple[PublishedPort, ...] = (),
+    traffic: Traffic | None = None,
 ) -> ContainerSpec:
-    """A companion's container, with a volume of its name at ``directory``."""
+    """A companion's container, with a volume of its name at ``directory``.
+
+    Where code arrives on stdin, the directory keeps it for the next start instead.
+    """
     dialect = engine.dialect
+    carried = dialect.environment_carries_code
     info = await engine.info() if dialect.limits_need_delegation else None
     settable, _, _ = limits.settable(dialect, LIMITS, info)
     return ContainerSpec(
@@ -90,9 +95,12 @@ async def spec(
         image=image,
         command=command,
         labels=labels,
-        inherited=places.PAYLOAD_VARIABLES,
-        volumes=(VolumeMount(name, directory, read_only=False),),
-        user=USER,
+        environment={} if carried else {"HOME": directory},
+        inherited=places.PAYLOAD_VARIABLES if carried else (),
+        volumes=(VolumeMount(name, directory, read_only=False),) if carried else (),
+        kept_directories=() if carried else (directory,),
+        user=USER if carried else dialect.user_options(0, 0)["user"],
+        traffic=traffic,
         extra_hosts=extra_hosts,
         ports=ports,
         limits=settable,
@@ -103,8 +111,12 @@ async def spec(
     )
 
 
-async def create(engine: Engine, spec: ContainerSpec, archive: str, what: str, ready: str) -> None:
+async def create(
+    engine: Engine, spec: ContainerSpec, archive: str, what: str, ready: str, settings: str = ""
+) -> None:
     """Create and start a companion, and wait until it says ``ready``.
+
+    ``settings`` follow its code where that arrives on stdin.
 
     Raises:
         ContainerNameInUse, PortInUse, ImageNotFound, EngineError: nothing of it is left.
@@ -113,9 +125,12 @@ async def create(engine: Engine, spec: ContainerSpec, archive: str, what: str, r
         try:
             with anyio.CancelScope(shield=True):  # a daemon completes the operation anyway
                 async with engine.watching():
-                    created = await engine.create(spec, payload.variables(archive))
+                    created = await engine.create(
+                        spec, payload.variables(archive) if spec.inherited else {}
+                    )
             try:
-                await _start(engine, created.id, what, ready)
+                delivery = b"" if spec.inherited else payload.delivery(archive, settings)
+                await _start(engine, created.id, delivery, what, ready)
             except BaseException:
                 with anyio.CancelScope(shield=True), suppress(ClaudeMcpError):
                     await engine.remove(created.id)
@@ -136,9 +151,12 @@ async def create(engine: Engine, spec: ContainerSpec, archive: str, what: str, r
             ) from error
 
 
-async def _start(engine: Engine, container_id: str, what: str, ready: str) -> None:
+async def _start(engine: Engine, container_id: str, delivery: bytes, what: str, ready: str) -> None:
     """Start it and wait until it listens."""
     async with engine.start_attached(container_id) as stream:
+        if delivery:
+            with suppress(anyio.BrokenResourceError):  # it has ended, and says why
+                await stream.send(delivery)
         with anyio.move_on_after(READY_SECONDS) as waiting:
             async with engine.watching():
                 async for line in stream.lines():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import unicodedata
 from collections.abc import Sequence
 from typing import Final
@@ -43,13 +44,6 @@ def settle(
         ConfigError: a configured value is invalid.
     """
     network = network_of(config, wanted)
-    if network is not Network.OPEN and not dialect.companions:
-        raise UsageError(
-            f"The network {network.value!r} is not possible on {dialect.title}: every pod reaches "
-            "what the cluster lets it reach.",
-            hint="Use the network 'open', and let the cluster's administrator limit the namespace "
-            "with a NetworkPolicy.",
-        )
     if config.network_fixed:
         _check_fixed(network_of(config, None), network, hosts, provider)
         if network is Network.RESTRICTED:
@@ -64,7 +58,8 @@ def settle(
                 if network is Network.OPEN
                 else "A session without a network reaches no host; leave the hosts out.",
             )
-        return Access(network)
+        has_device = network is Network.NONE and dialect.network_policies
+        return Access(network, witness=_witness(config) if has_device else None)
     credential = provider.credentials.credential
     if credential is not None and credential.kind == "machine":
         raise UsageError(
@@ -78,6 +73,11 @@ def settle(
     parts = (policy, image, user, payload.proxy_archive())
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:DIGEST_CHARS]
     return Access(network, Proxy(digest, image, policy))
+
+
+def _witness(config: Config) -> Proxy:
+    image = config.proxy_image or config.image
+    return Proxy(secrets.token_hex(DIGEST_CHARS // 2), image, Policy().to_json())
 
 
 def _policy(config: Config, allowed: tuple[Host, ...], provider: Provider) -> Policy:

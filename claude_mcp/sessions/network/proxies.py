@@ -15,7 +15,7 @@ import anyio
 from claude_mcp.contract import places
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.spec import ContainerSpec
-from claude_mcp.errors import ClaudeMcpError
+from claude_mcp.errors import ClaudeMcpError, EngineError
 from claude_mcp.proxy import READY
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network import companions
@@ -25,6 +25,7 @@ from claude_mcp.sessions.network.access import (
     PROXY_OF_LABEL,
     Proxy,
     proxy_from_json,
+    proxy_traffic,
 )
 
 logger = logging.getLogger(__name__)
@@ -42,21 +43,38 @@ async def ensure(engine: Engine, proxy: Proxy) -> None:
     await companions.ensure(engine, proxy.name, marks, WHAT, lambda: _create(engine, proxy))
 
 
+async def address(engine: Engine, proxy: Proxy) -> str:
+    """Where the proxy, which runs, is reached on an engine with ``network_policies``.
+
+    Raises:
+        EngineError: it has disappeared, or others could use it too.
+    """
+    found = await engine.inspect([proxy.name])
+    if not found or not found[0].address:
+        raise EngineError("The session's proxy has just been removed.", hint="Try again.")
+    await engine.ensure_traffic(found[0].id, proxy_traffic(proxy.id))
+    return found[0].address
+
+
 async def _create(engine: Engine, proxy: Proxy) -> None:
     spec = await _spec(engine, proxy)
-    await companions.create(engine, spec, payload.proxy_archive(), WHAT, READY)
+    await companions.create(engine, spec, payload.proxy_archive(), WHAT, READY, proxy.policy)
 
 
 async def _spec(engine: Engine, proxy: Proxy) -> ContainerSpec:
     dialect = engine.dialect
+    carried = dialect.environment_carries_code
     return await companions.spec(
         engine,
         name=proxy.name,
         image=proxy.image,
-        command=payload.proxy_command(proxy.policy),
+        command=payload.proxy_command(proxy.policy)
+        if carried
+        else payload.receiving_proxy_command(),
         labels={PROXY_OF_LABEL: proxy.id, PROXY_LABEL: proxy.to_json()},
         directory=places.PROXY_DIRECTORY,
         extra_hosts=dialect.extra_hosts if dialect.host_alias in proxy.policy else (),
+        traffic=proxy_traffic(proxy.id),
     )
 
 

@@ -25,7 +25,7 @@ from claude_mcp.engine.engine import (
 )
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.process import EXIT_GRACE_SECONDS, Stream
-from claude_mcp.engine.spec import ContainerSpec
+from claude_mcp.engine.spec import ContainerSpec, Traffic
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import EngineError, SessionNotFound, TransferError, UsageError
 from claude_mcp.sessions import labels
@@ -55,6 +55,7 @@ PODS_DIALECT = Dialect(
     keeps_files=True,
     exit_file=None,
     companions=True,
+    network_policies=False,
     reads_containers_conf=False,
     limits_need_delegation=False,
     create_options=(),
@@ -173,6 +174,12 @@ class Pods:
 
     async def copy_out(self, ref: str, path: str, read: Callable[[BinaryIO], None]) -> None:
         self.calls.append("copy_out")
+
+    async def ensure_traffic(self, ref: str, traffic: Traffic) -> bool:
+        return True
+
+    async def remove_leftovers(self) -> None:
+        self.calls.append("remove_leftovers")
 
     async def sweep(self) -> None:
         self.calls.append("sweep")

@@ -23,7 +23,7 @@ from claude_mcp.errors import EngineError, ImageNotFound, UsageError
 from claude_mcp.sessions.channel import payload
 from claude_mcp.sessions.network import companions
 from claude_mcp.sessions.network import proxies as egress
-from claude_mcp.sessions.network.access import Access, Network, Proxy
+from claude_mcp.sessions.network.access import Access, Network, Proxy, proxy_traffic
 from tests.unit import fake_engine
 
 PROXY = Proxy("0123456789abcdef", "image:1", '{"allowed": ["pypi.org"]}')
@@ -136,6 +136,7 @@ async def test_a_proxy_container_is_fully_confined(
         inherited=("CLAUDE_MCP_AGENT", "CLAUDE_MCP_AGENT_2"),
         volumes=(VolumeMount(PROXY.name, "/run/claude-mcp-proxy", read_only=False),),
         user="0:0",
+        traffic=proxy_traffic(PROXY.id),
         limits=Limits(memory=256 * 1024**2, pids=256),
         restart="on-failure",
         read_only_root=True,

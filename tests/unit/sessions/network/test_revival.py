@@ -11,6 +11,7 @@ import pytest
 from claude_mcp.contract.operations import PROXY_GONE
 from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineUnavailable
+from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.labels import session_of
 from claude_mcp.sessions.network import revival
 from claude_mcp.sessions.network.access import OPEN, Access, Proxy
@@ -39,7 +40,7 @@ class Reviving:
         self._engine = engine
         self.asked = 0
         self.unavailable = False
-        self.revival = Revival(self.engine, tasks)
+        self.revival = Revival(self.engine, Channels(engine, tasks), tasks)
 
     async def engine(self) -> Engine:
         self.asked += 1
@@ -74,8 +75,8 @@ async def test_a_session_without_a_proxy_keeps_its_listener(
     scripted: ScriptedEngine, reviving: Reviving
 ) -> None:
     found = await session(scripted, OPEN)
-    assert reviving.revival.hearing(found.proxy, ignore) is ignore
-    assert reviving.revival.hearing(found.proxy, None) is None
+    assert reviving.revival.hearing(found.proxy, "", ignore) is ignore
+    assert reviving.revival.hearing(found.proxy, "", None) is None
 
 
 async def test_a_proxy_that_many_sessions_report_is_started_once(
@@ -89,7 +90,7 @@ async def test_a_proxy_that_many_sessions_report_is_started_once(
         heard.append(event)
 
     for listener in (on_event, None) * 3:
-        hear = reviving.revival.hearing(one.proxy, listener)
+        hear = reviving.revival.hearing(one.proxy, one.container_id, listener)
         assert hear is not None
         await hear(PROXY_GONE)
         await hear({"progress": "x"})
@@ -106,7 +107,7 @@ async def test_different_proxies_are_each_started(
     other = Proxy("other", "image:1", "{}")
     scripted.holds(proxy_container("exited"), proxy_container("exited", other))
     for each in (one.proxy, other):
-        hear = reviving.revival.hearing(each, None)
+        hear = reviving.revival.hearing(each, one.container_id, None)
         assert hear is not None
         await hear(PROXY_GONE)
     await reviving.settle()
@@ -116,7 +117,7 @@ async def test_different_proxies_are_each_started(
 async def test_a_failed_start_is_logged_and_can_be_tried_again(
     scripted: ScriptedEngine, reviving: Reviving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hear = reviving.revival.hearing(PROXY, None)
+    hear = reviving.revival.hearing(PROXY, "", None)
     scripted.holds(proxy_container("exited"))
     assert hear is not None
     reviving.unavailable = True
