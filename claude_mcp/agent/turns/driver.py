@@ -7,30 +7,26 @@ condition guards everything they share.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
-from claude_mcp.agent.network import instance_role
-from claude_mcp.agent.network.relay import Relays
 from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.journal import Journal
 from claude_mcp.agent.store.records import NotRecorded, Result
 from claude_mcp.agent.store.state import State, log
-from claude_mcp.agent.turns import interactive, mcp_servers, outcomes, quiet
-from claude_mcp.agent.turns.live import Live, write_files
+from claude_mcp.agent.turns import mcp_servers, outcomes, quiet
+from claude_mcp.agent.turns.live import Live
 from claude_mcp.agent.turns.permissions import Permissions
+from claude_mcp.agent.turns.startup import Startup
 from claude_mcp.agent.turns.turn import NO_OPTIONS, Turn, TurnOptions
-from claude_mcp.claude import invocation, protocol, providers
+from claude_mcp.claude import protocol
 from claude_mcp.claude.events import events_of
 from claude_mcp.contract import places
 from claude_mcp.contract.handover import Handover
 from claude_mcp.contract.numbers import counted
 from claude_mcp.contract.operations import McpReport
-from claude_mcp.contract.redaction import redactor
 from claude_mcp.contract.settings import ASK, NO_NETWORK, Settings
 
 if TYPE_CHECKING:
@@ -70,7 +66,6 @@ class Driver:
         egress: Egress | None = None,
     ) -> None:
         self._settings = settings
-        self._handover = Handover()
         self._environment = environment
         self._state = state
         self._changed = changed
@@ -78,10 +73,9 @@ class Driver:
         self._finish_spontaneous = finish_spontaneous
         asks = settings.permission_mode == ASK
         self.permissions = Permissions(settings.permission_seconds, asks, journal, changed)
-        self._relays = Relays()
-        self._egress = egress
+        self._startup = Startup(settings, environment, state, egress)
         self._live: Live | None = None
-        self._live_handover = self._handover
+        self._live_handover = self._startup.handover
         """What the live Claude Code was started with."""
         self._asked: Turn | None = None
         self._mcp_statuses: dict[str, str] = {}
@@ -100,9 +94,8 @@ class Driver:
 
     @property
     def configured(self) -> bool:
-        return self._handover.credentials is not None and bool(
-            self._handover.credentials.credential
-        )
+        """Whether Claude Code can be started with what was handed in last."""
+        return self._startup.configured
 
     @property
     def live(self) -> bool:
@@ -127,34 +120,17 @@ class Driver:
 
     def configure(self, handover: Handover) -> None:
         """Use new credentials, new MCP servers or both from the next turn on."""
-        credentials, servers = handover
-        if credentials is not None:
-            for value in credentials.secret_values:
-                redactor.add(value)
-            if self._egress is not None:
-                self._egress.set_proxies(credentials.proxies)
-        if servers is not None:
-            for value in servers.mcp_secret_values:
-                redactor.add(value)
-        before = self._handover
-        self._handover = Handover(
-            before.credentials if credentials is None else credentials,
-            before.mcp_servers if servers is None else servers,
-        )
+        self._startup.take(handover)
+        servers = handover.mcp_servers
         with self._changed:
             if servers is not None:  # remember the names, to report when the servers are lost
                 self._state.mcp_servers = mcp_servers.names(servers.mcp_config)
-
-    @property
-    def _mcp_config(self) -> Mapping[str, object] | None:
-        servers = self._handover.mcp_servers
-        return None if servers is None else servers.mcp_config
 
     def mcp_servers(self, wait_seconds: float, abandoned: Callable[[], bool]) -> list[McpReport]:
         """The state of each MCP server, once none is pending or the time is up."""
         deadline = time.monotonic() + wait_seconds
         self._warmed.wait(wait_seconds)
-        config, live = self._mcp_config, self._live
+        config, live = self._startup.mcp_config, self._live
         if live is None:
             idle = "Claude Code is not running" if self.configured else "there are no credentials"
             return mcp_servers.unknown(config, self._not_warmed or idle)
@@ -289,11 +265,11 @@ class Driver:
                 self._end(self._live, "a turn has options of its own", turn)
             elif turn.new_conversation:
                 self._end(self._live, "new conversation", turn)
-            elif self._live_handover is not self._handover:
+            elif self._live_handover is not self._startup.handover:
                 self._end(self._live, "new credentials or MCP servers", turn)
         if self._live is not None:
             return self._live
-        if self._state.mcp_servers and not self._mcp_config:
+        if self._state.mcp_servers and not self._startup.mcp_config:
             turn.notes.append(mcp_servers.LOST.format(", ".join(self._state.mcp_servers)))
         if self._ended_before is not None and not turn.new_conversation:
             turn.notes.append(f"Claude Code was restarted: {self._ended_before}.")
@@ -334,59 +310,18 @@ class Driver:
         self._ended_before = None
         return live
 
-    def _command(
-        self, options: TurnOptions, resume: str | None, *, interactive: bool = False
-    ) -> tuple[tuple[str, ...], dict[str, str], providers.Credentials]:
-        """Claude Code's argv, its environment, and its secrets, which are in neither."""
-        handover, settings = self._handover, self._settings
-        credentials = handover.credentials
-        assert credentials is not None, "Claude Code is started only with credentials"
-        provider = providers.handed_over(
-            credentials, settings.model, settings.small_fast_model, instance_role.COMMAND
-        )
-        argv = invocation.claude_argv(
-            invocation.Invocation(
-                resume=resume,
-                model=options.model or self._default_model(resume),
-                permission_mode="ask" if settings.permission_mode == ASK else "bypass",
-                tools=None if options.tools is None else tuple(options.tools),
-                max_turns=options.max_turns,
-                max_budget_usd=options.max_budget_usd,
-                json_schema=options.output_schema,
-                trust_project=settings.trust_project,
-                append_system_prompt=settings.append_system_prompt,
-                mcp_config_path=mcp_servers.write(self._mcp_config),
-                interactive=interactive,
-            )
-        )
-        environment = invocation.claude_environment(
-            provider, os.getuid(), self._environment, trust_project=settings.trust_project
-        )
-        if self._egress is None:
-            environment.update(self._relays.without_passwords(credentials.proxies))
-        return argv, environment, providers.credentials(provider, credentials.custom_headers)
-
     def lend(self) -> dict[str, Any]:
         """What starts Claude Code on a terminal, with the conversation; ours ends first.
 
         The secrets are among it, for the program's pipes.
         """
         self.stop("somebody was attached to its conversation")
-        conversation = self._state.conversation_id
-        argv, environment, secrets = self._command(NO_OPTIONS, conversation, interactive=True)
-        write_files(secrets)
-        interactive.prepare(environment, secrets)
-        return {
-            "argv": argv,
-            "environment": {**environment, **secrets.environment},
-            "descriptors": secrets.descriptors,
-            "files": [(file.name, file.variable) for file in secrets.files if file.variable],
-        }
+        return self._startup.lent(self._state.conversation_id)
 
     def _launch(self, options: TurnOptions, resume: str | None) -> Live:
         """Start the process; it is not ready yet."""
-        handover = self._handover
-        argv, environment, secrets = self._command(options, resume)
+        handover = self._startup.handover
+        argv, environment, secrets = self._startup.command(options, resume)
         try:
             with self._changed:  # so that it cannot end before it is known here
                 live = Live(argv, environment, secrets, self._on_frame, self._on_end)
@@ -395,16 +330,6 @@ class Driver:
         except OSError as error:
             raise StartFailed(f"Claude Code could not be started: {error}.") from error
         return live
-
-    def _default_model(self, resume: str | None) -> str | None:
-        """The session's model; None leaves the choice to Claude Code and the project.
-
-        Claude Code resumes a conversation with its last model, even if only one turn used that.
-        """
-        model = self._settings.model
-        if model is None and resume is not None and resume == self._state.other_model:
-            return invocation.DEFAULT_MODEL
-        return model
 
     # Called by the thread that receives Claude Code's frames.
 
@@ -484,7 +409,7 @@ class Driver:
             self._state.conversation_id = frame.conversation_id
         asked = self._asked
         if asked is not None:
-            names = mcp_servers.names(self._mcp_config)
+            names = mcp_servers.names(self._startup.mcp_config)
             asked.notes += mcp_servers.changes(frame.mcp_servers, names, self._mcp_statuses)
         if asked is not None and asked.cancelled:
             live.interrupt()  # the first interrupt came too early: the prompt was still queued
