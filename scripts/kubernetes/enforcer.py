@@ -170,6 +170,7 @@ def allowed(policy: Object, direction: tuple[str, ...], neighbours: list[Pod]) -
     spec = policy["spec"]
     try:
         only(spec, "podSelector", "policyTypes", "ingress", "egress")
+        only(spec["podSelector"], "matchLabels")
         if kind not in spec["policyTypes"]:
             return None
         rules = spec.get(key) or ()

@@ -45,12 +45,12 @@ def connected(wanted, seconds):
     for end in waiting:
         end.close()
     return found
-proxy, denied = (sys.argv[1], {PORT}), (sys.argv[1], {DENIED_PORT})
+proxy, denied = ((sys.argv[1], int(port)) for port in sys.argv[2:4])
 others = [denied] * 3
 if "KUBERNETES_SERVICE_HOST" in os.environ:
     port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
     others.append((os.environ["KUBERNETES_SERVICE_HOST"], port))
-late = time.monotonic() + {PROOF_SECONDS}
+late = time.monotonic() + float(sys.argv[4])
 while True:
     word = {UNREACHED!r}
     if connected([proxy], 1):
@@ -88,6 +88,10 @@ async def prove(engine: Engine, container_id: str, access: Access) -> str | None
     return None
 
 
+def _proof_command(address: str) -> tuple[str, ...]:
+    return (*PYTHON, _PROOF, address, str(PORT), str(DENIED_PORT), str(PROOF_SECONDS))
+
+
 async def _prove(engine: Engine, container_id: str, proxy: Proxy) -> str:
     await engine.ensure_traffic(container_id, session_traffic(proxy.id))
     address = await proxies.address(engine, proxy)
@@ -95,7 +99,7 @@ async def _prove(engine: Engine, container_id: str, proxy: Proxy) -> str:
     with anyio.move_on_after(ANSWER_SECONDS):
         async with (
             engine.watching(),
-            engine.exec(container_id, (*PYTHON, _PROOF, address)) as stream,
+            engine.exec(container_id, _proof_command(address)) as stream,
         ):
             async for line in stream.lines():
                 said = line

@@ -177,6 +177,30 @@ async def forwarding(path: Path | str) -> AsyncIterator[int]:
             assert serving.cancelled()
 
 
+async def test_a_proxy_that_has_another_address_is_found_there(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scripted(tmp_path / "socket", ALLOWED, ANSWER) as made:
+        async with await asyncio.start_server(made._serve, "127.0.0.1", 0) as server:
+            monkeypatch.setattr(forwarder, "PORT", server.sockets[0].getsockname()[1])
+            opening = {"session": "mine", "address": "127.0.0.2"}
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                listener.setblocking(False)
+                moving = Forwarder("/nowhere", opening)
+                serving = asyncio.ensure_future(moving.serve(listener))
+                await told.hear({"proxy": False})
+                asked = asyncio.ensure_future(ask(listener.getsockname()[1], get("a.example")))
+                moving.open_with({**opening, "address": "127.0.0.1"})
+                assert await soon(asked) == ANSWER
+                await told.hear({"proxy": False}, {"proxy": True})
+                serving.cancel()
+                for task in asyncio.all_tasks():
+                    if getattr(task.get_coro(), "__qualname__", "").startswith("Forwarder."):
+                        task.cancel()
+                        await asyncio.wait([task])
+        assert made.openings == [{"session": "mine"}]
+
+
 async def test_a_tunnel_and_a_plain_request_through_a_real_proxy(
     tmp_path: Path, told: Told
 ) -> None:

@@ -12,10 +12,20 @@ from claude_mcp.config import Config
 from claude_mcp.contract.wording import worded
 from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects.docker import DOCKER
+from claude_mcp.engine.dialects.kubernetes import KUBERNETES
 from claude_mcp.errors import ConfigError, UsageError
 from claude_mcp.proxy.policy import Upstream, from_json
 from claude_mcp.sessions.channel import payload
-from claude_mcp.sessions.network.access import ENVIRONMENT, OPEN, Access, Network, Proxy
+from claude_mcp.sessions.network.access import (
+    EGRESS_LABEL,
+    ENVIRONMENT,
+    NETWORK_LABEL,
+    OPEN,
+    Access,
+    Network,
+    Proxy,
+    session_traffic,
+)
 from claude_mcp.sessions.network.policy import MOST_HOSTS, settle
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.providers.resolve import resolve
@@ -63,6 +73,23 @@ def cloud(provider: str, **options: str) -> ProviderRequest:
 
 
 # The network.
+
+
+def test_where_containers_have_a_network_device_each_may_reach_its_proxy_only() -> None:
+    provider = resolve(CONFIG, KUBERNETES, ProviderRequest())
+    restricted = settle(CONFIG, KUBERNETES, "restricted", (), provider, USER)
+    assert restricted.traffic == session_traffic(proxy_of(restricted).id)
+    none = settle(CONFIG, KUBERNETES, "none", (), provider, USER)
+    assert (none.proxy, none.environment) == (None, {})
+    assert none.witness is not None
+    assert none.traffic == session_traffic(none.witness.id)
+    assert none.labels == {NETWORK_LABEL: "none", EGRESS_LABEL: none.witness.id}
+    assert not any(value for value in json.loads(none.witness.policy).values())
+    another = settle(CONFIG, KUBERNETES, "none", (), provider, USER).witness
+    assert another is not None
+    assert another.id != none.witness.id
+    assert settled(wanted="none") == Access(Network.NONE)
+    assert settle(CONFIG, KUBERNETES, "open", (), provider, USER).traffic is None
 
 
 def test_a_network_is_open_by_default() -> None:
