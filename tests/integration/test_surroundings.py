@@ -488,6 +488,7 @@ while not os.path.exists("enough"):
 """
 
 
+@pytest.mark.near("the limit is of the client's configuration; a mounted project is looked into")
 @pytest.mark.podman
 @pytest.mark.xdist_group("world")  # where proxies are counted
 async def test_a_session_leaves_its_neighbour_room_where_few_files_may_be_open(
@@ -543,6 +544,7 @@ async def test_a_session_leaves_its_neighbour_room_where_few_files_may_be_open(
     assert set(outcomes[greedy.name]) == {"tunnel", "this session has too many connections open"}
 
 
+@pytest.mark.near("a service has read its storage already")
 @pytest.mark.podman
 async def test_another_command_that_has_locked_podmans_storage_is_waited_for(
     engine: DockerCliEngine, monkeypatch: pytest.MonkeyPatch
