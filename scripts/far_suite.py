@@ -53,6 +53,14 @@ PODMAN_DOCKER = (
     '#!/bin/sh\necho "Emulate Docker CLI using podman." >&2\nexec /usr/bin/podman "$@"\n'
 )
 """What Debian's package installs as ``docker``, with the message that it prints by default."""
+OWN_ADDRESS = (
+    "link add far0 type veth peer name far1",
+    "address add 10.213.0.2/24 dev far0",
+    "link set far0 up",
+    "link set far1 up",
+    "route add default dev far0",
+)
+"""Gives a network that is only a loopback an address that containers reach, as a machine has."""
 OF_OTHER_ENGINES = (
     "integration/test_bundle.py",
     "integration/test_daemon.py",
@@ -100,6 +108,8 @@ def way(name: str, directory: Path, files: Path) -> Iterator[Way]:
             far = stack.enter_context(over_tls(IMAGE, directory, files))
             assert far.daemon is not None
             daemon = far.daemon
+            for words in OWN_ADDRESS:
+                subprocess.run([*daemon.in_its_network, "ip", *words.split()], check=True)
             # On its network, the daemon itself is at this address.
             far = replace(far, host=f"tcp://127.0.0.1:{INSIDE_PORT}")
             if name == "docker-context":
