@@ -43,6 +43,8 @@ def required() -> bool:
 ON_KUBERNETES = os.environ.get("CLAUDE_MCP_ENGINE") == "kubernetes"
 FAR = bool(os.environ.get("CLAUDE_MCP_TEST_FAR"))
 """Whether ``scripts/far_suite.py`` runs the tests, on an engine that has other files."""
+LIFETIME_SECONDS = 20 if FAR else 4
+"""Longer than a creation takes; a session that began too late would stay for another minute."""
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -42,9 +41,7 @@ from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
 from claude_mcp.sessions.turns import commands
-
-if TYPE_CHECKING:
-    from tests.engine_fixtures import Bare
+from tests.engine_fixtures import LIFETIME_SECONDS, Bare
 
 AWKWARD_NAMES = [
     "with spaces, 'quotes' \"of all\" `kinds`, a=b,c=d",
@@ -500,7 +497,7 @@ async def test_an_expired_session_can_be_destroyed_while_others_remove_it(
     bare: Bare,
 ) -> None:
     environ["CLAUDE_MCP_ENGINE"] = engine.program
-    request = CreateRequest(str(project), session_name=name, timeout_seconds=1)
+    request = CreateRequest(str(project), session_name=name, timeout_seconds=LIFETIME_SECONDS)
     created = await create(sessions, request)
     with anyio.fail_after(100):
         while (await engine.inspect([created.session.container_id]))[0].status == "running":

@@ -28,7 +28,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from tests.engine_fixtures import Bare, own_warnings
+from tests.engine_fixtures import LIFETIME_SECONDS, Bare, own_warnings
 
 PATIENCE_SECONDS = 60
 LOG_BYTES = 20 << 20
@@ -305,7 +305,7 @@ async def until_expired(sessions: Sessions, created: Created) -> None:
 async def test_an_expired_session_ends_itself_and_is_removed_by_whoever_looks(
     config: Config, sessions: Sessions, make: Make, bare: Bare, name: str
 ) -> None:
-    created = await make(timeout_seconds=3)
+    created = await make(timeout_seconds=LIFETIME_SECONDS)
     assert created.session.expires_at is not None
     await until_expired(sessions, created)
     with pytest.raises(SessionNotReady, match="has expired"):
