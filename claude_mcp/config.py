@@ -106,6 +106,8 @@ class Config:
     """A session is removed this long after its creation."""
     session_idle_seconds: float | None = None
     """A session is removed after being unused for this long."""
+    persistent_volume: str | None = None
+    """Unparsed; see ``sessions.limits.kept_bytes``."""
     read_only_root: bool = False
     runtime: str | None = None
     workspace: str = "bind"
@@ -321,6 +323,7 @@ def load(
         session_timeout_seconds=_seconds(settings, "DEFAULT_SESSION_TIMEOUT"),
         session_idle_seconds=_seconds(settings, "DEFAULT_SESSION_IDLE_TIMEOUT"),
         limits={key: settings[name] for key, name in LIMIT_NAMES.items() if name in settings},
+        persistent_volume=settings.get("CLAUDE_MCP_PERSISTENT_VOLUME"),
         read_only_root=_truth(settings, "CLAUDE_MCP_READ_ONLY_ROOTFS"),
         runtime=settings.get("CLAUDE_MCP_RUNTIME"),
         workspace=settings.get("CLAUDE_MCP_WORKSPACE", "bind"),

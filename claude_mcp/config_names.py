@@ -127,6 +127,12 @@ TABLE: Final = (
     Name("CLAUDE_MCP_CPUS", _N, Use.LIMITS, "CPUs; 0: no limit"),
     Name("CLAUDE_MCP_PIDS", _N, Use.LIMITS, "processes and threads; 0: no limit"),
     Name("CLAUDE_MCP_DISK", _N, Use.LIMITS, "files outside the project; 0: no limit"),
+    Name(
+        "CLAUDE_MCP_PERSISTENT_VOLUME",
+        _N,
+        Use.SESSIONS,
+        "Kubernetes: size of a volume that keeps a session's files, such as 10g; 0: none",
+    ),
     Name("CLAUDE_MCP_READ_ONLY_ROOTFS", _B, Use.SESSIONS, "read-only root file system", "false"),
     Name("CLAUDE_MCP_RUNTIME", _T, Use.SESSIONS, "OCI runtime", "the engine's own"),
     Name("DEFAULT_SESSION_TIMEOUT", _N, Use.SESSIONS, "seconds from creation to removal", "never"),

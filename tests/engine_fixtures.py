@@ -21,6 +21,7 @@ from claude_mcp.engine import detection
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.kubernetes import marks
+from claude_mcp.engine.kubernetes.argv import KEPT
 from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions import labels
@@ -254,10 +255,10 @@ class BarePods(Bare):
     def containers(self, name: str) -> list[str]:
         selector = f"--selector={labels.NAME}={marks.label_value(name)}"
         form = f"jsonpath={{range .items[*]}}{{.metadata.labels.{dotted(marks.ID)}}}{{' '}}{{end}}"
-        return self("get", "pods", selector, f"--output={form}").split()
+        return sorted({*self("get", KEPT, selector, f"--output={form}").split()})
 
     def remove(self, container: str) -> None:
-        self("delete", "pods", f"--selector={marks.ID}={container}", "--force", "--grace-period=0")
+        self("delete", KEPT, f"--selector={marks.ID}={container}", "--force", "--grace-period=0")
 
     def restart(self, container: str) -> None:
         before = self.restarts(container)

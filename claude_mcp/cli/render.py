@@ -110,7 +110,7 @@ def _turn(listed: Listed) -> str:
     if listed.session.unsaved:
         return "holds work"
     if activity is None:
-        return "no answer" if listed.problem else "-"
+        return "no answer" if listed.problem else listed.session.ended or "-"
     if activity.questions:
         return counted(activity.questions, "question")
     return f"running {elapsed(activity.turn_ms or 0)}" if activity.turn_running else "idle"

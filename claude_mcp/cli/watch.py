@@ -228,7 +228,7 @@ def _cells(listed: Listed, several_engines: bool) -> tuple[str, ...]:
         state,
         since,
         usd(activity.cost_usd) if activity and activity.cost_usd else "",
-        (activity.last_step if activity else listed.problem) or "",
+        (activity.last_step if activity else listed.problem or session.ended) or "",
     )
     name, *others = map(one_line, cells)
     return (f"  {name}", *others)

@@ -115,6 +115,8 @@ class ContainerSpec:
     tmpfs_mounts: tuple[TmpfsMount, ...] = ()
     kept_directories: tuple[str, ...] = ()
     """Directories that are there again after a restart, for an engine that does not keep all."""
+    kept_bytes: int | None = None
+    """The size of a volume for them that outlives the container; None if they end with it."""
     security_options: tuple[str, ...] = ()
     log_max_size: str | None = None
     """Upper bound on one log file, such as ``10m``. None leaves the log as the engine keeps it."""

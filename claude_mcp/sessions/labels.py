@@ -152,6 +152,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         places=_places(labels.get(PLACES)),
         git_state=labels.get(GIT, ""),
         mounted=labels.get(MOUNTED, ""),
+        ended=container.error if _is_stopped(container) else "",
         restarted=_has_ended(container),
         workspace=labels.get(WORKSPACE, BIND),
         base=labels.get(BASE),

@@ -33,6 +33,7 @@ MINIMUM_MEMORY: Final = 256 * MIB
 """Claude Code alone needs about this much."""
 MINIMUM_PIDS: Final = 64
 MINIMUM_DISK: Final = 16 * MIB
+MINIMUM_VOLUME: Final = 64 * MIB
 MINIMUM_CPUS: Final = 0.01
 DEFAULT_TMPFS_BYTES: Final = GIB
 TMPFS_TARGETS: Final = ("/tmp", "/var/tmp")
@@ -113,6 +114,28 @@ def contain(
         security_options=("label=disable",) if host.has_selinux() else (),
         warnings=warnings,
     )
+
+
+def kept_bytes(config: Config, dialect: Dialect, wanted: str | None) -> int | None:
+    """The size of a volume that keeps a session's files when its container ends; None for none.
+
+    The configured one is left alone by an engine that keeps them anyway.
+
+    Raises:
+        UsageError: it is not a size, or the engine needs no volume.
+    """
+    what = "CLAUDE_MCP_PERSISTENT_VOLUME" if wanted is None else named("persistentVolume")
+    text = wanted or config.persistent_volume
+    size = None if text is None else _size(what, text, MINIMUM_VOLUME, "0 for none")
+    if not dialect.keeps_files:
+        return size
+    if size is not None and wanted is not None:
+        raise UsageError(
+            f"{what} is for Kubernetes: on {dialect.title}, a session's files outlive its "
+            "container's end anyway.",
+            hint="Leave it out.",
+        )
+    return None
 
 
 def described(containment: Containment) -> str:
@@ -210,14 +233,14 @@ def parse_size(text: str) -> int | None:
     return int(float(number) * KIB ** ("kmgt".index(unit.lower()) + 1 if unit else 0))
 
 
-def _size(what: str, text: str, least: int) -> int | None:
+def _size(what: str, text: str, least: int, zero: str = "0 for no limit") -> int | None:
     if text.strip().lower() in NO_LIMIT:
         return None
     size = parse_size(text)
     if size is None:
-        raise UsageError(f"{what} must be a size such as 512m or 4g, or 0 for no limit.")
+        raise UsageError(f"{what} must be a size such as 512m or 4g, or {zero}.")
     if size < least:
-        raise UsageError(f"{what} must be at least {least // MIB}m, or 0 for no limit.")
+        raise UsageError(f"{what} must be at least {least // MIB}m, or {zero}.")
     return size
 
 

@@ -62,6 +62,8 @@ class Session:
     """A digest of git's files at creation; empty if the session is trusted with them."""
     mounted: str = ""
     """The mounted host paths and their identities; see ``sessions.mounted``."""
+    ended: str = ""
+    """Why its container has ended, if the engine says so."""
     restarted: bool = False
     """Whether its container is not in its first run, or has ended."""
     expires_at: str | None = None

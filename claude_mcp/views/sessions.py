@@ -121,7 +121,7 @@ class SessionEntry(Result):
     commands: list[CommandLine]
     """Those of others: commands that run although nobody waits for them."""
     problem: str | None
-    """Why a running session does not say what it is doing."""
+    """Why a running session does not say what it is doing, or why another one stopped."""
 
     @classmethod
     def of(cls, listed: Listed) -> SessionEntry:
@@ -142,7 +142,7 @@ class SessionEntry(Result):
             ports=_ports(session),
             created_by=session.client or None,
             **_activity_fields(listed.activity),
-            problem=listed.problem,
+            problem=listed.problem or session.ended or None,
         )
 
 

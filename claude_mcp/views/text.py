@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from claude_mcp.contract.numbers import counted
+from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns.questions import LEADS, denial_text, kind_of, question_text
 from claude_mcp.views.commands import CommandOutcome, LogsResult
 from claude_mcp.views.figures import duration, elapsed, silent, turn_figures, usd
@@ -182,6 +183,8 @@ def _entry(entry: SessionEntry, several_engines: bool) -> str:
 
 def doing(entry: SessionEntry) -> list[str]:
     """What a session is doing, in a few words each."""
+    if entry.problem and entry.status != Status.RUNNING:
+        return [entry.problem.rstrip(".")]
     if entry.problem:
         return [f"not known what it is doing: {entry.problem.rstrip('.')}"]
     if entry.turn_running is None:

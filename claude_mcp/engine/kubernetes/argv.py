@@ -19,6 +19,12 @@ Argv = tuple[str, ...]
 PROGRAM: Final = "kubectl"
 OTHER_POD: Final = "claude-mcp: this is another pod"
 """What an exec says that reached another pod of the same name."""
+CLAIMS: Final = "persistentvolumeclaims"
+KEPT: Final = f"pods,{CLAIMS}"
+"""The kinds of objects that say that a container exists."""
+_AT_ONCE: Final = (
+    "--grace-period=0", "--force=true", "--wait=true", "--output=name", "--ignore-not-found=true",
+)  # fmt: skip
 _IN_THIS_POD: Final = (
     f'[ "${marks.ID_VARIABLE}" = "$0" ] || {{ echo "{OTHER_POD}" >&2; exit 1; }}; exec "$@"'
 )
@@ -57,13 +63,14 @@ def create_argv(place: Place) -> Argv:
 
 
 def list_argv(place: Place, label: str, value: str | None = None) -> Argv:
+    """Pods and claims with a label."""
     selector = key(label) if value is None else f"{key(label)}={marks.label_value(value)}"
-    return _kubectl(place, "get", "pods", f"--selector={selector}", "--output=json")
+    return _kubectl(place, "get", KEPT, f"--selector={selector}", "--output=json")
 
 
 def get_argv(place: Place, pods: Sequence[str]) -> Argv:
-    """Pods by their names; those that do not exist are left out."""
-    return _kubectl(place, "get", "pods", "--ignore-not-found=true", "--output=json", *pods)
+    """Pods and their claims by their names; those that do not exist are left out."""
+    return _kubectl(place, "get", KEPT, "--ignore-not-found=true", "--output=json", *pods)
 
 
 def watch_argv(place: Place, pod: str) -> Argv:
@@ -88,16 +95,25 @@ def remove_policies_argv(place: Place, *ids: str) -> Argv:
     return _kubectl(place, "delete", POLICIES, f"--selector={selector}", "--output=name")
 
 
-def remove_argv(place: Place, id: str) -> Argv:
-    """By the id, so that a later pod of the same name is not removed; prints what was removed.
+def claimed_argv(place: Place, pod: str) -> Argv:
+    """Prints the name of a pod's claim, if there is one."""
+    return _kubectl(place, "get", CLAIMS, "--ignore-not-found=true", "--output=name", pod)
 
-    The pod's policy goes after it.
+
+def remove_argv(place: Place, id: str) -> Argv:
+    """Remove pod, claim and policy; prints what was removed.
+
+    By the id, so that a later pod of the same name is not removed.
     """
-    return _kubectl(
-        place, "delete", f"pods,{POLICIES}", f"--selector={marks.ID}={reference(id)}",
-        "--grace-period=0", "--force=true", "--wait=true", "--output=name",
-        "--ignore-not-found=true",
-    )  # fmt: skip
+    kinds = f"{KEPT},{POLICIES}"  # the policy goes last
+    return _kubectl(place, "delete", kinds, f"--selector={marks.ID}={reference(id)}", *_AT_ONCE)
+
+
+def remove_pod_argv(place: Place, id: str, *, ended: bool) -> Argv:
+    """Remove a pod, but not its claim; with ``ended``, only a pod whose container has ended."""
+    running = ["--field-selector=status.phase!=Running,status.phase!=Pending"] if ended else []
+    selector = f"--selector={marks.ID}={reference(id)}"
+    return _kubectl(place, "delete", "pods", selector, *running, *_AT_ONCE)
 
 
 def attach_argv(place: Place, pod: str) -> Argv:

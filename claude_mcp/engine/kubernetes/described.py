@@ -1,15 +1,18 @@
-"""Reads how the API server describes pods."""
+"""Reads how the API server describes pods and claims.
+
+A pod and its claim are one container. A claim without a pod is a container that has ended.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from claude_mcp.engine.engine import BEING_REMOVED, Container
-from claude_mcp.engine.kubernetes import marks
+from claude_mcp.engine.kubernetes import claims, marks
 from claude_mcp.engine.spec import Limits
 from claude_mcp.errors import EngineError
 
@@ -23,8 +26,12 @@ STUCK: Final = frozenset(
 )  # fmt: skip
 """Reasons of a container that waits and will not start before somebody changes something."""
 UNSCHEDULABLE: Final = "Unschedulable"
+ENDED: Final = ("Succeeded", "Failed")
+"""Phases in which no container is started again."""
 KILLED_EXIT_CODE: Final = 137
 """That of a pod whose container the node no longer describes, as after an eviction."""
+GONE: Final = "its pod is gone"
+LEAVING: Final = "its pod is being removed, or its node does not answer"
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 _FACTORS: Final[Mapping[str | None, float]] = {
     None: 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -40,6 +47,14 @@ class Pod:
     container: Container
     reason: str = ""
     """One word of Kubernetes, such as ``ErrImagePull`` or ``Evicted``."""
+    keeps_files: bool = False
+    """Whether its directories lie in a claim."""
+    record: str = ""
+    """The description from which the pod of a claim is created again."""
+    exists: bool = True
+    """False if only its claim is left."""
+    has_ended: bool = False
+    """Whether its containers have ended for good."""
 
     @property
     def is_stuck(self) -> bool:
@@ -53,7 +68,7 @@ class Pod:
 
 
 def parse(stdout: str) -> list[Pod]:
-    """Read one pod, a list of pods, or nothing, as ``get --output=json`` prints them.
+    """Read pods and claims as ``get --output=json`` prints them: one, a list, or nothing.
 
     Raises:
         EngineError: it is malformed.
@@ -63,7 +78,7 @@ def parse(stdout: str) -> list[Pod]:
     try:
         answer: Any = json.loads(stdout)
         items = answer.get("items", [answer])
-        return [pod(each) for each in items]
+        return [*_joined(items)]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(
             f"The answer of kubectl is malformed: {stdout[:SHOWN_CHARS]!r}."
@@ -93,6 +108,63 @@ def pod(described: Mapping[str, Any]) -> Pod:
             address=status.get("podIP") or "",
         ),
         state.reason,
+        keeps_files=any("persistentVolumeClaim" in each for each in spec.get("volumes") or ()),
+        has_ended=status.get("phase") in ENDED,
+    )
+
+
+def _joined(items: Iterable[Mapping[str, Any]]) -> Iterator[Pod]:
+    """Each pod with its claim, and then the claims without a pod."""
+    pods = []
+    kept: dict[str, Pod] = {}
+    for each in items:
+        if each.get("kind") == claims.KIND:
+            found = _claim(each)
+            kept[found.container.id] = found
+        else:
+            pods.append(pod(each))
+    for found in pods:
+        own = kept.pop(found.container.id, None)
+        yield found if own is None else _with_claim(found, own)
+    yield from kept.values()
+
+
+def _with_claim(found: Pod, own: Pod) -> Pod:
+    if own.container.status in BEING_REMOVED:
+        return found
+    container = replace(found.container, created=own.container.created)
+    if container.status in BEING_REMOVED:
+        container = replace(container, status="exited", exit_code=KILLED_EXIT_CODE, error=LEAVING)
+    return replace(found, container=container, record=own.record)
+
+
+def _claim(described: Mapping[str, Any]) -> Pod:
+    """What a claim says of a pod that is gone."""
+    metadata = described["metadata"]
+    annotations = metadata.get("annotations") or {}
+    record = annotations.get(marks.RECORD, "")
+    try:
+        main = claims.pod(record)["spec"]["containers"][0]
+        image, limits = str(main["image"]), _limits(main)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        record, image, limits = "", "", Limits()
+    removed = "deletionTimestamp" in metadata
+    return Pod(
+        Container(
+            id=metadata["labels"][marks.ID],
+            name=annotations.get(marks.CONTAINER) or metadata["name"],
+            created=metadata["creationTimestamp"],
+            status=BEING_REMOVED[0] if removed else "exited",
+            exit_code=KILLED_EXIT_CODE,
+            error="" if removed else GONE,
+            image=image,
+            labels=_labels(annotations),
+            limits=limits,
+        ),
+        keeps_files=True,
+        record=record,
+        exists=False,
+        has_ended=True,
     )
 
 
@@ -124,7 +196,7 @@ def _state(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> _State:
     now, last = (containers[0].get(name) or {} for name in ("state", "lastState"))
     before = last.get("terminated") or {}
     phase = status.get("phase")
-    if phase in ("Succeeded", "Failed"):
+    if phase in ENDED:
         return _ended(status, now.get("terminated") or before)
     if "running" in now:
         return _State(

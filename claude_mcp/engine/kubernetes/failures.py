@@ -42,7 +42,7 @@ _CONTEXT: Final = (
 )
 RULES: Final = (
     _rule(ContainerNotFound, rf'pods "[^"]*" not found|{re.escape(OTHER_POD)}'),
-    _rule(ContainerNameInUse, r'\(AlreadyExists\).*pods "|pods "[^"]*" already exists'),
+    _rule(ContainerNameInUse, r'(pods|persistentvolumeclaims) "[^"]*" already exists'),
     _rule(
         EngineError,
         r"exceeded quota",
@@ -157,6 +157,18 @@ _PULL_HINT: Final = (
 )
 
 
+_VOLUME: Final = re.compile(r"persistent ?volume", re.IGNORECASE)
+_VOLUME_HINT: Final = (
+    "The cluster has no volume for the session: correct storage_class "
+    "(CLAUDE_MCP_KUBERNETES_STORAGE_CLASS), ask for another size, or ask its administrator."
+)
+
+
+def lacks_volume(message: str) -> bool:
+    """Whether a pod that is not placed waits for its volume."""
+    return _VOLUME.search(message) is not None
+
+
 def stuck(image: str, tried: str, reason: str, message: str) -> EngineError:
     """The error of a pod that will not start, by the reason that Kubernetes gives."""
     said = last_line(message) if message else f"{reason}."
@@ -165,4 +177,5 @@ def stuck(image: str, tried: str, reason: str, message: str) -> EngineError:
             f"{TITLE} cannot get image {image}: {reason}: {said}",
             hint=_STUCK.get(reason, _PULL_HINT),
         )
-    return EngineError(f"{TITLE} could not {tried}: {reason}: {said}", hint=_STUCK.get(reason))
+    hint = _VOLUME_HINT if lacks_volume(message) else _STUCK.get(reason)
+    return EngineError(f"{TITLE} could not {tried}: {reason}: {said}", hint=hint)

@@ -34,6 +34,7 @@ from claude_mcp.engine.engine import (
 from claude_mcp.engine.info import EngineInfo
 from claude_mcp.engine.kubernetes import argv as build
 from claude_mcp.engine.kubernetes import (
+    claims,
     copying,
     described,
     failures,
@@ -49,7 +50,6 @@ from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec, Traffic
 from claude_mcp.engine.stats import Stats
 from claude_mcp.errors import (
-    ClaudeMcpError,
     EngineError,
     EngineNotFound,
     EngineUnavailable,
@@ -67,6 +67,8 @@ NO_IMAGES: Final = "The nodes of a cluster fetch an image when a session first n
 LEFT_SECONDS: Final = 300.0
 """The age from which a policy without a pod is not one whose pod is about to be created."""
 LIMIT: Final = "limit what a session reaches"
+REMOVED: Final = ("pod/", "persistentvolumeclaim/")
+"""How ``kubectl`` names what was a container."""
 KILL_ALL: Final = ("/bin/sh", "-c", "kill -KILL -1")
 
 
@@ -140,20 +142,45 @@ class KubectlEngine(Watched):
         seconds: float = CREATE_SECONDS,
     ) -> NewContainer:
         id = marks.new_id(spec.name)
-        described = manifest.pod(spec, id, inherited or {}, self.options)
+        pod = manifest.pod(spec, id, inherited or {}, self.options)
         tried = f"create container {spec.name}"
-        if spec.traffic is None:
-            await self._create(described, tried, seconds)
-            return NewContainer(id)
-        # It exists before the pod, so that no process of the pod ever runs without it.
-        await self._create(policy.policy(id, spec.traffic), LIMIT, seconds)
-        try:
-            await self._create(described, tried, seconds)
-        except BaseException:
-            with anyio.CancelScope(shield=True), suppress(ClaudeMcpError):
-                await self._run(build.remove_policies_argv(self.place, id), LIMIT)
-            raise
+        async with self._removed_on_failure(id):
+            if spec.traffic is not None:
+                # It exists before the pod, so that no process of the pod ever runs without it.
+                await self._create(policy.policy(id, spec.traffic), LIMIT, seconds)
+            if spec.kept_bytes is None:
+                await self._create_unclaimed(pod, spec.name, seconds)
+            else:
+                claim = claims.claim(pod, spec.kept_bytes, self.options.storage_class)
+                await self._create(claim, tried, seconds)
+                await self._create(pod, tried, seconds)
         return NewContainer(id)
+
+    @asynccontextmanager
+    async def _removed_on_failure(self, id: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(EngineError):
+                await self.remove(id)
+            raise
+
+    async def _create_unclaimed(self, pod: manifest.Manifest, name: str, seconds: float) -> None:
+        """Create a pod, unless its name belongs to a container of which only a claim is left."""
+        claimed: list[str] = []
+
+        async def look() -> None:
+            # Whoever may not read claims has none.
+            with suppress(EngineError):
+                argv = build.claimed_argv(self.place, pod["metadata"]["name"])
+                claimed.extend((await self._run(argv, "look for a claim")).split())
+
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(look)
+                await self._create(pod, f"create container {name}", seconds)
+        if claimed:
+            raise _name_in_use(name)
 
     async def _create(self, described: manifest.Manifest, tried: str, seconds: float) -> None:
         text = json.dumps(described, separators=(",", ":")).encode()
@@ -178,7 +205,7 @@ class KubectlEngine(Watched):
             failure = self.failed(tried, completed.err)
             if isinstance(failure, ContainerNameInUse):
                 name = described["metadata"]["annotations"].get(marks.CONTAINER, "")
-                raise ContainerNameInUse(f"A container named {name} already exists.")
+                raise _name_in_use(name)
             raise failure
         if problem is not None:
             raise problem
@@ -191,7 +218,20 @@ class KubectlEngine(Watched):
             yield stream
 
     async def start(self, ref: str) -> None:
-        await self._watch.until_running(ref, f"start container {ref[:12]}")
+        tried = f"start container {ref[:12]}"
+        for each in await self._get([marks.pod_name(ref)], tried):
+            is_meant = each.container.id == ref or not marks.is_id(ref)
+            if is_meant and each.record and each.container.status == "exited":
+                await self._create_again(each, tried)
+        await self._watch.until_running(ref, tried)
+
+    async def _create_again(self, found: described.Pod, tried: str) -> None:
+        """A pod from the record of its claim, in place of one that has ended."""
+        if found.exists:
+            argv = build.remove_pod_argv(self.place, found.container.id, ended=found.has_ended)
+            await self._run(argv, tried, seconds=CHANGE_SECONDS)
+        with suppress(ContainerNameInUse):  # another front end was faster
+            await self._create(claims.pod(found.record), tried, CREATE_SECONDS)
 
     async def kill(self, ref: str) -> None:
         """The node starts the container again; a pod can be ended only by its removal."""
@@ -210,7 +250,7 @@ class KubectlEngine(Watched):
                 return False
             ref = found[0].container.id
         said = await self._run(build.remove_argv(self.place, ref), tried, seconds=CHANGE_SECONDS)
-        return any(line.startswith("pod/") for line in said.splitlines())
+        return any(line.startswith(REMOVED) for line in said.splitlines())
 
     async def ensure_traffic(self, ref: str, traffic: Traffic) -> bool:
         found: dict[bool, list[policy.Manifest]] = {}
@@ -249,7 +289,7 @@ class KubectlEngine(Watched):
             await self._run(build.remove_policies_argv(self.place, *left), LIMIT)
 
     async def remove_volume(self, name: str) -> None:
-        """A pod's directories end with it."""
+        """A container has no volume but its own."""
 
     async def _get(self, pods: Sequence[str], tried: str) -> list[described.Pod]:
         return described.parse(await self._run(build.get_argv(self.place, pods), tried))
@@ -427,6 +467,10 @@ def no_program() -> EngineNotFound:
         f"'{PROGRAM}' is not installed or not on PATH.",
         hint="Install it, or choose another engine with CLAUDE_MCP_ENGINE.",
     )
+
+
+def _name_in_use(name: str) -> ContainerNameInUse:
+    return ContainerNameInUse(f"A container named {name} already exists.")
 
 
 async def connect(

@@ -8,7 +8,7 @@ commands and values, so each ``$`` is written twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from claude_mcp.engine.kubernetes import marks
@@ -39,7 +39,7 @@ def pod(
     spec: ContainerSpec, id: str, variables: Mapping[str, str], options: PodOptions = NO_OPTIONS
 ) -> Manifest:
     """The pod of a container. ``variables`` are public, as those of the specification are."""
-    mounts = [*_directories(spec)]
+    volumes, mounts = _directories(spec, marks.pod_name(id))
     environment = {**spec.environment, **variables, marks.ID_VARIABLE: id}
     labels = {key(name): value for name, value in spec.labels.items()}
     container: Manifest = {
@@ -58,9 +58,7 @@ def pod(
             "privileged": False,
             "readOnlyRootFilesystem": spec.read_only_root,
         },
-        "volumeMounts": [
-            {"name": volume["name"], "mountPath": target} for volume, target in mounts
-        ],
+        "volumeMounts": mounts,
     }
     if spec.workdir is not None:
         container["workingDir"] = spec.workdir
@@ -73,7 +71,7 @@ def pod(
         "shareProcessNamespace": True,
         "securityContext": _security(spec),
         "containers": [container],
-        "volumes": [volume for volume, _ in mounts],
+        "volumes": volumes,
     }
     if spec.runtime is not None:
         description["runtimeClassName"] = spec.runtime
@@ -123,6 +121,9 @@ def _security(spec: ContainerSpec) -> Manifest:
         security["runAsUser"] = int(uid)
     if gid:
         security["runAsGroup"] = int(gid)
+    if gid and spec.kept_bytes is not None:
+        # A volume is root's at first. A later pod leaves the modes of its files alone.
+        security |= {"fsGroup": int(gid), "fsGroupChangePolicy": "OnRootMismatch"}
     return security
 
 
@@ -143,10 +144,22 @@ def resources(limits: Limits) -> Manifest:
     return {"limits": most, "requests": requested}
 
 
-def _directories(spec: ContainerSpec) -> Iterator[tuple[Manifest, str]]:
-    """Volumes of a pod, and where each is mounted."""
+def _directories(spec: ContainerSpec, claim: str) -> tuple[list[Manifest], list[Manifest]]:
+    """Volumes of a pod, and where they are mounted; ``claim`` names that of a lasting volume."""
+    volumes: list[Manifest] = []
+    mounts: list[Manifest] = []
+    lasts = spec.kept_bytes is not None and bool(spec.kept_directories)
+    if lasts:
+        volumes.append({"name": "kept", "persistentVolumeClaim": {"claimName": claim}})
     for number, target in enumerate(spec.kept_directories):
-        yield {"name": f"kept-{number}", "emptyDir": {}}, target
+        if lasts:
+            directory = target.strip("/").replace("/", "-")
+            mounts.append({"name": "kept", "mountPath": target, "subPath": directory})
+        else:
+            volumes.append({"name": f"kept-{number}", "emptyDir": {}})
+            mounts.append({"name": f"kept-{number}", "mountPath": target})
     for number, mount in enumerate(spec.tmpfs_mounts):
         memory = {"medium": "Memory", "sizeLimit": str(mount.size)}
-        yield {"name": f"memory-{number}", "emptyDir": memory}, mount.target
+        volumes.append({"name": f"memory-{number}", "emptyDir": memory})
+        mounts.append({"name": f"memory-{number}", "mountPath": mount.target})
+    return volumes, mounts

@@ -33,6 +33,8 @@ CONTAINER: Final = "claude-mcp.container"
 """The annotation with the container's name."""
 LABELS: Final = "claude-mcp.labels"
 """The annotation that names the labels of the container, because a pod may be given others."""
+RECORD: Final = "claude-mcp.record"
+"""The annotation of a claim with the description of its pod."""
 ID_VARIABLE: Final = "CLAUDE_MCP_POD"
 """The variable by which an exec notices that it reached another pod of the same name."""
 

@@ -24,6 +24,8 @@ from claude_mcp.errors import EngineError, EngineUnavailable
 
 SCHEDULE_SECONDS: Final = 30.0
 """How long a pod may wait for a node with room."""
+VOLUME_SECONDS: Final = 120.0
+"""The same if it waits for its volume, which a cloud may have to make."""
 START_SECONDS: Final = 600.0
 """How long a pod may take to start, with the pull of its image."""
 WATCH_AGAIN_SECONDS: Final = 1.0
@@ -52,8 +54,10 @@ class PodWatch:
                 if container.status == "running":
                     return
                 if container.status == "exited":
-                    raise _over(container, found.reason)
-                is_new = time.monotonic() - began < SCHEDULE_SECONDS
+                    raise _over(container, found)
+                lacks_volume = failures.lacks_volume(container.error)
+                patience = VOLUME_SECONDS if lacks_volume else SCHEDULE_SECONDS
+                is_new = time.monotonic() - began < patience
                 if found.is_stuck and not (found.may_be_placed and is_new):
                     raise failures.stuck(container.image, tried, found.reason, container.error)
         raise EngineUnavailable(
@@ -114,8 +118,13 @@ class PodWatch:
             yield read_pods(stream)
 
 
-def _over(container: Container, reason: str) -> ContainerNotRunning:
-    why = f" ({reason}: {container.error})" if reason and container.error else ""
+def _over(container: Container, found: described.Pod) -> ContainerNotRunning:
+    why = f" ({found.reason}: {container.error})" if found.reason and container.error else ""
+    if found.keeps_files:
+        return ContainerNotRunning(
+            f"The pod of {container.name} has ended{why}.",
+            hint="Its files are kept: the next prompt or command starts it again.",
+        )
     return ContainerNotRunning(
         f"The pod of {container.name} has ended{why} and cannot be started again: its files are "
         "gone with it.",

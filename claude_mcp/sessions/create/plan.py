@@ -118,6 +118,7 @@ class _Checked:
     provider: Provider
     lifetime: _Lifetime
     containment: limits.Containment
+    kept_bytes: int | None
     access: Access
     forwarding: Forwarding | None
     git: guard.Protection
@@ -199,6 +200,7 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
             read_only_root=request.read_only_root,
             runtime_name=request.runtime,
         ),
+        kept_bytes=limits.kept_bytes(config, engine.dialect, request.persistent_volume),
         access=network_policy.settle(
             config,
             engine.dialect,
@@ -329,6 +331,7 @@ def _spec(config: Config, checked: _Checked, settings: str, needs_alias: bool) -
         read_only_root=containment.read_only_root,
         tmpfs_mounts=(*containment.tmpfs_mounts, *_hooks(checked)),
         kept_directories=() if dialect.keeps_files else (places.WORKSPACE, places.FALLBACK_HOME),
+        kept_bytes=checked.kept_bytes,
         security_options=containment.security_options,
         log_max_size=LOG_MAX_SIZE,
     )
@@ -380,7 +383,7 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         base=checked.workspace.base,
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
-        stays_with_work=not checked.engine.dialect.keeps_files,
+        stays_with_work=not checked.engine.dialect.keeps_files and checked.kept_bytes is None,
         ports=published,
         git_hooks=checked.git.hooks,
     )

@@ -181,6 +181,16 @@ class CreateRequest:
         default_factory=dict,
         metadata=option("such as 512m, 4g; 0: no limit"),
     )
+    persistent_volume: str | None = field(
+        default=None,
+        metadata=option(
+            "Kubernetes: size of a volume for its files",
+            flag="--persistent-volume",
+            metavar="SIZE",
+            terminal="Kubernetes: size of a volume that keeps its files, such as 10g; 0: none",
+            configured="CLAUDE_MCP_PERSISTENT_VOLUME",
+        ),
+    )
     read_only_root: bool | None = field(
         default=None,
         metadata=option(

@@ -12,6 +12,7 @@ from claude_mcp.contract.wording import worded
 from claude_mcp.engine import host
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
+from claude_mcp.engine.dialects.kubernetes import KUBERNETES
 from claude_mcp.engine.dialects.podman import PODMAN, ROOTLESS_PODMAN
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.engine.info import IMAGE_STORE, UNDELEGATED, EngineInfo
@@ -24,6 +25,7 @@ from claude_mcp.sessions.limits import (
     contain,
     described,
     info_for,
+    kept_bytes,
     parse_size,
 )
 
@@ -238,3 +240,34 @@ def test_limits_are_described_in_a_line(machine: Machine) -> None:
     assert described(contained(dialect=ROOTLESS_PODMAN, info=info)) == "2048 processes"
     nothing = {"memory": "0", "cpus": "0", "pids": "0"}
     assert described(contained(nothing)) == "none"
+
+
+@pytest.mark.parametrize(
+    ("configured", "wanted", "expected"),
+    [
+        (None, None, None),
+        (None, "10g", 10 << 30),
+        ("1g", None, 1 << 30),
+        ("1g", "2g", 2 << 30),
+        ("1g", "0", None),
+    ],
+)
+def test_the_size_of_a_volume_that_keeps_files(
+    configured: str | None, wanted: str | None, expected: int | None
+) -> None:
+    config = Config(environment={}, persistent_volume=configured)
+    assert kept_bytes(config, KUBERNETES, wanted) == expected
+
+
+def test_a_volume_of_no_use_is_refused_and_a_configured_one_left_alone() -> None:
+    config = Config(environment={}, persistent_volume="1g")
+    assert kept_bytes(config, DOCKER, None) is None
+    assert kept_bytes(config, DOCKER, "0") is None
+    with pytest.raises(UsageError, match="on Docker, a session's files outlive"):
+        kept_bytes(config, DOCKER, "1g")
+
+
+@pytest.mark.parametrize("wanted", ["x", "1m"])
+def test_a_volume_has_a_size_that_is_of_use(wanted: str) -> None:
+    with pytest.raises(UsageError, match=r"persistentVolume must be .*, or 0 for none"):
+        kept_bytes(Config(environment={}), KUBERNETES, wanted)

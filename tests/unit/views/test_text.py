@@ -339,6 +339,11 @@ def test_a_time_that_is_going_on_has_its_two_largest_units(
     assert elapsed(milliseconds) == expected
 
 
+def test_a_stopped_session_says_why() -> None:
+    stopped = replace(ENTRY, status="stopped", problem="its pod is gone")
+    assert ": stopped, its pod is gone, project" in text.sessions(ListResult([stopped], None))
+
+
 def test_a_list_says_what_each_session_is_doing() -> None:
     idle = replace(ENTRY, turn_running=False, last_step="Done.", created_by="cli")
     asking = replace(

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ from claude_mcp.engine.engine import (
     PathNotFound,
     ReferenceAmbiguous,
 )
-from claude_mcp.engine.kubernetes import copying, kubectl, marks, watch
+from claude_mcp.engine.kubernetes import claims, copying, kubectl, marks, watch
 from claude_mcp.engine.kubernetes.argv import Place
 from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
 from claude_mcp.engine.kubernetes.manifest import pod
@@ -33,6 +34,7 @@ from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, Im
 pytestmark = pytest.mark.anyio
 
 SPEC = ContainerSpec("claude-mcp-a", "image:1", ("run",), labels={"kind": "a b"})
+KEPT = replace(SPEC, kept_directories=("/workspace",), kept_bytes=1 << 30)
 ID = "0123456789ab" + marks.new_id(SPEC.name)[marks.RANDOM_CHARS :]
 OTHER_ID = "0123456789ac" + ID[marks.RANDOM_CHARS :]
 RUNNING = {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}
@@ -112,7 +114,27 @@ async def test_a_container_is_created_from_a_description_on_stdin(fake: Fake) ->
     assert json.loads((fake.state / "manifest").read_text()) == pod(
         SPEC, created.id, {"EXTRA": "1"}
     )
-    assert fake.calls == ["create"]
+    assert sorted(fake.calls) == ["create", "get"]
+
+
+async def test_the_name_of_a_claim_without_a_pod_is_taken(fake: Fake) -> None:
+    fake.says("get", "persistentvolumeclaim/x\n")
+    with pytest.raises(ContainerNameInUse, match="named claude-mcp-a already exists"):
+        await fake.engine.create(SPEC)
+    assert fake.calls[-1] == "delete"
+
+
+async def test_a_claim_is_created_before_its_pod(fake: Fake) -> None:
+    await fake.engine.create(KEPT)
+    assert fake.calls == ["create", "create"]
+    assert json.loads((fake.state / "manifest").read_text())["kind"] == "Pod"
+
+
+async def test_nothing_is_left_of_a_container_that_cannot_be_created(fake: Fake) -> None:
+    fake.says("create", err="error: exceeded quota: q", code=1)
+    with pytest.raises(EngineError, match="exceeded quota"):
+        await fake.engine.create(KEPT)
+    assert fake.calls == ["create", "delete"]
 
 
 async def test_a_name_that_is_taken(fake: Fake) -> None:
@@ -158,7 +180,7 @@ async def test_a_watch_that_ends_early_is_followed_by_a_look(
     fake.says("watch", described(OTHER_ID))
     fake.says("get", described())
     await fake.engine.start(ID)
-    assert fake.calls == ["watch", "get"]
+    assert fake.calls == ["get", "watch", "get"]
 
 
 async def test_a_pod_that_is_gone_is_not_waited_for(fake: Fake) -> None:
@@ -192,6 +214,37 @@ async def test_a_pod_that_has_ended_cannot_be_started_again(fake: Fake) -> None:
     fake.says("watch", described(status=over(137, "OOMKilled")))
     with pytest.raises(ContainerNotRunning, match="its files are gone"):
         await fake.engine.start(ID)
+
+
+def claim() -> dict[str, Any]:
+    found = claims.claim(pod(KEPT, ID, {}), 1 << 30, None)
+    found["metadata"] |= {"creationTimestamp": "2026-11-29T22:00:00Z", "uid": "c"}
+    return found
+
+
+async def test_a_pod_that_is_gone_is_created_again_from_its_claim(fake: Fake) -> None:
+    fake.says("get", claim())
+    fake.says("watch", described())
+    await fake.engine.start(ID)
+    assert fake.calls == ["get", "create", "watch"]
+    created = json.loads((fake.state / "manifest").read_text())
+    assert created == claims.pod(claim()["metadata"]["annotations"][marks.RECORD])
+
+
+async def test_a_pod_that_has_ended_makes_way_for_the_one_from_its_claim(fake: Fake) -> None:
+    fake.says("get", {"items": [described(status=over(137, "Evicted")), claim()]})
+    fake.says("create", err='pods "x" already exists', code=1)  # another front end was faster
+    fake.says("watch", described())
+    await fake.engine.start(ID)
+    assert fake.calls == ["get", "delete", "create", "watch"]
+
+
+async def test_a_pod_of_another_container_is_not_created_again(fake: Fake) -> None:
+    fake.says("get", claim())
+    fake.says("watch", described())
+    with pytest.raises(ContainerNotFound):
+        await fake.engine.start(OTHER_ID)
+    assert "create" not in fake.calls
 
 
 # Questions.

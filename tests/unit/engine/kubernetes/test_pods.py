@@ -16,7 +16,7 @@ from claude_mcp.engine.engine import (
     ContainerNotRunning,
     ProcessLimitReached,
 )
-from claude_mcp.engine.kubernetes import argv, described, failures, manifest, marks, usage
+from claude_mcp.engine.kubernetes import argv, claims, described, failures, manifest, marks, usage
 from claude_mcp.engine.kubernetes.argv import Place
 from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.spec import ContainerSpec, Limits, TmpfsMount
@@ -236,6 +236,44 @@ def test_a_pod_has_what_the_configuration_asks_of_all_pods() -> None:
     }
 
 
+KEPT = replace(SPEC, kept_bytes=1 << 30)
+
+
+def test_directories_that_outlive_the_pod_lie_in_one_claim() -> None:
+    spec = manifest.pod(KEPT, ID, {})["spec"]
+    assert spec["volumes"][0] == {
+        "name": "kept",
+        "persistentVolumeClaim": {"claimName": POD},
+    }
+    assert spec["containers"][0]["volumeMounts"][:2] == [
+        {"name": "kept", "mountPath": "/workspace", "subPath": "workspace"},
+        {"name": "kept", "mountPath": "/home", "subPath": "home"},
+    ]
+    security = spec["securityContext"]
+    assert (security["fsGroup"], security["fsGroupChangePolicy"]) == (1001, "OnRootMismatch")
+
+
+def test_a_claim_is_found_as_its_pod_is_and_describes_it() -> None:
+    pod = manifest.pod(KEPT, ID, {}, PodOptions(labels={"team": "platform"}))
+    claim = claims.claim(pod, 1 << 30, "fast")
+    record = claim["metadata"]["annotations"].pop("claude-mcp.record")
+    assert claim == {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": pod["metadata"],
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1073741824"}},
+            "storageClassName": "fast",
+        },
+    }
+    again = claims.pod(record)
+    assert again["spec"]["containers"][0].keys() & {"stdin", "stdinOnce"} == set()
+    again["spec"]["containers"][0] |= {"stdin": True, "stdinOnce": True}
+    assert again == pod
+    assert "storageClassName" not in claims.claim(pod, 1, None)["spec"]
+
+
 def test_a_further_label_never_replaces_ours() -> None:
     options = PodOptions(labels={marks.ID: "x", "claude-mcp.session": "x"})
     described = manifest.pod(SPEC, ID, {}, options)
@@ -347,7 +385,57 @@ def ended(code: int = 0, **more: str) -> dict[str, Any]:
 )
 def test_the_state_of_a_pod(status: dict[str, Any], expected: Container, reason: str) -> None:
     found = described.parse(json.dumps(pod(status)))
-    assert found == [described.Pod(expected, reason)]
+    ended = status["phase"] in ("Succeeded", "Failed")
+    assert found == [described.Pod(expected, reason, has_ended=ended)]
+
+
+def claimed(**metadata: Any) -> dict[str, Any]:
+    found = claims.claim(manifest.pod(KEPT, ID, {}), 1 << 30, None)
+    found["metadata"] |= {"creationTimestamp": "2026-11-29T21:00:00Z", "uid": "c", **metadata}
+    return found
+
+
+def kept_pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {**pod(status, **metadata), "spec": manifest.pod(KEPT, ID, {})["spec"]}
+
+
+def test_a_claim_without_a_pod_is_a_container_that_has_ended() -> None:
+    found = described.parse(json.dumps({"items": [claimed()]}))
+    assert [each.container for each in found] == [
+        container(
+            status="exited",
+            exit_code=137,
+            error="its pod is gone",
+            created="2026-11-29T21:00:00Z",
+        )
+    ]
+    assert claims.pod(found[0].record)["metadata"]["name"] == POD
+    assert not found[0].exists
+
+
+def test_a_pod_and_its_claim_are_one_container_as_old_as_the_claim() -> None:
+    running = kept_pod({"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]})
+    found = described.parse(json.dumps({"items": [running, claimed()]}))
+    assert [each.container for each in found] == [container(created="2026-11-29T21:00:00Z")]
+    assert found[0].exists
+    assert found[0].keeps_files
+    assert found[0].record
+
+
+def test_a_pod_whose_node_is_gone_has_ended_if_its_files_are_kept() -> None:
+    leaving = kept_pod({"phase": "Running"}, deletionTimestamp="t")
+    found = described.parse(json.dumps({"items": [leaving, claimed()]}))[0]
+    assert (found.container.status, found.container.error) == ("exited", described.LEAVING)
+    removed = described.parse(json.dumps({"items": [leaving, claimed(deletionTimestamp="t")]}))[0]
+    assert removed.container.status == "removing"
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{", '{"spec": 1}', '{"spec": {"containers": []}}'])
+def test_a_claim_whose_record_was_changed_is_listed_all_the_same(record: str) -> None:
+    changed = claimed()
+    changed["metadata"]["annotations"]["claude-mcp.record"] = record
+    found = described.parse(json.dumps(changed))[0]
+    assert (found.container.name, found.container.image, found.record) == ("claude-mcp-a", "", "")
 
 
 def test_a_pod_that_is_being_removed() -> None:

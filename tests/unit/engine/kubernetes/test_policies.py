@@ -165,7 +165,7 @@ def test_the_words_of_kubectl() -> None:
         "kubectl", "--namespace=n", "delete", kind, "--selector=claude-mcp.id in (a1,b2)",
         "--output=name",
     )  # fmt: skip
-    assert argv.remove_argv(place, "a1")[3] == f"pods,{kind}"
+    assert argv.remove_argv(place, "a1")[3] == f"pods,persistentvolumeclaims,{kind}"
 
 
 async def test_a_policy_exists_before_its_pod(fake: Fake) -> None:
@@ -180,7 +180,7 @@ async def test_a_pod_that_is_not_created_leaves_no_policy(fake: Fake) -> None:
     fake.fails("create-pod", 'Error from server (AlreadyExists): pods "x" already exists')
     with pytest.raises(ContainerNameInUse):
         await fake.engine.create(SPEC)
-    assert fake.calls[-1] == "delete-networkpolicies"
+    assert "delete-pods" in fake.calls
 
 
 async def test_without_a_policy_there_is_no_pod(fake: Fake) -> None:
