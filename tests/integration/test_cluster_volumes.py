@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio.to_thread
 import pytest
 from messages_standin import DIRECTIVE
 
@@ -15,6 +17,7 @@ from claude_mcp.config import load
 from claude_mcp.errors import SessionExists
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
+from claude_mcp.sessions.network import tunnels
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands, prompts
@@ -72,12 +75,21 @@ async def asked(sessions: Sessions, session: str, **step: object) -> str:
     return turn.result or ""
 
 
+def read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return bytes(answer.read())
+
+
 async def test_a_session_whose_pod_is_gone_goes_on_with_its_conversation_and_files(
     kept: Sessions, project: Path, name: str, cluster: Cluster
 ) -> None:
     (project / "a").write_text("first\n")
-    request = CreateRequest(str(project), session_name=name, persistent_volume="64m")
-    session = (await create(kept, request)).session
+    request = CreateRequest(
+        str(project), session_name=name, persistent_volume="64m", ports=("3000",)
+    )
+    created = await create(kept, request)
+    session = created.session
+    assert tunnels.FAR in created.warnings
     own = f"--selector=claude-mcp.id={session.container_id}"
     pod = json.loads(cluster.admin("get", "pod", own, "--output=json"))["items"][0]
     assert pod["metadata"]["labels"]["team"] == "platform"
@@ -99,6 +111,13 @@ async def test_a_session_whose_pod_is_gone_goes_on_with_its_conversation_and_fil
     assert "one" in await asked(kept, name, recall=True)
     after = await commands.run(await kept.open(name), "cat a ~/own")
     assert after.stdout == "first\nsecond\nmine\n"
+    assert session.forwarding is not None
+    serving = "python3 -m http.server 3000 --bind 127.0.0.1"
+    await commands.run(await kept.open(name), serving, background=True)
+    ready = "until python3 -c 'import socket; socket.create_connection((\"localhost\", 3000))'"
+    await commands.run(await kept.open(name), f"{ready}; do sleep 0.1; done")
+    page = f"{session.forwarding.ports[0].url}/a"
+    assert await anyio.to_thread.run_sync(read, page) == b"first\nsecond\n"
     destroyed = await kept.destroy(name, discard=True)
     assert destroyed.existed
     assert cluster.admin("get", "pods,persistentvolumeclaims", own, "--output=name") == ""

@@ -76,8 +76,9 @@ class Dialect:
     """The file in which a container leaves its exit code before it ends with 0, because the engine
     starts one again that ends with another code. None if the engine does not."""
     companions: bool
-    """A container can be created without a network, and containers can share a volume. A session's
-    proxy and its published ports need both."""
+    """A container can be created without a network, and containers can share a volume. So a
+    session's proxy and its published ports are containers beside it. Otherwise, its ports are open
+    here alone, and lead to it through ``exec``."""
     network_policies: bool
     """Every container has an address in a network of all, and the engine limits its ``traffic`` if
     its network enforces that. A session reaches its proxy by address."""

@@ -211,7 +211,6 @@ async def _check(sessions: Sessions, request: CreateRequest) -> _Checked:
         ),
         forwarding=ports.settle(
             config,
-            engine.dialect,
             network_policy.network_of(config, request.network),
             request.ports,
         ),
@@ -315,7 +314,10 @@ def _spec(config: Config, checked: _Checked, settings: str, needs_alias: bool) -
         ),
         inherited=places.PAYLOAD_VARIABLES if carried else (),
         mounts=(*_workspace_mounts(checked), *checked.mounts),
-        volumes=(*access.volumes, *(forwarding.volumes if forwarding else ())),
+        volumes=(
+            *access.volumes,
+            *(forwarding.volumes if forwarding and dialect.companions else ()),
+        ),
         environment={**access.environment, **_environment(dialect)},
         network=access.engine_network,
         traffic=access.traffic,
@@ -384,7 +386,7 @@ def _settings(config: Config, checked: _Checked) -> Settings:
         network=network.value,
         session_name=None if network is Network.OPEN else checked.name,
         stays_with_work=not checked.engine.dialect.keeps_files and checked.kept_bytes is None,
-        ports=published,
+        ports=published if checked.engine.dialect.companions else (),
         git_hooks=checked.git.hooks,
     )
 

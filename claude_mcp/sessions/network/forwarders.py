@@ -2,6 +2,8 @@
 
 It is created before its session, because the session's labels say where its ports are. The ports of
 the host are ours to choose: an engine would choose others at each start.
+
+An engine without ``companions`` has no such container: ``tunnels`` alone leads to its sessions.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from claude_mcp.sessions.network.forwarding import (
 logger = logging.getLogger(__name__)
 
 WHAT: Final = "the forwarder to a session's ports"
+LOOPBACK: Final = "127.0.0.1"
 TRIES: Final = 5
 
 
@@ -46,6 +49,10 @@ async def opened(engine: Engine, wanted: Forwarding | None) -> AsyncIterator[For
     """
     if wanted is None:
         yield None
+        return
+    if not engine.dialect.companions:
+        _check_free(wanted)
+        yield replace(wanted, ports=_chosen(wanted.ports))
         return
     forwarding = await _open(engine, wanted)
     try:
@@ -71,6 +78,17 @@ async def _open(engine: Engine, wanted: Forwarding) -> Forwarding:
     raise AssertionError  # the last try returns or raises
 
 
+def _check_free(wanted: Forwarding) -> None:
+    """Raises EngineError if a port of this host that was asked for is in use."""
+    for each in wanted.ports:
+        if each.host_port is None:
+            continue
+        try:
+            socket.create_server((LOOPBACK, each.host_port)).close()
+        except OSError as error:
+            raise _in_use(PortInUse(str(error), each.host_port), each) from error
+
+
 def _in_use(error: PortInUse, given: Published | None) -> EngineError:
     if given is None:
         return EngineError(error.message)
@@ -87,7 +105,7 @@ def _chosen(ports: tuple[Published, ...]) -> tuple[Published, ...]:
     On a host of the engine that is not ours, a port may be in use all the same.
     """
     with ExitStack() as stack:  # all are held until the last is found, so all are different
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in ports]
+        held = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in ports]
         free = [each.getsockname()[1] for each in held]
     return tuple(
         replace(port, host_port=host) if port.host_port is None else port
@@ -101,6 +119,8 @@ async def ensure(engine: Engine, forwarding: Forwarding) -> None:
     Raises:
         EngineError, ImageNotFound: it cannot be started, or a port is in use.
     """
+    if not engine.dialect.companions:
+        return
     await companions.ensure(
         engine,
         forwarding.name,
@@ -131,7 +151,7 @@ async def release_or_log(engine: Engine, forwarding: Forwarding | None) -> None:
 
     A failure is only logged: the session no longer exists, so nobody could act on an error.
     """
-    if forwarding is None:
+    if forwarding is None or not engine.dialect.companions:
         return
     try:
         with anyio.CancelScope(shield=True):  # otherwise it would stay until a prune
@@ -142,6 +162,8 @@ async def release_or_log(engine: Engine, forwarding: Forwarding | None) -> None:
 
 async def prune(engine: Engine, is_old: Callable[[Container], bool]) -> None:
     """Remove old forwarders without a session; a young one may belong to one that is created."""
+    if not engine.dialect.companions:
+        return
     for container in await engine.containers(PORTS_OF_LABEL):
         forwarding = forwarding_from_json(container.labels.get(PORTS_LABEL, ""))
         if forwarding is None or not is_old(container):

@@ -9,7 +9,6 @@ from typing import Final
 
 from claude_mcp.config import Config
 from claude_mcp.contract import places
-from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.network.access import Network
 from claude_mcp.sessions.network.forwarding import Forwarding, Published
@@ -21,9 +20,7 @@ FIRST_UNPRIVILEGED: Final = 1024
 _FORM: Final = re.compile(r"(?:([0-9]{1,5}):)?([0-9]{1,5})")
 
 
-def settle(
-    config: Config, dialect: Dialect, network: Network, wanted: Sequence[str]
-) -> Forwarding | None:
+def settle(config: Config, network: Network, wanted: Sequence[str]) -> Forwarding | None:
     """The forwarding for a new session; ``wanted`` has ports such as ``3000`` or ``8080:3000``.
 
     Raises:
@@ -32,12 +29,6 @@ def settle(
     """
     if not wanted:
         return None
-    if not dialect.companions:
-        raise UsageError(
-            f"The ports of a session cannot be published on {dialect.title}.",
-            hint="Reach them through kubectl: 'kubectl port-forward', with the session's pod and "
-            "the port.",
-        )
     if config.network_fixed and network_of(config, None) is not Network.OPEN:
         raise UsageError(FIXED.format("ports are not accepted"))
     if len(wanted) > MOST_PORTS:

@@ -31,19 +31,13 @@ FORWARDING = Forwarding("0123456789abcdef", "image:1", (Published(3000, 41000),)
 # What may be asked for.
 
 
-def test_a_cluster_publishes_no_ports_itself() -> None:
-    with pytest.raises(UsageError, match="cannot be published on Kubernetes") as caught:
-        settle(CONFIG, KUBERNETES, Network.OPEN, ["3000"])
-    assert "kubectl port-forward" in (caught.value.hint or "")
-
-
 def test_a_port_is_published_at_a_free_port_or_a_given_one() -> None:
-    settled = settle(CONFIG, DOCKER, Network.NONE, ["3000", " 8080:80 "])
+    settled = settle(CONFIG, Network.NONE, ["3000", " 8080:80 "])
     assert settled is not None
     assert settled.ports == (Published(3000), Published(80, 8080))
     assert settled.image == "image:1"
     assert settled.name == f"claude-mcp-ports-{settled.id}"
-    assert settle(CONFIG, DOCKER, Network.OPEN, []) is None
+    assert settle(CONFIG, Network.OPEN, []) is None
 
 
 @pytest.mark.parametrize(
@@ -63,25 +57,25 @@ def test_a_port_is_published_at_a_free_port_or_a_given_one() -> None:
 )
 def test_what_is_no_port_is_refused(ports: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        settle(CONFIG, DOCKER, Network.OPEN, ports)
+        settle(CONFIG, Network.OPEN, ports)
     assert caught.value.message == message
 
 
 def test_the_way_to_a_proxy_is_not_published() -> None:
     ports = [str(places.PROXY_PORT)]
     with pytest.raises(UsageError, match="leads to its proxy"):
-        settle(CONFIG, DOCKER, Network.RESTRICTED, ports)
-    assert settle(CONFIG, DOCKER, Network.OPEN, ports) is not None
+        settle(CONFIG, Network.RESTRICTED, ports)
+    assert settle(CONFIG, Network.OPEN, ports) is not None
 
 
 @pytest.mark.parametrize("network", ["open", "restricted", "none"])
 def test_an_operator_who_fixed_a_narrower_network_fixed_the_ports_too(network: str) -> None:
     fixed = Config(environment={}, image="image:1", network=network, network_fixed=True)
     if network == "open":
-        assert settle(fixed, DOCKER, Network.OPEN, ["3000"]) is not None
+        assert settle(fixed, Network.OPEN, ["3000"]) is not None
         return
     with pytest.raises(UsageError) as caught:
-        settle(fixed, DOCKER, Network(network), ["3000"])
+        settle(fixed, Network(network), ["3000"])
     assert caught.value.message == (
         "ports are not accepted, because CLAUDE_MCP_NETWORK_FIXED is set."
     )
@@ -213,3 +207,38 @@ async def test_a_prune_removes_old_forwarders_without_a_session(
     assert found() is not None
     await forwarders.prune(engine, lambda container: True)
     assert found() is None
+
+
+# An engine without companions.
+class Cluster:
+    """Of an engine, forwarders need no more; a call of any verb fails."""
+
+    dialect = KUBERNETES
+
+
+@pytest.mark.anyio
+async def test_a_cluster_has_ports_of_this_host_and_no_forwarder() -> None:
+    engine: Any = Cluster()
+    wanted = Forwarding("0123456789abcdef", "image:1", (Published(3000), Published(80)))
+    async with forwarders.opened(engine, wanted) as opened:
+        assert opened is not None
+        first, second = opened.ports
+        assert (first.port, second.port) == (3000, 80)
+        assert first.host_port != second.host_port
+        assert first.host_port
+        await forwarders.ensure(engine, opened)
+        await forwarders.release_or_log(engine, opened)
+        await forwarders.prune(engine, lambda _: True)
+
+
+@pytest.mark.anyio
+async def test_a_given_port_of_this_host_must_be_free_for_a_cluster() -> None:
+    engine: Any = Cluster()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wanted = Forwarding("0123456789abcdef", "image:1", (Published(3000, port),))
+        with pytest.raises(EngineError, match=f"Port {port} of this host is in use"):
+            async with forwarders.opened(engine, wanted):
+                pass
+    async with forwarders.opened(engine, wanted) as opened:
+        assert opened == wanted
