@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import urllib.request
@@ -9,17 +10,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import anyio.to_thread
 import pytest
 from messages_standin import DIRECTIVE
 
 from claude_mcp.config import load
-from claude_mcp.errors import SessionExists
+from claude_mcp.errors import ClaudeMcpError, SessionExists
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.network import tunnels
 from claude_mcp.sessions.registry import Sessions, open_sessions
-from claude_mcp.sessions.session import Status
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands, prompts
 
 if TYPE_CHECKING:
@@ -121,3 +123,55 @@ async def test_a_session_whose_pod_is_gone_goes_on_with_its_conversation_and_fil
     destroyed = await kept.destroy(name, discard=True)
     assert destroyed.existed
     assert cluster.admin("get", "pods,persistentvolumeclaims", own, "--output=name") == ""
+
+
+async def ended(sessions: Sessions, name: str) -> Session:
+    """The session, once its container has ended."""
+    while True:
+        for each in await sessions.list(ask=False):
+            if each.session.name == name and each.session.status is not Status.RUNNING:
+                return each.session
+        await anyio.sleep(1)
+
+
+@pytest.mark.stress
+async def test_an_expired_session_ends_its_pod_and_keeps_its_work(
+    kept: Sessions, project: Path, name: str, cluster: Cluster
+) -> None:
+    request = CreateRequest(
+        str(project), session_name=name, persistent_volume="64m", idle_timeout_seconds=5
+    )
+    session = (await create(kept, request)).session
+    await commands.run(await kept.open(name), "echo work >b")
+    expired = await ended(kept, name)
+    assert (expired.status, expired.unsaved) == (Status.EXPIRED, True)
+    assert [each.kept != "" for each in await kept.prune()] == [True]
+    handle = await kept.open(name)
+    assert (await commands.run(handle, "cat b")).stdout == "work\n"
+    assert handle.notes
+    await ended(kept, name)
+    assert [each.removed for each in await kept.prune(discard=True)] == [True]
+    own = f"--selector=claude-mcp.id={session.container_id}"
+    assert cluster.admin("get", "pods,persistentvolumeclaims", own, "--output=name") == ""
+
+
+@pytest.mark.stress
+async def test_an_evicted_session_is_started_again(
+    kept: Sessions, project: Path, name: str
+) -> None:
+    request = CreateRequest(
+        str(project), session_name=name, persistent_volume="256m", limits={"disk": "64m"}
+    )
+    await create(kept, request)
+    # What is in the volume does not count.
+    fill = "dd if=/dev/zero of={} bs=1M count=100 2>/dev/null; sleep 12"
+    handle = await kept.open(name)
+    assert (await commands.run(handle, fill.format("big"))).exit_code == 0
+    with contextlib.suppress(ClaudeMcpError):
+        await commands.run(handle, fill.format("/tmp/big") + "; sleep 60")
+    evicted = await ended(kept, name)
+    assert evicted.status is Status.STOPPED
+    assert "ephemeral" in evicted.ended
+    again = await commands.run(await kept.open(name), "stat -c %s big; ls /tmp/big")
+    assert again.stdout == f"{100 << 20}\n"
+    await kept.destroy(name, discard=True)
