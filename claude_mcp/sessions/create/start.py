@@ -133,7 +133,10 @@ async def start(sessions: Sessions, plan: Plan, progress: Progress = no_progress
     engine = await sessions.engine()
     if plan.session.forwarding is not None:
         await progress("publishing its ports")
-    async with forwarders.opened(engine, plan.session.forwarding) as forwarding:
+    async with (
+        enforcement.prepared(engine, plan.access),
+        forwarders.opened(engine, plan.session.forwarding) as forwarding,
+    ):
         return await _start(sessions, engine, with_forwarding(plan, forwarding), progress)
 
 
@@ -211,16 +214,14 @@ async def _start_or_remove(
     who: Lookup,
     progress: Progress,
 ) -> tuple[str, ...]:
-    proxy, address = plan.session.proxy, None
+    proxy = plan.session.proxy
     try:
         await anyio.lowlevel.checkpoint()  # a cancellation that arrived during the creation
         if proxy is not None:
             # The session's label keeps its proxy from being removed from here on.
             await progress("starting its proxy")
             await proxies.ensure(engine, proxy)
-        if plan.access.traffic is not None and engine.dialect.network_policies:
-            await progress("proving that its network is limited")
-            address = await enforcement.prove(engine, container_id, plan.access)
+        address = await enforcement.prove(engine, container_id, plan.access)
         await progress("starting the session")
         committer = await who.result()
         first = Configure(plan.handover.to_json(), committer, address)

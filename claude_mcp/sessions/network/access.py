@@ -105,9 +105,13 @@ class Access:
     proved that it reaches nothing else, and which is then removed."""
 
     @property
+    def egress(self) -> Proxy | None:
+        """What its traffic is limited to."""
+        return self.proxy or self.witness
+
+    @property
     def traffic(self) -> Traffic | None:
-        egress = self.proxy or self.witness
-        return None if egress is None else session_traffic(egress.id)
+        return None if self.egress is None else session_traffic(self.egress.id)
 
     @property
     def engine_network(self) -> str | None:
@@ -126,10 +130,9 @@ class Access:
         labels = {}
         if self.network is not Network.OPEN:
             labels[NETWORK_LABEL] = self.network.value
-        if self.witness is not None:
-            labels[EGRESS_LABEL] = self.witness.id
+        if self.egress is not None:
+            labels[EGRESS_LABEL] = self.egress.id
         if self.proxy is not None:
-            labels[EGRESS_LABEL] = self.proxy.id
             labels[PROXY_LABEL] = self.proxy.to_json()
         return labels
 

@@ -8,6 +8,8 @@ server. A session without a network gets a proxy without hosts for as long as th
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
@@ -67,25 +69,45 @@ print(word)
 """Three attempts at a time, because a single packet may be lost."""
 
 
+@asynccontextmanager
+async def prepared(engine: Engine, access: Access) -> AsyncIterator[None]:
+    """What the proof needs runs before the session's container is created in the block.
+
+    A node may have to pull its image, and a container waits only so long for its code. If the block
+    fails, nothing of it is left that no other session needs.
+
+    Raises:
+        EngineError, ImageNotFound: it cannot be started.
+    """
+    egress = access.egress
+    if egress is None or not engine.dialect.network_policies:
+        yield
+        return
+    try:
+        await proxies.ensure(engine, egress)
+        yield
+    except BaseException:
+        await proxies.release_or_log(engine, egress)
+        raise
+
+
 async def prove(engine: Engine, container_id: str, access: Access) -> str | None:
     """The address of the session's proxy, once it is certain that the session reaches nothing else.
 
-    The session's container is created, and its proxy runs.
+    None if it has none; one that was only there for the proof is removed then.
 
     Raises:
         EngineError: something else can be reached, or the proxy cannot.
     """
+    egress = access.egress
+    if egress is None or not engine.dialect.network_policies:
+        return None
     await engine.start(container_id)
-    if access.proxy is not None:
-        return await _prove(engine, container_id, access.proxy)
-    assert access.witness is not None
-    try:
-        await proxies.ensure(engine, access.witness)
-        await _prove(engine, container_id, access.witness)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await companions.remove(engine, access.witness.name)
-    return None
+    address = await _prove(engine, container_id, egress)
+    if access.witness is not None:
+        await companions.remove(engine, access.witness.name)
+        return None
+    return address
 
 
 def _proof_command(address: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from claude_mcp.engine.spec import Traffic
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions.network import enforcement
 from claude_mcp.sessions.network.access import (
+    OPEN,
     PROXY_OF_LABEL,
     Access,
     Network,
@@ -130,17 +131,30 @@ async def test_a_proof_that_says_nothing_is_none(near: Near, listeners: Listener
         await enforcement.prove(near, "s1", RESTRICTED)
 
 
-@pytest.mark.parametrize("is_limited", [True, False])
 async def test_the_witness_of_a_session_without_a_network_goes_after_the_proof(
-    near: Near, listeners: Listeners, is_limited: bool
+    near: Near, listeners: Listeners
 ) -> None:
-    if is_limited:
-        listeners[1].close()
+    listeners[1].close()
+    async with enforcement.prepared(near, NONE):
         assert await enforcement.prove(near, "s1", NONE) is None
-    else:
-        with pytest.raises(EngineError, match="does not enforce"):
+        assert await near.inspect([PROXY.name]) == []
+
+
+async def test_what_a_failed_proof_needed_is_removed(near: Near, listeners: Listeners) -> None:
+    with pytest.raises(EngineError, match="does not enforce"):
+        async with enforcement.prepared(near, NONE):
             await enforcement.prove(near, "s1", NONE)
     assert await near.inspect([PROXY.name]) == []
+
+
+@pytest.mark.parametrize("access", [OPEN, RESTRICTED])
+async def test_an_engine_whose_containers_have_no_device_needs_no_proof(
+    near: Near, access: Access
+) -> None:
+    near.dialect = KUBERNETES if access is OPEN else DOCKER
+    async with enforcement.prepared(near, access):
+        assert await enforcement.prove(near, "s1", access) is None
+    assert (near.calls, near.traffic) == ([], [])
 
 
 async def test_a_limit_that_was_lifted_is_told(near: Near) -> None:
