@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from claude_mcp.sessions.registry import Sessions
 
 
+PROVED: Final = ", if the cluster enforces NetworkPolicies; each creation proves that it does"
 CREDENTIALS: Final = {
     "anthropic": (),
     "bedrock": (
@@ -225,7 +226,10 @@ def _network(settings: config.Config, engine: Engine, chosen: Provider) -> Findi
         return Finding("network", Verdict.OK, f"{settings.network}; {error.message}")
     assert proxy is not None
     reached = ", ".join(proxy.reached_hosts)
-    return Finding("network", Verdict.OK, f"{network}; a restricted session reaches {reached}")
+    proved = PROVED if engine.dialect.network_policies else ""
+    return Finding(
+        "network", Verdict.OK, f"{network}; a restricted session reaches {reached}{proved}"
+    )
 
 
 def _described(chosen: Provider) -> str:

@@ -14,7 +14,8 @@ import socket
 READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2.0
 BACKLOG = 256
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 1.0
+"""The proxy may be elsewhere by then."""
 KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 2))
 """A peer that is silent is asked after 5 s, and lost after 15 s."""
 

@@ -276,6 +276,7 @@ def main(kubectl: str, kubeconfig: str, unenforced: str) -> None:
         threading.Thread(target=watch, args=(command, kind, events), daemon=True).start()
     known = {kind: Known() for kind in KINDS}
     network, applied = Network(), ""
+    pods: dict[str, Pod] = {}  # until they have no device any more, as they may still send
     while True:
         with contextlib.suppress(queue.Empty):
             event = events.get(timeout=LOOK_SECONDS)
@@ -283,13 +284,15 @@ def main(kubectl: str, kubeconfig: str, unenforced: str) -> None:
                 known[event.kind].take(event)
                 event = events.get_nowait()
         attached = network.now()
-        pods = [
-            Pod(described["namespace"], described.get("labels") or {}, *attached[described["uid"]])
-            for described in (each["metadata"] for each in known["pods"].now())
-            if described["uid"] in attached
-        ]
-        pods.sort(key=lambda pod: pod.device)
-        wanted = table(pods, known[POLICIES].now(), set(os.listdir(unenforced)))
+        for described in (each["metadata"] for each in known["pods"].now()):
+            if described["uid"] in attached:
+                labels = described.get("labels") or {}
+                where = attached[described["uid"]]
+                pods[described["uid"]] = Pod(described["namespace"], labels, *where)
+        for gone in set(pods) - set(attached):
+            del pods[gone]
+        listed = sorted(pods.values(), key=lambda pod: pod.device)
+        wanted = table(listed, known[POLICIES].now(), set(os.listdir(unenforced)))
         if wanted != applied and apply(wanted):
             applied = wanted
 

@@ -82,10 +82,10 @@ def watch_argv(place: Place, pod: str) -> Argv:
 
 
 def policies_argv(place: Place, id: str | None = None, *, ours: bool = False) -> Argv:
-    """Policies of a pod, of all our pods, or all that are not ours."""
+    """Policies of a pod and of earlier ones of its name, of all our pods, or all others."""
     selector = marks.ID if ours else f"!{marks.ID}"
     if id is not None:
-        selector = f"{marks.ID}={reference(id)}"
+        selector = f"{marks.POD}={marks.name_digest(reference(id))}"
     return _kubectl(place, "get", POLICIES, f"--selector={selector}", "--output=json")
 
 

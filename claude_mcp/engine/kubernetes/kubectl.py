@@ -271,14 +271,20 @@ class KubectlEngine(Watched):
                     hint="Give sessions a namespace without policies that allow something, or "
                     "choose the network 'open'.",
                 )
-        if [policy.is_intact(each, ref, traffic) for each in found[False]] == [True]:
+        mine = [each for each in found[False] if policy.id_of(each) == ref]
+        intact = [policy.is_intact(each, ref, traffic) for each in mine] == [True]
+        if intact and mine == found[False]:
             return True
         pods = await self._get([marks.pod_name(ref)], LIMIT)
         if ref not in [each.container.id for each in pods]:
             raise ContainerNotFound(f"{self.title} has no container {ref}.")
-        await self._run(build.remove_policies_argv(self.place, ref), LIMIT)
-        await self._create(policy.policy(ref, traffic), LIMIT, CHANGE_SECONDS)
-        return False
+        # The pods of the others are gone: this one has their name.
+        outdated = {policy.id_of(each) for each in found[False]} - ({ref} if intact else set())
+        if outdated:
+            await self._run(build.remove_policies_argv(self.place, *sorted(outdated)), LIMIT)
+        if not intact:
+            await self._create(policy.policy(ref, traffic), LIMIT, CHANGE_SECONDS)
+        return intact
 
     async def remove_leftovers(self) -> None:
         said = await self._run(

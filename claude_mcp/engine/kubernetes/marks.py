@@ -29,6 +29,8 @@ OURS: Final = "claude-mcp.pod"
 ID: Final = "claude-mcp.id"
 SHORT: Final = "claude-mcp.short"
 """The label with the beginning of the id."""
+POD: Final = "claude-mcp.of"
+"""The label of a policy with the end of its pod's name, which a later pod may have too."""
 CONTAINER: Final = "claude-mcp.container"
 """The annotation with the container's name."""
 LABELS: Final = "claude-mcp.labels"
@@ -61,9 +63,14 @@ def may_be_prefix(ref: str) -> bool:
     return len(ref) <= ID_CHARS and _HEX.fullmatch(ref) is not None
 
 
+def name_digest(id: str) -> str:
+    """That of the container's name, from its whole id."""
+    return id[RANDOM_CHARS:]
+
+
 def pod_name(ref: str) -> str:
     """The name of the pod of a container, by its whole id or by its name."""
-    return PREFIX + (ref[RANDOM_CHARS:] if is_id(ref) else _digest(ref, DIGEST_CHARS))
+    return PREFIX + (name_digest(ref) if is_id(ref) else _digest(ref, DIGEST_CHARS))
 
 
 def label_value(value: str) -> str:

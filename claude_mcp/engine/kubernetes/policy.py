@@ -27,7 +27,7 @@ def policy(id: str, traffic: Traffic) -> Manifest:
         "kind": "NetworkPolicy",
         "metadata": {
             "name": marks.PREFIX + id,
-            "labels": {marks.OURS: "1", marks.ID: id},
+            "labels": {marks.OURS: "1", marks.ID: id, marks.POD: marks.name_digest(id)},
         },
         "spec": spec(id, traffic),
     }
@@ -66,6 +66,11 @@ def parse(stdout: str) -> list[Manifest]:
     raise EngineError(f"The answer of kubectl is malformed: {stdout[:WHOLE]!r}.")
 
 
+def id_of(found: Manifest) -> str:
+    """The id of its pod."""
+    return str(found["metadata"]["labels"][marks.ID])
+
+
 def is_intact(found: Manifest, id: str, traffic: Traffic) -> bool:
     """Whether a policy still says what it was created with.
 
@@ -92,5 +97,5 @@ def older_than(found: list[Manifest], seconds: float) -> set[str]:
         metadata = each["metadata"]
         created = datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00"))
         if (now - created).total_seconds() > seconds:
-            old.add(metadata["labels"][marks.ID])
+            old.add(id_of(each))
     return old

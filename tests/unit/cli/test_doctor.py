@@ -8,10 +8,14 @@ import pytest
 
 from claude_mcp import __version__
 from claude_mcp.cli import doctor
+from claude_mcp.config import Config
 from claude_mcp.config_names import NOT_USED
+from claude_mcp.credentials import Secret
 from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.docker import DOCKER, ROOTLESS_DOCKER
 from claude_mcp.engine.dialects.kubernetes import KUBERNETES
+from claude_mcp.engine.kubernetes.kubectl import KubectlEngine
+from claude_mcp.sessions.providers.resolve import resolve
 from tests.unit.cli.conftest import Run
 
 PYTHON = ".".join(str(number) for number in sys.version_info[:3])
@@ -283,6 +287,16 @@ def test_a_key_that_is_no_key_is_not_called_set(
     said = run("doctor")[1]
     assert f"failed   provider: ANTHROPIC_API_KEY {why}" in said
     assert "is set" not in said
+
+
+def test_an_engine_that_limits_networks_by_policies_is_told() -> None:
+    engine = KubectlEngine("1.32.4", {})
+    config = Config(environment={}, api_key=Secret("sk-of-the-server"))
+    provider = resolve(config, engine.dialect)
+    assert doctor._network(config, engine, provider).message.endswith(
+        "api.anthropic.com:443, if the cluster enforces NetworkPolicies; each creation proves that "
+        "it does"
+    )
 
 
 @pytest.mark.parametrize(

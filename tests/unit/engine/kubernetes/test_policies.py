@@ -105,7 +105,7 @@ def test_a_session_may_reach_its_proxy_and_be_reached_by_nobody() -> None:
         "kind": "NetworkPolicy",
         "metadata": {
             "name": f"claude-mcp-{ID}",
-            "labels": {"claude-mcp.pod": "1", "claude-mcp.id": ID},
+            "labels": {"claude-mcp.pod": "1", "claude-mcp.id": ID, "claude-mcp.of": ID[12:]},
         },
         "spec": {
             "podSelector": {"matchLabels": {"claude-mcp.id": ID}},
@@ -158,7 +158,11 @@ def test_the_words_of_kubectl() -> None:
     place = Place(namespace="n")
     kind = "networkpolicies.networking.k8s.io"
     get = ("kubectl", "--namespace=n", "get", kind)
-    assert argv.policies_argv(place, "a1") == (*get, "--selector=claude-mcp.id=a1", "--output=json")
+    assert argv.policies_argv(place, ID) == (
+        *get,
+        f"--selector=claude-mcp.of={ID[12:]}",
+        "--output=json",
+    )
     assert argv.policies_argv(place, ours=True)[-2] == "--selector=claude-mcp.id"
     assert argv.policies_argv(place)[-2] == "--selector=!claude-mcp.id"
     assert argv.remove_policies_argv(place, "a1", "b2") == (
@@ -205,6 +209,18 @@ async def test_a_policy_that_was_removed_or_changed_is_created_again(
     fake.says("get-pods", described())
     assert not await fake.engine.ensure_traffic(ID, TRAFFIC)
     assert fake.created == [policy.policy(ID, TRAFFIC)]
+
+
+async def test_policies_of_earlier_pods_of_the_name_are_removed(fake: Fake) -> None:
+    fake.says("get-networkpolicies", listed(ID, "f" * 12 + ID[12:]))
+    fake.says("get-pods", described())
+    assert await fake.engine.ensure_traffic(ID, TRAFFIC)
+    assert fake.created == []
+    assert fake.calls[0] == "delete-networkpolicies"
+    fake.says("get-pods", described("f" * 12 + ID[12:]))
+    with pytest.raises(ContainerNotFound):
+        await fake.engine.ensure_traffic(ID, TRAFFIC)
+    assert fake.calls.count("delete-networkpolicies") == 1
 
 
 async def test_a_pod_that_is_gone_gets_no_policy(fake: Fake) -> None:
