@@ -217,6 +217,7 @@ class SessionHandle:
         await quota.check(engine, self.config)
         if self.session.proxy is not None:
             await proxies.ensure(engine, self.session.proxy)
+        lifted = await enforcement.restored(engine, self.session.container_id, self.session.egress)
         lost = await self._without_ports()
         await engine.start(self.session.container_id)
         try:
@@ -225,7 +226,7 @@ class SessionHandle:
             await engine.kill(self.session.container_id)
             raise
         self.session = replace(self.session, status=Status.RUNNING)
-        self.notes = (RESTARTED, *lost)
+        self.notes = (RESTARTED, *lifted, *lost)
         self._connection.known.remember(self.session)
 
     async def _without_ports(self) -> tuple[str, ...]:

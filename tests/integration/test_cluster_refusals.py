@@ -13,9 +13,11 @@ import pytest
 
 from claude_mcp.config import load
 from claude_mcp.errors import EngineError, EngineUnavailable, ImageNotFound
-from claude_mcp.sessions.create.request import CreateRequest
+from claude_mcp.proxy import DENIED_PORT
+from claude_mcp.sessions.create.request import CreateRequest, NetworkName
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
+from claude_mcp.sessions.network import enforcement
 from claude_mcp.sessions.providers.options import ProviderRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.turns import commands, prompts
@@ -75,6 +77,54 @@ async def test_quota_of_the_namespace_is_named(
         await sessions.destroy(first.session.id)
         again = await create(sessions, CreateRequest(str(project)))
         await sessions.destroy(again.session.id)
+
+
+@pytest.mark.parametrize("network", ["restricted", pytest.param("none", marks=pytest.mark.stress)])
+async def test_cluster_that_does_not_enforce_policies_is_refused_with_the_reason(
+    network: NetworkName,
+    environ: dict[str, str],
+    project: Path,
+    cluster: Cluster,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(enforcement, "PROOF_SECONDS", 0.5)
+    environ["CLAUDE_MCP_ENGINE_NAMESPACE"] = namespace
+    unenforced = cluster.state / "unenforced" / namespace
+    unenforced.touch()
+    try:
+        async with open_sessions(load(environ, engine="kubernetes")) as sessions:
+            reason = f"not enforce the NetworkPolicy.*:{DENIED_PORT} after"
+            with pytest.raises(EngineError, match=reason) as caught:
+                await create(sessions, CreateRequest(str(project), network=network))
+            assert "whose network enforces policies" in (caught.value.hint or "")
+    finally:
+        unenforced.unlink()
+    assert left_in(cluster, namespace) == []
+
+
+@pytest.mark.stress
+async def test_another_policy_that_allows_something_is_named(
+    environ: dict[str, str], project: Path, cluster: Cluster, namespace: str
+) -> None:
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "wide"},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
+    }
+    cluster.anywhere("apply", f"--namespace={namespace}", "--filename=-", data=json.dumps(policy))
+    environ["CLAUDE_MCP_ENGINE_NAMESPACE"] = namespace
+    async with open_sessions(load(environ, engine="kubernetes")) as sessions:
+        with pytest.raises(EngineError, match="NetworkPolicy wide of the namespace allows"):
+            await create(sessions, CreateRequest(str(project), network="restricted"))
+    assert left_in(cluster, namespace) == ["networkpolicy.networking.k8s.io/wide"]
+
+
+def left_in(cluster: Cluster, namespace: str) -> list[str]:
+    """Pods and policies of a namespace."""
+    kinds = "pods,networkpolicies"
+    return cluster.anywhere("get", kinds, f"--namespace={namespace}", "--output=name").split()
 
 
 async def test_missing_rights_are_named(environ: dict[str, str], project: Path) -> None:
