@@ -114,7 +114,8 @@ def way(name: str, directory: Path, files: Path) -> Iterator[Way]:
             far = replace(far, host=f"tcp://127.0.0.1:{INSIDE_PORT}")
             if name == "docker-context":
                 far = in_context(far, directory)
-            yield Way(far.variables, daemon.in_its_network)
+            variables = {**far.variables, "CLAUDE_MCP_TEST_ENGINE_ROOT": daemon.root}
+            yield Way(variables, daemon.in_its_network)
             return
         if name == "docker-ssh":
             far = stack.enter_context(over_ssh(directory, {}))

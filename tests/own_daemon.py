@@ -92,6 +92,11 @@ class OwnDaemon:
         """Starts a program on its network, with the files of this machine."""
         return ["nsenter", f"--net=/proc/{self._first}/ns/net", "--"]
 
+    @property
+    def root(self) -> str:
+        """Where its files are, as it sees them."""
+        return f"/proc/{self._first}/root"
+
     def inside(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
         """Start a program in its namespaces, where the network is a loopback of its own."""
         enter = ["nsenter", f"--target={self._first}", "--net", "--mount", "--pid"]

@@ -4,6 +4,7 @@ that notice whoever comes."""
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,11 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
+def of_engine(path: str) -> Path:
+    """A file of the engine; scripts/far_suite.py says where those of its own daemon are."""
+    return Path(os.environ.get("CLAUDE_MCP_TEST_ENGINE_ROOT", "") + path)
+
+
 def give_names(bare: Bare, session: Session, names: Mapping[str, str]) -> None:
     """Have the session's proxy resolve names to addresses; a later one of a name replaces it.
 
@@ -29,7 +35,7 @@ def give_names(bare: Bare, session: Session, names: Mapping[str, str]) -> None:
     the container is started.
     """
     assert session.proxy is not None
-    path = Path(bare("inspect", "--format={{.HostsPath}}", session.proxy.name).strip())
+    path = of_engine(bare("inspect", "--format={{.HostsPath}}", session.proxy.name).strip())
     lines = [line for line in path.read_text().splitlines() if not set(names) & set(line.split())]
     lines += [f"{address} {name}" for name, address in names.items()]
     with path.open("r+") as file:  # the same file: it is mounted
