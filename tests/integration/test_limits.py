@@ -29,6 +29,7 @@ from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from tests.engine_fixtures import LIFETIME_SECONDS, Bare, own_warnings
+from tests.restricted import of_engine
 
 PATIENCE_SECONDS = 60
 LOG_BYTES = 20 << 20
@@ -244,7 +245,7 @@ async def test_a_flood_of_output_is_bounded_where_the_engine_keeps_it(
         done = await run(sessions, created, flood)
     assert done == (0, "")
     where = {"docker": "{{.LogPath}}", "podman": "{{.HostConfig.LogConfig.Path}}"}
-    path = Path(
+    path = of_engine(
         bare(
             "inspect", f"--format={where[engine.dialect.name]}", created.session.container_id
         ).strip()

@@ -43,7 +43,7 @@ async def test_limits_are_told_as_they_were_given(
     found = await details(sessions, name)
     session = found.listed.session
     assert (session.memory_bytes, session.pids, session.cpus) == (512 * 1024**2, 200, None)
+    # A mounted directory without a repository has no changes to tell; a copy has.
+    assert list(found.problems) == ([] if FAR else ["changes"]), found.problems
     assert (found.turns and found.turns.turns, found.latest) == ((), None)
-    # A mounted directory without a repository has none; a copy has.
-    assert list(found.problems) == ([] if FAR else ["changes"])
     await sessions.destroy(name)
