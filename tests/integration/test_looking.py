@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import anyio
 import pytest
 
 from claude_mcp.errors import EngineError
@@ -15,6 +16,8 @@ from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.usage import usage
 from tests.engine_fixtures import FAR, own_warnings
+
+PATIENCE_SECONDS = 60
 
 
 async def test_a_session_is_measured(sessions: Sessions, shared: Session) -> None:
@@ -40,7 +43,9 @@ async def test_limits_are_told_as_they_were_given(
     made = await create(sessions, CreateRequest(str(project), session_name=name, limits=limits))
     if warnings := own_warnings(made):
         pytest.skip(f"this host cannot set limits: {warnings[0]}")
-    found = await details(sessions, name)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while (found := await details(sessions, name)).listed.problem is not None:
+            pass  # its first answer came late
     session = found.listed.session
     assert (session.memory_bytes, session.pids, session.cpus) == (512 * 1024**2, 200, None)
     # A mounted directory without a repository has no changes to tell; a copy has.
