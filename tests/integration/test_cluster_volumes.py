@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shutil
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ def storage_class(cluster: Cluster) -> Iterator[str]:
     cluster.anywhere("create", "--filename=-", data=json.dumps(volume))
     yield name
     cluster.anywhere("delete", "persistentvolume", name)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -269,5 +269,5 @@ def test_a_volume_of_no_use_is_refused_and_a_configured_one_left_alone() -> None
 
 @pytest.mark.parametrize("wanted", ["x", "1m"])
 def test_a_volume_has_a_size_that_is_of_use(wanted: str) -> None:
-    with pytest.raises(UsageError, match=r"persistentVolume must be .*, or 0 for none"):
+    with pytest.raises(UsageError, match=r"persistentVolume.? must be .*, or 0 for none"):
         kept_bytes(Config(environment={}), KUBERNETES, wanted)
