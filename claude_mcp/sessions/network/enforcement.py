@@ -15,11 +15,11 @@ from typing import Final
 import anyio
 
 from claude_mcp.engine.engine import Engine
-from claude_mcp.errors import EngineError
+from claude_mcp.errors import EngineError, ungrouped
 from claude_mcp.proxy import DENIED_PORT, PORT
 from claude_mcp.sessions.channel.payload import PYTHON
 from claude_mcp.sessions.network import companions, proxies
-from claude_mcp.sessions.network.access import Access, Proxy, session_traffic
+from claude_mcp.sessions.network.access import Access, session_traffic
 
 PROOF_SECONDS: Final = 10.0
 """How long the cluster may take to enforce a new policy."""
@@ -102,8 +102,12 @@ async def prove(engine: Engine, container_id: str, access: Access) -> str | None
     egress = access.egress
     if egress is None or not engine.dialect.network_policies:
         return None
-    await engine.start(container_id)
-    address = await _prove(engine, container_id, egress)
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.start, container_id)
+            tasks.start_soon(engine.ensure_traffic, container_id, session_traffic(egress.id))
+            address = await proxies.address(engine, egress)
+    await _check(engine, container_id, address)
     if access.witness is not None:
         await companions.remove(engine, access.witness.name)
         return None
@@ -114,9 +118,8 @@ def _proof_command(address: str) -> tuple[str, ...]:
     return (*PYTHON, _PROOF, address, str(PORT), str(DENIED_PORT), str(PROOF_SECONDS))
 
 
-async def _prove(engine: Engine, container_id: str, proxy: Proxy) -> str:
-    await engine.ensure_traffic(container_id, session_traffic(proxy.id))
-    address = await proxies.address(engine, proxy)
+async def _check(engine: Engine, container_id: str, address: str) -> None:
+    """Raises EngineError unless the proxy's port is all that the container reaches."""
     said = ""
     with anyio.move_on_after(ANSWER_SECONDS):
         async with (
@@ -126,7 +129,7 @@ async def _prove(engine: Engine, container_id: str, proxy: Proxy) -> str:
             async for line in stream.lines():
                 said = line
     if said == LIMITED:
-        return address
+        return
     if said.startswith(REACHED):
         raise EngineError(
             f"{engine.title} does not enforce the NetworkPolicy of the session: it still reached "
