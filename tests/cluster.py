@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from claude_mcp.engine.kubernetes import marks
 
 GATEWAY: Final = "10.244.0.1"
 """This machine, as pods reach it."""
@@ -71,6 +74,18 @@ class Cluster:
         for pid in there:
             os.kill(pid, signal.SIGKILL)
 
+    def take_memory(self, container: str) -> None:
+        """Until the kernel has killed all of a container: its limit follows what it still has."""
+        mark = f"{marks.ID_VARIABLE}={container}".encode()
+        [directory] = {_memory_group(pid) for pid in map(int, _numbers()) if _has(pid, mark)}
+        limit = directory / "memory.limit_in_bytes"
+        end = time.monotonic() + COME_BACK_SECONDS
+        while directory.exists():
+            assert time.monotonic() < end, "the container outlives its memory"
+            with contextlib.suppress(OSError):  # it is ending, or nothing can be taken now
+                limit.write_text((directory / "memory.usage_in_bytes").read_text())
+            time.sleep(0.02)
+
     @contextmanager
     def outage(self, program: str) -> Iterator[None]:
         """It is killed, and started again at the end, whatever happens meanwhile."""
@@ -103,6 +118,20 @@ class Cluster:
 
 def _numbers() -> list[str]:
     return [each for each in os.listdir("/proc") if each.isdigit()]
+
+
+def _has(pid: int, variable: bytes) -> bool:
+    try:
+        return variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return False
+
+
+def _memory_group(pid: int) -> Path:
+    """Of cgroups v1, which the test cluster has."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    [group] = [line.split(":")[2] for line in lines if ":memory:" in line]
+    return Path("/sys/fs/cgroup/memory") / group.lstrip("/")
 
 
 def _runs(pid: int, program: str, space: str) -> bool:

@@ -81,6 +81,11 @@ BEING_REMOVED: Final = ("removing", "dead")
 """The states of a container that is being removed, or whose removal failed halfway."""
 
 
+LOST: Final = "lost"
+"""The state of a container that its engine ended for good: it cannot be started again, and its
+files are gone. ``Container.error`` says why."""
+
+
 NO_LIMITS: Final = Limits()
 
 

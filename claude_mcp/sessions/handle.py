@@ -19,6 +19,7 @@ from claude_mcp.sessions import mounted, own_container, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.channel.refusals import AgentRefused, error_of
+from claude_mcp.sessions.channel.silence import lost
 from claude_mcp.sessions.git import guard
 from claude_mcp.sessions.git.guard import GitGuard
 from claude_mcp.sessions.known import KnownSessions
@@ -262,6 +263,8 @@ def _not_ready(session: Session) -> SessionNotReady:
                 hint=f"Create a new one, with a larger {named('timeoutSeconds')} or "
                 f"{named('idleTimeoutSeconds')}.",
             )
+        case Status.BROKEN if session.ended:
+            return lost(f"The session {session.name!r}", session.ended)
         case Status.REMOVING:
             return SessionNotReady(
                 f"The session {session.name!r} is being removed.",

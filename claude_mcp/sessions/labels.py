@@ -16,7 +16,7 @@ from claude_mcp.contract.places import (
     EXPIRED_WITH_WORK_EXIT_CODE,
 )
 from claude_mcp.contract.workspaces import BIND
-from claude_mcp.engine.engine import BEING_REMOVED, Container
+from claude_mcp.engine.engine import BEING_REMOVED, LOST, Container
 from claude_mcp.sessions.marks import SCHEMA, SESSION
 from claude_mcp.sessions.network.access import (
     EGRESS_LABEL,
@@ -152,7 +152,7 @@ def session_of(container: Container, now: datetime | None = None) -> Session | N
         places=_places(labels.get(PLACES)),
         git_state=labels.get(GIT, ""),
         mounted=labels.get(MOUNTED, ""),
-        ended=container.error if _is_stopped(container) else "",
+        ended=container.error if _is_stopped(container) or container.status == LOST else "",
         restarted=_has_ended(container),
         workspace=labels.get(WORKSPACE, BIND),
         base=labels.get(BASE),

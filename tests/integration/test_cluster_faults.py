@@ -154,29 +154,6 @@ async def _check_answers(under_way: UnderWay, standin: Standin) -> None:
         assert listed.get(under_way.second) in (None, Status.CREATING, Status.BROKEN)
 
 
-async def test_pod_that_somebody_deletes_is_a_session_that_is_gone(
-    sessions: Sessions, session: Session, bare: Bare
-) -> None:
-    handle = await sessions.open(session.id)
-    answers: list[object] = []
-
-    async def ask() -> None:
-        try:
-            answers.append(await commands.run(handle, f"touch /tmp/begun; {WAIT}"))
-        except ClaudeMcpError as error:
-            answers.append(error)
-
-    with anyio.fail_after(ANSWER_SECONDS):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask)
-            while (await commands.run(handle, "test -e /tmp/begun")).exit_code:
-                await anyio.sleep(0.1)
-            await anyio.to_thread.run_sync(bare.remove, session.container_id)
-    assert isinstance(answers[0], SessionNotFound), answers
-    with pytest.raises(SessionNotFound):
-        await commands.run(await sessions.open(session.id), "true")
-
-
 @pytest.mark.stress
 async def test_evicted_session_says_that_its_files_are_gone(
     sessions: Sessions, project: Path, name: str, bare: Bare
@@ -192,5 +169,5 @@ async def test_evicted_session_says_that_its_files_are_gone(
             await anyio.sleep(1)
             reason = bare("get", "pods", f"--selector=claude-mcp.id={created.session.container_id}",
                           "--output=jsonpath={.items[*].status.reason}")  # fmt: skip
-    with pytest.raises(ClaudeMcpError, match=r"(?i)evicted"):
+    with pytest.raises(ClaudeMcpError, match="Evicted"):
         await commands.run(await sessions.open(created.session.id), "true")

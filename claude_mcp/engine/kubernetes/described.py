@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from claude_mcp.engine.engine import BEING_REMOVED, Container
+from claude_mcp.engine.engine import BEING_REMOVED, LOST, Container
 from claude_mcp.engine.kubernetes import claims, marks
 from claude_mcp.engine.spec import Limits
 from claude_mcp.errors import EngineError
@@ -31,6 +31,8 @@ ENDED: Final = ("Succeeded", "Failed")
 KILLED_EXIT_CODE: Final = 137
 """That of a pod whose container the node no longer describes, as after an eviction."""
 GONE: Final = "its pod is gone"
+OOM_KILLED: Final = "OOMKilled"
+_OUT_OF_MEMORY: Final = "it ran out of memory, and the kernel killed its main process"
 LEAVING: Final = "its pod is being removed, or its node does not answer"
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 _FACTORS: Final[Mapping[str | None, float]] = {
@@ -92,12 +94,15 @@ def pod(described: Mapping[str, Any]) -> Pod:
     annotations = metadata.get("annotations") or {}
     own = (metadata.get("labels") or {}).get(marks.ID) or metadata["uid"].replace("-", "")
     state = _state(metadata, status)
+    keeps_files = any("persistentVolumeClaim" in each for each in spec.get("volumes") or ())
+    # A reason of the pod itself, such as Evicted: its container was not merely over.
+    lost = state.status == "exited" and bool(status.get("reason")) and not keeps_files
     return Pod(
         Container(
             id=own,
             name=annotations.get(marks.CONTAINER) or metadata["name"],
             created=metadata["creationTimestamp"],
-            status=state.status,
+            status=LOST if lost else state.status,
             exit_code=state.exit_code,
             error=state.error,
             image=spec["containers"][0]["image"],
@@ -108,7 +113,7 @@ def pod(described: Mapping[str, Any]) -> Pod:
             address=status.get("podIP") or "",
         ),
         state.reason,
-        keeps_files=any("persistentVolumeClaim" in each for each in spec.get("volumes") or ()),
+        keeps_files=keeps_files,
         has_ended=status.get("phase") in ENDED,
     )
 
@@ -210,7 +215,9 @@ def _state(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> _State:
         return _State(
             "restarting",
             exit_code=_exit_code(ended),
-            error=waiting.get("message") or "",
+            error=_OUT_OF_MEMORY
+            if ended.get("reason") == OOM_KILLED
+            else waiting.get("message") or "",
             reason=waiting.get("reason") or ended.get("reason") or "",
             started=ended.get("startedAt") or "",
             finished=ended.get("finishedAt") or "",
@@ -227,11 +234,17 @@ def _ended(status: Mapping[str, Any], ended: Mapping[str, Any]) -> _State:
     return _State(
         "exited",
         exit_code=_exit_code(ended) if ended else KILLED_EXIT_CODE,
-        error=status.get("message") or said or ("" if reason == "Completed" else reason),
+        error=_why(status) or said or ("" if reason == "Completed" else reason),
         reason=reason,
         started=ended.get("startedAt") or "",
         finished=ended.get("finishedAt") or "",
     )
+
+
+def _why(status: Mapping[str, Any]) -> str:
+    """Kubernetes' own words for the end of a pod, such as "Evicted: The node was low on ..."."""
+    said = ((status.get(name) or "").strip() for name in ("reason", "message"))
+    return ": ".join(filter(None, said))
 
 
 def _exit_code(ended: Mapping[str, Any]) -> int:

@@ -80,15 +80,22 @@ RULES: Final = (
     ),
     _rule(
         EngineUnavailable,
+        r"error dialing backend",
+        "The session's node may be down or restarting. Its sessions go on if it comes back before "
+        "Kubernetes gives it up, after 5 minutes by default; then they are gone with their files.",
+    ),
+    _rule(
+        EngineUnavailable,
         r"connection to the server \S+ was refused|connection refused|connection reset"
         r"|no such host|i/o timeout|TLS handshake timeout|network is unreachable|no route to host"
         r"|unable to connect to the server|http2: client connection|etcdserver: |ServiceUnavailable"
-        r"|the server is currently unable|error dialing backend|unexpected EOF|apiserver not ready",
+        r"|the server is currently unable|unexpected EOF|apiserver not ready",
         "Check that the cluster runs and that its address in the kubeconfig file is right.",
     ),
     _rule(
         ContainerNotRunning,
-        r"container not found|container \S+ is not running|is waiting to start"
+        r"container not found|container \S+ in pod \S+ is not available"
+        r"|container \S+ is not running|is waiting to start"
         r"|not created or running|cannot exec into a container in a completed pod"
         r"|cannot exec in a stopped|pod is not running"
         r"|current phase is (Succeeded|Failed)|cannot attach a container in a completed pod"
@@ -128,6 +135,8 @@ def classify(tried: str, stderr: str) -> EngineError:
             line = _words(last_line(said, rule.pattern))
             if rule.kind is EngineUnavailable:
                 return EngineUnavailable(f"{TITLE} cannot be reached: {line}", hint=rule.hint)
+            if rule.kind is ContainerNotFound:
+                return ContainerNotFound(f"{TITLE} could not {tried}: its pod no longer exists.")
             return rule.kind(f"{TITLE} could not {tried}: {line}", hint=rule.hint)
     return EngineError(f"{TITLE} could not {tried}: {_words(last_line(said))}")
 

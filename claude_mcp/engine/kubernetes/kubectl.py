@@ -21,6 +21,7 @@ from claude_mcp.engine.dialects.dialect import Dialect
 from claude_mcp.engine.dialects.kubernetes import KUBERNETES
 from claude_mcp.engine.engine import (
     CREATE_SECONDS,
+    LOST,
     Container,
     ContainerNameInUse,
     ContainerNotFound,
@@ -44,7 +45,7 @@ from claude_mcp.engine.kubernetes import (
     usage,
 )
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
-from claude_mcp.engine.kubernetes.watch import PodWatch
+from claude_mcp.engine.kubernetes.watch import PodWatch, over
 from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec, Traffic
@@ -380,6 +381,9 @@ class KubectlEngine(Watched):
                 argv, f"read the logs of container {ref[:12]}", capture_bytes=capture_bytes
             )
         except ContainerNotRunning:
+            found = await self._get([marks.pod_name(ref)], "read its state")
+            if found and found[0].container.status == LOST:
+                raise over(found[0]) from None
             return Log("", "")  # it has not started yet
         return Log("", said)
 

@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 
 from claude_mcp.engine import process
-from claude_mcp.engine.engine import Container, ContainerNotFound, ContainerNotRunning
+from claude_mcp.engine.engine import LOST, ContainerNotFound, ContainerNotRunning
 from claude_mcp.engine.kubernetes import argv as build
 from claude_mcp.engine.kubernetes import described, failures, marks
 from claude_mcp.engine.kubernetes.argv import Place
@@ -53,8 +53,8 @@ class PodWatch:
                 container = found.container
                 if container.status == "running":
                     return
-                if container.status == "exited":
-                    raise _over(container, found)
+                if container.status in ("exited", LOST):
+                    raise over(found)
                 lacks_volume = failures.lacks_volume(container.error)
                 patience = VOLUME_SECONDS if lacks_volume else SCHEDULE_SECONDS
                 is_new = time.monotonic() - began < patience
@@ -74,7 +74,7 @@ class PodWatch:
         async with aclosing(self._changes(id, tried)) as changes:
             async for found in changes:
                 container = found.container
-                if container.status == "exited":
+                if container.status in ("exited", LOST):
                     if container.exit_code != 0:
                         why = container.error or f"it ended with exit code {container.exit_code}"
                         raise EngineError(f"{TITLE} could not {tried}: {why}.")
@@ -118,8 +118,10 @@ class PodWatch:
             yield read_pods(stream)
 
 
-def _over(container: Container, found: described.Pod) -> ContainerNotRunning:
-    why = f" ({found.reason}: {container.error})" if found.reason and container.error else ""
+def over(found: described.Pod) -> ContainerNotRunning:
+    """The error for a pod that has ended."""
+    container = found.container
+    why = f" ({container.error.rstrip('.')})" if container.error else ""
     if found.keeps_files:
         return ContainerNotRunning(
             f"The pod of {container.name} has ended{why}.",

@@ -15,7 +15,7 @@ import anyio
 
 from claude_mcp.contract import operations
 from claude_mcp.contract.numbers import amount
-from claude_mcp.engine.engine import BEING_REMOVED, Container, Engine
+from claude_mcp.engine.engine import BEING_REMOVED, LOST, Container, Engine
 from claude_mcp.errors import (
     AgentError,
     ClaudeMcpError,
@@ -137,11 +137,23 @@ class StoppedMeanwhile(AgentError):
     """The container stopped while a request was under way."""
 
 
-def stopped() -> StoppedMeanwhile:
+def stopped(why: str = "") -> StoppedMeanwhile:
     return StoppedMeanwhile(
-        "The session stopped before it answered.",
+        f"The session stopped before it answered: {why.rstrip('.')}."
+        if why
+        else "The session stopped before it answered.",
         hint="What was asked of it may have been carried out in part. The next prompt or command "
         "starts it again.",
+    )
+
+
+def lost(session: str, reason: str) -> SessionNotReady:
+    """The error for a session whose container its engine ended for good; it is named first."""
+    why = reason.rstrip(".") or "no reason is known"
+    return SessionNotReady(
+        f"{session} was ended by its engine, and its files and conversation are gone: {why}.",
+        hint="Destroy it and create a new one.",
+        steps=(NextStep.DESTROY, NextStep.CREATE),
     )
 
 
@@ -152,6 +164,8 @@ def ended(container: Container | None) -> ClaudeMcpError | None:
             "The session was removed before it answered.",
             hint="What was asked of it may have been carried out in part.",
         )
+    if container.status == LOST:
+        return lost("The session", container.error)
     if container.status in ("running", "paused"):
         return None
-    return stopped()
+    return stopped(container.error if container.status == "restarting" else "")

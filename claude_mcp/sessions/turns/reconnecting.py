@@ -53,13 +53,18 @@ async def again(
     engine = handle.engine
     if not engine.dialect.over_network:
         return await ask()
+    pause = FIRST_PAUSE_SECONDS
     for left in reversed(range(MOST_OUTAGES)):
         await _reached(engine, deadline, progress, steps)
         try:
             return await ask()
-        except EngineUnavailable:
-            if not left:
-                raise
+        except EngineUnavailable as error:
+            # The engine may answer, but not the node that the session is on.
+            if not left or anyio.current_time() + pause >= deadline:
+                hint = " ".join(filter(None, (error.hint, GOES_ON)))
+                raise LinkLost(error.message, hint=hint, steps=steps) from error
+        await anyio.sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE_SECONDS)
     raise AssertionError  # the last try returns or raises
 
 

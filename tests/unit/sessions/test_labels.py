@@ -268,6 +268,12 @@ def test_a_session_whose_creation_was_abandoned_is_broken(state: str) -> None:
     assert session.status is Status.BROKEN
 
 
+def test_a_container_that_its_engine_ended_for_good_is_broken_and_says_why() -> None:
+    lost = session_of(replace(CONTAINER, status="lost", error="Evicted: low on memory"), NOW)
+    assert lost is not None
+    assert (lost.status, lost.ended) == (Status.BROKEN, "Evicted: low on memory")
+
+
 def test_a_home_in_memory_does_not_outlive_a_stop() -> None:
     labels = session_labels(
         name="a",

@@ -362,7 +362,13 @@ def ended(code: int = 0, **more: str) -> dict[str, Any]:
         ),
         (
             state(ended(137, reason="OOMKilled")),
-            container(status="restarting", exit_code=137, started="t1", finished="t2"),
+            container(
+                status="restarting",
+                exit_code=137,
+                started="t1",
+                finished="t2",
+                error="it ran out of memory, and the kernel killed its main process",
+            ),
             "OOMKilled",
         ),
         # The agent leaves its exit code behind.
@@ -373,7 +379,7 @@ def ended(code: int = 0, **more: str) -> dict[str, Any]:
         ),
         (
             {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
-            container(status="exited", exit_code=137, error="low on memory"),
+            container(status="lost", exit_code=137, error="Evicted: low on memory"),
             "Evicted",
         ),
         (
