@@ -45,6 +45,7 @@ from claude_mcp.engine.kubernetes import (
     usage,
 )
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
+from claude_mcp.engine.kubernetes.policies import LIMIT, PodPolicies
 from claude_mcp.engine.kubernetes.watch import PodWatch, over
 from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.pulse import Pulse, Watched
@@ -65,9 +66,6 @@ NODE_LIMIT: Final = (
     "a pod has no such limit. The cluster's administrator sets one for each node (podPidsLimit)."
 )
 NO_IMAGES: Final = "The nodes of a cluster fetch an image when a session first needs it."
-LEFT_SECONDS: Final = 300.0
-"""The age from which a policy without a pod is not one whose pod is about to be created."""
-LIMIT: Final = "limit what a session reaches"
 REMOVED: Final = ("pod/", "persistentvolumeclaim/")
 """How ``kubectl`` names what was a container."""
 KILL_ALL: Final = ("/bin/sh", "-c", "kill -KILL -1")
@@ -253,47 +251,21 @@ class KubectlEngine(Watched):
         said = await self._run(build.remove_argv(self.place, ref), tried, seconds=CHANGE_SECONDS)
         return any(line.startswith(REMOVED) for line in said.splitlines())
 
+    @property
+    def _policies(self) -> PodPolicies:
+        async def run(argv: build.Argv) -> str:
+            return await self._run(argv, LIMIT, capture_bytes=LIST_BYTES)
+
+        async def create(described: policy.Manifest) -> None:
+            await self._create(described, LIMIT, CHANGE_SECONDS)
+
+        return PodPolicies(self.place, run, create, self._get)
+
     async def ensure_traffic(self, ref: str, traffic: Traffic) -> bool:
-        found: dict[bool, list[policy.Manifest]] = {}
-
-        async def read(others: bool) -> None:
-            argv = build.policies_argv(self.place, None if others else ref)
-            found[others] = policy.parse(await self._run(argv, LIMIT))
-
-        with ungrouped():
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read, True)
-                tasks.start_soon(read, False)
-        for each in found[True]:
-            if policy.widens(each):
-                raise EngineError(
-                    f"The NetworkPolicy {each['metadata']['name']} of the namespace allows pods "
-                    "more than a limited session may have: policies add up.",
-                    hint="Give sessions a namespace without policies that allow something, or "
-                    "choose the network 'open'.",
-                )
-        mine = [each for each in found[False] if policy.id_of(each) == ref]
-        intact = [policy.is_intact(each, ref, traffic) for each in mine] == [True]
-        if intact and mine == found[False]:
-            return True
-        pods = await self._get([marks.pod_name(ref)], LIMIT)
-        if ref not in [each.container.id for each in pods]:
-            raise ContainerNotFound(f"{self.title} has no container {ref}.")
-        # The pods of the others are gone: this one has their name.
-        outdated = {policy.id_of(each) for each in found[False]} - ({ref} if intact else set())
-        if outdated:
-            await self._run(build.remove_policies_argv(self.place, *sorted(outdated)), LIMIT)
-        if not intact:
-            await self._create(policy.policy(ref, traffic), LIMIT, CHANGE_SECONDS)
-        return intact
+        return await self._policies.ensure(ref, traffic)
 
     async def remove_leftovers(self) -> None:
-        said = await self._run(
-            build.policies_argv(self.place, ours=True), LIMIT, capture_bytes=LIST_BYTES
-        )
-        old = policy.older_than(policy.parse(said), LEFT_SECONDS)
-        if left := sorted(old - {*await self.ids(marks.OURS)} if old else ()):
-            await self._run(build.remove_policies_argv(self.place, *left), LIMIT)
+        await self._policies.remove_leftovers(lambda: self.ids(marks.OURS))
 
     async def remove_volume(self, name: str) -> None:
         """A container has no volume but its own."""
