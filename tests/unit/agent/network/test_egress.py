@@ -340,3 +340,16 @@ def test_passwords_of_further_proxies_go_with_each_connection_and_nowhere_else(
     for name in ("cmdline", "environ"):
         there = Path(f"/proc/{out._process.pid}/{name}").read_bytes()
         assert not [secret for secret in (b"-pass", b"bWU6", b"proxy.example") if secret in there]
+
+
+def test_a_proxy_that_is_elsewhere_now_is_looked_for_there(
+    started: ScriptedProxy, out: Egress
+) -> None:
+    ask(out, "http://a.example/")
+    before = out.mark()
+    out.set_address("127.0.0.77")  # nobody is there
+    started.stop()
+    until(lambda: out.notes(before) == [GONE])
+    started.start()  # at the Unix socket, which does not matter any more
+    ask_again = out.mark()
+    assert out.notes(ask_again) == [GONE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.errors import EngineUnavailable
 from claude_mcp.sessions.channel.channels import Channels
 from claude_mcp.sessions.labels import session_of
-from claude_mcp.sessions.network import revival
+from claude_mcp.sessions.network import proxies, revival
 from claude_mcp.sessions.network.access import OPEN, Access, Proxy
 from claude_mcp.sessions.network.revival import Revival
 from claude_mcp.sessions.registry import Sessions
@@ -112,6 +113,33 @@ async def test_different_proxies_are_each_started(
         await hear(PROXY_GONE)
     await reviving.settle()
     assert [each["status"] for each in scripted.held] == ["running", "running"]
+
+
+async def test_a_session_that_reaches_its_proxy_by_address_is_told_the_new_one(
+    scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await session(scripted)
+    scripted.holds(container("abcd1", "fix", access=RESTRICTED), proxy_container("exited"))
+    scripted.agent(
+        "asked = request()\n"
+        "open('told', 'w').write(asked['op'] + ' ' + asked['args']['address'])\n"
+        "answer(asked['id'], ok={})\n"
+    )
+    monkeypatch.chdir(scripted._directory)
+
+    async def address(engine: Engine, proxy: Proxy) -> str:
+        return "10.0.0.9"
+
+    monkeypatch.setattr(proxies, "address", address)
+    dialect = replace(scripted.engine.dialect, network_policies=True)
+    async with anyio.create_task_group() as tasks:
+        reviving = Reviving(replace(scripted.engine, dialect=dialect), tasks)
+        hear = reviving.revival.hearing(one.proxy, one.container_id, None)
+        assert hear is not None
+        await hear(PROXY_GONE)
+        await reviving.settle()
+        tasks.cancel_scope.cancel()
+    assert scripted.noted("told") == ["proxy", "10.0.0.9"]
 
 
 async def test_a_failed_start_is_logged_and_can_be_tried_again(
