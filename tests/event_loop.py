@@ -8,8 +8,8 @@ test that takes too long is cancelled, so that it ends before pytest-timeout lea
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -22,9 +22,11 @@ SHARE = 0.9
 
 
 def failing_alone(
-    test: Callable[..., Awaitable[None]], seconds: float
+    test: Callable[..., Awaitable[None]], seconds: float, late: Callable[[], object]
 ) -> Callable[..., Awaitable[None]]:
-    @functools.wraps(test)
+    """``late`` is called if the test took longer than that."""
+
+    @wraps(test)
     async def wrapped(**arguments: Any) -> None:
         try:
             with anyio.move_on_after(seconds) as scope:
@@ -33,7 +35,9 @@ def failing_alone(
             if isinstance(group, Exception) or group.split(OF_A_TEST)[1]:
                 raise
             raise AssertionError("The test failed in a task group.") from group
-        assert not scope.cancelled_caught, f"The test took longer than {seconds:g} s."
+        if scope.cancelled_caught:
+            late()
+            pytest.fail(f"The test took longer than {seconds:g} s.")
 
     return wrapped
 
@@ -50,5 +54,7 @@ def timeout_of(item: pytest.Function) -> float:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     # Hypothesis has a function of its own, whose inner one is async.
     if iscoroutinefunction(pyfuncitem.obj) and not hasattr(pyfuncitem.obj, "hypothesis"):
-        pyfuncitem.obj = failing_alone(pyfuncitem.obj, SHARE * timeout_of(pyfuncitem))
+        # Else it may end pytest itself, which is about to write the report.
+        late = partial(pyfuncitem.config.hook.pytest_timeout_cancel_timer, item=pyfuncitem)
+        pyfuncitem.obj = failing_alone(pyfuncitem.obj, SHARE * timeout_of(pyfuncitem), late)
     return (yield)
