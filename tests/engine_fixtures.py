@@ -346,6 +346,14 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def _is_marked(item: pytest.Item, marker: str) -> bool:
+    """A test that is itself marked for a cluster is run there, whatever its module says."""
+    own = {each.name for each in item.own_markers}
+    if ON_KUBERNETES and "cluster" in own and marker not in own:
+        return False
+    return item.get_closest_marker(marker) is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = {"podman", "kubernetes"}
     if ON_KUBERNETES:
@@ -368,7 +376,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out -= {"once", "per_engine"}
     else:
         left_out.add("stress")
-    others = [item for item in items if any(item.get_closest_marker(each) for each in left_out)]
+    others = [item for item in items if any(_is_marked(item, each) for each in left_out)]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
     for item in items:

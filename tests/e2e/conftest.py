@@ -24,7 +24,7 @@ def start(engine: Engine, environ: dict[str, str]) -> Callable[..., Any]:
         before = set(processes())
         parameters = StdioServerParameters(
             command=sys.executable,
-            args=["-m", "claude_mcp", f"--engine={engine.program}", "serve"],
+            args=["-m", "claude_mcp", f"--engine={engine.dialect.name}", "serve"],
             env=environ,
         )
         async with Client(parameters, mode=mode, **options) as client:

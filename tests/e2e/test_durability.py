@@ -115,6 +115,7 @@ async def test_silent_claude_is_noticed_and_its_turn_can_be_cancelled(
     assert [each for each in standin.model_calls if "unread" in each.prompts] == []
 
 
+@pytest.mark.cluster
 @pytest.mark.per_engine
 @pytest.mark.parametrize("era", ERAS_TESTED)
 async def test_cancelled_call_interrupts_its_turn_and_the_conversation_goes_on(
@@ -141,6 +142,7 @@ async def test_cancelled_call_interrupts_its_turn_and_the_conversation_goes_on(
         assert "The word is quokka." in after["result"]
 
 
+@pytest.mark.cluster
 @pytest.mark.per_engine
 @pytest.mark.parametrize(
     "how",
@@ -156,7 +158,7 @@ async def test_client_or_server_that_vanishes_does_not_stop_the_turn(
     turn_id = str(uuid.uuid4())
     steps = script({"tool": "Bash", "input": {"command": "echo; sleep 3"}}, {"say": "not stopped"})
     arguments = {"sessionId": session, "prompt": steps, "turnId": turn_id}
-    argv = [sys.executable, "-m", "claude_mcp", f"--engine={engine.program}", "serve"]
+    argv = [sys.executable, "-m", "claude_mcp", f"--engine={engine.dialect.name}", "serve"]
     with anyio.fail_after(PATIENCE_SECONDS):
         async with Wire.open(argv, environ) as wire:
             await wire.begin("tools/call", name="execute_in_session", arguments=arguments)

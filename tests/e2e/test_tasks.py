@@ -50,6 +50,7 @@ async def killed(start: Call) -> AsyncIterator[Client]:
             os.kill(peer.pid, signal.SIGKILL)
 
 
+@pytest.mark.cluster
 async def test_tasks_are_known_to_the_next_server_after_one_was_killed(
     start: Call, project: Path, name: str
 ) -> None:
@@ -66,12 +67,12 @@ async def test_tasks_are_known_to_the_next_server_after_one_was_killed(
         for task in (turn, command):
             state = await ask(peer.client, "tasks/get", task.task_id)
             assert (state["status"], state["createdAt"]) == ("working", task.created_at)
-        (project / "go").touch()
+        await peer("execute_command", sessionId=name, command="touch go")
         ended = await state_of(peer.client, turn, "completed")
         assert ended["result"]["structuredContent"]["result"] == "ready"
         ended = await state_of(peer.client, command, "completed")
         assert ended["result"]["structuredContent"]["stdout"] == "ready\n"
-        await peer("destroy_session", sessionId=name)
+        await peer("destroy_session", sessionId=name, discardChanges=True)
 
 
 async def test_a_permission_is_given_and_a_turn_interrupted_through_the_task(
