@@ -156,7 +156,7 @@ def test_an_answer_that_is_malformed(text: str) -> None:
 
 def test_the_words_of_kubectl() -> None:
     place = Place(namespace="n")
-    kind = "networkpolicies.networking.k8s.io"
+    kind = "networkpolicies.v1.networking.k8s.io"
     get = ("kubectl", "--namespace=n", "get", kind)
     assert argv.policies_argv(place, ID) == (
         *get,
