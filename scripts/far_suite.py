@@ -143,7 +143,8 @@ def way(name: str, directory: Path, files: Path) -> Iterator[Way]:
                 {**podman_at(f"unix://{socket}"), "CLAUDE_MCP_ENGINE": str(program)}, apart(files)
             )
         else:
-            yield Way(podman_at(f"unix://{socket}"), apart(files))
+            rootless = {"CLAUDE_MCP_TEST_ROOTLESS": "1"} if service_user else {}
+            yield Way({**podman_at(f"unix://{socket}"), **rootless}, apart(files))
 
 
 def remove_left(program: Sequence[str], files: Path) -> None:

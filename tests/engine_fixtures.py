@@ -366,7 +366,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in items_elsewhere]
     elif os.environ.get("CLAUDE_MCP_ENGINE", "docker") != "docker":
         left_out = {"docker", "once", "kubernetes"}
-    if os.geteuid() and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+    rootless = os.geteuid() or os.environ.get("CLAUDE_MCP_TEST_ROOTLESS")
+    if rootless and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         left_out.add("cgroups")
     if os.environ.get("CLAUDE_MCP_AS_ROOT_TOO"):
         left_out.add("per_engine")
