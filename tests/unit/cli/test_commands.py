@@ -122,7 +122,8 @@ def test_create_makes_sessions_with_a_restricted_network_or_none(
     policy = json.loads(labels["claude-mcp-a"]["claude-mcp.proxy"])["policy"]
     assert json.loads(policy)["allowed"] == ["*.example.org:8443", "pypi.org"]
     assert len(labels) == 3
-    assert run("destroy", "a", "b", "--yes")[0] == 0
+    code, out, err = run("destroy", "a", "b", "--yes")
+    assert (code, out.count("\n"), err) == (0, 2, "")
     assert fake_engine.Engine(program.parent).containers() == []
 
 
