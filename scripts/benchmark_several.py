@@ -28,6 +28,7 @@ from benchmark_measuring import (
 )
 
 from claude_mcp.engine.address import EngineAddress
+from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.errors import EngineError
 from claude_mcp.sessions.fleet import open_fleet
 from claude_mcp.sessions.registry import Sessions
@@ -82,7 +83,10 @@ async def several(bench: Bench) -> Rows:
 
 
 async def _listing(bench: Bench, engines: Mapping[str, EngineAddress]) -> Rows:
-    rows: Rows = [await _compared(bench, engines, None, MORE_SECONDS)]
+    rows: Rows = [
+        await _bare(bench, engines),
+        await _compared(bench, engines, None, MORE_SECONDS),
+    ]
     program = next(iter(engines.values())).program
     nobody = EngineAddress(program=program, host=f"unix://{bench.directory}/nobody.sock")
     rows.append(await _compared(bench, engines, ("nobody listens at", nobody), MORE_SECONDS))
@@ -90,6 +94,36 @@ async def _listing(bench: Bench, engines: Mapping[str, EngineAddress]) -> Rows:
         mute = EngineAddress(program=program, host=address)
         rows.append(await _compared(bench, engines, ("is silent", mute), MORE_SECONDS))
     return rows
+
+
+async def _bare(bench: Bench, engines: Mapping[str, EngineAddress]) -> Difference:
+    """What it takes this machine to run the engines' command lines at once, without us."""
+    async with open_fleet(replace(bench.config, engine=None, engines=engines)) as sessions:
+        for each in sessions.members:
+            await _connected(each)
+        engines_here = [await each.engine() for each in sessions.members]
+    connected = [each for each in engines_here if isinstance(each, DockerCliEngine)]
+
+    def start(engine: DockerCliEngine) -> subprocess.Popen[bytes]:
+        argv = [engine.program, "ps", "--all", "--no-trunc"]
+        return subprocess.Popen(argv, env=engine.environment, stdout=subprocess.DEVNULL)
+
+    async def alone(samples: Samples) -> None:
+        taken = []
+        for each in connected:
+            started = time.perf_counter()
+            start(each).wait(SERVICE_SECONDS)
+            taken.append(time.perf_counter() - started)
+        samples.setdefault("ps", []).append(max(taken))
+
+    async def together(samples: Samples) -> None:
+        with timed(samples, "ps"):
+            for each in [start(each) for each in connected]:
+                each.wait(SERVICE_SECONDS)
+
+    slowest, everything = await alternate(bench.repetitions(9), alone, together)
+    what = f"ps of {len(engines)} engines at once"
+    return Difference(what, "the slowest of them", slowest["ps"], everything["ps"], None)
 
 
 async def _compared(
