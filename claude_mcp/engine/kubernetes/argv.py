@@ -32,6 +32,7 @@ _IN_THIS_POD: Final = (
     f'[ "${marks.ID_VARIABLE}" = "$0" ] || {{ echo "{OTHER_POD}" >&2; exit 1; }}; exec "$@"'
 )
 """A shell script; its arguments are the pod's id and the command."""
+TELL_UID: Final = ("/bin/sh", "-c", f'printf %s "${marks.UID_VARIABLE}"')
 
 
 @dataclass(frozen=True, slots=True)

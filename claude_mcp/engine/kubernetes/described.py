@@ -57,6 +57,8 @@ class Pod:
     """False if only its claim is left."""
     has_ended: bool = False
     """Whether its containers have ended for good."""
+    uid: str = ""
+    """The cluster's own id of the pod; a pod that is created again has another one."""
 
     @property
     def is_stuck(self) -> bool:
@@ -115,6 +117,7 @@ def pod(described: Mapping[str, Any]) -> Pod:
         state.reason,
         keeps_files=keeps_files,
         has_ended=status.get("phase") in ENDED,
+        uid=str(metadata.get("uid", "")),
     )
 
 

@@ -60,6 +60,10 @@ from claude_mcp.errors import (
 
 READ_SECONDS: Final = 30.0
 CHANGE_SECONDS: Final = 60.0
+REACH_SECONDS: Final = 30.0
+REACH_AGAIN_SECONDS: Final = 0.2
+REACHED_TIMES: Final = 5
+"""In a row: measured, an exec that led to the last pod was followed by one that did not."""
 LIST_BYTES: Final = 256 * 1024 * 1024
 """Upper bound on a list; a session's pod takes about 11 KB (measured)."""
 NODE_LIMIT: Final = (
@@ -218,11 +222,33 @@ class KubectlEngine(Watched):
 
     async def start(self, ref: str) -> None:
         tried = f"start container {ref[:12]}"
+        is_kept = False
         for each in await self._get([marks.pod_name(ref)], tried):
-            is_meant = each.container.id == ref or not marks.is_id(ref)
-            if is_meant and each.record and each.container.status == "exited":
+            if each.container.id != ref and marks.is_id(ref):
+                continue
+            is_kept |= each.keeps_files
+            if each.record and each.container.status == "exited":
                 await self._create_again(each, tried)
         await self._watch.until_running(ref, tried)
+        if is_kept:
+            await self._until_reached(ref, tried)
+
+    async def _until_reached(self, ref: str, tried: str) -> None:
+        """Wait until every exec leads to the pod that was created last.
+
+        While a node still removes earlier pods of the same name, it takes any of them.
+        """
+        reached = 0
+        with anyio.move_on_after(REACH_SECONDS):  # whatever is wrong, the next request says
+            while reached < REACHED_TIMES:
+                found = await self._get([marks.pod_name(ref)], tried)
+                uids = [each.uid for each in found if each.exists]
+                argv = build.exec_argv(self.place, ref, build.TELL_UID)
+                async with self.watching(), self.running:
+                    completed = await self._run_at_once(argv, REACH_SECONDS)
+                is_last = completed.returncode == 0 and completed.out in uids
+                reached = reached + 1 if is_last else 0
+                await anyio.sleep(REACH_AGAIN_SECONDS)
 
     async def _create_again(self, found: described.Pod, tried: str) -> None:
         """A pod from the record of its claim, in place of one that has ended."""

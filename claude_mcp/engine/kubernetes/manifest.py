@@ -60,6 +60,9 @@ def pod(
         },
         "volumeMounts": mounts,
     }
+    if spec.kept_bytes is not None:
+        own = {"fieldRef": {"fieldPath": "metadata.uid"}}
+        container["env"].append({"name": marks.UID_VARIABLE, "valueFrom": own})
     if spec.workdir is not None:
         container["workingDir"] = spec.workdir
     description: Manifest = {

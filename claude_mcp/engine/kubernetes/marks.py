@@ -39,6 +39,8 @@ RECORD: Final = "claude-mcp.record"
 """The annotation of a claim with the description of its pod."""
 ID_VARIABLE: Final = "CLAUDE_MCP_POD"
 """The variable by which an exec notices that it reached another pod of the same name."""
+UID_VARIABLE: Final = "CLAUDE_MCP_POD_UID"
+"""The variable that tells a pod from an earlier one of the same container."""
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _ID: Final = re.compile(rf"[0-9a-f]{{{ID_CHARS}}}")

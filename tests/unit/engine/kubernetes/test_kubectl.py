@@ -222,7 +222,10 @@ def claim() -> dict[str, Any]:
     return found
 
 
-async def test_a_pod_that_is_gone_is_created_again_from_its_claim(fake: Fake) -> None:
+async def test_a_pod_that_is_gone_is_created_again_from_its_claim(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubectl, "REACH_SECONDS", 0.0)
     fake.says("get", claim())
     fake.says("watch", described())
     await fake.engine.start(ID)
@@ -231,12 +234,35 @@ async def test_a_pod_that_is_gone_is_created_again_from_its_claim(fake: Fake) ->
     assert created == claims.pod(claim()["metadata"]["annotations"][marks.RECORD])
 
 
-async def test_a_pod_that_has_ended_makes_way_for_the_one_from_its_claim(fake: Fake) -> None:
+async def test_a_pod_that_has_ended_makes_way_for_the_one_from_its_claim(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubectl, "REACH_SECONDS", 0.0)
     fake.says("get", {"items": [described(status=over(137, "Evicted")), claim()]})
     fake.says("create", err='pods "x" already exists', code=1)  # another front end was faster
     fake.says("watch", described())
     await fake.engine.start(ID)
     assert fake.calls == ["get", "delete", "create", "watch"]
+
+
+async def test_a_start_waits_until_the_node_leads_to_the_pod_that_was_created_last(
+    fake: Fake,
+) -> None:
+    new = {**pod(KEPT, ID, {}), "status": RUNNING}
+    new["metadata"] |= {"creationTimestamp": "2026-11-29T22:00:00Z", "uid": "new"}
+    fake.says("get", {"items": [new, claim()]})
+    fake.says("watch", new)
+    fake.says("exec", "earlier")
+    (fake.state / "calls").touch()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fake.engine.start, ID)
+            while fake.calls.count("exec") < 2:
+                await anyio.sleep(0.01)
+            fake.says("exec", "new")
+    asked = fake.calls.count("exec")
+    assert asked > kubectl.REACHED_TIMES
+    assert fake.calls == ["get", "watch", *(("get", "exec") * asked)]
 
 
 async def test_a_pod_of_another_container_is_not_created_again(fake: Fake) -> None:

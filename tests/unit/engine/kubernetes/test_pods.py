@@ -392,7 +392,7 @@ def ended(code: int = 0, **more: str) -> dict[str, Any]:
 def test_the_state_of_a_pod(status: dict[str, Any], expected: Container, reason: str) -> None:
     found = described.parse(json.dumps(pod(status)))
     ended = status["phase"] in ("Succeeded", "Failed")
-    assert found == [described.Pod(expected, reason, has_ended=ended)]
+    assert found == [described.Pod(expected, reason, has_ended=ended, uid="aaaa-bbbb")]
 
 
 def claimed(**metadata: Any) -> dict[str, Any]:
