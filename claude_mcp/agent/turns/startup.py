@@ -29,7 +29,7 @@ class Startup:
         settings: Settings,
         environment: dict[str, str],
         state: State,
-        egress: Egress | None = None,
+        egress: Egress | None,
     ) -> None:
         self._settings = settings
         self._environment = environment

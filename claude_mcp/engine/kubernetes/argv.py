@@ -33,6 +33,7 @@ _IN_THIS_POD: Final = (
 )
 """A shell script; its arguments are the pod's id and the command."""
 TELL_UID: Final = ("/bin/sh", "-c", f'printf %s "${marks.UID_VARIABLE}"')
+"""A command that prints the uid of the pod that it reached, if that has a claim."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,7 @@ from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec, Traffic
 from claude_mcp.engine.stats import Stats
-from claude_mcp.errors import (
-    EngineError,
-    EngineNotFound,
-    EngineUnavailable,
-    ungrouped,
-)
+from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
 
 READ_SECONDS: Final = 30.0
 CHANGE_SECONDS: Final = 60.0
