@@ -258,7 +258,8 @@ class BarePods(Bare):
         return sorted({*self("get", KEPT, selector, f"--output={form}").split()})
 
     def remove(self, container: str) -> None:
-        self("delete", KEPT, f"--selector={marks.ID}={container}", "--force", "--grace-period=0")
+        """Return when its node has ended it, which a deletion by force does not wait for."""
+        self("delete", KEPT, f"--selector={marks.ID}={container}", "--grace-period=1")
 
     def restart(self, container: str) -> None:
         before = self.restarts(container)
