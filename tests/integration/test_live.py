@@ -52,14 +52,13 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 @pytest.fixture
 def claude(bare: Bare, session: Session) -> Callable[[], list[str]]:
-    """Pids of the session's Claude Code."""
+    """Pids of the session's Claude Code, without its child that is about to become a program."""
 
     def pids() -> list[str]:
-        find = (
-            "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in "
-            "claude\\ *) echo ${p#/proc/};; esac; done"
-        )
-        return bare("exec", session.container_id, "sh", "-c", find).split()
+        listed = bare("exec", session.container_id, "ps", "-eo", "pid=,ppid=,args=")
+        rows = (line.split(maxsplit=2) for line in listed.splitlines())
+        parents = {pid: parent for pid, parent, args in rows if args.startswith("claude ")}
+        return [pid for pid, parent in parents.items() if parent not in parents]
 
     return pids
 
@@ -69,6 +68,21 @@ async def begin(sessions: Sessions, session: Session, prompt: str) -> str:
     turn = await turns.prompt(await sessions.open(session.id), prompt, wait_seconds=0)
     assert turn.status is TurnStatus.RUNNING
     return turn.turn_id
+
+
+def gate() -> str:
+    """A file for which a turn waits, so that no clock decides when the turn ends."""
+    return f"/tmp/{uuid.uuid4()}"
+
+
+def waits_at(gate: str, **more: Any) -> dict[str, Any]:
+    """A step that ends once the file is there."""
+    return bash(f"until [ -e {gate} ]; do sleep 0.05; done", **more)
+
+
+async def open_gate(sessions: Sessions, session: Session, gate: str) -> None:
+    done = await commands.run(await sessions.open(session.id), f"touch {gate}")
+    assert done.exit_code == 0, done.stderr
 
 
 async def running(bare: Bare, session: Session, *marks: str) -> None:
@@ -157,18 +171,21 @@ async def test_container_that_was_restarted_in_a_turn_says_so(
 async def test_turn_goes_on_when_its_caller_stops_waiting(
     sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
-    prompt = script({"wait": 1}, {"say": f"late {uuid.uuid4()}"})
+    go = gate()
+    prompt = script(waits_at(go), {"say": f"late {uuid.uuid4()}"})
     turn = await begin(sessions, shared, prompt)
     with pytest.raises(SessionNotReady, match=f"busy with turn {turn}"):
         await turns.prompt(await sessions.open(shared.id), "me too")
     with anyio.move_on_after(0.2):  # a caller that is cancelled
         await turns.follow(await sessions.open(shared.id), turn)
+    await open_gate(sessions, shared, go)
     first = await turns.follow(await sessions.open(shared.id))
     assert first.status is TurnStatus.COMPLETED
     assert (first.result or "").startswith("late ")
     assert await turns.follow(await sessions.open(shared.id), turn) == first
     assert await turns.prompt(await sessions.open(shared.id), prompt, turn_id=turn) == first
-    assert len([each for each in standin.model_calls if each.prompts[-1:] == (prompt,)]) == 1
+    # Once, and once more with what its command said.
+    assert len([each for each in standin.model_calls if each.prompts[-1:] == (prompt,)]) == 2
     with pytest.raises(UsageError, match="another prompt"):
         await turns.prompt(await sessions.open(shared.id), "something else", turn_id=turn)
 
@@ -247,20 +264,25 @@ async def test_turn_is_interrupted_also_when_it_has_hardly_begun(
 async def test_prompts_stand_in_line_and_are_answered_in_order(
     sessions: Sessions, shared: Session, standin: Standin
 ) -> None:
-    mark = str(uuid.uuid4())
-    prompts = [script({"wait": 0.3}, {"say": f"{mark} {number}"}) for number in range(4)]
-    begun = [
+    mark, go = str(uuid.uuid4()), gate()
+    prompts = [
+        script(waits_at(go), {"say": f"{mark} 0"}),
+        *(script({"say": f"{mark} {number}"}) for number in range(1, 4)),
+    ]
+    queued = [
         await turns.prompt(await sessions.open(shared.id), prompt, wait_seconds=0, queue=True)
         for prompt in prompts
     ]
-    assert [turn.ahead for turn in begun] == [0, 1, 2, 3]
-    given_up = await turns.interrupt(await sessions.open(shared.id), begun[2].turn_id)
+    assert [turn.ahead for turn in queued] == [0, 1, 2, 3]
+    given_up = await turns.interrupt(await sessions.open(shared.id), queued[2].turn_id)
     assert given_up is not None
     assert given_up.status is TurnStatus.CANCELLED
-    ended = [await turns.follow(await sessions.open(shared.id), turn.turn_id) for turn in begun]
+    await open_gate(sessions, shared, go)
+    ended = [await turns.follow(await sessions.open(shared.id), turn.turn_id) for turn in queued]
     assert [turn.result for turn in ended] == [f"{mark} 0", f"{mark} 1", None, f"{mark} 3"]
     seen = [call.prompts[-1] for call in standin.model_calls if mark in call.prompts[-1]]
-    assert seen == [prompts[0], prompts[1], prompts[3]]
+    # The first one calls the model again with what its command said.
+    assert seen == [prompts[0], prompts[0], prompts[1], prompts[3]]
 
 
 @pytest.mark.once
@@ -329,14 +351,17 @@ async def test_events_are_read_by_cursor_and_large_ones_in_full(
 async def test_what_claude_does_unasked_is_told_and_counts_as_busy(
     sessions: Sessions, session: Session, standin: Standin
 ) -> None:
-    steps = script(bash("sleep 1", run_in_background=True), {"say": "started"})
+    go = gate()
+    steps = script(waits_at(go, run_in_background=True), {"say": "started"})
     turn = await turns.prompt(await sessions.open(session.id), steps)
     assert turn.result == "started"
+    await open_gate(sessions, session, go)
     with anyio.fail_after(PATIENCE_SECONDS):
         read = await turns.follow(await sessions.open(session.id), cursor=turn.cursor)
         while "unasked" not in [event.kind for event in read.events]:
             await anyio.sleep(0.1)
             read = await turns.follow(await sessions.open(session.id), cursor=turn.cursor)
+        read = await turns.follow(await sessions.open(session.id), read.turn_id)
     assert read.turn_id != turn.turn_id
     assert read.status is TurnStatus.COMPLETED
     assert (
