@@ -71,6 +71,8 @@ class Live:
         self._read_bytes: float = math.inf
         """How many of the posted bytes it has read; known only after it has ended."""
         self._exited = threading.Event()
+        self._cleared = threading.Event()
+        """Set when what it left running has been killed."""
         self.ready = threading.Event()
         """Set when it has answered our first request or has ended."""
         self.ended = threading.Event()
@@ -134,6 +136,7 @@ class Live:
         self._writer.join(LAST_SECONDS)
         self._drainer.join(LAST_SECONDS)
         self.code = killing.exit_code(self._process.wait())
+        self._cleared.wait()
         self._log_end()
         self._on_end(self)
         self.ended.set()
@@ -145,8 +148,11 @@ class Live:
         """Kill what Claude Code leaves running; do not wait for others that hold its stdout."""
         self._process.wait()
         self._exited.set()
-        killing.kill(self.activity, REAP_GRACE_SECONDS)
-        os.close(exiting)
+        try:
+            killing.kill(self.activity, REAP_GRACE_SECONDS)
+        finally:
+            self._cleared.set()
+            os.close(exiting)
 
     def _log_end(self) -> None:
         why = f" ({self.stopping})" if self.stopping else " unexpectedly"

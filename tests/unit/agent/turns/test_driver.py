@@ -11,11 +11,11 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent.processes import cgroup_events
+from claude_mcp.agent.processes import cgroup_events, killing
 from claude_mcp.agent.store.state import State
 from claude_mcp.agent.turns import driver, live, mcp_servers
 from claude_mcp.agent.turns import queue as turns_module
@@ -309,6 +309,23 @@ def test_a_turn_does_not_wait_for_a_child_that_outlives_claude_and_holds_its_out
     program = f"begin(); shell('{hold(lifeline)}; setsid sleep 1000 & wait'); os._exit(3)"
     assert ask(session.start(), program)["error"] == died(3, "it gave no reason")
     assert lifeline.end() == ""
+
+
+def test_a_turn_that_claude_did_not_survive_is_told_when_nothing_of_it_runs_any_more(
+    session: Session, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it holds Claude Code's output, whose end comes before it is killed."""
+    kill = killing.kill
+
+    def late(*args: Any, **options: Any) -> set[int]:
+        time.sleep(0.3)
+        return kill(*args, **options)
+
+    monkeypatch.setattr(killing, "kill", late)
+    script = f"{hold(lifeline)}; setsid sleep 1000 >/dev/null 2>&1 &"
+    answer = ask(session.start(), f"begin(); os.waitpid(shell({script!r}), 0); os._exit(3)")
+    assert answer["error"] == died(3, "it gave no reason")
+    assert not lifeline.held
 
 
 def test_a_turn_does_not_wait_for_what_nobody_can_find(
