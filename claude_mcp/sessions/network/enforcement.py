@@ -38,12 +38,16 @@ def connected(wanted, seconds):
         end.connect_ex(target)
         waiting[end] = target
     late = time.monotonic() + seconds
-    while waiting and time.monotonic() < late:
-        for end in select.select([], list(waiting), [], max(0, late - time.monotonic()))[1]:
+    while waiting:
+        left = max(0, late - time.monotonic())
+        ready = select.select([], list(waiting), [], left)[1]
+        for end in ready:
             if end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
                 found.add(waiting[end])
             end.close()
             del waiting[end]
+        if not (left or ready):  # also if this process got no processor until then
+            break
     for end in waiting:
         end.close()
     return found

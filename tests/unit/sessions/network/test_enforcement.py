@@ -106,6 +106,22 @@ async def test_a_port_that_should_be_denied_is_named(near: Near, listeners: List
     assert "Calico" in (caught.value.hint or "")
 
 
+LATE = """\
+import itertools, time
+clock = itertools.count(step=10)
+time.monotonic = lambda: next(clock)
+"""
+
+
+async def test_a_port_that_answers_is_noticed_by_a_process_that_is_held_up(
+    near: Near, listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds pass whenever it looks at the clock."""
+    monkeypatch.setattr(enforcement, "_PROOF", LATE + enforcement._PROOF)
+    with pytest.raises(EngineError, match="does not enforce"):
+        await enforcement.prove(near, "s1", RESTRICTED)
+
+
 async def test_an_api_server_that_answers_is_named(near: Near, listeners: Listeners) -> None:
     listeners[1].close()
     with socket.create_server(("127.0.0.2", 0)) as api:
