@@ -47,7 +47,7 @@ from claude_mcp.config_names import (
     names,
 )
 from claude_mcp.credentials import Secret
-from claude_mcp.engine import pod_options
+from claude_mcp.engine import login, pod_options
 from claude_mcp.engine.address import KUBERNETES, EngineAddress
 from claude_mcp.errors import ConfigError
 
@@ -61,6 +61,8 @@ class Config:
     """Every setting of this process. ``environment`` is that of engine processes."""
 
     environment: Mapping[str, str] = field(repr=False)
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further variables for the programs that log in to a cluster or a registry."""
     engine: str | None = None
     """The engine's program."""
     engine_name: str | None = None
@@ -298,6 +300,7 @@ def load(
     default = EngineAddress(ssh_key=_expanded(settings, "CLAUDE_MCP_ENGINE_SSH_KEY"))
     return Config(
         environment=address.environment(default.environment(environment)),
+        login=login.variables(environ),
         engine=address.program,
         engine_name=name,
         engines={} if name or address.program or address.named else engines,

@@ -54,7 +54,7 @@ def engine() -> Engine:
     config = load({**os.environ, "CLAUDE_MCP_CONFIG": os.devnull})
 
     async def connect() -> Engine:
-        found = await detection.connect(config.engine, config.environment)
+        found = await detection.connect(config.engine, config.environment, config.login)
         if not await found.image_exists(config.image):
             raise EngineError(f"{found.title} has no image {config.image}.")
         return found

@@ -44,7 +44,7 @@ def image(arguments: argparse.Namespace, config: Config) -> int:
             case "build":
                 code = await images.build(
                     engine,
-                    dict(config.environment),
+                    {**config.environment, **config.login},
                     name,
                     target=arguments.target,
                     base=arguments.base,

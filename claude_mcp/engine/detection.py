@@ -55,19 +55,26 @@ class Detected:
     """If it had to be asked."""
 
 
-async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
-    """The engine behind ``program``, or the one that ``detect`` finds; see there for errors."""
+async def connect(
+    program: str | None, environment: Mapping[str, str], login: Mapping[str, str]
+) -> Engine:
+    """The engine behind ``program``, or the one that ``detect`` finds; see there for errors.
+
+    ``login`` are the variables of programs that log in to a cluster or a registry.
+    """
     if program == KUBERNETES:
         # Whoever uses another engine does not wait for this import.
         from claude_mcp.engine.kubernetes import argv, kubectl
 
         place = argv.Place(environment.get(CONTEXT_VARIABLE), environment.get(NAMESPACE_VARIABLE))
         options = pod_options.parse(pod_options.of_environment(environment))
-        return await kubectl.connect(engine_environment(environment), place, options)
+        return await kubectl.connect({**engine_environment(environment), **login}, place, options)
     environment = engine_environment(environment)
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]
-    return DockerCliEngine(found.program, found.version, found.dialect, environment, known)
+    return DockerCliEngine(
+        found.program, found.version, found.dialect, environment, known, login=login
+    )
 
 
 async def probe(program: str, environment: Mapping[str, str]) -> Detected:

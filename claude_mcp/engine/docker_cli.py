@@ -92,7 +92,7 @@ class DockerCliEngine(Watched):
     program: str
     version: str
     dialect: Dialect
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     known_info: list[EngineInfo] = field(default_factory=list, compare=False, repr=False)
     """What ``info`` answered, once it was asked."""
     known_own_mounts: list[list[OwnMount] | None] = field(
@@ -103,6 +103,8 @@ class DockerCliEngine(Watched):
         default_factory=lambda: anyio.Semaphore(process.runs_at_once()), compare=False, repr=False
     )
     """Bounds the engine processes at a time; further calls wait for their turn."""
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further variables for what logs in to a registry."""
 
     pulses: list[Pulse] = field(default_factory=list, compare=False, repr=False)
 
@@ -437,7 +439,7 @@ class DockerCliEngine(Watched):
 
     async def pull(self, image: str) -> int:
         return await process.run_attached(
-            build.pull_argv(self.program, image), env=self.environment
+            build.pull_argv(self.program, image), env={**self.environment, **self.login}
         )
 
     async def run_in_image(self, image: str, script: str) -> str:

@@ -118,7 +118,9 @@ class Sessions:
         from claude_mcp.engine import detection, naming
 
         try:
-            engine = await detection.connect(self.config.engine, self.config.environment)
+            engine = await detection.connect(
+                self.config.engine, self.config.environment, self.config.login
+            )
             logger.debug("using '%s' %s: %s", engine.program, engine.version, engine.dialect)
             channels = Channels(engine, self._tasks)
             self._connected = Connection(

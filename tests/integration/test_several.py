@@ -136,7 +136,7 @@ async def ready(config: Config) -> None:
     with anyio.fail_after(SERVICE_SECONDS):
         while True:
             try:
-                engine = await detection.connect(config.engine, config.environment)
+                engine = await detection.connect(config.engine, config.environment, config.login)
             except ClaudeMcpError:
                 await anyio.sleep(0.1)
                 continue

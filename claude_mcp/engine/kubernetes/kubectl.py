@@ -75,7 +75,7 @@ class KubectlEngine(Watched):
     """Implements ``Engine``. ``environment`` is the whole environment of its processes."""
 
     version: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     place: Place = field(default_factory=Place)
     program: str = PROGRAM
     dialect: Dialect = KUBERNETES

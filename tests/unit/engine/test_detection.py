@@ -318,7 +318,7 @@ async def test_whether_a_remote_podman_is_rootless_is_asked_not_guessed_from_our
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     install_service(tmp_path, rootless=rootless)
     environment["CONTAINER_HOST"] = "unix:///run/podman/podman.sock"
-    engine = await connect(None, environment)
+    engine = await connect(None, environment, {})
     assert engine.dialect == dialect
     assert (await engine.info()).rootless is rootless
 
@@ -599,6 +599,6 @@ async def test_the_detected_engine_is_driven_with_what_it_needs_of_the_environme
     environment: dict[str, str], install: Installs
 ) -> None:
     install("docker", DOCKER_ANSWER)
-    assert await connect(None, {**environment, "PODMAN_USERNS": "auto"}) == DockerCliEngine(
+    assert await connect(None, {**environment, "PODMAN_USERNS": "auto"}, {}) == DockerCliEngine(
         "docker", "20.10.24+dfsg1", DOCKER, engine_environment(environment)
     )

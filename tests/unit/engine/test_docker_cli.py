@@ -683,3 +683,20 @@ class TestCopies:
             "Docker could not copy into container c: no space left on device. Free some space, "
             "or remove old sessions with 'claude-mcp prune'."
         )
+
+
+async def test_only_what_fetches_an_image_gets_the_variables_of_logins(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text('#!/bin/sh\necho "$1 ${AWS_SECRET_ACCESS_KEY:-none}"\n')
+    program.chmod(0o755)
+    login = {"AWS_SECRET_ACCESS_KEY": "known-to-the-helper"}
+    engine = DockerCliEngine(
+        str(program), "28.2.2", DOCKER.dialect, {"PATH": os.environ["PATH"]}, login=login
+    )
+    assert await engine.pull("image:1") == 0
+    assert await engine.run_in_image("image:1", "true") == "run none\n"
+    said = capfd.readouterr()
+    assert "pull known-to-the-helper" in said.out + said.err
+    assert "known-to-the-helper" not in repr(engine)

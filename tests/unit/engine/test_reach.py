@@ -66,10 +66,10 @@ async def test_no_client_is_started_for_an_address_without_anybody(tmp_path: Pat
     program.write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
     address = f"unix://{tmp_path}/missing"
     with pytest.raises(EngineNotFound, match="'docker' is not installed"):
-        await detection.connect("docker", at(address, PATH=str(tmp_path)))
+        await detection.connect("docker", at(address, PATH=str(tmp_path)), {})
     program.chmod(0o755)
     with pytest.raises(EngineUnavailable) as caught:
-        await detection.connect("docker", at(address, PATH=str(tmp_path)))
+        await detection.connect("docker", at(address, PATH=str(tmp_path)), {})
     assert str(caught.value) == (
         f"Nobody listens at {address}. DOCKER_HOST names this engine, so no other is used instead. "
         "Start the engine or its service there, or correct the address."

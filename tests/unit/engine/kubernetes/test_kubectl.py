@@ -486,7 +486,7 @@ async def test_the_cluster_that_the_environment_names(fake: Fake) -> None:
     fake.says("version", VERSION)
     environment = dict(fake.engine.environment)
     environment |= {"CLAUDE_MCP_ENGINE_CONTEXT": "c", "CLAUDE_MCP_ENGINE_NAMESPACE": "n"}
-    engine = await detection.connect("kubernetes", environment)
+    engine = await detection.connect("kubernetes", environment, {})
     assert isinstance(engine, KubectlEngine)
     assert (engine.version, engine.place) == ("1.32.4-x", Place("c", "n"))
 
@@ -494,7 +494,7 @@ async def test_the_cluster_that_the_environment_names(fake: Fake) -> None:
 async def test_a_cluster_that_does_not_answer(fake: Fake) -> None:
     fake.says("version", err='error: context "c" does not exist', code=1)
     with pytest.raises(EngineUnavailable, match="context"):
-        await detection.connect("kubernetes", fake.engine.environment)
+        await detection.connect("kubernetes", fake.engine.environment, {})
 
 
 def test_an_old_or_odd_server() -> None:
