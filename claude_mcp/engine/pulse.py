@@ -124,7 +124,7 @@ class Pulse:
                 "of an image. Try again when that has ended."
             )
         elif self._over_network:
-            hint = "The connection to its machine may be interrupted, or its daemon may hang."
+            hint = "What may hang: the connection, a program that logs in, or the engine itself."
         return EngineUnavailable(f"{self._title} does not answer.", hint=hint)
 
 

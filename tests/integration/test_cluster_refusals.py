@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -168,6 +169,88 @@ async def test_expired_certificate_is_named(
         async with open_sessions(load(environ, engine="kubernetes")) as sessions:
             await sessions.list()
     assert "expired" in f"{caught.value} {caught.value.hint}"
+
+
+@dataclass
+class Kubeconfig:
+    """One of the test's own, in which the user logs in by other means than a certificate."""
+
+    path: Path
+    as_given: str
+
+    def logs_in_by(self, user: str) -> None:
+        _, separator, _ = self.as_given.rpartition("    client-certificate-data:")
+        assert separator
+        before = self.as_given[: self.as_given.index(separator)]
+        self.path.write_text(f"{before}    {user}\n")
+
+
+@pytest.fixture
+def kubeconfig(cluster: Cluster, tmp_path: Path, environ: dict[str, str]) -> Kubeconfig:
+    environ["KUBECONFIG"] = str(tmp_path / "own.kubeconfig")
+    return Kubeconfig(Path(environ["KUBECONFIG"]), cluster.kubeconfig.read_text())
+
+
+def by_program(program: Path | str) -> str:
+    return (
+        "exec: {apiVersion: client.authentication.k8s.io/v1beta1, interactiveMode: Never, "
+        f"command: {program}}}"
+    )
+
+
+async def _refusal(environ: dict[str, str]) -> EngineUnavailable:
+    with pytest.raises(EngineUnavailable) as caught:
+        async with open_sessions(load(environ, engine="kubernetes")) as sessions:
+            await sessions.list()
+    return caught.value
+
+
+async def test_a_cluster_that_nothing_describes_is_named(
+    environ: dict[str, str], kubeconfig: Kubeconfig
+) -> None:
+    assert "no kubeconfig file" in (await _refusal(environ)).message  # it does not exist
+    given = kubeconfig.as_given
+    kubeconfig.path.write_text(given.replace("current-context: test", "current-context: ''"))
+    assert "with a current context" in (await _refusal(environ)).message
+
+
+async def test_a_user_that_cannot_log_in_is_named(
+    environ: dict[str, str], kubeconfig: Kubeconfig
+) -> None:
+    kubeconfig.logs_in_by("tls-server-name: x")
+    assert "no credentials for this context" in (await _refusal(environ)).message
+    kubeconfig.logs_in_by(by_program("no-such-login"))
+    refusal = await _refusal(environ)
+    assert "no-such-login not found" in refusal.message
+    assert "PATH" in (refusal.hint or "")
+    kubeconfig.logs_in_by(by_program("/bin/false"))
+    refusal = await _refusal(environ)
+    assert "/bin/false failed" in refusal.message
+    assert "Log in" in (refusal.hint or "")
+
+
+LOGIN: Final = """\
+#!/usr/bin/env python3
+import json, os, sys
+if (os.environ.get("AWS_PROFILE"), os.environ.get("AWS_SECRET_ACCESS_KEY")) != ("team", "secret"):
+    sys.exit("the profile has no credentials")
+status = {"clientCertificateData": open(%r).read(), "clientKeyData": open(%r).read()}
+version = "client.authentication.k8s.io/v1beta1"
+print(json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status}))
+"""
+
+
+async def test_a_program_that_logs_in_has_the_clouds_variables(
+    environ: dict[str, str], kubeconfig: Kubeconfig, cluster: Cluster, tmp_path: Path
+) -> None:
+    keys, program = cluster.state / "keys", tmp_path / "login"
+    program.write_text(LOGIN % (str(keys / "sessions.crt"), str(keys / "sessions.key")))
+    program.chmod(0o755)
+    kubeconfig.logs_in_by(by_program(program))
+    assert "failed with exit code 1" in (await _refusal(environ)).message
+    environ |= {"AWS_PROFILE": "team", "AWS_SECRET_ACCESS_KEY": "secret"}
+    async with open_sessions(load(environ, engine="kubernetes")) as sessions:
+        await sessions.list()
 
 
 async def test_no_object_event_or_verbose_log_holds_a_secret(

@@ -26,10 +26,14 @@ class Rule(NamedTuple):
     kind: type[EngineError]
     pattern: re.Pattern[str]
     hint: str | None = None
+    says: str | None = None
+    """Instead of kubectl's words, where they mislead."""
 
 
-def _rule(kind: type[EngineError], pattern: str, hint: str | None = None) -> Rule:
-    return Rule(kind, re.compile(pattern, re.IGNORECASE), hint)
+def _rule(
+    kind: type[EngineError], pattern: str, hint: str | None = None, says: str | None = None
+) -> Rule:
+    return Rule(kind, re.compile(pattern, re.IGNORECASE), hint, says)
 
 
 _RIGHTS: Final = (
@@ -62,6 +66,19 @@ RULES: Final = (
     ),
     _rule(
         EngineUnavailable,
+        r"getting credentials: exec: executable \S+ not found",
+        "Install this program, or add its directory to the PATH that claude-mcp is started with; "
+        "a desktop application often has a shorter PATH than your shell.",
+    ),
+    _rule(
+        EngineUnavailable,
+        # It asked for a name and a password.
+        r"(?m)^error: EOF$",
+        "Log in to the cluster, or correct the context's user in the kubeconfig file.",
+        says="the kubeconfig file has no credentials for this context.",
+    ),
+    _rule(
+        EngineUnavailable,
         r"\(Unauthorized\)|must be logged in|provide credentials|getting credentials: exec",
         "The credentials in the kubeconfig file have expired or are wrong. Log in to the cluster "
         "again.",
@@ -76,13 +93,29 @@ RULES: Final = (
     _rule(
         EngineUnavailable,
         r"x509: |tls: ",
-        "Correct the cluster's certificate authority or address in the kubeconfig file.",
+        "Correct the certificate authority, the user's certificate and key, or the cluster's "
+        "address in the kubeconfig file.",
     ),
     _rule(
         EngineUnavailable,
         r"error dialing backend",
         "The session's node may be down or restarting. Its sessions go on if it comes back before "
         "Kubernetes gives it up, after 5 minutes by default; then they are gone with their files.",
+    ),
+    _rule(
+        EngineUnavailable,
+        # kubectl's own default, at which no cluster of today listens.
+        r"connection to the server localhost:8080 was refused",
+        "Set KUBECONFIG, or the engine's kubeconfig in the configuration file, to the file that "
+        "describes your cluster. If it has no current context, name one with "
+        "CLAUDE_MCP_ENGINE_CONTEXT.",
+        says="there is no kubeconfig file with a current context.",
+    ),
+    _rule(
+        EngineUnavailable,
+        r"rejected our request for an unknown reason",
+        "Check that the cluster's address in the kubeconfig file is right and begins with "
+        "https://.",
     ),
     _rule(
         EngineUnavailable,
@@ -132,7 +165,7 @@ def classify(tried: str, stderr: str) -> EngineError:
     said = "\n".join(line for line in stderr.splitlines() if not _NOISE.match(line.strip()))
     for rule in RULES:
         if rule.pattern.search(said):
-            line = _words(last_line(said, rule.pattern))
+            line = rule.says or _words(last_line(said, rule.pattern))
             if rule.kind is EngineUnavailable:
                 return EngineUnavailable(f"{TITLE} cannot be reached: {line}", hint=rule.hint)
             if rule.kind is ContainerNotFound:

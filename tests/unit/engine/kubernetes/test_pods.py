@@ -506,6 +506,12 @@ def test_what_pods_take() -> None:
 
 # Failures.
 REFUSED = "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host"
+NO_CLUSTER = REFUSED.replace("127.0.0.1:6443", "localhost:8080")
+NO_PLUGIN = (
+    "Unable to connect to the server: getting credentials: exec: executable some-login not found\n"
+    "\nIt looks like you are trying to use a client-go credential plugin that is not installed."
+)
+NO_USER = "error: EOF"
 
 
 @pytest.mark.parametrize(
@@ -523,6 +529,14 @@ REFUSED = "The connection to the server 127.0.0.1:6443 was refused - did you spe
          EngineError, "Role"),
         ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', EngineError, "policy"),
         (REFUSED, EngineUnavailable, "cluster runs"),
+        (NO_CLUSTER, EngineUnavailable, "KUBECONFIG"),
+        (NO_PLUGIN, EngineUnavailable, "PATH"),
+        ("Unable to connect to the server: getting credentials: exec: executable /bin/false failed "
+         "with exit code 1", EngineUnavailable, "Log in"),
+        (NO_USER, EngineUnavailable, "Log in"),
+        ("error: tls: failed to find any PEM data in key input", EngineUnavailable, "certificate and key"),
+        ("Error from server (BadRequest): the server rejected our request for an unknown reason",
+         EngineUnavailable, "https"),
         ("Unable to connect to the server: x509: certificate has expired or is not yet valid: "
          "current time 2026-11-29T22:00:00Z is after 2026-01-01T00:00:00Z",
          EngineUnavailable, "renew"),
@@ -558,6 +572,15 @@ def test_the_message_says_what_was_tried_in_one_sentence() -> None:
     assert error.message == "Kubernetes could not list containers: it was slow."
     error = failures.classify("list containers", REFUSED)
     assert error.message == f"Kubernetes cannot be reached: {REFUSED}."
+    error = failures.classify("list containers", NO_PLUGIN)
+    assert error.message.endswith("getting credentials: exec: executable some-login not found.")
+
+
+def test_what_kubectl_says_of_its_own_defaults_is_replaced() -> None:
+    error = failures.classify("list containers", NO_CLUSTER)
+    assert "no kubeconfig file with a current context." in error.message
+    error = failures.classify("list containers", NO_USER)
+    assert "has no credentials for this context." in error.message
 
 
 def test_a_pod_that_does_not_start() -> None:
