@@ -147,6 +147,33 @@ async def test_proxies_of_dockers_configuration_are_nowhere_in_a_session(
     assert ("HTTP_PROXY=" in ran.stdout) == (network == "restricted")
 
 
+@pytest.mark.near("a Podman service logs in by itself")
+def test_a_program_that_logs_in_to_a_registry_has_its_clouds_variables(
+    engine: DockerCliEngine, environ: dict[str, str], tmp_path: Path
+) -> None:
+    helper, told = tmp_path / "docker-credential-of-a-test", tmp_path / "told"
+    helper.write_text(
+        '#!/bin/sh\necho "$AWS_PROFILE:$AWS_SECRET_ACCESS_KEY:$ANTHROPIC_API_KEY" '
+        f">>{told}\nexit 1\n"
+    )
+    helper.chmod(0o755)
+    registry = "127.0.0.1:1"  # nobody listens there
+    client = tmp_path / "config.json"
+    client.write_text(json.dumps({"credHelpers": {registry: "of-a-test"}}))
+    environ |= {
+        "DOCKER_CONFIG": str(tmp_path), "REGISTRY_AUTH_FILE": str(client),
+        "PATH": f"{tmp_path}:{environ['PATH']}",
+        "AWS_PROFILE": "team", "AWS_SECRET_ACCESS_KEY": "secret",
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "claude_mcp", "--engine", engine.program]
+    done = subprocess.run(
+        [*argv, "image", "pull", f"{registry}/image:1"],
+        env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert set(told.read_text().splitlines()) == {"team:secret:"}
+
+
 CLIENT_CONFIG = {
     "HttpHeaders": {"X-Of-A-User": "value", "User-Agent": "something else"},
     "aliases": {"builder": "nosuch"},

@@ -534,7 +534,8 @@ NO_USER = "error: EOF"
         ("Unable to connect to the server: getting credentials: exec: executable /bin/false failed "
          "with exit code 1", EngineUnavailable, "Log in"),
         (NO_USER, EngineUnavailable, "Log in"),
-        ("error: tls: failed to find any PEM data in key input", EngineUnavailable, "certificate and key"),
+        ("error: tls: failed to find any PEM data in key input", EngineUnavailable,
+         "certificate and key"),
         ("Error from server (BadRequest): the server rejected our request for an unknown reason",
          EngineUnavailable, "https"),
         ("Unable to connect to the server: x509: certificate has expired or is not yet valid: "
