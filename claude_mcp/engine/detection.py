@@ -68,8 +68,9 @@ async def connect(
 
         place = argv.Place(environment.get(CONTEXT_VARIABLE), environment.get(NAMESPACE_VARIABLE))
         options = pod_options.parse(pod_options.of_environment(environment))
-        return await kubectl.connect({**engine_environment(environment), **login}, place, options)
-    environment = engine_environment(environment)
+        own = {**engine_environment(environment, login), **login}
+        return await kubectl.connect(own, place, options)
+    environment = engine_environment(environment, login)
     found = await detect(program, environment)
     known = [] if found.info is None else [found.info]
     return DockerCliEngine(

@@ -64,11 +64,14 @@ PROXIES: Final = tuple(
 _NAMES: Final = frozenset(name for names in ALLOWED.values() for name in names)
 
 
-def engine_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of ``environment`` the engine's processes get, and ``FIXED``; over ssh, also our ssh."""
+def engine_environment(environment: Mapping[str, str], login: Mapping[str, str]) -> dict[str, str]:
+    """What of ``environment`` the engine's processes get, and ``FIXED``.
+
+    Over ssh also our ssh, and the variables of ``login``: a tunnel through a cloud needs them.
+    """
     found = {name: value for name, value in environment.items() if name in _NAMES} | dict(FIXED)
     if found.get("DOCKER_HOST", "").startswith("ssh://") or reach.has_context(found):
-        return ssh.with_options(found)
+        return ssh.with_options({**found, **login})
     return found
 
 

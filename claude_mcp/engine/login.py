@@ -1,7 +1,8 @@
 """The variables of programs that log in to a cluster or a registry.
 
-``kubectl`` starts such a program if the kubeconfig file names one, and Docker and Podman start one
-to fetch an image. Some of the variables are secrets, so nothing else gets them.
+``kubectl`` starts such a program if the kubeconfig file names one, Docker and Podman start one to
+fetch an image, and ssh for a tunnel (``ProxyCommand``). Some of the variables are secrets, so
+nothing else gets them.
 """
 
 from __future__ import annotations

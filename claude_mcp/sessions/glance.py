@@ -30,7 +30,7 @@ def begin(config: Config) -> Begun | None:
     """Ask the engine for its version, which every use of it begins with; not Kubernetes."""
     if config.engine == KUBERNETES:
         return None
-    environment = engine_environment(config.environment)
+    environment = engine_environment(config.environment, config.login)
     program = first_program(config.engine, environment)
     return ahead.begin(questions.version_argv(program), environment)
 

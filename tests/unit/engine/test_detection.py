@@ -600,5 +600,5 @@ async def test_the_detected_engine_is_driven_with_what_it_needs_of_the_environme
 ) -> None:
     install("docker", DOCKER_ANSWER)
     assert await connect(None, {**environment, "PODMAN_USERNS": "auto"}, {}) == DockerCliEngine(
-        "docker", "20.10.24+dfsg1", DOCKER, engine_environment(environment)
+        "docker", "20.10.24+dfsg1", DOCKER, engine_environment(environment, {})
     )

@@ -18,7 +18,7 @@ def test_what_reaches_the_engine_is_passed_on() -> None:
         "SSH_AUTH_SOCK": "/run/agent",
         "CONTAINERS_CONF": "/etc/own.conf",
     }
-    assert engine_environment(given) == {**given, **FIXED}
+    assert engine_environment(given, {}) == {**given, **FIXED}
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,17 @@ def test_what_reaches_the_engine_is_passed_on() -> None:
     ],
 )
 def test_what_changes_a_command_or_is_secret_is_not(name: str) -> None:
-    assert name not in engine_environment({name: "x"})
+    assert name not in engine_environment({name: "x"}, {})
 
 
 def test_content_trust_of_the_users_shell_is_overridden() -> None:
-    assert engine_environment({"DOCKER_CONTENT_TRUST": "1"})["DOCKER_CONTENT_TRUST"] == "0"
+    assert engine_environment({"DOCKER_CONTENT_TRUST": "1"}, {})["DOCKER_CONTENT_TRUST"] == "0"
 
 
 def test_a_container_can_be_made_without_our_proxies_in_reach() -> None:
-    environment = engine_environment({"HTTPS_PROXY": "http://me:pw@p", "http_proxy": "http://q"})
+    environment = engine_environment(
+        {"HTTPS_PROXY": "http://me:pw@p", "http_proxy": "http://q"}, {}
+    )
     assert without(environment, PROXIES) == dict(FIXED)
 
 
@@ -58,5 +60,5 @@ def test_an_engine_that_may_be_behind_ssh_has_our_ssh(
 ) -> None:
     (tmp_path / "ssh").write_text("#!/bin/sh\n")
     (tmp_path / "ssh").chmod(0o755)
-    found = engine_environment({"PATH": str(tmp_path), "HOME": str(tmp_path), **place})
+    found = engine_environment({"PATH": str(tmp_path), "HOME": str(tmp_path), **place}, {})
     assert (shutil.which("ssh", path=found["PATH"]) == str(tmp_path / "ssh")) is not is_ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,14 @@ def test_a_login_has_its_clouds_variables_and_no_other() -> None:
 
 def test_no_other_call_of_an_engine_has_them() -> None:
     given = dict.fromkeys((name for names in login.VARIABLES.values() for name in names), "x")
-    assert not engine_environment(given).keys() & given.keys()
+    assert not engine_environment({"PATH": "/bin", **given}, given).keys() & given.keys()
+
+
+def test_a_tunnel_of_ssh_has_them(tmp_path: Path) -> None:
+    (tmp_path / "ssh").write_text("#!/bin/sh\n")
+    (tmp_path / "ssh").chmod(0o755)
+    place = {"PATH": str(tmp_path), "DOCKER_HOST": "ssh://box"}
+    assert engine_environment(place, {"AWS_PROFILE": "team"})["AWS_PROFILE"] == "team"
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))

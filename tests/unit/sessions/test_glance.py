@@ -100,7 +100,7 @@ def test_with_sessions_the_engine_begins_to_describe_them(tmp_path: Path) -> Non
     config = configured(tmp_path, SERVER, ids=ID)
     assert glance.sessions(config, ask=True) is None
     argv = questions.inspect_argv(str(config.engine), [ID])
-    described = ahead.take(argv, engine_environment(config.environment))
+    described = ahead.take(argv, engine_environment(config.environment, {}))
     assert described is not None
     described.discard()
 
