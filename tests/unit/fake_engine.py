@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -145,9 +146,18 @@ class Engine:
         with (self.state / "calls").open("a") as file:
             file.write(f"{word}\n")
 
+    def write(self, name: str, text: str) -> None:
+        """Replace a file at once: another call may be reading it."""
+        new = self.state / f"{name}.{os.getpid()}"
+        new.write_text(text)
+        new.replace(self.state / name)
+
     def containers(self) -> list[dict[str, Any]]:
-        files = sorted(self.state.glob("*.json"))
-        return [json.loads(file.read_text()) for file in files]
+        found = []
+        for file in sorted(self.state.glob("*.json")):
+            with contextlib.suppress(FileNotFoundError):  # another call has just removed it
+                found.append(json.loads(file.read_text()))
+        return found
 
     def find(self, reference: str) -> dict[str, Any] | None:
         for container in self.containers():
@@ -160,7 +170,7 @@ class Engine:
         for volume in volumes:
             (self.state / f"{volume}.volume").touch()
             container.setdefault("volumes", []).append(volume)
-        (self.state / f"{container['id']}.json").write_text(json.dumps(container))
+        self.write(f"{container['id']}.json", json.dumps(container))
 
     def ids(self, argv: list[str]) -> int:
         label, given, value = argv[-1].removeprefix("--filter=label=").partition("=")
@@ -194,7 +204,7 @@ class Engine:
         limited = any(word.startswith(refused) for word in argv)
         container = {**new_container(name, image, labels), "limited": limited}
         binds = [word for word in argv if word.startswith("--mount=type=bind")]
-        (self.state / "binds").write_text("\n".join(binds))
+        self.write("binds", "\n".join(binds))
         mount = "--mount=type=volume,source="
         self.save(
             container,
@@ -228,7 +238,7 @@ class Engine:
             sys.stdin.read()
             return 0
         handed = json.loads(sys.stdin.readline())["secrets"]
-        (self.state / "servers").write_text(json.dumps(handed.get("mcpConfig")))
+        self.write("servers", json.dumps(handed.get("mcpConfig")))
         lacking = {"unfit:latest": "claude", "plain:latest": "git-lfs"}
         missing = [f"missing={lacking[image]}"] if (image := container["image"]) in lacking else []
         print(places.READY + " ".join(["writable", *missing]), flush=True)
@@ -276,7 +286,7 @@ class Engine:
         container = self.find(argv[-1])
         if container is None:
             return fail("Error: No such container")
-        (self.state / f"{container['id']}.json").unlink()
+        (self.state / f"{container['id']}.json").unlink(missing_ok=True)
         print(argv[-1])
         return 0
 
@@ -355,7 +365,7 @@ class Engine:
 
     def configure(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         servers = args["secrets"].get("mcpConfig")
-        (self.state / "servers").write_text(json.dumps(servers))
+        self.write("servers", json.dumps(servers))
         return {}
 
     def mcp(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
@@ -369,6 +379,9 @@ class Engine:
                 for name, server in servers.items()
             ]
         }
+
+    def ping(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
+        return {}
 
     def status(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         return {"turnRunning": False, "lastActivityAt": "2026-01-02T03:04:05Z", "costUsd": 0.5}

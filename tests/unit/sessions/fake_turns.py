@@ -112,7 +112,7 @@ class Agent(fake_engine.Engine):
     def command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
         if args["command"] != "long":
             return super().command(number, args)
-        (self.state / "command").write_text("running")
+        self.write("command", "running")
         return self.follow_command(number, args)
 
     def follow_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Agent(fake_engine.Engine):
         return {**fake_engine.result("out\n", "", 0), **about, **ended}
 
     def stop_command(self, number: int, args: dict[str, Any]) -> dict[str, Any]:
-        (self.state / "command").write_text("stopped")
+        self.write("command", "stopped")
         return super().stop_command(number, args)
 
     def give_up(self, number: int) -> None:
@@ -143,7 +143,7 @@ class Agent(fake_engine.Engine):
         return turns
 
     def keep(self, turns: list[dict[str, Any]]) -> None:
-        (self.state / "turns").write_text(json.dumps(turns))
+        self.write("turns", json.dumps(turns))
 
     def named(self, turn_id: str | None) -> dict[str, Any]:
         turns = [turn for turn in self.turns() if turn_id in (turn["turnId"], None)]
@@ -162,11 +162,12 @@ class Agent(fake_engine.Engine):
         if not same:
             outcome = self.outcome(number, args, len(running))
             self.keep([*turns, {"turnId": args["turnId"], "prompt": args["prompt"], **outcome}])
+            if args["prompt"].startswith("ask"):
+                self.note("submitted")
         return self.follow(number, args)
 
     def outcome(self, number: int, args: dict[str, Any], ahead: int) -> dict[str, Any]:
         if args["prompt"].startswith("ask"):
-            self.note("submitted")
             count = args["prompt"].removeprefix("ask ")
             numbers = range(1, 2 if count == "on" else int(count) + 1)
             return {
@@ -287,5 +288,5 @@ def main(state: str) -> int:
     if sys.argv[1] == "exec":
         return Agent(Path(state)).agent()
     if sys.argv[1] == "create":
-        (Path(state) / "settings").write_text(sys.argv[-1])
+        Agent(Path(state)).write("settings", sys.argv[-1])
     return fake_engine.main(state)
