@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,47 @@ def lifeline(tmp_path: Path) -> Iterator[Lifeline]:
     line = Lifeline(tmp_path / "lifeline")
     yield line
     line.close()
+
+
+LIMITS = (
+    "engine.detection.DETECT_TIMEOUT_SECONDS",
+    "engine.docker_cli.DESCRIBE_SECONDS",
+    "engine.kubernetes.watch.LOOK_SECONDS",
+    "engine.process.PIPE_GRACE_SECONDS",
+    "engine.pulse.QUIET_SECONDS",
+    "sessions.activity.ANSWER_SECONDS",
+    "sessions.activity.TOTAL_SECONDS",
+    "sessions.channel.channel.GREETING_SECONDS",
+    "sessions.channel.channel.QUIET_SECONDS",
+    "sessions.channel.channels.PING_SECONDS",
+    "sessions.fleet.CONNECT_SECONDS",
+    "sessions.glance.PATIENCE_SECONDS",
+)
+"""After these times, a session or a program that is slow is asked again, killed or done without."""
+
+
+@pytest.fixture
+def patient() -> Iterator[None]:
+    """Have a fake engine waited for, however long a busy machine keeps it from answering.
+
+    A test that is about one of the limits sets it itself.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in LIMITS:
+            patch.setattr(f"claude_mcp.{name}", PATIENCE_SECONDS)
+        yield
+
+
+@pytest.fixture
+def forward(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Puts the event loop's clock forward: a time limit is over when a test wants it to be."""
+
+    def put(seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time
+        monkeypatch.setattr(loop, "time", lambda: before() + seconds)
+
+    return put
 
 
 @pytest.fixture(autouse=True)

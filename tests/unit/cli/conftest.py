@@ -28,6 +28,11 @@ class Input(io.TextIOWrapper):
         return self._terminal
 
 
+@pytest.fixture(autouse=True)
+def waits_for_its_engine(patient: None) -> None:
+    """Each test here does."""
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """A fake engine, its state empty."""

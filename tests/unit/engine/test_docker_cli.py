@@ -14,6 +14,7 @@ import anyio.lowlevel
 import pytest
 from pytest_subprocess import FakeProcess
 
+from claude_mcp.engine import docker_cli
 from claude_mcp.engine.argv import create_argv
 from claude_mcp.engine.described import parse_inspect
 from claude_mcp.engine.dialects import docker, podman
@@ -307,7 +308,14 @@ async def test_a_container_that_the_engine_does_not_describe_hides_no_other(
     (tmp_path / "states").write_text(
         "free\tfree-name\trunning\nlocked\tlocked-name\tUp 2 hours\nnew\tnew-name\tcreated\n"
     )
-    monkeypatch.setattr("claude_mcp.engine.docker_cli.DESCRIBE_SECONDS", 0.5)
+    monkeypatch.setattr(docker_cli, "DESCRIBE_SECONDS", 0.1)
+    check = DockerCliEngine.check
+
+    async def check_and_be_patient(engine: DockerCliEngine) -> None:
+        await check(engine)
+        monkeypatch.setattr(docker_cli, "DESCRIBE_SECONDS", 3.0)
+
+    monkeypatch.setattr(DockerCliEngine, "check", check_and_be_patient)
     engine = DockerCliEngine(str(program), "28.2.2", DOCKER.dialect, {"PATH": os.environ["PATH"]})
     found = await engine.containers("of")
     locked = Container("locked", "locked-name", "", "running", 0, "", "", {"of": ""})

@@ -7,36 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from claude_mcp.engine import detection
+from claude_mcp.engine import detection, reach
 from claude_mcp.engine.address import EngineAddress
 from claude_mcp.engine.reach import nobody_at
 from claude_mcp.errors import EngineNotFound, EngineUnavailable
+from tests.ports import reserved_port
 
 
 def at(host: str, **more: str) -> dict[str, str]:
     return EngineAddress(host=host).environment(more)
 
 
-@pytest.fixture
-def listening(tmp_path: Path) -> dict[str, str]:
-    """Addresses at which somebody listens, of a socket and of a port, and the same without."""
-    with (
-        socket.socket(socket.AF_UNIX) as sock,
-        socket.create_server(("127.0.0.1", 0)) as port,
-    ):
-        sock.bind(f"{tmp_path}/taken")
-        sock.listen()
-        for address in (f"unix://{tmp_path}/taken", f"tcp://127.0.0.1:{port.getsockname()[1]}"):
-            assert nobody_at(at(address)) is None
-        return {
-            "left": f"unix://{tmp_path}/taken",
-            "port": f"tcp://localhost:{port.getsockname()[1]}",
-        }
+@pytest.fixture(autouse=True)
+def loopback_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "NOBODY_SECONDS", 60.0)
 
 
-def test_an_address_is_taken_while_somebody_listens(listening: dict[str, str]) -> None:
-    for address in listening.values():
-        assert nobody_at(at(address)) == address
+def test_an_address_is_taken_while_somebody_listens(tmp_path: Path) -> None:
+    with reserved_port() as number:
+        path, port = f"unix://{tmp_path}/taken", f"tcp://localhost:{number}"
+        with (
+            socket.socket(socket.AF_UNIX) as sock,
+            socket.create_server(("127.0.0.1", number)),
+        ):
+            sock.bind(f"{tmp_path}/taken")
+            sock.listen()
+            for address in (path, port):
+                assert nobody_at(at(address)) is None
+        for address in (path, port):
+            assert nobody_at(at(address)) == address
 
 
 def test_a_socket_that_is_missing_has_nobody(tmp_path: Path) -> None:

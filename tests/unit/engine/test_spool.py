@@ -50,7 +50,10 @@ def test_that_of_a_killed_process_is_removed_and_that_of_a_living_one_kept(
         assert not held.exists()
 
 
-def test_what_is_young_a_link_or_another_mode_is_kept(tmp_path: Path) -> None:
+def test_what_is_young_a_link_or_another_mode_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "STALE_SECONDS", 3600.0)
     young, link, other = (tmp_path / f"{spool.PREFIX}{name}" for name in ("a", "b", "c"))
     young.mkdir(mode=0o700)
     other.mkdir(mode=0o755)

@@ -10,6 +10,11 @@ from tests.unit import fake_engine
 from tests.unit.sessions import fake_turns
 
 
+@pytest.fixture(autouse=True)
+def waits_for_its_engine(patient: None) -> None:
+    """Each test here does."""
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """A fake engine, its state empty."""

@@ -150,7 +150,9 @@ async def test_other_refusals(fake: Fake) -> None:
 
 
 async def test_a_creation_that_takes_too_long(fake: Fake, tmp_path: Path) -> None:
-    (tmp_path / "kubectl").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "kubectl").write_text(
+        '#!/bin/sh\ncase "$*" in *" create "*) exec sleep 1000;; esac\n'
+    )
     with pytest.raises(EngineUnavailable, match=r"within 0\.1 s"):
         await fake.engine.create(SPEC, seconds=0.1)
 
