@@ -17,7 +17,6 @@ import pytest
 
 from claude_mcp.config import load
 from claude_mcp.errors import ClaudeMcpError, EngineUnavailable
-from claude_mcp.sessions import labels
 from claude_mcp.sessions.create.request import CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.files.transfer import Direction, transfer
@@ -25,6 +24,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands, prompts
 from claude_mcp.sessions.turns.results import TurnStatus
+from tests.brakes import Brake, fit_brake
 from tests.engine_fixtures import environment_with
 from tests.own_daemon import OwnDaemon
 
@@ -43,6 +43,13 @@ IN_TIME: Final = 25.0
 SIZE: Final = 200_000_000
 SILENT: Final = "Docker does not answer. "
 DEAD: Final = "Docker's daemon does not answer: "
+
+
+@pytest.fixture
+def brake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
+    brake = fit_brake(monkeypatch)
+    yield brake
+    brake.release()
 
 
 @pytest.fixture
@@ -67,11 +74,16 @@ async def front_end(daemon: OwnDaemon, standin: Standin) -> AsyncIterator[Sessio
 
 @dataclass
 class UnderWay:
-    """All that a front end can ask for, and the answers."""
+    """All that a front end can ask for, and the answers.
+
+    A creation goes on after the start of its container once it is ``released``.
+    """
 
     sessions: Sessions
     reference: str
     project: Path
+    creating: anyio.Event = field(default_factory=anyio.Event)
+    released: anyio.Event = field(default_factory=anyio.Event)
     answers: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,15 +113,16 @@ class UnderWay:
         return await transfer(handle, Direction.FROM_CONTAINER, "/tmp/big", target)
 
     async def _create(self) -> Any:
-        return await create(self.sessions, CreateRequest(str(self.project), session_name="second"))
+        async def hold(message: str, amount: object = None, /) -> None:
+            if message == "starting the session":
+                self.creating.set()
+                await self.released.wait()
+
+        request = CreateRequest(str(self.project), session_name="second")
+        return await create(self.sessions, request, hold)
 
     async def _list(self) -> Any:
         return await self.sessions.list()
-
-
-def creating(daemon: OwnDaemon) -> bool:
-    label = f"--filter=label={labels.NAME}=second"
-    return bool(daemon.bare("ps", "--all", "--quiet", label).stdout.strip())
 
 
 def _stop(daemon: OwnDaemon) -> None:
@@ -146,7 +159,7 @@ NAMES: Final = [
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("intervention", NAMES)
 async def test_all_that_is_under_way_is_answered_when_the_daemon_is(
-    daemon: OwnDaemon, standin: Standin, project: Path, intervention: str
+    daemon: OwnDaemon, standin: Standin, project: Path, brake: Brake, intervention: str
 ) -> None:
     options, intervene = INTERVENTIONS[intervention]
     daemon.start(*options)
@@ -160,13 +173,15 @@ async def test_all_that_is_under_way_is_answered_when_the_daemon_is(
                 tasks.start_soon(under_way.ask, name)
             while (await commands.run(handle, "test -e /tmp/begun -a -e /tmp/asked")).exit_code:
                 pass
-            tasks.start_soon(under_way.ask, "create")
-            while not await anyio.to_thread.run_sync(creating, daemon):
-                pass
-            for name in ("transfer", "list"):
+            for name in ("create", "transfer"):
                 tasks.start_soon(under_way.ask, name)
+            await under_way.creating.wait()
+            await brake.until_reached()
             tasks.cancel_scope.deadline = anyio.current_time() + IN_TIME
             await anyio.to_thread.run_sync(intervene, daemon)
+            brake.release()
+            under_way.released.set()
+            tasks.start_soon(under_way.ask, "list")
         answers = under_way.answers
         print(under_way.seconds, answers)  # noqa: T201 shown if this fails
         assert set(answers) == {"turn", "command", "create", "transfer", "list"}

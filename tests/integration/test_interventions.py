@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -24,13 +23,12 @@ from claude_mcp.sessions import labels
 from claude_mcp.sessions.channel.silence import StoppedMeanwhile
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.create.start import create
-from claude_mcp.sessions.files import archive, unpacking
-from claude_mcp.sessions.files import transfer as transfers
 from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions
 from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands, prompts
 from claude_mcp.sessions.turns.results import TurnStatus
+from tests.brakes import Brake, fit_brake
 
 pytestmark = pytest.mark.per_engine
 
@@ -49,52 +47,9 @@ WAIT = "while ! test -e /tmp/go; do sleep 1; done"
 SEEN = "The model may have seen the prompt"
 
 
-class Brake:
-    """Holds a transfer when it is under way, until it is released."""
-
-    def __init__(self) -> None:
-        self._reached = threading.Event()
-        self._released = threading.Event()
-
-    def hold(self) -> None:
-        self._reached.set()
-        self._released.wait(TIME_LIMIT)
-
-    async def until_reached(self) -> None:
-        assert await anyio.to_thread.run_sync(self._reached.wait, TIME_LIMIT)
-
-    def release(self) -> None:
-        self._released.set()
-
-
-class BrakedPipe:
-    def __init__(self, pipe: BinaryIO, brake: Brake) -> None:
-        self._pipe, self._brake, self._written = pipe, brake, 0
-
-    def write(self, data: bytes) -> int:
-        before, self._written = self._written, self._written + len(data)
-        if before < SIZE // 2 <= self._written:
-            self._brake.hold()
-        return self._pipe.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pipe, name)
-
-
 @pytest.fixture
 def brake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
-    brake = Brake()
-    write, read = archive.write_archive, unpacking.read_archive
-
-    def slow_write(parent: int, path: str, name: str, owner: Any, pipe: Any, tally: Any) -> None:
-        write(parent, path, name, owner, BrakedPipe(pipe, brake), tally)  # type: ignore[arg-type]
-
-    def slow_read(*args: Any) -> Any:
-        brake.hold()
-        return read(*args)
-
-    monkeypatch.setattr(transfers, "write_archive", slow_write)
-    monkeypatch.setattr(transfers, "read_archive", slow_read)
+    brake = fit_brake(monkeypatch)
     yield brake
     brake.release()
 

@@ -20,6 +20,7 @@ from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
+from tests.brakes import fit_brake
 
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
@@ -366,17 +367,23 @@ async def test_a_session_removed_during_a_transfer_gives_everything_or_an_error(
 @pytest.mark.near("mounts a directory")
 @pytest.mark.per_engine
 async def test_a_project_removed_during_a_transfer_is_an_error_in_plain_words(
-    sessions: Sessions, session: Session, project: Path, tmp_path: Path
+    sessions: Sessions,
+    session: Session,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for number in range(2000):
         (source / str(number)).write_bytes(bytes(2000))
+    brake = fit_brake(monkeypatch)
 
     async def remove_when_files_arrive() -> None:
-        while not list(project.glob(".claude-mcp-*")):
-            await anyio.sleep(0.002)
+        await brake.until_reached()
+        assert list(project.glob(".claude-mcp-*"))
         await anyio.to_thread.run_sync(shutil.rmtree, project, True)
+        brake.release()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(remove_when_files_arrive)
