@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
+import struct
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from claude_mcp.sessions.turns.permissions import Answer, Decision
 from claude_mcp.sessions.turns.results import Question
 from tests.unit import fake_engine, wire
 from tests.unit.cli.conftest import Run
+from tests.unit.conftest import PATIENCE_SECONDS
 from tests.unit.sessions.fake_turns import question
 from tests.unit.wire import TURN
 
@@ -47,6 +51,14 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
+    def type_ahead(self, lines: bytes) -> None:
+        """Return when they wait to be read."""
+        self.type(lines)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while waiting_bytes(self._slave) < len(lines):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def flush(self, descriptor: int, queue: int) -> None:
         flush(descriptor, queue)
         self.type(self.typed.pop(0))
@@ -57,6 +69,11 @@ class Terminal:
 
 
 flush = termios.tcflush
+
+
+def waiting_bytes(descriptor: int) -> int:
+    count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0]
+    return count
 
 
 @pytest.fixture
@@ -83,7 +100,7 @@ def test_the_person_at_the_terminal_is_asked(
 
 
 def test_keys_typed_before_the_question_are_no_answer(terminal: Terminal, session: str) -> None:
-    terminal.type(b"y\ny\n")
+    terminal.type_ahead(b"y\ny\n")
     terminal.typed = [b"n\n"]
     _, out, _ = ask(terminal, session)
     assert json.loads(out) == [["q1", "deny", None]]

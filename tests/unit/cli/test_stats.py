@@ -86,7 +86,7 @@ def test_a_repeated_measurement_ends_when_its_reader_does(
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]
         process.stdout.close()
-        assert process.wait(20) == 141
+        assert process.wait(60) == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert [each["sessions"][0]["sessionId"] for each in lines] == [session, session]
