@@ -545,7 +545,7 @@ class Standin:
     ) -> None:
         self.stop()
 
-    def wait_for(self, wanted: Callable[[Request], bool], timeout: float = 30.0) -> Request:
+    def wait_for(self, wanted: Callable[[Request], bool], timeout: float = 60.0) -> Request:
         """The first kept request that is wanted, awaited up to `timeout` seconds (TimeoutError)."""
         deadline = time.monotonic() + timeout
         with self._changed:

@@ -18,6 +18,7 @@ from claude_mcp.config import Config
 from claude_mcp.config_names import Toolset
 from claude_mcp.server import app
 from claude_mcp.server.app import build
+from claude_mcp.server.progress import Reporter
 from claude_mcp.server.tools import BY_NAME, INSTRUCTIONS
 from tests.unit import fake_engine
 from tests.unit.server.answers import content, text
@@ -255,7 +256,7 @@ async def test_progress_reaches_a_client_that_asked(
     config: Config, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A slow machine would put heartbeats between the reports.
-    monkeypatch.setattr(app, "Reporter", partial(app.Reporter, heartbeat_seconds=60.0))
+    monkeypatch.setattr(app, "Reporter", partial(Reporter, heartbeat_seconds=60.0))
     heard: list[tuple[float, float | None, str | None]] = []
 
     async def listen(progress: float, total: float | None, message: str | None) -> None:
