@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -68,16 +69,17 @@ class Cluster:
         return [pid for pid in map(int, _numbers()) if _runs(pid, program, space)]
 
     def kill(self, program: str) -> None:
-        """It is started again at once."""
+        """Return when it has ended; it is started again at once."""
         there = self.processes(program)
         assert there, f"the cluster has no {program}"
         for pid in there:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
 
     def take_memory(self, container: str) -> None:
         """Until the kernel has killed all of a container: its limit follows what it still has."""
         mark = f"{marks.ID_VARIABLE}={container}".encode()
-        [directory] = {_memory_group(pid) for pid in map(int, _numbers()) if _has(pid, mark)}
+        pids = [pid for pid in map(int, _numbers()) if _has(pid, mark)]
+        [directory] = {group for pid in pids if (group := _memory_group(pid))}
         limit = directory / "memory.limit_in_bytes"
         end = time.monotonic() + COME_BACK_SECONDS
         while directory.exists():
@@ -116,6 +118,18 @@ class Cluster:
         return done.returncode == 0
 
 
+def _kill(pid: int) -> None:
+    """A process, or what is forked of it and has not become another program yet."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            ended, _, _ = select.select([descriptor], [], [], COME_BACK_SECONDS)
+            assert ended, f"process {pid} does not end"
+        finally:
+            os.close(descriptor)
+
+
 def _numbers() -> list[str]:
     return [each for each in os.listdir("/proc") if each.isdigit()]
 
@@ -127,9 +141,12 @@ def _has(pid: int, variable: bytes) -> bool:
         return False
 
 
-def _memory_group(pid: int) -> Path:
-    """Of cgroups v1, which the test cluster has."""
-    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+def _memory_group(pid: int) -> Path | None:
+    """Of cgroups v1, which the test cluster has; None if the process has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
     [group] = [line.split(":")[2] for line in lines if ":memory:" in line]
     return Path("/sys/fs/cgroup/memory") / group.lstrip("/")
 

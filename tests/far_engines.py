@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from tests import relay
 from tests.own_daemon import OwnDaemon
+from tests.ports import reserved_port
 from tests.relay import Relay
 
 SECONDS = 60.0
@@ -119,8 +119,8 @@ class Sshd:
         for name in ("key", "host-key"):
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{directory}/{name}")
         (directory / "authorized").write_text((directory / "key.pub").read_text())
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._stack = ExitStack()
+        self.port = self._stack.enter_context(reserved_port())
         set_variables = " ".join(f'"{name}={value}"' for name, value in variables.items())
         (directory / "config").write_text(
             f"Port {self.port}\n"
@@ -145,6 +145,7 @@ class Sshd:
         self._process.terminate()
         self._process.wait(SECONDS)
         self._log.close()
+        self._stack.close()
 
 
 def connects(target: relay.Address) -> bool:
@@ -196,7 +197,7 @@ def podman_service(socket: Path, user: str = "", enter: Sequence[str] = ()) -> I
     running = subprocess.Popen([*enter, *argv], cwd="/")
     try:
         deadline = time.monotonic() + SECONDS
-        while not socket.exists():
+        while not connects(str(socket)):
             if running.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Podman's service did not start.")
             time.sleep(0.05)

@@ -30,11 +30,13 @@ class Gate:
             wrapper = directory / program
             wrapper.write_text(
                 "#!/bin/sh\n"
-                f"if [ -e '{self._words}' ]; then\n"
-                f"    IFS= read -r words <'{self._words}'\n"
+                f"if [ -e '{self._words}' ] && "
+                f"IFS= read -r words 2>/dev/null <'{self._words}'; then\n"
                 '    case " $* " in *\\ $words*)\n'
-                f"        rm '{self._words}' && echo $$ >'{reached}'\n"
-                f"        read -r _ <'{go}' ;;\n"
+                f"        if rm '{self._words}' 2>/dev/null; then\n"
+                f"            echo $$ >'{reached}'\n"
+                f"            read -r _ <'{go}'\n"
+                "        fi ;;\n"
                 "    esac\n"
                 "fi\n"
                 f"exec '{shutil.which(program, path=environ['PATH'])}' \"$@\"\n"
@@ -43,7 +45,9 @@ class Gate:
         environ["PATH"] = f"{directory}:{environ['PATH']}"
 
     def close(self, words: str) -> None:
-        self._words.write_text(f"{words}\n")
+        new = self._words.with_suffix(".new")
+        new.write_text(f"{words}\n")
+        new.replace(self._words)  # at once: a program may be starting
 
     async def reached(self) -> int:
         """Wait until a program is held up; a descriptor of its process."""

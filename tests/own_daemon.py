@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,7 @@ class OwnDaemon:
         assert self._holder.stdout.readline() == "ready\n", self.log
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
         self._first = children.read_text().split()[0]
+        self._first_ends = os.pidfd_open(int(self._first))
         self._standin: subprocess.Popen[str] | None = None
         self._client: subprocess.Popen[bytes] | None = None
         self._others: list[subprocess.Popen[bytes]] = []
@@ -131,10 +133,22 @@ class OwnDaemon:
         assert self._client is not None
         children = f"/proc/{self._client.pid}/task/{self._client.pid}/children"
         os.kill(int(Path(children).read_text().split()[0]), number)
+        if number is signal.SIGSTOP:
+            self._await_stop()
         if number is signal.SIGCONT:
             os.kill(self._client.pid, number)  # nsenter stops with its child, but does not go on
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._client.wait(START_SECONDS)
+
+    def _await_stop(self) -> None:
+        """Wait until nsenter has stopped too: afterwards it would stop while the daemon runs."""
+        assert self._client is not None
+        deadline = time.monotonic() + START_SECONDS
+        while (
+            Path(f"/proc/{self._client.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+        ):
+            assert time.monotonic() < deadline, "nsenter does not stop with the daemon"
+            time.sleep(0.01)
 
     def bare(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -164,6 +178,9 @@ class OwnDaemon:
                 for pipe in (each.stdin, each.stdout):
                     if pipe is not None:
                         pipe.close()
+        # The first process of a namespace ends after all others in it, which have files there.
+        assert select.select([self._first_ends], [], [], START_SECONDS)[0], "it does not end"
+        os.close(self._first_ends)
         self._log.close()
         shutil.rmtree(self._directory)
 
