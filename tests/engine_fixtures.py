@@ -29,10 +29,12 @@ from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.create.start import create
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session
+from claude_mcp.sessions.turns import commands
 from tests.cluster import GATEWAY, Cluster
 
 API_KEY = "sk-ant-api03-integration-0123456789"
 RUN_SECONDS = 110
+LOG_SECONDS = 60
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -175,6 +177,21 @@ async def shared(
         await sessions.destroy(created.session.id, discard=True)
 
 
+async def log_with(sessions: Sessions, reference: str, *texts: str) -> list[str]:
+    """A session's log once each of these is in a line of it.
+
+    An engine has a line a moment after it was written.
+    """
+    lines: list[str] = []
+    with anyio.move_on_after(LOG_SECONDS):
+        while True:
+            _, lines = await commands.logs(await sessions.open(reference))
+            if all(any(text in line for line in lines) for text in texts):
+                return lines
+            await anyio.sleep(0.05)
+    pytest.fail(f"{texts} is not in {lines}")
+
+
 def own_warnings(created: Created) -> list[str]:
     """Its warnings, but for the one that a session on an engine elsewhere has a copy."""
     return [each for each in created.warnings if "cannot mount the project" not in each]
@@ -241,6 +258,10 @@ class Bare:
 
     def remove(self, container: str) -> None:
         self("rm", "--force", "--volumes", container)
+
+    def pause(self, container: str) -> None:
+        while "true" not in self("inspect", "--format={{.State.Paused}}", container):
+            self("pause", container, check=False)  # runc fails now and then: "unable to freeze"
 
     def restart(self, container: str) -> None:
         """End everything in a container at once, and start it again."""

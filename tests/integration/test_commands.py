@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
+PATIENCE_SECONDS = 60
 AWKWARD = """'single' "double" `backtick` $HOME $(id) \\ --leading -- 🎉 \t tab"""
 
 
@@ -109,7 +110,12 @@ async def test_timed_out_and_stopped_commands_leave_no_process(
     assert (result.timed_out, result.exit_code) == (True, 124)
     assert "1111" not in bare.processes(shared.container_id)
     running = await commands.run(handle, f"echo said; {command}", wait_seconds=0.3)
-    assert (running.status, running.stdout) == (CommandStatus.RUNNING, "said\n")
+    assert running.status is CommandStatus.RUNNING
+    said, after = running.stdout, running.cursor
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while said != "said\n":
+            more = await commands.follow(handle, running.command_id, cursor=after, wait_seconds=20)
+            said, after = said + more.stdout, more.cursor
     assert "1111" in bare.processes(shared.container_id)
     stopped = await commands.stop(handle, running.command_id)
     assert (stopped.status, stopped.stdout) == (CommandStatus.STOPPED, "said\n")
@@ -170,7 +176,9 @@ async def test_only_one_engine_process_is_held_while_the_channel_is_open(
 ) -> None:
     for _ in range(3):
         await commands.run(await sessions.open(shared.id), "true")
-    assert sum(engine.program in each for each in _children()) <= 1
+    with anyio.fail_after(PATIENCE_SECONDS):  # what else the engine was asked ends by itself
+        while sum(engine.program in each for each in _children()) > 1:
+            await anyio.sleep(0.05)
 
 
 def _children() -> list[str]:
@@ -212,16 +220,17 @@ END"""
 
 @pytest.mark.once
 async def test_commands_beyond_the_limit_of_open_files_are_refused_and_the_agent_goes_on(
-    config: Config, sessions: Sessions, session: Session
+    config: Config, sessions: Sessions, session: Session, bare: Bare
 ) -> None:
     run = commands.run
     limited = await run(await sessions.open(session.id), LIMIT_OPEN_FILES.format(limit=250))
     assert (limited.exit_code, limited.stderr) == (0, "")
     said: list[str] = []
+    waits = "until [ -e /tmp/go ]; do sleep 1; done; echo ok"
 
     async def hold() -> None:
         try:
-            said.append((await run(await sessions.open(session.id), "sleep 15; echo ok")).stdout)
+            said.append((await run(await sessions.open(session.id), waits)).stdout)
         except SessionNotReady as error:
             said.append(error.message)
 
@@ -234,6 +243,7 @@ async def test_commands_beyond_the_limit_of_open_files_are_refused_and_the_agent
             listed = {each.session.id: each for each in await others.list()}
             assert listed[session.id].session.status is Status.RUNNING
             await (await others.open(session.id)).request(operations.PING, {})
+        bare.exec(session.container_id, "touch", "/tmp/go")
     assert set(said) == {
         "ok\n",
         "The session cannot start another process: it has reached its limit of processes or of "
@@ -260,7 +270,7 @@ async def test_five_hundred_commands_in_flight_are_all_answered(
 
 
 FILL_THE_RELAY = """
-import resource, socket
+import resource, select, socket
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 with open("/proc/net/tcp") as table:
@@ -268,6 +278,7 @@ with open("/proc/net/tcp") as table:
 port = next(int(each.split(":")[1], 16) for each in listening if each.startswith("0100007F"))
 connect = lambda: socket.create_connection(("127.0.0.1", port), 20)
 held, refused = [connect() for _ in range(400)], 0
+select.select(held, [], [], 20)  # until it has refused one
 for each in held:
     each.settimeout(0.01)
     try:

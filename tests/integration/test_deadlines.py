@@ -59,7 +59,7 @@ def paused(bare: Bare, session: Session) -> Iterator[Callable[[], None]]:
     """Pauses the session's container until the test ends."""
 
     def pause() -> None:
-        bare("pause", session.container_id)
+        bare.pause(session.container_id)
 
     yield pause
     bare("unpause", session.container_id)

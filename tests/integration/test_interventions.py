@@ -55,11 +55,7 @@ def brake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
 
 
 async def _pause(sessions: Sessions, bare: Bare, container: str) -> None:
-    def pause() -> None:
-        while "true" not in bare("inspect", "--format={{.State.Paused}}", container):
-            bare("pause", container, check=False)  # runc fails now and then: "unable to freeze"
-
-    await anyio.to_thread.run_sync(pause)
+    await anyio.to_thread.run_sync(bare.pause, container)
 
 
 async def _blink(sessions: Sessions, bare: Bare, container: str) -> None:

@@ -41,7 +41,7 @@ from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
 from claude_mcp.sessions.turns import commands
-from tests.engine_fixtures import LIFETIME_SECONDS, Bare
+from tests.engine_fixtures import LIFETIME_SECONDS, Bare, log_with
 
 AWKWARD_NAMES = [
     "with spaces, 'quotes' \"of all\" `kinds`, a=b,c=d",
@@ -585,10 +585,9 @@ async def test_log_shows_the_start_and_killed_commands(
     sessions: Sessions, session: Session
 ) -> None:
     await commands.run(await sessions.open(session.id), "sleep 60", timeout_seconds=0.2)
+    await log_with(sessions, session.name, " session started", "killed (time limit, after")
     _, last = await commands.logs(await sessions.open(session.name), tail=1)
     _, lines = await commands.logs(await sessions.open(session.name))
-    assert any(line.endswith("session started") for line in lines)
-    assert any("killed (time limit, after" in line for line in lines)
     # More may have been written meanwhile: Claude Code is being started.
     assert [line for line in last if line in lines] == last
     assert len(last) == 1

@@ -28,7 +28,7 @@ from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
-from tests.engine_fixtures import LIFETIME_SECONDS, Bare, own_warnings
+from tests.engine_fixtures import LIFETIME_SECONDS, Bare, log_with, own_warnings
 from tests.restricted import of_engine
 
 PATIENCE_SECONDS = 60
@@ -85,10 +85,6 @@ async def is_well(sessions: Sessions, created: Created) -> bool:
     return done == (0, "well\n")
 
 
-async def log_of(sessions: Sessions, created: Created) -> str:
-    return "\n".join((await commands.logs(await sessions.open(created.session.id)))[1])
-
-
 async def test_limits_reach_the_kernel(sessions: Sessions, make: Make, limits_memory: bool) -> None:
     wanted = {"memory": "512m", "cpus": "1", "pids": "300"}
     created = await make(limits=wanted)
@@ -130,7 +126,7 @@ async def test_a_memory_hog_is_killed_and_its_session_says_so(
     assert (done.exit_code, done.notes) == (137, (note,))
     assert await is_well(sessions, hungry)
     assert await is_well(sessions, other)
-    assert note in await log_of(sessions, hungry)
+    await log_with(sessions, hungry.session.id, note)
 
 
 async def test_a_fork_bomb_is_bounded_and_killed_whole(
@@ -155,7 +151,7 @@ async def test_a_fork_bomb_is_bounded_and_killed_whole(
     assert await is_well(sessions, other)
     if limits_memory:
         assert any(note.startswith("Out of processes: ") for note in done.notes), done
-        assert "its limit is 300 processes and threads" in await log_of(sessions, bombed)
+        await log_with(sessions, bombed.session.id, "its limit is 300 processes and threads")
 
 
 @pytest.mark.near("a read-only root needs a mounted project")
@@ -311,7 +307,7 @@ async def test_an_expired_session_ends_itself_and_is_removed_by_whoever_looks(
     await until_expired(sessions, created)
     with pytest.raises(SessionNotReady, match="has expired"):
         await commands.run(await sessions.open(created.session.name), "true")
-    assert "session expired: its lifetime is over" in await log_of(sessions, created)
+    await log_with(sessions, created.session.id, "session expired: its lifetime is over")
     async with open_sessions(config) as another:
         [listed] = await another.list()
         assert (listed.session.status, listed.session.expires_at) == (
@@ -328,7 +324,7 @@ async def test_a_session_without_use_expires_and_one_in_use_does_not(
     created = await make(idle_timeout_seconds=3)
     assert await run(sessions, created, "sleep 6; echo used") == (0, "used\n")
     await until_expired(sessions, created)
-    assert "session expired: it was unused for 3 s" in await log_of(sessions, created)
+    await log_with(sessions, created.session.id, "session expired: it was unused for 3 s")
 
 
 @pytest.mark.near("a read-only root needs a mounted project")

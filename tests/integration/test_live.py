@@ -24,6 +24,7 @@ from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.options import TurnOptions
 from claude_mcp.sessions.turns.results import MAX_RESULT_CHARS, TurnStatus
+from tests.engine_fixtures import log_with
 
 pytestmark = pytest.mark.per_engine
 
@@ -123,9 +124,7 @@ async def test_killed_claude_is_started_again_and_remembers(
     after = await turns.prompt(await sessions.open(session.id), script({"recall": True}))
     assert "The word is quokka." in (after.result or "")
     assert after.notes == ("Claude Code was restarted: it had ended with exit code 137.",)
-    _, log = await commands.logs(await sessions.open(session.id))
-    assert any("ended unexpectedly, exit code 137" in line for line in log)
-    assert any("started, resuming" in line for line in log)
+    await log_with(sessions, session.id, "ended unexpectedly, exit code 137", "started, resuming")
 
 
 @pytest.mark.once

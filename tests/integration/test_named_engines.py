@@ -21,7 +21,7 @@ from claude_mcp.sessions.files.transfer import Direction, transfer
 from claude_mcp.sessions.registry import open_sessions
 from claude_mcp.sessions.turns import commands
 from tests.engine_fixtures import Bare
-from tests.far_engines import over_ssh
+from tests.far_engines import connects, over_ssh
 
 pytestmark = pytest.mark.per_engine
 
@@ -99,8 +99,8 @@ async def podman_service(socket: Path) -> AsyncIterator[None]:
     )
     try:
         with anyio.fail_after(SOCKET_SECONDS):
-            while not socket.exists():
-                await anyio.lowlevel.checkpoint()
+            while not connects(str(socket)):
+                await anyio.sleep(0.02)
         yield
     finally:
         process.kill()

@@ -161,6 +161,11 @@ async def test_a_password_of_a_gateway_is_in_its_requests_alone(
     assert MASK not in shell.stdout
 
 
+def leaves_environment(name: str) -> str:
+    """Shell that leaves its environment in a file of the project, whole once it is there."""
+    return f"env > /workspace/{name}.$$ && mv /workspace/{name}.$$ /workspace/{name}"
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     "kind", ["gateway's token", "gateway's password", "bearer token", "Foundry key", "proxy"]
@@ -188,12 +193,12 @@ async def test_what_is_in_claudes_environment_is_in_that_of_no_hook_and_no_mcp_s
         },
         "proxy": {"HTTPS_PROXY": f"http://me:{sentinel}@192.0.2.1:3128"},
     }[kind]
-    hook = {"hooks": [{"type": "command", "command": "env > /workspace/of-the-hook"}]}
+    hook = {"hooks": [{"type": "command", "command": leaves_environment("of-the-hook")}]}
     (project / ".claude").mkdir()
     (project / ".claude" / "settings.json").write_text(
         json.dumps({"hooks": {"SessionStart": [hook], "UserPromptSubmit": [hook]}})
     )
-    server = {"command": "sh", "args": ["-c", "env > /workspace/of-the-server; exit 1"]}
+    server = {"command": "sh", "args": ["-c", f"{leaves_environment('of-the-server')}; exit 1"]}
     request = CreateRequest(
         str(project),
         session_name=name,
@@ -203,7 +208,10 @@ async def test_what_is_in_claudes_environment_is_in_that_of_no_hook_and_no_mcp_s
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         await create(sessions, request)
         turn_id = turns.new_turn_id()
-        await turns.prompt(await sessions.open(name), "hello", turn_id=turn_id, wait_seconds=5)
+        await turns.prompt(await sessions.open(name), "hello", turn_id=turn_id, wait_seconds=0)
+        left = "until [ -e of-the-hook ] && [ -e of-the-server ]; do sleep 0.1; done"
+        waited = await commands.run(await sessions.open(name), left, timeout_seconds=60)
+        assert waited.exit_code == 0
         await turns.interrupt(await sessions.open(name), turn_id)
         await sessions.destroy(name)
     for who in ("hook", "server"):

@@ -29,6 +29,7 @@ from claude_mcp.sessions.session import Session
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from claude_mcp.sessions.turns.results import TurnResult, TurnStatus
+from tests.engine_fixtures import log_with
 from tests.peers import script
 from tests.restricted import bash
 
@@ -116,11 +117,10 @@ async def test_claude_works_and_what_was_blocked_is_told(
         "Blocked: files.example.net (3 times); a new session can allow it with allowedHosts.",
         "Blocked: 192.0.2.9; only host names are allowed, not addresses.",
     )
-    _, log = await commands.logs(await sessions.open(restricted.id))
-    told = [line.partition(" ")[2] for line in log]
-    assert (
-        told.count("blocked: files.example.net: a new session can allow it with allowedHosts") == 1
-    )
+    said = "blocked: files.example.net: a new session can allow it with allowedHosts"
+    # The other host was asked last, so all of the first is written before.
+    log = await log_with(sessions, restricted.id, said, "blocked: 192.0.2.9")
+    assert [line.partition(" ")[2] for line in log].count(said) == 1
     again = await turns.prompt(await sessions.open(restricted.id), "hello")
     assert (again.status, again.notes) == (TurnStatus.COMPLETED, ())
 
@@ -278,8 +278,9 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     assert restricted.proxy is not None
     alias = engine.dialect.host_alias
     command = (
-        f"curl -sS http://{alias}:{download_port}/{1 << 50} -o /dev/null & "
-        "touch started; until [ -e harmed ]; do sleep 0.05; done; wait $!; echo download: $?; "
+        f"curl -sS http://{alias}:{download_port}/{1 << 50} -D headers -o /dev/null & "
+        "until [ -s headers ]; do sleep 0.05; done; touch started; "
+        "until [ -e harmed ]; do sleep 0.05; done; wait $!; echo download: $?; "
         # A request waits 10 s for the proxy; on a busy machine its restart may take longer.
         "for try in 1 2 3; do code=$(curl -s -m 25 -o /dev/null -w '%{http_code}' "
         f"http://{alias}:{standin.port}/); [ $code = 000 ] || break; done; echo then: $code"
@@ -292,7 +293,6 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(prompt)
         await until((project / "started").exists)
-        await anyio.sleep(0.3)
         harm(bare, restricted.proxy.name)
         (project / "harmed").touch()
     (turn,) = found
@@ -303,9 +303,9 @@ async def test_a_proxy_that_is_killed_comes_back_and_the_turn_says_so(
     assert said[-2] != "download: 0"
     assert said[-1] == "then: 200"
     assert any(note.startswith("The session's proxy was not running for ") for note in turn.notes)
-    _, log = await commands.logs(await sessions.open(restricted.id))
-    assert any("the proxy is not running" in line for line in log)
-    assert any("the proxy is running again" in line for line in log)
+    await log_with(
+        sessions, restricted.id, "the proxy is not running", "the proxy is running again"
+    )
     state = bare("inspect", "--format={{.State.Status}}", restricted.proxy.name)
     assert state.strip() == "running"
 
@@ -322,7 +322,7 @@ async def test_while_the_proxy_cannot_come_back_nothing_can_be_reached(
     try:
         url = f"http://{engine.dialect.host_alias}:{download_port}/10"
         result = await commands.run(
-            await sessions.open(restricted.id), f"curl -sS -m 2 {url}; env -i curl -sS -m 2 {url}"
+            await sessions.open(restricted.id), f"curl -sS -m 2 {url}; env -i curl -sS -m 20 {url}"
         )
         assert result.stdout == ""
         through, past = result.stderr.strip().splitlines()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 import pytest
 
@@ -24,6 +25,7 @@ from tests.restricted import own_address
 if TYPE_CHECKING:
     from tests.engine_fixtures import Bare
 
+PATIENCE_SECONDS = 60
 BIG_BYTES = 64 * 1024 * 1024
 SERVERS = f"""\
 import http.server, os, socket, socketserver, sys, threading
@@ -86,6 +88,16 @@ def host_ports(session: Session) -> list[int]:
     return [each.host_port or 0 for each in session.forwarding.ports]
 
 
+async def fetch_again(url: str) -> bytes:
+    """What is there once the forwarder listens, which was just started again."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while True:
+            try:
+                return await anyio.to_thread.run_sync(fetch, url)
+            except OSError:
+                await anyio.sleep(0.1)
+
+
 async def serve(sessions: Sessions, session: Session) -> None:
     done = await commands.run(await sessions.open(session.id), START, timeout_seconds=60)
     assert done.exit_code == 0, done
@@ -143,11 +155,11 @@ async def test_servers_are_reached_through_published_ports(
         # Whoever restarts the container, and the forwarder too, the URLs stay.
         bare("restart", "--time=0", session.container_id)
         await serve(sessions, session)
-        assert await anyio.to_thread.run_sync(fetch, f"{urls(session)[0]}/again") == b"/again"
+        assert await fetch_again(f"{urls(session)[0]}/again") == b"/again"
         assert session.forwarding is not None
         bare("stop", "--time=0", session.container_id, session.forwarding.name)
         await serve(sessions, session)
-        assert await anyio.to_thread.run_sync(fetch, f"{urls(session)[1]}/twice") == b"/twice"
+        assert await fetch_again(f"{urls(session)[1]}/twice") == b"/twice"
     assert left_of(bare, session) == []
 
 
@@ -183,7 +195,9 @@ async def test_other_containers_do_not_reach_them(
             check=False,
         )
         assert said in ("", "b''")
-        assert '"refused"' in bare("logs", session.forwarding.name)
+        with anyio.fail_after(PATIENCE_SECONDS):  # an engine has a line a moment after that
+            while '"refused"' not in bare("logs", session.forwarding.name):
+                await anyio.sleep(0.1)
 
 
 async def test_a_port_in_use_is_named_and_nothing_is_left(
@@ -202,6 +216,11 @@ async def test_a_port_in_use_is_named_and_nothing_is_left(
     assert bare.containers(name) == []
     ours = bare("ps", "-a", "--filter=label=claude-mcp.ports-of", "--format={{.Ports}}")
     assert f":{port}-" not in ours
-    # Other tests may be running.
-    volumes = [each for each in bare("volume", "ls", "-q").split() if each not in before]
-    assert [each for each in volumes if not bare("ps", "-aq", f"--filter=volume={each}")] == []
+
+    def left() -> list[str]:
+        new = [each for each in bare("volume", "ls", "-q").split() if each not in before]
+        return [each for each in new if not bare("ps", "-aq", f"--filter=volume={each}")]
+
+    with anyio.fail_after(PATIENCE_SECONDS):  # other tests' volumes soon have a container or end
+        while left():
+            await anyio.sleep(0.1)
