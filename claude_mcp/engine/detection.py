@@ -34,6 +34,7 @@ from claude_mcp.engine.engine import Engine
 from claude_mcp.engine.environment import engine_environment
 from claude_mcp.engine.failures import classify
 from claude_mcp.engine.info import EngineInfo, parse_info
+from claude_mcp.engine.missing import INSTALL, not_found
 from claude_mcp.engine.naming import hint, named_by
 from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable
 
@@ -138,7 +139,7 @@ async def _run(argv: questions.Argv, environment: Mapping[str, str]) -> process.
     try:
         return await process.run(argv, env=environment, timeout=seconds)
     except process.ProgramNotFound as error:
-        raise EngineNotFound(f"'{argv[0]}' is not installed or not on PATH.") from error
+        raise not_found(argv[0], environment) from error
     except process.ProcessTimeout as error:
         raise EngineUnavailable(
             f"'{argv[0]} {argv[1]}' did not answer within {seconds:g} s.",
@@ -191,7 +192,10 @@ async def detect(program: str | None, environment: Mapping[str, str]) -> Detecte
         EngineNotFound, EngineUnavailable, EngineError: what was tried, and what to do.
     """
     if program is not None:
-        return await probe(program, environment)
+        try:
+            return await probe(program, environment)
+        except EngineNotFound as error:
+            raise EngineNotFound(error.message, hint=error.hint or INSTALL) from error
     for name in EngineName:
         if names := named_by(name, environment):
             return await _named(name, names, environment)

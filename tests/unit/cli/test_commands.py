@@ -423,7 +423,8 @@ def test_copy_of_a_missing_file_is_refused(run: Run, session: str, tmp_path: Pat
         (
             ("--engine", "/nowhere/docker", "list"),
             5,
-            "claude-mcp: '/nowhere/docker' is not installed or not on PATH.\n",
+            "claude-mcp: '/nowhere/docker' is not installed or not on PATH.\n"
+            "Install it, or choose another engine with CLAUDE_MCP_ENGINE.\n",
         ),
         (
             ("--config", "/nowhere.toml", "list"),

@@ -76,7 +76,7 @@ def test_without_an_engine_the_remaining_checks_are_skipped(run: Run, program: P
                     "what": "engine",
                     "verdict": "failed",
                     "message": f"'{program}' is not installed or not on PATH.",
-                    "hint": None,
+                    "hint": "Install it, or choose another engine with CLAUDE_MCP_ENGINE.",
                 },
             ],
         },

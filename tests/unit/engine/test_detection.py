@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from claude_mcp.engine import detection
+from claude_mcp.engine import detection, missing
 from claude_mcp.engine.address import EngineAddress, EngineName
 from claude_mcp.engine.answer import Answer, DockerOnPodman, dialect_of, parse_version
 from claude_mcp.engine.detection import Detected, connect, detect
@@ -66,8 +66,9 @@ def podman_info(*, remote: bool, rootless: bool) -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """An environment in which no engine is on PATH until one is installed."""
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment in which no engine is on PATH until one is installed, nor elsewhere."""
+    monkeypatch.setattr(missing, "DIRECTORIES", ())
     return {"PATH": str(tmp_path)}
 
 
@@ -460,7 +461,10 @@ async def test_a_configured_program_is_the_only_one_tried(
     assert await detect(path, environment) == podman_at(path)
     with pytest.raises(EngineNotFound) as caught:
         await detect("podman", environment)
-    assert str(caught.value) == "'podman' is not installed or not on PATH."
+    assert str(caught.value) == (
+        "'podman' is not installed or not on PATH. "
+        "Install it, or choose another engine with CLAUDE_MCP_ENGINE."
+    )
 
 
 async def test_without_any_engine_the_error_says_what_was_tried_and_what_to_do(

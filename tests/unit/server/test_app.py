@@ -372,7 +372,10 @@ async def test_the_server_starts_and_lists_its_tools_without_an_engine(
             each.name for each in BY_NAME.values() if each.toolset is Toolset.CORE
         }
         result = await client.call_tool("list_sessions", {})
-    assert text(result) == f"'{program}' is not installed or not on PATH."
+    assert text(result) == (
+        f"'{program}' is not installed or not on PATH.\n"
+        "Install it, or choose another engine with CLAUDE_MCP_ENGINE."
+    )
 
 
 async def test_an_internal_error_is_named_to_the_caller_and_its_traceback_logged(
