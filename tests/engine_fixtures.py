@@ -47,7 +47,9 @@ ON_KUBERNETES = os.environ.get("CLAUDE_MCP_ENGINE") == "kubernetes"
 FAR = bool(os.environ.get("CLAUDE_MCP_TEST_FAR"))
 """Whether ``scripts/far_suite.py`` runs the tests, on an engine that has other files."""
 LIFETIME_SECONDS = 20 if FAR else 4
-"""Longer than a creation takes; a session that began too late would stay for another minute."""
+"""Longer than a creation takes; a session that began too late stays for another minute."""
+EXPIRED_SECONDS = 100.0
+"""Within this it has ended also then."""
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, Status, container_name
 from claude_mcp.sessions.turns import commands
-from tests.engine_fixtures import LIFETIME_SECONDS, Bare, log_with
+from tests.engine_fixtures import EXPIRED_SECONDS, LIFETIME_SECONDS, Bare, log_with
 
 AWKWARD_NAMES = [
     "with spaces, 'quotes' \"of all\" `kinds`, a=b,c=d",
@@ -488,6 +488,7 @@ async def test_a_session_can_be_destroyed_four_times_at_once(
 
 
 @pytest.mark.per_engine
+@pytest.mark.timeout(240)
 async def test_an_expired_session_can_be_destroyed_while_others_remove_it(
     sessions: Sessions,
     engine: DockerCliEngine,
@@ -499,7 +500,7 @@ async def test_an_expired_session_can_be_destroyed_while_others_remove_it(
     environ["CLAUDE_MCP_ENGINE"] = engine.program
     request = CreateRequest(str(project), session_name=name, timeout_seconds=LIFETIME_SECONDS)
     created = await create(sessions, request)
-    with anyio.fail_after(100):
+    with anyio.fail_after(EXPIRED_SECONDS):
         while (await engine.inspect([created.session.container_id]))[0].status == "running":
             await anyio.sleep(0.05)
     destroy = ["destroy", "--yes", created.session.id]
