@@ -55,6 +55,13 @@ class Cluster:
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
+    def until(self, *args: str) -> None:
+        """Wait until ``kubectl`` succeeds with these arguments."""
+        end = time.monotonic() + COME_BACK_SECONDS
+        while not self._succeeds(*args):
+            assert time.monotonic() < end, f"kubectl {' '.join(args)} goes on failing"
+            time.sleep(0.2)
+
     def everything(self) -> str:
         """Every object of the namespace that the API server has, as it has it."""
         kinds = self.anywhere(
@@ -68,6 +75,15 @@ class Cluster:
         space = os.readlink(f"/proc/{box}/ns/pid")
         return [pid for pid in map(int, _numbers()) if _runs(pid, program, space)]
 
+    def until_left(self, directory: Path) -> None:
+        """Until no pod has a volume there: its node ends it some seconds after its object."""
+        box = (self.state / "pid").read_text().strip()
+        own = os.readlink(f"/proc/{box}/ns/mnt")  # the kubelet takes its time to unmount
+        end = time.monotonic() + COME_BACK_SECONDS
+        while any(_mounts(each, directory.name, own) for each in _numbers()):
+            assert time.monotonic() < end, f"a pod goes on with {directory}"
+            time.sleep(0.1)
+
     def kill(self, program: str) -> None:
         """Return when it has ended; it is started again at once."""
         there = self.processes(program)
@@ -78,8 +94,8 @@ class Cluster:
     def take_memory(self, container: str) -> None:
         """Until the kernel has killed all of a container: its limit follows what it still has."""
         mark = f"{marks.ID_VARIABLE}={container}".encode()
-        pids = [pid for pid in map(int, _numbers()) if _has(pid, mark)]
-        [directory] = {group for pid in pids if (group := _memory_group(pid))}
+        groups = [_memory_group(pid, mark) for pid in map(int, _numbers())]
+        [directory] = {each for each in groups if each is not None}
         limit = directory / "memory.limit_in_bytes"
         end = time.monotonic() + COME_BACK_SECONDS
         while directory.exists():
@@ -103,13 +119,13 @@ class Cluster:
     def wait_for(self, program: str) -> None:
         """Until it answers again."""
         end = time.monotonic() + COME_BACK_SECONDS
-        while not self.processes(program) or not self._is_ready(program):
+        while not self.processes(program) or not self._succeeds(*READY[program]):
             assert time.monotonic() < end, f"{program} does not come back: see {self.state}/log"
             time.sleep(0.2)
 
-    def _is_ready(self, program: str) -> bool:
+    def _succeeds(self, *args: str) -> bool:
         done = subprocess.run(
-            [self._kubectl, *READY[program]],
+            [self._kubectl, *args],
             env=self._environment,
             capture_output=True,
             timeout=CALL_SECONDS,
@@ -134,21 +150,26 @@ def _numbers() -> list[str]:
     return [each for each in os.listdir("/proc") if each.isdigit()]
 
 
-def _has(pid: int, variable: bytes) -> bool:
-    try:
-        return variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended
-        return False
-
-
-def _memory_group(pid: int) -> Path | None:
-    """Of cgroups v1, which the test cluster has; None if the process has ended."""
+def _memory_group(pid: int, variable: bytes) -> Path | None:
+    """Of a process with this variable. The test cluster has cgroups v1."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    except OSError:
+        # Afterwards: one that has ended has no variables, and belongs to no group any more.
+        if variable not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return None
+    except OSError:  # it has ended
         return None
     [group] = [line.split(":")[2] for line in lines if ":memory:" in line]
     return Path("/sys/fs/cgroup/memory") / group.lstrip("/")
+
+
+def _mounts(number: str, name: str, but: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{number}/ns/mnt") != but and (
+            name in Path(f"/proc/{number}/mountinfo").read_text()
+        )
+    except OSError:  # it has ended
+        return False
 
 
 def _runs(pid: int, program: str, space: str) -> bool:

@@ -44,6 +44,9 @@ def namespace(cluster: Cluster) -> Iterator[str]:
         f"kind: Namespace\nmetadata: {{name: {name}}}",
     )
     cluster.anywhere("apply", "--filename=-", data=own)
+    may = ("auth", "can-i", "create", "pods", "--as=claude-mcp")
+    for ready in (may, ("get", "serviceaccount", "default")):  # without it there are no pods
+        cluster.until(*ready, f"--namespace={name}")
     yield name
     cluster.anywhere("delete", "namespace", name, "--wait=false")
 
@@ -76,6 +79,10 @@ async def test_quota_of_the_namespace_is_named(
             await create(sessions, CreateRequest(str(project)))
         assert "quota is used up" in (caught.value.hint or "")
         await sessions.destroy(first.session.id)
+        cluster.anywhere(
+            "wait", f"--namespace={namespace}", "resourcequota/one-pod",
+            f"--timeout={QUOTA_SECONDS}", "--for=jsonpath={.status.used.pods}=0",
+        )  # fmt: skip
         again = await create(sessions, CreateRequest(str(project)))
         await sessions.destroy(again.session.id)
 

@@ -63,6 +63,7 @@ def storage_class(cluster: Cluster) -> Iterator[str]:
     cluster.anywhere("create", "--filename=-", data=json.dumps(volume))
     yield name
     cluster.anywhere("delete", "persistentvolume", name)
+    cluster.until_left(directory)
     shutil.rmtree(directory)
 
 
