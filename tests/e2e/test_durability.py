@@ -67,9 +67,11 @@ async def test_long_turn_answers_running_in_time_and_then_its_result(
     start: Call, era: str, session: str
 ) -> None:
     async with start(era) as call:
-        prompt = script({"wait": 3}, {"say": "took its time"})
+        waits = {"tool": "Bash", "input": {"command": "until [ -e go ]; do sleep 0.1; done"}}
+        prompt = script(waits, {"say": "took its time"})
         turn = await call("execute_in_session", sessionId=session, prompt=prompt, waitSeconds=1)
         assert (turn["status"], turn["result"]) == ("running", None)
+        await call("execute_command", sessionId=session, command="touch go")
         for _ in range(2):
             ended = await call("get_turn", sessionId=session, turnId=turn["turnId"])
             assert (ended["status"], ended["result"]) == ("completed", "took its time")
@@ -257,9 +259,10 @@ async def test_every_prompt_is_seen_once_and_answered_once_though_servers_are_ki
             number += 1
             mark = f"{session} {number}"
             prompt = script({"wait": round(choose.uniform(0, 1.2), 2)}, {"say": mark})
-            answer = await line.ask(
-                sessionId=session, prompt=prompt, turnId=str(uuid.uuid4()), waitSeconds=20
-            )
+            wanted = {"sessionId": session, "prompt": prompt, "turnId": str(uuid.uuid4())}
+            answer = await line.ask(**wanted, waitSeconds=20)
+            while answer["status"] == "running":  # on a busy machine
+                answer = await line.ask(**wanted, waitSeconds=20)
             assert answer["status"] == "completed", answer
             results[prompt + mark] = [answer["result"], mark]
 
@@ -297,9 +300,12 @@ async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
     choose = random.Random()
     kill = SIGNAL_CLAUDE.format("KILL")
     outcomes: Counter[str] = Counter()
+    all_killed = anyio.Event()
 
     async def caller(call: Peer, session: str) -> None:
         for number in range(TURNS_PER_SESSION):
+            if number == TURNS_PER_SESSION - 1:  # if that meets one that is dying, it may say so
+                await all_killed.wait()
             mark = f"{session} {number}"
             prompt = script({"wait": round(choose.uniform(0, 0.6), 2)}, {"say": mark})
             turn_id = str(uuid.uuid4())
@@ -316,6 +322,7 @@ async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
         for _ in range(KILLS):
             await anyio.sleep(choose.uniform(0, 1.0))
             await call("execute_command", sessionId=choose.choice(names), command=kill)
+        all_killed.set()
 
     async with start() as call, start() as other:
         for session in names:
@@ -324,7 +331,9 @@ async def test_claude_killed_at_random_loses_no_result_and_repeats_no_prompt(
             tasks.start_soon(killer, other)
             for session in names:
                 tasks.start_soon(caller, call, session)
-        assert len(children_of(call.pid)) <= SESSIONS
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(children_of(call.pid)) > SESSIONS:
+                await anyio.sleep(0.05)
         for session in names:
             recalled = await call(
                 "execute_in_session", sessionId=session, prompt=script({"recall": True})
