@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.terminals import Terminal, terminal
 
 PATIENCE_SECONDS = 60
-RIGHT, DOWN, ENTER = "\x1b[C", "\x1b[B", "\r"
+RIGHT, DOWN, ENTER, ESCAPE = "\x1b[C", "\x1b[B", "\r", "\x1b"
+PASTE = "\x1b[200~{}\x1b[201~"
+CONNECTED = "\u2714 sessions"
 
 
 class ClaudeCode:
@@ -53,6 +55,25 @@ class ClaudeCode:
         """Killed at the end, and its server ends with it."""
         argv = ["env", f"--chdir={self.work}", *self.argv(*words)]
         return terminal(argv, self._environ, columns=160, rows=50)
+
+    @contextmanager
+    def asked(self, prompt: str) -> Iterator[Terminal]:
+        """The same with a prompt, which is typed once the server is connected.
+
+        Claude Code does not wait for that: it would tell its model that there is no such tool.
+        """
+        with self.terminal() as terminal:
+            terminal.until("\u276f")
+            terminal.type("/mcp")
+            terminal.until("Manage MCP servers")
+            terminal.type(ENTER)
+            terminal.until(CONNECTED)
+            terminal.type(ESCAPE)
+            terminal.until(lambda text: CONNECTED not in text)
+            terminal.type(PASTE.format(prompt))
+            terminal.until(lambda text: "standin:" in text or "Pasted text" in text)
+            terminal.type(ENTER)
+            yield terminal
 
 
 def tool(name: str, **given: Any) -> dict[str, Any]:

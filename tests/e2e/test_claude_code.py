@@ -117,7 +117,7 @@ def test_three_prompts_at_once_as_tasks_one_stopped_and_one_fetched_by_another_s
         tool("execute_in_session", sessionId=name, prompt=until(f"go-{number}", f"ready-{number}"))
         for number, name in enumerate(names)
     ]
-    with client.terminal("go\n" + script({"tools": calls}, {"say": "all are at work"})) as terminal:
+    with client.asked(script({"tools": calls}, {"say": "all are at work"})) as terminal:
         moved = came(
             standin,
             terminal,
@@ -152,7 +152,7 @@ def test_a_permission_is_given_in_the_client_s_form(
     command = "touch made; echo al''lowed"
     inner = script({"tool": "Bash", "input": {"command": command}}, {"report": True})
     call = tool("execute_in_session", sessionId=name, prompt=inner)
-    with client.terminal("go\n" + script(call, {"say": "it is at work"})) as terminal:
+    with client.asked(script(call, {"say": "it is at work"})) as terminal:
         terminal.until("Decision:")
         terminal.type(RIGHT)
         terminal.until("deny")
@@ -193,7 +193,8 @@ def test_its_model_is_sent_the_next_step_of_every_kind_of_result(
         tool("get_turn", **at, waitSeconds=0),
         tool("cancel_turn", **at),
         tool("list_turns", **at),
-        tool("execute_command", **at, command="echo x > made; sleep 600", timeoutSeconds=2),
+        tool("execute_command", **at, command="echo x > made"),
+        tool("execute_command", **at, command="sleep 600", timeoutSeconds=2),
         tool("get_changes", **at),
         tool("apply_changes", **at, mode="patch", patch=str(tmp_path / "made.patch")),
         tool("discard_changes", **at, paths=["made"]),
