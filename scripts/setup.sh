@@ -91,10 +91,11 @@ check_engine() {
 }
 
 # answers ENGINE: Docker's daemon, or Podman. A `docker` that is Podman in disguise does not count.
+# The bounds are for a machine that is busy: where no daemon is, the answer comes at once.
 answers() {
     case "$1" in
-        docker) [ -n "$(bounded 10 docker version --format '{{.Server.Version}}' 2>/dev/null)" ] ;;
-        podman) bounded 20 podman info >/dev/null 2>&1 ;;
+        docker) [ -n "$(bounded 60 docker version --format '{{.Server.Version}}' 2>/dev/null)" ] ;;
+        podman) bounded 60 podman info >/dev/null 2>&1 ;;
         *) check_engine "$1" ;;
     esac
 }
