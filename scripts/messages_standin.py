@@ -509,6 +509,16 @@ class Standin:
         """The requests among them that called the model in a conversation."""
         return tuple(request for request in self.requests if request.path == "/v1/messages")
 
+    @property
+    def count(self) -> int:
+        """How much was asked in all, what is no longer kept included."""
+        with self._changed:
+            return self._count
+
+    def since(self, count: int) -> tuple[Request, ...]:
+        """What is kept of the requests that came after this ``count``."""
+        return tuple(request for request in self.requests if request.number > count)
+
     def start(self) -> Self:
         self.stopping.clear()
         self._server = _Server(self._address, self.handler)

@@ -179,16 +179,16 @@ async def test_a_prompt_that_a_full_disk_cannot_record_is_not_sent(
     handle = await sessions.open(created.session.id)
     assert (await turns.prompt(handle, "Say hello.")).status == "completed"
     await commands.run(handle, "head -c 100000000 /dev/zero >~/x")
-    before = len(standin.requests)
+    before = standin.count
     text = f"Say that {created.session.name} is full."
     turn_id = str(uuid.uuid4())
     with pytest.raises(SessionNotReady, match=r"could not record it: .*No space left"):
         await turns.prompt(handle, text, turn_id=turn_id)
-    assert standin.requests[before:] == ()
+    assert standin.since(before) == ()
     await run(sessions, created, "rm ~/x")
     assert (await turns.prompt(handle, text, turn_id=turn_id)).status == "completed"
     assert (await turns.prompt(handle, text, turn_id=turn_id)).turn_id == turn_id
-    asked = [each for each in standin.requests[before:] if text in str(each)]
+    asked = [each for each in standin.since(before) if text in str(each)]
     assert len(asked) == 1
 
 

@@ -394,14 +394,14 @@ async def test_a_projects_settings_move_neither_the_requests_nor_the_credentials
     settings = project / ".claude" / "settings.json"
     settings.write_text(json.dumps({**helpers, "env": variables}))
     case = CASES[name_of_case]
-    before = len(standin.requests)
+    before = standin.count
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         request = CreateRequest(str(project), session_name=name, provider=case.asked)
         await create(sessions, request)
         await prompt(sessions, name)
         await sessions.destroy(name)
     assert {case.proof(each) for each in model_calls(cloud)} == {case.expected}
-    assert standin.requests[before:] == ()
+    assert standin.since(before) == ()
     assert sorted(each.name for each in project.iterdir()) == [".claude"]
 
 
@@ -412,7 +412,7 @@ async def test_a_session_has_a_gateway_of_its_own_with_a_credential_of_its_own(
     sentinel = f"own-{kind}-{TAG}"
     environ |= {"ANTHROPIC_BASE_URL": "http://192.0.2.1:1", "CLAUDE_CODE_USE_BEDROCK": "1"}
     options = {kind: sentinel, "baseUrl": f"http://127.0.0.1:{standin.port}"}
-    before = len(standin.requests)
+    before = standin.count
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         provider = ProviderRequest("anthropic", options)
         await create(sessions, CreateRequest(str(project), session_name=name, provider=provider))
@@ -422,7 +422,7 @@ async def test_a_session_has_a_gateway_of_its_own_with_a_credential_of_its_own(
         await prompt(sessions, name, SHOWING)
         shell = await commands.run(await sessions.open(name), SHOW)
         await sessions.destroy(name)
-    calls = [each for each in standin.requests[before:] if each.prompts]
+    calls = [each for each in standin.since(before) if each.prompts]
     header = "x-api-key" if kind == "apiKey" else "authorization"
     expected = sentinel if kind == "apiKey" else f"Bearer {sentinel}"
     assert {each.headers.get(header) for each in calls} == {expected}
@@ -460,7 +460,7 @@ async def test_custom_headers_reach_the_gateway_and_no_command(
 ) -> None:
     token = f"gateway-{TAG}"
     environ |= {"ANTHROPIC_CUSTOM_HEADERS": f"X-Gateway-Token: {token}\nX-Team: blue"}
-    before = len(standin.requests)
+    before = standin.count
     with ArgvSampler(token) as sampler:
         async with open_sessions(load(environ, engine=engine.program)) as sessions:
             created = await create(sessions, CreateRequest(str(project), session_name=name))
@@ -469,7 +469,7 @@ async def test_custom_headers_reach_the_gateway_and_no_command(
             inspected = bare("inspect", created.session.container_id)
             _, log = await commands.logs(await sessions.open(name))
             await sessions.destroy(name)
-    calls = [each for each in standin.requests[before:] if each.prompts]
+    calls = [each for each in standin.since(before) if each.prompts]
     assert {each.headers.get("x-gateway-token") for each in calls} == {token}
     [bash] = calls[-1].tool_results
     assert "CLAUDECODE=1" in bash

@@ -288,6 +288,9 @@ def test_the_records_are_bounded_in_number_and_in_size(
     for _ in range(5):
         client.post({"messages": [{"role": "user", "content": "x" * 400}]})
     assert [request.number for request in standin.requests] == [4, 5]
+    before = standin.count
+    client.ask("after")
+    assert [request.number for request in standin.since(before)] == [6]
 
 
 def test_a_side_call_between_two_calls_of_a_turn_takes_no_step(client: Client) -> None:

@@ -232,7 +232,7 @@ async def test_a_session_without_a_network_refuses_prompts_at_once_and_works_oth
 ) -> None:
     created = await create(sessions, CreateRequest(str(project), session_name=name, network="none"))
     try:
-        asked = len(standin.requests)
+        asked = standin.count
         with pytest.raises(SessionNotReady, match="has no network, so it cannot reach"):
             await turns.prompt(await sessions.open(name), "hello")
         result = await commands.run(
@@ -244,7 +244,7 @@ async def test_a_session_without_a_network_refuses_prompts_at_once_and_works_oth
             await sessions.open(name), Direction.TO_CONTAINER, str(tmp_path / "file"), "/tmp/file"
         )
         assert (await commands.run(await sessions.open(name), "cat /tmp/file")).stdout == "content"
-        assert len(standin.requests) == asked
+        assert standin.since(asked) == ()
         assert created.session.proxy is None
     finally:
         await sessions.destroy(name)
