@@ -14,7 +14,13 @@ from typing import Any, Final
 from claude_mcp.config import Config
 from claude_mcp.contract.wording import named
 from claude_mcp.engine.engine import ContainerNotFound, Engine, PortInUse
-from claude_mcp.errors import ClaudeMcpError, NextStep, SessionNotFound, SessionNotReady
+from claude_mcp.errors import (
+    ClaudeMcpError,
+    NextStep,
+    SessionNotFound,
+    SessionNotReady,
+    TooManySessions,
+)
 from claude_mcp.sessions import mounted, own_container, quota
 from claude_mcp.sessions.channel.channel import NoContainer, NotRunning, OnEvent
 from claude_mcp.sessions.channel.channels import Channels
@@ -223,7 +229,8 @@ class SessionHandle:
         await engine.start(self.session.container_id)
         try:
             await mounted.check(self.session)  # the engine has looked the paths up again
-        except SessionNotReady:
+            await quota.check_started(engine, self.config, self.session.container_id)
+        except (SessionNotReady, TooManySessions):
             await engine.kill(self.session.container_id)
             raise
         self.session = replace(self.session, status=Status.RUNNING)

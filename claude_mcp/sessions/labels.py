@@ -67,6 +67,7 @@ IN_MEMORY: Final = "memory"
 NOT_DESCRIBED: Final = "(the engine does not describe this container now)"
 """In place of a project, as while somebody copies files of the container."""
 
+NOT_STARTED: Final = ("created", "configured", "initialized")
 CREATING_SECONDS: Final = 30.0
 """A container that was created but not started within this time was abandoned."""
 
@@ -177,7 +178,7 @@ def _status(container: Container, now: datetime) -> Status:
             return Status.RUNNING
         case "paused":
             return Status.PAUSED
-        case "created" | "configured" | "initialized":
+        case status if status in NOT_STARTED:
             created = parse_time(container.created)
             young = created is not None and (now - created).total_seconds() < CREATING_SECONDS
             return Status.CREATING if young and not container.error else Status.BROKEN

@@ -25,7 +25,7 @@ from claude_mcp.sessions.command_state import CommandResult
 from claude_mcp.sessions.create import start
 from claude_mcp.sessions.create.request import Created, CreateRequest
 from claude_mcp.sessions.registry import Sessions, open_sessions
-from claude_mcp.sessions.session import Status
+from claude_mcp.sessions.session import Session, Status
 from claude_mcp.sessions.turns import commands
 from claude_mcp.sessions.turns import prompts as turns
 from tests.engine_fixtures import EXPIRED_SECONDS, LIFETIME_SECONDS, Bare, log_with, own_warnings
@@ -290,6 +290,25 @@ async def test_of_sessions_created_at_once_as_many_stay_as_may(
             await commands.run(await two.open(created[0].id), "true")
         await one.destroy(third.session.id)
         assert (await commands.run(await two.open(created[0].id), "echo again")).stdout == "again\n"
+
+        # The same for two that are started again at once.
+        for each in created:
+            bare("stop", "--time=5", each.container_id)
+        await make(one)
+        outcomes.clear()
+
+        async def start_again(within: Sessions, session: Session) -> None:
+            try:
+                await commands.run(await within.open(session.id), "true")
+            except TooManySessions as error:
+                outcomes.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for within, session in zip((one, two), created, strict=True):
+                tasks.start_soon(start_again, within, session)
+        assert len(outcomes) == 1
+        states = [each.session.status for each in await one.list()]
+        assert states.count(Status.RUNNING) == 2
 
 
 async def until_expired(sessions: Sessions, created: Created) -> None:

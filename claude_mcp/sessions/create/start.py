@@ -296,7 +296,7 @@ async def _hand_over(
             report = await _expect(engine, container_id, spec, stream, READY)
             ready = readiness.parse(report)
             warnings = await _check_ready(plan, ready, first.git_identity)
-            await quota.check(engine, config, container_id)
+            await quota.check_started(engine, config, container_id)
             if plan.gateway is not None:
                 outcome = await _expect(engine, container_id, spec, stream, PROBED)
                 warnings += gateway.warnings(plan.gateway, outcome, engine.dialect)

@@ -209,7 +209,7 @@ async def test_the_session_that_started_first_stays_and_in_doubt_the_other_one(
         asked = SimpleNamespace(containers=containers)
         newcomer = next(each.id for each in await whole(labels.OWNER) if each.id[:5] == "ffff2")
         with nullcontext() if may else pytest.raises(TooManySessions):
-            await quota.check(cast("Engine", asked), config, newcomer)
+            await quota.check_started(cast("Engine", asked), config, newcomer)
 
 
 def test_the_same_name_gives_each_owner_another_container() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,7 +163,7 @@ class TestQuota:
         container("a1", "third", started="2026-11-23T06:26:14Z"),
         container("c1", "first", "paused", started="2026-11-23T06:26:12Z"),
         container("d1", "stopped", "exited", started="2026-11-23T06:26:11Z"),
-        container("e1", "unstarted", "created", started="0001-01-01T00:00:00Z"),
+        container("e1", "abandoned", "created", created="2026-11-23T06:00:00Z"),
     )
 
     @pytest.mark.parametrize(
@@ -183,11 +184,12 @@ class TestQuota:
         scripted.holds(*self.THERE)
         async with open_sessions(replace(scripted.config, max_sessions=limit)) as sessions:
             id = None if newcomer is None else f"{newcomer:0<64}"
+            check = quota.check if id is None else partial(quota.check_started, id=id)
             if fits:
-                await quota.check(await sessions.engine(), sessions.config, id)
+                await check(await sessions.engine(), sessions.config)
             else:
                 with pytest.raises(TooManySessions) as caught:
-                    await quota.check(await sessions.engine(), sessions.config, id)
+                    await check(await sessions.engine(), sessions.config)
                 assert caught.value.message.startswith(
                     f"The limit of {counted(limit, 'running session')} (MAX_CONCURRENT_SESSIONS) "
                     "is reached: first (c10000000000)"
