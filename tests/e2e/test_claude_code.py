@@ -21,7 +21,7 @@ from tests.engine_fixtures import Bare
 from tests.peers import script
 from tests.terminals import Terminal
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.timeout(400)]
 
 Run = Callable[..., Any]
 COMMAND = "6b0b0f3e-0000-4000-8000-00000000000c"
@@ -127,7 +127,8 @@ def test_three_prompts_at_once_as_tasks_one_stopped_and_one_fetched_by_another_s
         (project / "go-0").touch()
         told = result_of(notified(standin, terminal, "ready-0"))
         assert (told["status"], told["result"], told["next"]) == ("completed", "ready-0", None)
-        terminal.until("all are at work")
+        # To the calls and to the notification; what is typed before waits in a queue.
+        terminal.until(lambda text: text.count("\u25cf all are at work") == 2)
         stop = script({"tool": "TaskStop", "input": {"task_id": tasks[1]}}, {"say": "stopped it"})
         terminal.type(stop)
         terminal.until("stopped it")  # as it is typed
@@ -208,7 +209,7 @@ def test_its_model_is_sent_the_next_step_of_every_kind_of_result(
     done = subprocess.run(
         client.argv("--print", "go\n" + script(*steps, {"say": "over"})),
         env=client.environ, cwd=client.work, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=2 * PATIENCE_SECONDS, check=False,
+        text=True, timeout=5 * PATIENCE_SECONDS, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
     last = next(each for each in standin.model_calls if len(each.tool_results) == len(steps))
