@@ -61,7 +61,7 @@ for kind, host, port in targets:
             address = (*address[:3], scopes.get(zone, 1))
         kinds = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
         with socket.socket(family, kinds[kind]) as connection:
-            connection.settimeout(5)
+            connection.settimeout(30)
             connection.connect(address)
             connection.sendall(data.encode())
             outcomes.append("reached")

@@ -17,7 +17,7 @@ from tests.engine_fixtures import Bare
 
 PATIENCE_SECONDS = 60.0
 """After this a test fails instead of hanging."""
-SILENCE_SECONDS = 5.0
+SILENCE_SECONDS = 30.0
 PORT_SECONDS = 60.0
 HEAD_END = b"\r\n\r\n"
 

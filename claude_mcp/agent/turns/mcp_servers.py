@@ -26,8 +26,8 @@ CONFIG_PATH = places.RUN_DIRECTORY + "/mcp.json"
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.1
 """Claude Code does not announce that a server has connected, so it is asked again."""
-STDERR_SECONDS = 2.0
-"""Claude Code logs the failure of a server about 1 s later (measured)."""
+STDERR_SECONDS = 5.0
+"""Claude Code logs the failure of a server about 1 s later (measured), and a busy machine later."""
 STDERR_LINES = 5
 STDERR_CHARACTERS = 4000
 LOST = (
