@@ -29,7 +29,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.head_since: float | None = self.loop.time()
         self._unread = 0
-        self._unread_since = 0.0
+        self._unread_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         if self._is_idle and self.head_since is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -157,21 +158,49 @@ async def test_a_connection_that_is_kept_waits_for_no_head(config: Config) -> No
             assert not kept.transport.is_closing()
 
 
+REQUESTS = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000
+
+
+def keep_little(server: Serving) -> None:
+    """Have the kernel keep few answers that a client does not read; many are long to make."""
+    [[listening]] = [each.sockets for each in server.uvicorn.servers]
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
 async def test_a_client_that_does_not_read_is_given_up(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "READ_SECONDS", 0.3)
     monkeypatch.setattr(connections, "LOOK_SECONDS", 0.05)
     async with served(config) as server, anyio.create_task_group() as tasks:
+        keep_little(server)
         known = server.uvicorn.server_state.connections
         tasks.start_soon(connections.watch, known)
         stream = await anyio.connect_tcp("127.0.0.1", server.port)
         async with stream:
-            await fill(stream, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+            await fill(stream, REQUESTS)
         while known:
             await anyio.sleep(0.01)
         assert await status(server) == 200
         tasks.cancel_scope.cancel()
+
+
+async def test_a_client_that_has_just_come_has_time_to_read(config: Config) -> None:
+    async with served(config) as server:
+        keep_little(server)
+        stream = await anyio.connect_tcp("127.0.0.1", server.port)
+        async with stream, anyio.create_task_group() as tasks:
+            tasks.start_soon(fill, stream, REQUESTS)
+            known = server.uvicorn.server_state.connections
+            with anyio.fail_after(60):
+                while not any(each.transport.get_write_buffer_size() for each in known):
+                    await anyio.sleep(0.01)
+            [connection] = known
+            assert isinstance(connection, connections.Connection)
+            connection.look(anyio.current_time())
+            assert not connection.transport.is_closing()
+            connection.transport.abort()
+            tasks.cancel_scope.cancel()
 
 
 async def fill(stream: anyio.abc.SocketStream, requests: bytes) -> None:
