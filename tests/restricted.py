@@ -1,14 +1,10 @@
-"""What tests of restricted sessions share: names that only a session's proxy knows, and listeners
-that notice whoever comes."""
+"""What tests of restricted sessions share, such as names that only a session's proxy knows."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 from claude_mcp.sessions.session import Session
@@ -47,40 +43,6 @@ def decisions(bare: Bare, session: Session) -> str:
     """What the session's proxy has written down."""
     assert session.proxy is not None
     return bare("logs", session.proxy.name)
-
-
-@dataclass
-class Listener:
-    """A TCP server that remembers who came and what came first, and answers nothing."""
-
-    port: int
-    visits: list[tuple[str, bytes]] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def listening(host: str = "", family: socket.AddressFamily = socket.AF_INET) -> Iterator[Listener]:
-    server = socket.create_server((host, 0), family=family)
-    listener = Listener(server.getsockname()[1])
-
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, address = server.accept()
-                with connection:
-                    connection.settimeout(0.5)
-                    listener.visits.append((str(address[0]), b""))
-                    with contextlib.suppress(OSError):
-                        listener.visits[-1] = (str(address[0]), connection.recv(4096))
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener
-    finally:
-        with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)  # wakes up whoever accepts
-        server.close()
-        thread.join()
 
 
 def bash(command: str) -> str:
