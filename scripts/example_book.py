@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 from mcp import Client
 from mcp.types import TextContent
 
 from tests.terminals import terminal
 
 RUN_SECONDS: Final = 110
-TRIES: Final = 10
+PATIENCE_SECONDS: Final = 60.0
+AGAIN_SECONDS: Final = 0.2
 SCREEN: Final = (80, 24)
 
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -106,7 +109,8 @@ class Book:
         Raises:
             AssertionError: the exit code is another.
         """
-        for _ in range(TRIES):
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
             done = subprocess.run(
                 ["bash", "-c", line],
                 env=self.environment,
@@ -120,8 +124,9 @@ class Book:
             )
             assert done.returncode == code, f"{line}: exit code {done.returncode}\n{done.stdout}"
             lines = [each for each in done.stdout.splitlines() if keep(each)]
-            if re.search(until, "\n".join(lines)):
+            if re.search(until, "\n".join(lines)) or time.monotonic() > end:
                 break
+            time.sleep(AGAIN_SECONDS)
         if section == "create":
             self.session(done.stdout.split()[-1], "4be2d9f0a713")
         self.note(section, "console", f"$ {line}\n" + "\n".join(lines))
@@ -176,13 +181,15 @@ class Book:
         Raises:
             AssertionError: the tool failed.
         """
-        for _ in range(TRIES):
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
             result = await client.call_tool(tool, arguments)
             texts = [part.text for part in result.content if isinstance(part, TextContent)]
             assert not result.is_error, f"{tool}: {texts}"
             text = "\n".join(each for each in "\n".join(texts).splitlines() if keep(each))
-            if re.search(until, text):
+            if re.search(until, text) or time.monotonic() > end:
                 break
+            await anyio.sleep(AGAIN_SECONDS)
         assert result.structured_content is not None
         content: dict[str, Any] = result.structured_content
         if tool == "create_session":
