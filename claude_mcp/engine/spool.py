@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 PREFIX: Final = "claude-mcp-copy-"
-STALE_SECONDS: Final = 1.0
+STALE_SECONDS: Final = 60.0
 """A younger directory may not have been locked yet."""
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,11 @@ def test_that_of_a_killed_process_is_removed_and_that_of_a_living_one_kept(
         assert not held.exists()
 
 
-def test_what_is_young_a_link_or_another_mode_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool, "STALE_SECONDS", 3600.0)
+def test_what_is_young_a_link_or_another_mode_is_kept(tmp_path: Path) -> None:
     young, link, other = (tmp_path / f"{spool.PREFIX}{name}" for name in ("a", "b", "c"))
     young.mkdir(mode=0o700)
+    moments_ago = time.time() - 5
+    os.utime(young, (moments_ago, moments_ago))
     other.mkdir(mode=0o755)
     os.utime(other, (0, 0))
     link.symlink_to("/etc")
