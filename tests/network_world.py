@@ -80,7 +80,7 @@ where, pieces = json.loads(sys.argv[1])
 answers = []
 for data in pieces:
     with socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET) as connection:
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.connect(where if isinstance(where, str) else ("127.0.0.1", where))
         answer = b""
         try:
@@ -167,7 +167,7 @@ class World:
 
     async def curl(self, *words: str, session: Session | None = None) -> tuple[int | None, str]:
         """Exit code, and what curl wrote."""
-        command = shlex.join(("curl", "--silent", "--show-error", "--max-time", "20", *words))
+        command = shlex.join(("curl", "--silent", "--show-error", "--max-time", "60", *words))
         done = await commands.run(
             await self.sessions.open((session or self.restricted).id), command
         )

@@ -137,7 +137,7 @@ async def test_commands_run_side_by_side(sessions: Sessions, shared: Session) ->
 
     async def meet(mine: str, other: str) -> None:
         command = f"touch /tmp/{mine}; while [ ! -e /tmp/{other} ]; do sleep 0.01; done; echo met"
-        done = await commands.run(await sessions.open(shared.id), command, timeout_seconds=30)
+        done = await commands.run(await sessions.open(shared.id), command, timeout_seconds=60)
         results.append(done.stdout)
 
     async with anyio.create_task_group() as tasks:

@@ -62,7 +62,7 @@ async def test_a_killed_program_s_command_goes_on_and_any_other_program_finds_it
         caller.wait()
     async with open_sessions(config) as others:
         handle = await others.open(session.id)
-        running = await commands.follow(handle, identifier, cursor=0, wait_seconds=20)
+        running = await commands.follow(handle, identifier, cursor=0, wait_seconds=60)
         assert (running.status, running.stdout) == (CommandStatus.RUNNING, "begun\n")
         [listed] = [each for each in await others.list() if each.session.id == session.id]
         assert listed.activity is not None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from messages_standin import Standin
 
@@ -28,6 +29,7 @@ from claude_mcp.sessions.turns.results import TurnStatus
 
 pytestmark = pytest.mark.once
 
+PATIENCE_SECONDS = 60
 TRAFFIC = "traffic"
 EVENTS = ("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop")
 PROMPT = "standin: " + json.dumps(
@@ -357,6 +359,9 @@ async def test_trusted_project_is_obeyed_in_all_but_the_provider(
     await create(sessions, request)
     await turns.prompt(await sessions.open(name), PROMPT)
     of_its_servers = {TRAFFIC} if mcp_servers in group.ways else set()
+    with anyio.fail_after(PATIENCE_SECONDS):  # MCP servers are started beside the turn
+        while not names(group.trusted) <= trap.sprung:
+            await anyio.sleep(0.05)
     assert trap.sprung - of_its_servers == names(group.trusted)
 
 

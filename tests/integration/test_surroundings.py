@@ -498,7 +498,7 @@ path, session, place, count = sys.argv[1:]
 held, decisions = [], collections.Counter()
 for _ in range(int(count)):
     held.append(socket.socket(socket.AF_UNIX))
-    held[-1].settimeout(10)
+    held[-1].settimeout(60)
     held[-1].connect(path)
     opening = json.dumps({"session": session}).encode()
     held[-1].sendall(opening + b"\\nCONNECT " + place.encode() + b" HTTP/1.1\\r\\n\\r\\n")
