@@ -45,10 +45,11 @@ SETTINGS: Final = (
     "protocol.allow=never", "gc.auto=0", "maintenance.auto=false", "fetch.writeCommitGraph=false",
     "commit.gpgSign=false", "log.showSignature=false", "safe.directory=*",
     "core.bigFileThreshold=16m", "core.quotePath=false", "core.protectHFS=true",
-    "core.protectNTFS=true",
+    "core.protectNTFS=true", "core.filesRefLockTimeout=5000",
 )  # fmt: skip
 """Of these, ``core.bigFileThreshold`` bounds the memory: larger files are neither compared line by
-line nor stored as differences."""
+line nor stored as differences. By itself, git waits only 0.1 s for another git that moves the same
+ref, which may have to wait for a busy disk."""
 
 FIXED: Final[Mapping[str, str]] = {
     # No configuration of the system or of a user; old versions of git obey HOME only.

@@ -20,10 +20,18 @@ from claude_mcp.sessions.git.program import Git
 
 BRANCH = "claude/session"
 IDENTITY = (("user.name", "Ada"), ("user.email", "ada@example.org"))
+UNMAINTAINED = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "maintenance.auto",
+    "GIT_CONFIG_VALUE_0": "false",
+}
+"""Git must not tidy up in the background: its lock would be found in the repository, or be gone
+while that is looked through."""
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "HOME": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
+    **UNMAINTAINED,
     "GIT_AUTHOR_NAME": "Test",
     "GIT_AUTHOR_EMAIL": "test@example.org",
     "GIT_COMMITTER_NAME": "Test",

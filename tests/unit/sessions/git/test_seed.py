@@ -18,6 +18,7 @@ from claude_mcp.contract.workspaces import CLONE, COPY, FILES, PACKS, SEED_REF, 
 from claude_mcp.errors import UsageError
 from claude_mcp.sessions.git.program import Git
 from claude_mcp.sessions.git.seed import SeedPlan, SeedRequest, packed, plan
+from tests.unit.sessions.git.conftest import UNMAINTAINED
 
 pytestmark = pytest.mark.anyio
 BRANCH = "claude/fix"
@@ -28,7 +29,8 @@ def git(directory: Path, *arguments: str) -> str:
     done = subprocess.run(
         ["git", "-C", str(directory), "-c", "user.name=A", "-c", "user.email=a@b", "-c",
          "protocol.file.allow=always", *arguments],
-        check=True, capture_output=True, env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"},
+        check=True, capture_output=True,
+        env={**os.environ, **UNMAINTAINED, "GIT_CONFIG_GLOBAL": "/dev/null"},
     )  # fmt: skip
     return os.fsdecode(done.stdout).strip("\n")
 

@@ -13,6 +13,7 @@ import pytest
 from claude_mcp.errors import GitError, UsageError, WorkConflict
 from claude_mcp.sessions.git import to_branch as module
 from claude_mcp.sessions.git.to_branch import Applied, Moved, to_branch
+from tests.unit.conftest import Lifeline
 from tests.unit.sessions.git.conftest import (
     BRANCH,
     World,
@@ -193,19 +194,43 @@ async def test_two_processes_with_the_same_commit_both_succeed(world: World) -> 
     assert world.is_sound()
 
 
-@pytest.mark.parametrize("command", ["pack-objects", "update-ref"])
-async def test_a_process_that_is_killed_leaves_a_whole_repository(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+async def test_a_branch_that_another_git_has_locked_for_a_moment_is_waited_for(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tip = world.commit({"b": "new\n"})
     world.pack()
-    fifo = slow_git(tmp_path, monkeypatch, command)
+    lock = world.host / f".git/refs/heads/{BRANCH}.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    fifo = slow_git(tmp_path, monkeypatch, "update-ref")
+    async with world.incoming() as work:
+        work.git.environment = dict(os.environ)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(to_branch, work, BRANCH)
+            await anyio.to_thread.run_sync(fifo.read_text)
+            await anyio.sleep(0.5)  # longer than git waits if it is not told to
+            lock.unlink()
+    assert world.ref(BRANCH) == tip
+
+
+@pytest.mark.parametrize("command", ["pack-objects", "update-ref"])
+async def test_a_process_that_is_killed_leaves_a_whole_repository(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lifeline: Lifeline,
+    command: str,
+) -> None:
+    tip = world.commit({"b": "new\n"})
+    world.pack()
+    fifo = slow_git(tmp_path, monkeypatch, command, lifeline.hold)
     process = await start(world, world.bundle)
     assert process.stdin is not None
     process.stdin.write(b"\n")
     await anyio.to_thread.run_sync(fifo.read_text)  # git has been started
     process.send_signal(signal.SIGKILL)
     await process.communicate()
+    await anyio.to_thread.run_sync(lifeline.end)  # git has ended, which went on alone
     git(world.host, "fsck", "--strict", "--no-dangling")
     monkeypatch.undo()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
