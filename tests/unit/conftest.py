@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from claude_mcp.contract.redaction import redactor
+
+# How long an example takes, and making it up, the machine decides.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 PATIENCE_SECONDS = 60.0
 """After this a test fails instead of hanging."""
@@ -83,11 +88,16 @@ LIMITS = (
     "engine.pulse.QUIET_SECONDS",
     "sessions.activity.ANSWER_SECONDS",
     "sessions.activity.TOTAL_SECONDS",
+    "sessions.channel.silence.BRIEF_SECONDS",
     "sessions.channel.channel.GREETING_SECONDS",
     "sessions.channel.channel.QUIET_SECONDS",
     "sessions.channel.channels.PING_SECONDS",
     "sessions.fleet.CONNECT_SECONDS",
+    "sessions.git.guard.COMPARE_SECONDS",
+    "sessions.git.guard.WALK_SECONDS",
+    "sessions.git.program.CONFIGURED_SECONDS",
     "sessions.glance.PATIENCE_SECONDS",
+    "sessions.mounted.LOOK_SECONDS",
 )
 """After these times, a session or a program that is slow is asked again, killed or done without."""
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_mcp.config import Config, load, read_file, variable
@@ -485,7 +485,6 @@ LINES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(), LINES.map(lambda lines: "\n".join(map(" ".join, lines)).encode())))
 def test_any_file_is_settings_or_a_refusal_that_names_it(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -500,7 +499,6 @@ def test_any_file_is_settings_or_a_refusal_that_names_it(
 SCALARS = st.one_of(st.booleans(), st.integers(), st.text("abc /:.-_0", max_size=20))
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([name for name, kind in KINDS.items() if kind is not Kind.PATHS]), SCALARS

@@ -59,9 +59,7 @@ class Tree:
         self.complete = True
         """Whether the last walk visited every directory."""
 
-    def walk(
-        self, limit: int = MAX_DIRECTORIES, seconds: float = WALK_SECONDS
-    ) -> Iterator[tuple[str, frozenset[str]]]:
+    def walk(self, limit: int, seconds: float) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield directories, relative to the root ('' is the root), with the marks in them."""
         deadline = time.monotonic() + seconds
         known, self._listings = self._listings, {}

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, OPEN_DIRECTORY, WALK_SECONDS, Tree
+from claude_mcp.sessions.git.directories import OPEN_DIRECTORY, Tree
 
 GIT: Final = ".git"
 BARE: Final = frozenset({"HEAD", "objects", "refs"})
@@ -58,13 +58,7 @@ def tree_of(project: str) -> Tree:
     return Tree(project, marks=MARKS, closed=frozenset({GIT}))
 
 
-def survey(
-    project: str,
-    tree: Tree,
-    limit: int = MAX_DIRECTORIES,
-    seconds: float = WALK_SECONDS,
-    repository: str = "",
-) -> Survey:
+def survey(project: str, tree: Tree, limit: int, seconds: float, repository: str = "") -> Survey:
     """Hash the files that exist now; unreadable ones are left out.
 
     ``repository`` is one outside of the project, which a worktree has.

@@ -23,7 +23,7 @@ from claude_mcp.engine.spec import BindMount
 from claude_mcp.sessions.channel.answers import NAME_CHARS, listed
 from claude_mcp.sessions.git import files as git_files
 from claude_mcp.sessions.git import mounts as git_mounts
-from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, Tree
+from claude_mcp.sessions.git.directories import MAX_DIRECTORIES, WALK_SECONDS, Tree
 from claude_mcp.sessions.git.files import Survey
 from claude_mcp.sessions.git.mounts import Refusal
 from claude_mcp.sessions.session import Session
@@ -118,7 +118,7 @@ def _protect(project: str, tree: Tree, refusal: Refusal, trusted: bool) -> Prote
         return replace(protection, notes=tuple(notes))
     if found.works:
         notes.insert(0, NOTE_FOR_CLAUDE)
-    survey = git_files.survey(project, tree, repository=found.repository)
+    survey = git_files.survey(project, tree, MAX_DIRECTORIES, WALK_SECONDS, found.repository)
     warnings = list(found.warnings)
     if not survey.complete:
         warnings.append(

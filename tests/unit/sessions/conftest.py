@@ -14,6 +14,7 @@ import pytest
 
 from claude_mcp.config import Config
 from claude_mcp.credentials import Secret
+from claude_mcp.engine import pulse
 from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.docker_cli import DockerCliEngine
 from claude_mcp.sessions import labels
@@ -30,6 +31,7 @@ from claude_mcp.sessions.network.access import (
 from claude_mcp.sessions.providers.credentials import CredentialSource
 from claude_mcp.sessions.registry import Sessions, open_sessions
 from claude_mcp.sessions.session import Session, container_name
+from tests.unit.conftest import PATIENCE_SECONDS
 
 PRELUDE = """\
 import json, os, sys, time
@@ -77,7 +79,7 @@ version)
     exec cat version.json;;
 ps)
     label=$(echo "\\"${{5#--filter=label=}}\\"" | sed 's/=/": "/')
-    grep -lsF "$label" containers/* | sed 's,.*/,,; s,=.*,,';;
+    grep -lsF "$label" containers/*=* | sed 's,.*/,,; s,=.*,,';;
 volume)
     ;;
 container)
@@ -188,7 +190,7 @@ class ScriptedEngine:
     @property
     def held(self) -> list[dict[str, Any]]:
         """The containers that there are now."""
-        return [json.loads(file.read_text()) for file in self._containers.iterdir()]
+        return [json.loads(file.read_text()) for file in self._containers.glob("*=*")]
 
     @property
     def config(self) -> Config:
@@ -211,10 +213,35 @@ class ScriptedEngine:
         return (self._directory / name).read_text().splitlines()
 
 
-@pytest.fixture
-def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
-    # Its agents expect certain requests: on a busy machine, a ping would come between them.
+LIMITS = (
+    "channel.channel.CANCEL_ANSWER_SECONDS",
+    "channel.channel.EXIT_SECONDS",
+    "channel.silence.ENGINE_SECONDS",
+    "channel.silence.GRACE_SECONDS",
+    "create.start.READY_SECONDS",
+    "details.ANSWER_SECONDS",
+    "fleet.ANSWER_SECONDS",
+    "fleet.SILENT_SECONDS",
+    "network.companions.READY_SECONDS",
+    "network.companions.STARTING_SECONDS",
+    "pruning.ANSWER_SECONDS",
+    "registry.SWEEP_SECONDS",
+)
+"""Besides those that ``patient`` knows."""
+
+
+@pytest.fixture(autouse=True)
+def waits_for_its_engine(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test here does."""
+    for name in LIMITS:
+        monkeypatch.setattr(f"claude_mcp.sessions.{name}", PATIENCE_SECONDS)
+    monkeypatch.setattr(pulse, "ANSWER_SECONDS", PATIENCE_SECONDS)
+    # Agents expect certain requests: a ping would come between them.
     monkeypatch.setattr(channels, "TRUSTED_QUIET_SECONDS", math.inf)
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> ScriptedEngine:
     directory = tmp_path / "engine"
     directory.mkdir()
     made = ScriptedEngine(directory)

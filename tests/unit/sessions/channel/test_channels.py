@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -535,7 +536,7 @@ async def test_a_channel_over_which_others_wait_is_asked_too_and_closed_only_if_
     alive: bool,
 ) -> None:
     monkeypatch.setattr(channel_set, "TRUSTED_QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(channel_set, "PING_SECONDS", 20.0 if not alive else 0.2)
+    monkeypatch.setattr(channel_set, "PING_SECONDS", 60.0 if not alive else 0.2)
     monkeypatch.setattr(channel, "CANCEL_ANSWER_SECONDS", 0.01)
     scripted.agent(f"answer(request()['id'], event={{}}); request(); {reply}")
     heard = anyio.Event()
@@ -585,16 +586,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "running",
             AgentError,
-            "The session's agent has not answered for 0 s, although its container runs."
-            f"{NEXT}{MAYBE}",
+            # How long that was, the machine decides.
+            r"The session's agent has not answered for \d+ s, although its container runs\."
+            + re.escape(f"{NEXT}{MAYBE}"),
         ),
         (
             "paused",
             SessionNotReady,
-            "The session's container is paused. Unpause its container claude-mcp-fix first."
-            f"{MAYBE}",
+            re.escape(
+                "The session's container is paused. Unpause its container claude-mcp-fix first."
+                f"{MAYBE}"
+            ),
         ),
-        ("exited", AgentError, "The session stopped before it answered."),
+        ("exited", AgentError, r"The session stopped before it answered\."),
     ],
 )
 async def test_a_session_that_says_nothing_learns_which_part_is_silent(
@@ -603,16 +607,15 @@ async def test_a_session_that_says_nothing_learns_which_part_is_silent(
     scripted.agent(SILENT)
     scripted.holds(container(ID, "fix", status))
     async with opened() as channels:
-        with pytest.raises(kind) as caught:
+        with pytest.raises(kind, match=f"^{message}"):
             await channels.request(ID, "command", {})
-    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_an_engine_that_says_nothing_is_named(
     scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "PONG_SECONDS", 20.0)
+    monkeypatch.setattr(channel, "PONG_SECONDS", 60.0)
     monkeypatch.setattr(channel, "ENGINE_QUIET_SECONDS", 0.0)
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.05)
     scripted.on("version", "import time; time.sleep(1000)")
@@ -652,10 +655,12 @@ async def test_a_container_that_the_engine_does_not_describe_is_not_taken_for_a_
             await channels.request(ID, "command", {})
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_an_agent_that_answers_pings_has_all_the_time_that_the_caller_gives(
-    scripted: ScriptedEngine, opened: Open
+    scripted: ScriptedEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("QUIET_SECONDS", "LATE_SECONDS"):
+        monkeypatch.setattr(channel, name, 0.05)
+    monkeypatch.setattr(channel, "PONG_SECONDS", 60.0)
     scripted.agent(
         "one = request()\n"
         "for _ in range(3): answer(request()['id'], ok={})\n"

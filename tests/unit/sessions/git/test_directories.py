@@ -9,10 +9,11 @@ import pytest
 
 from claude_mcp.sessions.git import directories
 from claude_mcp.sessions.git.directories import Tree
+from tests.unit.conftest import PATIENCE_SECONDS
 
 
 def walked(tree: Tree, limit: int = 100) -> list[tuple[str, set[str]]]:
-    return [(path, set(marks)) for path, marks in tree.walk(limit)]
+    return [(path, set(marks)) for path, marks in tree.walk(limit, PATIENCE_SECONDS)]
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_links_that_replace_directories_are_not_followed(
     (outside / "b/.git").mkdir()
     (tmp_path / "link").symlink_to(outside)
     seen = []
-    for path, marks in tree.walk():
+    for path, marks in tree.walk(100, PATIENCE_SECONDS):
         seen.append((path, set(marks)))
         if path == "c":  # `a/b` is still to come, and is another one now
             (tmp_path / "a").rename(tmp_path / "moved")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_mcp.errors import UsageError
@@ -105,7 +105,6 @@ def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
         resolve("work", tmp_path, tmp_path / "config")
 
 
-@settings(deadline=None)
 @given(st.text(), st.booleans())
 def test_any_text_can_be_parsed(text: str, configuration: bool) -> None:
     for name, values in parse(text, configuration=configuration).items():
@@ -118,7 +117,6 @@ NAME = st.text("abcdefghijklmnopqrstuvwxyz-_.0123456789", min_size=1)
 VALUE = st.text("abcXYZ019/+=#;", max_size=40)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAME, st.dictionaries(NAME, VALUE)))
 def test_written_sections_are_parsed_unchanged(sections: dict[str, dict[str, str]]) -> None:
     text = "".join(

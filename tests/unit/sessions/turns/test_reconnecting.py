@@ -65,6 +65,7 @@ class Handle:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnecting, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(reconnecting, "MOST_PAUSE_SECONDS", 0.001)
 
 
 async def test_an_engine_of_this_machine_is_asked_once_and_not_waited_for() -> None:
