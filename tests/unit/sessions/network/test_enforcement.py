@@ -73,25 +73,27 @@ def near(monkeypatch: pytest.MonkeyPatch) -> Near:
     return Near({})
 
 
+Ports = tuple[socket.socket, socket.socket]
+
+
 @pytest.fixture
-def listeners(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """At the proxy's port, and at the one that a session must not reach."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as allowed,
-        socket.create_server(("127.0.0.1", 0)) as denied,
-    ):
+def ports(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ports]:
+    """The proxy's port, and the one that a session must not reach.
+
+    Both are bound, so nobody else gets them, and can be reached only once a test listens there.
+    """
+    with socket.socket() as allowed, socket.socket() as denied:
+        for each in (allowed, denied):
+            each.bind(("127.0.0.1", 0))
         monkeypatch.setattr(enforcement, "PORT", allowed.getsockname()[1])
         monkeypatch.setattr(enforcement, "DENIED_PORT", denied.getsockname()[1])
         yield allowed, denied
 
 
-Listeners = tuple[socket.socket, socket.socket]
-
-
 async def test_a_session_that_reaches_its_proxy_only_is_told_the_address(
-    near: Near, listeners: Listeners
+    near: Near, ports: Ports
 ) -> None:
-    listeners[1].close()
+    ports[0].listen()
     assert await enforcement.prove(near, "s1", RESTRICTED) == "127.0.0.1"
     assert set(near.traffic) == {
         ("s1", session_traffic(PROXY.id)),
@@ -99,8 +101,10 @@ async def test_a_session_that_reaches_its_proxy_only_is_told_the_address(
     }
 
 
-async def test_a_port_that_should_be_denied_is_named(near: Near, listeners: Listeners) -> None:
-    port = listeners[1].getsockname()[1]
+async def test_a_port_that_should_be_denied_is_named(near: Near, ports: Ports) -> None:
+    for each in ports:
+        each.listen()
+    port = ports[1].getsockname()[1]
     with pytest.raises(EngineError, match=f"does not enforce .* 127.0.0.1:{port} after") as caught:
         await enforcement.prove(near, "s1", RESTRICTED)
     assert "Calico" in (caught.value.hint or "")
@@ -114,16 +118,18 @@ time.monotonic = lambda: next(clock)
 
 
 async def test_a_port_that_answers_is_noticed_by_a_process_that_is_held_up(
-    near: Near, listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+    near: Near, ports: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten seconds pass whenever it looks at the clock."""
+    for each in ports:
+        each.listen()
     monkeypatch.setattr(enforcement, "_PROOF", LATE + enforcement._PROOF)
     with pytest.raises(EngineError, match="does not enforce"):
         await enforcement.prove(near, "s1", RESTRICTED)
 
 
-async def test_an_api_server_that_answers_is_named(near: Near, listeners: Listeners) -> None:
-    listeners[1].close()
+async def test_an_api_server_that_answers_is_named(near: Near, ports: Ports) -> None:
+    ports[0].listen()
     with socket.create_server(("127.0.0.2", 0)) as api:
         port = api.getsockname()[1]
         near._environment = {
@@ -134,29 +140,29 @@ async def test_an_api_server_that_answers_is_named(near: Near, listeners: Listen
             await enforcement.prove(near, "s1", RESTRICTED)
 
 
-async def test_a_proxy_that_is_not_reached_is_no_proof(near: Near, listeners: Listeners) -> None:
-    for each in listeners:
-        each.close()
+async def test_a_proxy_that_is_not_reached_is_no_proof(near: Near, ports: Ports) -> None:
     with pytest.raises(EngineError, match="does not reach its proxy"):
         await enforcement.prove(near, "s1", RESTRICTED)
 
 
-async def test_a_proof_that_says_nothing_is_none(near: Near, listeners: Listeners) -> None:
+async def test_a_proof_that_says_nothing_is_none(near: Near, ports: Ports) -> None:
     near._environment = {"PATH": "/nowhere"}
     with pytest.raises((EngineError, process.ProgramNotFound)):
         await enforcement.prove(near, "s1", RESTRICTED)
 
 
 async def test_the_witness_of_a_session_without_a_network_goes_after_the_proof(
-    near: Near, listeners: Listeners
+    near: Near, ports: Ports
 ) -> None:
-    listeners[1].close()
+    ports[0].listen()
     async with enforcement.prepared(near, NONE):
         assert await enforcement.prove(near, "s1", NONE) is None
         assert await near.inspect([PROXY.name]) == []
 
 
-async def test_what_a_failed_proof_needed_is_removed(near: Near, listeners: Listeners) -> None:
+async def test_what_a_failed_proof_needed_is_removed(near: Near, ports: Ports) -> None:
+    for each in ports:
+        each.listen()
     with pytest.raises(EngineError, match="does not enforce"):
         async with enforcement.prepared(near, NONE):
             await enforcement.prove(near, "s1", NONE)

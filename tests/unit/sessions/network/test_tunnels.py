@@ -18,6 +18,7 @@ from claude_mcp.engine.dialects.docker import DOCKER
 from claude_mcp.engine.engine import Engine
 from claude_mcp.sessions.network.forwarding import Forwarding, Published
 from claude_mcp.sessions.network.tunnels import Tunnels
+from tests.ports import reserved_port
 
 pytestmark = pytest.mark.anyio
 
@@ -63,11 +64,6 @@ def echo() -> Iterator[int]:
     thread.join()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 async def said(port: int, words: bytes) -> bytes:
     with anyio.fail_after(60):
         while True:
@@ -91,28 +87,29 @@ def forwarding(port: int, host_port: int | None) -> Forwarding:
 
 
 async def test_each_visitor_of_our_port_reaches_the_session(echo: int) -> None:
-    engine, ours = Far(), free_port()
-    async with anyio.create_task_group() as tasks:
-        tunnels = Tunnels(cast(Engine, engine), tasks)
-        for _ in range(2):  # opened once
-            tunnels.ensure("container", forwarding(echo, ours))
-        words = b"from here " * 50_000
-        assert await said(ours, words) == words.upper()
-        assert await said(ours, b"again") == b"AGAIN"
-        tunnels.close("container")
-        tunnels.close("container")
-    assert engine.execs == 2
-    with pytest.raises(OSError, match="attempts failed"):
-        await anyio.connect_tcp("127.0.0.1", ours)
+    engine = Far()
+    with reserved_port() as ours:
+        async with anyio.create_task_group() as tasks:
+            tunnels = Tunnels(cast(Engine, engine), tasks)
+            for _ in range(2):  # opened once
+                tunnels.ensure("container", forwarding(echo, ours))
+            words = b"from here " * 50_000
+            assert await said(ours, words) == words.upper()
+            assert await said(ours, b"again") == b"AGAIN"
+            tunnels.close("container")
+            tunnels.close("container")
+        assert engine.execs == 2
+        with pytest.raises(OSError, match="attempts failed"):
+            await anyio.connect_tcp("127.0.0.1", ours)
 
 
 async def test_a_visitor_of_a_port_without_a_server_is_sent_away() -> None:
-    ours = free_port()
-    async with anyio.create_task_group() as tasks:
-        tunnels = Tunnels(cast(Engine, Far()), tasks)
-        tunnels.ensure("container", forwarding(free_port(), ours))
-        assert await said(ours, b"x") == b""
-        tunnels.close("container")
+    with reserved_port() as theirs, reserved_port() as ours:
+        async with anyio.create_task_group() as tasks:
+            tunnels = Tunnels(cast(Engine, Far()), tasks)
+            tunnels.ensure("container", forwarding(theirs, ours))
+            assert await said(ours, b"x") == b""
+            tunnels.close("container")
 
 
 @pytest.mark.parametrize(
