@@ -22,6 +22,18 @@ PATIENCE_SECONDS = 60.0
 """After this a test fails instead of hanging."""
 
 
+def open_files() -> set[str]:
+    """What this process has open, each by its number and what it is.
+
+    To be compared with ``<=``: something older may be closed at any time.
+    """
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+    return found
+
+
 class Lifeline:
     """A FIFO that processes under test hold open: its end says that all of them are gone.
 

@@ -129,12 +129,12 @@ class Driver:
     def mcp_servers(self, wait_seconds: float, abandoned: Callable[[], bool]) -> list[McpReport]:
         """The state of each MCP server, once none is pending or the time is up."""
         deadline = time.monotonic() + wait_seconds
-        self._warmed.wait(wait_seconds)
+        warmed = self._warmed.wait(wait_seconds)
         config, live = self._startup.mcp_config, self._live
-        if live is None:
+        if live is None and (warmed or not self.configured):
             idle = "Claude Code is not running" if self.configured else "there are no credentials"
             return mcp_servers.unknown(config, self._not_warmed or idle)
-        if not live.ready.wait(max(0.0, deadline - time.monotonic())):
+        if live is None or not live.ready.wait(max(0.0, deadline - time.monotonic())):
             return mcp_servers.unknown(config, "Claude Code is still starting")
         reports = mcp_servers.settled(live, config, self._environment, deadline, abandoned)
         with self._changed:

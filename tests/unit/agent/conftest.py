@@ -19,7 +19,8 @@ import pytest
 
 from claude_mcp.agent.channel.connections import Connection, Operation
 from claude_mcp.agent.store.state import State
-from claude_mcp.agent.turns import live, mcp_servers
+from claude_mcp.agent.turns import driver, live, mcp_servers
+from claude_mcp.agent.turns import queue as turns_module
 from claude_mcp.agent.turns.queue import Turns
 from claude_mcp.contract.messages import from_json
 from claude_mcp.contract.settings import Settings
@@ -248,6 +249,10 @@ while True:
 """
 
 
+OF_CLAUDE = ("_follow", "_reap", "drain", "_write")
+"""The agent's threads of each Claude that runs."""
+
+
 def is_stopped(pid: int) -> bool:
     return b") T " in Path(f"/proc/{pid}/stat").read_bytes()
 
@@ -295,7 +300,9 @@ class Claude:
         return self._noted("prompts")
 
     def kill(self) -> None:
-        """Kill those that run, and return when the agent knows."""
+        """Kill those that run between two turns, and return when the agent knows."""
+        # At the end of a turn one is started if none runs, which would be the next turn's already.
+        scripted.until(are_at_rest)
         self.signal(signal.SIGKILL)
         self.wait_until_ended()
 
@@ -315,7 +322,7 @@ class Claude:
         Each that runs is sent the signal ``number``, also one that is about to start.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while running := threads("_follow", "_reap", "drain", "_write"):
+        while running := threads(*OF_CLAUDE):
             assert time.monotonic() < deadline, "a Claude runs on"
             self.signal(number)
             with contextlib.suppress(RuntimeError):  # it is about to start
@@ -324,7 +331,13 @@ class Claude:
     def close(self) -> None:
         """End all that were started; from now on none can be."""
         self.program.unlink(missing_ok=True)
-        self.wait_until_ended(signal.SIGKILL)
+
+        def is_over() -> bool:
+            self.wait_until_ended(signal.SIGKILL)
+            # Only who is not at rest may start one, which has no thread yet.
+            return are_at_rest() and not threads(*OF_CLAUDE)
+
+        scripted.until(is_over)
 
 
 def threads(*targets: str) -> list[threading.Thread]:
@@ -341,6 +354,11 @@ def waits_for_a_turn(worker: threading.Thread) -> bool:
         names.add(frame.f_code.co_name)
         frame = frame.f_back
     return {"_next", "wait"} <= names
+
+
+def are_at_rest() -> bool:
+    """Whether nothing is left to do for those who work through the turns."""
+    return all(map(waits_for_a_turn, threads("_work")))
 
 
 @pytest.fixture
@@ -424,7 +442,7 @@ class Session:
 
     def wait_until_at_rest(self) -> None:
         """Until nothing is left to do for those who work through the turns."""
-        scripted.until(lambda: all(map(waits_for_a_turn, threads("_work"))))
+        scripted.until(are_at_rest)
 
     def connect(self) -> Caller:
         """One more front end of the latest agent."""
@@ -432,8 +450,29 @@ class Session:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent waits for a Claude of a busy machine, unless a test says otherwise."""
+    monkeypatch.setattr(driver, "INTERRUPT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(driver, "FINAL_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(turns_module, "INTERRUPT_ANSWER_SECONDS", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(live, "TERM_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(live, "LAST_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(mcp_servers, "ANSWER_SECONDS", PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not react to an interrupt is killed soon."""
+    monkeypatch.setattr(driver, "INTERRUPT_SECONDS", 0.05)
+
+
+@pytest.fixture
 def session(
-    connect: Connect, claude: Claude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    connect: Connect,
+    claude: Claude,
+    patient: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Session:
     monkeypatch.setattr(mcp_servers, "CONFIG_PATH", str(tmp_path / "mcp.json"))
     monkeypatch.setattr(live, "SECRETS_DIRECTORY", str(tmp_path))

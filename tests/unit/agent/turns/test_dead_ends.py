@@ -95,7 +95,7 @@ SERVERS = (
 def test_an_mcp_server_that_connects_later_or_fails_is_noted_once(session: Session) -> None:
     config = {"mcpServers": {"slow": {"command": "x"}}}
     caller = session.start({**SECRETS, "mcpConfig": config})
-    assert caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"][0]["status"] == "unknown"
+    assert caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"][0]["status"] == "unknown"
     notes = [
         ask(caller, f"command_lifecycle('started'); {SERVERS.format(status)}; result()")["notes"]
         for status in ("pending", "connected", "connected", "failed")

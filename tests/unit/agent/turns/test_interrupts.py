@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_mcp.agent.turns import driver
-from claude_mcp.agent.turns import queue as turns_module
 from tests.unit.agent.scripted import CANCELLED, COMPLETED, INTERRUPTED, ask, told, turn_id, until
 
 if TYPE_CHECKING:
@@ -32,11 +30,6 @@ def interrupted(caller: Caller, one: str | None = None) -> dict[str, Any]:
     """What is left of a turn that was interrupted."""
     answer: dict[str, Any] = caller.ask("interrupt", turnId=one)["ok"]
     return answer
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "INTERRUPT_SECONDS", 0.05)
 
 
 def test_an_interrupted_turn_is_cancelled_and_its_claude_goes_on(session: Session) -> None:
@@ -130,9 +123,8 @@ def test_a_claude_that_does_not_react_is_killed_and_the_next_turn_works(
 
 @pytest.mark.usefixtures("impatient")
 def test_a_claude_that_does_not_read_its_prompt_can_be_interrupted(
-    session: Session, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    session: Session, gate: Gate
 ) -> None:
-    monkeypatch.setattr(turns_module, "INTERRUPT_ANSWER_SECONDS", 5.0)
     caller = session.start()
     ask(caller, f"begin(); result(); wait_at({gate.path!r})")
     one = turn_id()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_mcp.agent.turns import mcp_servers
+from claude_mcp.agent.turns import driver, live, mcp_servers
 from claude_mcp.contract import places
 from claude_mcp.contract.wording import named
-from tests.unit.agent.conftest import Claude, Session
-from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete
+from tests.unit.agent.conftest import Claude, Gate, Session
+from tests.unit.agent.scripted import COMPLETED, SECRETS, ask, complete, until
 
 STATUSES = """
 real = respond
@@ -53,7 +54,7 @@ def test_the_answer_waits_for_pending_servers_and_repeats_no_configuration(
         [{"name": "a", "status": "connected", **config}, {"name": "b", "status": "failed"}],
     )
     caller = session.start(handed(a=REMOTE, b={**REMOTE, "url": "http://b"}, c=REMOTE))
-    assert caller.ask("mcp", waitSeconds=20) == {
+    assert caller.ask("mcp", waitSeconds=60) == {
         "ok": {
             "mcpServers": [
                 report("a", "connected"),
@@ -69,10 +70,38 @@ def test_a_server_that_stays_pending_is_not_waited_for_for_ever(
 ) -> None:
     tells(claude, [report("a", "pending")])
     caller = session.start(handed(a=REMOTE))
-    assert caller.ask("mcp", waitSeconds=0.05)["ok"]["mcpServers"] in (
-        [report("a", "pending")],
-        [report("a", "unknown", "Claude Code is still starting")],
-    )
+    session.wait_until_at_rest()
+    pending = [report("a", "pending")]
+    assert caller.ask("mcp", waitSeconds=0.05)["ok"]["mcpServers"] == pending
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_claude_that_is_still_starting_is_not_waited_for_for_ever(
+    session: Session,
+    claude: Claude,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bool,
+) -> None:
+    """Also when its process is only about to be started."""
+    claude.at_start(f"wait_at({gate.path!r})")
+    launch, going_on = driver.Driver._launch, threading.Event()
+
+    def launch_late(*args: Any) -> live.Live:
+        assert going_on.wait(60)
+        return launch(*args)
+
+    monkeypatch.setattr(driver.Driver, "_launch", launch_late)
+    caller = session.start(handed(a=REMOTE))
+    if begun:
+        going_on.set()
+        until(lambda: claude.calls)
+    try:
+        answer = caller.ask("mcp", waitSeconds=0.05)["ok"]["mcpServers"]
+    finally:
+        going_on.set()
+        gate.open()
+    assert answer == [report("a", "unknown", "Claude Code is still starting")]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +124,7 @@ def test_a_program_that_cannot_be_run_is_named(
     monkeypatch.setattr(mcp_servers, "STDERR_SECONDS", 0)
     tells(claude, [report("a", "failed", "Connection closed")])
     caller = session.start(handed(a={"command": command}))
-    answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
+    answer = caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"]
     assert answer == [report("a", "failed", error)]
 
 
@@ -106,7 +135,7 @@ def test_a_program_is_looked_for_on_the_servers_own_path(
     (tmp_path / "own-program").touch(mode=0o755)
     tells(claude, [report("a", "failed", "Connection closed")])
     caller = session.start(handed(a={"command": "own-program", "env": {"PATH": str(tmp_path)}}))
-    answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
+    answer = caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"]
     assert answer == [report("a", "failed", "Connection closed")]
 
 
@@ -143,21 +172,21 @@ def test_the_end_of_its_stderr_is_taken_from_claude_codes_own_log(
     (logs / "2026-01-02T00-00-00.jsonl").write_text(f"not JSON\n{lines}")
     tells(claude, [report("a.b", "failed", "Connection closed")])
     caller = session.start(handed(**{"a.b": {"command": "sh"}}))
-    answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
+    answer = caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"]
     assert answer == [report("a.b", "failed", error)]
 
 
 def test_without_credentials_nobody_can_be_asked(session: Session) -> None:
     config = {"mcpServers": {"a": REMOTE}}
     caller = session.start({"credential": None, "mcpConfig": config})
-    answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
+    answer = caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"]
     assert answer == [report("a", "unknown", "there are no credentials")]
 
 
 def test_a_claude_that_does_not_start_is_told(session: Session, claude: Claude) -> None:
     claude.at_start("sys.stderr.write('bad configuration'); sys.exit(1)")
     caller = session.start(handed(a=REMOTE))
-    answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
+    answer = caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"]
     error = "Claude Code ended while it was starting, exit code 1: bad configuration."
     assert answer == [report("a", "unknown", error)]
 
@@ -170,7 +199,7 @@ def test_a_claude_that_ends_instead_of_answering_is_told(session: Session, claud
         "    return real(message)"
     )
     caller = session.start(handed(a=REMOTE))
-    answer = caller.ask("mcp", waitSeconds=20)["ok"]["mcpServers"]
+    answer = caller.ask("mcp", waitSeconds=60)["ok"]["mcpServers"]
     assert answer == [report("a", "unknown", "Claude Code did not answer")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,11 +157,22 @@ def test_the_denial_in_the_result_has_the_reason_of_the_person(
 
 
 def test_what_nobody_decides_is_denied_after_a_time_and_the_turn_says_so(
-    session: Session, capfd: pytest.CaptureFixture[str]
+    session: Session, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    seen = threading.Event()
+
+    class Timer(threading.Timer):
+        """Its time begins when the question has been seen."""
+
+        def run(self) -> None:
+            seen.wait()
+            super().run()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
     caller = session.start(permissionSeconds=0.05)
     answer = asked(caller, f"{TOUCH}; {TELL}")
     request = question(answer)
+    seen.set()
     until(lambda: followed(caller, answer)["status"] == "completed")
     ended = followed(caller, answer)
     response = json.loads(ended["result"])["response"]

@@ -57,7 +57,8 @@ def test_a_connected_claude_may_wait_for_the_model(session: Session, gate: Gate)
     with socket.create_server(("127.0.0.1", 0)) as model:
         connect = CONNECT.format(model.getsockname()[1])
         program = f"begin(); {connect}text('.'); wait_at({gate.path!r}); result()"
-        ask(caller, program, turnId=one, waitSeconds=0)
+        caller.send("turn", turnId=one, prompt=program)
+        assert caller.receive()["event"] == {"progress": "."}  # it is connected
         answer = running(caller, one, "Claude Code has written nothing for ")
     assert answer["notes"][0].endswith("the model may still be answering.")
     gate.open()
@@ -81,7 +82,8 @@ def test_nothing_is_said_while_a_tool_runs(session: Session, gate: Gate) -> None
     caller = session.start()
     one = turn_id()
     program = f"begin(); tool('Bash'); wait_at({gate.path!r}); tool_result('x'); result()"
-    ask(caller, program, turnId=one, waitSeconds=0)
+    caller.send("turn", turnId=one, prompt=program)
+    assert caller.receive()["event"] == {"progress": "Bash"}  # it runs
     assert caller.ask("follow", turnId=one, waitSeconds=1)["ok"]["notes"] == []
     gate.open()
     ended = caller.ask("follow", turnId=one)["ok"]

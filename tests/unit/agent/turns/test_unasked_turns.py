@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_mcp.agent.turns import driver
 from tests.unit.agent.scripted import CANCELLED, COMPLETED, ask, told, turn_id, until
 
 if TYPE_CHECKING:
@@ -138,13 +137,14 @@ def test_an_unasked_turn_can_be_interrupted(session: Session) -> None:
     assert ask(caller, "result()")["notes"] == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_unasked_turn_that_does_not_react_is_killed_and_the_next_turn_works(
-    session: Session, claude: Claude, monkeypatch: pytest.MonkeyPatch
+    session: Session, claude: Claude
 ) -> None:
-    monkeypatch.setattr(driver, "INTERRUPT_SECONDS", 0.05)
     caller = session.start()
     ask(caller, f"{BEGUN}signal.pause()")
     unasked = begun(caller)
+    session.wait_until_at_rest()
     answer = caller.ask("interrupt")["ok"]
     assert (answer["turnId"], answer["status"]) == (unasked, "cancelled")
     notes = ["Claude Code was restarted: it did not respond to an interrupt."]
@@ -171,6 +171,7 @@ def test_a_claude_that_dies_ends_its_unasked_turn(session: Session, gate: Gate) 
     caller = session.start()
     ask(caller, f"{BEGUN}wait_at({gate.path!r}); sys.exit(3)")
     unasked = begun(caller)
+    session.wait_until_at_rest()
     gate.open()
     answer = caller.ask("follow", turnId=unasked)["ok"]
     assert answer["status"] == "failed"
@@ -187,7 +188,7 @@ def test_an_unasked_turn_in_which_nothing_happens_is_no_turn(session: Session, g
     nothing = f"init(); wait_at({gate.path!r}); result('', num_turns=0, {UNASKED})"
     ask(caller, f"begin(); result(); {nothing}", turnId=one)
     unasked = begun(caller)
-    number = caller.send("follow", turnId=unasked, waitSeconds=5)
+    number = caller.send("follow", turnId=unasked)
     gate.open()
     assert caller.answer(number) == {"error": {"code": "no-turn", "message": unasked}}
     assert caller.ask("follow") == {"ok": {**COMPLETED, "turnId": one}}
