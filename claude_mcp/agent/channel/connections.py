@@ -111,6 +111,8 @@ class Connection:
         self._closed = False
         self._requests: dict[int, Request] = {}
         self._requests_lock = threading.Lock()
+        self._has_answered = False
+        """Whether a request has ended since the channel was last looked at."""
 
     def send(self, answer: operations.Answer) -> None:
         self._write(_encoded(answer))
@@ -157,11 +159,12 @@ class Connection:
                 return
 
     def _wait_for_input(self, poll: select.poll) -> bool:
-        """False if none came for ``IDLE_SECONDS`` and no request is in progress."""
+        """False if none came for ``IDLE_SECONDS`` and no request was in progress meanwhile."""
         while not poll.poll(IDLE_SECONDS * 1000):
             with self._requests_lock:
-                if not self._requests:
+                if not self._requests and not self._has_answered:
                     return False
+                self._has_answered = False
         return True
 
     def _accept(self, line: bytes) -> None:
@@ -208,6 +211,7 @@ class Connection:
         """End a request with its answer, unless it was answered before."""
         with self._requests_lock:
             is_open = self._requests.pop(number, None) is not None
+            self._has_answered = True
         if is_open:
             self._write(line)
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from claude_mcp.agent.channel import connections
-from claude_mcp.agent.channel.connections import Answer, Operation, Request, RequestError
+from claude_mcp.agent.channel.connections import (
+    Answer,
+    Connection,
+    Operation,
+    Request,
+    RequestError,
+)
 from claude_mcp.contract.codes import Code
 
 if TYPE_CHECKING:
+    import select
+
     from tests.unit.agent.conftest import Connect
 
 PATIENCE_SECONDS = 60.0
@@ -303,14 +311,37 @@ def test_nothing_is_written_for_a_caller_that_vanished(connect: Connect) -> None
 def test_a_channel_that_nobody_uses_is_given_up(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.02)
     waiting = Waiting()
     waiting.register.set()
     caller = connect({"wait": waiting, "echo": echo})
     number = caller.send("wait")
     assert waiting.registered.wait(PATIENCE_SECONDS)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.02)
+    assert caller.ask("echo") == {"ok": {}}  # the next wait for input is as short as that
     # As long as somebody waits for an answer it is in use.
     assert not waiting.go.wait(0.2)
     caller.send("cancel", id=number)
     assert caller.receive() == {"id": number, "ok": CANCELLED}
     assert caller.rest() == b""
+
+
+def test_a_channel_is_not_given_up_right_after_an_answer() -> None:
+    """Or the caller would not get it, and one that asks again would be cut off."""
+    served = Connection(0, 1, {})
+
+    class Poll:
+        def __init__(self) -> None:
+            self.looked = 0
+
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            """The request is answered while the channel waits for another one."""
+            self.looked += 1
+            if self.looked == 1:
+                served._requests[1] = Request(served, 1, {})
+                served.finish(1, b"")
+                return []
+            return [(0, 1)]
+
+    poll = Poll()
+    assert served._wait_for_input(cast("select.poll", poll)) is True
+    assert poll.looked == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from claude_mcp.agent.channel import threads
@@ -29,7 +31,14 @@ def test_it_is_tried_until_there_is_room(error: type[Exception]) -> None:
 def test_without_any_room_it_is_told(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "RETRY_SECONDS", 0.01)
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(threads, "time", clock)
+    monkeypatch.setattr(threads, "POLL_SECONDS", 0.75 * threads.RETRY_SECONDS)
     tries = []
 
     def begin() -> None:
@@ -38,7 +47,7 @@ def test_without_any_room_it_is_told(
 
     with pytest.raises(error):
         threads.retry_at_limit(begin)
-    assert len(tries) > 1
+    assert len(tries) == 3
 
 
 def test_other_failures_are_not_waited_out() -> None:
