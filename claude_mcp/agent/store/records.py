@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,8 @@ class Records:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._recent: collections.OrderedDict[str, Record] = collections.OrderedDict()
+        self._latest_ns = 0
+        """The time of the record that was written last."""
         self._unwritten: dict[str, Record] = {}
         """Results that could not be written. On a full disk they are few, because no turn begins
         before it is recorded; a forged one may never be writable."""
@@ -92,7 +95,11 @@ class Records:
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             text = json.dumps(vars(record), ensure_ascii=False)
-            files.replace(self._path(record.turn_id), text.encode("utf-8", "replace"))
+            path = self._path(record.turn_id)
+            files.replace(path, text.encode("utf-8", "replace"))
+            # The kernel gives the same time to all that is written within some milliseconds.
+            self._latest_ns = max(time.time_ns(), self._latest_ns + 1)
+            os.utime(path, ns=(self._latest_ns, self._latest_ns), follow_symlinks=False)
         except (OSError, ValueError, RecursionError) as error:
             raise NotRecorded(str(error)) from error
         self._unwritten.pop(record.turn_id, None)

@@ -63,6 +63,25 @@ def test_the_latest_record_of_a_turn_counts(directory: Path) -> None:
     assert Records(str(directory)).get(ONE) == RECORD
 
 
+def test_records_are_in_the_order_in_which_they_changed_however_soon_after_each_other(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = files.replace
+
+    def at_once(path: str, content: bytes) -> None:
+        """As if all of them were written while the kernel's clock stands still."""
+        replace(path, content)
+        os.utime(path, ns=(0, 0))
+
+    monkeypatch.setattr(files, "replace", at_once)
+    records = Records(str(directory))
+    ids = [f"{ONE[:-2]}{number}" for number in range(40, 10, -1)]
+    for each in ids:
+        records.save(Record(each, "", 0))
+    records.keep(Record(ids[0], "", 0, 1))
+    assert Records(str(directory)).ids() == records.ids() == [*ids[1:], ids[0]]
+
+
 def test_a_prompt_is_known_by_its_digest_whatever_is_in_it() -> None:
     prompts = ("", "p", "P", "p ", "\ud800", "\ud801", "?")
     assert len({digest(prompt) for prompt in prompts}) == len(prompts)
