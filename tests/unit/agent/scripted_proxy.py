@@ -27,6 +27,7 @@ class ScriptedProxy:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._listener: socket.socket | None = None
+        self._accepting: threading.Thread | None = None
         self._connections: list[socket.socket] = []
         self.openings: list[dict[str, Any]] = []
         """What connections began with, those that only watched excepted."""
@@ -35,16 +36,17 @@ class ScriptedProxy:
         listener = self._listener = socket.socket(socket.AF_UNIX)
         listener.bind(self._path)
         listener.listen()
-        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+        self._accepting = threading.Thread(target=self._serve, args=(listener,), daemon=True)
+        self._accepting.start()
 
     def stop(self) -> None:
         """Gone at once, with all of its connections."""
         listener, self._listener = self._listener, None
-        if listener is None:
+        if listener is None or self._accepting is None:
             return
         os.unlink(self._path)
         listener.shutdown(socket.SHUT_RDWR)
-        until(lambda: not threads("_serve"))
+        self._accepting.join()
         listener.close()
         for each in self._connections:
             with contextlib.suppress(OSError):
@@ -109,7 +111,11 @@ def ending(egress: Egress) -> Iterator[Egress]:
     finally:
         threading.excepthook = lambda args: args.exc_type is SystemExit or hook(args)
         egress._start_again = end_thread  # type: ignore[method-assign]
-        egress._process.kill()
-        until(lambda: not threads("_supervise"))
+
+        def is_over() -> bool:
+            egress._process.kill()  # another one, if it was just being started again
+            return not threads("_supervise")
+
+        until(is_over)
         threading.excepthook = hook
         egress._listener.close()

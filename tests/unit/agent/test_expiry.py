@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from claude_mcp.agent import ending
+from claude_mcp.agent import expiry as module
 from claude_mcp.agent.expiry import HELD_SECONDS, Expiry
 from claude_mcp.contract.places import EXPIRED_EXIT_CODE, EXPIRY_GRACE_SECONDS
 from claude_mcp.contract.settings import BYPASS, Settings
@@ -20,9 +21,15 @@ def unused() -> Any:
 
 
 @pytest.fixture
-def began(monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr("time.time", lambda: 1000.0)
-    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock of this module alone: other threads of this process have theirs."""
+    made = SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: 1000.0)
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def began(clock: SimpleNamespace) -> float:
     return 1000.0
 
 
@@ -59,33 +66,31 @@ HOURS = 3 * 3600.0
 
 @pytest.mark.parametrize("jump", [HOURS, -HOURS])
 def test_a_clock_that_is_set_changes_no_duration(
-    began: float, monkeypatch: pytest.MonkeyPatch, jump: float
+    began: float, clock: SimpleNamespace, jump: float
 ) -> None:
     settings = SETTINGS._replace(idle_timeout_seconds=60.0)
     expiry = Expiry(settings, unused, unused)
-    monkeypatch.setattr("time.time", lambda: began + jump)
+    clock.time = lambda: began + jump
     with expiry.use():
         pass
     assert expiry._due(expiry._wait_for_uses()) == (began + 60, "it was unused for 60 s")
 
 
 @pytest.mark.parametrize("jump", [HOURS, -HOURS])
-def test_a_lifetime_ends_by_the_clock(
-    began: float, monkeypatch: pytest.MonkeyPatch, jump: float
-) -> None:
+def test_a_lifetime_ends_by_the_clock(began: float, clock: SimpleNamespace, jump: float) -> None:
     expiry = Expiry(SETTINGS._replace(expires_at=5000.0), unused, unused)
-    monkeypatch.setattr("time.time", lambda: began + jump)
+    clock.time = lambda: began + jump
     assert expiry._due(began) == (5000.0 - jump, "its lifetime is over")
 
 
 def test_a_session_whose_work_would_be_lost_stays_until_it_was_taken(
-    monkeypatch: pytest.MonkeyPatch,
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SETTINGS._replace(expires_at=500.0, workspace="clone", stays_with_work=True)
     held = [True, True, False]
     slept: list[float] = []
     monkeypatch.setattr(Expiry, "_due", lambda expiry, last: (0.0, "its lifetime is over"))
-    monkeypatch.setattr("time.sleep", slept.append)
+    clock.sleep = slept.append
 
     def end(code: int) -> None:
         raise SystemExit(code)

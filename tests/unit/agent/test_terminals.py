@@ -45,7 +45,7 @@ class Asked:
         self.events.append(event)
 
     def ended(self) -> object:
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         return self.answer
 

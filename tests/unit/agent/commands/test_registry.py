@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,12 +16,15 @@ import pytest
 from claude_mcp.agent.commands import command, output, records, registry
 from claude_mcp.agent.commands.registry import Commands
 from claude_mcp.contract import operations
+from tests.unit.agent.scripted import until
+from tests.unit.conftest import open_files
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Caller, Connect
     from tests.unit.conftest import Lifeline
 
 LIMIT = 10_000
+PATIENCE_SECONDS = 60.0
 
 
 class Session:
@@ -71,23 +75,29 @@ class Session:
     def answer(self, caller: Caller, op: str, **options: Any) -> dict[str, Any]:
         return caller.answer(caller.send(op, limitBytes=LIMIT, **options))
 
-    def settle(self) -> None:
-        """Wait for the end of all commands, and until they are recorded."""
-        for thread in threading.enumerate():
-            if thread.daemon:
-                thread.join(20)
+    def settle(self, left: int = 0) -> None:
+        """Wait until all commands, but so many that go on, have ended and are recorded."""
+        until(lambda: len(self._running()) <= left)
 
     def stop_all(self) -> None:
-        for commands in self._started:
-            for each in list(commands._open.values()):
-                each.stop()
+        for each in self._running():
+            each.stop()
         self.settle()
+
+    def _running(self) -> list[command.Command]:
+        running: list[command.Command] = []
+        for commands in self._started:
+            with commands._lock:  # which is held while the end of one is recorded
+                running += commands._open.values()
+        return running
 
 
 @pytest.fixture
 def session(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    monkeypatch.setattr(command, "TERM_GRACE_SECONDS", 0.05)
-    monkeypatch.setattr(registry, "TERM_GRACE_SECONDS", 0.05)
+    # All that is stopped here ends by TERM.
+    monkeypatch.setattr(command, "TERM_GRACE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(registry, "TERM_GRACE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(registry, "STOP_SECONDS", PATIENCE_SECONDS)
     found = Session(connect, tmp_path / "commands")
     yield found
     found.stop_all()
@@ -107,12 +117,18 @@ def test_a_short_command_is_answered_at_once_and_found_again(session: Session) -
 
 
 def test_a_caller_that_waited_long_enough_is_told_and_can_wait_on(
-    session: Session, lifeline: Lifeline
+    session: Session, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(**{**vars(time), "monotonic": lambda: now[0]})
+    monkeypatch.setattr(command, "time", clock)
     text = f"{lifeline.hold}; echo said; echo ready >&9; read go <{session.directory}-go; exit 4"
     os.mkfifo(f"{session.directory}-go")
     number = session.caller.send("command", command=text, limitBytes=LIMIT, waitSeconds=0.3)
     lifeline.line()
+    other = session.connect()
+    until(lambda: session.answer(other, "follow-command", waitSeconds=0)["ok"]["stdout"])
+    now[0] = 0.3
     running = session.caller.answer(number)["ok"]
     assert (running["status"], running["exitCode"], running["stdout"]) == (
         "running",
@@ -168,8 +184,10 @@ def test_what_a_shell_leaves_behind_goes_on_and_its_output_is_kept(
 
 
 def test_stopping_kills_also_what_does_not_hold_the_output(
-    session: Session, lifeline: Lifeline
+    session: Session, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It still holds the output when its shell has ended, until it has been redirected.
+    monkeypatch.setattr(command, "DRAIN_SECONDS", PATIENCE_SECONDS)
     ended = session.run(f"{lifeline.hold}; setsid sleep 1000 >/dev/null 2>&1 & true")
     assert ended["exitCode"] == 0
     assert lifeline.held
@@ -331,6 +349,7 @@ def test_much_output_is_bounded_and_can_be_read_in_parts(
     ended = session.run("seq 1 200000; echo END >&2")
     assert ended["stdoutBytes"] == 1_288_895
     follow = {"commandId": ended["commandId"]}
+    session.settle()
     size = sum(each.stat().st_size for each in session.directory.rglob("*"))
     assert size < 400_000
     said, cursor, missing, more = "", 0, 0, True
@@ -353,7 +372,10 @@ def test_old_commands_are_removed_but_never_one_that_runs(
     monkeypatch.setattr(records, "MAX_KEPT", 3)
     running = session.run(f"{lifeline.hold}; echo ready >&9; sleep 1000", background=True)
     lifeline.line()
-    ids = [session.run("true", durable=True, commandId=new())["commandId"] for _ in range(6)]
+    ids = [new() for _ in range(6)]
+    for each in ids:
+        session.run("true", durable=True, commandId=each)
+        session.settle(left=1)
     session.stop_all()
     kept = {each.name for each in session.directory.iterdir()}
     assert kept <= {running["commandId"], *ids[-4:]}
@@ -389,10 +411,10 @@ def test_a_forged_record_is_no_command(session: Session) -> None:
 
 def test_nothing_stays_open_or_running_behind_commands(session: Session) -> None:
     session.run("true")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for options in ({}, {"background": True}, {"tty": True}, {"input": "x"}):
         started = session.run("echo x", **options)
         session.ask("follow-command", commandId=started["commandId"])
     session.stop_all()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() <= before
     assert session.uses == 0

@@ -55,7 +55,8 @@ def out(proxy: ScriptedProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Egres
 
 def tell(out: Egress, *lines: object) -> None:
     """As the forwarder does, or whatever else in the session writes to its pipe."""
-    with open(f"/proc/{out._process.pid}/fd/1", "wb") as pipe:
+    # Each in one piece, between which the forwarder may tell something itself.
+    with open(f"/proc/{out._process.pid}/fd/1", "wb", buffering=0) as pipe:
         for line in lines:
             pipe.write((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n")
 

@@ -124,11 +124,12 @@ def test_a_plain_request_has_a_connection_of_its_own() -> None:
 
 
 def test_a_proxy_that_is_not_there_is_said(capfd: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with connect(relay_to(port)) as client:
-        client.sendall(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n")
-        answer = read(client, b"reached.\n").decode()
+    with socket.socket() as silent:  # which listens to nobody, and nobody else can have its port
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        with connect(relay_to(port)) as client:
+            client.sendall(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n")
+            answer = read(client, b"reached.\n").decode()
     assert answer.startswith("HTTP/1.1 502 Bad Gateway\r\n")
     assert answer.endswith(f"The proxy 127.0.0.1:{port} cannot be reached.\n")
     assert f"cannot reach the proxy 127.0.0.1:{port}: " in capfd.readouterr().err

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from claude_mcp.agent.workspace import changes
+from claude_mcp.agent.workspace import checkpoints as checkpoints_module
 from claude_mcp.agent.workspace.checkpoints import Checkpoint, Checkpoints
 
 GENEROUS_SECONDS = 100.0
@@ -35,6 +37,10 @@ class Project:
             "GIT_COMMITTER_NAME": "Somebody",
             "GIT_COMMITTER_EMAIL": "somebody@example.com",
             "GIT_CONFIG_NOSYSTEM": "1",
+            # Otherwise newer versions leave a process that goes on in the repository.
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "maintenance.auto",
+            "GIT_CONFIG_VALUE_0": "false",
         }
         done = subprocess.run(
             ["git", "-c", "protocol.file.allow=always", *arguments],
@@ -99,6 +105,15 @@ class Project:
                     times = status.st_mtime_ns if git else 0
                     found[key] = (status.st_mode, times, content)
         return found
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git has its time on a busy machine, unless a test says otherwise."""
+    monkeypatch.setattr(checkpoints_module, "TAKE_SECONDS", GENEROUS_SECONDS)
+    monkeypatch.setattr(changes, "SUMMARY_SECONDS", GENEROUS_SECONDS)
+    for method in (Checkpoints.take, Checkpoints.now):
+        monkeypatch.setattr(method, "__defaults__", (GENEROUS_SECONDS,))
 
 
 @pytest.fixture

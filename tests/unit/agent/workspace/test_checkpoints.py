@@ -337,8 +337,9 @@ def test_a_name_that_git_refuses_is_left_out(project: Project) -> None:
 
 
 def test_a_hanging_gitignore_ends_at_the_deadline(project: Project) -> None:
+    project.take("create")
     os.mkfifo(project.path / ".gitignore")
-    taken = project.checkpoints.take("create", 0.5)
+    taken = project.checkpoints.take("one", 0.5)
     assert taken.tree is None
     assert taken.reason == "git status was stopped: the time limit of 0.5 s is over"
 

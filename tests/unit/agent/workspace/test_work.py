@@ -293,7 +293,7 @@ def test_checkpoints_are_tidied_some_time_after_a_turn(
     assert world.agent.work._tidying is None  # the interval has only begun
     monkeypatch.setattr(work, "TIDY_INTERVAL_SECONDS", 0.0)
     world.agent._after_turn()
-    assert tidied.wait(20)
+    assert tidied.wait(60)
 
 
 def test_a_turn_that_begins_meanwhile_puts_tidying_off(
@@ -307,7 +307,7 @@ def test_a_turn_that_begins_meanwhile_puts_tidying_off(
     timer = world.agent.work._tidying
     assert timer is not None
     world.turn()
-    timer.join(20)
+    timer.join(60)
     assert not timer.is_alive()
     assert not tidied.is_set()
 
