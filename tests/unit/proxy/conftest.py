@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from claude_mcp.proxy import hosts, policy
-from tests.unit.proxy.outside import PUBLIC
+from claude_mcp.proxy import connections, exchange, hosts, policy
+from tests.unit.proxy.outside import PATIENCE_SECONDS, PUBLIC
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +16,14 @@ def one_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
         "is_public",
         lambda address: str(address) == PUBLIC or hosts.is_public(address),
     )
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is given up on a busy machine, unless a test says otherwise."""
+    for module, name in (
+        (connections, "CONNECT_SECONDS"),
+        (connections, "LINGER_SECONDS"),
+        (exchange, "HEAD_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, PATIENCE_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,16 @@ T = Any
 async def soon(waiting: Awaitable[T]) -> T:
     """Await with a timeout, so that a hanging test fails."""
     return await asyncio.wait_for(waiting, PATIENCE_SECONDS)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something in this process is so."""
+
+    async def become() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await soon(become())
 
 
 @dataclass
@@ -78,17 +89,18 @@ class Origin:
         self.tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def heard(self) -> list[bytes]:
-        """The data of each connection, once all have ended."""
-        await self.heard_so_far()
+    async def heard(self, visits: int = 0) -> list[bytes]:
+        """The data of each connection, once all have ended, which are at least so many."""
+        await self.heard_so_far(visits)
         if self.tasks:
             _, left = await asyncio.wait(list(self.tasks), timeout=PATIENCE_SECONDS)
             assert not left, "a connection to a host is still open"
-        return await self.heard_so_far()
+        return await self.heard_so_far(visits)
 
-    async def heard_so_far(self) -> list[bytes]:
+    async def heard_so_far(self, visits: int = 0) -> list[bytes]:
         for _ in range(10):
             await asyncio.sleep(0)  # what is there already is taken
+        await until(lambda: len(self.visits) >= visits)  # whoever has connected is told of later
         return [bytes(visit.heard) for visit in self.visits]
 
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,6 +119,14 @@ class Origin:
             with contextlib.suppress(OSError):
                 writer.close()
                 await writer.wait_closed()
+
+
+@contextlib.contextmanager
+def closed_port(address: str = PUBLIC) -> Iterator[int]:
+    """A port that refuses every connection, and that nobody else can have meanwhile."""
+    with socket.socket() as held:
+        held.bind((address, 0))
+        yield held.getsockname()[1]
 
 
 @contextlib.asynccontextmanager

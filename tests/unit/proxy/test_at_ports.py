@@ -11,7 +11,7 @@ import pytest
 from claude_mcp.proxy import connections, server
 from claude_mcp.proxy.connections import connect_to, listen_at
 from claude_mcp.proxy.policy import Policy
-from tests.unit.proxy.outside import soon
+from tests.unit.proxy.outside import closed_port, soon
 
 
 async def test_a_port_that_is_only_there_to_be_denied_ends_each_connection() -> None:
@@ -71,5 +71,5 @@ async def test_an_address_that_does_not_answer_is_given_up(monkeypatch: pytest.M
         with pytest.raises(OSError, match="does not answer"):
             await soon(connect_to(*address))
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 60.0)
-    with pytest.raises(ConnectionRefusedError):
-        await soon(connect_to(*address))
+    with closed_port("127.0.0.1") as port, pytest.raises(ConnectionRefusedError):
+        await soon(connect_to("127.0.0.1", port))

@@ -18,7 +18,17 @@ from claude_mcp.proxy.connections import Connection
 from claude_mcp.proxy.connector import Connector, Failed, Refused, look_up
 from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy, Upstream
-from tests.unit.proxy.outside import INSIDE, PUBLIC, Visit, nothing_escapes, origin, soon
+from tests.unit.conftest import open_files
+from tests.unit.proxy.outside import (
+    INSIDE,
+    PUBLIC,
+    Visit,
+    closed_port,
+    nothing_escapes,
+    origin,
+    soon,
+    until,
+)
 
 BASIC = "Basic " + base64.b64encode(b"me:word").decode()
 
@@ -92,10 +102,8 @@ async def test_addresses_are_not_resolved() -> None:
 async def test_the_next_address_is_tried_after_a_failure() -> None:
     async with origin() as host:
         made, _ = connector(Policy(), [PUBLIC])
-        with socket.create_server((PUBLIC, 0)) as other:
-            closed = other.getsockname()[1]
-        with pytest.raises(Failed, match=r"^Connection refused$"):
-            await opened(made, closed)
+        with closed_port() as port, pytest.raises(Failed, match=r"^Connection refused$"):
+            await opened(made, port)
         end = await module._connect(["127.0.0.5", PUBLIC], host.port)
         end.close()
 
@@ -153,17 +161,16 @@ async def test_a_cancelled_connection_leaves_no_socket(
             each.setblocking(False)
             each.connect_ex((PUBLIC, port))
         made, _ = connector(Policy(), [PUBLIC], [PUBLIC])
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_files()
         waiting = asyncio.ensure_future(opened(made, port))
-        await asyncio.sleep(0.05)
-        assert len(os.listdir("/proc/self/fd")) > before
+        await until(lambda: open_files() - before)
         waiting.cancel()
         await asyncio.wait([waiting])
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() <= before
         monkeypatch.setattr(module, "CONNECT_SECONDS", 0.05)
         with pytest.raises(Failed, match="within"):
             await opened(made, port)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() <= before
         for each in filling:
             each.close()
 
@@ -273,7 +280,7 @@ async def test_a_plain_request_to_an_upstream_proxy_needs_no_tunnel() -> None:
         end = await opened(connector(through(further.port))[0], 80, tunnel=False)
         await end.write(b"x")
         end.close()
-        assert await further.heard() == [b"x"]
+        assert await further.heard(1) == [b"x"]
 
 
 async def test_direct_hosts_bypass_the_upstream_proxy() -> None:
@@ -308,22 +315,21 @@ async def test_an_upstream_proxy_that_refuses_a_tunnel_is_reported(
         await visit.hear(b"\r\n\r\n")
         await visit.say(answer)
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     async with origin(answer=refuse) as further:
         made, _ = connector(through(further.port))
         with pytest.raises(Failed, match=f"proxy {PUBLIC}:{further.port} answered: {said}") as told:
             await opened(made, 443)
         assert len(str(told.value)) < 200
         assert BASIC not in str(told.value)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() <= before
 
 
-async def test_an_unreachable_upstream_proxy_is_reported() -> None:
-    with socket.create_server((PUBLIC, 0)) as other:
-        port = other.getsockname()[1]
-    for tls in (False, True):
-        with pytest.raises(Failed, match=f"{PUBLIC}:{port} cannot be reached"):
-            await opened(connector(through(port, tls=tls))[0], 443)
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_unreachable_upstream_proxy_is_reported(tls: bool) -> None:
+    with closed_port() as port, pytest.raises(Failed) as told:
+        await opened(connector(through(port, tls=tls))[0], 443)
+    assert f"{PUBLIC}:{port} cannot be reached" in str(told.value)
 
 
 def anonymous(purpose: ssl._SSLMethod) -> ssl.SSLContext:

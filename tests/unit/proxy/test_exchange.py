@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from claude_mcp.proxy import connections, exchange
 from claude_mcp.proxy.client_hello import REFUSED as TLS_REFUSED
 from claude_mcp.proxy.hosts import Host
 from claude_mcp.proxy.policy import Policy, Upstream
+from tests.unit.conftest import open_files
 from tests.unit.proxy.outside import (
     ANSWER,
     ANSWER_TO_TLS,
@@ -24,12 +24,14 @@ from tests.unit.proxy.outside import (
     Proxy,
     Visit,
     client_hello,
+    closed_port,
     connect,
     get,
     origin,
     proxy,
     read_outcome,
     soon,
+    until,
 )
 from tests.unit.proxy.strict import strict
 
@@ -80,7 +82,7 @@ async def test_a_client_hello_may_arrive_byte_by_byte(tmp_path: Path) -> None:
             await client.send(connect(f"a.example:{host.port}"))
             assert (await client.decision())["decision"] == "tunnel"
             for byte in REAL:
-                assert await host.heard_so_far() == [b""]
+                assert await host.heard_so_far(1) == [b""]
                 await client.send(bytes((byte,)))
             assert (await client.decision())["decision"] == "allowed"
             assert await client.rest() == ANSWER_TO_TLS
@@ -166,10 +168,10 @@ async def test_another_protocol_is_refused_at_once(tmp_path: Path, said: bytes) 
                 await client.send((connect(f"a.example:{host.port}") if tunnelled else b"") + said)
                 if tunnelled:
                     assert (await client.decision())["decision"] == "tunnel"
-                decision = await asyncio.wait_for(client.decision(), 5)
+                decision = await client.decision()
                 assert decision["decision"] == "refused"
                 assert "not an HTTP/1.1" in decision["reason"]
-        assert set(await host.heard()) == {b""}
+        assert await host.heard(1) == [b""]
     assert [each["decision"] for each in made.told] == ["refused"] * 2
 
 
@@ -250,7 +252,7 @@ async def test_a_truncated_body_gets_no_response(tmp_path: Path, length: int) ->
             place = f"a.example:{host.port}"
             outcome = await made.ask(get(place, "/", f"Content-Length: {length}"), b"abc")
             assert (outcome.final, outcome.response) == ("allowed", b"")
-        [heard] = await host.heard()
+        [heard] = await host.heard(1)
     assert heard.endswith(b"\r\n\r\nabc")
 
 
@@ -320,15 +322,21 @@ async def test_a_session_is_whatever_it_says(tmp_path: Path) -> None:
 async def test_a_connection_that_says_nothing_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.05)
-    async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
+    async def resolve(name: str, port: int) -> list[str]:
+        """What must come in time is what comes after the request."""
+        monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.05)
+        return [PUBLIC]
+
+    async with origin() as host, proxy(tmp_path, policy(host.port), resolve) as made:
         place = connect(f"a.example:{host.port}")
         for said in (b"", place[:20], place, place + REAL[:40], place + b"GET / "):
+            seconds = 60.0 if place in said else 0.05
+            monkeypatch.setattr(exchange, "HEAD_SECONDS", seconds)
             async with made.client() as client:
                 await client.send(said)
                 assert b"allowed" not in await client.rest()
             await made.idle()
-        assert await host.heard() == [b""] * 3
+        assert await host.heard(3) == [b""] * 3
 
 
 async def test_who_only_watches_sees_the_end(tmp_path: Path) -> None:
@@ -343,13 +351,13 @@ async def test_who_only_watches_sees_the_end(tmp_path: Path) -> None:
 
 
 async def test_a_host_that_is_not_there(tmp_path: Path) -> None:
-    async with origin() as host:
-        port = host.port
-    async with proxy(tmp_path, policy(port), NAMES) as made:
-        for ask in (get(f"a.example:{port}"), connect(f"a.example:{port}")):
-            outcome = await made.ask(ask)
-            assert outcome.final == "failed"
-            assert outcome.response.startswith(b"HTTP/1.1 502 claude-mcp cannot reach a.example:")
+    said = b"HTTP/1.1 502 claude-mcp cannot reach a.example:"
+    with closed_port() as port:
+        async with proxy(tmp_path, policy(port), NAMES) as made:
+            for ask in (get(f"a.example:{port}"), connect(f"a.example:{port}")):
+                outcome = await made.ask(ask)
+                assert outcome.final == "failed"
+                assert outcome.response.startswith(said)
 
 
 async def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
@@ -445,18 +453,17 @@ async def test_an_upstream_proxy_that_opens_no_tunnel_is_reported(
         assert (outcome.final, outcome.response[:12]) == ("failed", b"HTTP/1.1 502")
         assert reason in outcome.reason
         assert basic("word") not in json.dumps(made.told)
-        [heard] = await host.heard()
+        [heard] = await host.heard(1)
         assert REAL not in heard
 
 
 async def test_an_unreachable_upstream_proxy_is_reported(tmp_path: Path) -> None:
-    async with origin() as host:
-        port = host.port
-    async with proxy(tmp_path, further(port), {}) as made:
-        for ask in (connect("a.example:443"), get("a.example")):
-            outcome = await made.ask(ask)
-            assert outcome.final == "failed"
-            assert f"the proxy {PUBLIC}:{port} cannot be reached" in outcome.reason
+    with closed_port() as port:
+        async with proxy(tmp_path, further(port), {}) as made:
+            for ask in (connect("a.example:443"), get("a.example")):
+                outcome = await made.ask(ask)
+                assert outcome.final == "failed"
+                assert f"the proxy {PUBLIC}:{port} cannot be reached" in outcome.reason
 
 
 async def half_close(made: Proxy, port: int) -> None:
@@ -500,15 +507,17 @@ async def test_a_finished_connection_leaves_nothing_open(
     tmp_path: Path, end: Callable[[Proxy, int], asyncio.Future[None]]
 ) -> None:
     async with origin() as host, proxy(tmp_path, policy(host.port), NAMES) as made:
-        before = None
+        known: set[str] = set()
+
+        def is_as_before() -> bool:
+            return open_files() <= known
+
         for _ in range(4):
             await soon(end(made, host.port))
             await made.idle()
             await host.heard()
-            await asyncio.sleep(0)
-            now = len(os.listdir("/proc/self/fd"))
-            before = before or now  # the first may open what is kept for all
-            assert now == before
+            known |= set() if known else open_files()  # the first may open what is kept for all
+            await until(is_as_before)
 
 
 async def test_a_client_that_does_not_close_is_abandoned(
@@ -563,7 +572,7 @@ async def test_malformed_chunks_get_no_response(tmp_path: Path, name: str) -> No
             if name in WOULD_GO_ON or "half" in name:
                 client.writer.write_eof()
             assert read_outcome(await client.rest()).response == b""
-        arrived = await host.heard()
+        arrived = await host.heard(2)
     assert len(arrived) == 2
     assert not arrived[1].endswith(b"0\r\n\r\n")
 

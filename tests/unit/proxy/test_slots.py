@@ -27,6 +27,7 @@ from tests.unit.proxy.outside import (
     origin,
     proxy,
     soon,
+    until,
 )
 
 NAMES = {"a.example": [PUBLIC], "api.example": [PUBLIC]}
@@ -179,8 +180,8 @@ async def test_an_idle_connection_is_replaced(
             clients[0].writer.write(b"x")  # not read any more, as its request is whole
             async with opened(made, "a.example", host.port, 1):
                 assert await clients[0].rest() == b""
-                assert len(list(exchanges())) == 2
-                assert len(await host.heard_so_far()) == 3
+                await until(lambda: len(list(exchanges())) == 2)
+                assert len(await host.heard_so_far(3)) == 3
         for visit in host.visits:
             visit.writer.close()
 
@@ -236,7 +237,7 @@ async def test_watchers_do_not_use_the_slots_of_new_connections(
                 await asyncio.sleep(0)
         for _ in range(5):
             assert (await made.ask(get(f"a.example:{host.port}"))).response == ANSWER
-        assert len(list(exchanges())) == 9
+        await until(lambda: len(list(exchanges())) == 9)
         await stack.aclose()
 
 
