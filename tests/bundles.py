@@ -27,7 +27,7 @@ from bundling import make, packing
 
 PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
 IMAGE: Final = "claude-code-custom:latest"
-SECONDS: Final = 100
+SECONDS: Final = 300
 
 PROGRAM: Final = """
 import json, os, sys

@@ -18,7 +18,7 @@ pytestmark = [
         machine.this_platform() not in ARCHITECTURES, reason="there are no bundles for it"
     ),
     pytest.mark.xdist_group("bundle"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 

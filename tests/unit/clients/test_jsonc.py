@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_mcp.clients.jsonc import Malformed, parse, with_member, without_member
@@ -138,6 +138,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.text(max_size=4), VALUES, max_size=4),
     st.sampled_from([None, 2, "\t"]),

@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_mcp.contract.redaction import MASK, MAX_DEPTH, TOO_DEEP, Redactor
@@ -150,6 +150,7 @@ def test_what_lies_too_deep_is_left_out(knowing: Redactor) -> None:
     assert found == TOO_DEEP
 
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SECRETS = st.text(min_size=6, max_size=60)
 SPELLINGS: list[Callable[[str], str]] = [
     str,
@@ -159,6 +160,7 @@ SPELLINGS: list[Callable[[str], str]] = [
 ]
 
 
+@unhurried
 @given(st.lists(SECRETS, min_size=1, max_size=5), st.lists(st.text(max_size=30)), st.integers())
 def test_no_secret_comes_through(keys: list[str], texts: list[str], seed: int) -> None:
     choose = random.Random(seed)
@@ -175,6 +177,7 @@ def test_no_secret_comes_through(keys: list[str], texts: list[str], seed: int) -
             assert form not in shown.replace(MASK, "\0")
 
 
+@unhurried
 @given(SECRETS, st.binary(max_size=50), st.binary(max_size=50), st.integers(16, 80))
 def test_no_base64_of_a_secret_comes_through(
     key: str, before: bytes, after: bytes, width: int
@@ -190,6 +193,7 @@ def test_no_base64_of_a_secret_comes_through(
     assert encoded[start:end] not in shown.replace(MASK, "\0")
 
 
+@unhurried
 @given(st.text(), st.lists(st.text(max_size=20)), st.booleans(), st.booleans())
 def test_redacting_is_done_once_and_never_fails(
     text: str, keys: list[str], before: bool, after: bool
@@ -200,6 +204,7 @@ def test_redacting_is_done_once_and_never_fails(
     redactor.redact(text, begun_before=before, goes_on=after)
 
 
+@unhurried
 @given(SECRETS, st.integers(0, 60), st.text(max_size=20))
 def test_no_part_of_a_secret_is_left_where_a_text_was_cut(key: str, at: int, text: str) -> None:
     redactor = Redactor()

@@ -74,6 +74,7 @@ def test_the_next_transfer_removes_what_a_killed_one_left(tmp_path: Path) -> Non
     (tmp_path / f"{PREFIX}link").symlink_to(other)
     age(left)
     age(other)
+    age(young, -1000)
     with opened(str(tmp_path)) as parent, staging(parent) as (name, _):
         age(tmp_path / name)
         with staging(parent):
