@@ -15,8 +15,11 @@ from typing import Callable
 
 MARKER_VARIABLE = "CLAUDE_MCP_ACTIVITY"
 POLL_SECONDS = 0.02
-EXEC_SECONDS = 0.001
-"""How long a process may show an empty environment during exec."""
+EXEC_SECONDS = 1.0
+"""How long to wait for the environment of a process that is in the middle of an exec."""
+EXEC_POLL_SECONDS = 0.001
+PF_EXITING, PF_KTHREAD = 0x4, 0x200000
+"""Flags of a process that has no environment any more, or never had any (linux/sched.h)."""
 CROWD = 50
 """So many processes may fork and end faster than /proc can be read."""
 CROWD_SCANS = 5
@@ -72,6 +75,18 @@ def _with_descendants(roots: set[int], table: dict[int, tuple[int, int]]) -> set
         found |= children
 
 
+def _is_in_exec(pid: int) -> bool:
+    """Whether the kernel is just making the environment of a process, which is empty until then."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    flags, start_code, env_end = (int(fields[number]) for number in (6, 23, 48))
+    # Of a process that we may not read, the start of the code is 1 (fs/proc/array.c).
+    return env_end == 0 and start_code != 1 and not flags & (PF_EXITING | PF_KTHREAD)
+
+
 def _environment(pid: int) -> bytes:
     """Empty during an exec, and for a process that we are not allowed to read."""
     try:
@@ -90,9 +105,17 @@ def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: in
     table = _table()
     wanted = f"{MARKER_VARIABLE}={activity}".encode()
     environments = {pid: _environment(pid) for pid in table}
-    if unknown := [pid for pid, environment in environments.items() if environment == b""]:
-        time.sleep(EXEC_SECONDS)
+    unknown = [pid for pid, environment in environments.items() if environment == b""]
+    deadline = time.monotonic() + EXEC_SECONDS
+    while unknown:
+        in_exec = [pid for pid in unknown if _is_in_exec(pid)]
+        # Also of those whose exec has just ended.
         environments.update((pid, _environment(pid)) for pid in unknown)
+        unknown = [pid for pid in in_exec if environments[pid] == b""]
+        if unknown and time.monotonic() >= deadline:
+            break
+        if unknown:
+            time.sleep(EXEC_POLL_SECONDS)
     found = {pid for pid, each in environments.items() if wanted in each.split(b"\0")}
     found = _with_descendants(found | ({root} & set(table)), table)
     if since is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_mcp.agent.processes import killing
+from tests.unit.agent.scripted import until
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Lifeline
@@ -106,6 +107,52 @@ def test_what_shows_no_environment_for_a_moment_is_found(
 
     monkeypatch.setattr(killing, "_environment", empty_at_first)
     assert process.pid in killing.find(activity)
+
+
+def test_the_end_of_an_exec_is_waited_for(
+    activity: str, start: Starts, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it takes longer than a look at all processes."""
+    process = start(f"{lifeline.hold}; echo ready >&9; sleep 1000")
+    lifeline.line()
+    environment, looks = killing._environment, [0]
+
+    def empty_for_a_while(pid: int) -> bytes:
+        looks[0] += pid == process.pid
+        return environment(pid) if looks[0] > 10 else b""
+
+    monkeypatch.setattr(killing, "EXEC_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(killing, "_environment", empty_for_a_while)
+    monkeypatch.setattr(killing, "_is_in_exec", lambda pid: pid == process.pid)
+    assert process.pid in killing.find(activity)
+
+
+def test_a_process_shows_that_it_is_in_the_middle_of_an_exec(
+    activity: str, start: Starts, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with many arguments is there for ten milliseconds or more, and is killed all the same."""
+    monkeypatch.setattr(killing, "EXEC_SECONDS", PATIENCE_SECONDS)
+    assert not killing._is_in_exec(os.getpid())
+    bare = start("exec env -i sleep 1000")
+    # Afterwards it has no environment either.
+    until(lambda: not killing._environment(bare.pid) and not killing._is_in_exec(bare.pid))
+    bare.kill()
+    bare.wait()
+    assert not killing._is_in_exec(bare.pid)
+    program = (
+        "import os, sys\n"
+        "os.write(9, b'ready\\n' * (len(sys.argv) == 2))\n"
+        "words = ['-ISc', sys.argv[1], sys.argv[1], *['x'] * 100000]\n"
+        "os.execve(sys.executable, [sys.executable, *words], os.environ)"
+    )
+    again = start(
+        f"{lifeline.hold}; exec \"$PROGRAM\" -ISc \"$CODE\" \"$CODE\"",
+        PROGRAM=sys.executable, CODE=program, **killing.marker_environment(activity),
+    )  # fmt: skip
+    lifeline.line()
+    until(lambda: killing._is_in_exec(again.pid))
+    assert killing.kill(activity, 0.0) == set()
+    assert lifeline.end() == ""
 
 
 def test_what_clears_its_environment_is_found_as_a_descendant(
