@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -463,21 +464,39 @@ def test_a_second_view_of_the_disk_does_not_make_projects_the_systems(
     assert refusal("/mnt/gnupg", config).startswith("it lies in /run, which is a system directory")
 
 
+REFUSALS = """\
+import sys
+from claude_mcp.config import Config
+from claude_mcp.errors import UsageError
+from claude_mcp.sessions.paths.policy import check
+config = Config(environment={"HOME": sys.argv[1]})
+for path in sys.argv[2:]:
+    try:
+        check(path, "x", config, 0)
+    except UsageError as error:
+        print(error)
+    else:
+        print()
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_a_root_that_is_mounted_again_does_not_refuse_every_project(
-    config: Config, tmp_path: Path
+    home: Path, tmp_path: Path
 ) -> None:
-    view = Path("/run") / f"claude-mcp-test-{os.getpid()}"
+    """In a mount namespace of its own: other tests ask for paths of the same machine."""
     (tmp_path / "shop").mkdir()
-    view.mkdir()
-    subprocess.run(["mount", "--bind", "/", str(view)], check=True)
-    try:
-        assert refusal(tmp_path / "shop", config) == ""
-        assert refusal(view / "etc", config).startswith("it is a system directory")
-        assert refusal(f"{view}{tmp_path}/shop", config).startswith("it lies in /run, which")
-    finally:
-        subprocess.run(["umount", str(view)], check=True)
-        view.rmdir()
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation=private", "sh", "-c",
+         'mount -t tmpfs tmpfs /run && mkdir /run/view && mount --bind / /run/view && exec "$@"',
+         "sh", sys.executable, "-c", REFUSALS, str(home),
+         f"{tmp_path}/shop", "/run/view/etc", f"/run/view{tmp_path}/shop"],
+        cwd=Path(__file__).parents[4], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    allowed, system, within = done.stdout.splitlines()
+    assert allowed == ""
+    assert system.startswith("x is refused: it is a system directory")
+    assert within.startswith("x is refused: it lies in /run, which")
 
 
 def test_a_thousand_users_are_not_looked_through(
