@@ -22,8 +22,8 @@ QUIET_SECONDS: Final = 2.5
 ANSWER_SECONDS: Final = 5.0
 """How long the answer of a daemon may take."""
 SLOW_SECONDS: Final = 15.0
-"""The same for an engine without a daemon, whose commands wait for each other's locks, and for one
-that is reached over a network: a handshake with a busy machine takes its time."""
+"""The same for an engine whose commands wait for each other's locks, and for one that is reached
+over a network: a handshake with a busy machine takes its time."""
 KNOWN_SECONDS: Final = 1.0
 """The same for a daemon of this machine that was silent the last time: its next call is not waited
 for as long."""
@@ -46,19 +46,21 @@ class Pulse:
         title: str,
         ask: Callable[[], Awaitable[None]],
         *,
-        daemon: bool,
+        daemon: bool = True,
+        locks_storage: bool = False,
         over_network: bool = False,
     ) -> None:
         self._title = title
         self._over_network = over_network
         self._ask = ask
         self._daemon = daemon
+        self._locks_storage = locks_storage
         self._question: _Question | None = None
         self._silent = False
 
     @property
     def _patience(self) -> float:
-        if self._over_network or not self._daemon:
+        if self._over_network or self._locks_storage:
             return SLOW_SECONDS
         return KNOWN_SECONDS if self._silent else ANSWER_SECONDS
 
@@ -118,11 +120,13 @@ class Pulse:
 
     def silence(self) -> EngineUnavailable:
         hint = "Its daemon may hang: look at the engine's own log, or restart it."
-        if not self._daemon:
+        if self._locks_storage:
             hint = (
                 f"Another {self._title} command has locked its storage, such as a pull or a build "
                 "of an image. Try again when that has ended."
             )
+            if self._daemon:
+                hint += " Otherwise its service may hang: restart it."
         elif self._over_network:
             hint = "What may hang: the connection, a program that logs in, or the engine itself."
         return EngineUnavailable(f"{self._title} does not answer.", hint=hint)
@@ -149,7 +153,11 @@ class Watched:
         if not self.pulses:
             dialect = self.dialect
             pulse = Pulse(
-                self.title, self._ask, daemon=dialect.daemon, over_network=dialect.over_network
+                self.title,
+                self._ask,
+                daemon=dialect.daemon,
+                locks_storage=dialect.locks_storage,
+                over_network=dialect.over_network,
             )
             self.pulses.append(pulse)
         return self.pulses[0]

@@ -107,8 +107,10 @@ class Dialect:
     copy_out_options: tuple[str, ...]
     """Options of ``cp`` that make it copy the target of a symbolic link, not the link."""
     daemon: bool
-    """A daemon does the work, and may hang. Without one, a command that is silent waits for another
-    one that has locked the engine's storage, as a pull does while it unpacks a layer."""
+    """A daemon does the work, and may hang."""
+    locks_storage: bool
+    """A command may wait for another one that has locked the engine's storage, as a pull does while
+    it unpacks a layer."""
     daemon_unpacks: bool
     """A daemon unpacks what is copied in. It goes on when ``cp`` is killed, and recreates a
     directory that was removed meanwhile."""

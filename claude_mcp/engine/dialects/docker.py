@@ -41,6 +41,7 @@ DOCKER: Final = Dialect(
     log_driver="json-file",
     copy_out_options=("--follow-link",),
     daemon=True,
+    locks_storage=False,
     daemon_unpacks=True,
     tells_of_disappeared=True,
     spools_archives=False,

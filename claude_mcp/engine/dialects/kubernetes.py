@@ -39,6 +39,7 @@ KUBERNETES: Final = Dialect(
     log_driver="",
     copy_out_options=(),
     daemon=True,
+    locks_storage=False,
     daemon_unpacks=False,
     tells_of_disappeared=True,
     spools_archives=False,

@@ -63,6 +63,7 @@ PODMAN: Final = Dialect(
     log_driver="k8s-file",
     copy_out_options=(),
     daemon=False,
+    locks_storage=True,  # a service too
     daemon_unpacks=False,
     tells_of_disappeared=True,
     spools_archives=True,  # measured with 4.3.1

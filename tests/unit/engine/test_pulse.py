@@ -38,7 +38,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
 
 async def test_a_call_goes_on_for_as_long_as_the_engine_answers(daemon: Daemon) -> None:
     daemon.gate.set()
-    async with Pulse("Docker", daemon.ask, daemon=True).watching():
+    async with Pulse("Docker", daemon.ask).watching():
         while daemon.asked < 10:
             await anyio.lowlevel.checkpoint()
 
@@ -48,25 +48,30 @@ async def test_a_call_to_a_silent_engine_ends(
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
     with pytest.raises(EngineUnavailable, match=SILENT):
-        async with Pulse("Docker", daemon.ask, daemon=True).watching():
+        async with Pulse("Docker", daemon.ask).watching():
             await anyio.sleep_forever()
 
 
-async def test_without_a_daemon_a_silent_engine_is_one_whose_storage_is_locked(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("service", [False, True])
+async def test_where_commands_lock_the_storage_a_silent_engine_may_wait_for_one(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, service: bool
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.0)
     monkeypatch.setattr(pulse, "SLOW_SECONDS", 0.01)
-    with pytest.raises(EngineUnavailable, match=r"^Podman does not answer\. Another Podman"):
-        async with Pulse("Podman", daemon.ask, daemon=False).watching():
+    engine = Pulse("Podman", daemon.ask, daemon=service, locks_storage=True)
+    with pytest.raises(
+        EngineUnavailable, match=r"^Podman does not answer\. Another Podman"
+    ) as caught:
+        async with engine.watching():
             await anyio.sleep_forever()
+    assert ("restart it" in str(caught.value)) == service
 
 
 async def test_an_engine_that_is_far_has_longer_to_answer(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.0)
-    engine = Pulse("Docker", daemon.ask, daemon=True, over_network=True)
+    engine = Pulse("Docker", daemon.ask, over_network=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.check)
         await daemon.began.wait()
@@ -82,7 +87,7 @@ async def test_calls_within_calls_end_with_one_error(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
-    engine = Pulse("Docker", daemon.ask, daemon=True)
+    engine = Pulse("Docker", daemon.ask)
     with pytest.raises(EngineUnavailable, match=SILENT):
         async with engine.watching(), engine.watching():
             await anyio.sleep_forever()
@@ -90,7 +95,7 @@ async def test_calls_within_calls_end_with_one_error(
 
 async def test_a_quick_call_asks_nothing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "QUIET_SECONDS", 60.0)
-    async with Pulse("Docker", daemon.ask, daemon=True).watching():
+    async with Pulse("Docker", daemon.ask).watching():
         await anyio.lowlevel.checkpoint()
     assert daemon.asked == 0
 
@@ -99,7 +104,7 @@ async def test_all_who_wait_share_one_question(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.2)
-    engine, failures = Pulse("Docker", daemon.ask, daemon=True), []
+    engine, failures = Pulse("Docker", daemon.ask), []
 
     async def call() -> None:
         try:
@@ -116,7 +121,7 @@ async def test_all_who_wait_share_one_question(
 
 
 async def test_a_question_outlives_the_call_that_asked_it_first(daemon: Daemon) -> None:
-    engine, answers = Pulse("Docker", daemon.ask, daemon=True), []
+    engine, answers = Pulse("Docker", daemon.ask), []
 
     async def wonder() -> None:
         await engine.check()
@@ -137,7 +142,7 @@ async def test_an_engine_that_was_silent_is_asked_at_once_and_briefly(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 0.01)
-    engine = Pulse("Docker", daemon.ask, daemon=True)
+    engine = Pulse("Docker", daemon.ask)
     with pytest.raises(EngineUnavailable):
         await engine.check()
     monkeypatch.setattr(pulse, "ANSWER_SECONDS", 1000.0)
@@ -159,5 +164,5 @@ async def test_an_engine_that_says_why_it_does_not_answer_is_quoted(daemon: Daem
     daemon.failure = EngineNotFound("'docker' can no longer be started.")
     daemon.gate.set()
     with pytest.raises(EngineNotFound, match="no longer"):
-        async with Pulse("Docker", daemon.ask, daemon=True).watching():
+        async with Pulse("Docker", daemon.ask).watching():
             await anyio.sleep_forever()

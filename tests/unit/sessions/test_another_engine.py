@@ -67,6 +67,7 @@ PODS_DIALECT = Dialect(
     log_driver="",
     copy_out_options=(),
     daemon=True,
+    locks_storage=False,
     daemon_unpacks=False,
     tells_of_disappeared=True,
     spools_archives=False,
@@ -223,7 +224,9 @@ def pods() -> Pods:
 
 @pytest.fixture
 async def sessions(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sessions]:
-    async def connect(program: str | None, environment: Mapping[str, str]) -> Engine:
+    async def connect(
+        program: str | None, environment: Mapping[str, str], login: Mapping[str, str]
+    ) -> Engine:
         return pods
 
     monkeypatch.setattr(detection, "connect", connect)
