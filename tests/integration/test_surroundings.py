@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -111,6 +112,16 @@ async def test_content_trust_in_the_users_shell_does_not_stop_a_session(
     assert await facts(environ, engine.program, project, name)
 
 
+def configure_docker(environ: dict[str, str], directory: Path, text: str) -> None:
+    """A configuration of Docker's client with this text, and the contexts of the one before."""
+    before = Path(environ.get("DOCKER_CONFIG", "~/.docker")).expanduser() / "contexts"
+    directory.mkdir()
+    (directory / "config.json").write_text(text)
+    if before.exists():
+        shutil.copytree(before, directory / "contexts")
+    environ["DOCKER_CONFIG"] = str(directory)
+
+
 @pytest.mark.docker
 @pytest.mark.xdist_group("world")  # where proxies are counted
 @pytest.mark.parametrize("network", ["open", "restricted"])
@@ -125,10 +136,7 @@ async def test_proxies_of_dockers_configuration_are_nowhere_in_a_session(
 ) -> None:
     proxy = f"http://u:{PASSWORD}@proxy.example:3128"
     default = dict.fromkeys(["httpProxy", "httpsProxy", "ftpProxy", "allProxy"], proxy)
-    docker = tmp_path / "docker"
-    docker.mkdir()
-    (docker / "config.json").write_text(json.dumps({"proxies": {"default": default}}))
-    environ["DOCKER_CONFIG"] = str(docker)
+    configure_docker(environ, tmp_path / "docker", json.dumps({"proxies": {"default": default}}))
     control = subprocess.run(
         [engine.program, "run", "--rm", "--entrypoint=", load(environ).image, "env"],
         env=environ, capture_output=True, text=True, check=True,
@@ -217,10 +225,7 @@ async def test_dockers_client_configuration_changes_no_session(
     tmp_path: Path,
     text: str,
 ) -> None:
-    docker = tmp_path / "docker"
-    docker.mkdir()
-    (docker / "config.json").write_text(text)
-    environ["DOCKER_CONFIG"] = str(docker)
+    configure_docker(environ, tmp_path / "docker", text)
     async with open_sessions(load(environ, engine=engine.program)) as sessions:
         created = await create(sessions, CreateRequest(str(project), session_name=name))
         try:
