@@ -31,12 +31,35 @@ def give_names(bare: Bare, session: Session, names: Mapping[str, str]) -> None:
     the container is started.
     """
     assert session.proxy is not None
-    path = of_engine(bare("inspect", "--format={{.HostsPath}}", session.proxy.name).strip())
-    lines = [line for line in path.read_text().splitlines() if not set(names) & set(line.split())]
-    lines += [f"{address} {name}" for name, address in names.items()]
-    with path.open("r+") as file:  # the same file: it is mounted
-        file.write("\n".join(lines) + "\n")
+    path = bare("inspect", "--format={{.HostsPath}}", session.proxy.name).strip()
+    if not os.access(of_engine(path), os.W_OK):  # of another user's engine
+        _give_names_inside(bare, session.proxy.name, path, names)
+        return
+    before = of_engine(path).read_text()
+    with of_engine(path).open("r+") as file:  # the same file: it is mounted
+        file.write(_with_names(before, names))
         file.truncate()
+
+
+def _with_names(hosts: str, names: Mapping[str, str]) -> str:
+    lines = [line for line in hosts.splitlines() if not set(names) & set(line.split())]
+    return "\n".join(lines + [f"{address} {name}" for name, address in names.items()]) + "\n"
+
+
+def _give_names_inside(bare: Bare, proxy: str, path: str, names: Mapping[str, str]) -> None:
+    """The same in a container of root's that has the file."""
+    image = bare("inspect", "--format={{.Image}}", proxy).strip()
+    run = (
+        "run",
+        "--rm",
+        "--interactive",
+        "--user=0",
+        "--entrypoint=",
+        f"--volume={path}:/hosts",
+        image,
+    )
+    before = bare(*run, "cat", "/hosts")
+    bare.feed(*run, "sh", "-c", "cat >/hosts", data=_with_names(before, names).encode())
 
 
 def decisions(bare: Bare, session: Session) -> str:
