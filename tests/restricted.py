@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from claude_mcp.sessions.session import Session
@@ -31,35 +31,40 @@ def give_names(bare: Bare, session: Session, names: Mapping[str, str]) -> None:
     the container is started.
     """
     assert session.proxy is not None
-    path = bare("inspect", "--format={{.HostsPath}}", session.proxy.name).strip()
-    if not os.access(of_engine(path), os.W_OK):  # of another user's engine
-        _give_names_inside(bare, session.proxy.name, path, names)
+
+    def named(hosts: str) -> str:
+        kept = [line for line in hosts.splitlines() if not set(names) & set(line.split())]
+        added = [f"{address} {name}" for name, address in names.items()]
+        return "\n".join(kept + added) + "\n"
+
+    rewrite(bare, session.proxy.name, "HostsPath", named)
+
+
+def rewrite(bare: Bare, container: str, file: str, change: Callable[[str], str]) -> None:
+    """Change a file of the host that the engine has mounted into a container.
+
+    ``file`` is what ``inspect`` calls its path. If it belongs to another user's engine, a container
+    of root's changes it.
+    """
+    path = bare("inspect", f"--format={{{{.{file}}}}}", container).strip()
+    if os.access(of_engine(path), os.W_OK):
+        text = change(of_engine(path).read_text())
+        with of_engine(path).open("r+") as opened:  # the same file: it is mounted
+            opened.write(text)
+            opened.truncate()
         return
-    before = of_engine(path).read_text()
-    with of_engine(path).open("r+") as file:  # the same file: it is mounted
-        file.write(_with_names(before, names))
-        file.truncate()
-
-
-def _with_names(hosts: str, names: Mapping[str, str]) -> str:
-    lines = [line for line in hosts.splitlines() if not set(names) & set(line.split())]
-    return "\n".join(lines + [f"{address} {name}" for name, address in names.items()]) + "\n"
-
-
-def _give_names_inside(bare: Bare, proxy: str, path: str, names: Mapping[str, str]) -> None:
-    """The same in a container of root's that has the file."""
-    image = bare("inspect", "--format={{.Image}}", proxy).strip()
+    image = bare("inspect", "--format={{.Image}}", container).strip()
     run = (
         "run",
         "--rm",
         "--interactive",
         "--user=0",
         "--entrypoint=",
-        f"--volume={path}:/hosts",
+        f"--volume={path}:/it",
         image,
     )
-    before = bare(*run, "cat", "/hosts")
-    bare.feed(*run, "sh", "-c", "cat >/hosts", data=_with_names(before, names).encode())
+    text = change(bare(*run, "cat", "/it"))
+    bare.feed(*run, "sh", "-c", "cat >/it", data=text.encode())
 
 
 def decisions(bare: Bare, session: Session) -> str:

@@ -28,7 +28,7 @@ from tests.network_world import (
     World,
     welcome,
 )
-from tests.restricted import give_names, of_engine, own_address
+from tests.restricted import give_names, own_address, rewrite
 from tests.witnesses import Witness, watching, watching_inside
 
 
@@ -75,8 +75,7 @@ async def world(
             PUBLIC: PUBLIC_ADDRESS,
         }
         give_names(bare, restricted, names)
-        resolver = bare("inspect", "--format={{.ResolvConfPath}}", restricted.proxy.name).strip()
-        of_engine(resolver).write_text("nameserver 127.0.0.1\n")
+        rewrite(bare, restricted.proxy.name, "ResolvConfPath", lambda _: "nameserver 127.0.0.1\n")
         behind = stack.enter_context(
             watching_inside(
                 bare,
