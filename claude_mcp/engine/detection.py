@@ -192,10 +192,7 @@ async def detect(program: str | None, environment: Mapping[str, str]) -> Detecte
         EngineNotFound, EngineUnavailable, EngineError: what was tried, and what to do.
     """
     if program is not None:
-        try:
-            return await probe(program, environment)
-        except EngineNotFound as error:
-            raise EngineNotFound(error.message, hint=error.hint or INSTALL) from error
+        return await probe(program, environment)
     for name in EngineName:
         if names := named_by(name, environment):
             return await _named(name, names, environment)
@@ -207,7 +204,7 @@ async def detect(program: str | None, environment: Mapping[str, str]) -> Detecte
             failures.append(error)
     tried = " ".join(error.message for error in failures)
     # A daemon that is down is likelier to be what the user meant than a missing program.
-    hints = [error.hint for error in failures if error.hint]
+    hints = [error.hint for error in failures if error.hint not in (None, INSTALL)]
     raise EngineNotFound(
         f"No container engine works here. {tried}",
         hint=hints[0]

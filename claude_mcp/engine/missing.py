@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from claude_mcp.errors import EngineNotFound
@@ -26,18 +26,16 @@ DIRECTORIES: Final = (
 them, and passes that on to an MCP server."""
 
 
-def not_found(
-    program: str, environment: Mapping[str, str], hint: str | None = None
-) -> EngineNotFound:
-    """``hint`` is for a program that is nowhere."""
-    for directory in DIRECTORIES:
-        if directory.startswith("~") and "HOME" not in environment:
-            continue
-        place = directory.replace("~", environment.get("HOME", ""), 1)
-        if "/" not in program and shutil.which(Path(place) / program) is not None:
+def not_found(program: str, environment: Mapping[str, str]) -> EngineNotFound:
+    """The hint says where it is, if an installer put it there, or else ``INSTALL``."""
+    hint, home = INSTALL, environment.get("HOME")
+    if "/" not in program:
+        places = [
+            each.replace("~", home or "", 1) for each in DIRECTORIES if home or each[0] != "~"
+        ]
+        if found := shutil.which(program, path=os.pathsep.join(places)):
             hint = (
-                f"It is in {place}. Add that to the PATH that claude-mcp is started with, such as "
-                "in 'env' of an MCP client's entry."
+                f"It is in {os.path.dirname(found)}. Add that to the PATH that claude-mcp is "
+                "started with, such as in 'env' of an MCP client's entry."
             )
-            break
     return EngineNotFound(f"'{program}' is not installed or not on PATH.", hint=hint)

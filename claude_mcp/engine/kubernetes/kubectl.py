@@ -47,12 +47,12 @@ from claude_mcp.engine.kubernetes import (
 from claude_mcp.engine.kubernetes.argv import PROGRAM, Place
 from claude_mcp.engine.kubernetes.policies import LIMIT, PodPolicies
 from claude_mcp.engine.kubernetes.watch import PodWatch, over
-from claude_mcp.engine.missing import INSTALL, not_found
+from claude_mcp.engine.missing import not_found
 from claude_mcp.engine.pod_options import PodOptions
 from claude_mcp.engine.pulse import Pulse, Watched
 from claude_mcp.engine.spec import ContainerSpec, Traffic
 from claude_mcp.engine.stats import Stats
-from claude_mcp.errors import EngineError, EngineNotFound, EngineUnavailable, ungrouped
+from claude_mcp.errors import EngineError, EngineUnavailable, ungrouped
 
 READ_SECONDS: Final = 30.0
 CHANGE_SECONDS: Final = 60.0
@@ -126,7 +126,7 @@ class KubectlEngine(Watched):
                 argv, env=self.environment, timeout=seconds, capture_bytes=capture_bytes
             )
         except process.ProgramNotFound as error:
-            raise self._no_program() from error
+            raise not_found(self.program, self.environment) from error
         except process.ProcessTimeout as error:
             raise EngineUnavailable(
                 f"{self.title} did not finish '{argv[0]}' within {seconds:g} s.",
@@ -194,7 +194,7 @@ class KubectlEngine(Watched):
                         build.create_argv(self.place), write, feeds=True, env=self.environment
                     )
         except process.ProgramNotFound as error:
-            raise self._no_program() from error
+            raise not_found(self.program, self.environment) from error
         except TimeoutError as error:
             raise EngineUnavailable(
                 f"{self.title} did not {tried} within {seconds:g} s.",
@@ -464,9 +464,6 @@ class KubectlEngine(Watched):
 
     def failed(self, tried: str, stderr: str) -> EngineError:
         return failures.classify(tried, stderr)
-
-    def _no_program(self) -> EngineNotFound:
-        return not_found(self.program, self.environment, INSTALL)
 
 
 def _name_in_use(name: str) -> ContainerNameInUse:

@@ -552,6 +552,15 @@ async def test_a_configured_engine_that_cannot_be_used_says_why(
     assert (type(caught.value), caught.value.message) == (kind, message)
 
 
+async def test_a_program_that_is_no_engine_is_not_to_be_installed(
+    environment: dict[str, str], install: Installs
+) -> None:
+    install("engine", "nonsense")
+    with pytest.raises(EngineNotFound) as caught:
+        await detect("engine", environment)
+    assert caught.value.hint is None
+
+
 async def test_the_oldest_supported_versions_are_accepted(
     environment: dict[str, str], install: Installs
 ) -> None:
