@@ -24,7 +24,6 @@ from claude_mcp.sessions.outcomes import Unreachable
 
 UNKNOWN_MEMORY: Final = 8 * GIB
 """What an engine has that does not say it."""
-RUNNING: Final = ("running", "paused")
 """The states of containers that take room."""
 
 
@@ -83,7 +82,7 @@ async def measure(engine: Engine, config: Config, image: str | None) -> Capacity
             tasks.start_soon(list_containers)
             tasks.start_soon(ask_info)
             tasks.start_soon(look_for_image)
-    running = [each for each in containers if each.status in RUNNING]
+    running = [each for each in containers if each.status in labels.RUNNING]
     sessions = [session for each in containers if (session := labels.session_of(each))]
     return Capacity(
         running=len(running),

@@ -67,6 +67,7 @@ IN_MEMORY: Final = "memory"
 NOT_DESCRIBED: Final = "(the engine does not describe this container now)"
 """In place of a project, as while somebody copies files of the container."""
 
+RUNNING: Final = ("running", "paused")
 NOT_STARTED: Final = ("created", "configured", "initialized")
 CREATING_SECONDS: Final = 30.0
 """A container that was created but not started within this time was abandoned."""

@@ -15,7 +15,6 @@ from claude_mcp.sessions import labels, marks
 from claude_mcp.sessions.session import parse_time
 
 OF_ALL, OF_OWNER = " (MAX_CONCURRENT_SESSIONS)", " of this token"
-RUNNING: Final = ("running", "paused")
 VISIBLE_SECONDS: Final = 5.0
 """How long a busy engine may say of a container that runs that it does not."""
 AGAIN_SECONDS: Final = 0.1
@@ -28,7 +27,7 @@ async def check(engine: Engine, config: Config) -> None:
         TooManySessions
     """
     if _is_limited(config):
-        running = [each for each in await _sessions(engine) if each.status in RUNNING]
+        running = [each for each in await _sessions(engine) if each.status in labels.RUNNING]
         _check(config, running)
 
 
@@ -48,12 +47,12 @@ async def check_started(engine: Engine, config: Config, id: str) -> None:
     end = anyio.current_time() + VISIBLE_SECONDS
     while True:
         found = await _sessions(engine)
-        own = [each for each in found if each.id == id and each.status in RUNNING]
+        own = [each for each in found if each.id == id and each.status in labels.RUNNING]
         others = [each for each in found if each.id != id]
         ahead = [
             each
             for each in others
-            if each.status in RUNNING and all(_is_ahead(each, new) for new in own)
+            if each.status in labels.RUNNING and all(_is_ahead(each, new) for new in own)
         ]
         is_over = anyio.current_time() > end
         if own or is_over:

@@ -112,10 +112,9 @@ def find(activity: str, since: Snapshot | None = None, parent: int = 0, root: in
         # Also of those whose exec has just ended.
         environments.update((pid, _environment(pid)) for pid in unknown)
         unknown = [pid for pid in in_exec if environments[pid] == b""]
-        if unknown and time.monotonic() >= deadline:
+        if not unknown or time.monotonic() >= deadline:
             break
-        if unknown:
-            time.sleep(EXEC_POLL_SECONDS)
+        time.sleep(EXEC_POLL_SECONDS)
     found = {pid for pid, each in environments.items() if wanted in each.split(b"\0")}
     found = _with_descendants(found | ({root} & set(table)), table)
     if since is not None:

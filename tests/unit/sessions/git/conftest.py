@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.abc
 import pytest
 
 from claude_mcp.sessions.git.incoming import Incoming, incoming
@@ -86,6 +89,18 @@ class World:
             self.git, str(self.host), str(self.bundle), branch=BRANCH, base=self.base
         ) as work:
             yield work
+
+    @asynccontextmanager
+    async def applying(
+        self, fifo: Path, apply: Callable[..., Coroutine[Any, Any, object]], *args: object
+    ) -> AsyncIterator[anyio.abc.TaskGroup]:
+        """Apply what came in, with a git of ``slow_git``; the block runs once that has begun."""
+        async with self.incoming() as work:
+            work.git.environment = dict(os.environ)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(apply, work, *args)
+                await anyio.to_thread.run_sync(fifo.read_text)
+                yield tasks
 
     def state(self) -> dict[str, tuple[int, str]]:
         """Mode and digest of every file of the host, without objects, refs and reflogs."""

@@ -410,12 +410,8 @@ async def test_a_cancelled_merge_ends_what_it_has_begun(
     world.pack()
     with monkeypatch.context() as patched:
         fifo = slow_git(tmp_path, patched, "read-tree\\ -m\\ -u\\ [0-9a-f]*")
-        async with world.incoming() as work:
-            work.git.environment = dict(os.environ)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(merge, work, IDENTITY)
-                await anyio.to_thread.run_sync(fifo.read_text)
-                tasks.cancel_scope.cancel()
+        async with world.applying(fifo, merge, IDENTITY) as tasks:
+            tasks.cancel_scope.cancel()
     assert git(world.host, "rev-parse", "HEAD") == tip
     assert status(world) == ""
     assert world.is_sound()

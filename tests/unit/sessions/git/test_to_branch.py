@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 
@@ -203,13 +202,9 @@ async def test_a_branch_that_another_git_has_locked_for_a_moment_is_waited_for(
     lock.parent.mkdir()
     lock.touch()
     fifo = slow_git(tmp_path, monkeypatch, "update-ref")
-    async with world.incoming() as work:
-        work.git.environment = dict(os.environ)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(to_branch, work, BRANCH)
-            await anyio.to_thread.run_sync(fifo.read_text)
-            await anyio.sleep(0.5)  # longer than git waits if it is not told to
-            lock.unlink()
+    async with world.applying(fifo, to_branch, BRANCH):
+        await anyio.sleep(0.5)  # longer than git waits if it is not told to
+        lock.unlink()
     assert world.ref(BRANCH) == tip
 
 
@@ -244,11 +239,7 @@ async def test_a_cancelled_call_kills_git_and_leaves_a_whole_repository(
     world.commit({"b": "new\n"})
     world.pack()
     fifo = slow_git(tmp_path, monkeypatch, "pack-objects")
-    async with world.incoming() as work:
-        work.git.environment = dict(os.environ)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(to_branch, work, BRANCH)
-            await anyio.to_thread.run_sync(fifo.read_text)
-            tasks.cancel_scope.cancel()
+    async with world.applying(fifo, to_branch, BRANCH) as tasks:
+        tasks.cancel_scope.cancel()
     assert world.ref(BRANCH) == ""
     git(world.host, "fsck", "--strict", "--no-dangling")
